@@ -1,0 +1,154 @@
+"""Measure latent optimization: success, collateral change and time over many prompts.
+
+    python recipes/evaluate_optimization.py --output_dir runs/optimization
+
+The attribute reader judges, on seeds that no training has seen. Writes metrics.json, a table
+(table.md) and a sheet of pictures for each prompt; docs/results.md shows them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import tyro
+from tqdm import tqdm
+
+from stylegan_hub import images as image_files
+from stylegan_hub.edits.latent_optimization import Published, Settings, displacements
+from stylegan_hub.latents import Latents, Space
+from stylegan_hub.metrics.edit_success import edit_report
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.attributes import character_labels
+from stylegan_hub.portraits.dataset import UNSEEN_SEED
+from stylegan_hub.portraits.reader import AttributeReader
+
+PROMPTS: dict[str, dict[str, str]] = {
+    "a face with purple hair": {"hair_color": "purple"},
+    "a face with blonde hair": {"hair_color": "blonde"},
+    "a face with red hair": {"hair_color": "red"},
+    "a face with grey hair": {"hair_color": "grey"},
+    "a face with a mohawk": {"hair_style": "mohawk"},
+    "a face with an afro": {"hair_style": "afro"},
+    "a face with long hair": {"hair_style": "long"},
+    "a face with curly hair": {"hair_style": "curly"},
+    "a face with a bob cut": {"hair_style": "bob"},
+    "a face with spiky hair": {"hair_style": "spiky"},
+    "a bald person": {"hair_style": "bald"},
+    "a person with a beard": {"beard": "yes"},
+    "a person with glasses": {"glasses": "yes"},
+    "a person wearing a hat": {"hat": "yes"},
+    "a smiling face": {"expression": "smiling"},
+    "a sad face": {"expression": "sad"},
+    "an angry face": {"expression": "angry"},
+    "a surprised face": {"expression": "surprised"},
+    "a face with blue eyes": {"eye_color": "blue"},
+    "a face with green eyes": {"eye_color": "green"},
+    "a face with red lipstick": {"lipstick": "yes"},
+    "a face with freckles": {"freckles": "yes"},
+    "an old person with wrinkles": {"age": "old"},
+    "a person with dark skin": {"skin": "dark"},
+    "Milo": character_labels("Milo"),
+    "Zuri": character_labels("Zuri"),
+    "Captain Otto": character_labels("Captain Otto"),
+    "Nana Pearl": character_labels("Nana Pearl"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What to measure."""
+
+    output_dir: Path
+    """Where the numbers and pictures go."""
+    pipeline: str = "portraits"
+    """Bundled name, folder or Hub id."""
+    reader: str = "attribute-reader"
+    """Folder of the attribute reader, or its name in cards/."""
+    samples: int = 32
+    """Unseen seeds per prompt."""
+    batch_size: int = 8
+    """People who are edited together (each with a displacement of its own)."""
+    prompts: tuple[str, ...] = ()
+    """Only these prompts of the list; all when empty."""
+    space: Space = Space.W_PLUS
+    """Space of the displacement."""
+    published: bool = False
+    """Use the official code's settings instead of the defaults."""
+    settings: Settings = Settings()
+    """How to search."""
+
+
+def main(config: Config) -> None:
+    config.output_dir.mkdir(parents=True, exist_ok=True)
+    pipe = StyleEditPipeline.from_pretrained(config.pipeline)
+    reader = AttributeReader.from_pretrained(reader_folder(config.reader)).eval()
+    settings = Published if config.published else config.settings
+    rows: dict[str, dict[str, object]] = {}
+    people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.samples))
+    with torch.no_grad():
+        before = pipe.synthesize(people)
+    for prompt in tqdm(config.prompts or PROMPTS):
+        started = time.perf_counter()
+        moved = torch.cat(
+            [
+                displacements(
+                    pipe, prompt, people[i : i + config.batch_size], config.space, "a face", settings
+                )
+                for i in range(0, config.samples, config.batch_size)
+            ]
+        )
+        seconds = (time.perf_counter() - started) / config.samples
+        start = pipe.lower(people, config.space).codes
+        with torch.no_grad():
+            after = pipe.synthesize(Latents(config.space, start + moved))
+            text = pipe.encode_text(prompt)
+            gain = (pipe.encode_image(after) - pipe.encode_image(before)) @ text.T
+        report = edit_report(reader.read(before), reader.read(after), PROMPTS[prompt])
+        rows[prompt] = {**asdict(report), "seconds": seconds, "clip_gain": float(gain.mean())}
+        sheet = torch.cat([before[:8], after[:8]])
+        name = prompt.replace(" ", "-")
+        image_files.grid(sheet, columns=8).save(config.output_dir / f"{name}.png")
+        tqdm.write(f"{prompt:32} success {report.success:.2f} of {report.count:2d}, "
+                   f"collateral {report.collateral:.3f}, {seconds:.1f} s")  # fmt: skip
+        write(config.output_dir, rows, settings, config)
+
+
+def write(
+    folder: Path, rows: dict[str, dict[str, object]], settings: Settings, config: Config
+) -> None:
+    """metrics.json and table.md."""
+    keys = ("success", "collateral", "clip_gain", "seconds")
+    mean = {key: sum(float(str(row[key])) for row in rows.values()) / len(rows) for key in keys}
+    result = {
+        "pipeline": config.pipeline,
+        "samples": config.samples,
+        "first_seed": UNSEEN_SEED,
+        "settings": asdict(settings),
+        "mean": mean,
+        "prompts": rows,
+    }
+    (folder / "metrics.json").write_text(json.dumps(result, indent=1))
+    lines = ["| prompt | success | n | collateral | seconds |", "|---|---|---|---|---|"]
+    for prompt, row in rows.items():
+        lines.append(
+            f"| {prompt} | {row['success']:.2f} | {row['count']} | {row['collateral']:.3f} "
+            f"| {row['seconds']:.1f} |"
+        )
+    lines.append(
+        f"| **mean** | **{mean['success']:.2f}** | | **{mean['collateral']:.3f}** "
+        f"| **{mean['seconds']:.1f}** |"
+    )
+    (folder / "table.md").write_text("\n".join(lines) + "\n")
+
+
+def reader_folder(name: str) -> Path:
+    """A folder, or a name in cards/."""
+    return Path(name) if Path(name).is_dir() else Path(__file__).parent.parent / "cards" / name
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__, use_underscores=True))

@@ -1,0 +1,38 @@
+"""Draw portraits once into a folder that all trainings read.
+
+    python recipes/render_portraits.py --output_dir runs/portraits-128 --count 40000
+
+40,000 portraits at 128 px take about 6 minutes on 2 cores and 2 GB of disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from stylegan_hub.portraits.dataset import RenderCache
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to draw."""
+
+    output_dir: Path
+    """Folder of the pictures; an interrupted run goes on where it stopped."""
+    count: int = 40_000
+    """How many portraits, rounded up to thousands; their seeds are 0 to count - 1."""
+    resolution: int = 128
+    """Width and height in pixels, 32 to 512."""
+    workers: int = 0
+    """Processes of one thread each; 0 takes one per core."""
+
+
+def main(config: Config) -> None:
+    cache = RenderCache.build(config.output_dir, config.count, config.resolution, config.workers)
+    print(f"{len(cache)} portraits of {cache.resolution} px in {config.output_dir}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True))

@@ -1,0 +1,401 @@
+"""Train the small CLIP of the drawn portraits: an image and a text encoder, and its tokenizer.
+
+    python recipes/render_portraits.py --output_dir runs/portraits-128
+    accelerate launch recipes/train_clip.py --cache runs/portraits-128 --output_dir runs/clip
+
+Later, so that it also reads what the generator draws, go on with its samples:
+
+    accelerate launch recipes/train_clip.py --cache runs/portraits-128 --output_dir runs/clip-2 \\
+        --init_from runs/clip --generator runs/generator --max_train_steps 1500
+
+It goes on after an interruption with --resume_from_checkpoint latest. The folders `clip/`,
+`tokenizer/` and `image_processor/` in the output folder are ready for a pipeline, and renewed
+with every sample; `metrics.json` has the zero-shot accuracy and the collinearity per attribute.
+
+Captions of a batch are mostly true of several of its pictures ("a smiling face"). The attributes
+say of which, so the loss asks of every caption and every picture: is this true (the sigmoid loss
+of SigLIP, Zhai et al. 2023, arXiv 2303.15343, with exact instead of paired targets)? Half of the
+captions are wrong about one attribute of their picture. And because the model will be optimised
+against, a part of the pictures is unnatural, and no caption of a person is true of them.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import tyro
+from torch import Tensor, nn
+from transformers import CLIPModel, CLIPTokenizer
+
+from stylegan_hub.metrics.collinearity import Collinearity, collinearity
+from stylegan_hub.metrics.zero_shot import value_embeddings, zero_shot_accuracy
+from stylegan_hub.models.clip import (
+    build_clip,
+    build_image_processor,
+    encode_image,
+    preprocess,
+    tokenize,
+    train_tokenizer,
+)
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+from stylegan_hub.portraits.attributes import ATTRIBUTES, CHARACTERS, Portraits, applicable, sample
+from stylegan_hub.portraits.augmentations import augment, distort
+from stylegan_hub.portraits.captions import (
+    STRANGE_TEXTS,
+    Caption,
+    captions,
+    contradiction,
+    describe,
+    label_words,
+    truth,
+    vocabulary_texts,
+    zero_shot_texts,
+)
+from stylegan_hub.portraits.dataset import UNSEEN_SEED, RenderCache
+from stylegan_hub.portraits.paired import portraits_of_z
+from stylegan_hub.portraits.renderer import render
+from stylegan_hub.training import Training, TrainingConfig
+
+# Normalization of our own CLIP: its input is the picture in [-1, 1].
+MEAN = STD = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(TrainingConfig):
+    """Settings of the model, its data and its loss."""
+
+    cache: Path
+    """Folder made by recipes/render_portraits.py."""
+    init_from: Path | None = None
+    """Output folder of an earlier run to start from."""
+    generator: Path | None = None
+    """Output folder of recipes/train_generator.py, whose samples are learned as well."""
+    num_portraits: int = 40_000
+    """Pictures of the cache that are used, at most."""
+    num_generated: int = 6000
+    """Samples drawn from the generator at the start."""
+    generated_share: float = 0.3
+    """Share of generator samples in a batch, when there is a generator."""
+    distorted_share: float = 0.12
+    """Share of unnatural pictures in a batch."""
+    head_weight: float = 0.5
+    """Weight of the auxiliary heads that name the labels; they are thrown away afterwards."""
+    image_size: int = 64
+    """Input of the image encoder in pixels."""
+    patch_size: int = 8
+    """Side of a patch in pixels."""
+    vision_width: int = 160
+    """Channels of the image encoder."""
+    vision_layers: int = 4
+    """Layers of the image encoder."""
+    text_width: int = 128
+    """Channels of the text encoder."""
+    text_layers: int = 2
+    """Layers of the text encoder."""
+    embedding_dim: int = 128
+    """Size of the embeddings."""
+    vocab_size: int = 1600
+    """Upper limit of the number of tokens."""
+    context_length: int = 64
+    """Longest text in tokens."""
+    train_batch_size: int = 32
+    learning_rate: float = 1e-3
+    lr_warmup_steps: int = 200
+    max_train_steps: int = 6000
+    checkpointing_steps: int = 250
+    sample_steps: int = 500
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pictures in the size of the model's input, uint8 `[n, 3, size, size]`, and who is in them."""
+
+    pictures: Tensor
+    portraits: Portraits
+
+    def take(self, indices: Tensor) -> tuple[Tensor, Portraits]:
+        """Chosen pictures as the model's input, floats in [-1, 1]."""
+        return self.pictures[indices].float() / 127.5 - 1, self.portraits[indices]
+
+
+class Objective(nn.Module):
+    """What the loss needs beside the model: an offset, and heads that read labels off pictures."""
+
+    def __init__(self, vision_width: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.tensor(-3.0))
+        count = sum(len(values) for values in ATTRIBUTES.values())
+        self.from_features = nn.Linear(vision_width, count)
+        self.from_embedding = nn.Linear(embedding_dim, count)
+
+    def label_loss(
+        self, features: Tensor, embeddings: Tensor, portraits: Portraits, natural: Tensor
+    ) -> Tensor:
+        """Mean cross-entropy of the labels that can be seen, over both heads."""
+        sizes = [len(values) for values in ATTRIBUTES.values()]
+        shown = applicable(portraits.labels)
+        total = features.new_zeros(())
+        for scores in (self.from_features(features), self.from_embedding(embeddings)):
+            for name, logits in zip(ATTRIBUTES, scores.split(sizes, 1), strict=True):
+                target = portraits.labels[name].to(logits.device)
+                rows = shown[name].to(logits.device) & natural
+                losses = F.cross_entropy(logits, target, reduction="none")
+                total = total + (losses * rows).sum() / rows.sum().clamp_min(1)
+        return total / (2 * len(sizes))
+
+
+def main(config: Config) -> None:
+    torch.manual_seed(config.seed)
+    model, tokenizer = build(config)
+    objective = Objective(config.vision_width, config.embedding_dim)
+    models: dict[str, nn.Module] = {"clip": model, "objective": objective}
+    training = Training(
+        config,
+        models,
+        {"clip": optimizer_of(models, config.learning_rate)},
+        ema={"clip": copy.deepcopy(model)},
+        ema_half_life=10_000,
+    )
+    device = training.accelerator.device
+    rendered = read_renders(config)
+    generated = draw_samples(config, device) if config.generator is not None else None
+
+    def batch(step: int) -> tuple[Tensor, Portraits]:
+        """Disturbed pictures `[n, 3, size, size]` and who is in them."""
+        draw = training.generator(step)
+        indices = training.indices(step, len(rendered.portraits))
+        pictures, portraits = rendered.take(indices)
+        if generated is not None:
+            count = round(config.generated_share * len(indices))
+            chosen = torch.randint(config.num_generated, (count,), generator=draw)
+            samples, people = generated.take(chosen)
+            pictures = torch.cat([samples, pictures[count:]])
+            portraits = concatenate(people, portraits[count:])
+        return augment(pictures, draw), portraits
+
+    def step_fn(step: int) -> dict[str, Tensor]:
+        draw = training.generator(step, micro=1)
+        pictures, portraits = batch(step)
+        n = len(portraits)
+        strange = torch.rand(n, generator=draw) < config.distorted_share
+        if strange.any():
+            pictures[strange] = distort(pictures[strange], draw)
+        pictures = pictures.to(device)
+        rng = random.Random(int(torch.randint(2**62, (1,), generator=draw)))
+        said, contradicted = write_captions(portraits, rng)
+        texts = [*said, *contradicted]
+        names = rng.sample(STRANGE_TEXTS, 4)
+        true = truth(texts, portraits) & ~strange
+        true = torch.cat([true, strange.expand(len(names), n)]).to(device).float()
+        # Long captions apart from short ones, so that these are not padded.
+        tokens = [
+            tokenize(tokenizer, [caption.text for caption in said]).to(device),
+            tokenize(tokenizer, [*(caption.text for caption in contradicted), *names]).to(device),
+        ]
+        parts: dict[str, Tensor] = {}
+
+        def loss_of(_: int) -> Tensor:
+            features = model.vision_model(pixel_values=pictures).pooler_output
+            projected = model.visual_projection(features)
+            words = torch.cat([model.get_text_features(row).pooler_output for row in tokens])
+            cosines = F.normalize(words.float(), dim=1) @ F.normalize(projected.float(), dim=1).T
+            logits = model.logit_scale.exp() * cosines + objective.bias
+            pairs = F.binary_cross_entropy_with_logits(logits, true)
+            heads = objective.label_loss(
+                features.float(), projected.float(), portraits, ~strange.to(device)
+            )
+            parts["pairs"], parts["heads"] = pairs.detach(), heads.detach()
+            return 4 * pairs + config.head_weight * heads
+
+        loss = training.update("clip", loss_of, max_grad_norm=1.0)
+        return {"loss": loss, **parts}
+
+    unseen = sample(range(UNSEEN_SEED, UNSEEN_SEED + 400))
+    resolution = RenderCache(config.cache).resolution
+    renders = torch.cat([render(unseen[i : i + 50], resolution) for i in range(0, 400, 50)])
+
+    @torch.no_grad()
+    def on_sample(step: int, folder: Path) -> None:
+        average = training.ema["clip"]
+        export(config.output_dir, average, tokenizer, config.image_size)
+        accuracy = accuracy_on(average, tokenizer, renders, unseen)
+        line = {"step": step, "mean": sum(accuracy.values()) / len(accuracy), **accuracy}
+        with (config.output_dir / "zero_shot.jsonl").open("a") as log:
+            log.write(json.dumps({k: round(v, 3) for k, v in line.items()}) + "\n")
+
+    training.run(step_fn, on_sample)
+    if training.accelerator.is_main_process:
+        average = training.ema["clip"]
+        export(config.output_dir, average, tokenizer, config.image_size)
+        report = measure(average, tokenizer, renders, unseen)
+        if generated is not None:
+            report["zero_shot_generated"] = accuracy_on(
+                average, tokenizer, *generated.take(torch.arange(400))
+            )
+        (config.output_dir / "metrics.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+def build(config: Config) -> tuple[CLIPModel, CLIPTokenizer]:
+    """A new model and tokenizer, or those of an earlier run."""
+    if config.init_from is not None:
+        return (
+            CLIPModel.from_pretrained(config.init_from / "clip").train(),
+            CLIPTokenizer.from_pretrained(config.init_from / "tokenizer"),
+        )
+    people = sample(range(2000))
+    texts = [text for group in captions(people, range(2000), 4) for text in group]
+    # Rare words a few times more, so that each becomes one token.
+    texts += vocabulary_texts() * 20
+    tokenizer = train_tokenizer(
+        texts, vocab_size=config.vocab_size, context_length=config.context_length
+    )
+    model = build_clip(
+        tokenizer,
+        image_size=config.image_size,
+        patch_size=config.patch_size,
+        vision_width=config.vision_width,
+        vision_layers=config.vision_layers,
+        text_width=config.text_width,
+        text_layers=config.text_layers,
+        embedding_dim=config.embedding_dim,
+    )
+    return model, tokenizer
+
+
+def optimizer_of(models: dict[str, nn.Module], learning_rate: float) -> torch.optim.AdamW:
+    """AdamW, with weight decay on matrices only."""
+    parameters = [p for module in models.values() for p in module.parameters()]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.05},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))
+
+
+def write_captions(
+    portraits: Portraits, rng: random.Random
+) -> tuple[list[Caption], list[Caption]]:
+    """For each portrait a caption that is true of it, and one that is wrong about one thing."""
+    people = label_words(portraits)
+    names = [CHARACTERS[i] if i >= 0 else None for i in portraits.character.tolist()]
+    said = [
+        describe(labels, rng, character=name) for labels, name in zip(people, names, strict=True)
+    ]
+    return said, [contradiction(labels, rng) for labels in people]
+
+
+def read_renders(config: Config) -> Pool:
+    """The cache in the size of the model's input, made once: it saves a sixth of every step."""
+    cache = RenderCache(config.cache)
+    indices = torch.arange(min(config.num_portraits, len(cache)))
+    pictures = [shrink(cache.images(part), config.image_size) for part in indices.split(500)]
+    return Pool(torch.cat(pictures), cache.portraits(indices))
+
+
+@torch.no_grad()
+def draw_samples(config: Config, device: torch.device) -> Pool:
+    """Pictures by the generator, and the portraits that their z stand for."""
+    assert config.generator is not None
+    generator = StyleGAN2Generator.from_pretrained(config.generator / "generator").to(device)
+    draw = torch.Generator().manual_seed(config.seed)
+    z = torch.randn(config.num_generated, generator.config.z_dim, generator=draw)
+    pictures = []
+    for index, rows in enumerate(z.split(32)):
+        # Half of the samples are truncated, as users and methods see them.
+        ws = generator.mapping(rows.to(device), truncation_psi=1.0 if index % 2 else 0.7)
+        drawn = generator.synthesis(ws, noise_mode="const").clamp(-1, 1)
+        pictures.append(shrink(((drawn + 1) * 127.5).round().cpu(), config.image_size))
+    return Pool(torch.cat(pictures), portraits_of_z(z))
+
+
+def shrink(stored: Tensor, size: int) -> Tensor:
+    """Pictures with values 0 to 255 in the size of the model's input, uint8."""
+    resized = preprocess(stored.float() / 127.5 - 1, size, MEAN, STD)
+    return ((resized + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def concatenate(first: Portraits, second: Portraits) -> Portraits:
+    """Two batches as one."""
+    return Portraits(
+        torch.cat([first.gaussians, second.gaussians]),
+        {name: torch.cat([first.labels[name], second.labels[name]]) for name in ATTRIBUTES},
+        torch.cat([first.character, second.character]),
+        torch.cat([first.identity, second.identity]),
+    )
+
+
+def export(folder: Path, model: CLIPModel, tokenizer: CLIPTokenizer, image_size: int) -> None:
+    """Write the three parts that a pipeline folder needs."""
+    model.save_pretrained(folder / "clip")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    build_image_processor(image_size).save_pretrained(folder / "image_processor")
+
+
+@torch.no_grad()
+def embed(model: CLIPModel, images: Tensor) -> Tensor:
+    """Embeddings of images in [-1, 1], on the CPU."""
+    size = model.config.vision_config.image_size
+    rows = [
+        encode_image(model, preprocess(part.to(model.device), size, MEAN, STD)).cpu()
+        for part in images.split(64)
+    ]
+    return torch.cat(rows)
+
+
+def accuracy_on(
+    model: CLIPModel, tokenizer: CLIPTokenizer, images: Tensor, portraits: Portraits
+) -> dict[str, float]:
+    """Balanced zero-shot accuracy per attribute on known portraits."""
+    values = {k: v.cpu() for k, v in value_embeddings(model, tokenizer, zero_shot_texts()).items()}
+    return zero_shot_accuracy(
+        embed(model, images), values, portraits.labels, applicable(portraits.labels)
+    )
+
+
+@torch.no_grad()
+def measure_collinearity(
+    model: CLIPModel, tokenizer: CLIPTokenizer, portraits: Portraits, resolution: int
+) -> Collinearity:
+    """Text against image changes: the same people drawn with and without each attribute's value."""
+    values_of = value_embeddings(model, tokenizer, zero_shot_texts())
+    names, said, seen = [], [], []
+    for attribute, (before, *others) in ATTRIBUTES.items():
+        start = embed(model, render(portraits.with_labels(**{attribute: before}), resolution))
+        for index, after in enumerate(others, start=1):
+            changed = portraits.with_labels(**{attribute: after})
+            names.append(f"{attribute}: {before} to {after}")
+            seen.append(embed(model, render(changed, resolution)) - start)
+            said.append(values_of[attribute][index] - values_of[attribute][0])
+    return collinearity(names, torch.stack(said).cpu(), seen)
+
+
+def measure(
+    model: CLIPModel, tokenizer: CLIPTokenizer, renders: Tensor, portraits: Portraits
+) -> dict[str, object]:
+    """All numbers of the card, on unseen renders."""
+    zero_shot = accuracy_on(model, tokenizer, renders, portraits)
+    some = portraits[torch.nonzero(portraits.labels["hair_style"] > 0)[:24, 0]]
+    lines = measure_collinearity(model, tokenizer, some, renders.shape[-1])
+    own, others, ranks = lines.own(), lines.others(), lines.ranks()
+    return {
+        "num_images": len(portraits),
+        "first_seed": UNSEEN_SEED,
+        "zero_shot_mean": sum(zero_shot.values()) / len(zero_shot),
+        "zero_shot": zero_shot,
+        "collinearity_own_mean": sum(own.values()) / len(own),
+        "collinearity_others_mean": sum(others.values()) / len(others),
+        "collinearity_first": sum(rank == 1 for rank in ranks.values()) / len(ranks),
+        "collinearity": {
+            name: {"own": own[name], "others": others[name], "rank": ranks[name]} for name in own
+        },
+    }
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__, use_underscores=True))

@@ -1,0 +1,467 @@
+"""Train the StyleGAN2 generator of a pipeline.
+
+The published way, on a GPU (non-saturating loss, lazy R1, style mixing, path length, EMA):
+
+    accelerate launch recipes/train_generator.py adversarial --output_dir runs/gan \\
+        --train_batch_size 32 --max_train_steps 100000 --mixed_precision no
+
+The paired way, which two CPU cores can afford, because the renderer knows what it drew (see
+stylegan_hub/portraits/paired.py). Three stages, each starts from the one before:
+
+    python recipes/render_portraits.py --output_dir runs/portraits-128
+    accelerate launch recipes/train_generator.py paired --stage synthesis \\
+        --cache runs/portraits-128 --output_dir runs/synthesis
+    accelerate launch recipes/train_generator.py paired --stage mapping \\
+        --init_from runs/synthesis --output_dir runs/mapping
+    accelerate launch recipes/train_generator.py paired --stage together \\
+        --cache runs/portraits-128 --init_from runs/mapping --output_dir runs/generator
+
+All of them go on after an interruption with --resume_from_checkpoint latest. The folder
+`generator/` in the output folder is the averaged generator, ready for a pipeline.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+from PIL import Image
+from torch import Tensor, nn
+
+from stylegan_hub import images as image_files
+from stylegan_hub.losses import (
+    discriminator_logistic_loss,
+    generator_logistic_loss,
+    path_lengths,
+    r1_penalty,
+)
+from stylegan_hub.models.discriminator import Discriminator
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+from stylegan_hub.portraits.attributes import sample
+from stylegan_hub.portraits.dataset import UNSEEN_SEED, RenderCache
+from stylegan_hub.portraits.paired import (
+    FactorEncoder,
+    LayerRoles,
+    face_weight,
+    portraits_of_z,
+    reconstruction_loss,
+    z_of_portraits,
+)
+from stylegan_hub.portraits.renderer import render
+from stylegan_hub.training import Training, TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired(TrainingConfig):
+    """Reconstruction from known factors: the route for a CPU."""
+
+    stage: Literal["synthesis", "mapping", "together"] = "synthesis"
+    """synthesis: factors -> w -> picture; mapping: z -> w; together: z -> picture."""
+    cache: Path | None = None
+    """Folder made by recipes/render_portraits.py."""
+    init_from: Path | None = None
+    """Output folder of an earlier run to start from."""
+    schedule: tuple[str, ...] = ("32:16:1500", "64:8:12000", "128:8:12000")
+    """resolution:batch:steps of the progressive stages; the last one goes on to the end."""
+    img_resolution: int = 128
+    """Resolution of the generator."""
+    channels: tuple[int, ...] = (160, 160, 160, 96, 48, 32)
+    """Feature channels at 4, 8, 16, ... px."""
+    z_dim: int = 128
+    """Size of z; at least 64, to hold the numbers that make a portrait."""
+    w_dim: int = 256
+    """Size of w."""
+    encoder_learning_rate: float = 1e-3
+    """Peak learning rate of the factor encoder."""
+    learning_rate: float = 4e-3
+    lr_scheduler: Literal["constant", "cosine"] = "constant"
+    max_train_steps: int = 28_000
+    checkpointing_steps: int = 1000
+    sample_steps: int = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adversarial(TrainingConfig):
+    """Adversarial training as published (StyleGAN2 config F, lazy regularization): for a GPU."""
+
+    cache: Path | None = None
+    """Folder made by recipes/render_portraits.py."""
+    images: Path | None = None
+    """Or a folder of square pictures of any domain."""
+    init_from: Path | None = None
+    """Folder that holds `generator/`, for instance of a paired run, to start from."""
+    img_resolution: int = 128
+    """Resolution of the generator."""
+    channel_base: int = 8192
+    """Channels at resolution r: channel_base / r, at most channel_max."""
+    channel_max: int = 256
+    z_dim: int = 128
+    w_dim: int = 256
+    num_mapping_layers: int = 8
+    r1_gamma: float = 1.0
+    """Weight of the R1 penalty on real pictures; about 0.0002 * resolution^2 / batch * 32."""
+    r1_interval: int = 16
+    """Steps between two R1 penalties."""
+    path_length_weight: float = 2.0
+    """Weight of path length regularization; 0 leaves it out."""
+    path_length_interval: int = 4
+    """Steps between two path length penalties."""
+    style_mixing: float = 0.9
+    """Probability of mixing the w of two z at a random layer."""
+    reconstruction_lambda: float = 0.0
+    """Keeps a paired start paired: weight of redrawing the portraits that z stands for."""
+    learning_rate: float = 2e-3
+    lr_scheduler: Literal["constant", "cosine"] = "constant"
+    train_batch_size: int = 32
+    max_train_steps: int = 100_000
+    checkpointing_steps: int = 1000
+    sample_steps: int = 1000
+
+
+def main(config: Paired | Adversarial) -> None:
+    if isinstance(config, Adversarial):
+        train_adversarial(config)
+    else:
+        train_paired(config)
+
+
+def train_paired(config: Paired) -> None:
+    """One stage of the paired route."""
+    generator, encoder = build(config)
+    if config.stage == "mapping":
+        train_mapping(config, generator, encoder)
+    else:
+        train_synthesis(config, generator, encoder)
+
+
+def build(config: Paired) -> tuple[StyleGAN2Generator, FactorEncoder]:
+    """New networks, or those of an earlier run."""
+    if config.init_from is not None:
+        return (
+            StyleGAN2Generator.from_pretrained(config.init_from / "generator"),
+            FactorEncoder.from_pretrained(config.init_from / "factor_encoder"),
+        )
+    if config.stage != "synthesis":
+        raise SystemExit(f"Stage {config.stage!r} starts from an earlier one: give --init_from.")
+    torch.manual_seed(config.seed)
+    generator = StyleGAN2Generator(
+        z_dim=config.z_dim,
+        w_dim=config.w_dim,
+        img_resolution=config.img_resolution,
+        channels=list(config.channels),
+    )
+    return generator, FactorEncoder(config.w_dim)
+
+
+def train_synthesis(
+    config: Paired, generator: StyleGAN2Generator, encoder: FactorEncoder
+) -> None:
+    """Stages synthesis and together: redraw known portraits from their w, or from their z."""
+    if config.cache is None:
+        raise SystemExit("This stage learns from drawn portraits: give --cache (see --help).")
+    cache = RenderCache(config.cache)
+    from_z = config.stage == "together"
+    roles = LayerRoles(generator, encoder)
+    roles.enforce()
+    trained: list[dict[str, object]] = [
+        {"params": list(generator.synthesis.parameters()), "lr": config.learning_rate}
+    ]
+    models: dict[str, nn.Module] = {"generator": generator}
+    if from_z:
+        trained.append(
+            {"params": list(generator.mapping.parameters()), "lr": config.learning_rate}
+        )
+    else:
+        generator.mapping.requires_grad_(False)
+        trained.append(
+            {"params": list(encoder.parameters()), "lr": config.encoder_learning_rate}
+        )
+        models["factor_encoder"] = encoder
+    training = Training(
+        config,
+        models,
+        {"generator": torch.optim.Adam(trained, betas=(0.9, 0.99))},
+        ema={name: copy.deepcopy(model) for name, model in models.items()},
+        ema_half_life=3000,
+    )
+    device = training.accelerator.device
+    encoder.to(device)
+    stages = [tuple(int(v) for v in stage.split(":")) for stage in config.schedule]
+
+    def stage_at(step: int) -> tuple[int, int]:
+        for resolution, batch, steps in stages:
+            if step < steps:
+                return resolution, batch
+            step -= steps
+        return stages[-1][0], stages[-1][1]
+
+    def ws_of(indices: Sequence[int] | Tensor, draw: torch.Generator) -> Tensor:
+        portraits = cache.portraits(indices)
+        if from_z:
+            return generator.mapping(z_of_portraits(portraits, config.z_dim, draw).to(device))
+        return encoder(portraits.to(device))[:, None].expand(-1, generator.num_ws, -1)
+
+    def step_fn(step: int) -> dict[str, Tensor]:
+        resolution, batch = stage_at(step)
+        draw = training.generator(step, shared=True)
+        indices = torch.randint(len(cache), (batch,), generator=draw)
+        if from_z:  # nobody in z is a named character
+            indices = indices[cache.portraits(indices).character < 0]
+        indices = training.shard(indices)
+        targets = pictures(cache.images(indices).to(device), resolution)
+        weight = face_weight(resolution).to(device)
+
+        def loss_of(_: int) -> Tensor:
+            drawn = generator.synthesis(
+                ws_of(indices, draw), noise_mode="none", resolution=resolution
+            )
+            return reconstruction_loss(drawn, targets, weight)
+
+        loss = training.update("generator", loss_of)
+        roles.enforce()
+        return {"loss": loss}
+
+    unseen = sample(range(UNSEEN_SEED, UNSEEN_SEED + 64))
+    unseen = unseen[torch.nonzero(unseen.character < 0)[:48, 0]]
+    truth = render(unseen, config.img_resolution)
+
+    @torch.no_grad()
+    def on_sample(step: int, folder: Path) -> None:
+        resolution, _ = stage_at(max(step - 1, 0))
+        average = training.ema["generator"]
+        if from_z:
+            draw = torch.Generator().manual_seed(0)
+            ws = average.mapping(z_of_portraits(unseen, config.z_dim, draw).to(device))
+        else:
+            w = training.ema["factor_encoder"](unseen.to(device))
+            ws = w[:, None].expand(-1, generator.num_ws, -1)
+        drawn = average.synthesis(ws, noise_mode="none", resolution=resolution).cpu().clamp(-1, 1)
+        target = nn.functional.avg_pool2d(truth, config.img_resolution // resolution)
+        psnr = 10 * torch.log10(4 / (drawn - target).square().mean())
+        with (training.config.output_dir / "psnr.jsonl").open("a") as log:
+            log.write(json.dumps({"step": step, "resolution": resolution, "psnr": float(psnr)}) + "\n")
+        rows = torch.stack([target[:24], drawn[:24]], 1).view(3, 8, 2, *drawn.shape[1:])
+        sheet = rows.transpose(1, 2).flatten(0, 2)  # a row of truths, a row of drawings, ...
+        image_files.grid(sheet, columns=8).save(folder / f"{step:06d}.png")
+
+    training.run(step_fn, on_sample)
+    if training.accelerator.is_main_process:
+        average = training.ema["generator"]
+        if from_z:
+            set_w_avg(average, config.z_dim)
+        average.save_pretrained(config.output_dir / "generator")
+        training.ema.get("factor_encoder", encoder).save_pretrained(
+            config.output_dir / "factor_encoder"
+        )
+
+
+def train_mapping(config: Paired, generator: StyleGAN2Generator, encoder: FactorEncoder) -> None:
+    """Stage mapping: the published mapping network learns z -> w of the portrait z stands for."""
+    encoder.requires_grad_(False)
+    mapping = generator.mapping
+    training = Training(
+        config,
+        {"mapping": mapping},
+        {
+            "mapping": torch.optim.Adam(
+                mapping.parameters(), lr=config.learning_rate, betas=(0.9, 0.99)
+            )
+        },
+        ema={"mapping": copy.deepcopy(mapping)},
+        ema_half_life=500 * config.train_batch_size,
+    )
+    device = training.accelerator.device
+    encoder.to(device)
+    generator.to(device)
+
+    def step_fn(step: int) -> dict[str, Tensor]:
+        draw = training.generator(step)
+        z = torch.randn(config.train_batch_size, config.z_dim, generator=draw).to(device)
+        with torch.no_grad():
+            target = encoder(portraits_of_z(z))
+
+        def loss_of(_: int) -> Tensor:
+            return (mapping(z)[:, 0] - target).square().mean()
+
+        return {"loss": training.update("mapping", loss_of)}
+
+    @torch.no_grad()
+    def on_sample(step: int, folder: Path) -> None:
+        z = torch.randn(48, config.z_dim, generator=torch.Generator().manual_seed(0)).to(device)
+        drawn = generator.synthesis(training.ema["mapping"](z), noise_mode="none")
+        image_files.grid(drawn.cpu(), columns=8).save(folder / f"{step:06d}.png")
+
+    training.run(step_fn, on_sample)
+    if training.accelerator.is_main_process:
+        mapping.load_state_dict(training.ema["mapping"].state_dict())
+        set_w_avg(generator, config.z_dim)
+        generator.save_pretrained(config.output_dir / "generator")
+        encoder.save_pretrained(config.output_dir / "factor_encoder")
+
+
+def train_adversarial(config: Adversarial) -> None:
+    """Non-saturating loss, lazy R1 and path length, style mixing, averaged weights."""
+    torch.manual_seed(config.seed)
+    if config.init_from is not None:
+        generator = StyleGAN2Generator.from_pretrained(config.init_from / "generator")
+    else:
+        generator = StyleGAN2Generator(
+            z_dim=config.z_dim,
+            w_dim=config.w_dim,
+            img_resolution=config.img_resolution,
+            num_mapping_layers=config.num_mapping_layers,
+            channel_base=config.channel_base,
+            channel_max=config.channel_max,
+        )
+    discriminator = Discriminator(
+        img_resolution=generator.config.img_resolution,
+        channel_base=config.channel_base,
+        channel_max=config.channel_max,
+    )
+
+    def adam(module: nn.Module, interval: int) -> torch.optim.Adam:
+        # Lazy regularization takes part in one step of `interval`: StyleGAN2 appendix B.
+        ratio = interval / (interval + 1)
+        return torch.optim.Adam(
+            module.parameters(), lr=config.learning_rate * ratio, betas=(0.0, 0.99**ratio)
+        )
+
+    training = Training(
+        config,
+        {"generator": generator, "discriminator": discriminator},
+        {
+            "generator": adam(generator, config.path_length_interval),
+            "discriminator": adam(discriminator, config.r1_interval),
+        },
+        ema={"generator": copy.deepcopy(generator)},
+    )
+    device = training.accelerator.device
+    z_dim = generator.config.z_dim
+    reals_of = picture_source(config, generator.config.img_resolution)
+    # The running mean of the path lengths; it belongs to the state of the generator's run.
+    mean_length = torch.zeros((), device=device)
+
+    def draw_ws(draw: torch.Generator) -> Tensor:
+        z = torch.randn(2, config.train_batch_size, z_dim, generator=draw).to(device)
+        ws = generator.mapping(z[0])
+        if torch.rand((), generator=draw) < config.style_mixing:
+            cutoff = int(torch.randint(1, generator.num_ws, (), generator=draw))
+            ws = torch.cat([ws[:, :cutoff], generator.mapping(z[1])[:, cutoff:]], dim=1)
+        return ws
+
+    def step_fn(step: int) -> dict[str, Tensor]:
+        draw = training.generator(step)
+        reals, indices = reals_of(training, step)
+        reals = reals.to(device)
+
+        def discriminator_loss(_: int) -> Tensor:
+            with torch.no_grad():
+                fakes = generator.synthesis(draw_ws(draw), noise_mode="random")
+            penalized = step % config.r1_interval == 0
+            shown = reals.detach().requires_grad_(penalized)
+            logits = discriminator(shown)
+            loss = discriminator_logistic_loss(logits, discriminator(fakes))
+            if penalized:
+                loss = loss + config.r1_gamma * config.r1_interval * r1_penalty(logits, shown)
+            return loss
+
+        def generator_loss(_: int) -> Tensor:
+            ws = draw_ws(draw)
+            fakes = generator.synthesis(ws, noise_mode="random")
+            loss = generator_logistic_loss(discriminator(fakes))
+            if config.path_length_weight and step % config.path_length_interval == 0:
+                lengths = path_lengths(fakes, ws, torch.randn_like(fakes))
+                mean_length.lerp_(lengths.mean().detach(), 0.01)
+                penalty = (lengths - mean_length).square().mean()
+                loss = loss + config.path_length_weight * config.path_length_interval * penalty
+            if config.reconstruction_lambda and indices is not None:
+                portraits = sample([int(i) for i in indices])
+                nobody = portraits.character < 0  # nobody in z is a named character
+                ws = generator.mapping(z_of_portraits(portraits[nobody], z_dim, draw).to(device))
+                redrawn = generator.synthesis(ws, noise_mode="const")
+                weight = face_weight(redrawn.shape[-1]).to(device)
+                error = reconstruction_loss(redrawn, reals[nobody.to(device)], weight)
+                loss = loss + config.reconstruction_lambda * error
+            return loss
+
+        return {
+            "discriminator": training.update("discriminator", discriminator_loss),
+            "generator": training.update("generator", generator_loss),
+        }
+
+    @torch.no_grad()
+    def on_sample(step: int, folder: Path) -> None:
+        average = training.ema["generator"]
+        set_w_avg(average, z_dim, count=4000)
+        z = torch.randn(64, z_dim, generator=torch.Generator().manual_seed(0)).to(device)
+        ws = average.mapping(z, truncation_psi=0.7)
+        drawn = torch.cat([average.synthesis(part, noise_mode="const") for part in ws.split(16)])
+        image_files.grid(drawn.clamp(-1, 1).cpu(), columns=8).save(folder / f"{step:06d}.png")
+
+    training.run(step_fn, on_sample)
+    if training.accelerator.is_main_process:
+        average = training.ema["generator"]
+        set_w_avg(average, z_dim)
+        average.save_pretrained(config.output_dir / "generator")
+        discriminator.save_pretrained(config.output_dir / "discriminator")
+
+
+def picture_source(
+    config: Adversarial, resolution: int
+) -> Callable[[Training, int], tuple[Tensor, Tensor | None]]:
+    """A function from (training, step) to real pictures, and their seeds when they are drawn."""
+    if config.cache is not None:
+        cache = RenderCache(config.cache)
+
+        def from_cache(training: Training, step: int) -> tuple[Tensor, Tensor | None]:
+            indices = training.indices(step, len(cache))
+            return pictures(cache.images(indices), resolution), indices
+
+        return from_cache
+    if config.images is not None:
+        files = sorted(
+            path
+            for path in config.images.rglob("*")
+            if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp"}
+        )
+        if not files:
+            raise SystemExit(f"No pictures (png, jpg, webp) in {config.images}.")
+
+        def from_files(training: Training, step: int) -> tuple[Tensor, Tensor | None]:
+            indices = training.indices(step, len(files))
+            loaded = [
+                image_files.resize(image_files.from_pil(Image.open(files[int(i)])), resolution)
+                for i in indices
+            ]
+            return torch.cat(loaded), None
+
+        return from_files
+    raise SystemExit("What shall the generator learn to make? Give --cache or --images.")
+
+
+@torch.no_grad()
+def set_w_avg(generator: StyleGAN2Generator, z_dim: int, count: int = 20_000) -> None:
+    """The mean of w over many z, which truncation pulls towards."""
+    z = torch.randn(count, z_dim, generator=torch.Generator().manual_seed(123))
+    generator.update_w_avg(z.to(generator.device), beta=0.0)
+
+
+def pictures(stored: Tensor, resolution: int) -> Tensor:
+    """uint8 pictures as floats in [-1, 1], averaged down to a resolution."""
+    values = stored.float() / 127.5 - 1
+    return nn.functional.avg_pool2d(values, stored.shape[-1] // resolution)
+
+
+Command = (
+    Annotated[Paired, tyro.conf.subcommand("paired", prefix_name=False)]
+    | Annotated[Adversarial, tyro.conf.subcommand("adversarial", prefix_name=False)]
+)
+
+if __name__ == "__main__":
+    main(tyro.cli(Command, description=__doc__, use_underscores=True))  # type: ignore[call-overload]

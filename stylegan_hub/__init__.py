@@ -1,0 +1,58 @@
+"""A hub of small, shareable edits for one frozen StyleGAN2, steered by words.
+
+Everything public is reached from here and loaded at first use, because the libraries below take
+seconds to import:
+
+    import stylegan_hub as hub
+
+    pipe = hub.StyleEditPipeline.from_pretrained("portraits")
+    pipe(seed=7).images[0]
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from stylegan_hub import edits, images, portraits
+    from stylegan_hub.edits.base import Edit, load_edit
+    from stylegan_hub.edits.direction import Direction
+    from stylegan_hub.latents import Latents, Space
+    from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+    from stylegan_hub.pipeline import StyleEditPipeline
+
+__all__ = [
+    "Direction",
+    "Edit",
+    "Latents",
+    "Space",
+    "StyleEditPipeline",
+    "StyleGAN2Generator",
+    "edits",
+    "images",
+    "load_edit",
+    "portraits",
+]
+
+_HOMES = {
+    "Direction": "edits.direction",
+    "Edit": "edits.base",
+    "Latents": "latents",
+    "Space": "latents",
+    "StyleEditPipeline": "pipeline",
+    "StyleGAN2Generator": "models.stylegan2",
+    "load_edit": "edits.base",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in __all__:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

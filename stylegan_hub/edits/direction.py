@@ -1,0 +1,70 @@
+"""A direction: the same displacement for every latent.
+
+Per-image optimization, essence vectors, local and global directions all end as one of these, so
+whatever found it, an edit has an instant slider and is published the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from stylegan_hub.artifacts import BaseModel
+from stylegan_hub.edits.base import Edit, Origin, Strength
+from stylegan_hub.latents import Space
+
+
+class Direction(Edit):
+    """One vector in w_plus `[num_ws, w_dim]` or in s `[num_styles]`.
+
+    Raises:
+        ValueError: a vector that does not fit the generator's sizes.
+    """
+
+    kind: ClassVar[str] = "direction"
+
+    def __init__(
+        self,
+        vector: Tensor,
+        space: Space | str,
+        base_model: BaseModel,
+        strength: Strength | None = None,
+        origin: Origin | None = None,
+    ) -> None:
+        super().__init__(space, base_model, strength, origin)
+        if tuple(vector.shape) != self._code_shape():
+            raise ValueError(
+                f"A direction in {self.space} of this generator has the shape "
+                f"{list(self._code_shape())}; got {list(vector.shape)}."
+            )
+        self.vector = vector.detach().float()
+
+    def delta(self, codes: Tensor) -> Tensor:
+        """The vector, repeated for the batch."""
+        return self.vector.to(codes).expand_as(codes)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The vector alone."""
+        return {"vector": self.vector}
+
+    @classmethod
+    def from_parts(
+        cls,
+        tensors: Mapping[str, Tensor],
+        config: Mapping[str, Any],
+        space: Space,
+        base_model: BaseModel,
+        strength: Strength,
+        origin: Origin,
+    ) -> Self:
+        """From the tensor `vector`."""
+        return cls(tensors["vector"], space, base_model, strength, origin)
+
+    @property
+    def length(self) -> float:
+        """Euclidean length of the vector."""
+        return float(torch.linalg.vector_norm(self.vector))

@@ -1,0 +1,262 @@
+"""Latent optimization: move one latent until CLIP sees the words in its picture.
+
+StyleCLIP (Patashnik et al. 2021), section 4:
+
+    minimize  D_clip(G(w + d), t) + l2_lambda * |d|^2 + id_lambda * (1 - <R(G(w + d)), R(G(w))>)
+
+by Adam, with a learning rate that rises over the first 5 % of the steps and falls over the last
+25 %. The displacement d comes back as a `Direction`, so it has a slider and can be saved.
+
+`Published` repeats the settings of the official code. The defaults differ where measurements on
+drawn portraits say so (docs/results.md): the similarity of text and picture rises for nearly any
+displacement, also one that leaves the world of pictures that the generator was trained to make.
+What keeps it there: CLIP looks at several randomly shifted, scaled and blurred copies; the *change*
+of the picture is compared with the change of the text from a neutral one; and the displacement is
+measured in the units in which latents vary (a prior on w).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stylegan_hub.edits.base import Origin, Strength
+from stylegan_hub.edits.direction import Direction
+from stylegan_hub.latents import Latents, Space
+from stylegan_hub.losses import clip_loss, directional_clip_loss, identity_loss, latent_l2
+
+if TYPE_CHECKING:
+    from stylegan_hub.pipeline import StyleEditPipeline
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to search. Defaults are what won on drawn portraits."""
+
+    steps: int = 60
+    lr: float = 0.05
+    """Peak learning rate of Adam, in units of the latents' standard deviation."""
+    l2_lambda: float = 0.008
+    """Weight of the squared displacement, summed over layers and features."""
+    id_lambda: float = 0.0
+    """Weight of the identity term; needs a pipeline with a recognizer."""
+    directional_lambda: float = 1.0
+    """Weight of the directional CLIP loss, 0 in the paper."""
+    clip_lambda: float = 0.5
+    """Weight of the plain CLIP loss, 1 in the paper."""
+    views: int = 4
+    """Augmented copies of the picture that CLIP looks at; 0 = the picture itself."""
+    whiten: bool = True
+    """Measure steps and lengths in the units in which latents vary."""
+    preprocessing: Literal["proper", "styleclip"] = "proper"
+    """"styleclip" leaves out CLIP's mean and std, as the official code does."""
+    seed: int = 0
+    """Of the augmentation."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.lr <= 0 or self.views < 0:
+            raise ValueError(
+                f"Got steps {self.steps}, lr {self.lr}, views {self.views}; expected at least one "
+                "step, a positive lr and 0 or more views."
+            )
+
+
+Published = Settings(
+    steps=300, lr=0.1, l2_lambda=0.008, id_lambda=0.0, directional_lambda=0.0, clip_lambda=1.0,
+    views=0, whiten=False, preprocessing="styleclip",
+)  # fmt: skip
+"""The official code's settings (run_optimization.py), for reproducing published numbers."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What `on_step` is told.
+
+    Attributes:
+        index: steps done, from 1.
+        total: steps of the whole search.
+        loss: total loss before this step.
+        similarity: cosine of the picture (before this step) and the text.
+        image: the picture before this step, `[1, 3, h, w]` in [-1, 1], detached.
+    """
+
+    index: int
+    total: int
+    loss: float
+    similarity: float
+    image: Float[Tensor, "1 3 h w"]
+
+
+class Cancelled(Exception):
+    """Raise it in `on_step` to stop a search; what was found so far is thrown away."""
+
+
+def find(
+    pipe: StyleEditPipeline,
+    prompt: str,
+    latents: Latents | None = None,
+    space: Space | str = Space.W_PLUS,
+    neutral: str = "a face",
+    settings: Settings | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> Direction:
+    """Search the displacement that makes one picture fit the words.
+
+    Args:
+        pipe: generator and CLIP; its recognizer if `id_lambda` is not 0.
+        prompt: what the picture shall show afterwards, "a face with purple hair".
+        latents: one latent; None starts from the average face, as free generation does.
+        space: "w_plus" or "s" (the toRGB layers stay as they are, as in StyleCLIP).
+        neutral: what the picture shows already, in words; the directional loss starts there.
+        settings: how to search; `Published` for the official code's.
+        on_step: called after each step, for progress; may raise `Cancelled`.
+
+    Returns:
+        A direction that fits these latents at strength 1, and others more or less.
+
+    Raises:
+        ValueError: an empty prompt, a space other than w_plus and s, more than one latent.
+        MismatchError: latents of another generator.
+        Cancelled: `on_step` raised it.
+    """
+    latents = pipe.mean_latent() if latents is None else latents
+    if len(latents) != 1:
+        raise ValueError(
+            f"Got {len(latents)} latents; a direction is searched for one. "
+            "Use `displacements` for a batch."
+        )
+    settings = settings or Settings()
+    moved = displacements(pipe, prompt, latents, space, neutral, settings, on_step)
+    training = {"method": "latent_optimization", **asdict(settings)}
+    return Direction(
+        moved[0], space, pipe.base_model, Strength(), Origin(prompt, neutral, training)
+    )
+
+
+def displacements(
+    pipe: StyleEditPipeline,
+    prompt: str,
+    latents: Latents,
+    space: Space | str = Space.W_PLUS,
+    neutral: str = "a face",
+    settings: Settings | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> Float[Tensor, "n ..."]:
+    """As `find`, for a batch of latents, each with a displacement of its own."""
+    settings, space = settings or Settings(), Space(space)
+    if space not in (Space.W_PLUS, Space.S):
+        raise ValueError(f"Got space {space}; latent optimization works in w_plus or s.")
+    if settings.id_lambda and getattr(pipe, "recognizer", None) is None:
+        raise ValueError(
+            f"Got id_lambda {settings.id_lambda}, but this pipeline has no recognizer to tell "
+            "people apart. Use id_lambda=0 or a pipeline with a recognizer."
+        )
+    start = pipe.lower(latents, space).codes.detach()
+    text, origin = pipe.encode_text([prompt, neutral]).chunk(2)
+    text_change = nn.functional.normalize(text - origin, dim=-1, eps=1e-6)
+    units = _Units(pipe, space) if settings.whiten else None
+    free = _editable(pipe, space)
+    views = _Views(settings.views, torch.Generator().manual_seed(settings.seed))
+
+    def look(images: Tensor) -> Tensor:
+        return pipe.encode_image(images, settings.preprocessing)
+
+    with torch.no_grad():
+        original = pipe.synthesize(Latents(space, start))
+        identity = pipe.recognizer(original) if settings.id_lambda else None
+    offset = torch.zeros_like(start, requires_grad=True)
+    optimizer = torch.optim.Adam([offset], lr=settings.lr)
+
+    for index in range(settings.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.lr * _ramp(index / settings.steps)
+        moved = (units.to_codes(offset) if units else offset) * free
+        images = pipe.synthesize(Latents(space, start + moved))
+        looked = views(torch.cat([images, original]))
+        seen, seen_before = look(looked).unflatten(0, (-1, 2, len(start))).unbind(1)
+        loss = settings.l2_lambda * latent_l2(offset)
+        loss = loss + settings.clip_lambda * clip_loss(seen, text).mean(0)
+        if settings.directional_lambda:
+            directional = directional_clip_loss(seen, seen_before.detach(), text_change)
+            loss = loss + settings.directional_lambda * directional.mean(0)
+        if identity is not None:
+            loss = loss + settings.id_lambda * identity_loss(pipe.recognizer(images), identity)
+        optimizer.zero_grad()
+        loss.sum().backward()
+        optimizer.step()
+        if on_step is not None:
+            similarity = float((seen * text).sum(-1).mean())
+            on_step(
+                Step(index + 1, settings.steps, float(loss.mean()), similarity, images[:1].detach())
+            )
+    with torch.no_grad():
+        return (units.to_codes(offset) if units else offset) * free
+
+
+def _ramp(progress: float) -> float:
+    """Factor on the learning rate: cosine down over the last 25 %, linear up over the first 5 %."""
+    down = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - progress) / 0.25))
+    return down * min(1.0, progress / 0.05)
+
+
+def _editable(pipe: StyleEditPipeline, space: Space) -> Tensor:
+    """1 where a code may move. In s the toRGB layers stay, as in StyleCLIP."""
+    if space is Space.W_PLUS:
+        return torch.ones((), device=pipe.device)
+    free = torch.ones(pipe.generator.num_styles, device=pipe.device)
+    for layer in pipe.generator.style_layout:
+        if layer.is_to_rgb:
+            free[layer.start : layer.stop] = 0
+    return free
+
+
+class _Units:
+    """The units in which latents vary: principal axes of w, the deviation of each number of s."""
+
+    def __init__(self, pipe: StyleEditPipeline, space: Space, samples: int = 2048) -> None:
+        codes = pipe.sample(range(samples), truncation_psi=1.0)
+        if space is Space.S:
+            self._basis = torch.diag(pipe.lower(codes, space).codes.std(0))
+            return
+        w = codes.codes[:, 0].double()
+        variances, axes = torch.linalg.eigh(torch.cov(w.T))
+        self._basis = (axes * variances.clamp_min(0).sqrt()).T.to(codes.codes)
+
+    def to_codes(self, offset: Tensor) -> Tensor:
+        """From units of standard deviations to codes."""
+        return offset @ self._basis
+
+
+class _Views:
+    """What CLIP looks at: randomly shifted, scaled and blurred copies, alike for a batch.
+
+    A change that only one pixel-exact view shows is no change of the picture's content.
+    """
+
+    def __init__(self, count: int, generator: torch.Generator) -> None:
+        self._count, self._generator = count, generator
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """`[n, 3, h, w]` to `[views * n, 3, h, w]`, view by view."""
+        if self._count == 0:
+            return images
+        looked = []
+        for _ in range(self._count):
+            scale, x, y = torch.rand(3, generator=self._generator).tolist()
+            scale = 1 - 0.15 * scale
+            shift = [(1 - scale) * (2 * x - 1), (1 - scale) * (2 * y - 1)]
+            theta = torch.tensor([[scale, 0, shift[0]], [0, scale, shift[1]]]).to(images)
+            grid = nn.functional.affine_grid(
+                theta.expand(len(images), 2, 3), list(images.shape), align_corners=False
+            )
+            view = nn.functional.grid_sample(
+                images, grid, padding_mode="reflection", align_corners=False
+            )
+            looked.append(view)
+        return torch.cat(looked)

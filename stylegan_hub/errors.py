@@ -1,0 +1,25 @@
+"""What can go wrong, apart from a plain `ValueError` or `TypeError` for a wrong argument.
+
+StyleganHubError
+├── NotFoundError (FileNotFoundError)   a name, folder or Hub id leads nowhere
+├── ArtifactError (ValueError)          a file or folder is incomplete, broken, unsafe or too new
+└── MismatchError (ValueError)          two sound parts do not belong together
+
+Every message says what was got, what was expected and what to do.
+"""
+
+
+class StyleganHubError(Exception):
+    """Base of all errors that are this library's own."""
+
+
+class NotFoundError(StyleganHubError, FileNotFoundError):
+    """A name, folder or Hub id leads nowhere."""
+
+
+class ArtifactError(StyleganHubError, ValueError):
+    """A file or folder is there, but incomplete, broken, unsafe or too new to read."""
+
+
+class MismatchError(StyleganHubError, ValueError):
+    """Two sound parts do not belong together: an edit and another generator, two latent spaces."""

@@ -1,0 +1,197 @@
+"""Pictures: float tensors inside the library, PIL at its border, converted only here.
+
+Inside, images are float `[n, 3, h, w]`, RGB, with -1 black and 1 white.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from stylegan_hub.artifacts import write_bytes
+
+_FORMATS = {".gif": "GIF", ".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
+
+
+def to_uint8(images: Tensor) -> UInt8[Tensor, "n 3 h w"]:
+    """Images as bytes 0 to 255, uint8 `[n, 3, h, w]`; values beyond [-1, 1] are clipped.
+
+    Raises `ValueError` for another shape, another dtype or values that are not numbers.
+    """
+    _check(images)
+    if not images.isfinite().all():
+        raise ValueError(
+            "The images hold NaN or infinite values; check the latents they came from."
+        )
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def from_uint8(pixels: Tensor) -> Float[Tensor, "n 3 h w"]:
+    """Bytes 0 to 255, uint8 `[n, 3, h, w]`, as float images. The exact inverse of `to_uint8`."""
+    if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] != 3:
+        raise ValueError(
+            f"Expected uint8 pixels [n, 3, h, w]; got {pixels.dtype} {list(pixels.shape)}."
+        )
+    return pixels.float() / 127.5 - 1
+
+
+def to_pil(images: Tensor) -> list[Image.Image]:
+    """One RGB picture for each of the images; raises as `to_uint8` does."""
+    pixels = to_uint8(images.detach()).permute(0, 2, 3, 1).cpu().numpy()  # [n, h, w, 3]
+    return [Image.fromarray(picture) for picture in pixels]
+
+
+def mask_to_pil(mask: Tensor) -> Image.Image:
+    """A mask of part numbers 0 to 255, int `[h, w]`, as a gray picture that holds the numbers.
+
+    Raises `ValueError` for another shape or dtype, or numbers that a byte cannot hold.
+    """
+    if mask.ndim != 2 or mask.is_floating_point():
+        raise ValueError(f"Expected an int mask [h, w]; got {mask.dtype} {list(mask.shape)}.")
+    if mask.numel() and not 0 <= mask.min() <= mask.max() <= 255:
+        raise ValueError(
+            "A mask picture holds the numbers 0 to 255; "
+            f"got {int(mask.min())} to {int(mask.max())}."
+        )
+    return Image.fromarray(mask.to(torch.uint8).cpu().numpy())
+
+
+def from_pil(pictures: Image.Image | Sequence[Image.Image]) -> Float[Tensor, "n 3 h w"]:
+    """Pictures of any mode as float images `[n, 3, h, w]`, upright as their EXIF tag asks.
+
+    Transparency is laid on white; gray becomes RGB; 16-bit gray is reduced to 8.
+
+    Raises `ValueError` for no picture, for pictures of several sizes and for 32-bit float pictures,
+    whose range nobody can know.
+    """
+    pictures = [pictures] if isinstance(pictures, Image.Image) else list(pictures)
+    if not pictures:
+        raise ValueError("Expected at least one picture; got none.")
+    upright = [_to_rgb(ImageOps.exif_transpose(picture)) for picture in pictures]
+    if len(sizes := {picture.size for picture in upright}) > 1:
+        raise ValueError(
+            f"Pictures of one size make a batch; got {sorted(sizes)}. Resize them first."
+        )
+    pixels = np.stack([np.array(picture) for picture in upright])  # [n, h, w, 3]
+    return from_uint8(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous())
+
+
+def resize(images: Tensor, size: int | tuple[int, int]) -> Float[Tensor, "n 3 height width"]:
+    """Images `[n, 3, size, size]`, or `[n, 3, height, width]` for a pair, without aliasing.
+
+    Bilinear, so that values stay in range; gradients pass.
+    """
+    _check(images)
+    height, width = (size, size) if isinstance(size, int) else size
+    if images.shape[2:] == (height, width):
+        return images
+    return F.interpolate(images, (height, width), mode="bilinear", antialias=True)
+
+
+def grid(images: Tensor | Sequence[Image.Image], columns: int) -> Image.Image:
+    """One picture with all images, row by row, `columns` in a row; free cells are white.
+
+    Raises `ValueError` for no image, fewer than one column or pictures of several sizes.
+    """
+    pictures = to_pil(images) if isinstance(images, Tensor) else list(images)
+    if not pictures or columns < 1:
+        raise ValueError(
+            f"A grid needs an image and a column; got {len(pictures)} images and {columns} columns."
+        )
+    width, height = pictures[0].size
+    if any(picture.size != (width, height) for picture in pictures):
+        raise ValueError(
+            f"A grid has one size of picture; got {sorted({p.size for p in pictures})}."
+        )
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
+    for index, picture in enumerate(pictures):
+        sheet.paste(picture, (index % columns * width, index // columns * height))
+    return sheet
+
+
+def strip(*batches: Tensor) -> Image.Image:
+    """A row for each image and a column for each batch: `strip(before, after)`.
+
+    Raises `ValueError` when the batches differ in shape.
+    """
+    if len(shapes := {tuple(batch.shape) for batch in batches}) != 1:
+        raise ValueError(f"A strip compares batches of one shape; got {sorted(shapes) or 'none'}.")
+    return grid(
+        torch.stack(batches, dim=1).flatten(0, 1), columns=len(batches)
+    )  # [n * batches, ...]
+
+
+def save(image: Tensor | Image.Image, path: str | Path) -> None:
+    """Write one image as PNG, JPEG, WebP or GIF, by the suffix, as a whole or not at all.
+
+    Raises `ValueError` for another suffix or a batch of several images.
+    """
+    path = Path(path)
+    if (format := _FORMATS.get(path.suffix.lower())) is None:
+        raise ValueError(f"Cannot write {path.name!r}: end the name in {', '.join(_FORMATS)}.")
+    if isinstance(image, Tensor):
+        if len(image) != 1:
+            raise ValueError(
+                f"Expected one image [1, 3, h, w]; got {list(image.shape)}. Use grid()."
+            )
+        (image,) = to_pil(image)
+    buffer = io.BytesIO()
+    image.save(buffer, format=format, **({"quality": 95} if format in {"JPEG", "WEBP"} else {}))
+    write_bytes(path, buffer.getvalue())
+
+
+def save_gif(
+    images: Tensor | Sequence[Image.Image], path: str | Path, milliseconds: int = 80
+) -> None:
+    """Write the images as an endless animation, `milliseconds` each.
+
+    Raises `ValueError` for no image.
+    """
+    pictures = to_pil(images) if isinstance(images, Tensor) else list(images)
+    if not pictures:
+        raise ValueError("An animation needs at least one image; got none.")
+    buffer = io.BytesIO()
+    pictures[0].save(
+        buffer,
+        format="GIF",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=milliseconds,
+        loop=0,
+    )
+    write_bytes(Path(path), buffer.getvalue())
+
+
+def _check(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise ValueError(
+            "Expected float images [n, 3, h, w] in [-1, 1]; "
+            f"got {images.dtype} {list(images.shape)}."
+        )
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode == "F":
+        raise ValueError(
+            "Got a 32-bit float picture (mode F), whose range is unknown; "
+            "convert it to 8 bits first."
+        )
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
+        # Pillow's own conversion clips at 255 instead of scaling.
+        gray = np.asarray(picture).astype(np.int64).clip(0, 65535) / 257
+        return Image.fromarray(gray.round().astype(np.uint8)).convert("RGB")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert(
+            "RGB"
+        )
+    return picture.convert("RGB")

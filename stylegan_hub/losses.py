@@ -1,0 +1,79 @@
+"""What is minimized: pure functions of tensors, each with its source.
+
+Image and text embeddings are L2-normalized `[n, d]` unless a function says otherwise.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def clip_loss(image: Float[Tensor, "n d"], text: Float[Tensor, "#n d"]) -> Float[Tensor, " n"]:
+    """Cosine distance of pictures and text, in [0, 2] (StyleCLIP section 4)."""
+    return 1 - (image * text).sum(-1)
+
+
+def directional_clip_loss(
+    image: Float[Tensor, "n d"],
+    original: Float[Tensor, "n d"],
+    text_change: Float[Tensor, "#n d"],
+) -> Float[Tensor, " n"]:
+    """Cosine distance of the change of a picture and the change of text (StyleGAN-NADA eq. 2).
+
+    Args:
+        text_change: target minus neutral, normalized.
+    """
+    change = nn.functional.normalize(image - original, dim=-1, eps=1e-6)
+    return 1 - (change * text_change).sum(-1)
+
+
+def identity_loss(
+    edited: Float[Tensor, "n d"], original: Float[Tensor, "n d"]
+) -> Float[Tensor, " n"]:
+    """1 - cosine of a face recognizer's embeddings (StyleCLIP eq. 2)."""
+    return 1 - (edited * original).sum(-1)
+
+
+def latent_l2(delta: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
+    """Sum of squares over all layers and features, as StyleCLIP's optimizer has it (eq. 1).
+
+    StyleCLIP's mapper uses the mean instead; divide by the number of elements for that.
+    """
+    return delta.flatten(1).square().sum(1)
+
+
+def generator_logistic_loss(fake_logits: Float[Tensor, "n 1"]) -> Tensor:
+    """Non-saturating loss of the generator (Goodfellow et al. 2014; StyleGAN2)."""
+    return nn.functional.softplus(-fake_logits).mean()
+
+
+def discriminator_logistic_loss(
+    real_logits: Float[Tensor, "n 1"], fake_logits: Float[Tensor, "n 1"]
+) -> Tensor:
+    """Logistic loss of the discriminator."""
+    return (nn.functional.softplus(-real_logits) + nn.functional.softplus(fake_logits)).mean()
+
+
+def r1_penalty(real_logits: Float[Tensor, "n 1"], reals: Float[Tensor, "n c h w"]) -> Tensor:
+    """Mean squared gradient of the logits at real pictures (Mescheder et al. 2018), times 1/2.
+
+    Args:
+        reals: the pictures, which require gradients.
+    """
+    (gradient,) = torch.autograd.grad(real_logits.sum(), reals, create_graph=True)
+    return 0.5 * gradient.square().sum((1, 2, 3)).mean()
+
+
+def path_lengths(
+    images: Float[Tensor, "n c h w"], ws: Float[Tensor, "n num_ws w_dim"], noise: Tensor
+) -> Float[Tensor, " n"]:
+    """Length of the Jacobian-vector product J^T y of the synthesis (StyleGAN2 section 3.2).
+
+    Args:
+        noise: standard normal, of the shape of `images`.
+    """
+    projected = (images * noise).sum() / (images.shape[2] * images.shape[3]) ** 0.5
+    (gradient,) = torch.autograd.grad(projected, ws, create_graph=True)
+    return gradient.square().sum(2).mean(1).sqrt()

@@ -1,0 +1,1 @@
+"""The networks: generator, discriminator, CLIP and the ones that judge and encode."""

@@ -1,0 +1,647 @@
+"""The StyleGAN2 generator: mapping network, synthesis network and style space.
+
+Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020 (StyleGAN2). Names of
+modules and tensors are those of NVIDIA's PyTorch releases, so `mapping.fc0.weight` or
+`synthesis.b4.conv1.weight` mean the same here and there; outputs were compared with
+stylegan2-ada-pytorch. Style space is that of Wu et al., "StyleSpace Analysis", 2021, in
+StyleCLIP's convention: the raw outputs of the affine layers, in network order, toRGB included and
+without the factor 1 / sqrt(channels) that the network multiplies onto those.
+
+    z -> mapping -> ws [n, num_ws, w_dim] -> affine layers -> s [n, num_styles] -> images
+
+Only the skip architecture is here, the one of all published StyleGAN2 generators.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stylegan_hub.ops import bias_act, modulated_conv2d, setup_filter, upsample2d
+from stylegan_hub.ops.bias_act import ActivationName
+
+NoiseMode = Literal["const", "random", "none"]
+NOISE_MODES: tuple[str, ...] = ("const", "random", "none")
+
+Channels = Mapping[str, int] | Sequence[int]
+RESAMPLE_TAPS = (1, 3, 3, 1)
+
+
+class StyleLayer(NamedTuple):
+    """Where one affine layer's styles lie in s, and which of the ws drives it."""
+
+    name: str
+    """Name inside the synthesis network: b4.conv1, b4.torgb, b8.conv0, ..."""
+    resolution: int
+    """Resolution of the block that the layer is in."""
+    start: int
+    """First index in s."""
+    stop: int
+    """Index after the last one in s."""
+    is_to_rgb: bool
+    """Whether the layer makes colors; its styles are not demodulated."""
+    ws_index: int
+    """Index in ws; a toRGB layer shares it with the first convolution of the next block."""
+
+
+class StyleGAN2Generator(ModelMixin, ConfigMixin):
+    """The StyleGAN2 generator, skip architecture.
+
+    Args:
+        z_dim: Size of z; 0 for a generator that takes labels only.
+        c_dim: Number of classes; 0 for none.
+        w_dim: Size of w.
+        img_resolution: Width and height of the images, a power of two of at least 4.
+        img_channels: Channels of the images.
+        num_mapping_layers: Fully connected layers of the mapping network.
+        channel_base: Feature channels are `min(channel_base // resolution, channel_max)`.
+        channel_max: See channel_base.
+        channels: Feature channels at 4, 8, 16, ... px, or a mapping from resolution to channels
+            (keys may be strings, as in JSON). None: by channel_base and channel_max.
+        conv_clamp: Limit of the absolute value of what each layer returns. None: no limit.
+        num_fp16_res: So many of the highest resolutions are computed in half precision, on CUDA.
+        use_noise: Whether convolutions add noise.
+
+    Raises:
+        ValueError: an impossible resolution, or channels that do not fit it.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        z_dim: int = 512,
+        c_dim: int = 0,
+        w_dim: int = 512,
+        img_resolution: int = 1024,
+        img_channels: int = 3,
+        num_mapping_layers: int = 8,
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        channels: Channels | None = None,
+        conv_clamp: float | None = None,
+        num_fp16_res: int = 0,
+        use_noise: bool = True,
+    ) -> None:
+        super().__init__()
+        widths = block_channels(img_resolution, channels, channel_base, channel_max)
+        self.z_dim = z_dim
+        self.c_dim = c_dim
+        self.w_dim = w_dim
+        self.img_resolution = img_resolution
+        self.img_channels = img_channels
+        self.synthesis = SynthesisNetwork(
+            w_dim, widths, img_channels, conv_clamp, num_fp16_res, use_noise
+        )
+        self.mapping = MappingNetwork(
+            z_dim, c_dim, w_dim, self.synthesis.num_ws, num_mapping_layers
+        )
+
+    @property
+    def num_ws(self) -> int:
+        """How many ws the synthesis network takes: `2 * log2(img_resolution) - 2`."""
+        return self.synthesis.num_ws
+
+    @property
+    def num_styles(self) -> int:
+        """Size of style space."""
+        return self.synthesis.num_styles
+
+    @property
+    def style_layout(self) -> tuple[StyleLayer, ...]:
+        """Where each layer lies in style space, in network order."""
+        return self.synthesis.style_layout
+
+    def forward(
+        self,
+        z: Float[Tensor, "n z_dim"],
+        c: Float[Tensor, "n c_dim"] | None = None,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+        noise_mode: NoiseMode = "const",
+    ) -> Float[Tensor, "n c h w"]:
+        """Images of z: mapping, then synthesis."""
+        ws = self.mapping(z, c, truncation_psi, truncation_cutoff)
+        return self.synthesis(ws, noise_mode)
+
+    def styles(self, ws: Float[Tensor, "n num_ws w_dim"]) -> Float[Tensor, "n num_styles"]:
+        """The style-space codes of ws: raw outputs of all affine layers, side by side."""
+        return self.synthesis.styles(ws)
+
+    def synthesis_from_styles(
+        self,
+        s: Float[Tensor, "n num_styles"],
+        noise_mode: NoiseMode = "const",
+        resolution: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "n c h w"]:
+        """Images of style-space codes; else as `synthesis`."""
+        return self.synthesis.render(s, noise_mode, resolution, generator)
+
+    @torch.no_grad()
+    def update_w_avg(
+        self,
+        z: Float[Tensor, "n z_dim"],
+        c: Float[Tensor, "n c_dim"] | None = None,
+        beta: float = 0.998,
+    ) -> None:
+        """Move `mapping.w_avg`, in place, towards the mean w of this batch.
+
+        Args:
+            z: A batch.
+            c: Its labels, if the generator has labels.
+            beta: Share of the old average that stays; 0 replaces it.
+        """
+        mean = self.mapping.w(z, c).mean(0)
+        self.mapping.w_avg.copy_(mean.lerp(self.mapping.w_avg, beta))
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that tell this generator from any other one.
+
+        The hash covers the shape of the network and all its tensors, as little-endian float32
+        after rounding through float16: a copy stored or loaded as float16 has the same
+        fingerprint, one stored as bfloat16 has not. Device and precision of computing
+        do not matter.
+        """
+        shape = {
+            "z_dim": self.z_dim,
+            "c_dim": self.c_dim,
+            "w_dim": self.w_dim,
+            "img_channels": self.img_channels,
+            "conv_clamp": self.synthesis.conv_clamp,
+        }
+        digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            values = tensor.detach().cpu().half().float().contiguous().numpy().astype("<f4")
+            digest.update(f"{name}{list(tensor.shape)}".encode())
+            digest.update(values.tobytes())
+        return digest.hexdigest()[:16]
+
+
+class FullyConnectedLayer(nn.Module):
+    """A linear layer with equalized learning rate (ProGAN, section 4.1) and an activation."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        activation: ActivationName = "linear",
+        lr_multiplier: float = 1.0,
+        bias_init: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.activation: ActivationName = activation
+        self.lr_multiplier = lr_multiplier
+        self.weight_gain = lr_multiplier / math.sqrt(in_features)
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_multiplier))
+
+    def forward(self, x: Float[Tensor, "n in_features"]) -> Float[Tensor, "n out_features"]:
+        """`activation(x @ weight.T * weight_gain + bias * lr_multiplier)`."""
+        bias = self.bias if self.lr_multiplier == 1 else self.bias * self.lr_multiplier
+        x = torch.addmm(bias, x * self.weight_gain, self.weight.T)
+        return x if self.activation == "linear" else bias_act(x, act=self.activation)
+
+
+class MappingLayers(nn.Module):
+    """z and labels to w: normalization, then fully connected layers."""
+
+    def __init__(self, z_dim: int, c_dim: int, w_dim: int, num_layers: int) -> None:
+        super().__init__()
+        if z_dim == 0 and c_dim == 0:
+            raise ValueError("Got z_dim=0 and c_dim=0; a mapping network needs one of them.")
+        if num_layers < 1:
+            raise ValueError(f"Got {num_layers} mapping layers; at least 1 is needed.")
+        self.z_dim = z_dim
+        self.c_dim = c_dim
+        self.num_layers = num_layers
+        if c_dim > 0:
+            self.embed = FullyConnectedLayer(c_dim, w_dim)
+        features = z_dim + (w_dim if c_dim > 0 else 0)
+        for index in range(num_layers):
+            layer = FullyConnectedLayer(
+                features, w_dim, activation="lrelu", lr_multiplier=0.01  # StyleGAN, appendix C
+            )
+            self.add_module(f"fc{index}", layer)
+            features = w_dim
+
+    def w(
+        self, z: Float[Tensor, "n z_dim"] | None, c: Float[Tensor, "n c_dim"] | None = None
+    ) -> Float[Tensor, "n w_dim"]:
+        """One w for each z and label, without truncation.
+
+        Raises:
+            ValueError: z or c has the wrong shape, or is missing.
+        """
+        dtype = self.get_parameter("fc0.weight").dtype
+        inputs = []
+        if self.z_dim > 0:
+            z = _checked("z", z, self.z_dim)
+            inputs.append(_normalize(z.to(dtype)))
+        if self.c_dim > 0:
+            c = _checked("c", c, self.c_dim)
+            inputs.append(_normalize(self.embed(c.to(dtype))))
+        elif c is not None and c.shape[-1] > 0:
+            raise ValueError(
+                f"Got labels c of shape {tuple(c.shape)}; this network takes no labels: pass None."
+            )
+        x = torch.cat(inputs, dim=1)
+        for index in range(self.num_layers):
+            x = self.get_submodule(f"fc{index}")(x)
+        return x
+
+
+class MappingNetwork(MappingLayers):
+    """z and labels to ws, with truncation towards the average w."""
+
+    w_avg: Tensor
+
+    def __init__(self, z_dim: int, c_dim: int, w_dim: int, num_ws: int, num_layers: int) -> None:
+        super().__init__(z_dim, c_dim, w_dim, num_layers)
+        self.num_ws = num_ws
+        self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    def forward(
+        self,
+        z: Float[Tensor, "n z_dim"] | None,
+        c: Float[Tensor, "n c_dim"] | None = None,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+    ) -> Float[Tensor, "n num_ws w_dim"]:
+        """ws of z.
+
+        Args:
+            z: Standard normal numbers; only their direction matters.
+            c: One-hot labels, if the generator has labels.
+            truncation_psi: 1 leaves w as it is, 0 gives the average w, negative numbers mirror.
+            truncation_cutoff: Only so many of the first ws are truncated. None: all.
+
+        Raises:
+            ValueError: z or c has the wrong shape, or is missing.
+        """
+        w = self.w(z, c)
+        ws = w[:, None].repeat(1, self.num_ws, 1)
+        if truncation_psi == 1:
+            return ws
+        cutoff = self.num_ws if truncation_cutoff is None else truncation_cutoff
+        truncated = self.w_avg.lerp(ws[:, :cutoff], truncation_psi)
+        return torch.cat([truncated, ws[:, cutoff:]], dim=1)
+
+
+class SynthesisNetwork(nn.Module):
+    """ws, or style-space codes, to images."""
+
+    def __init__(
+        self,
+        w_dim: int,
+        channels: Mapping[int, int],
+        img_channels: int,
+        conv_clamp: float | None,
+        num_fp16_res: int,
+        use_noise: bool,
+    ) -> None:
+        super().__init__()
+        self.w_dim = w_dim
+        self.resolutions = tuple(channels)
+        self.conv_clamp = conv_clamp
+        highest = int(math.log2(self.resolutions[-1]))
+        fp16_from = max(2 ** (highest + 1 - num_fp16_res), 8)
+        layout: list[StyleLayer] = []
+        in_channels = 0
+        ws_index = 0
+        start = 0
+        for resolution, out_channels in channels.items():
+            block = SynthesisBlock(
+                in_channels,
+                out_channels,
+                w_dim,
+                resolution,
+                img_channels,
+                conv_clamp,
+                use_fp16=num_fp16_res > 0 and resolution >= fp16_from,
+                use_noise=use_noise,
+            )
+            self.add_module(f"b{resolution}", block)
+            for name, layer in block.layers():
+                stop = start + layer.affine.weight.shape[0]
+                is_to_rgb = name == "torgb"
+                layout.append(
+                    StyleLayer(
+                        f"b{resolution}.{name}", resolution, start, stop, is_to_rgb, ws_index
+                    )
+                )
+                start = stop
+                ws_index += not is_to_rgb  # toRGB shares its w with the next block
+            in_channels = out_channels
+        self.style_layout = tuple(layout)
+        self.num_ws = ws_index + 1  # the last toRGB has a w of its own
+        self.num_styles = start
+
+    def affine(self, name: str) -> FullyConnectedLayer:
+        """The affine layer, w to styles, of the layer with this name in `style_layout`."""
+        layer = self.get_submodule(name)
+        assert isinstance(layer, SynthesisLayer | ToRGBLayer)
+        return layer.affine
+
+    def forward(
+        self,
+        ws: Float[Tensor, "n num_ws w_dim"],
+        noise_mode: NoiseMode = "const",
+        resolution: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "n c h w"]:
+        """Images of ws, nominally in [-1, 1] but not clamped.
+
+        Args:
+            ws: One w for each layer.
+            noise_mode: const: the noise stored with the network; random: new noise for each
+                image; none: no noise.
+            resolution: Stop at this resolution: the sum of what the blocks up to there
+                have drawn. None: the whole image.
+            generator: Source of random noise. None: torch's global one.
+
+        Raises:
+            ValueError: wrong shape, noise mode or resolution.
+        """
+        return self.render(self._styles(ws, resolution), noise_mode, resolution, generator)
+
+    def styles(self, ws: Float[Tensor, "n num_ws w_dim"]) -> Float[Tensor, "n num_styles"]:
+        """The style-space codes of ws.
+
+        Raises:
+            ValueError: ws has the wrong shape.
+        """
+        return self._styles(ws, None)
+
+    def render(
+        self,
+        s: Float[Tensor, "n num_styles"],
+        noise_mode: NoiseMode = "const",
+        resolution: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "n c h w"]:
+        """Images of style-space codes; else as `forward`.
+
+        With `resolution`, codes that end with that resolution's last layer are enough.
+        """
+        layout = self._layout(resolution)
+        if s.ndim != 2 or s.shape[1] not in (layout[-1].stop, self.num_styles):
+            raise ValueError(
+                f"Got style codes of shape {tuple(s.shape)}; expected "
+                f"[n, num_styles={self.num_styles}]. Make them with generator.styles(ws)."
+            )
+        if noise_mode not in NOISE_MODES:
+            raise ValueError(
+                f"Unknown noise_mode {noise_mode!r}; known ones: {', '.join(NOISE_MODES)}."
+            )
+        s = s[:, : layout[-1].stop].to(self.get_parameter("b4.const").dtype)
+        styles = iter(s.split([layer.stop - layer.start for layer in layout], dim=1))
+        x = img = None
+        for size in self.resolutions:
+            if size > layout[-1].resolution:
+                break
+            x, img = self.get_submodule(f"b{size}")(x, img, styles, noise_mode, generator)
+        assert img is not None
+        return img.contiguous()
+
+    def _styles(self, ws: Tensor, resolution: int | None) -> Tensor:
+        if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
+            raise ValueError(
+                f"Got ws of shape {tuple(ws.shape)}; expected [n, num_ws={self.num_ws}, "
+                f"w_dim={self.w_dim}]. generator.mapping(z) returns that; one w for all layers is "
+                f"w[:, None].repeat(1, {self.num_ws}, 1)."
+            )
+        by_layer = ws.to(self.get_parameter("b4.const").dtype).unbind(dim=1)
+        return torch.cat(
+            [
+                self.affine(layer.name)(by_layer[layer.ws_index])
+                for layer in self._layout(resolution)
+            ],
+            dim=1,
+        )
+
+    def _layout(self, resolution: int | None) -> tuple[StyleLayer, ...]:
+        if resolution is None:
+            return self.style_layout
+        if resolution not in self.resolutions:
+            raise ValueError(
+                f"Got resolution={resolution}; this network draws at "
+                f"{', '.join(map(str, self.resolutions))}."
+            )
+        return tuple(layer for layer in self.style_layout if layer.resolution <= resolution)
+
+
+class SynthesisBlock(nn.Module):
+    """All layers at one resolution."""
+
+    resample_filter: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        resolution: int,
+        img_channels: int,
+        conv_clamp: float | None,
+        *,
+        use_fp16: bool,
+        use_noise: bool,
+    ) -> None:
+        super().__init__()
+        self.use_fp16 = use_fp16
+        self.is_first = in_channels == 0
+        self.register_buffer("resample_filter", setup_filter(RESAMPLE_TAPS))
+        if self.is_first:
+            self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
+        else:
+            self.conv0 = SynthesisLayer(
+                in_channels, out_channels, w_dim, resolution, conv_clamp, up=2, use_noise=use_noise
+            )
+        self.conv1 = SynthesisLayer(
+            out_channels, out_channels, w_dim, resolution, conv_clamp, up=1, use_noise=use_noise
+        )
+        self.torgb = ToRGBLayer(out_channels, img_channels, w_dim, conv_clamp)
+
+    def layers(self) -> Iterator[tuple[str, SynthesisLayer | ToRGBLayer]]:
+        """The layers that have styles, with their names, in order."""
+        if not self.is_first:
+            yield "conv0", self.conv0
+        yield "conv1", self.conv1
+        yield "torgb", self.torgb
+
+    def forward(
+        self,
+        x: Tensor | None,
+        img: Tensor | None,
+        styles: Iterator[Tensor],
+        noise_mode: NoiseMode,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Features and image of the block before to those of this one; takes the next styles."""
+        style = next(styles)
+        if self.is_first:
+            x = self.const.expand(len(style), -1, -1, -1)
+        assert x is not None
+        x = block_input(x, self.conv1.weight.dtype, self.use_fp16)
+        if not self.is_first:
+            x = self.conv0(x, style, noise_mode, generator)
+            style = next(styles)
+        x = self.conv1(x, style, noise_mode, generator)
+        rgb = self.torgb(x, next(styles))
+        rgb = rgb.to(torch.promote_types(rgb.dtype, torch.float32))
+        return x, rgb if img is None else upsample2d(img, self.resample_filter) + rgb
+
+
+class SynthesisLayer(nn.Module):
+    """Modulated 3x3 convolution, noise, bias and leaky ReLU."""
+
+    resample_filter: Tensor
+    noise_const: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        resolution: int,
+        conv_clamp: float | None,
+        *,
+        up: int,
+        use_noise: bool,
+    ) -> None:
+        super().__init__()
+        self.up = up
+        self.resolution = resolution
+        self.conv_clamp = conv_clamp
+        self.use_noise = use_noise
+        self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
+        self.register_buffer("resample_filter", setup_filter(RESAMPLE_TAPS))
+        if use_noise:
+            self.noise_strength = nn.Parameter(torch.zeros([]))
+            self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(
+        self,
+        x: Float[Tensor, "n c_in h w"],
+        styles: Float[Tensor, "n c_in"],
+        noise_mode: NoiseMode,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "n c_out h2 w2"]:
+        """Features of the next layer."""
+        # lrelu(a * x) is a * lrelu(x) for a > 0, so the gain of sqrt(2) is applied to the small
+        # tensors (demodulation, noise, bias) instead of the features.
+        gain = math.sqrt(2)
+        noise = None
+        if self.use_noise and noise_mode != "none":
+            noise = self._noise(len(x), noise_mode, generator) * (self.noise_strength * gain)
+            noise = noise.to(x.dtype)
+        x = modulated_conv2d(
+            x,
+            self.weight,
+            styles,
+            noise=noise,
+            up=self.up,
+            padding=1,
+            resample_filter=self.resample_filter,
+            gain=gain,
+        )
+        bias = (self.bias * gain).to(x.dtype)[:, None, None]
+        x = F.leaky_relu_(x.add_(bias), 0.2)  # in place: x was made by the lines above
+        return x if self.conv_clamp is None else x.clamp(-self.conv_clamp, self.conv_clamp)
+
+    def _noise(self, n: int, noise_mode: NoiseMode, generator: torch.Generator | None) -> Tensor:
+        if noise_mode == "const":
+            return self.noise_const
+        return torch.randn(
+            [n, 1, self.resolution, self.resolution],
+            generator=generator,
+            device=self.weight.device if generator is None else generator.device,
+        ).to(self.weight)
+
+
+class ToRGBLayer(nn.Module):
+    """Modulated 1x1 convolution to colors, without demodulation."""
+
+    def __init__(
+        self, in_channels: int, img_channels: int, w_dim: int, conv_clamp: float | None
+    ) -> None:
+        super().__init__()
+        self.conv_clamp = conv_clamp
+        self.weight_gain = 1 / math.sqrt(in_channels)
+        self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(img_channels, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(img_channels))
+
+    def forward(
+        self, x: Float[Tensor, "n c_in h w"], styles: Float[Tensor, "n c_in"]
+    ) -> Float[Tensor, "n c h w"]:
+        """What this block adds to the image."""
+        x = modulated_conv2d(x, self.weight, styles, demodulate=False, gain=self.weight_gain)
+        return bias_act(x, self.bias.to(x.dtype), clamp=self.conv_clamp)
+
+
+def block_channels(
+    img_resolution: int,
+    channels: Channels | None = None,
+    channel_base: int = 32768,
+    channel_max: int = 512,
+) -> dict[int, int]:
+    """Feature channels at each resolution, 4 to img_resolution.
+
+    Raises:
+        ValueError: the resolution is no power of two of at least 4, or channels do not fit it.
+    """
+    if img_resolution < 4 or img_resolution & (img_resolution - 1):
+        raise ValueError(
+            f"Got img_resolution={img_resolution}; expected a power of two of at least 4."
+        )
+    resolutions = [2**i for i in range(2, int(math.log2(img_resolution)) + 1)]
+    if channels is None:
+        return {size: min(channel_base // size, channel_max) for size in resolutions}
+    if isinstance(channels, Mapping):
+        given = sorted((int(size), width) for size, width in channels.items())
+    else:
+        given = [(4 * 2**i, width) for i, width in enumerate(channels)]
+    widths = dict(given)
+    if list(widths) != resolutions or min(widths.values()) < 1:
+        raise ValueError(
+            f"Got channels={channels!r}; expected a positive number for each of the resolutions "
+            f"{', '.join(map(str, resolutions))}."
+        )
+    return widths
+
+
+def block_input(x: Tensor, dtype: torch.dtype, use_fp16: bool) -> Tensor:
+    """x in the precision and memory layout that a block computes in fastest.
+
+    Channels last saves a fifth of a training step on a CPU, and is what tensor cores read in
+    half precision, which is used on CUDA only.
+    """
+    if x.is_cuda and not use_fp16:
+        return x.to(dtype, memory_format=torch.contiguous_format)
+    return x.to(torch.float16 if x.is_cuda else dtype, memory_format=torch.channels_last)
+
+
+def _normalize(x: Tensor) -> Tensor:
+    return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+
+
+def _checked(name: str, x: Tensor | None, size: int) -> Tensor:
+    if x is None or x.ndim != 2 or x.shape[1] != size:
+        got = "None" if x is None else f"shape {tuple(x.shape)}"
+        what = "Draw it with torch.randn" if name == "z" else "Give one-hot labels"
+        raise ValueError(f"Got {name} = {got}; expected [n, {name}_dim={size}]. {what}.")
+    return x

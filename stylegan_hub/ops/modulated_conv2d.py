@@ -1,0 +1,98 @@
+"""Modulated convolution (StyleGAN2, section 2.2 and appendix B), as one shared convolution.
+
+The paper scales the weights for each sample. Scaling the input channels before one ordinary
+convolution and the output channels after it is the same function, with no grouped convolution and
+no copy of the weights for each sample. The results differ from NVIDIA's grouped ("fused") form
+only in rounding.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from stylegan_hub.ops.upfirdn2d import upfirdn2d
+
+DEMODULATION_EPS = 1e-8  # StyleGAN2, equation 3
+
+
+def modulated_conv2d(
+    x: Float[Tensor, "n c_in h w"],
+    weight: Float[Tensor, "c_out c_in k k"],
+    styles: Float[Tensor, "n c_in"],
+    *,
+    noise: Float[Tensor, "..."] | None = None,
+    up: int = 1,
+    padding: int = 0,
+    resample_filter: Float[Tensor, "..."] | None = None,
+    demodulate: bool = True,
+    gain: float = 1.0,
+) -> Float[Tensor, "n c_out h2 w2"]:
+    """Convolve with weights whose input channels are scaled by each sample's styles.
+
+    Args:
+        x: Feature maps.
+        weight: One kernel for all samples. With up=1 it is correlated, as conv2d does; with up=2
+            it is the kernel of a transposed convolution. That is how StyleGAN2 files store it.
+        styles: Scale of each input channel.
+        noise: Added to the demodulated result, not scaled by gain; any shape that broadcasts.
+        up: 2 doubles the size, with a transposed convolution and then the resample filter.
+        padding: Zero padding, as for conv2d.
+        resample_filter: Filter from `setup_filter`, used if up is not 1.
+        demodulate: Scale each output channel so that the modulated kernel has length 1.
+        gain: Factor on the result, before the noise.
+
+    Raises:
+        ValueError: channels of x, weight and styles that differ.
+    """
+    if x.shape[1] != weight.shape[1] or styles.shape != x.shape[:2]:
+        raise ValueError(
+            f"Got x {tuple(x.shape)}, weight {tuple(weight.shape)} and styles "
+            f"{tuple(styles.shape)}; expected [n, c_in, h, w], [c_out, c_in, k, k], [n, c_in]."
+        )
+    if demodulate and x.dtype == torch.float16:
+        # Demodulation cancels these scales; without them sums overflow in half precision.
+        weight = weight / (
+            weight.abs().amax((1, 2, 3), keepdim=True) * weight[0].numel() ** 0.5
+        )
+        styles = styles / styles.abs().amax(1, keepdim=True)
+    if demodulate:
+        energy = styles.square() @ weight.square().sum((2, 3)).T  # [n, c_out]
+        scale = (energy + DEMODULATION_EPS).rsqrt() * gain
+    else:
+        scale = None
+        styles = styles * gain
+    styles, weight = styles.to(x.dtype), weight.to(x.dtype)
+
+    if up == 1 and padding == 0 and weight.shape[2:] == (1, 1):
+        # A matrix for each sample: cheaper than scaling the feature maps themselves.
+        matrices = weight[:, :, 0, 0] * styles[:, None]  # [n, c_out, c_in]
+        if scale is not None:
+            matrices = matrices * scale[:, :, None].to(x.dtype)
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # [n, h * w, c_in]
+        y = (pixels @ matrices.transpose(1, 2)).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+    else:
+        y = x * styles[:, :, None, None]
+        if up == 1:
+            y = F.conv2d(y, weight, padding=padding)
+        else:
+            y = _upsampling_conv(y, weight, up, padding, resample_filter)
+        if scale is not None:
+            y = y * scale[:, :, None, None].to(x.dtype)
+    return y if noise is None else y.add_(noise)
+
+
+def _upsampling_conv(
+    x: Tensor, weight: Tensor, up: int, padding: int, resample_filter: Tensor | None
+) -> Tensor:
+    kernel = weight.shape[2]
+    taps = 1 if resample_filter is None else resample_filter.shape[-1]
+    x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=up)
+    # What the filter needs to keep the image centered, less what the kernel has added.
+    before = padding + (taps + up - 1) // 2 - (kernel - 1)
+    after = padding + (taps - up) // 2 - (kernel - up)
+    return upfirdn2d(
+        x, resample_filter, padding=(before, after, before, after), gain=float(up * up)
+    )

@@ -1,0 +1,332 @@
+"""One image domain: a generator and a CLIP that agree with each other, saved as one folder.
+
+The folder is in diffusers' layout: `model_index.json` and a folder for each component. Optional
+components (an encoder, a recognizer, a parser) may be absent; what needs one says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from typing_extensions import Self
+
+from stylegan_hub import images as image_files
+from stylegan_hub.artifacts import BaseModel, resolve
+from stylegan_hub.edits.base import Edit
+from stylegan_hub.edits.latent_optimization import find
+from stylegan_hub.errors import ArtifactError, MismatchError
+from stylegan_hub.latents import Latents, Space
+from stylegan_hub.models.clip import encode_image, encode_text, preprocess
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+
+# The only classes that a pipeline folder may name: a stranger's model_index.json cannot make us
+# import anything else.
+_COMPONENTS: dict[str, tuple[str, str]] = {
+    "generator": ("stylegan_hub.models.stylegan2", "StyleGAN2Generator"),
+    "clip": ("transformers", "CLIPModel"),
+    "tokenizer": ("transformers", "CLIPTokenizer"),
+    "image_processor": ("transformers", "CLIPImageProcessorPil"),
+}
+_MAX_SEED = 2**63 - 1
+
+
+@dataclass
+class StyleEditOutput(BaseOutput):  # type: ignore[misc]
+    """What a pipeline call gives.
+
+    Attributes:
+        images: the pictures.
+        latents: the edited latents they were drawn from, in w_plus or s.
+    """
+
+    images: list[Image.Image]
+    latents: Latents
+
+
+class StyleEditPipeline(DiffusionPipeline):  # type: ignore[misc]
+    """Samples, edits and describes the pictures of one domain.
+
+    Args:
+        generator: the frozen StyleGAN2.
+        clip, tokenizer, image_processor: a CLIP that understands its pictures.
+    """
+
+    def __init__(
+        self,
+        generator: StyleGAN2Generator,
+        clip: CLIPModel,
+        tokenizer: CLIPTokenizer,
+        image_processor: CLIPImageProcessorPil,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            generator=generator.eval().requires_grad_(False),
+            clip=clip.eval().requires_grad_(False),
+            tokenizer=tokenizer,
+            image_processor=image_processor,
+        )
+        self.name: str | None = None
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        name_or_path: str | Path,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> Self:
+        """Load a pipeline by bundled name, folder or Hub id ("user/repo", "user/repo@revision").
+
+        A repository is downloaded first and then read as a folder, without any of its code.
+
+        Args:
+            dtype: of the weights in memory; bundled ones are stored in half precision.
+
+        Raises:
+            NotFoundError: the name leads nowhere; the bundled names are listed.
+            ArtifactError: a component is missing, damaged or of a class that is not expected.
+        """
+        folder = resolve(name_or_path, "pipeline", revision, token, cache_dir, local_files_only)
+        _check_index(folder)
+        try:
+            pipeline = super().from_pretrained(
+                folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True
+            )
+        except Exception as error:  # each component's library raises in its own way
+            raise ArtifactError(
+                f"The pipeline in {folder} cannot be loaded: {error} Copy or download it again."
+            ) from error
+        pipeline.name = str(name_or_path)
+        return pipeline  # type: ignore[no-any-return]
+
+    @property
+    def base_model(self) -> BaseModel:
+        """What an edit for this pipeline's generator records of it."""
+        generator = self.generator
+        return BaseModel(
+            id=self.name,
+            fingerprint=generator.fingerprint(),
+            num_ws=generator.num_ws,
+            w_dim=generator.config.w_dim,
+            num_styles=generator.num_styles,
+            resolution=generator.config.img_resolution,
+        )
+
+    def sample(
+        self,
+        seeds: int | Sequence[int],
+        truncation_psi: float = 0.7,
+        truncation_cutoff: int | None = None,
+    ) -> Latents:
+        """Random people: latents in w_plus, one per seed; the same seed is the same person.
+
+        Args:
+            truncation_psi: 1 keeps the full variety, 0 is the average face.
+            truncation_cutoff: how many layers to truncate; all when None.
+
+        Raises:
+            ValueError: a seed that is no integer from 0 to 2**63 - 1.
+        """
+        seeds = [seeds] if isinstance(seeds, int) else list(seeds)
+        for seed in seeds:
+            if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= _MAX_SEED:
+                raise ValueError(f"Got seed {seed!r}; seeds are integers from 0 to 2**63 - 1.")
+        z_dim = self.generator.config.z_dim
+        z = torch.stack(
+            [torch.randn(z_dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        )
+        with torch.no_grad():
+            ws = self.generator.mapping(
+                z.to(self.device, self.dtype),
+                truncation_psi=truncation_psi,
+                truncation_cutoff=truncation_cutoff,
+            )
+        return Latents(Space.W_PLUS, ws)
+
+    def mean_latent(self) -> Latents:
+        """The average face, in w_plus."""
+        w_avg = self.generator.mapping.w_avg
+        return Latents(Space.W_PLUS, w_avg.repeat(1, self.generator.num_ws, 1))
+
+    def lower(self, latents: Latents, space: Space | str) -> Latents:
+        """The same pictures in a later space of the order z, w, w_plus, s; differentiable.
+
+        Raises:
+            ValueError: an earlier space, which would be an inversion.
+            MismatchError: latents of another generator's size.
+        """
+        space = Space(space)
+        if space < latents.space:
+            raise ValueError(
+                f"Got latents in {latents.space}, asked for {space}; latents are lowered along "
+                "z, w, w_plus, s and never back. Going back is inversion."
+            )
+        generator, codes = self.generator, latents.codes.to(self.device, self.dtype)
+        self._check_size(latents)
+        if latents.space is Space.Z and space > Space.Z:
+            codes = generator.mapping(codes)
+            if space is Space.W:
+                codes = codes[:, 0]
+        if latents.space is Space.W and space > Space.W:
+            codes = codes[:, None].expand(-1, generator.num_ws, -1)
+        if latents.space < Space.S and space is Space.S:
+            codes = generator.styles(codes)
+        return Latents(space, codes)
+
+    def synthesize(self, latents: Latents) -> Float[Tensor, "n 3 h w"]:
+        """Pictures in [-1, 1] (not clamped) of latents of any space; differentiable."""
+        if latents.space is Space.S:
+            self._check_size(latents)
+            codes = latents.codes.to(self.device, self.dtype)
+            return self.generator.synthesis_from_styles(codes, noise_mode="const")
+        lowered = self.lower(latents, Space.W_PLUS)
+        return self.generator.synthesis(lowered.codes, noise_mode="const")
+
+    def encode_text(self, texts: str | Sequence[str]) -> Float[Tensor, "n d"]:
+        """CLIP embeddings of length 1.
+
+        Raises:
+            ValueError: an empty text.
+        """
+        with torch.no_grad():
+            return encode_text(self.clip, self.tokenizer, texts)
+
+    def encode_image(
+        self,
+        images: Float[Tensor, "n 3 h w"],
+        preprocessing: Literal["proper", "styleclip"] = "proper",
+    ) -> Float[Tensor, "n d"]:
+        """CLIP embeddings of length 1 of pictures in [-1, 1]; differentiable.
+
+        Args:
+            preprocessing: "styleclip" repeats the official code, without CLIP's mean and std.
+        """
+        processor = self.image_processor
+        pixels = preprocess(
+            images,
+            self.clip.config.vision_config.image_size,
+            processor.image_mean,
+            processor.image_std,
+            mode=preprocessing,
+        )
+        return encode_image(self.clip, pixels)
+
+    def apply(self, latents: Latents, edits: Sequence[tuple[Edit, float]]) -> Latents:
+        """Latents with all edits applied: those in w_plus first, then those in s.
+
+        Inside a space every edit sees the same latents and the displacements are added, so their
+        order does not matter.
+
+        Raises:
+            MismatchError: an edit of another generator; both fingerprints are named.
+        """
+        base_model = self.base_model if edits else None
+        for edit, _ in edits:
+            assert base_model is not None
+            edit.check_fits(base_model)
+        for space in (Space.W_PLUS, Space.S):
+            chosen = [(edit, strength) for edit, strength in edits if edit.space is space]
+            if not chosen:
+                continue
+            start = self.lower(latents, space)
+            moved = start.codes.clone()
+            for edit, strength in chosen:
+                moved = moved + (edit.apply(start, strength).codes - start.codes)
+            latents = Latents(space, moved)
+        return latents
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        seed: int | Sequence[int] | None = None,
+        latents: Latents | None = None,
+        prompt: str | None = None,
+        edits: Sequence[tuple[Edit, float]] = (),
+        truncation_psi: float = 0.7,
+    ) -> StyleEditOutput:
+        """Draw people, optionally edited.
+
+        Args:
+            seed: who, one or several; or
+            latents: who, in any space. Without both: the average face with `prompt`, else seed 0.
+            prompt: words that the pictures shall come to fit, found by latent optimization for
+                just these latents (`edits.latent_optimization`); takes seconds.
+            edits: pairs of an edit and its strength.
+            truncation_psi: for `seed`, 1 keeps the full variety, 0 is the average face.
+
+        Raises:
+            ValueError: both seed and latents, an empty prompt, a seed out of range.
+            MismatchError: latents or edits of another generator.
+        """
+        if seed is not None and latents is not None:
+            raise ValueError("Got both seed and latents; give one of them.")
+        if latents is None and seed is None and prompt is not None:
+            latents = self.mean_latent()
+        elif latents is None:
+            latents = self.sample(0 if seed is None else seed, truncation_psi)
+        latents = self.lower(latents, max(latents.space, Space.W_PLUS))
+        if prompt is not None:
+            found = [find(self, prompt, one, space=one.space) for one in latents]
+            latents = Latents.cat(
+                [edit.apply(one) for edit, one in zip(found, latents, strict=True)]
+            )
+        latents = self.apply(latents, edits)
+        pictures = image_files.to_pil(self.synthesize(latents).clamp(-1, 1).float())
+        return StyleEditOutput(images=pictures, latents=latents)
+
+    def _check_size(self, latents: Latents) -> None:
+        generator = self.generator
+        expected = {
+            Space.Z: (generator.config.z_dim,),
+            Space.W: (generator.config.w_dim,),
+            Space.W_PLUS: (generator.num_ws, generator.config.w_dim),
+            Space.S: (generator.num_styles,),
+        }[latents.space]
+        if tuple(latents.codes.shape[1:]) != expected:
+            raise MismatchError(
+                f"Got latents in {latents.space} of shape {list(latents.codes.shape)}; this "
+                f"generator takes [n, {', '.join(map(str, expected))}]. "
+                "They belong to another generator: load its pipeline."
+            )
+
+
+def _check_index(folder: Path) -> None:
+    """Raise `ArtifactError` unless model_index.json names our components, and they are there."""
+    path = folder / "model_index.json"
+    try:
+        index: dict[str, Any] = json.loads(path.read_bytes())
+        entries = {key: value for key, value in index.items() if not key.startswith("_")}
+    except (ValueError, AttributeError) as error:
+        raise ArtifactError(f"{path} is not a JSON object: {error}.") from error
+    for name, expected in _COMPONENTS.items():
+        if name not in entries:
+            raise ArtifactError(
+                f"{path} names no {name!r}; a pipeline needs {', '.join(_COMPONENTS)}."
+            )
+        if entries[name] != list(expected):
+            raise ArtifactError(
+                f"{path} says {entries[name]} for {name!r}; expected {list(expected)}. "
+                "Nothing else is imported."
+            )
+        if not (folder / name).is_dir():
+            raise ArtifactError(
+                f"The pipeline in {folder} lacks the folder {name!r}. Copy or download it again."
+            )
+    if unknown := sorted(set(entries) - set(_COMPONENTS)):
+        raise ArtifactError(
+            f"{path} names the unknown components {', '.join(unknown)}; known ones: "
+            f"{', '.join(_COMPONENTS)}. Is it from a newer stylegan_hub? Upgrade to read it."
+        )

@@ -1,0 +1,320 @@
+"""Who is drawn: attributes with exact values, and the Gaussian numbers behind every portrait.
+
+A portrait is a vector of named standard Gaussian numbers. A few of them *choose* the labels
+(hair style, expression, ...), the others vary a person inside the chosen labels. Labels can be
+replaced afterwards while the numbers stay, which gives counterfactual pairs: the same person,
+with and without glasses. That is the ground truth against which edits are judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "hair_style": ("bald", "short", "spiky", "mohawk", "bob", "long", "curly", "afro"),
+    "hair_color": ("black", "brown", "blonde", "red", "grey", "purple"),
+    "skin": ("light", "medium", "dark"),
+    "beard": ("no", "yes"),
+    "glasses": ("no", "yes"),
+    "hat": ("no", "yes"),
+    "expression": ("neutral", "smiling", "sad", "angry", "surprised"),
+    "eye_color": ("brown", "blue", "green", "grey"),
+    "lipstick": ("no", "yes"),
+    "freckles": ("no", "yes"),
+    "age": ("young", "middle-aged", "old"),
+    "face_width": ("narrow", "average", "wide"),
+    "pose": ("left", "front", "right"),  # where the face is turned, as the viewer sees it
+    "gaze": ("left", "ahead", "right"),  # where the eyes look, as the viewer sees it
+    "background": ("blue", "green", "yellow", "pink", "purple", "grey"),
+    "clothes": ("red", "blue", "green", "yellow", "purple", "black", "white"),
+}
+
+# How often each value is drawn; attributes that are not listed are uniform.
+_FREQUENCIES: dict[str, tuple[float, ...]] = {
+    "beard": (0.72, 0.28),
+    "glasses": (0.68, 0.32),
+    "hat": (0.76, 0.24),
+    "lipstick": (0.65, 0.35),
+    "freckles": (0.68, 0.32),
+    "age": (0.4, 0.25, 0.35),
+    "pose": (0.3, 0.4, 0.3),
+    "gaze": (0.25, 0.5, 0.25),
+}
+
+# The numbers that make a person that person: geometry which an edit should keep.
+IDENTITY_GAUSSIANS: tuple[str, ...] = (
+    "face_width", "face_length", "jaw", "chin", "eye_spacing", "eye_size", "eye_slant",
+    "eye_height", "nose_width", "nose_length", "mouth_width", "mouth_height", "lip_fullness",
+    "brow_thickness", "brow_height", "brow_slant", "ear_size",
+)  # fmt: skip
+
+# The numbers that vary a picture inside its labels: shades, lengths, tilt of the head.
+_VARIATION_GAUSSIANS: tuple[str, ...] = (
+    "hair_volume", "hair_length", "hair_part", "hair_tint", "hair_light", "skin_tint",
+    "beard_length", "glasses_shape", "glasses_shade", "hat_hue", "hat_height",
+    "expression_strength", "mouth_open", "eye_tint", "lip_tint", "pitch", "roll", "gaze_y",
+    "background_tint", "background_light", "clothes_tint", "neckline",
+)  # fmt: skip
+
+_CHOOSER_GAUSSIANS: tuple[str, ...] = (
+    *(name for name in ATTRIBUTES if name not in IDENTITY_GAUSSIANS),
+    "character",
+)
+
+GAUSSIANS: tuple[str, ...] = (*IDENTITY_GAUSSIANS, *_VARIATION_GAUSSIANS, *_CHOOSER_GAUSSIANS)
+NUM_GAUSSIANS = len(GAUSSIANS)
+
+# Named people stand in for the celebrities of the papers: fixed labels and a fixed geometry.
+_CHARACTER_LABELS: dict[str, dict[str, str]] = {
+    "Captain Otto": dict(
+        hair_style="short", hair_color="grey", skin="light", beard="yes", glasses="no",
+        hat="yes", eye_color="blue", lipstick="no", freckles="no", age="old",
+        face_width="wide", clothes="blue",
+    ),
+    "Nana Pearl": dict(
+        hair_style="bob", hair_color="grey", skin="dark", beard="no", glasses="yes",
+        hat="no", eye_color="brown", lipstick="yes", freckles="no", age="old",
+        face_width="average", clothes="purple",
+    ),
+    "Milo": dict(
+        hair_style="mohawk", hair_color="red", skin="light", beard="no", glasses="no",
+        hat="no", eye_color="green", lipstick="no", freckles="yes", age="young",
+        face_width="narrow", clothes="black",
+    ),
+    "Zuri": dict(
+        hair_style="afro", hair_color="black", skin="dark", beard="no", glasses="no",
+        hat="no", eye_color="brown", lipstick="yes", freckles="no", age="young",
+        face_width="average", clothes="yellow",
+    ),
+    "Ivy": dict(
+        hair_style="long", hair_color="purple", skin="light", beard="no", glasses="yes",
+        hat="no", eye_color="green", lipstick="no", freckles="yes", age="young",
+        face_width="narrow", clothes="green",
+    ),
+    "Professor Finch": dict(
+        hair_style="bald", hair_color="brown", skin="medium", beard="yes", glasses="yes",
+        hat="no", eye_color="grey", lipstick="no", freckles="no", age="middle-aged",
+        face_width="narrow", clothes="white",
+    ),
+}  # fmt: skip
+CHARACTERS: tuple[str, ...] = tuple(_CHARACTER_LABELS)
+_CHARACTER_SHARE = 0.06  # of all sampled portraits
+_MAX_SEED = 2**62
+
+# A hat hides these styles completely, so a sampled portrait never has both.
+_HIDDEN_BY_HAT = ("spiky", "mohawk")
+
+
+@dataclass(frozen=True)
+class Portraits:
+    """A batch of n drawn people.
+
+    Attributes:
+        gaussians: `[n, NUM_GAUSSIANS]` float32, columns named by `GAUSSIANS`.
+        labels: for every attribute an int64 `[n]` index into `ATTRIBUTES[name]`.
+        character: int64 `[n]`, index into `CHARACTERS`, -1 for nobody in particular.
+        identity: int64 `[n]`; equal numbers mean the same person (the same face geometry).
+    """
+
+    gaussians: Tensor
+    labels: dict[str, Tensor]
+    character: Tensor
+    identity: Tensor
+
+    def __len__(self) -> int:
+        return self.gaussians.shape[0]
+
+    def __getitem__(self, index: slice | Tensor | Sequence[int]) -> Portraits:
+        if not isinstance(index, slice | Tensor):
+            index = torch.as_tensor(index)
+        return Portraits(
+            self.gaussians[index],
+            {name: values[index] for name, values in self.labels.items()},
+            self.character[index],
+            self.identity[index],
+        )
+
+    def gaussian(self, name: str) -> Tensor:
+        """One named Gaussian number, `[n]`."""
+        return self.gaussians[:, GAUSSIANS.index(name)]
+
+    def within_label(self, name: str) -> Tensor:
+        """Where inside its label's range the portrait lies, `[n]`, uniform in [0, 1]."""
+        share = _to_uniform(self.gaussian(name))
+        edges = _edges(name).to(share)
+        bucket = torch.bucketize(share, edges[1:-1])
+        return (share - edges[bucket]) / (edges[bucket + 1] - edges[bucket])
+
+    def label_names(self, index: int) -> dict[str, str]:
+        """The labels of portrait `index` as words, for instance `{"hair_style": "afro", ...}`."""
+        return {name: ATTRIBUTES[name][int(v[index])] for name, v in self.labels.items()}
+
+    def with_labels(self, **labels: str | Tensor) -> Portraits:
+        """The same people with some labels replaced: the truth of a perfect edit.
+
+        Args:
+            labels: attribute names with a value's word (for all) or an int64 `[n]` tensor.
+
+        Raises:
+            ValueError: unknown attribute or value.
+        """
+        changed = dict(self.labels)
+        for name, value in labels.items():
+            if isinstance(value, str):
+                value = torch.full_like(self.character, label_index(name, value))
+            elif name not in ATTRIBUTES:
+                label_index(name, "")  # raises with the list of attributes
+            changed[name] = value
+        nobody = torch.full_like(self.character, -1)
+        return replace(self, labels=changed, character=nobody)
+
+    def to(self, device: torch.device | str) -> Portraits:
+        """The same batch on another device."""
+        return Portraits(
+            self.gaussians.to(device),
+            {name: values.to(device) for name, values in self.labels.items()},
+            self.character.to(device),
+            self.identity.to(device),
+        )
+
+
+def label_index(attribute: str, value: str) -> int:
+    """Index of `value` among the values of `attribute`.
+
+    Raises:
+        ValueError: naming the known attributes or values.
+    """
+    if attribute not in ATTRIBUTES:
+        raise ValueError(
+            f"Unknown attribute {attribute!r}; a portrait has: {', '.join(ATTRIBUTES)}."
+        )
+    if value not in ATTRIBUTES[attribute]:
+        raise ValueError(
+            f"Unknown value {value!r} of {attribute!r}; choose one of: "
+            f"{', '.join(ATTRIBUTES[attribute])}."
+        )
+    return ATTRIBUTES[attribute].index(value)
+
+
+def applicable(labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Which labels can be seen at all: bool `[n]` per attribute.
+
+    A bald head shows no hair color, and a hat hides spikes and a mohawk.
+    """
+    seen = {name: torch.ones_like(values, dtype=torch.bool) for name, values in labels.items()}
+    style = labels["hair_style"]
+    seen["hair_color"] = style != label_index("hair_style", "bald")
+    hidden = torch.zeros_like(seen["hair_style"])
+    for value in _HIDDEN_BY_HAT:
+        hidden |= style == label_index("hair_style", value)
+    wears_hat = labels["hat"] == label_index("hat", "yes")
+    seen["hair_style"] = ~(hidden & wears_hat)
+    return seen
+
+
+def sample(seeds: Sequence[int], identities: Sequence[int] | None = None) -> Portraits:
+    """Draw one person per seed; the same seed is always the same picture.
+
+    Args:
+        seeds: integers in [0, 2**62).
+        identities: integers of the same length; equal ones share the face geometry. By default
+            every seed is its own identity.
+
+    Raises:
+        ValueError: a seed outside the range, or lengths that differ.
+    """
+    identities = list(seeds) if identities is None else list(identities)
+    if len(identities) != len(seeds):
+        raise ValueError(
+            f"Got {len(seeds)} seeds and {len(identities)} identities; give one identity a seed."
+        )
+    split = len(IDENTITY_GAUSSIANS)
+    rows = []
+    for seed, identity in zip(seeds, identities, strict=True):
+        for number in (seed, identity):
+            if not 0 <= number < _MAX_SEED:
+                raise ValueError(f"Got seed {number}; seeds are integers from 0 to 2**62 - 1.")
+        # Odd and even streams keep geometry and the rest independent for equal numbers.
+        geometry = torch.randn(split, generator=torch.Generator().manual_seed(2 * identity + 1))
+        rest = torch.randn(
+            NUM_GAUSSIANS - split, generator=torch.Generator().manual_seed(2 * seed)
+        )
+        rows.append(torch.cat([geometry, rest]))
+    gaussians = torch.stack(rows) if rows else torch.zeros(0, NUM_GAUSSIANS)
+    return from_gaussians(gaussians, torch.tensor(identities, dtype=torch.int64))
+
+
+def from_gaussians(gaussians: Tensor, identity: Tensor | None = None) -> Portraits:
+    """Portraits from their Gaussian numbers `[n, NUM_GAUSSIANS]`; `identity` is int64 `[n]`.
+
+    Labels are buckets of the choosing numbers; the upper tail of the number `character`
+    turns a portrait into one of the named characters.
+    """
+    if gaussians.ndim != 2 or gaussians.shape[1] != NUM_GAUSSIANS:
+        raise ValueError(
+            f"Got Gaussian numbers of shape {tuple(gaussians.shape)}; expected "
+            f"[n, {NUM_GAUSSIANS}], one column for each of `GAUSSIANS`."
+        )
+    gaussians = gaussians.float().clone()
+    n = gaussians.shape[0]
+    if identity is None:
+        identity = torch.full((n,), -1, dtype=torch.int64, device=gaussians.device)
+    labels = {}
+    for name in ATTRIBUTES:
+        share = _to_uniform(gaussians[:, GAUSSIANS.index(name)])
+        labels[name] = torch.bucketize(share, _edges(name)[1:-1].to(share))
+    hidden = torch.zeros(n, dtype=torch.bool, device=gaussians.device)
+    for value in _HIDDEN_BY_HAT:
+        hidden |= labels["hair_style"] == label_index("hair_style", value)
+    labels["hat"] = torch.where(hidden, 0, labels["hat"])
+
+    tail = (_to_uniform(gaussians[:, GAUSSIANS.index("character")]) - 1) / _CHARACTER_SHARE + 1
+    character = torch.where(
+        tail >= 0, (tail * len(CHARACTERS)).long().clamp(0, len(CHARACTERS) - 1), -1
+    )
+    split = len(IDENTITY_GAUSSIANS)
+    for index, name in enumerate(CHARACTERS):
+        chosen = character == index
+        if not chosen.any():
+            continue
+        for attribute, value in _CHARACTER_LABELS[name].items():
+            labels[attribute][chosen] = label_index(attribute, value)
+        # A fixed, mild geometry of their own, from a seed outside the range of people.
+        geometry = torch.randn(split, generator=torch.Generator().manual_seed(2**63 + index))
+        gaussians[chosen, :split] = geometry.to(gaussians)
+        identity = torch.where(chosen, -2 - index, identity)
+    return Portraits(gaussians, labels, character, identity)
+
+
+def characters(name: str, seeds: Sequence[int]) -> Portraits:
+    """Pictures of one named character, one per seed; pose, mood and background vary.
+
+    Raises:
+        ValueError: the name is not in `CHARACTERS`.
+    """
+    if name not in CHARACTERS:
+        raise ValueError(f"Nobody is called {name!r}; the characters are: {', '.join(CHARACTERS)}.")
+    gaussians = sample(seeds).gaussians
+    share = 1 - _CHARACTER_SHARE * (1 - (CHARACTERS.index(name) + 0.5) / len(CHARACTERS))
+    gaussians[:, GAUSSIANS.index("character")] = torch.special.ndtri(torch.tensor(share))
+    return from_gaussians(gaussians)
+
+
+def character_labels(name: str) -> dict[str, str]:
+    """The labels that are fixed for a named character."""
+    return dict(_CHARACTER_LABELS[name])
+
+
+def _to_uniform(gaussian: Tensor) -> Tensor:
+    return torch.special.ndtr(gaussian).clamp(1e-6, 1 - 1e-6)
+
+
+def _edges(name: str) -> Tensor:
+    """Bucket borders in [0, 1] of the number that chooses attribute `name`."""
+    count = len(ATTRIBUTES[name])
+    frequencies = torch.tensor(_FREQUENCIES.get(name, (1 / count,) * count), dtype=torch.float64)
+    return torch.cat([torch.zeros(1), frequencies.cumsum(0).float()])

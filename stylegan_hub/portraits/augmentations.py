@@ -1,0 +1,184 @@
+"""Disturbed portraits, so that what learns from clean renders is not fooled by other pictures.
+
+`augment` keeps what a picture shows: whatever is true of it stays true. `distort` destroys its
+naturalness: hues no skin has, burnt-out colors, torn or blended pictures, textures. An optimizer
+that is steered by a network finds such pictures, unless the network has learned to dislike them.
+All functions take and give images in [-1, 1] and draw from the given generator.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+Images = Float[Tensor, "n 3 h w"]
+
+# Brightness and the two color axes of YIQ; a rotation of the latter is a rotation of the hue.
+_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+
+
+def augment(images: Images, generator: Generator) -> Images:
+    """Other framing, light, softness, grain and small covers; the labels stay true.
+
+    Colors keep their names, left stays left.
+    """
+    n = len(images)
+    draw = _Draw(n, generator)
+    images = _reframe(images, draw)
+    images = _recolor(
+        images,
+        hue=draw.uniform(-0.14, 0.14),
+        saturation=draw.uniform(0.8, 1.25),
+        contrast=draw.uniform(0.85, 1.15),
+        brightness=draw.uniform(-0.12, 0.12),
+    )
+    images = torch.lerp(images, _soften(images, draw.number(1.2, 2.2)), draw.chance(0.35))
+    grain = torch.randn(images.shape, generator=generator) * draw.uniform(0, 0.1)
+    images = images + grain * draw.chance(0.4)
+    images = images + _clouds(images, 8, generator) * draw.uniform(0, 0.08) * draw.chance(0.3)
+    images = images + _blocks(images, generator) * draw.uniform(0, 0.08) * draw.chance(0.2)
+    return _cover(images, draw).clamp(-1, 1)
+
+
+def distort(images: Images, generator: Generator) -> Images:
+    """Each picture made unnatural in one of nine ways, strongly enough that one sees it."""
+    n = len(images)
+    draw = _Draw(n, generator)
+    size = images.shape[-1]
+    grey = images.mean(1, keepdim=True)
+    turned = _recolor(
+        images, hue=draw.uniform(1.0, 2 * math.pi - 1.0), saturation=draw.uniform(1.0, 1.6)
+    )
+    # Skin in a color that no skin has: a soft spot over the face, keeping light and shade.
+    alien = _recolor(
+        images, hue=draw.uniform(1.2, 2 * math.pi - 1.2), saturation=draw.uniform(1.0, 2.2)
+    )
+    tinted = torch.lerp(images, alien, _spot(images, draw))
+    burnt = _recolor(
+        images, saturation=draw.uniform(2.0, 5.0), contrast=draw.uniform(1.3, 3.0)
+    )
+    neon = torch.lerp(burnt, images, _spot(images, draw))
+    other = images.roll(1, 0)
+    ghost = torch.lerp(images, other, draw.uniform(0.35, 0.65))
+    tiles = 2 ** draw.integer(1, 3)
+    order = torch.randperm(tiles * tiles, generator=generator)
+    step = size // tiles
+    torn = images[..., : step * tiles, : step * tiles]
+    torn = torn.unflatten(2, (tiles, step)).unflatten(4, (tiles, step))
+    torn = torn.permute(0, 1, 2, 4, 3, 5).flatten(2, 3)[:, :, order].unflatten(2, (tiles, tiles))
+    torn = torn.permute(0, 1, 2, 4, 3, 5).flatten(4, 5).flatten(2, 3)
+    torn = F.pad(torn, (0, size - torn.shape[-1], 0, size - torn.shape[-2]), "replicate")
+    speckled = images + torch.randn(images.shape, generator=generator) * draw.uniform(0.3, 0.8)
+    textured = grey * draw.uniform(0, 0.4) + _clouds(images, 4, generator) * draw.uniform(0.3, 0.8)
+    textured = textured + _clouds(images, 16, generator) * draw.uniform(0.1, 0.5)
+    warped = _warp(images, draw, generator)
+    kinds = torch.stack(
+        [turned, tinted, tinted.neg().lerp(images.neg(), 0.5), burnt, neon, ghost, torn,
+         speckled, textured, warped, _soften(images, draw.number(6.0, 12.0)), tinted]
+    )  # fmt: skip
+    kind = torch.randint(len(kinds), (n,), generator=generator)
+    return kinds[kind, torch.arange(n)].clamp(-1, 1)
+
+
+class _Draw:
+    """Random numbers, one a picture, shaped to multiply pictures."""
+
+    def __init__(self, count: int, generator: Generator) -> None:
+        self.count = count
+        self.generator = generator
+
+    def uniform(self, low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(self.count, 1, 1, 1, generator=self.generator)
+
+    def chance(self, share: float) -> Tensor:
+        """1 for this share of the pictures, 0 for the others."""
+        return (self.uniform(0, 1) < share).float()
+
+    def number(self, low: float, high: float) -> float:
+        """One number for all."""
+        return low + (high - low) * float(torch.rand(1, generator=self.generator))
+
+    def integer(self, low: int, high: int) -> int:
+        return int(torch.randint(low, high + 1, (1,), generator=self.generator))
+
+
+def _recolor(
+    images: Images,
+    *,
+    hue: Tensor | float = 0.0,
+    saturation: Tensor | float = 1.0,
+    contrast: Tensor | float = 1.0,
+    brightness: Tensor | float = 0.0,
+) -> Images:
+    """Rotate the hue by radians, stretch colorfulness and contrast, add brightness."""
+    yiq = _YIQ.to(images)
+    y, i, q = torch.einsum("kc,nchw->nkhw", yiq, images).split(1, 1)
+    angle = torch.as_tensor(hue, dtype=images.dtype)
+    cos, sin = torch.cos(angle) * saturation, torch.sin(angle) * saturation
+    turned = torch.cat([y, cos * i - sin * q, sin * i + cos * q], 1)
+    images = torch.einsum("ck,nkhw->nchw", torch.linalg.inv(yiq), turned)
+    return images * contrast + brightness
+
+
+def _reframe(images: Images, draw: _Draw) -> Images:
+    """Turn by up to 7 degrees, zoom by up to 12 %, shift by up to 6 %."""
+    angle, zoom = draw.uniform(-0.12, 0.12)[:, 0, 0, 0], draw.uniform(0.88, 1.12)[:, 0, 0, 0]
+    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
+    shift_x, shift_y = (draw.uniform(-0.12, 0.12)[:, 0, 0, 0] for _ in range(2))
+    rows = torch.stack([cos, -sin, shift_x, sin, cos, shift_y], 1).view(-1, 2, 3)
+    grid = F.affine_grid(rows, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def _warp(images: Images, draw: _Draw, generator: Generator) -> Images:
+    """Push pixels around by a smooth random field."""
+    field = torch.randn(len(images), 2, 7, 7, generator=generator) * draw.uniform(0.08, 0.25)
+    field = F.interpolate(field, images.shape[-2:], mode="bicubic", align_corners=False)
+    still = torch.eye(2, 3).expand(len(images), 2, 3)
+    grid = F.affine_grid(still, list(images.shape), align_corners=False)
+    return F.grid_sample(
+        images, grid + field.permute(0, 2, 3, 1), padding_mode="reflection", align_corners=False
+    )
+
+
+def _soften(images: Images, factor: float) -> Images:
+    """Lose the details of a picture that many times smaller."""
+    size = [max(2, round(side / factor)) for side in images.shape[-2:]]
+    smaller = F.adaptive_avg_pool2d(images, size)
+    return F.interpolate(smaller, images.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _clouds(images: Images, cells: int, generator: Generator) -> Images:
+    """Smooth colored noise with about `cells` spots across, deviation about 1."""
+    coarse = 1.5 * torch.randn(*images.shape[:2], cells, cells, generator=generator)
+    return F.interpolate(coarse, images.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _blocks(images: Images, generator: Generator) -> Images:
+    """Noise in blocks, as strong JPEG compression leaves it, deviation 1."""
+    cells = images.shape[-1] // 4
+    coarse = torch.randn(*images.shape[:2], cells, cells, generator=generator)
+    return F.interpolate(coarse, images.shape[-2:], mode="nearest")
+
+
+def _spot(images: Images, draw: _Draw) -> Tensor:
+    """A soft ellipse about the middle, 1 inside and 0 outside, `[n, 1, h, w]`."""
+    size = images.shape[-1]
+    axis = (torch.arange(size) + 0.5) / size
+    x = (axis[None, None, None, :] - draw.uniform(0.4, 0.6)) / draw.uniform(0.12, 0.35)
+    y = (axis[None, None, :, None] - draw.uniform(0.42, 0.68)) / draw.uniform(0.12, 0.35)
+    return torch.sigmoid(8 * (1 - (x.square() + y.square()).sqrt()))
+
+
+def _cover(images: Images, draw: _Draw) -> Images:
+    """Hide a small rectangle of some pictures behind one color."""
+    size = images.shape[-1]
+    axis = (torch.arange(size) + 0.5) / size
+    x = (axis[None, None, None, :] - draw.uniform(0, 1)).abs() < draw.uniform(0.03, 0.10)
+    y = (axis[None, None, :, None] - draw.uniform(0, 1)).abs() < draw.uniform(0.03, 0.10)
+    color = torch.rand(len(images), 3, 1, 1, generator=draw.generator) * 2 - 1
+    return torch.lerp(images, color, (x & y) * draw.chance(0.15))

@@ -1,0 +1,196 @@
+"""From labels to drawable numbers: the factors behind a portrait's pixels.
+
+Every factor is a plain number a portrait `[n]`. They come in three groups, coarse (pose, face and
+hair shape, hat, glasses), medium (features and expression) and fine (colors), which is also how
+the bundled generator's layers are meant to divide the work.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stylegan_hub.portraits.attributes import ATTRIBUTES, Portraits
+
+# Each hair style is a point in one continuous shape space, so that in-betweens morph.
+#   volume: height above the skull; side: width beyond the skull; length: lowest point (y down);
+#   strip: 0 normal .. 1 mohawk; curl: waviness of outline and texture; frizz: fineness of curls;
+#   fringe: how far hair falls over the forehead; spike: jaggedness; cover: 0 bald .. 1 hair;
+#   wrap: how far hair hangs in front of the cheeks and ears.
+_HAIR_SHAPE = ("volume", "side", "length", "strip", "curl", "frizz", "fringe", "spike", "cover",
+               "wrap")  # fmt: skip
+_HAIR: dict[str, tuple[float, ...]] = {
+    #          volume side  length strip curl frizz fringe spike cover wrap
+    "bald":   (0.00, 0.00, -0.10, 0.0, 0.0, 0.0, 0.00, 0.0, 0.0, 0.0),
+    "short":  (0.09, 0.035, 0.02, 0.0, 0.0, 0.0, 0.02, 0.0, 1.0, 0.0),
+    "spiky":  (0.17, 0.05, -0.02, 0.0, 0.0, 0.0, 0.03, 1.0, 1.0, 0.0),
+    "mohawk": (0.36, 0.00, -0.25, 1.0, 0.0, 0.0, 0.00, 0.6, 1.0, 0.0),
+    "bob":    (0.12, 0.12, 0.42, 0.0, 0.0, 0.0, 0.08, 0.0, 1.0, 1.0),
+    "long":   (0.10, 0.10, 0.95, 0.0, 0.0, 0.0, -0.02, 0.0, 1.0, 0.9),
+    "curly":  (0.18, 0.17, 0.40, 0.0, 1.0, 0.0, 0.07, 0.0, 1.0, 0.8),
+    "afro":   (0.34, 0.36, 0.16, 0.0, 0.6, 1.0, 0.02, 0.0, 1.0, 0.4),
+}  # fmt: skip
+
+_HAIR_RGB = {
+    "black": (0.10, 0.09, 0.11), "brown": (0.40, 0.23, 0.13), "blonde": (0.93, 0.76, 0.38),
+    "red": (0.83, 0.31, 0.10), "grey": (0.68, 0.69, 0.72), "purple": (0.50, 0.20, 0.72),
+}  # fmt: skip
+_SKIN_RGB = {"light": (0.97, 0.81, 0.71), "medium": (0.80, 0.57, 0.41), "dark": (0.49, 0.31, 0.22)}
+_EYE_RGB = {
+    "brown": (0.34, 0.18, 0.08), "blue": (0.16, 0.46, 0.90), "green": (0.22, 0.62, 0.26),
+    "grey": (0.56, 0.60, 0.64),
+}  # fmt: skip
+_BACKGROUND_RGB = {
+    "blue": (0.50, 0.68, 0.90), "green": (0.58, 0.80, 0.60), "yellow": (0.95, 0.86, 0.55),
+    "pink": (0.96, 0.70, 0.76), "purple": (0.68, 0.58, 0.86), "grey": (0.72, 0.73, 0.74),
+}  # fmt: skip
+_CLOTHES_RGB = {
+    "red": (0.80, 0.20, 0.20), "blue": (0.20, 0.38, 0.74), "green": (0.20, 0.56, 0.36),
+    "yellow": (0.92, 0.74, 0.22), "purple": (0.52, 0.28, 0.64), "black": (0.14, 0.14, 0.17),
+    "white": (0.92, 0.92, 0.90),
+}  # fmt: skip
+
+#               curve   open  teeth  brow_angle brow_raise eye_open
+_EXPRESSION = {
+    "neutral":   (0.010, 0.00, 0.0, 0.00, 0.000, 1.00),
+    "smiling":   (0.090, 0.060, 1.0, -0.02, 0.010, 0.88),
+    "sad":       (-0.065, 0.00, 0.0, -0.42, 0.015, 0.80),
+    "angry":     (-0.030, 0.012, 0.3, 0.46, -0.030, 0.82),
+    "surprised": (-0.010, 0.125, 0.0, -0.10, 0.055, 1.28),
+}  # fmt: skip
+
+COARSE: tuple[str, ...] = (
+    "yaw", "pitch", "roll", "face_width", "face_length", "jaw", "chin", "ear_size",
+    *(f"hair_{name}" for name in _HAIR_SHAPE), "hair_part",
+    "hat", "hat_height", "glasses", "glasses_shape", "neckline",
+)  # fmt: skip
+MEDIUM: tuple[str, ...] = (
+    "gaze_x", "gaze_y", "eye_spacing", "eye_size", "eye_slant", "eye_height", "nose_width",
+    "nose_length", "mouth_width", "mouth_height", "lip_fullness", "brow_thickness",
+    "brow_height", "brow_slant", "curve", "open", "teeth", "brow_angle", "brow_raise", "eye_open",
+    "beard", "beard_length", "wrinkles", "freckles",
+)  # fmt: skip
+COLORS: tuple[str, ...] = ("background", "clothes", "skin", "hair", "eye", "lip", "hat", "frame")
+FINE: tuple[str, ...] = tuple(f"{name}_{c}" for name in COLORS for c in "rgb")
+FACTORS: tuple[str, ...] = (*COARSE, *MEDIUM, *FINE)
+
+
+def factors(portraits: Portraits) -> dict[str, Tensor]:
+    """All numbers that the renderer draws from, each `[n]`, named by `FACTORS`."""
+    p, labels = portraits, portraits.labels
+    like = p.gaussians
+
+    def pick(attribute: str, table: dict[str, tuple[float, ...]]) -> Tensor:
+        rows = torch.tensor([table[v] for v in ATTRIBUTES[attribute]]).to(like)
+        return rows[labels[attribute]]
+
+    def step(attribute: str, low: float, high: float, fill: float = 0.7) -> Tensor:
+        """An ordered label as a number: equal steps, with gaps so that labels stay distinct."""
+        count = len(ATTRIBUTES[attribute])
+        place = (labels[attribute] + 0.5 + fill * (p.within_label(attribute) - 0.5)) / count
+        return low + (high - low) * place
+
+    def normal(name: str) -> Tensor:
+        return p.gaussian(name).clamp(-2.2, 2.2)
+
+    def flag(attribute: str) -> Tensor:
+        return labels[attribute].to(like)
+
+    f: dict[str, Tensor] = {}
+    f["yaw"] = step("pose", -0.50, 0.50)
+    f["pitch"] = 0.022 * normal("pitch")
+    f["roll"] = 0.06 * normal("roll")
+    f["face_width"] = step("face_width", 0.300, 0.420)
+    f["face_length"] = 0.455 + 0.018 * normal("face_length")
+    f["jaw"] = 0.30 + 0.09 * normal("jaw")
+    f["chin"] = 0.5 * normal("chin")
+    f["ear_size"] = 1.0 + 0.12 * normal("ear_size")
+
+    hair = pick("hair_style", _HAIR)
+    for column, name in enumerate(_HAIR_SHAPE):
+        f[f"hair_{name}"] = hair[:, column]
+    cover = f["hair_cover"]
+    f["hair_volume"] = f["hair_volume"] * (1 + 0.13 * normal("hair_volume"))
+    f["hair_side"] = f["hair_side"] * (1 + 0.13 * normal("hair_volume"))
+    f["hair_length"] = f["hair_length"] + 0.035 * normal("hair_length") * f["hair_wrap"]
+    f["hair_part"] = normal("hair_part") * cover
+
+    f["hat"] = flag("hat")
+    f["hat_height"] = 0.5 * normal("hat_height") * f["hat"]
+    f["glasses"] = flag("glasses")
+    f["glasses_shape"] = torch.tanh(2.0 * normal("glasses_shape")) * f["glasses"]
+    f["neckline"] = torch.tanh(2.0 * normal("neckline"))
+
+    f["gaze_x"] = step("gaze", -0.034, 0.034, fill=0.5)
+    f["gaze_y"] = 0.006 * normal("gaze_y")
+    f["eye_spacing"] = 0.158 + 0.009 * normal("eye_spacing")
+    f["eye_size"] = 1.0 + 0.08 * normal("eye_size")
+    f["eye_slant"] = 0.10 * normal("eye_slant")
+    f["eye_height"] = 0.012 * normal("eye_height")
+    f["nose_width"] = 0.060 + 0.009 * normal("nose_width")
+    f["nose_length"] = 0.190 + 0.016 * normal("nose_length")
+    f["mouth_width"] = 0.135 + 0.013 * normal("mouth_width")
+    f["mouth_height"] = 0.012 * normal("mouth_height")
+    f["lip_fullness"] = 1.0 + 0.2 * normal("lip_fullness")
+    f["brow_thickness"] = 0.021 + 0.004 * normal("brow_thickness")
+    f["brow_height"] = 0.010 * normal("brow_height")
+    f["brow_slant"] = 0.07 * normal("brow_slant")
+    expression = pick("expression", _EXPRESSION)
+    strength = 1 + 0.15 * normal("expression_strength")
+    for column, name in enumerate(("curve", "open", "teeth", "brow_angle", "brow_raise")):
+        f[name] = expression[:, column] * strength
+    # Half of the smiles show teeth, the others keep the mouth closed.
+    smiling = labels["expression"] == ATTRIBUTES["expression"].index("smiling")
+    laughs = torch.sigmoid(6 * normal("mouth_open"))
+    f["open"] = torch.where(smiling, f["open"] * laughs, f["open"] * (0.92 + 0.16 * laughs))
+    f["teeth"] = f["teeth"].clamp(0, 1)
+    f["eye_open"] = 1 + (expression[:, 5] - 1) * strength
+    f["beard"] = flag("beard")
+    f["beard_length"] = torch.tanh(normal("beard_length")) * f["beard"]
+    f["wrinkles"] = step("age", -0.35, 1.15, fill=0.4).clamp(0, 1)
+    f["freckles"] = flag("freckles") * (0.9 + 0.1 * torch.tanh(normal("eye_tint")))
+
+    def color(name: str, rgb: Tensor, tint: str, amount: float) -> Tensor:
+        """A label's color, made a little lighter or darker and warmer or cooler."""
+        t = torch.tanh(normal(tint))[:, None]
+        warm = torch.tensor([1.0, 0.0, -1.0]).to(like)
+        rgb = rgb * (1 + amount * t) + 0.35 * amount * t * warm
+        f.update({f"{name}_{c}": rgb[:, i].clamp(0.02, 1) for i, c in enumerate("rgb")})
+        return rgb
+
+    light = (0.06 * normal("background_light"))[:, None]
+    color("background", pick("background", _BACKGROUND_RGB) + light, "background_tint", 0.07)
+    color("clothes", pick("clothes", _CLOTHES_RGB), "clothes_tint", 0.14)
+    skin_shade = 1 - 0.16 * (p.within_label("skin")[:, None] - 0.5)
+    skin = color("skin", pick("skin", _SKIN_RGB) * skin_shade, "skin_tint", 0.04)
+    # Faded a little towards a common tone for old people, whose hair keeps its color name.
+    hair_light = (0.03 * normal("hair_light"))[:, None]
+    color("hair", pick("hair_color", _HAIR_RGB) + hair_light, "hair_tint", 0.12)
+    color("eye", pick("eye_color", _EYE_RGB), "eye_tint", 0.10)
+
+    natural = skin * torch.tensor([0.86, 0.62, 0.60]).to(like)
+    hue = torch.tanh(normal("lip_tint"))[:, None]
+    painted = torch.tensor([0.84, 0.09, 0.20]).to(like) + hue * torch.tensor([0.05, 0.02, 0.09]).to(
+        like
+    )
+    lip = torch.lerp(natural, painted, flag("lipstick")[:, None])
+    f.update({f"lip_{c}": lip[:, i] for i, c in enumerate("rgb")})
+
+    angle = 2 * torch.pi * torch.special.ndtr(normal("hat_hue"))
+    for i, c in enumerate("rgb"):
+        f[f"hat_{c}"] = 0.45 + 0.30 * torch.cos(angle - 2 * torch.pi * i / 3)
+    shade = torch.tanh(1.5 * normal("glasses_shade"))
+    dark, warm_frame = torch.tensor([0.10, 0.10, 0.12]), torch.tensor([0.42, 0.16, 0.10])
+    frame = torch.lerp(
+        dark.to(like).expand(len(p), 3),
+        warm_frame.to(like).expand(len(p), 3),
+        ((shade + 1) / 2)[:, None],
+    )
+    f.update({f"frame_{c}": frame[:, i] for i, c in enumerate("rgb")})
+    return f
+
+
+def factor_matrix(portraits: Portraits) -> Tensor:
+    """The factors as `[n, len(FACTORS)]` in their natural units, columns named by `FACTORS`."""
+    values = factors(portraits)
+    return torch.stack([values[name] for name in FACTORS], dim=1)

@@ -1,0 +1,227 @@
+"""The attribute reader: which hair, which expression, which eyes does a picture show?
+
+A small residual network with one softmax per attribute. It is trained on drawn portraits alone,
+shares nothing with CLIP, and judges edits: a method that pleases CLIP without changing the face
+does not please the reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from stylegan_hub.portraits.attributes import ATTRIBUTES, applicable
+
+_PATCH = 4  # pixels of the input that the first layer folds into channels
+_GROUP = 8  # channels per normalization group
+_SHRINK = 4 * _PATCH  # from the input to the last features
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the reader sees in n pictures.
+
+    Attributes:
+        attributes: names and values, in the order of the probabilities.
+        probabilities: per attribute float `[n, values]`, rows sum to 1.
+        labels: per attribute int64 `[n]`, the most probable value.
+    """
+
+    attributes: Mapping[str, tuple[str, ...]]
+    probabilities: dict[str, Float[Tensor, "n values"]]
+    labels: dict[str, Int[Tensor, " n"]]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.labels.values())))
+
+    def probability(self, attribute: str, value: str) -> Float[Tensor, " n"]:
+        """Probability of one value, for instance ``("hat", "yes")``, per picture.
+
+        Raises:
+            ValueError: the reader does not know the attribute or the value.
+        """
+        if attribute not in self.attributes:
+            raise ValueError(
+                f"Unknown attribute {attribute!r}; this reader knows {', '.join(self.attributes)}."
+            )
+        values = self.attributes[attribute]
+        if value not in values:
+            raise ValueError(
+                f"Unknown value {value!r} of {attribute!r}; choose one of {', '.join(values)}."
+            )
+        return self.probabilities[attribute][:, values.index(value)]
+
+    def words(self, index: int) -> dict[str, str]:
+        """The labels of picture `index` as words, for instance ``{"hat": "yes", ...}``."""
+        return {
+            name: values[int(self.labels[name][index])] for name, values in self.attributes.items()
+        }
+
+
+class AttributeReader(ModelMixin, ConfigMixin):
+    """Reads portraits of any resolution; a picture is first resized to `resolution`.
+
+    Args:
+        resolution: width and height inside, a multiple of 16.
+        channels: width of the three stages, multiples of 8.
+        blocks: residual blocks of the three stages.
+        last_channels: channels of the last features.
+        hidden_size: size of the vector from which all attributes are read.
+        attributes: names and values to read; the drawn portraits' when None.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        resolution: int = 128,
+        channels: tuple[int, int, int] = (48, 96, 144),
+        blocks: tuple[int, int, int] = (1, 2, 1),
+        last_channels: int = 16,
+        hidden_size: int = 192,
+        attributes: dict[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        super().__init__()
+        if resolution % _SHRINK:
+            raise ValueError(f"resolution is {resolution}; expected a multiple of {_SHRINK}.")
+        self.attributes = {
+            name: tuple(values) for name, values in (attributes or ATTRIBUTES).items()
+        }
+        # What was learned is saved, so that a reader stays readable when the portraits change.
+        self.register_to_config(attributes={n: list(v) for n, v in self.attributes.items()})
+        layers: list[nn.Module] = [
+            nn.PixelUnshuffle(_PATCH),
+            nn.Conv2d(3 * _PATCH**2, channels[0], 3, padding=1),
+        ]
+        width = channels[0]
+        for stage, (wider, count) in enumerate(zip(channels, blocks, strict=True)):
+            if stage > 0:
+                layers.append(nn.Conv2d(width, wider, 2, stride=2))
+                width = wider
+            layers += [_ResidualBlock(width) for _ in range(count)]
+        layers += [
+            nn.GroupNorm(width // _GROUP, width),
+            nn.SiLU(),
+            nn.Conv2d(width, last_channels, 1),
+        ]
+        self.trunk = nn.Sequential(*layers)
+        # Portraits are aligned, so features keep their place instead of being averaged over it.
+        self.summary = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(last_channels * (resolution // _SHRINK) ** 2, hidden_size),
+            nn.LayerNorm(hidden_size),
+            nn.SiLU(),
+        )
+        self.heads = nn.ModuleList(
+            nn.Linear(hidden_size, len(values)) for values in self.attributes.values()
+        )
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> dict[str, Float[Tensor, "n values"]]:
+        """Logits per attribute; images in [-1, 1], any resolution.
+
+        Raises:
+            ValueError: images are not `[n, 3, h, w]`.
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(
+                f"Got images of shape {tuple(images.shape)}; expected [n, 3, h, w] in [-1, 1]."
+            )
+        size = self.config["resolution"]
+        if images.shape[2:] != (size, size):
+            images = F.interpolate(images, (size, size), mode="bicubic", antialias=True)
+        features = self.summary(self.trunk(images.to(self.dtype)))  # [n, hidden_size]
+        return {
+            name: head(features) for name, head in zip(self.attributes, self.heads, strict=True)
+        }
+
+    @torch.no_grad()
+    def read(self, images: Float[Tensor, "n 3 h w"], batch_size: int = 64) -> Reading:
+        """Probabilities and labels of pictures in [-1, 1], any number, any resolution.
+
+        Raises:
+            ValueError: no images, or not of shape `[n, 3, h, w]`.
+        """
+        if len(images) == 0:
+            raise ValueError("Got no images; expected at least one.")
+        batches = [self(batch.to(self.device)) for batch in images.split(batch_size)]
+        probabilities = {
+            name: torch.cat([logits[name] for logits in batches]).float().softmax(-1)
+            for name in self.attributes
+        }
+        labels = {name: values.argmax(-1) for name, values in probabilities.items()}
+        return Reading(self.attributes, probabilities, labels)
+
+
+class _ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions beside an identity path, normalized before each."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        groups = width // _GROUP
+        self.layers = nn.Sequential(
+            nn.GroupNorm(groups, width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.GroupNorm(groups, width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.layers(features)
+
+
+def class_weights(labels: Mapping[str, Tensor]) -> dict[str, Float[Tensor, " values"]]:
+    """Weights with which every value of an attribute counts the same, however rare it is.
+
+    Args:
+        labels: int64 `[n]` per attribute of `ATTRIBUTES`, a large sample.
+    """
+    visible = applicable(labels)
+    weights = {}
+    for name, values in ATTRIBUTES.items():
+        counts = labels[name][visible[name]].bincount(minlength=len(values)).clamp_min(1)
+        weights[name] = counts.sum() / (len(values) * counts)
+    return weights
+
+
+def reading_loss(
+    logits: Mapping[str, Float[Tensor, "n values"]],
+    labels: Mapping[str, Int[Tensor, " n"]],
+    weights: Mapping[str, Float[Tensor, " values"]],
+) -> dict[str, Tensor]:
+    """Weighted cross entropy per attribute, a scalar each; labels that cannot be seen are left out.
+
+    It is divided by the number of pictures, so that it is a mean over any split of a batch.
+    """
+    visible = applicable(labels)
+    losses = {}
+    for name, values in logits.items():
+        per_image = F.cross_entropy(
+            values, labels[name], weight=weights[name].to(values), reduction="none"
+        )
+        losses[name] = (per_image * visible[name]).mean()
+    return losses
+
+
+def balanced_accuracy(
+    predicted: Mapping[str, Int[Tensor, " n"]], truth: Mapping[str, Int[Tensor, " n"]]
+) -> dict[str, float]:
+    """Per attribute, the mean over its values of the share that is read correctly.
+
+    Labels that cannot be seen (`attributes.applicable`) and values that do not occur are left out.
+    """
+    visible = applicable(truth)
+    accuracy = {}
+    for name, values in truth.items():
+        true = values[visible[name]]
+        right = predicted[name][visible[name]] == true
+        recalls = [right[true == value].float().mean() for value in true.unique()]
+        accuracy[name] = float(torch.stack(recalls).mean())
+    return accuracy
