@@ -35,4 +35,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True))
+    main(tyro.cli(Config, description=__doc__, use_underscores=True))

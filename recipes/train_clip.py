@@ -278,9 +278,7 @@ def optimizer_of(models: dict[str, nn.Module], learning_rate: float) -> torch.op
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))
 
 
-def write_captions(
-    portraits: Portraits, rng: random.Random
-) -> tuple[list[Caption], list[Caption]]:
+def write_captions(portraits: Portraits, rng: random.Random) -> tuple[list[Caption], list[Caption]]:
     """For each portrait a caption that is true of it, and one that is wrong about one thing."""
     people = label_words(portraits)
     names = [CHARACTERS[i] if i >= 0 else None for i in portraits.character.tolist()]

@@ -41,7 +41,7 @@ from stylegan_hub.losses import (
     path_lengths,
     r1_penalty,
 )
-from stylegan_hub.models.discriminator import Discriminator
+from stylegan_hub.models.discriminator import StyleGAN2Discriminator
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.portraits.attributes import sample
 from stylegan_hub.portraits.dataset import UNSEEN_SEED, RenderCache
@@ -319,7 +319,7 @@ def train_adversarial(config: Adversarial) -> None:
             channel_base=config.channel_base,
             channel_max=config.channel_max,
         )
-    discriminator = Discriminator(
+    discriminator = StyleGAN2Discriminator(
         img_resolution=generator.config.img_resolution,
         channel_base=config.channel_base,
         channel_max=config.channel_max,

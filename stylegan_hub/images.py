@@ -18,7 +18,8 @@ from torch import Tensor
 
 from stylegan_hub.artifacts import write_bytes
 
-_FORMATS = {".gif": "GIF", ".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
+FORMATS = {".gif": "GIF", ".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
+"""What `save` writes, by the suffix of the name."""
 
 
 def to_uint8(images: Tensor) -> UInt8[Tensor, "n 3 h w"]:
@@ -136,8 +137,8 @@ def save(image: Tensor | Image.Image, path: str | Path) -> None:
     Raises `ValueError` for another suffix or a batch of several images.
     """
     path = Path(path)
-    if (format := _FORMATS.get(path.suffix.lower())) is None:
-        raise ValueError(f"Cannot write {path.name!r}: end the name in {', '.join(_FORMATS)}.")
+    if (format := FORMATS.get(path.suffix.lower())) is None:
+        raise ValueError(f"Cannot write {path.name!r}: end the name in {', '.join(FORMATS)}.")
     if isinstance(image, Tensor):
         if len(image) != 1:
             raise ValueError(

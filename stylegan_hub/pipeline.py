@@ -103,7 +103,7 @@ class StyleEditPipeline(DiffusionPipeline):  # type: ignore[misc]
         _check_index(folder)
         try:
             pipeline = super().from_pretrained(
-                folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True
+                folder, dtype=dtype, local_files_only=True, use_safetensors=True
             )
         except Exception as error:  # each component's library raises in its own way
             raise ArtifactError(

@@ -5,8 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+
+from stylegan_hub.models.clip import build_clip, build_image_processor, train_tokenizer
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+from stylegan_hub.pipeline import StyleEditPipeline
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
+CAPTIONS = [
+    f"{subject} with {trait}"
+    for subject in ("a face", "a smiling face", "an old person", "Milo")
+    for trait in ("purple hair", "a mohawk", "glasses", "a beard", "curly hair", "a hat")
+]
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +25,45 @@ def golden() -> Path:
     if not GOLDEN.is_dir():
         pytest.skip("The reference numbers (../shared/golden) are not on this machine.")
     return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline() -> StyleEditPipeline:
+    """A pipeline of random weights, 32 px: it draws noise, but everything about it works."""
+    return build_tiny_pipeline(seed=0)
+
+
+@pytest.fixture(scope="session")
+def other_pipeline() -> StyleEditPipeline:
+    """Like `tiny_pipeline` and of the same sizes, with another generator."""
+    return build_tiny_pipeline(seed=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline_folder(
+    tiny_pipeline: StyleEditPipeline, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """`tiny_pipeline` as a folder; tests that damage it take a copy."""
+    folder = tmp_path_factory.mktemp("pipelines") / "tiny"
+    tiny_pipeline.save_pretrained(folder)
+    return folder
+
+
+def build_tiny_pipeline(seed: int) -> StyleEditPipeline:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        generator = StyleGAN2Generator(
+            z_dim=16, w_dim=16, img_resolution=32, channels=[8, 8, 8, 8], num_mapping_layers=2
+        )
+        generator.update_w_avg(torch.randn(512, 16), beta=0)
+        tokenizer = train_tokenizer(CAPTIONS, vocab_size=600, context_length=24)
+        clip = build_clip(
+            tokenizer,
+            image_size=32,
+            vision_width=32,
+            vision_layers=1,
+            text_width=32,
+            text_layers=1,
+            embedding_dim=16,
+        )
+    return StyleEditPipeline(generator, clip, tokenizer, build_image_processor(32))

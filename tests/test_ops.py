@@ -38,14 +38,14 @@ def cases(file: Path) -> list[Case]:
 
 def check(y: Tensor, case: Case, variables: dict[str, Tensor]) -> None:
     """y and its gradients are those of the case; dx, db, ... are gradients of x, b, ..."""
-    torch.testing.assert_close(y, case.outputs["y"], rtol=0, atol=TOLERANCE, msg=str(case.args))
+    torch.testing.assert_close(y, case.outputs["y"], rtol=0, atol=TOLERANCE)
     names = [name for name in case.outputs if name != "y"]
     if names:
         inputs = [variables[name[1:]] for name in names]
         gradients = torch.autograd.grad(y, inputs, case.inputs["gy"])
         for name, gradient in zip(names, gradients, strict=True):
             expected = case.outputs[name]
-            torch.testing.assert_close(gradient, expected, rtol=0, atol=TOLERANCE, msg=str(case))
+            torch.testing.assert_close(gradient, expected, rtol=0, atol=TOLERANCE)
 
 
 def leaves(case: Case, *names: str) -> dict[str, Tensor]:
@@ -118,8 +118,7 @@ def test_modulated_conv2d_is_twice_differentiable(
         )
         return ops.bias_act(y, act="lrelu")
 
-    size = 4 if up == 1 else (6 if kernel == 1 else 8)
-    inputs = (normal(2, 3, 4, 4), normal(2, 3, kernel, kernel), normal(2, 3))
+    inputs = (normal(2, 2, 3, 3), normal(2, 2, kernel, kernel), normal(2, 2))
     size = layer(*inputs, torch.zeros(())).shape[-1]
     noise = normal(size, size)
     assert gradcheck(layer, (*inputs, noise))

@@ -139,6 +139,7 @@ def find(
     )
 
 
+@torch.enable_grad()  # also inside a caller's no_grad
 def displacements(
     pipe: StyleEditPipeline,
     prompt: str,
@@ -191,10 +192,10 @@ def displacements(
         loss.sum().backward()
         optimizer.step()
         if on_step is not None:
-            similarity = float((seen * text).sum(-1).mean())
-            on_step(
-                Step(index + 1, settings.steps, float(loss.mean()), similarity, images[:1].detach())
-            )
+            similarity = float((seen.detach() * text).sum(-1).mean())
+            mean_loss = float(loss.detach().mean())
+            image = images[:1].detach()
+            on_step(Step(index + 1, settings.steps, mean_loss, similarity, image))
     with torch.no_grad():
         return (units.to_codes(offset) if units else offset) * free
 

@@ -15,8 +15,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Regex as TokenRegex
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
@@ -25,7 +25,8 @@ END_TOKEN = "<|endoftext|>"
 _WORD_END = "</w>"
 # How CLIP cuts a text into words before byte pairs are merged inside them.
 _WORD_PATTERN = (
-    r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|"
+    r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
 # StyleCLIP enlarges by 7 and averages down by resolution / 32, which gives 224 px.
 _STYLECLIP_GRID = 32
@@ -92,7 +93,7 @@ def build_clip(
 
 
 def build_image_processor(image_size: int) -> CLIPImageProcessorPil:
-    """The image processor that belongs to `build_clip`: mean and deviation 0.5, so inputs are [-1, 1]."""
+    """The image processor that belongs to `build_clip`; its normalized pictures are in [-1, 1]."""
     return CLIPImageProcessorPil(
         size={"shortest_edge": image_size},
         crop_size={"height": image_size, "width": image_size},

@@ -147,16 +147,14 @@ class DiscriminatorBlock(nn.Module):
         self.conv1 = Conv2dLayer(
             in_channels, out_channels, 3, down=2, gain=half, conv_clamp=conv_clamp
         )
-        self.skip = Conv2dLayer(
-            in_channels, out_channels, 1, down=2, gain=half, is_shortcut=True
-        )
+        self.skip = Conv2dLayer(in_channels, out_channels, 1, down=2, gain=half, is_shortcut=True)
 
     def forward(self, x: Float[Tensor, "n c_in h w"]) -> Float[Tensor, "n c_out h2 w2"]:
         """Images or features to features of half the size."""
         x = block_input(x, self.conv0.weight.dtype, self.use_fp16)
         if hasattr(self, "fromrgb"):
             x = self.fromrgb(x)
-        return self.conv1(self.conv0(x)).add_(self.skip(x))
+        return self.skip(x).add_(self.conv1(self.conv0(x)))
 
 
 class DiscriminatorEpilogue(nn.Module):
@@ -210,9 +208,7 @@ class Conv2dLayer(nn.Module):
         self.clamp = None if conv_clamp is None else conv_clamp * gain
         self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
         self.register_buffer("resample_filter", setup_filter(RESAMPLE_TAPS))
-        self.weight = nn.Parameter(
-            torch.randn(out_channels, in_channels, kernel_size, kernel_size)
-        )
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         if not is_shortcut:
             self.bias = nn.Parameter(torch.zeros(out_channels))
 
@@ -225,9 +221,7 @@ class Conv2dLayer(nn.Module):
             # What centers a filter of 4 taps, and the convolution's padding. A 1x1 kernel skips
             # pixels already in the filter, a larger one needs them.
             stride = self.down if kernel > 1 else 1
-            x = upfirdn2d(
-                x, self.resample_filter, down=self.down // stride, padding=padding + 1
-            )
+            x = upfirdn2d(x, self.resample_filter, down=self.down // stride, padding=padding + 1)
             padding = 0
         if self.is_shortcut:
             return F.conv2d(x, weight, stride=stride, padding=padding)

@@ -33,7 +33,7 @@ from stylegan_hub.ops.bias_act import ActivationName
 NoiseMode = Literal["const", "random", "none"]
 NOISE_MODES: tuple[str, ...] = ("const", "random", "none")
 
-Channels = Mapping[str, int] | Sequence[int]
+Channels = Mapping[int, int] | Mapping[str, int] | Sequence[int]
 RESAMPLE_TAPS = (1, 3, 3, 1)
 
 
@@ -123,7 +123,7 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
 
     def forward(
         self,
-        z: Float[Tensor, "n z_dim"],
+        z: Float[Tensor, "n z_dim"] | None,
         c: Float[Tensor, "n c_dim"] | None = None,
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,
@@ -150,7 +150,7 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
     @torch.no_grad()
     def update_w_avg(
         self,
-        z: Float[Tensor, "n z_dim"],
+        z: Float[Tensor, "n z_dim"] | None,
         c: Float[Tensor, "n c_dim"] | None = None,
         beta: float = 0.998,
     ) -> None:
@@ -230,7 +230,10 @@ class MappingLayers(nn.Module):
         features = z_dim + (w_dim if c_dim > 0 else 0)
         for index in range(num_layers):
             layer = FullyConnectedLayer(
-                features, w_dim, activation="lrelu", lr_multiplier=0.01  # StyleGAN, appendix C
+                features,
+                w_dim,
+                activation="lrelu",
+                lr_multiplier=0.01,  # StyleGAN, appendix C
             )
             self.add_module(f"fc{index}", layer)
             features = w_dim

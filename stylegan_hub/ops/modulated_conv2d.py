@@ -23,10 +23,10 @@ def modulated_conv2d(
     weight: Float[Tensor, "c_out c_in k k"],
     styles: Float[Tensor, "n c_in"],
     *,
-    noise: Float[Tensor, "..."] | None = None,
+    noise: Float[Tensor, "*_"] | None = None,
     up: int = 1,
     padding: int = 0,
-    resample_filter: Float[Tensor, "..."] | None = None,
+    resample_filter: Float[Tensor, "*_"] | None = None,
     demodulate: bool = True,
     gain: float = 1.0,
 ) -> Float[Tensor, "n c_out h2 w2"]:
@@ -54,9 +54,7 @@ def modulated_conv2d(
         )
     if demodulate and x.dtype == torch.float16:
         # Demodulation cancels these scales; without them sums overflow in half precision.
-        weight = weight / (
-            weight.abs().amax((1, 2, 3), keepdim=True) * weight[0].numel() ** 0.5
-        )
+        weight = weight / (weight.abs().amax((1, 2, 3), keepdim=True) * weight[0].numel() ** 0.5)
         styles = styles / styles.abs().amax(1, keepdim=True)
     if demodulate:
         energy = styles.square() @ weight.square().sum((2, 3)).T  # [n, c_out]

@@ -6,7 +6,6 @@ Sizes and paddings follow NVIDIA's conventions: filters are convolved (not corre
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -24,7 +23,7 @@ def setup_filter(
     flip_filter: bool = False,
     gain: float = 1.0,
     separable: bool | None = None,
-) -> Float[Tensor, "..."]:
+) -> Float[Tensor, "*_"]:
     """A float32 filter for `upfirdn2d`, 1-D (applied along x, then y) or 2-D.
 
     Args:
@@ -59,7 +58,7 @@ def setup_filter(
 
 def upfirdn2d(
     x: Float[Tensor, "n c h w"],
-    f: Float[Tensor, "..."] | None,
+    f: Float[Tensor, "*_"] | None,
     *,
     up: int | Sequence[int] = 1,
     down: int | Sequence[int] = 1,
@@ -108,7 +107,7 @@ def upfirdn2d(
 
 def filter2d(
     x: Float[Tensor, "n c h w"],
-    f: Float[Tensor, "..."] | None,
+    f: Float[Tensor, "*_"] | None,
     *,
     padding: int | Sequence[int] = 0,
     flip_filter: bool = False,
@@ -128,7 +127,7 @@ def filter2d(
 
 def upsample2d(
     x: Float[Tensor, "n c h w"],
-    f: Float[Tensor, "..."] | None,
+    f: Float[Tensor, "*_"] | None,
     *,
     up: int | Sequence[int] = 2,
     padding: int | Sequence[int] = 0,
@@ -151,7 +150,7 @@ def upsample2d(
 
 def downsample2d(
     x: Float[Tensor, "n c h w"],
-    f: Float[Tensor, "..."] | None,
+    f: Float[Tensor, "*_"] | None,
     *,
     down: int | Sequence[int] = 2,
     padding: int | Sequence[int] = 0,

@@ -58,9 +58,7 @@ def distort(images: Images, generator: Generator) -> Images:
         images, hue=draw.uniform(1.2, 2 * math.pi - 1.2), saturation=draw.uniform(1.0, 2.2)
     )
     tinted = torch.lerp(images, alien, _spot(images, draw))
-    burnt = _recolor(
-        images, saturation=draw.uniform(2.0, 5.0), contrast=draw.uniform(1.3, 3.0)
-    )
+    burnt = _recolor(images, saturation=draw.uniform(2.0, 5.0), contrast=draw.uniform(1.3, 3.0))
     neon = torch.lerp(burnt, images, _spot(images, draw))
     other = images.roll(1, 0)
     ghost = torch.lerp(images, other, draw.uniform(0.35, 0.65))
@@ -147,8 +145,8 @@ def _warp(images: Images, draw: _Draw, generator: Generator) -> Images:
 
 def _soften(images: Images, factor: float) -> Images:
     """Lose the details of a picture that many times smaller."""
-    size = [max(2, round(side / factor)) for side in images.shape[-2:]]
-    smaller = F.adaptive_avg_pool2d(images, size)
+    height, width = (max(2, round(side / factor)) for side in images.shape[-2:])
+    smaller = F.adaptive_avg_pool2d(images, (height, width))
     return F.interpolate(smaller, images.shape[-2:], mode="bilinear", align_corners=False)
 
 

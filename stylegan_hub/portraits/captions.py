@@ -379,9 +379,7 @@ _LOOSE: dict[str, tuple[tuple[frozenset[str], _Words], ...]] = {
         (frozenset({"young", "middle-aged"}), _Words((), (), ("not old",))),
         (frozenset({"middle-aged", "old"}), _Words((), (), ("no longer young",))),
     ),
-    "pose": (
-        (frozenset(_SIDES), _Words((), (), ("turned to the side", "not facing the viewer"))),
-    ),
+    "pose": ((frozenset(_SIDES), _Words((), (), ("turned to the side", "not facing the viewer"))),),
     "gaze": ((frozenset(_SIDES), _Words((), (), ("looking away", "looking to the side"))),),
 }
 
@@ -569,9 +567,10 @@ def zero_shot_texts() -> dict[str, dict[str, list[str]]]:
     They put the commonest word for the value into sentences that `describe` rarely forms.
     """
     texts: dict[str, dict[str, list[str]]] = {}
-    for attribute, words_of in _WORDS.items():
+    for attribute, values in ATTRIBUTES.items():
         texts[attribute] = {}
-        for value, words in words_of.items():
+        for value in values:
+            words = _WORDS[attribute][value]
             trait = words.traits[0]
             said = [
                 f"a picture of a face with {trait}",
@@ -698,9 +697,7 @@ def _bare(
     return text
 
 
-def _person(
-    labels: Mapping[str, str], rng: random.Random, facts: dict[str, frozenset[str]]
-) -> str:
+def _person(labels: Mapping[str, str], rng: random.Random, facts: dict[str, frozenset[str]]) -> str:
     """A noun for the portrait. "Man" says that there is a beard, "woman" that lips are painted."""
     if rng.random() < _GENDER_SHARE:
         bearded = facts.get("beard", frozenset({labels["beard"]}))

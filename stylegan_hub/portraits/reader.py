@@ -118,8 +118,9 @@ class AttributeReader(ModelMixin, ConfigMixin):
             nn.LayerNorm(hidden_size),
             nn.SiLU(),
         )
-        self.heads = nn.ModuleList(
-            nn.Linear(hidden_size, len(values)) for values in self.attributes.values()
+        # By name, because config.json sorts the attributes.
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(hidden_size, len(values)) for name, values in self.attributes.items()}
         )
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> dict[str, Float[Tensor, "n values"]]:
@@ -128,6 +129,15 @@ class AttributeReader(ModelMixin, ConfigMixin):
         Raises:
             ValueError: images are not `[n, 3, h, w]`.
         """
+        features = self._summarize(images)
+        return {name: self.heads[name](features) for name in self.attributes}
+
+    @torch.no_grad()
+    def features(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n hidden_size"]:
+        """What the heads decide from, for distances between sets of pictures."""
+        return self._summarize(images.to(self.device)).float()
+
+    def _summarize(self, images: Tensor) -> Tensor:
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(
                 f"Got images of shape {tuple(images.shape)}; expected [n, 3, h, w] in [-1, 1]."
@@ -135,10 +145,8 @@ class AttributeReader(ModelMixin, ConfigMixin):
         size = self.config["resolution"]
         if images.shape[2:] != (size, size):
             images = F.interpolate(images, (size, size), mode="bicubic", antialias=True)
-        features = self.summary(self.trunk(images.to(self.dtype)))  # [n, hidden_size]
-        return {
-            name: head(features) for name, head in zip(self.attributes, self.heads, strict=True)
-        }
+        features: Tensor = self.summary(self.trunk(images.to(self.dtype)))
+        return features
 
     @torch.no_grad()
     def read(self, images: Float[Tensor, "n 3 h w"], batch_size: int = 64) -> Reading:

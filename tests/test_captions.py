@@ -1,0 +1,134 @@
+"""Captions are true, varied, and speak of everything."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+import torch
+
+from stylegan_hub.portraits.attributes import ATTRIBUTES, CHARACTERS, characters, sample
+from stylegan_hub.portraits.captions import (
+    Caption,
+    captions,
+    captions_with_facts,
+    contradiction,
+    describe,
+    label_words,
+    truth,
+    zero_shot_texts,
+)
+
+
+def labels_with(**changes: str) -> dict[str, str]:
+    return {**{name: values[0] for name, values in ATTRIBUTES.items()}, **changes}
+
+
+def test_same_seed_same_words() -> None:
+    people = sample(range(5))
+    first = captions(people, range(5), 3)
+    assert first == captions(people, range(5), 3)
+    assert first != captions(people, range(5, 10), 3)
+    assert [len(texts) for texts in first] == [3] * 5
+
+
+def test_one_seed_a_portrait() -> None:
+    with pytest.raises(ValueError, match="3 seeds for 2 portraits"):
+        captions(sample([1, 2]), [1, 2, 3])
+
+
+def test_every_caption_is_true_of_its_portrait() -> None:
+    people = sample(range(150))
+    groups = captions_with_facts(people, range(150), 4)
+    true = truth([caption for group in groups for caption in group], people)
+    own = true.view(150, 4, 150)[torch.arange(150), :, torch.arange(150)]
+    assert own.all()
+    assert 0.05 < true.float().mean() < 0.4  # and of some others, not of all
+
+
+def test_a_contradiction_is_false_of_its_portrait() -> None:
+    people = sample(range(150))
+    texts = [
+        contradiction(labels, random.Random(i)) for i, labels in enumerate(label_words(people))
+    ]
+    assert not truth(texts, people).diagonal().any()
+    asked = Counter(name for caption in texts for name in caption.facts)
+    assert set(asked) >= set(ATTRIBUTES)
+
+
+def test_every_attribute_and_short_captions_are_frequent() -> None:
+    people = sample(range(500))
+    said = [group[0] for group in captions_with_facts(people, range(500))]
+    named = Counter(name for caption in said for name in caption.facts)
+    assert all(named[name] > 0.05 * len(said) for name in ATTRIBUTES)
+    short = sum(len(caption.text.split()) <= 5 for caption in said)
+    assert 0.25 < short / len(said) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "expected"),
+    [
+        ("hair_style", "mohawk", {"a mohawk", "mohawk", "a face with a mohawk"}),
+        ("hair_style", "curly", {"curly hair", "curls", "curly-haired"}),
+        ("hair_color", "purple", {"purple hair", "violet hair", "hair dyed purple"}),
+        ("expression", "surprised", {"surprised", "an open mouth", "looking astonished"}),
+        ("expression", "smiling", {"smiling", "a happy face", "a smile"}),
+        ("glasses", "no", {"no glasses", "without glasses"}),
+        ("beard", "no", {"clean-shaven", "no beard"}),
+        ("age", "old", {"wrinkles", "elderly", "old"}),
+        ("freckles", "no", {"no freckles"}),
+    ],
+)
+def test_what_people_type_is_said(attribute: str, value: str, expected: set[str]) -> None:
+    labels = labels_with(hair_style="long") | {attribute: value}
+    rng = random.Random(0)
+    said = {describe(labels, rng, mention=[attribute]).text.rstrip(".") for _ in range(3000)}
+    assert expected <= said
+
+
+def test_a_bald_head_has_no_hair_color() -> None:
+    labels = labels_with(hair_style="bald", hair_color="red")
+    for seed in range(200):
+        assert "hair_color" not in describe(labels, random.Random(seed)).facts
+    red_hair = describe(labels_with(hair_style="afro"), random.Random(0), mention=["hair_color"])
+    bald = sample(range(8)).with_labels(hair_style="bald", hair_color="black")
+    assert not truth([red_hair], bald).any()
+
+
+def test_man_and_woman_stand_for_what_can_be_seen() -> None:
+    rng = random.Random(0)
+    for beard in ("no", "yes"):
+        for lipstick in ("no", "yes"):
+            labels = labels_with(beard=beard, lipstick=lipstick)
+            for _ in range(100):
+                caption = describe(labels, rng, mention=["background"])
+                words = set(caption.text.replace(",", "").rstrip(".").split())
+                if words & {"man", "guy", "gentleman"}:
+                    assert caption.facts["beard"] == {"yes"} and beard == "yes"
+                if words & {"woman", "lady", "girl"}:
+                    assert caption.facts["lipstick"] == {"yes"} and lipstick == "yes"
+
+
+@pytest.mark.parametrize("name", CHARACTERS)
+def test_characters_are_called_by_name(name: str) -> None:
+    people = characters(name, range(40))
+    groups = captions_with_facts(people, range(40))
+    named = [group[0] for group in groups if "character" in group[0].facts]
+    assert 15 < len(named) < 38
+    assert any(name in caption.text for caption in named)
+    others = sample(range(30))
+    assert not truth(named, others[others.character < 0]).any()
+
+
+def test_no_facts_are_true_of_everybody() -> None:
+    assert truth([Caption("a face", {})], sample(range(5))).all()
+
+
+def test_zero_shot_texts_cover_every_value() -> None:
+    texts = zero_shot_texts()
+    assert {name: tuple(values) for name, values in texts.items()} == ATTRIBUTES
+    for values in texts.values():
+        said = [text for value in values.values() for text in value]
+        assert all(len(value) >= 3 for value in values.values())
+        assert len(said) == len(set(said))
