@@ -82,9 +82,7 @@ def main(config: Config) -> None:
 @torch.no_grad()
 def draw(pipe: StyleEditPipeline, latents: Latents) -> Tensor:
     """Pictures in [-1, 1], a few at a time."""
-    parts = [
-        pipe.synthesize(Latents(latents.space, codes)) for codes in latents.codes.split(16)
-    ]
+    parts = [pipe.synthesize(Latents(latents.space, codes)) for codes in latents.codes.split(16)]
     return torch.cat(parts).clamp(-1, 1)
 
 
@@ -234,12 +232,14 @@ python recipes/bundle_portraits.py --generator runs/generator/generator --clip r
 On {metrics["count"]} samples (truncation 1) and renders that no training has seen; the attribute
 reader (`cards/attribute-reader`) shares nothing with CLIP.
 
-- Distance to the portrait that z stands for: PSNR {number("psnr_to_the_portrait_z_stands_for", 1)} dB.
+- Distance to the portrait that z stands for: PSNR
+  {number("psnr_to_the_portrait_z_stands_for", 1)} dB.
 - Fréchet distance to renders: {number("frechet_distance_to_renders")}, features: the layer
   before the reader's heads. It does not compare with an FID on Inception features.
 - Diversity (mean distance of two pictures in the same features) relative to renders:
   {number("diversity_relative_to_renders")}.
-- Weights are stored in half precision: PSNR {number("half_precision_psnr", 1)} dB to full precision.
+- Weights are stored in half precision: PSNR {number("half_precision_psnr", 1)} dB to full
+  precision.
 
 Balanced accuracy per attribute: what the reader sees in a sample against what its z stands for; and
 CLIP's zero-shot answer on unseen renders (truth: the renderer) and on samples (truth: the reader).
@@ -253,9 +253,9 @@ CLIP's zero-shot answer on unseen renders (truth: the renderer) and on samples (
 ## Intended use and limits
 
 For learning, for tests and for research on editing where the truth must be known. Drawn faces are
-much simpler than photographs; a result here is no promise for real ones. The drawings are of nobody:
-names such as "Milo" are inventions. When you use the same tools on pictures of people, ask them
-first, and do not pass off an edited face as the real one.
+much simpler than photographs; a result here is no promise for real ones. The drawings are of
+nobody: names such as "Milo" are inventions. When you use the same tools on pictures of people, ask
+them first, and do not pass off an edited face as the real one.
 """
 
 

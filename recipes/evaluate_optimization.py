@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -78,7 +78,7 @@ class Config:
     """Space of the displacement."""
     published: bool = False
     """Use the official code's settings instead of the defaults."""
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
     """How to search."""
 
 
@@ -89,18 +89,15 @@ def main(config: Config) -> None:
     settings = Published if config.published else config.settings
     rows: dict[str, dict[str, object]] = {}
     people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.samples))
+    batches = [people[i : i + config.batch_size] for i in range(0, len(people), config.batch_size)]
     with torch.no_grad():
         before = pipe.synthesize(people)
     for prompt in tqdm(config.prompts or PROMPTS):
         started = time.perf_counter()
-        moved = torch.cat(
-            [
-                displacements(
-                    pipe, prompt, people[i : i + config.batch_size], config.space, "a face", settings
-                )
-                for i in range(0, config.samples, config.batch_size)
-            ]
-        )
+        parts = [
+            displacements(pipe, prompt, batch, config.space, settings=settings) for batch in batches
+        ]
+        moved = torch.cat(parts)
         seconds = (time.perf_counter() - started) / config.samples
         start = pipe.lower(people, config.space).codes
         with torch.no_grad():

@@ -159,9 +159,7 @@ def build(config: Paired) -> tuple[StyleGAN2Generator, FactorEncoder]:
     return generator, FactorEncoder(config.w_dim)
 
 
-def train_synthesis(
-    config: Paired, generator: StyleGAN2Generator, encoder: FactorEncoder
-) -> None:
+def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: FactorEncoder) -> None:
     """Stages synthesis and together: redraw known portraits from their w, or from their z."""
     if config.cache is None:
         raise SystemExit("This stage learns from drawn portraits: give --cache (see --help).")
@@ -174,14 +172,10 @@ def train_synthesis(
     ]
     models: dict[str, nn.Module] = {"generator": generator}
     if from_z:
-        trained.append(
-            {"params": list(generator.mapping.parameters()), "lr": config.learning_rate}
-        )
+        trained.append({"params": list(generator.mapping.parameters()), "lr": config.learning_rate})
     else:
         generator.mapping.requires_grad_(False)
-        trained.append(
-            {"params": list(encoder.parameters()), "lr": config.encoder_learning_rate}
-        )
+        trained.append({"params": list(encoder.parameters()), "lr": config.encoder_learning_rate})
         models["factor_encoder"] = encoder
     training = Training(
         config,
@@ -245,7 +239,9 @@ def train_synthesis(
         target = nn.functional.avg_pool2d(truth, config.img_resolution // resolution)
         psnr = 10 * torch.log10(4 / (drawn - target).square().mean())
         with (training.config.output_dir / "psnr.jsonl").open("a") as log:
-            log.write(json.dumps({"step": step, "resolution": resolution, "psnr": float(psnr)}) + "\n")
+            log.write(
+                json.dumps({"step": step, "resolution": resolution, "psnr": float(psnr)}) + "\n"
+            )
         rows = torch.stack([target[:24], drawn[:24]], 1).view(3, 8, 2, *drawn.shape[1:])
         sheet = rows.transpose(1, 2).flatten(0, 2)  # a row of truths, a row of drawings, ...
         image_files.grid(sheet, columns=8).save(folder / f"{step:06d}.png")

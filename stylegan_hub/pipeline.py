@@ -42,7 +42,7 @@ _MAX_SEED = 2**63 - 1
 
 
 @dataclass
-class StyleEditOutput(BaseOutput):  # type: ignore[misc]
+class StyleEditOutput(BaseOutput):
     """What a pipeline call gives.
 
     Attributes:
@@ -54,7 +54,7 @@ class StyleEditOutput(BaseOutput):  # type: ignore[misc]
     latents: Latents
 
 
-class StyleEditPipeline(DiffusionPipeline):  # type: ignore[misc]
+class StyleEditPipeline(DiffusionPipeline):
     """Samples, edits and describes the pictures of one domain.
 
     Args:
@@ -79,7 +79,7 @@ class StyleEditPipeline(DiffusionPipeline):  # type: ignore[misc]
         self.name: str | None = None
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_pretrained(
         cls,
         name_or_path: str | Path,
         revision: str | None = None,
@@ -110,7 +110,7 @@ class StyleEditPipeline(DiffusionPipeline):  # type: ignore[misc]
                 f"The pipeline in {folder} cannot be loaded: {error} Copy or download it again."
             ) from error
         pipeline.name = str(name_or_path)
-        return pipeline  # type: ignore[no-any-return]
+        return pipeline
 
     @property
     def base_model(self) -> BaseModel:

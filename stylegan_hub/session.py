@@ -20,7 +20,6 @@ from types import TracebackType
 from PIL import Image
 from typing_extensions import Self
 
-from stylegan_hub import images as image_files
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.latent_optimization import Cancelled, Settings, Step, find

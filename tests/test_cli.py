@@ -111,9 +111,7 @@ def test_sample(tiny_pipeline_folder: Path, output: Path) -> None:
 def test_bad_input(
     tiny_pipeline_folder: Path, output: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    result = run(
-        "edit", "--pipeline", tiny_pipeline_folder, "--steps", 1, *arguments, "-o", output
-    )
+    result = run("edit", "--pipeline", tiny_pipeline_folder, "--steps", 1, *arguments, "-o", output)
     assert result.exit_code == 2
     assert message in result.stderr
     assert "Traceback" not in result.output

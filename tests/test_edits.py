@@ -57,9 +57,7 @@ def test_strength_zero_is_the_identity(edit: Edit) -> None:
 
 def test_default_strength(edit: Edit) -> None:
     latents = codes(edit, 2)
-    assert torch.equal(
-        edit.apply(latents).codes, edit.apply(latents, edit.strength.default).codes
-    )
+    assert torch.equal(edit.apply(latents).codes, edit.apply(latents, edit.strength.default).codes)
     assert not torch.equal(edit.apply(latents).codes, latents.codes)
 
 
@@ -119,7 +117,7 @@ def test_wrong_space_and_size(edit: Edit) -> None:
         edit.apply(other)
     shape = list(codes(edit, 1).codes.shape)
     shape[-1] += 1
-    with pytest.raises(MismatchError, match="made for 'toy' .*Use latents of that generator"):
+    with pytest.raises(MismatchError, match=r"made for 'toy' .*Use latents of that generator"):
         edit.apply(Latents(edit.space, torch.zeros(shape)))
 
 

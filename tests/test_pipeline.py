@@ -256,9 +256,7 @@ def test_missing_component(tiny_pipeline_folder: Path, tmp_path: Path, component
     ],
 )
 @pytest.mark.parametrize("damage", ["truncated", "missing"])
-def test_damaged_file(
-    tiny_pipeline_folder: Path, tmp_path: Path, file: str, damage: str
-) -> None:
+def test_damaged_file(tiny_pipeline_folder: Path, tmp_path: Path, file: str, damage: str) -> None:
     folder = shutil.copytree(tiny_pipeline_folder, tmp_path / "broken")
     whole = (folder / file).read_bytes()
     if damage == "missing":

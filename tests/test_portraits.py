@@ -76,8 +76,7 @@ def test_labels_show_in_the_factors() -> None:
     values = factors(people)
     for attribute, factor in (("pose", "yaw"), ("gaze", "gaze_x"), ("face_width", "face_width")):
         by_label = [
-            values[factor][people.labels[attribute] == i]
-            for i in range(len(ATTRIBUTES[attribute]))
+            values[factor][people.labels[attribute] == i] for i in range(len(ATTRIBUTES[attribute]))
         ]
         for lower, higher in itertools.pairwise(by_label):
             assert lower.max() < higher.min(), f"labels of {attribute} overlap"
@@ -125,9 +124,15 @@ def test_z_stands_for_portraits_and_back() -> None:
     [
         (lambda: sample([-1]), "Got seed -1; seeds are integers from 0"),
         (lambda: sample([1, 2], [1]), "Got 2 seeds and 1 identities"),
-        (lambda: label_index("nose", "big"), "Unknown attribute 'nose'; a portrait has: hair_style"),
+        (
+            lambda: label_index("nose", "big"),
+            "Unknown attribute 'nose'; a portrait has: hair_style",
+        ),
         (lambda: label_index("hat", "red"), "Unknown value 'red' of 'hat'; choose one of: no, yes"),
-        (lambda: characters("Bob", [1]), "Nobody is called 'Bob'; the characters are: Captain Otto"),
+        (
+            lambda: characters("Bob", [1]),
+            "Nobody is called 'Bob'; the characters are: Captain Otto",
+        ),
         (lambda: from_gaussians(torch.zeros(2, 3)), r"shape \(2, 3\); expected \[n, 55\]"),
         (lambda: z_of_portraits(sample([1]), 32, torch.Generator()), "needs at least 62"),
     ],
@@ -157,12 +162,12 @@ def test_the_cache_holds_what_the_renderer_draws_and_goes_on(tmp_path: Path, mon
     stored = cache.images([3, 150])
     drawn = ((render(cache.portraits([3, 150]), 32) + 1) * 127.5).round().byte()
     assert (stored.int() - drawn.int()).abs().max() <= 1
-    with pytest.raises(IndexError, match="Got index 200; .* holds 0 to 199"):
+    with pytest.raises(IndexError, match=r"Got index 200; .* holds 0 to 199"):
         cache.images([200])
 
 
 def test_no_cache_is_an_error_that_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="render_portraits.py --output_dir"):
+    with pytest.raises(FileNotFoundError, match=r"render_portraits\.py --output_dir"):
         RenderCache(tmp_path)
 
 

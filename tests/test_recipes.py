@@ -1,8 +1,8 @@
 """Every generator recipe runs, end to end, at the smallest sizes that make sense."""
 
 import importlib.util
-import sys
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 

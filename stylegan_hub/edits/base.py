@@ -185,7 +185,8 @@ class Edit:
 
     def __repr__(self) -> str:
         prompt = f", prompt={self.origin.prompt!r}" if self.origin.prompt else ""
-        return f"{type(self).__name__}(space={self.space.value!r}, base={self.base_model.id!r}{prompt})"
+        name, base = type(self).__name__, self.base_model.id
+        return f"{name}(space={self.space.value!r}, base={base!r}{prompt})"
 
     def _code_shape(self) -> tuple[int, ...]:
         base = self.base_model

@@ -240,9 +240,7 @@ def sample(seeds: Sequence[int], identities: Sequence[int] | None = None) -> Por
                 raise ValueError(f"Got seed {number}; seeds are integers from 0 to 2**62 - 1.")
         # Odd and even streams keep geometry and the rest independent for equal numbers.
         geometry = torch.randn(split, generator=torch.Generator().manual_seed(2 * identity + 1))
-        rest = torch.randn(
-            NUM_GAUSSIANS - split, generator=torch.Generator().manual_seed(2 * seed)
-        )
+        rest = torch.randn(NUM_GAUSSIANS - split, generator=torch.Generator().manual_seed(2 * seed))
         rows.append(torch.cat([geometry, rest]))
     gaussians = torch.stack(rows) if rows else torch.zeros(0, NUM_GAUSSIANS)
     return from_gaussians(gaussians, torch.tensor(identities, dtype=torch.int64))

@@ -108,7 +108,9 @@ class RenderCache:
         return sample([int(i) for i in indices])
 
     @classmethod
-    def build(cls, folder: Path | str, count: int, resolution: int, workers: int = 0) -> RenderCache:
+    def build(
+        cls, folder: Path | str, count: int, resolution: int, workers: int = 0
+    ) -> RenderCache:
         """Draw the portraits that are missing up to `count` (rounded up to thousands).
 
         `workers` processes of one thread each; 0 takes one per core. An interrupted build goes on

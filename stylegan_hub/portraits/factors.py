@@ -7,6 +7,8 @@ the bundled generator's layers are meant to divide the work.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -80,7 +82,7 @@ def factors(portraits: Portraits) -> dict[str, Tensor]:
     p, labels = portraits, portraits.labels
     like = p.gaussians
 
-    def pick(attribute: str, table: dict[str, tuple[float, ...]]) -> Tensor:
+    def pick(attribute: str, table: Mapping[str, tuple[float, ...]]) -> Tensor:
         rows = torch.tensor([table[v] for v in ATTRIBUTES[attribute]]).to(like)
         return rows[labels[attribute]]
 

@@ -90,9 +90,7 @@ class _Canvas:
     def cut(self, plane: Tensor, left: float, top: float, right: float, bottom: float) -> Tensor:
         """The part of a plane [..., h, w] in a rectangle; planes of width or height 1 stay so."""
         size = self.image.shape[-1]
-        x0, x1, y0, y1 = (
-            round((v / _ZOOM + 1) / 2 * size) for v in (left, right, top, bottom)
-        )
+        x0, x1, y0, y1 = (round((v / _ZOOM + 1) / 2 * size) for v in (left, right, top, bottom))
         x0, x1, y0, y1 = (min(max(v, 0), size) for v in (x0, x1, y0, y1))
         if plane.shape[-1] > 1:
             plane = plane[..., x0:x1]
@@ -253,9 +251,7 @@ def _face_coordinates(canvas: _Canvas, f: dict[str, Tensor]) -> tuple[Tensor, Te
     return u, canvas.y - f["pitch"]
 
 
-def _draw_freckles(
-    c: _Canvas, f: dict[str, Tensor], u: Tensor, v: Tensor, inside: Tensor
-) -> None:
+def _draw_freckles(c: _Canvas, f: dict[str, Tensor], u: Tensor, v: Tensor, inside: Tensor) -> None:
     spots = torch.zeros_like(u)
     places = ((0.135, 0.085), (0.185, 0.070), (0.235, 0.090), (0.160, 0.125), (0.210, 0.130),
               (0.260, 0.135), (0.090, 0.110), (0.185, 0.175), (0.035, 0.060))  # fmt: skip
@@ -287,7 +283,9 @@ def _draw_wrinkles(
         foot = (eye_v - slope * (out - 0.09)).abs() + 20 * (0.115 - out).clamp_min(0)
         foot = foot + 20 * (out - 0.165).clamp_min(0)
         lines = torch.maximum(lines, c.cover(foot - 0.006, 1.4))
-    shadow = _rgb(f, "skin") * torch.tensor([0.62, 0.53, 0.50], device=u.device)[None, :, None, None]
+    shadow = (
+        _rgb(f, "skin") * torch.tensor([0.62, 0.53, 0.50], device=u.device)[None, :, None, None]
+    )
     c.paint(shadow, 0.9 * f["wrinkles"] * lines * inside)
 
 
@@ -406,7 +404,12 @@ class _Hair:
     def __init__(self, head: _Canvas, f: dict[str, Tensor]):
         self.head, self.f = head, f
         a, h, x, y = f["face_width"], f["face_length"], head.x, head.y
-        strip, curl, frizz, spike = f["hair_strip"], f["hair_curl"], f["hair_frizz"], f["hair_spike"]
+        strip, curl, frizz, spike = (
+            f["hair_strip"],
+            f["hair_curl"],
+            f["hair_frizz"],
+            f["hair_spike"],
+        )
         # A hat flattens what lies under it.
         volume = torch.lerp(f["hair_volume"], f["hair_volume"].clamp(max=0.05), f["hat"])
         shift = 0.10 * f["yaw"]  # the mass of hair turns against the face
@@ -535,4 +538,6 @@ def _draw_hat(head: _Canvas, f: dict[str, Tensor]) -> None:
     band_x = x.abs() - width * 1.035
     band = torch.maximum((y - brim_y + 0.035).abs() - 0.062, band_x)
     fold = 1 + 0.13 * torch.sin(x / width * 38)
-    head.paint((color * 0.74 * (light * fold)[:, None]).clamp(0, 1), head.cover(band) * shown, "hat")
+    head.paint(
+        (color * 0.74 * (light * fold)[:, None]).clamp(0, 1), head.cover(band) * shown, "hat"
+    )

@@ -1,0 +1,67 @@
+"""Puts the page together and serves it. Nothing is fetched from outside."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # gradio reads it when imported
+
+import gradio as gr
+
+from demo.tabs import words
+from stylegan_hub.session import Studio
+
+TITLE = "Change a face by words"
+INTRODUCTION = (
+    "Pick a face, say what should be different, and slide the change from none to too much. "
+    "Everything runs on this machine."
+)
+NOTE = (
+    "The bundled portraits are drawings; they show nobody, and a likeness would be chance. "
+    "With pictures of real people, edit only those who agree to it, and say that a picture is "
+    "edited when you share it. A change by words carries along what the model has learned to see "
+    "together; look at the picture, not only at the words."
+)
+_HOUR = 3600
+_CSS = Path(__file__).with_name("style.css")
+
+
+def build(studio: Studio) -> gr.Blocks:
+    """The page for one studio; serve it with `launch_options`."""
+    with gr.Blocks(title=TITLE, delete_cache=(_HOUR, 6 * _HOUR)) as page:
+        gr.HTML(f"<header><h1>{TITLE}</h1><p>{INTRODUCTION}</p></header>", padding=False)
+        words.build(studio, page)
+        gr.HTML(f"<footer><p>{NOTE}</p></footer>", padding=False)
+    return page.queue(default_concurrency_limit=4)
+
+
+def launch_options() -> dict[str, Any]:
+    """What `gr.Blocks.launch` needs so that the page looks and behaves as meant."""
+    return {
+        "theme": gr.themes.Soft(
+            primary_hue="violet", secondary_hue="violet", neutral_hue="stone", radius_size="lg"
+        ),
+        "css_paths": _CSS,
+        "head": f'<meta name="description" content="{INTRODUCTION}">',
+        "footer_links": ["api"],
+        "max_file_size": "1mb",  # nothing is uploaded yet
+    }
+
+
+def launch(pipeline: str = "portraits", host: str | None = None, port: int | None = None) -> None:
+    """Load a pipeline, serve the page and stay until interrupted.
+
+    Args:
+        host: None for gradio's own choice, this machine only unless GRADIO_SERVER_NAME says else.
+        port: None for the first free one from 7860.
+
+    Raises:
+        SystemExit: the pipeline cannot be loaded; the message says why.
+    """
+    try:
+        studio = Studio.open(pipeline)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"Error: {error}") from error
+    build(studio).launch(server_name=host, server_port=port, **launch_options())

@@ -1,0 +1,1 @@
+"""One file a tab: `build(studio)` and handlers that know no widget."""
