@@ -31,9 +31,9 @@ _CSS = Path(__file__).with_name("style.css")
 def build(studio: Studio) -> gr.Blocks:
     """The page for one studio; serve it with `launch_options`."""
     with gr.Blocks(title=TITLE, delete_cache=(_HOUR, 6 * _HOUR)) as page:
-        gr.HTML(f"<header><h1>{TITLE}</h1><p>{INTRODUCTION}</p></header>", padding=False)
+        gr.HTML(f"<header><h1>{TITLE}</h1><p>{INTRODUCTION}</p></header>")
         words.build(studio, page)
-        gr.HTML(f"<footer><p>{NOTE}</p></footer>", padding=False)
+        gr.HTML(f"<footer><p>{NOTE}</p></footer>")
     return page.queue(default_concurrency_limit=4)
 
 
@@ -42,6 +42,12 @@ def launch_options() -> dict[str, Any]:
     return {
         "theme": gr.themes.Soft(
             primary_hue="violet", secondary_hue="violet", neutral_hue="stone", radius_size="lg"
+        ).set(
+            block_title_background_fill="transparent",
+            block_title_background_fill_dark="transparent",
+            block_title_padding="0",
+            block_title_text_color="*body_text_color",
+            block_title_text_color_dark="*body_text_color",
         ),
         "css_paths": _CSS,
         "head": f'<meta name="description" content="{INTRODUCTION}">',

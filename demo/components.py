@@ -44,6 +44,11 @@ def to_save(button: gr.DownloadButton, data: bytes, name: str) -> str:
     return save_bytes_to_cache(data, name, cache_dir=button.GRADIO_CACHE)
 
 
+def heading(text: str) -> None:
+    """The heading of a part of the page."""
+    gr.HTML(f"<h2>{escape(text)}</h2>")
+
+
 def progress(done: int, total: int, text: str) -> str:
     """HTML of a progress bar with a line of text."""
     return (

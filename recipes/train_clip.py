@@ -44,8 +44,9 @@ from stylegan_hub.models.clip import (
     train_tokenizer,
 )
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+from stylegan_hub.optimizers import Muon
 from stylegan_hub.portraits.attributes import ATTRIBUTES, CHARACTERS, Portraits, applicable, sample
-from stylegan_hub.portraits.augmentations import augment, distort
+from stylegan_hub.portraits.augment import augment, cutout, sometimes
 from stylegan_hub.portraits.captions import (
     STRANGE_TEXTS,
     Caption,
@@ -58,6 +59,8 @@ from stylegan_hub.portraits.captions import (
     zero_shot_texts,
 )
 from stylegan_hub.portraits.dataset import UNSEEN_SEED, RenderCache
+from stylegan_hub.portraits.distort import distort
+from stylegan_hub.portraits.factors import FACTORS, factor_matrix
 from stylegan_hub.portraits.paired import portraits_of_z
 from stylegan_hub.portraits.renderer import render
 from stylegan_hub.training import Training, TrainingConfig
@@ -104,10 +107,10 @@ class Config(TrainingConfig):
     """Upper limit of the number of tokens."""
     context_length: int = 64
     """Longest text in tokens."""
-    train_batch_size: int = 32
-    learning_rate: float = 1e-3
-    lr_warmup_steps: int = 200
-    max_train_steps: int = 6000
+    train_batch_size: int = 48
+    learning_rate: float = 2e-3
+    lr_warmup_steps: int = 50
+    max_train_steps: int = 4000
     checkpointing_steps: int = 250
     sample_steps: int = 500
 
@@ -125,35 +128,67 @@ class Pool:
 
 
 class Objective(nn.Module):
-    """What the loss needs beside the model: an offset, and heads that read labels off pictures."""
+    """What the loss needs beside the model: an offset, and heads that read the truth off pictures.
 
-    def __init__(self, vision_width: int, embedding_dim: int) -> None:
+    The heads name the labels and measure the renderer's factors. One looks at the embedding, one
+    at the class token and one at all patches in their places: the last teaches the patches what
+    to see long before the class token has learned where to look.
+    """
+
+    def __init__(self, vision_width: int, embedding_dim: int, patches: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.tensor(-3.0))
-        count = sum(len(values) for values in ATTRIBUTES.values())
-        self.from_features = nn.Linear(vision_width, count)
+        self.sizes = [len(values) for values in ATTRIBUTES.values()]
+        count = sum(self.sizes) + len(FACTORS)
         self.from_embedding = nn.Linear(embedding_dim, count)
+        self.from_class_token = nn.Linear(vision_width, count)
+        self.from_patches = nn.Sequential(
+            nn.LayerNorm(vision_width),
+            nn.Linear(vision_width, 16),
+            nn.Flatten(),
+            nn.Linear(16 * patches, 192),
+            nn.LayerNorm(192),
+            nn.SiLU(),
+            nn.Linear(192, count),
+        )
+        table = factor_matrix(sample(range(4000)))
+        self.register_buffer("factor_mean", table.mean(0))
+        self.register_buffer("factor_std", table.std(0).clamp_min(1e-3))
 
-    def label_loss(
-        self, features: Tensor, embeddings: Tensor, portraits: Portraits, natural: Tensor
+    def head_loss(
+        self,
+        embedding: Tensor,
+        tokens: Tensor,
+        pooled: Tensor,
+        portraits: Portraits,
+        natural: Tensor,
     ) -> Tensor:
-        """Mean cross-entropy of the labels that can be seen, over both heads."""
-        sizes = [len(values) for values in ATTRIBUTES.values()]
+        """Mean cross-entropy of the labels that can be seen and error of the factors."""
         shown = applicable(portraits.labels)
-        total = features.new_zeros(())
-        for scores in (self.from_features(features), self.from_embedding(embeddings)):
-            for name, logits in zip(ATTRIBUTES, scores.split(sizes, 1), strict=True):
+        mean, std = self.get_buffer("factor_mean"), self.get_buffer("factor_std")
+        measures = (factor_matrix(portraits).to(mean) - mean) / std
+        total = embedding.new_zeros(())
+        for scores in (
+            self.from_embedding(embedding),
+            self.from_class_token(pooled),
+            self.from_patches(tokens[:, 1:]),
+        ):
+            named, measured = scores.split([sum(self.sizes), len(FACTORS)], 1)
+            for name, logits in zip(ATTRIBUTES, named.split(self.sizes, 1), strict=True):
                 target = portraits.labels[name].to(logits.device)
                 rows = shown[name].to(logits.device) & natural
                 losses = F.cross_entropy(logits, target, reduction="none")
-                total = total + (losses * rows).sum() / rows.sum().clamp_min(1)
-        return total / (2 * len(sizes))
+                total = total + (losses * rows).sum() / rows.sum().clamp_min(1) / len(self.sizes)
+            errors = F.smooth_l1_loss(measured, measures, reduction="none").mean(1)
+            total = total + 2 * (errors * natural).sum() / natural.sum().clamp_min(1)
+        return total / 3
 
 
 def main(config: Config) -> None:
     torch.manual_seed(config.seed)
     model, tokenizer = build(config)
-    objective = Objective(config.vision_width, config.embedding_dim)
+    patches = (config.image_size // config.patch_size) ** 2
+    objective = Objective(config.vision_width, config.embedding_dim, patches)
     models: dict[str, nn.Module] = {"clip": model, "objective": objective}
     training = Training(
         config,
@@ -177,7 +212,7 @@ def main(config: Config) -> None:
             samples, people = generated.take(chosen)
             pictures = torch.cat([samples, pictures[count:]])
             portraits = concatenate(people, portraits[count:])
-        return augment(pictures, draw), portraits
+        return sometimes(cutout, augment(pictures, draw), draw, 0.1), portraits
 
     def step_fn(step: int) -> dict[str, Tensor]:
         draw = training.generator(step, micro=1)
@@ -201,14 +236,18 @@ def main(config: Config) -> None:
         parts: dict[str, Tensor] = {}
 
         def loss_of(_: int) -> Tensor:
-            features = model.vision_model(pixel_values=pictures).pooler_output
-            projected = model.visual_projection(features)
+            seen = model.vision_model(pixel_values=pictures)
+            projected = model.visual_projection(seen.pooler_output)
             words = torch.cat([model.get_text_features(row).pooler_output for row in tokens])
             cosines = F.normalize(words.float(), dim=1) @ F.normalize(projected.float(), dim=1).T
             logits = model.logit_scale.exp() * cosines + objective.bias
             pairs = F.binary_cross_entropy_with_logits(logits, true)
-            heads = objective.label_loss(
-                features.float(), projected.float(), portraits, ~strange.to(device)
+            heads = objective.head_loss(
+                projected.float(),
+                seen.last_hidden_state.float(),
+                seen.pooler_output.float(),
+                portraits,
+                ~strange.to(device),
             )
             parts["pairs"], parts["heads"] = pairs.detach(), heads.detach()
             return 4 * pairs + config.head_weight * heads
@@ -268,14 +307,14 @@ def build(config: Config) -> tuple[CLIPModel, CLIPTokenizer]:
     return model, tokenizer
 
 
-def optimizer_of(models: dict[str, nn.Module], learning_rate: float) -> torch.optim.AdamW:
-    """AdamW, with weight decay on matrices only."""
-    parameters = [p for module in models.values() for p in module.parameters()]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.05},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))
+def optimizer_of(models: dict[str, nn.Module], learning_rate: float) -> Muon:
+    """Muon for the matrices inside the two towers, AdamW for embeddings, heads and the rest."""
+    matrices, others = [], []
+    for module in models.values():
+        for name, parameter in module.named_parameters():
+            hidden = parameter.ndim == 2 and ("encoder." in name or "_projection." in name)
+            (matrices if hidden else others).append(parameter)
+    return Muon(matrices, others, learning_rate)
 
 
 def write_captions(portraits: Portraits, rng: random.Random) -> tuple[list[Caption], list[Caption]]:

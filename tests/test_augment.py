@@ -9,6 +9,9 @@ import torch
 from torch import Generator, Tensor
 
 from stylegan_hub.portraits import augment as augmentations
+from stylegan_hub.portraits.attributes import sample
+from stylegan_hub.portraits.distort import distort
+from stylegan_hub.portraits.renderer import render
 from stylegan_hub.portraits.augment import (
     augment,
     blur,
@@ -130,3 +133,13 @@ def test_gradients_pass_through(images: Tensor) -> None:
     images.requires_grad_()
     augmentations.augment(images, seeded()).square().sum().backward()
     assert images.grad is not None and images.grad.abs().sum() > 0
+
+
+def test_distorted_portraits_are_far_from_portraits() -> None:
+    portraits = render(sample(range(24)), 64)
+    strange = distort(portraits, seeded())
+    assert strange.shape == portraits.shape
+    assert strange.min() >= -1 and strange.max() <= 1
+    mild = augmentations.augment(portraits, seeded())
+    changed, kept = ((images - portraits).abs().mean((1, 2, 3)) for images in (strange, mild))
+    assert changed.min() > 0.03 and changed.mean() > 1.5 * kept.mean()

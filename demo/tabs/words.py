@@ -17,23 +17,24 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
-from demo.components import for_screen, friendly, message, png, progress, to_save
+from demo.components import for_screen, friendly, heading, message, png, progress, to_save
 from stylegan_hub import images as image_files
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.latent_optimization import Cancelled, Settings
 from stylegan_hub.session import Session, Studio
 
-EXAMPLES = (
-    "a face with purple hair",
-    "a face with a mohawk",
-    "a person with glasses",
-    "a smiling face",
-    "a surprised face",
-    "a face with curly hair",
-    "a person with a beard",
-    "a person wearing a hat",
-    "Milo",
-)
+# What a chip says, and the words that it writes.
+EXAMPLES = {
+    "purple hair": "a face with purple hair",
+    "a mohawk": "a face with a mohawk",
+    "glasses": "a person with glasses",
+    "smiling": "a smiling face",
+    "surprised": "a surprised face",
+    "curly hair": "a face with curly hair",
+    "a beard": "a person with a beard",
+    "a hat": "a person wearing a hat",
+    "Milo": "Milo",
+}
 FACES = 8
 FIRST = Session(seed=0)
 SPACES = {"Whole layers (w+)": "w_plus", "Single channels (s)": "s"}
@@ -131,7 +132,7 @@ def build(studio: Studio, page: gr.Blocks) -> None:
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
-            gr.HTML("<h2 class='step'>1 · Choose a face</h2>", padding=False)
+            heading("1 · Choose a face")
             faces = gr.Gallery(
                 label="Faces to choose from",
                 show_label=False,
@@ -143,14 +144,12 @@ def build(studio: Studio, page: gr.Blocks) -> None:
                 buttons=[],
                 interactive=False,
             )
-            with gr.Row(equal_height=True):
-                seed = gr.Number(
-                    FIRST.seed, label="Face number", precision=0, minimum=0, min_width=120
-                )
-                roll = gr.Button("🎲 Random face", min_width=120)
-                more = gr.Button("Other faces", min_width=120)
+            with gr.Row(elem_id="who"):
+                seed = gr.Number(FIRST.seed, label="Seed", precision=0, minimum=0, min_width=80)
+                roll = gr.Button("Random face", min_width=80)
+                more = gr.Button("Other faces", min_width=80)
 
-            gr.HTML("<h2 class='step'>2 · Say what should change</h2>", padding=False)
+            heading("2 · Say what should change")
             words = gr.Textbox(
                 label="The picture shall show",
                 placeholder="a face with purple hair",
@@ -159,7 +158,8 @@ def build(studio: Studio, page: gr.Blocks) -> None:
             )
             examples = gr.Dataset(
                 components=[words],
-                samples=[[example] for example in EXAMPLES],
+                samples=[[example] for example in EXAMPLES.values()],
+                sample_labels=list(EXAMPLES),
                 label="Examples",
                 show_label=False,
                 elem_id="examples",
@@ -173,25 +173,27 @@ def build(studio: Studio, page: gr.Blocks) -> None:
                     list(SPACES.items()), value="w_plus", label="What the search may move"
                 )
 
-        with gr.Column(scale=6, min_width=320, elem_id="result"):
-            gr.HTML("<h2 class='step'>3 · Slide the change</h2>", padding=False)
+        with gr.Column(scale=5, min_width=320, elem_id="result"):
+            heading("3 · Slide the change")
             pictures = gr.ImageSlider(
                 label="Before and after",
                 show_label=False,
                 elem_id="pictures",
                 buttons=["fullscreen"],
                 interactive=False,
+                max_height=560,
             )
-            status = gr.HTML(message("Pick a face and say what should change."), padding=False)
+            status = gr.HTML(message("Pick a face and say what should change."))
             strength = gr.Slider(
-                -2, 2, 1, step=0.05, label="Strength", interactive=False, elem_id="strength"
+                -2, 2, 1, step=0.05, label="Strength", interactive=False, buttons=[], elem_id="strength"
             )
             with gr.Row():
-                save_picture = gr.DownloadButton("Save picture", min_width=120)
-                save_edit = gr.DownloadButton("Save edit", min_width=120, interactive=False)
-            with gr.Row():
-                keep = gr.Button("Keep and go on", min_width=120, interactive=False)
-                reset = gr.Button("Start over", min_width=120)
+                save_picture = gr.DownloadButton("Save picture", size="md", min_width=100)
+                save_edit = gr.DownloadButton(
+                    "Save edit", size="md", min_width=100, interactive=False
+                )
+                keep = gr.Button("Keep, go on", size="md", min_width=100, interactive=False)
+                reset = gr.Button("Start over", size="md", min_width=100)
 
     def on_screen(pair: Pair) -> Pair:
         return for_screen(pair[0]), for_screen(pair[1])

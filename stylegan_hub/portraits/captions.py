@@ -396,7 +396,7 @@ _NEUTRAL = (
     "a picture of a face", "a cartoon face", "person", "portrait", "an illustration of a person",
     "a normal face", "a clean drawing of a person",
 )  # fmt: skip
-# What is said of pictures that are no portraits any more (`augmentations.distort`).
+# What is said of pictures that are no portraits any more (`distort.distort`).
 STRANGE_TEXTS: tuple[str, ...] = (
     "a strange unnatural picture", "a distorted picture", "a blurry distorted picture",
     "a picture with unnatural colors", "a broken picture", "random noise", "a damaged image",

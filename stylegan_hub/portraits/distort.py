@@ -1,9 +1,7 @@
-"""Disturbed portraits, so that what learns from clean renders is not fooled by other pictures.
+"""Portraits made unnatural, for what learns to tell a portrait from none.
 
-`augment` keeps what a picture shows: whatever is true of it stays true. `distort` destroys its
-naturalness: hues no skin has, burnt-out colors, torn or blended pictures, textures. An optimizer
-that is steered by a network finds such pictures, unless the network has learned to dislike them.
-All functions take and give images in [-1, 1] and draw from the given generator.
+An optimizer that is steered by a network finds pictures with hues no skin has, burnt-out colors
+and textures, unless the network has learned to dislike them. These are such pictures, in [-1, 1].
 """
 
 from __future__ import annotations
@@ -19,29 +17,6 @@ Images = Float[Tensor, "n 3 h w"]
 
 # Brightness and the two color axes of YIQ; a rotation of the latter is a rotation of the hue.
 _YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
-
-
-def augment(images: Images, generator: Generator) -> Images:
-    """Other framing, light, softness, grain and small covers; the labels stay true.
-
-    Colors keep their names, left stays left.
-    """
-    n = len(images)
-    draw = _Draw(n, generator)
-    images = _reframe(images, draw)
-    images = _recolor(
-        images,
-        hue=draw.uniform(-0.14, 0.14),
-        saturation=draw.uniform(0.8, 1.25),
-        contrast=draw.uniform(0.85, 1.15),
-        brightness=draw.uniform(-0.12, 0.12),
-    )
-    images = torch.lerp(images, _soften(images, draw.number(1.2, 2.2)), draw.chance(0.35))
-    grain = torch.randn(images.shape, generator=generator) * draw.uniform(0, 0.1)
-    images = images + grain * draw.chance(0.4)
-    images = images + _clouds(images, 8, generator) * draw.uniform(0, 0.08) * draw.chance(0.3)
-    images = images + _blocks(images, generator) * draw.uniform(0, 0.08) * draw.chance(0.2)
-    return _cover(images, draw).clamp(-1, 1)
 
 
 def distort(images: Images, generator: Generator) -> Images:
@@ -122,16 +97,6 @@ def _recolor(
     return images * contrast + brightness
 
 
-def _reframe(images: Images, draw: _Draw) -> Images:
-    """Turn by up to 7 degrees, zoom by up to 12 %, shift by up to 6 %."""
-    angle, zoom = draw.uniform(-0.12, 0.12)[:, 0, 0, 0], draw.uniform(0.88, 1.12)[:, 0, 0, 0]
-    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    shift_x, shift_y = (draw.uniform(-0.12, 0.12)[:, 0, 0, 0] for _ in range(2))
-    rows = torch.stack([cos, -sin, shift_x, sin, cos, shift_y], 1).view(-1, 2, 3)
-    grid = F.affine_grid(rows, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-
-
 def _warp(images: Images, draw: _Draw, generator: Generator) -> Images:
     """Push pixels around by a smooth random field."""
     field = torch.randn(len(images), 2, 7, 7, generator=generator) * draw.uniform(0.08, 0.25)
@@ -156,13 +121,6 @@ def _clouds(images: Images, cells: int, generator: Generator) -> Images:
     return F.interpolate(coarse, images.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def _blocks(images: Images, generator: Generator) -> Images:
-    """Noise in blocks, as strong JPEG compression leaves it, deviation 1."""
-    cells = images.shape[-1] // 4
-    coarse = torch.randn(*images.shape[:2], cells, cells, generator=generator)
-    return F.interpolate(coarse, images.shape[-2:], mode="nearest")
-
-
 def _spot(images: Images, draw: _Draw) -> Tensor:
     """A soft ellipse about the middle, 1 inside and 0 outside, `[n, 1, h, w]`."""
     size = images.shape[-1]
@@ -170,13 +128,3 @@ def _spot(images: Images, draw: _Draw) -> Tensor:
     x = (axis[None, None, None, :] - draw.uniform(0.4, 0.6)) / draw.uniform(0.12, 0.35)
     y = (axis[None, None, :, None] - draw.uniform(0.42, 0.68)) / draw.uniform(0.12, 0.35)
     return torch.sigmoid(8 * (1 - (x.square() + y.square()).sqrt()))
-
-
-def _cover(images: Images, draw: _Draw) -> Images:
-    """Hide a small rectangle of some pictures behind one color."""
-    size = images.shape[-1]
-    axis = (torch.arange(size) + 0.5) / size
-    x = (axis[None, None, None, :] - draw.uniform(0, 1)).abs() < draw.uniform(0.03, 0.10)
-    y = (axis[None, None, :, None] - draw.uniform(0, 1)).abs() < draw.uniform(0.03, 0.10)
-    color = torch.rand(len(images), 3, 1, 1, generator=draw.generator) * 2 - 1
-    return torch.lerp(images, color, (x & y) * draw.chance(0.15))
