@@ -14,7 +14,8 @@ stylegan_hub/portraits/paired.py). Three stages, each starts from the one before
     accelerate launch recipes/train_generator.py paired --stage mapping \\
         --init_from runs/synthesis --output_dir runs/mapping
     accelerate launch recipes/train_generator.py paired --stage together \\
-        --cache runs/portraits-128 --init_from runs/mapping --output_dir runs/generator
+        --cache runs/portraits-128 --init_from runs/mapping --output_dir runs/generator \\
+        --learning_rate 2e-3 --mapping_learning_rate 0.02
 
 All of them go on after an interruption with --resume_from_checkpoint latest. The folder
 `generator/` in the output folder is the averaged generator, ready for a pipeline.
@@ -80,6 +81,11 @@ class Paired(TrainingConfig):
     encoder_learning_rate: float = 1e-3
     """Peak learning rate of the factor encoder."""
     learning_rate: float = 4e-3
+    """Peak learning rate of the synthesis network."""
+    mapping_learning_rate: float = 0.1
+    """Peak learning rate of the mapping network, whose own factor on it is 0.01."""
+    mapping_batch_size: int = 1024
+    """Draws of z per step of the mapping stage."""
     lr_scheduler: Literal["constant", "cosine"] = "constant"
     max_train_steps: int = 28_000
     checkpointing_steps: int = 1000
@@ -172,7 +178,8 @@ def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: Fact
     ]
     models: dict[str, nn.Module] = {"generator": generator}
     if from_z:
-        trained.append({"params": list(generator.mapping.parameters()), "lr": config.learning_rate})
+        mapping = list(generator.mapping.parameters())
+        trained.append({"params": mapping, "lr": config.mapping_learning_rate})
     else:
         generator.mapping.requires_grad_(False)
         trained.append({"params": list(encoder.parameters()), "lr": config.encoder_learning_rate})
@@ -266,7 +273,7 @@ def train_mapping(config: Paired, generator: StyleGAN2Generator, encoder: Factor
         {"mapping": mapping},
         {
             "mapping": torch.optim.Adam(
-                mapping.parameters(), lr=config.learning_rate, betas=(0.9, 0.99)
+                mapping.parameters(), lr=config.mapping_learning_rate, betas=(0.9, 0.99)
             )
         },
         ema={"mapping": copy.deepcopy(mapping)},
@@ -278,7 +285,7 @@ def train_mapping(config: Paired, generator: StyleGAN2Generator, encoder: Factor
 
     def step_fn(step: int) -> dict[str, Tensor]:
         draw = training.generator(step)
-        z = torch.randn(config.train_batch_size, config.z_dim, generator=draw).to(device)
+        z = torch.randn(config.mapping_batch_size, config.z_dim, generator=draw).to(device)
         with torch.no_grad():
             target = encoder(portraits_of_z(z))
 

@@ -10,8 +10,6 @@ from torch import Generator, Tensor
 
 from stylegan_hub.portraits import augment as augmentations
 from stylegan_hub.portraits.attributes import sample
-from stylegan_hub.portraits.distort import distort
-from stylegan_hub.portraits.renderer import render
 from stylegan_hub.portraits.augment import (
     augment,
     blur,
@@ -22,6 +20,8 @@ from stylegan_hub.portraits.augment import (
     random_affine,
     sometimes,
 )
+from stylegan_hub.portraits.distort import distort
+from stylegan_hub.portraits.renderer import render
 
 Change = Callable[[Tensor, Generator], Tensor]
 ALL: tuple[Change, ...] = (

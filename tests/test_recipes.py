@@ -72,7 +72,7 @@ def test_the_paired_route_learns_and_its_stages_follow_each_other(
     for before, stage in (("synthesis", "mapping"), ("mapping", "together")):
         config = train.Paired(
             stage=stage, output_dir=folders[stage], init_from=folders[before],
-            schedule=("32:4:1000",), max_train_steps=4, train_batch_size=32, **common,
+            schedule=("32:4:1000",), max_train_steps=4, mapping_batch_size=32, **common,
         )  # fmt: skip
         train.main(config)
     final = StyleGAN2Generator.from_pretrained(folders["together"] / "generator")

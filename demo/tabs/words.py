@@ -187,13 +187,13 @@ def build(studio: Studio, page: gr.Blocks) -> None:
             strength = gr.Slider(
                 -2, 2, 1, step=0.05, label="Strength", interactive=False, buttons=[], elem_id="strength"
             )
-            with gr.Row():
-                save_picture = gr.DownloadButton("Save picture", size="md", min_width=100)
+            with gr.Row(elem_id="actions"):
+                save_picture = gr.DownloadButton("Save picture", size="md", min_width=80)
                 save_edit = gr.DownloadButton(
-                    "Save edit", size="md", min_width=100, interactive=False
+                    "Save edit", size="md", min_width=80, interactive=False
                 )
-                keep = gr.Button("Keep, go on", size="md", min_width=100, interactive=False)
-                reset = gr.Button("Start over", size="md", min_width=100)
+                keep = gr.Button("Keep", size="md", min_width=60, interactive=False)
+                reset = gr.Button("Start over", size="md", min_width=80)
 
     def on_screen(pair: Pair) -> Pair:
         return for_screen(pair[0]), for_screen(pair[1])
