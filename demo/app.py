@@ -15,8 +15,7 @@ from stylegan_hub.session import Studio
 
 TITLE = "Change a face by words"
 INTRODUCTION = (
-    "Pick a face, say what should be different, and slide the change from none to too much. "
-    "Everything runs on this machine."
+    "Pick a face, say what should be different, and slide the change from none to too much."
 )
 NOTE = (
     "The bundled portraits are drawings; they show nobody, and a likeness would be chance. "
@@ -42,12 +41,6 @@ def launch_options() -> dict[str, Any]:
     return {
         "theme": gr.themes.Soft(
             primary_hue="violet", secondary_hue="violet", neutral_hue="stone", radius_size="lg"
-        ).set(
-            block_title_background_fill="transparent",
-            block_title_background_fill_dark="transparent",
-            block_title_padding="0",
-            block_title_text_color="*body_text_color",
-            block_title_text_color_dark="*body_text_color",
         ),
         "css_paths": _CSS,
         "head": f'<meta name="description" content="{INTRODUCTION}">',

@@ -20,7 +20,7 @@ def friendly() -> Iterator[None]:
     try:
         yield
     except (ValueError, FileNotFoundError) as error:
-        raise gr.Error(escape(str(error)), title="That did not work", print_exception=False) from error
+        raise gr.Error(escape(str(error)), print_exception=False) from error
 
 
 def for_screen(picture: Image.Image) -> Image.Image:

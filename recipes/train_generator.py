@@ -2,8 +2,8 @@
 
 The published way, on a GPU (non-saturating loss, lazy R1, style mixing, path length, EMA):
 
-    accelerate launch recipes/train_generator.py adversarial --output_dir runs/gan \\
-        --train_batch_size 32 --max_train_steps 100000 --mixed_precision no
+    accelerate launch recipes/train_generator.py adversarial --cache runs/portraits-128 \\
+        --output_dir runs/gan --train_batch_size 32 --max_train_steps 100000
 
 The paired way, which two CPU cores can afford, because the renderer knows what it drew (see
 stylegan_hub/portraits/paired.py). Three stages, each starts from the one before:

@@ -37,6 +37,7 @@ EXAMPLES = {
 }
 FACES = 8
 FIRST = Session(seed=0)
+WELCOME = "Pick a face and say what should change."
 SPACES = {"Whole layers (w+)": "w_plus", "Single channels (s)": "s"}
 _MAX_LETTERS = 300
 _MAX_RANDOM_SEED = 99_999
@@ -66,7 +67,11 @@ def random_seeds(count: int = FACES) -> list[int]:
 
 
 def choose(session: Session, seed: float | None) -> Session:
-    """Another face; the edit stays on it. Raises `ValueError` for a seed that is no whole number."""
+    """Another face; the edit stays on it.
+
+    Raises:
+        ValueError: a seed that is no whole number.
+    """
     if seed is None or seed != int(seed):
         raise ValueError(f"Got seed {seed}; a face has a whole number from 0, such as 7.")
     return session.with_seed(int(seed))
@@ -146,8 +151,8 @@ def build(studio: Studio, page: gr.Blocks) -> None:
             )
             with gr.Row(elem_id="who"):
                 seed = gr.Number(FIRST.seed, label="Seed", precision=0, minimum=0, min_width=80)
-                roll = gr.Button("Random face", min_width=80)
-                more = gr.Button("Other faces", min_width=80)
+                roll = gr.Button("Random face", size="md", min_width=80)
+                more = gr.Button("Other faces", size="md", min_width=80)
 
             heading("2 · Say what should change")
             words = gr.Textbox(
@@ -164,9 +169,7 @@ def build(studio: Studio, page: gr.Blocks) -> None:
                 show_label=False,
                 elem_id="examples",
             )
-            with gr.Row():
-                start = gr.Button("Edit", variant="primary", scale=2, elem_id="edit")
-                stop = gr.Button("Stop", variant="stop", interactive=False, min_width=80)
+            start = gr.Button("Edit", variant="primary", elem_id="edit")
             with gr.Accordion("Settings of the search", open=False):
                 steps = gr.Slider(10, 300, Settings.steps, step=10, label="Steps")
                 space = gr.Radio(
@@ -183,9 +186,18 @@ def build(studio: Studio, page: gr.Blocks) -> None:
                 interactive=False,
                 max_height=560,
             )
-            status = gr.HTML(message("Pick a face and say what should change."))
+            with gr.Row(elem_id="progress"):
+                status = gr.HTML(message(WELCOME))
+                stop = gr.Button("Stop", size="sm", scale=0, min_width=80, visible=False)
             strength = gr.Slider(
-                -2, 2, 1, step=0.05, label="Strength", interactive=False, buttons=[], elem_id="strength"
+                -2,
+                2,
+                1,
+                step=0.05,
+                label="Strength",
+                interactive=False,
+                buttons=[],
+                elem_id="strength",
             )
             with gr.Row(elem_id="actions"):
                 save_picture = gr.DownloadButton("Save picture", size="md", min_width=80)
@@ -211,7 +223,7 @@ def build(studio: Studio, page: gr.Blocks) -> None:
             save_edit: gr.DownloadButton(interactive=edited),
             strength: gr.Slider(interactive=edited),
             start: gr.Button(interactive=True),
-            stop: gr.Button(interactive=False),
+            stop: gr.Button(visible=False),
             keep: gr.Button(interactive=edited),
         }
         if edited:
@@ -227,17 +239,21 @@ def build(studio: Studio, page: gr.Blocks) -> None:
     def draw_faces(seeds: Sequence[int]) -> list[Image.Image]:
         return studio.faces(seeds)
 
-    def busy() -> tuple[gr.Button, gr.Button, gr.Slider, gr.Button, str]:
-        waiting = message("Waiting for a turn …")
-        off = {"interactive": False}
-        return gr.Button(**off), gr.Button(interactive=True), gr.Slider(**off), gr.Button(**off), waiting
+    def busy() -> dict[gr.components.Component, object]:
+        return {
+            start: gr.Button(interactive=False),
+            stop: gr.Button(visible=True),
+            strength: gr.Slider(interactive=False),
+            keep: gr.Button(interactive=False),
+            status: message("Waiting for a turn …"),
+        }
 
     def run(
         session: Session, words: str, steps: int, space: str, request: gr.Request
     ) -> Iterator[tuple[Session, Pair, str]]:
         with friendly():
             if text := warning(studio, words):
-                gr.Warning(text, title="Unfamiliar words")
+                gr.Warning(text)
             for frame in change(studio, session, words, steps, space, request.session_hash):
                 yield frame.session, on_screen(frame.pictures), frame.status
 
@@ -266,7 +282,7 @@ def build(studio: Studio, page: gr.Blocks) -> None:
 
     def start_over(request: gr.Request) -> tuple[Session, int, str, str]:
         studio.stop(request.session_hash)
-        return FIRST, FIRST.seed, "", message("Pick a face and say what should change.")
+        return FIRST, FIRST.seed, "", message(WELCOME)
 
     # Model calls take turns in the studio; a search must not hold up the sliders of others.
     drawing = {"concurrency_id": "draw", "concurrency_limit": 4, "show_progress": "hidden"}
@@ -286,9 +302,7 @@ def build(studio: Studio, page: gr.Blocks) -> None:
     )
     then_show(faces.select(pick, [session, seeds], [session, seed], **private))
     then_show(
-        seed.input(
-            set_seed, [session, seed], session, trigger_mode="always_last", api_name="face"
-        )
+        seed.input(set_seed, [session, seed], session, trigger_mode="always_last", api_name="face")
     )
     then_show(
         roll.click(lambda: random_seeds(1)[0], None, seed, **private).then(
@@ -313,7 +327,8 @@ def build(studio: Studio, page: gr.Blocks) -> None:
         api_name="edit",
         **searching,
     )
-    then_show(searches)
+    searches.success(show, session, everything, **drawing, **private)
+    then_show(searches.failure(lambda: message("Nothing was changed."), None, status, **private))
     stop.click(halt, queue=False, **private)
     strength.input(
         set_strength,
