@@ -52,6 +52,7 @@ from stylegan_hub.portraits.paired import (
     face_weight,
     portraits_of_z,
     reconstruction_loss,
+    truncated_ws,
     z_of_portraits,
 )
 from stylegan_hub.portraits.renderer import render
@@ -205,7 +206,9 @@ def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: Fact
     def ws_of(indices: Sequence[int] | Tensor, draw: torch.Generator) -> Tensor:
         portraits = cache.portraits(indices)
         if from_z:
-            return generator.mapping(z_of_portraits(portraits, config.z_dim, draw).to(device))
+            psi = 1 - 0.4 * torch.rand(len(portraits), 1, generator=draw)
+            psi[torch.rand(len(portraits), generator=draw) < 0.5] = 1.0
+            return truncated_ws(generator, portraits, psi, draw)
         return encoder(portraits.to(device))[:, None].expand(-1, generator.num_ws, -1)
 
     def step_fn(step: int) -> dict[str, Tensor]:
@@ -224,6 +227,9 @@ def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: Fact
             )
             return reconstruction_loss(drawn, targets, weight)
 
+        if from_z:
+            z = torch.randn(256, config.z_dim, generator=draw)
+            generator.update_w_avg(z.to(device))
         loss = training.update("generator", loss_of)
         roles.enforce()
         return {"loss": loss}
@@ -252,6 +258,9 @@ def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: Fact
         rows = torch.stack([target[:24], drawn[:24]], 1).view(3, 8, 2, *drawn.shape[1:])
         sheet = rows.transpose(1, 2).flatten(0, 2)  # a row of truths, a row of drawings, ...
         image_files.grid(sheet, columns=8).save(folder / f"{step:06d}.png")
+        if from_z:
+            people = samples(average, resolution)
+            image_files.grid(people, columns=8).save(folder / f"{step:06d}-samples.png")
 
     training.run(step_fn, on_sample)
     if training.accelerator.is_main_process:
@@ -402,10 +411,8 @@ def train_adversarial(config: Adversarial) -> None:
     def on_sample(step: int, folder: Path) -> None:
         average = training.ema["generator"]
         set_w_avg(average, z_dim, count=4000)
-        z = torch.randn(64, z_dim, generator=torch.Generator().manual_seed(0)).to(device)
-        ws = average.mapping(z, truncation_psi=0.7)
-        drawn = torch.cat([average.synthesis(part, noise_mode="const") for part in ws.split(16)])
-        image_files.grid(drawn.clamp(-1, 1).cpu(), columns=8).save(folder / f"{step:06d}.png")
+        people = samples(average, generator.config.img_resolution)
+        image_files.grid(people, columns=8).save(folder / f"{step:06d}.png")
 
     training.run(step_fn, on_sample)
     if training.accelerator.is_main_process:
@@ -446,6 +453,18 @@ def picture_source(
 
         return from_files
     raise SystemExit("What shall the generator learn to make? Give --cache or --images.")
+
+
+@torch.no_grad()
+def samples(generator: StyleGAN2Generator, resolution: int) -> Tensor:
+    """64 people at truncation 0.7, always of the same z."""
+    z = torch.randn(64, generator.config.z_dim, generator=torch.Generator().manual_seed(0))
+    ws = generator.mapping(z.to(generator.device), truncation_psi=0.7)
+    drawn = [
+        generator.synthesis(part, noise_mode="const", resolution=resolution)
+        for part in ws.split(16)
+    ]
+    return torch.cat(drawn).clamp(-1, 1).cpu()
 
 
 @torch.no_grad()

@@ -11,7 +11,8 @@ the numbers behind it, so generator and picture can be paired:
 2. *Mapping.* The portrait's Gaussian numbers become a direction of z, and the published mapping
    network learns to turn z into the encoder's w. After that the encoder is not needed.
 3. *Together.* Mapping and synthesis are trained end to end from z, so that what lies between two
-   labels becomes one of them instead of a blend.
+   labels becomes one of them instead of a blend. Half of the time w is truncated, and a truncated
+   person shall be an ordinary portrait with the same labels: nobody wears 70 % of a hat.
 
 This is not how StyleGAN2 was trained in the paper; the networks are the published ones.
 """
@@ -19,6 +20,7 @@ This is not how StyleGAN2 was trained in the paper; the networks are the publish
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -27,13 +29,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
-from stylegan_hub.portraits.attributes import GAUSSIANS, Portraits, from_gaussians, sample
+from stylegan_hub.portraits.attributes import (
+    ATTRIBUTES,
+    GAUSSIANS,
+    Portraits,
+    from_gaussians,
+    sample,
+)
 from stylegan_hub.portraits.factors import COARSE, FACTORS, FINE, MEDIUM, factor_matrix
 
 _GROUPS = (COARSE, MEDIUM, FINE)
 _SHARES = (0.40, 0.32, 0.28)  # of the dimensions of W
 # Resolutions of the layers that see each group; toRGB never sees colors (see the module's text).
 _VISIBLE = ((4, 32), (8, 128), (32, 1024))
+
+# What truncation shrinks: all numbers that choose no label.
+_CONTINUOUS = [i for i, n in enumerate(GAUSSIANS) if n not in ATTRIBUTES and n != "character"]
+_LARGEST = 3.5  # standard deviations; beyond, portraits differ no more
 
 # The numbers that make z: all but the one that calls up named characters.
 _Z_GAUSSIANS = [i for i, name in enumerate(GAUSSIANS) if name != "character"]
@@ -135,6 +147,27 @@ def z_of_portraits(
     room = (z_dim - numbers.square().sum(1, keepdim=True)).clamp_min(1e-2)
     rest = rest * (room / rest.square().sum(1, keepdim=True)).sqrt()
     return torch.cat([numbers, rest], dim=1) @ rotation.T
+
+
+def truncated_ws(
+    generator: StyleGAN2Generator,
+    portraits: Portraits,
+    psi: Float[Tensor, "n 1"],
+    draw: torch.Generator,
+) -> Float[Tensor, "n num_ws w_dim"]:
+    """ws, truncated by psi, that shall give these very portraits.
+
+    Truncation shrinks what varies continuously and keeps the labels. So the portraits are the
+    truncated ones of people whose continuous numbers are 1 / psi times larger.
+    """
+    gaussians = portraits.gaussians.clone()
+    larger = gaussians[:, _CONTINUOUS] / psi.to(gaussians)
+    gaussians[:, _CONTINUOUS] = larger.clamp(-_LARGEST, _LARGEST)
+    z = z_of_portraits(replace(portraits, gaussians=gaussians), generator.config.z_dim, draw)
+    mapping = generator.mapping
+    w = mapping.w(z.to(mapping.w_avg), None)
+    w = torch.lerp(mapping.w_avg, w, psi.to(w))
+    return w[:, None].expand(-1, generator.num_ws, -1)
 
 
 def portraits_of_z(z: Float[Tensor, "n z_dim"]) -> Portraits:
