@@ -1,7 +1,7 @@
 """Put the trained parts of the portraits domain into one pipeline folder, measured and described.
 
     python recipes/bundle_portraits.py --generator runs/generator/generator --clip runs/clip \\
-        --reader cards/attribute-reader --output_dir cards/portraits
+        --output_dir cards/portraits
 
 Weights are stored in half precision; how far the pictures are from those in full precision is in
 metrics.json. Everything is measured on seeds that no training has seen.
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import write_bytes
+from stylegan_hub.artifacts import resolve, write_bytes
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.frechet import frechet_distance
 from stylegan_hub.metrics.zero_shot import (
@@ -47,8 +47,8 @@ class Config:
     """Folder of the generator."""
     clip: Path
     """Output folder of recipes/train_clip.py."""
-    reader: Path
-    """Folder of the attribute reader, which measures; it stays a folder of its own."""
+    reader: str = "attribute-reader"
+    """Bundled name or folder of the attribute reader, which measures."""
     output_dir: Path
     """The pipeline folder."""
     count: int = 2000
@@ -69,7 +69,7 @@ def main(config: Config) -> None:
     pipe.to(torch.float16).save_pretrained(config.output_dir, safe_serialization=True)
     pipe = StyleEditPipeline.from_pretrained(config.output_dir)
     half = draw(pipe, people)
-    reader = AttributeReader.from_pretrained(config.reader).eval()
+    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
     metrics = {"half_precision_psnr": psnr(half, full), **measure(pipe, reader, config.count)}
     write_bytes(config.output_dir / "metrics.json", json.dumps(metrics, indent=1).encode())
     shutil.rmtree(config.output_dir / "images", ignore_errors=True)

@@ -18,6 +18,7 @@ import tyro
 from tqdm import tqdm
 
 from stylegan_hub import images as image_files
+from stylegan_hub.artifacts import resolve
 from stylegan_hub.edits.latent_optimization import Published, Settings, displacements
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.edit_success import edit_report
@@ -67,7 +68,7 @@ class Config:
     pipeline: str = "portraits"
     """Bundled name, folder or Hub id."""
     reader: str = "attribute-reader"
-    """Folder of the attribute reader, or its name in cards/."""
+    """Bundled name, folder or Hub id of the attribute reader."""
     samples: int = 32
     """Unseen seeds per prompt."""
     batch_size: int = 8
@@ -85,7 +86,7 @@ class Config:
 def main(config: Config) -> None:
     config.output_dir.mkdir(parents=True, exist_ok=True)
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
-    reader = AttributeReader.from_pretrained(reader_folder(config.reader)).eval()
+    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
     settings = Published if config.published else config.settings
     rows: dict[str, dict[str, object]] = {}
     people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.samples))
@@ -140,11 +141,6 @@ def write(
         f"| **{mean['seconds']:.1f}** |"
     )
     (folder / "table.md").write_text("\n".join(lines) + "\n")
-
-
-def reader_folder(name: str) -> Path:
-    """A folder, or a name in cards/."""
-    return Path(name) if Path(name).is_dir() else Path(__file__).parent.parent / "cards" / name
 
 
 if __name__ == "__main__":

@@ -34,8 +34,13 @@ FORMAT_VERSION = 1
 CONFIG_NAME = "config.json"
 TENSORS_NAME = "model.safetensors"
 
-Kind = Literal["edit", "pipeline"]
-_MARKERS: dict[Kind, str] = {"edit": CONFIG_NAME, "pipeline": "model_index.json"}
+Kind = Literal["edit", "pipeline", "model"]
+# The file that tells what a folder holds; the first that is there decides.
+_MARKERS: dict[Kind, str] = {
+    "pipeline": "model_index.json",
+    "model": "diffusion_pytorch_model.safetensors",
+    "edit": CONFIG_NAME,
+}
 
 # Types of the config's keys. A kind of edit may add keys; these, when present, are as said here.
 _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
@@ -217,12 +222,11 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def bundled(kind: Kind | None = None) -> dict[str, Path]:
     """Name and folder of each card that comes with the library, all or those of one kind."""
-    markers = _MARKERS.values() if kind is None else [_MARKERS[kind]]
-    folders = sorted(path for path in _cards_folder().glob("*") if path.is_dir())
+    kinds = {path: _kind_of(path) for path in sorted(_cards_folder().glob("*")) if path.is_dir()}
     return {
         folder.name: folder
-        for folder in folders
-        if any((folder / marker).is_file() for marker in markers)
+        for folder, found in kinds.items()
+        if found is not None and kind in (None, found)
     }
 
 
@@ -241,7 +245,8 @@ def resolve(
     folder of that name exists; only data and pictures are fetched, no code.
 
     Args:
-        kind: what the folder must hold, "edit" (config.json) or "pipeline" (model_index.json).
+        kind: what the folder must hold: "edit" (config.json), "pipeline" (model_index.json) or
+            "model" (diffusion_pytorch_model.safetensors).
         revision: branch, tag or commit on the Hub, if not given in the id.
         token: for a private or gated repository; the saved login when None.
         cache_dir: where downloads are kept, the Hub's own cache when None.
@@ -263,14 +268,16 @@ def resolve(
             f"Found nothing under {name[:100]!r}. Expected a bundled name ({names}), a folder, "
             "or a Hub id such as 'user/repo' or 'user/repo@revision'."
         )
-    if kind is not None and not (folder / _MARKERS[kind]).is_file():
-        found = [other for other, marker in _MARKERS.items() if (folder / marker).is_file()]
+    if kind is not None and (found := _kind_of(folder)) != kind:
         raise ArtifactError(
-            f"Expected {name!r} to hold the files of: {kind}; "
-            f"got: {', '.join(found) or 'neither'}. {folder} has no {_MARKERS[kind]}. "
-            f"Bundled: {', '.join(bundled(kind)) or 'none'}."
+            f"Expected {name!r} to hold the files of: {kind}; got: {found or 'none'}. "
+            f"{folder} has no {_MARKERS[kind]}. Bundled: {', '.join(bundled(kind)) or 'none'}."
         )
     return folder
+
+
+def _kind_of(folder: Path) -> Kind | None:
+    return next((kind for kind, marker in _MARKERS.items() if (folder / marker).is_file()), None)
 
 
 def _partial(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -254,6 +255,26 @@ def test_keyboard_and_stop(visit: Page) -> None:
     page.get_by_text("Stopped").wait_for()
     wait_for(page, page.get_by_role("button", name="Edit", exact=True).is_enabled)
     assert not page.get_by_role("slider", name="Strength").is_enabled()
+
+
+@pytest.mark.browser
+def test_leaving_the_page_stops_its_search(visit: Page) -> None:
+    page = visit
+    before = wait_for_other_picture(page, "")
+    set_steps(page, 300)
+    page.get_by_label("The picture shall show").fill("a face with a beard")
+    page.get_by_role("button", name="Edit", exact=True).click()
+    wait_for_other_picture(page, before)
+    assert searching()
+    page.close()
+    end = time.monotonic() + SECONDS
+    while searching():
+        assert time.monotonic() < end, "The search goes on for nobody."
+        time.sleep(0.1)
+
+
+def searching() -> bool:
+    return any(thread.name == "search" for thread in threading.enumerate())
 
 
 def set_steps(page: Page, steps: int) -> None:
