@@ -13,6 +13,7 @@ import threading
 from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -91,6 +92,8 @@ class Studio:
         self.pipe = pipe
         self._turns = _Turns()
         self._searches: dict[Hashable, Search] = {}
+        # A slider draws the same face before the edit again and again.
+        self._draw_face = lru_cache(maxsize=32)(self._draw_face_anew)
 
     @classmethod
     def open(cls, name_or_path: str | Path = "portraits") -> Self:
@@ -116,11 +119,10 @@ class Studio:
             MismatchError: an edit of another generator.
         """
         with self._turns:
-            face = self.face(session)
-            (before,) = self.pipe(latents=face).images
+            before = self._draw_face(session.without_edits())
             if not session.edits:
                 return before, before
-            (after,) = self.pipe(latents=face, edits=session.edits).images
+            (after,) = self.pipe(latents=self.face(session), edits=session.edits).images
             return before, after
 
     def keep(self, session: Session) -> Session:
@@ -131,8 +133,9 @@ class Studio:
 
     def unfamiliar(self, words: str) -> list[str]:
         """Words for which this CLIP has no token, so that it may misread them."""
-        split = self.pipe.tokenizer.tokenize
-        return [word for word in re.findall(r"[^\W\d_]+", words) if len(split(word)) > 1]
+        with self._turns:
+            split = self.pipe.tokenizer.tokenize
+            return [word for word in re.findall(r"[^\W\d_]+", words) if len(split(word)) > 1]
 
     def search(
         self,
@@ -152,8 +155,9 @@ class Studio:
         Raises:
             ValueError: empty words, more than this CLIP reads, a seed out of range.
         """
-        self._check(words)
-        face = self.face(session)
+        with self._turns:
+            self._check(words)
+            face = self.face(session)
         space = max(face.space, Space(space))
         self.stop(owner)
         search = Search(self.pipe, self._turns, face, words.strip(), settings or Settings(), space)
@@ -164,6 +168,10 @@ class Studio:
         """Stop this owner's search, if there is one."""
         if search := self._searches.pop(owner, None):
             search.stop()
+
+    def _draw_face_anew(self, session: Session) -> Image.Image:
+        (face,) = self.pipe(latents=self.face(session)).images
+        return face
 
     def _check(self, words: str) -> None:
         if not words.strip():

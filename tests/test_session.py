@@ -175,7 +175,8 @@ def test_others_are_served_between_the_steps_of_a_search(studio: Studio) -> None
 
 
 def test_one_model_call_at_a_time(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    running, most = [], []
+    running: list[int] = []
+    most: list[int] = []
     draw = studio.pipe.synthesize
 
     def watched(latents: object) -> torch.Tensor:

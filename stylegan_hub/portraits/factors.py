@@ -56,7 +56,7 @@ _CLOTHES_RGB = {
 _EXPRESSION = {
     "neutral":   (0.010, 0.00, 0.0, 0.00, 0.000, 1.00),
     "smiling":   (0.090, 0.060, 1.0, -0.02, 0.010, 0.88),
-    "sad":       (-0.065, 0.00, 0.0, -0.42, 0.015, 0.80),
+    "sad":       (-0.082, 0.00, 0.0, -0.42, 0.015, 0.80),
     "angry":     (-0.030, 0.012, 0.3, 0.46, -0.030, 0.82),
     "surprised": (-0.010, 0.125, 0.0, -0.10, 0.055, 1.28),
 }  # fmt: skip
@@ -123,7 +123,7 @@ def factors(portraits: Portraits) -> dict[str, Tensor]:
     f["glasses_shape"] = torch.tanh(2.0 * normal("glasses_shape")) * f["glasses"]
     f["neckline"] = torch.tanh(2.0 * normal("neckline"))
 
-    f["gaze_x"] = step("gaze", -0.034, 0.034, fill=0.5)
+    f["gaze_x"] = step("gaze", -0.046, 0.046, fill=0.4)
     f["gaze_y"] = 0.006 * normal("gaze_y")
     f["eye_spacing"] = 0.158 + 0.009 * normal("eye_spacing")
     f["eye_size"] = 1.0 + 0.08 * normal("eye_size")

@@ -234,7 +234,9 @@ def _draw_features(head: _Canvas, f: dict[str, Tensor], face: Tensor) -> None:
         1.05 - 0.35 * t
     ).clamp(0.3, 1.3)
     brow = torch.maximum(stroke, (t.abs() - 1) * 0.105)
-    c.paint(torch.lerp(hair * 0.72, skin * 0.40, 0.25), c.cover(brow) * inside, "brows")
+    brows = torch.lerp(hair * 0.72, skin * 0.40, 0.25)
+    brows = torch.lerp(brows, torch.full_like(brows, 0.72), 0.6 * f["wrinkles"][:, None])
+    c.paint(brows, c.cover(brow) * inside, "brows")  # age turns brows grey before the hair
 
     mouth_v = v - 0.245 - f["mouth_height"]
     _draw_beard(c, f, u, v, mouth_v, face, hair)
@@ -257,7 +259,7 @@ def _draw_freckles(c: _Canvas, f: dict[str, Tensor], u: Tensor, v: Tensor, insid
               (0.260, 0.135), (0.090, 0.110), (0.185, 0.175), (0.035, 0.060))  # fmt: skip
     for place_u, place_v in places:
         distance = torch.sqrt((u.abs() - place_u) ** 2 + (v - place_v) ** 2)
-        spots = torch.maximum(spots, c.cover(distance - 0.0135, 1.4))
+        spots = torch.maximum(spots, c.cover(distance - 0.0160, 1.4))
     color = _rgb(f, "skin") * torch.tensor([0.66, 0.46, 0.36], device=u.device)[None, :, None, None]
     c.paint(color, 0.85 * f["freckles"] * spots * inside)
 
@@ -266,27 +268,32 @@ def _draw_wrinkles(
     c: _Canvas, f: dict[str, Tensor], u: Tensor, v: Tensor, out: Tensor, eye_v: Tensor,
     inside: Tensor,
 ) -> None:  # fmt: skip
+    # Hollow cheeks and heavy lower lids: soft, so that age shows in small pictures too.
+    hollow = _bump(torch.sqrt((u.abs() - 0.235) ** 2 + ((v - 0.24) * 0.6) ** 2), 0.055)
+    lid = _bump(eye_v - 0.075 + 0.3 * out**2 / 0.09, 0.022) * _bump(out, 0.085)
+    soft = torch.maximum(0.75 * hollow, lid)
+    tone = torch.tensor([0.72, 0.62, 0.60], device=u.device)[None, :, None, None]
+    c.paint(_rgb(f, "skin") * tone, 0.75 * f["wrinkles"] * soft * inside)
+
     lines = torch.zeros_like(u)
-    across = (1 - (u / 0.20) ** 2).clamp_min(0).sqrt()
-    for height in (-0.262, -0.312):  # forehead
+    across = (1 - (u / 0.21) ** 2).clamp_min(0).sqrt()
+    for height in (-0.215, -0.262, -0.312):  # forehead
         wave = v - height - 0.012 * torch.cos(u * 9)
-        lines = torch.maximum(lines, c.cover(wave.abs() - 0.0075, 1.6) * across)
+        lines = torch.maximum(lines, c.cover(wave.abs() - 0.0100, 1.6) * across)
     # From the nose to the corners of the mouth
-    fold_v = (v - 0.19).clamp(-0.075, 0.075)
+    fold_v = (v - 0.19).clamp(-0.075, 0.085)
     fold = (u.abs() - 0.115 - 0.55 * (fold_v + 0.075) + 0.9 * (fold_v + 0.01) ** 2 * 2).abs()
     fold = torch.sqrt(fold**2 + (v - 0.19 - fold_v) ** 2)
-    lines = torch.maximum(lines, c.cover(fold - 0.0085, 1.6))
+    lines = torch.maximum(lines, c.cover(fold - 0.0125, 1.6))
     # Bags under the eyes, crow's feet
     bag = (eye_v - 0.085 + 0.25 * out**2 / 0.09).abs()
-    lines = torch.maximum(lines, c.cover(bag - 0.007, 1.6) * _bump(out, 0.075))
-    for slope in (-0.35, 0.25):
+    lines = torch.maximum(lines, c.cover(bag - 0.0095, 1.6) * _bump(out, 0.075))
+    for slope in (-0.40, -0.05, 0.30):
         foot = (eye_v - slope * (out - 0.09)).abs() + 20 * (0.115 - out).clamp_min(0)
-        foot = foot + 20 * (out - 0.165).clamp_min(0)
-        lines = torch.maximum(lines, c.cover(foot - 0.006, 1.4))
-    shadow = (
-        _rgb(f, "skin") * torch.tensor([0.62, 0.53, 0.50], device=u.device)[None, :, None, None]
-    )
-    c.paint(shadow, 0.9 * f["wrinkles"] * lines * inside)
+        foot = foot + 20 * (out - 0.175).clamp_min(0)
+        lines = torch.maximum(lines, c.cover(foot - 0.0080, 1.4))
+    shadow = torch.tensor([0.56, 0.46, 0.43], device=u.device)[None, :, None, None]
+    c.paint(_rgb(f, "skin") * shadow, 0.95 * f["wrinkles"] * lines * inside)
 
 
 def _draw_nose(c: _Canvas, f: dict[str, Tensor], u: Tensor, v: Tensor, inside: Tensor) -> None:
