@@ -221,7 +221,7 @@ accelerate launch recipes/train_generator.py paired --stage mapping --init_from 
     --output_dir runs/mapping
 accelerate launch recipes/train_generator.py paired --stage together --cache runs/portraits-128 \\
     --init_from runs/mapping --output_dir runs/generator \\
-    --learning_rate 2e-3 --mapping_learning_rate 0.02
+    --learning_rate 2e-3
 accelerate launch recipes/train_clip.py --cache runs/portraits-128 --output_dir runs/clip
 accelerate launch recipes/train_reader.py --cache runs/portraits-128 --output_dir runs/reader
 python recipes/bundle_portraits.py --generator runs/generator/generator --clip runs/clip \\
