@@ -77,6 +77,7 @@ class StyleEditPipeline(DiffusionPipeline):
             image_processor=image_processor,
         )
         self.name: str | None = None
+        self._hashed: tuple[StyleGAN2Generator, str] | None = None
 
     @classmethod
     def from_pretrained(
@@ -116,9 +117,13 @@ class StyleEditPipeline(DiffusionPipeline):
     def base_model(self) -> BaseModel:
         """What an edit for this pipeline's generator records of it."""
         generator = self.generator
+        # The hash covers all weights, which are frozen: worth doing once per generator, since a
+        # slider asks at every move.
+        if self._hashed is None or self._hashed[0] is not generator:
+            self._hashed = (generator, generator.fingerprint())
         return BaseModel(
             id=self.name,
-            fingerprint=generator.fingerprint(),
+            fingerprint=self._hashed[1],
             num_ws=generator.num_ws,
             w_dim=generator.config.w_dim,
             num_styles=generator.num_styles,
