@@ -151,10 +151,12 @@ def train_paired(config: Paired) -> None:
 def build(config: Paired) -> tuple[StyleGAN2Generator, FactorEncoder]:
     """New networks, or those of an earlier run."""
     if config.init_from is not None:
-        return (
-            StyleGAN2Generator.from_pretrained(config.init_from / "generator"),
-            FactorEncoder.from_pretrained(config.init_from / "factor_encoder"),
-        )
+        generator = StyleGAN2Generator.from_pretrained(config.init_from / "generator")
+        encoder = config.init_from / "factor_encoder"
+        if config.stage == "together" and not encoder.is_dir():
+            # A bundled pipeline: the layers' roles need only the encoder's fixed rotation.
+            return generator, FactorEncoder(generator.config.w_dim)
+        return generator, FactorEncoder.from_pretrained(encoder)
     if config.stage != "synthesis":
         raise SystemExit(f"Stage {config.stage!r} starts from an earlier one: give --init_from.")
     torch.manual_seed(config.seed)
