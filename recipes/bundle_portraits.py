@@ -25,7 +25,6 @@ from stylegan_hub.artifacts import resolve, write_bytes
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.frechet import frechet_distance
 from stylegan_hub.metrics.zero_shot import (
-    balanced_accuracy,
     value_embeddings,
     zero_shot_accuracy,
 )
@@ -35,7 +34,7 @@ from stylegan_hub.portraits.attributes import applicable, sample
 from stylegan_hub.portraits.captions import zero_shot_texts
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
 from stylegan_hub.portraits.paired import portraits_of_z
-from stylegan_hub.portraits.reader import AttributeReader
+from stylegan_hub.portraits.reader import AttributeReader, balanced_accuracy
 from stylegan_hub.portraits.renderer import render
 
 
@@ -112,12 +111,8 @@ def measure(pipe: StyleEditPipeline, reader: AttributeReader, count: int) -> dic
     ]
     spread = [torch.pdist(part[:500]).mean() for part in features]
     reading = reader.read(samples)
-    seen = applicable(truth.labels)
     confidence = {name: float(p.amax(1).mean()) for name, p in reading.probabilities.items()}
-    agreement = {
-        name: balanced_accuracy(reading.labels[name][seen[name]], labels[seen[name]])[0]
-        for name, labels in truth.labels.items()
-    }
+    agreement = balanced_accuracy(reading.labels, truth.labels)
     values = value_embeddings(pipe.clip, pipe.tokenizer, zero_shot_texts())
     unseen = sample(range(UNSEEN_SEED, UNSEEN_SEED + count)).labels
     clip_renders = zero_shot_accuracy(embed(pipe, others), values, unseen, applicable(unseen))

@@ -218,10 +218,9 @@ def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: Fact
     def step_fn(step: int) -> dict[str, Tensor]:
         resolution, batch = stage_at(step)
         draw = training.generator(step, shared=True)
-        indices = torch.randint(len(cache), (batch,), generator=draw)
+        indices = training.shard(torch.randint(len(cache), (batch,), generator=draw))
         if from_z:  # nobody in z is a named character
             indices = indices[cache.portraits(indices).character < 0]
-        indices = training.shard(indices)
         targets = pictures(cache.images(indices).to(device), resolution)
         weight = face_weight(resolution).to(device)
 
@@ -355,9 +354,12 @@ def train_adversarial(config: Adversarial) -> None:
             module.parameters(), lr=config.learning_rate * ratio, betas=(0.0, 0.99**ratio)
         )
 
+    # The running mean of the path lengths: in a module, so that checkpoints hold it.
+    path = nn.Module()
+    path.register_buffer("mean_length", torch.zeros(()))
     training = Training(
         config,
-        {"generator": generator, "discriminator": discriminator},
+        {"generator": generator, "discriminator": discriminator, "path": path},
         {
             "generator": adam(generator, config.path_length_interval),
             "discriminator": adam(discriminator, config.r1_interval),
@@ -367,8 +369,7 @@ def train_adversarial(config: Adversarial) -> None:
     device = training.accelerator.device
     z_dim = generator.config.z_dim
     reals_of = picture_source(config, generator.config.img_resolution)
-    # The running mean of the path lengths; it belongs to the state of the generator's run.
-    mean_length = torch.zeros((), device=device)
+    mean_length = path.get_buffer("mean_length")
 
     def draw_ws(draw: torch.Generator) -> Tensor:
         z = torch.randn(2, config.train_batch_size, z_dim, generator=draw).to(device)

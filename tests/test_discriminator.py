@@ -18,7 +18,7 @@ def small(**changes: Any) -> StyleGAN2Discriminator:
 
 @pytest.mark.parametrize(
     ("resolution", "channel_base", "count"),
-    [(256, 16384, 24_001_089), (1024, 32768, 29_012_513)],  # as NVIDIA's logs print them
+    [(256, 16384, 24_001_089), (1024, 32768, 29_012_513)],  # the published sizes, from memory
 )
 def test_parameter_counts(resolution: int, channel_base: int, count: int) -> None:
     with torch.device("meta"):

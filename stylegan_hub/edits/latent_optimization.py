@@ -174,8 +174,10 @@ def displacements(
         original = pipe.synthesize(Latents(space, start))
         identity = pipe.recognizer(original) if settings.id_lambda else None
     offset = torch.zeros_like(start, requires_grad=True)
-    optimizer: torch.optim.Optimizer = torch.optim.Adam([offset], lr=settings.lr)
-    if units is not None:
+    optimizer: torch.optim.Optimizer
+    if units is None:
+        optimizer = torch.optim.Adam([offset], lr=settings.lr)
+    else:
         optimizer = torch.optim.SGD([offset], lr=settings.lr, momentum=_MOMENTUM)
 
     for index in range(settings.steps):
