@@ -23,6 +23,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import resolve, write_bytes
 from stylegan_hub.latents import Latents, Space
+from stylegan_hub.metrics.balanced_accuracy import balanced_accuracy
 from stylegan_hub.metrics.frechet import frechet_distance
 from stylegan_hub.metrics.zero_shot import (
     value_embeddings,
@@ -34,7 +35,7 @@ from stylegan_hub.portraits.attributes import applicable, sample
 from stylegan_hub.portraits.captions import zero_shot_texts
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
 from stylegan_hub.portraits.paired import portraits_of_z
-from stylegan_hub.portraits.reader import AttributeReader, balanced_accuracy
+from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.portraits.renderer import render
 
 

@@ -217,6 +217,7 @@ def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: Fact
 
     def step_fn(step: int) -> dict[str, Tensor]:
         resolution, batch = stage_at(step)
+        training.total_batch_size = batch
         draw = training.generator(step, shared=True)
         indices = training.shard(torch.randint(len(cache), (batch,), generator=draw))
         if from_z:  # nobody in z is a named character
@@ -285,11 +286,12 @@ def train_mapping(config: Paired, generator: StyleGAN2Generator, encoder: Factor
         {"mapping": mapping},
         {"mapping": mapping_optimizer(mapping, config.mapping_learning_rate)},
         ema={"mapping": copy.deepcopy(mapping)},
-        ema_half_life=500 * config.train_batch_size,
+        ema_half_life=500 * config.mapping_batch_size,
     )
     device = training.accelerator.device
     encoder.to(device)
     generator.to(device)
+    training.total_batch_size = config.mapping_batch_size * training.accelerator.num_processes
 
     def step_fn(step: int) -> dict[str, Tensor]:
         draw = training.generator(step)

@@ -20,12 +20,12 @@ import tyro
 from torch import Tensor
 
 from stylegan_hub import images as image_files
+from stylegan_hub.metrics.balanced_accuracy import balanced_accuracy
 from stylegan_hub.portraits.attributes import ATTRIBUTES, Portraits, sample
 from stylegan_hub.portraits.augment import augment
 from stylegan_hub.portraits.dataset import UNSEEN_SEED, RenderCache
 from stylegan_hub.portraits.reader import (
     AttributeReader,
-    balanced_accuracy,
     class_weights,
     reading_loss,
 )

@@ -129,6 +129,8 @@ class Training:
         optimizers: by name; the learning rate they come with is their peak rate.
         ema: exponential moving averages of the models of the same name, in eval mode.
         step: optimizer steps done so far.
+        total_batch_size: images per optimizer step, over all processes and accumulated passes; a
+            recipe whose batches change sets it. The averages and the log's images/s count by it.
     """
 
     def __init__(
@@ -186,16 +188,12 @@ class Training:
             for name, optimizer in self.optimizers.items()
         }
         self.step = 0
+        self.total_batch_size = self._global_batch_size * config.gradient_accumulation_steps
         self._stop_reason: str | None = None
         self._resume()
         self._broadcast_models()
 
     # ------------------------------------------------------------------ randomness and batches
-
-    @property
-    def total_batch_size(self) -> int:
-        """Images per optimizer step, over all processes and accumulated passes."""
-        return self._global_batch_size * self.config.gradient_accumulation_steps
 
     @property
     def _global_batch_size(self) -> int:

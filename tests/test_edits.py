@@ -265,3 +265,11 @@ def test_unusable_search(tiny_pipeline: StyleEditPipeline) -> None:
     in_s = tiny_pipeline.lower(tiny_pipeline.sample(7), "s")
     with pytest.raises(ValueError, match="never back"):
         find(tiny_pipeline, "a hat", in_s, space="w_plus")
+
+
+def test_single_settings_by_name(tiny_pipeline: StyleEditPipeline) -> None:
+    found = find(tiny_pipeline, "a hat", settings=Settings(lr=0.1), steps=3, l2_lambda=0.01)
+    training = found.origin.training
+    assert (training["steps"], training["l2_lambda"], training["lr"]) == (3, 0.01, 0.1)
+    with pytest.raises(TypeError, match=r"Unknown settings step; known ones: steps, lr, l2_lambda"):
+        find(tiny_pipeline, "a hat", step=3)

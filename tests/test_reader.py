@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from stylegan_hub.metrics.balanced_accuracy import balanced_accuracy
 from stylegan_hub.portraits.attributes import ATTRIBUTES, label_index, sample
 from stylegan_hub.portraits.reader import (
     AttributeReader,
     Reading,
-    balanced_accuracy,
     class_weights,
     reading_loss,
 )

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -107,6 +108,7 @@ def find(
     neutral: str = "a face",
     settings: Settings | None = None,
     on_step: Callable[[Step], None] | None = None,
+    **changes: Any,
 ) -> Direction:
     """Search the displacement that makes one picture fit the words.
 
@@ -118,6 +120,7 @@ def find(
         neutral: what the picture shows already, in words; the directional loss starts there.
         settings: how to search; `Published` for the official code's.
         on_step: called after each step, for progress; may raise `Cancelled`.
+        changes: single settings by name: `find(pipe, "a hat", steps=60, id_lambda=0.1)`.
 
     Returns:
         A direction that fits these latents at strength 1, and others more or less.
@@ -125,20 +128,28 @@ def find(
     Raises:
         ValueError: an empty prompt, a space other than w_plus and s, more than one latent.
         MismatchError: latents of another generator.
+        TypeError: an unknown setting.
         Cancelled: `on_step` raised it.
     """
+    settings = _changed(settings or Settings(), changes)
     latents = pipe.mean_latent() if latents is None else latents
     if len(latents) != 1:
         raise ValueError(
             f"Got {len(latents)} latents; a direction is searched for one. "
             "Use `displacements` for a batch."
         )
-    settings = settings or Settings()
     moved = displacements(pipe, prompt, latents, space, neutral, settings, on_step)
     training = {"method": "latent_optimization", **asdict(settings)}
     return Direction(
         moved[0], space, pipe.base_model, Strength(), Origin(prompt, neutral, training)
     )
+
+
+def _changed(settings: Settings, changes: dict[str, Any]) -> Settings:
+    known = [field.name for field in fields(Settings)]
+    if unknown := sorted(set(changes) - set(known)):
+        raise TypeError(f"Unknown settings {', '.join(unknown)}; known ones: {', '.join(known)}.")
+    return replace(settings, **changes)
 
 
 @torch.enable_grad()  # also inside a caller's no_grad
@@ -163,7 +174,7 @@ def displacements(
     start = pipe.lower(latents, space).codes.detach()
     text, origin = pipe.encode_text([prompt, neutral]).chunk(2)
     text_change = nn.functional.normalize(text - origin, dim=-1, eps=1e-6)
-    units = _Units(pipe, space) if settings.whiten else None
+    units = _units(pipe, space) if settings.whiten else None
     free = _editable(pipe, space)
     views = _Views(settings.views, torch.Generator().manual_seed(settings.seed))
 
@@ -241,7 +252,18 @@ class _Units:
 
     def to_codes(self, offset: Tensor) -> Tensor:
         """From units of standard deviations to codes."""
-        return offset @ self._basis
+        return offset @ self._basis.to(offset)
+
+
+# Generators are frozen, so their units are worth keeping: a third of a second each.
+_UNITS: WeakKeyDictionary[nn.Module, dict[Space, _Units]] = WeakKeyDictionary()
+
+
+def _units(pipe: StyleEditPipeline, space: Space) -> _Units:
+    known = _UNITS.setdefault(pipe.generator, {})
+    if space not in known:
+        known[space] = _Units(pipe, space)
+    return known[space]
 
 
 class _Views:

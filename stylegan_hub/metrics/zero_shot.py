@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
+from stylegan_hub.metrics.balanced_accuracy import mean_recall
 from stylegan_hub.models.clip import encode_text
 
 Texts = Mapping[str, Mapping[str, Sequence[str]]]  # attribute -> value -> texts that say it
@@ -38,20 +39,6 @@ def zero_shot_predictions(
     return {name: (image_embeddings @ rows.T).argmax(1) for name, rows in values.items()}
 
 
-def balanced_accuracy(
-    predicted: Int[Tensor, " n"], label: Int[Tensor, " n"]
-) -> tuple[float, dict[int, float]]:
-    """Mean over the labels that occur of the share of each that is predicted; and those shares.
-
-    Chance is 1 / number of labels, however rare some of them are.
-    """
-    shares = {
-        int(value): float((predicted[label == value] == value).float().mean())
-        for value in label.unique()
-    }
-    return sum(shares.values()) / max(1, len(shares)), shares
-
-
 def zero_shot_accuracy(
     image_embeddings: Float[Tensor, "n dim"],
     values: Mapping[str, Float[Tensor, "v dim"]],
@@ -71,5 +58,5 @@ def zero_shot_accuracy(
         shown = torch.ones(len(predicted), dtype=torch.bool)
         if visible is not None and name in visible:
             shown = visible[name].cpu()
-        accuracy[name], _ = balanced_accuracy(predicted.cpu()[shown], labels[name].cpu()[shown])
+        accuracy[name] = mean_recall(predicted.cpu()[shown], labels[name].cpu()[shown])
     return accuracy

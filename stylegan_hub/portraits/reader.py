@@ -216,20 +216,3 @@ def reading_loss(
         )
         losses[name] = (per_image * visible[name]).mean()
     return losses
-
-
-def balanced_accuracy(
-    predicted: Mapping[str, Int[Tensor, " n"]], truth: Mapping[str, Int[Tensor, " n"]]
-) -> dict[str, float]:
-    """Per attribute, the mean over its values of the share that is read correctly.
-
-    Labels that cannot be seen (`attributes.applicable`) and values that do not occur are left out.
-    """
-    visible = applicable(truth)
-    accuracy = {}
-    for name, values in truth.items():
-        true = values[visible[name]]
-        right = predicted[name][visible[name]] == true
-        recalls = [right[true == value].float().mean() for value in true.unique()]
-        accuracy[name] = float(torch.stack(recalls).mean())
-    return accuracy
