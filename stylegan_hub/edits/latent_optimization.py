@@ -176,10 +176,11 @@ def displacements(
     text_change = nn.functional.normalize(text - origin, dim=-1, eps=1e-6)
     units = _units(pipe, space) if settings.whiten else None
     free = _editable(pipe, space)
-    views = _Views(settings.views, torch.Generator().manual_seed(settings.seed))
+    draw = torch.Generator().manual_seed(settings.seed)
 
-    def look(images: Tensor) -> Tensor:
-        return pipe.encode_image(images, settings.preprocessing)
+    def look(images: Tensor, views: Tensor) -> Float[Tensor, "views n d"]:
+        seen = pipe.encode_image(_seen_through(views, images), settings.preprocessing)
+        return seen.unflatten(0, (-1, len(start)))
 
     with torch.no_grad():
         original = pipe.synthesize(Latents(space, start))
@@ -196,12 +197,14 @@ def displacements(
             group["lr"] = settings.lr * _ramp(index / settings.steps)
         moved = (units.to_codes(offset) if units else offset) * free
         images = pipe.synthesize(Latents(space, start + moved))
-        looked = views(torch.cat([images, original]))
-        seen, seen_before = look(looked).unflatten(0, (-1, 2, len(start))).unbind(1)
+        views = _random_views(settings.views, draw)
+        seen = look(images, views)
         loss = settings.l2_lambda * latent_l2(offset)
         loss = loss + settings.clip_lambda * clip_loss(seen, text).mean(0)
         if settings.directional_lambda:
-            directional = directional_clip_loss(seen, seen_before.detach(), text_change)
+            with torch.no_grad():
+                seen_before = look(original, views)
+            directional = directional_clip_loss(seen, seen_before, text_change)
             loss = loss + settings.directional_lambda * directional.mean(0)
         if identity is not None:
             loss = loss + settings.id_lambda * identity_loss(pipe.recognizer(images), identity)
@@ -266,30 +269,29 @@ def _units(pipe: StyleEditPipeline, space: Space) -> _Units:
     return known[space]
 
 
-class _Views:
-    """What CLIP looks at: randomly shifted and scaled copies, alike for a batch.
+def _random_views(count: int, generator: torch.Generator) -> Float[Tensor, "views 2 3"]:
+    """How CLIP looks at a picture: random shifts and scales, as matrices of `affine_grid`.
 
     A change that only one pixel-exact view shows is no change of the picture's content.
     """
+    drawn = torch.rand(count, 3, generator=generator)
+    scale = 1 - 0.15 * drawn[:, 0]
+    theta = torch.zeros(count, 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = scale
+    theta[:, :, 2] = (1 - scale)[:, None] * (2 * drawn[:, 1:] - 1)
+    return theta
 
-    def __init__(self, count: int, generator: torch.Generator) -> None:
-        self._count, self._generator = count, generator
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """`[n, 3, h, w]` to `[views * n, 3, h, w]`, view by view."""
-        if self._count == 0:
-            return images
-        looked = []
-        for _ in range(self._count):
-            scale, x, y = torch.rand(3, generator=self._generator).tolist()
-            scale = 1 - 0.15 * scale
-            shift = [(1 - scale) * (2 * x - 1), (1 - scale) * (2 * y - 1)]
-            theta = torch.tensor([[scale, 0, shift[0]], [0, scale, shift[1]]]).to(images)
-            grid = nn.functional.affine_grid(
-                theta.expand(len(images), 2, 3), list(images.shape), align_corners=False
-            )
-            view = nn.functional.grid_sample(
-                images, grid, padding_mode="reflection", align_corners=False
-            )
-            looked.append(view)
-        return torch.cat(looked)
+def _seen_through(views: Float[Tensor, "views 2 3"], images: Tensor) -> Tensor:
+    """`[n, 3, h, w]` to `[views * n, 3, h, w]`, view by view; without views the images."""
+    if len(views) == 0:
+        return images
+    looked = []
+    for theta in views.to(images):
+        grid = nn.functional.affine_grid(
+            theta.expand(len(images), 2, 3), list(images.shape), align_corners=False
+        )
+        looked.append(
+            nn.functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+        )
+    return torch.cat(looked)
