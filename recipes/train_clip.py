@@ -284,7 +284,8 @@ def build(config: Config) -> tuple[CLIPModel, CLIPTokenizer]:
     """A new model and tokenizer, or those of an earlier run."""
     if config.init_from is not None:
         return (
-            CLIPModel.from_pretrained(config.init_from / "clip").train(),
+            # Bundled weights are stored in half precision; training needs full.
+            CLIPModel.from_pretrained(config.init_from / "clip", dtype=torch.float32).train(),
             CLIPTokenizer.from_pretrained(config.init_from / "tokenizer"),
         )
     people = sample(range(2000))
