@@ -3,7 +3,8 @@
 StyleganHubError
 ├── NotFoundError (FileNotFoundError)   a name, folder or Hub id leads nowhere
 ├── ArtifactError (ValueError)          a file or folder is incomplete, broken, unsafe or too new
-└── MismatchError (ValueError)          two sound parts do not belong together
+├── MismatchError (ValueError)          two sound parts do not belong together
+└── hub.PublishError (OSError)          the Hub did not take a folder
 
 Every message says what was got, what was expected and what to do.
 """

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# Before anything imports huggingface_hub: a name that is not bundled must not ask the internet.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.views import random_views, seen_through
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.losses import clip_loss, directional_clip_loss, identity_loss, latent_l2
 
@@ -179,7 +180,7 @@ def displacements(
     draw = torch.Generator().manual_seed(settings.seed)
 
     def look(images: Tensor, views: Tensor) -> Float[Tensor, "views n d"]:
-        seen = pipe.encode_image(_seen_through(views, images), settings.preprocessing)
+        seen = pipe.encode_image(seen_through(views, images), settings.preprocessing)
         return seen.unflatten(0, (-1, len(start)))
 
     with torch.no_grad():
@@ -197,7 +198,7 @@ def displacements(
             group["lr"] = settings.lr * _ramp(index / settings.steps)
         moved = (units.to_codes(offset) if units else offset) * free
         images = pipe.synthesize(Latents(space, start + moved))
-        views = _random_views(settings.views, draw)
+        views = random_views(settings.views, draw)
         seen = look(images, views)
         loss = settings.l2_lambda * latent_l2(offset)
         loss = loss + settings.clip_lambda * clip_loss(seen, text).mean(0)
@@ -267,31 +268,3 @@ def _units(pipe: StyleEditPipeline, space: Space) -> _Units:
     if space not in known:
         known[space] = _Units(pipe, space)
     return known[space]
-
-
-def _random_views(count: int, generator: torch.Generator) -> Float[Tensor, "views 2 3"]:
-    """How CLIP looks at a picture: random shifts and scales, as matrices of `affine_grid`.
-
-    A change that only one pixel-exact view shows is no change of the picture's content.
-    """
-    drawn = torch.rand(count, 3, generator=generator)
-    scale = 1 - 0.15 * drawn[:, 0]
-    theta = torch.zeros(count, 2, 3)
-    theta[:, 0, 0] = theta[:, 1, 1] = scale
-    theta[:, :, 2] = (1 - scale)[:, None] * (2 * drawn[:, 1:] - 1)
-    return theta
-
-
-def _seen_through(views: Float[Tensor, "views 2 3"], images: Tensor) -> Tensor:
-    """`[n, 3, h, w]` to `[views * n, 3, h, w]`, view by view; without views the images."""
-    if len(views) == 0:
-        return images
-    looked = []
-    for theta in views.to(images):
-        grid = nn.functional.affine_grid(
-            theta.expand(len(images), 2, 3), list(images.shape), align_corners=False
-        )
-        looked.append(
-            nn.functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-        )
-    return torch.cat(looked)

@@ -255,11 +255,10 @@ def _face_coordinates(canvas: _Canvas, f: dict[str, Tensor]) -> tuple[Tensor, Te
 
 def _draw_freckles(c: _Canvas, f: dict[str, Tensor], u: Tensor, v: Tensor, inside: Tensor) -> None:
     spots = torch.zeros_like(u)
-    places = ((0.135, 0.085), (0.185, 0.070), (0.235, 0.090), (0.160, 0.125), (0.210, 0.130),
-              (0.260, 0.135), (0.090, 0.110), (0.185, 0.175), (0.035, 0.060))  # fmt: skip
+    places = ((0.130, 0.085), (0.205, 0.075), (0.165, 0.140), (0.240, 0.140))
     for place_u, place_v in places:
         distance = torch.sqrt((u.abs() - place_u) ** 2 + (v - place_v) ** 2)
-        spots = torch.maximum(spots, c.cover(distance - 0.0160, 1.4))
+        spots = torch.maximum(spots, c.cover(distance - 0.0230, 1.4))
     color = _rgb(f, "skin") * torch.tensor([0.66, 0.46, 0.36], device=u.device)[None, :, None, None]
     c.paint(color, 0.85 * f["freckles"] * spots * inside)
 
@@ -277,21 +276,21 @@ def _draw_wrinkles(
 
     lines = torch.zeros_like(u)
     across = (1 - (u / 0.21) ** 2).clamp_min(0).sqrt()
-    for height in (-0.215, -0.262, -0.312):  # forehead
+    for height in (-0.225, -0.295):  # forehead
         wave = v - height - 0.012 * torch.cos(u * 9)
-        lines = torch.maximum(lines, c.cover(wave.abs() - 0.0100, 1.6) * across)
+        lines = torch.maximum(lines, c.cover(wave.abs() - 0.0135, 1.6) * across)
     # From the nose to the corners of the mouth
     fold_v = (v - 0.19).clamp(-0.075, 0.085)
     fold = (u.abs() - 0.115 - 0.55 * (fold_v + 0.075) + 0.9 * (fold_v + 0.01) ** 2 * 2).abs()
     fold = torch.sqrt(fold**2 + (v - 0.19 - fold_v) ** 2)
-    lines = torch.maximum(lines, c.cover(fold - 0.0125, 1.6))
+    lines = torch.maximum(lines, c.cover(fold - 0.0165, 1.6))
     # Bags under the eyes, crow's feet
     bag = (eye_v - 0.085 + 0.25 * out**2 / 0.09).abs()
-    lines = torch.maximum(lines, c.cover(bag - 0.0095, 1.6) * _bump(out, 0.075))
-    for slope in (-0.40, -0.05, 0.30):
+    lines = torch.maximum(lines, c.cover(bag - 0.0120, 1.6) * _bump(out, 0.075))
+    for slope in (-0.30, 0.25):
         foot = (eye_v - slope * (out - 0.09)).abs() + 20 * (0.115 - out).clamp_min(0)
         foot = foot + 20 * (out - 0.175).clamp_min(0)
-        lines = torch.maximum(lines, c.cover(foot - 0.0080, 1.4))
+        lines = torch.maximum(lines, c.cover(foot - 0.0110, 1.4))
     shadow = torch.tensor([0.56, 0.46, 0.43], device=u.device)[None, :, None, None]
     c.paint(_rgb(f, "skin") * shadow, 0.95 * f["wrinkles"] * lines * inside)
 
@@ -364,7 +363,7 @@ def _draw_beard(
     hole = _ellipse(u, mouth_v - 0.012 - 0.3 * f["open"], 0.82 * f["mouth_width"],
                     0.036 + 0.62 * f["open"])  # fmt: skip
     beard = torch.maximum(beard, -hole)
-    strands = 1 + 0.10 * torch.sin(u * 75 + 6 * torch.sin(v * 13)) * _smoothstep(0.1, 0.4, v)
+    strands = 1 + 0.07 * torch.sin(u * 36 + 2 * torch.sin(v * 9)) * _smoothstep(0.1, 0.4, v)
     light = 0.92 - 0.35 * _smoothstep(0.05, 0.5, u) + 0.10 * _bump(v - 0.42, 0.1)
     c.paint(hair * (strands * light)[:, None], f["beard"] * c.cover(beard, 1.3), "beard")
 
@@ -425,35 +424,31 @@ class _Hair:
         # The crown of the hull is a superellipse around the temples, its lower end is cut.
         crown_y = y + 0.10
         self.angle = torch.atan2(self.x, -crown_y)  # 0 points up
-        lobes = torch.sin(self.angle * (15 + 10 * frizz)) + 0.35 * torch.sin(
-            self.angle * 37 + 5 * frizz
-        )
-        wave = 0.024 * curl * (1 - 0.35 * frizz) * lobes
-        teeth = (self.angle * 13 / math.pi + 0.35).frac().sub(0.5).abs().mul(4).sub(1)
+        # Few and bold: what is finer than a few pixels at 64 px, small networks only blur.
+        lobes = torch.cos(self.angle * (10 + 6 * frizz))
+        wave = 0.036 * curl * (1 - 0.35 * frizz) * lobes
+        teeth = (self.angle * 8 / math.pi + 0.35).frac().sub(0.5).abs().mul(4).sub(1)
         upper = _smoothstep(1.75, 1.15, self.angle.abs())
-        jag = 0.055 * spike * teeth * upper * (1 - strip)
+        jag = 0.075 * spike * teeth * upper * (1 - strip)
         height = h - 0.10 + volume
         below = (crown_y - crown_y.clamp(max=0.0)).clamp_min(0)  # how far under the temples
         flare = 1 + 0.10 * f["hair_wrap"] * _smoothstep(0.0, 0.6, below)
         above = crown_y.clamp(max=0.0)
         hull = _ellipse(self.x / flare, above, width, height) - wave - jag
         # A mohawk is a fin: it narrows upwards and its edge is toothed.
-        fin_teeth = 0.012 * strip * torch.sin(self.angle * 30)
+        fin_teeth = 0.014 * strip * torch.sin(self.angle * 18)
         hull = hull + strip * 0.05 * _smoothstep(-0.35, -0.85, crown_y) - fin_teeth
-        end = y - f["hair_length"] - 0.018 * curl * torch.sin(self.x * 28)
+        end = y - f["hair_length"] - 0.024 * curl * torch.cos(self.x * 18)
         rounded = 0.10 * f["hair_wrap"] * (self.x / width) ** 2
         self.hull = torch.maximum(hull, end + rounded)
         # For frizzy round hair the hull closes below as an ellipse instead of a cut.
         ball = _ellipse(self.x, crown_y - 0.05, width, height) - wave
         self.hull = torch.lerp(self.hull, torch.maximum(ball, end), frizz)
 
-        strands = torch.sin(self.angle * 34 + 2.2 * torch.sin(6 * y + 1)) * 0.5
-        strands = strands + 0.5 * torch.sin(self.angle * 61 + 1.7)
-        cell = 22 + 12 * frizz
-        curls = torch.sin(cell * self.x + 2.0 * torch.sin(cell * 0.7 * y)) * torch.sin(
-            cell * y + 2.0 * torch.sin(cell * 0.6 * self.x + 1)
-        )
-        texture = torch.lerp(0.10 * strands, 0.17 * curls, curl.clamp(0, 1))
+        strands = torch.sin(self.angle * 18 + 1.2 * torch.sin(5 * y + 1))
+        cell = 16 + 6 * frizz
+        curls = torch.sin(cell * self.x) * torch.sin(cell * y + 1)
+        texture = torch.lerp(0.06 * strands, 0.13 * curls, curl.clamp(0, 1))
         radius = torch.sqrt((self.x / width) ** 2 + (crown_y / height) ** 2)
         gloss = _bump(radius - 0.80, 0.13) * _bump(self.angle + 0.45, 0.75) * (1 - 0.6 * curl)
         light = 0.86 - 0.16 * (self.x / width).clamp(-1, 1) - 0.10 * (crown_y / height).clamp(-1, 1)
@@ -482,7 +477,7 @@ class _Hair:
         half = a * (1.02 - 0.16 * wrap)  # how much of the width of the face stays open
         hairline = -0.66 * h + f["hair_fringe"]
         parted = 0.055 * f["hair_part"].tanh() * (u / a) * (1 - f["hair_curl"])
-        jagged = 0.016 * torch.sin(u * 46 + 1) * (0.4 + f["hair_spike"] + 0.7 * f["hair_curl"])
+        jagged = 0.018 * torch.sin(u * 24 + 1) * (0.4 + f["hair_spike"] + 0.7 * f["hair_curl"])
         arc = 0.20 * (1 - 0.2 * wrap) * (u / half).abs().clamp(max=1.2) ** 3
         top = y - hairline - arc - parted - jagged
         opening = torch.maximum(-top, u.abs() - half)  # negative where the face shows
@@ -504,7 +499,7 @@ def _draw_glasses(head: _Canvas, f: dict[str, Tensor]) -> None:
     out = u.abs() - f["eye_spacing"]
     y = v + 0.050 - f["eye_height"]
     square = (f["glasses_shape"] + 1) / 2
-    width, height = 0.128, 0.118 - 0.022 * square
+    width, height = 0.140, 0.128 - 0.022 * square
     round_rim = _ellipse(out, y, width, height)
     corner = 0.04
     qx, qy = out.abs() - width + corner, y.abs() - height + corner
@@ -516,7 +511,7 @@ def _draw_glasses(head: _Canvas, f: dict[str, Tensor]) -> None:
     c.paint(torch.full_like(frame, 0.92), 0.13 * lens)
     streak = c.cover((out - 0.6 * y + 0.055).abs() - 0.020, 2) * lens
     c.paint(torch.ones_like(frame), 0.28 * streak)
-    stroke = c.cover(rim.abs() - 0.0145)
+    stroke = c.cover(rim.abs() - 0.0185)
     bridge = c.cover(
         torch.maximum((y + 0.030 - 0.5 * u**2).abs() - 0.012, u.abs() - f["eye_spacing"] + width)
     )
@@ -536,15 +531,15 @@ def _draw_hat(head: _Canvas, f: dict[str, Tensor]) -> None:
     color = _rgb(f, "hat")
     dome = torch.maximum(_ellipse(x, y + 0.40 * h, width, height), y - brim_y)
     light = 0.98 - 0.22 * (x / width).clamp(-1, 1) - 0.10 * _smoothstep(-0.6, -0.2, y)
-    ribs = 1 + 0.09 * torch.sin(x / width * 19)
-    pom = torch.sqrt(x**2 + (y + 0.40 * h + height + 0.015) ** 2) - 0.085
-    fluff = pom - 0.010 * torch.sin(torch.atan2(x, y + 0.40 * h + height) * 11)
+    ribs = 1 + 0.07 * torch.cos(x / width * 13)
+    pom = torch.sqrt(x**2 + (y + 0.40 * h + height + 0.015) ** 2) - 0.098
+    fluff = pom - 0.010 * torch.cos(torch.atan2(x, y + 0.40 * h + height) * 8)
     head.paint((color * 1.25).clamp(0, 1) * (light - 2.2 * (pom + 0.04))[:, None].clamp(0.6, 1.2),
                head.cover(fluff) * shown, "hat")  # fmt: skip
     head.paint((color * (light * ribs)[:, None]).clamp(0, 1), head.cover(dome) * shown, "hat")
     band_x = x.abs() - width * 1.035
     band = torch.maximum((y - brim_y + 0.035).abs() - 0.062, band_x)
-    fold = 1 + 0.13 * torch.sin(x / width * 38)
+    fold = 1 + 0.10 * torch.cos(x / width * 20)
     head.paint(
         (color * 0.74 * (light * fold)[:, None]).clamp(0, 1), head.cover(band) * shown, "hat"
     )
