@@ -18,31 +18,47 @@ if TYPE_CHECKING:
     from stylegan_hub import edits, images, portraits
     from stylegan_hub.edits.base import Edit, load_edit
     from stylegan_hub.edits.direction import Direction
+    from stylegan_hub.edits.global_direction import DirectionTable, load_directions
+    from stylegan_hub.edits.gradient_direction import gradient_direction
+    from stylegan_hub.edits.latent_mapper import LatentMapper
+    from stylegan_hub.hub import list_edits, publish
     from stylegan_hub.latents import Latents, Space
     from stylegan_hub.models.stylegan2 import StyleGAN2Generator
     from stylegan_hub.pipeline import StyleEditPipeline
 
 __all__ = [
     "Direction",
+    "DirectionTable",
     "Edit",
+    "LatentMapper",
     "Latents",
     "Space",
     "StyleEditPipeline",
     "StyleGAN2Generator",
     "edits",
+    "gradient_direction",
     "images",
+    "list_edits",
+    "load_directions",
     "load_edit",
     "portraits",
+    "publish",
 ]
 
 _HOMES = {
     "Direction": "edits.direction",
+    "DirectionTable": "edits.global_direction",
     "Edit": "edits.base",
+    "LatentMapper": "edits.latent_mapper",
     "Latents": "latents",
     "Space": "latents",
     "StyleEditPipeline": "pipeline",
     "StyleGAN2Generator": "models.stylegan2",
+    "gradient_direction": "edits.gradient_direction",
+    "list_edits": "hub",
+    "load_directions": "edits.global_direction",
     "load_edit": "edits.base",
+    "publish": "hub",
 }
 
 

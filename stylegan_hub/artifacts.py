@@ -26,7 +26,7 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from stylegan_hub import __version__
-from stylegan_hub.errors import ArtifactError, NotFoundError
+from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 
 FORMAT_VERSION = 1
 """The version of the folder that this library writes, and the newest that it reads."""
@@ -34,12 +34,13 @@ FORMAT_VERSION = 1
 CONFIG_NAME = "config.json"
 TENSORS_NAME = "model.safetensors"
 
-Kind = Literal["edit", "pipeline", "model"]
+Kind = Literal["edit", "direction_table", "pipeline", "model"]
 # The file that tells what a folder holds; the first that is there decides.
 _MARKERS: dict[Kind, str] = {
     "pipeline": "model_index.json",
     "model": "diffusion_pytorch_model.safetensors",
     "edit": CONFIG_NAME,
+    "direction_table": CONFIG_NAME,  # an artifact too, but no edit: told apart by its config
 }
 
 # Types of the config's keys. A kind of edit may add keys; these, when present, are as said here.
@@ -70,7 +71,9 @@ _STRENGTH_TYPES: dict[str, tuple[type, ...]] = {
 }
 _MAX_CONFIG_BYTES = 1 << 20  # a real one has about a thousand bytes
 
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w.][\w./-]*)?")  # user/repo[@revision]
+# [user/]repo[@revision]; the Hub takes 96 characters
+_HUB_ID = re.compile(r"(?P<user>[\w-][\w.-]*/)?[\w-][\w.-]{0,95}(@[\w.][\w./-]*)?")
+_NAMESPACE = "stylegan-hub"
 # Only what is read as data or shown; no code and no pickle reaches the disk.
 _HUB_FILES = [
     "*.json",
@@ -103,6 +106,25 @@ class BaseModel:
     num_styles: int
     resolution: int
     revision: str | None = None
+
+    def check_same(self, loaded: BaseModel, what: str) -> None:
+        """Raise `MismatchError`, naming both fingerprints, unless `loaded` is this generator.
+
+        Args:
+            what: that belongs to this generator, for the message: "edit".
+        """
+        if self.fingerprint == loaded.fingerprint:
+            return
+        advice = f' Load it with StyleEditPipeline.from_pretrained("{self.id}").' if self.id else ""
+        raise MismatchError(
+            f"This {what} was made for {self}; the loaded generator is {loaded}.{advice}"
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.id!r} (fingerprint {self.fingerprint}, num_ws={self.num_ws}, "
+            f"w_dim={self.w_dim})"
+        )
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -241,12 +263,14 @@ def resolve(
     """The local folder behind a bundled name, a folder or a Hub id.
 
     A plain name is a bundled card first ("portraits"), a folder of that name second ("./portraits"
-    is always the folder). "user/repo" or "user/repo@revision" is downloaded from the Hub unless a
-    folder of that name exists; only data and pictures are fetched, no code.
+    is always the folder), a repository in the default `namespace` on the Hub third. "user/repo" or
+    "user/repo@revision" is downloaded from the Hub unless a folder of that name exists; only data
+    and pictures are fetched, no code.
 
     Args:
-        kind: what the folder must hold: "edit" (config.json), "pipeline" (model_index.json) or
-            "model" (diffusion_pytorch_model.safetensors).
+        kind: what the folder must hold: "edit" (config.json), "direction_table" (config.json of
+            that kind), "pipeline" (model_index.json) or "model"
+            (diffusion_pytorch_model.safetensors).
         revision: branch, tag or commit on the Hub, if not given in the id.
         token: for a private or gated repository; the saved login when None.
         cache_dir: where downloads are kept, the Hub's own cache when None.
@@ -256,28 +280,48 @@ def resolve(
     folder is of the other kind; `ValueError` for two different revisions.
     """
     name = str(name_or_path)
+    repo = hub_id(name_or_path) if isinstance(name_or_path, str) else None
     if isinstance(name_or_path, str) and name in bundled():
         folder = bundled()[name]
     elif os.path.isdir(name_or_path):  # unlike Path.is_dir, False for a name that is too long
         folder = Path(name_or_path)
-    elif isinstance(name_or_path, str) and _is_hub_id(name):
-        folder = _download(name, revision, token, cache_dir, local_files_only)
+    elif repo is not None and repo == name:
+        folder = _download(repo, revision, token, cache_dir, local_files_only)
     else:
         names = ", ".join(bundled(kind)) or "none"
-        raise NotFoundError(
+        nothing = (
             f"Found nothing under {name[:100]!r}. Expected a bundled name ({names}), a folder, "
             "or a Hub id such as 'user/repo' or 'user/repo@revision'."
         )
+        if repo is None:
+            raise NotFoundError(nothing)
+        try:
+            folder = _download(repo, revision, token, cache_dir, local_files_only)
+        except NotFoundError as error:
+            raise NotFoundError(f"{nothing} {error}") from error
     if kind is not None and (found := _kind_of(folder)) != kind:
+        if found == "direction_table":
+            why = "This is a direction table: use load_directions."
+        elif found == "edit" and kind == "direction_table":
+            why = "This is no direction table: use load_edit."
+        else:
+            why = f"{folder} has no {_MARKERS[kind]}."
         raise ArtifactError(
             f"Expected {name!r} to hold the files of: {kind}; got: {found or 'none'}. "
-            f"{folder} has no {_MARKERS[kind]}. Bundled: {', '.join(bundled(kind)) or 'none'}."
+            f"{why} Bundled: {', '.join(bundled(kind)) or 'none'}."
         )
     return folder
 
 
 def _kind_of(folder: Path) -> Kind | None:
-    return next((kind for kind, marker in _MARKERS.items() if (folder / marker).is_file()), None)
+    found = next((kind for kind, marker in _MARKERS.items() if (folder / marker).is_file()), None)
+    if found == "edit":
+        try:
+            if read_config(folder)["kind"] == "direction_table":
+                return "direction_table"
+        except ArtifactError:
+            pass  # a damaged config is reported by whoever reads the folder
+    return found
 
 
 def _partial(path: Path) -> Path:
@@ -334,8 +378,20 @@ def _cards_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "cards"
 
 
-def _is_hub_id(name: str) -> bool:
-    return _HUB_ID.fullmatch(name) is not None and ".." not in name
+def namespace() -> str:
+    """User or organization on the Hub in which a short name is looked for.
+
+    "stylegan-hub", unless the environment variable STYLEGAN_HUB_NAMESPACE names another.
+    """
+    return os.environ.get("STYLEGAN_HUB_NAMESPACE") or _NAMESPACE
+
+
+def hub_id(name: str) -> str | None:
+    """Where a name leads on the Hub, "user/repo" or "user/repo@revision"; None if it cannot."""
+    match = _HUB_ID.fullmatch(name)
+    if match is None or ".." in name:
+        return None
+    return name if match["user"] else f"{namespace()}/{name}"
 
 
 def _download(
@@ -347,14 +403,6 @@ def _download(
 ) -> Path:
     from httpx2 import HTTPError  # huggingface_hub's own; a lost connection raises it bare
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
 
     repo, _, own_revision = name.partition("@")
     if own_revision and revision and own_revision != revision:
@@ -375,22 +423,38 @@ def _download(
                 allow_patterns=_HUB_FILES,
             )
         )
-    except GatedRepoError as error:
-        why = "its owner grants access one by one. Ask for it on its page, then pass token=..."
-        cause: Exception = error
-    except RepositoryNotFoundError as error:
-        why = "there is no such repository, or it is private. Check the spelling, or pass token=..."
-        cause = error
-    except RevisionNotFoundError as error:
-        why = "the repository has no such revision. Leave it out for the newest."
-        cause = error
-    except LocalEntryNotFoundError as error:
-        why = "it was not downloaded before and the Hub cannot be asked now. Connect and try again."
-        cause = error
-    except (HfHubHTTPError, HFValidationError, HTTPError, OSError) as error:
-        why = f"{error}"
-        cause = error
-    raise NotFoundError(
-        f"{name!r} is no folder here, and the Hub did not give {where}: {why} "
-        f"(Bundled names: {', '.join(bundled()) or 'none'}.)"
-    ) from cause
+    except (HTTPError, OSError, ValueError) as error:
+        raise NotFoundError(
+            f"{name!r} is no folder here, and the Hub did not give {where}: {hub_refusal(error)} "
+            f"(Bundled names: {', '.join(bundled()) or 'none'}.)"
+        ) from error
+
+
+def hub_refusal(error: Exception) -> str:
+    """Why the Hub did not give something, and what to do, in a sentence or two."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    match error:
+        case GatedRepoError():
+            return "its owner grants access one by one. Ask for it on its page, then pass token=..."
+        case RepositoryNotFoundError():
+            return (
+                "there is no such repository, or it is private. Check the spelling, or pass "
+                "token=..."
+            )
+        case RevisionNotFoundError():
+            return "the repository has no such revision. Leave it out for the newest."
+        case LocalEntryNotFoundError():
+            return (
+                "it was not downloaded before and the Hub cannot be asked now. Connect and try "
+                "again."
+            )
+        case OfflineModeIsEnabled():
+            return "HF_HUB_OFFLINE is set, so the Hub is not asked. Unset it to go online."
+    return f"{error}" or type(error).__name__

@@ -1,13 +1,17 @@
 """The command `stylegan-hub`.
 
-Libraries that take seconds to import are imported inside the commands, so `--help` is quick. Bad
-input ends with status 2 and one line that says what to do, a disk that refuses with 1.
+Libraries that take seconds to import are imported inside the commands, so `--help` is quick.
+
+Exit status: 0 when all went well; 1 when something that was asked for cannot be had (no such edit,
+the Hub refuses, the disk is full); 2 when the command line itself makes no sense. Both errors come
+as one message that says what to do, without a traceback.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +24,7 @@ from stylegan_hub import __version__
 if TYPE_CHECKING:
     from stylegan_hub.edits.direction import Direction
     from stylegan_hub.edits.latent_optimization import Settings
+    from stylegan_hub.hub import EditInfo
     from stylegan_hub.session import Session, Studio
 
 _BATCH = 16
@@ -29,6 +34,7 @@ main = typer.Typer(
     name="stylegan-hub",
     help="Change pictures of a StyleGAN2 by words, and share the edits.",
     no_args_is_help=True,
+    rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -77,12 +83,18 @@ def edit(
     """Change one face by words, by saved edits, or both.
 
     The words are searched for on the unedited face; then all edits are added.
+
+    \b
+    Examples:
+      stylegan-hub edit --seed 7 --text "a face with purple hair" -o purple.png
+      stylegan-hub edit --seed 7 --edit afro-hair:1.2 --edit surprised:-0.5 -o both.png
+      stylegan-hub edit --seed 7 --edit user/repo@v1:0.8 --text "a hat" --before-after -o hat.png
     """
     with _reporting():
         if text is None and not edits:
-            raise ValueError("Got nothing to do; give --text, or --edit, or both.")
+            raise _UsageError("Got nothing to do; give --text, or --edit, or both.")
         if text is None and save_edit is not None:
-            raise ValueError("--save-edit saves the edit found for --text; give --text too.")
+            raise _UsageError("--save-edit saves the edit found for --text; give --text too.")
         _check_picture(output)
         if save_edit is not None:
             _check_folder(save_edit)
@@ -119,7 +131,13 @@ def sample(
     truncation: TruncationOption = 0.7,
     pipeline: PipelineOption = "portraits",
 ) -> None:
-    """Draw the faces of some seeds on one sheet."""
+    """Draw the faces of some seeds on one sheet.
+
+    \b
+    Examples:
+      stylegan-hub sample -o faces.png
+      stylegan-hub sample --seeds 1,4,8-10 --columns 5 --truncation 1 -o five.png
+    """
     with _reporting():
         people = _seeds(seeds)
         _check_picture(output)
@@ -148,7 +166,12 @@ def demo(
     ] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port.")] = None,
 ) -> None:
-    """Open the page in a browser's reach: the same as `python app.py` in a clone."""
+    """Open the page in a browser's reach: the same as `python app.py` in a clone.
+
+    \b
+    Example:
+      stylegan-hub demo --port 8000
+    """
     app = Path(__file__).parents[1] / "app.py"
     with _reporting():
         if not app.is_file():
@@ -160,6 +183,152 @@ def demo(
     command += ["--host", host] if host is not None else []
     command += ["--port", str(port)] if port is not None else []
     raise typer.Exit(subprocess.run(command).returncode)
+
+
+@main.command("list")
+def list_edits(
+    base_model: Annotated[
+        str | None,
+        typer.Option(help="Only for this generator: name of its pipeline, or its fingerprint."),
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Only of this kind: direction, latent_mapper, ...")
+    ] = None,
+    search: Annotated[str | None, typer.Option(help="Only with these letters in the name.")] = None,
+    author: Annotated[str | None, typer.Option(help="Only of this user on the Hub.")] = None,
+    hub: Annotated[
+        bool, typer.Option(help="Ask the Hub too, or list only what is bundled.")
+    ] = True,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Repositories on the Hub.")] = 100,
+) -> None:
+    """List edits and direction tables: bundled ones, and those on the Hub.
+
+    \b
+    Examples:
+      stylegan-hub list --no-hub
+      stylegan-hub list --kind latent_mapper --search hair
+      stylegan-hub list --base-model portraits --author me
+    """
+    with _reporting():
+        from stylegan_hub import hub as zoo
+
+        found = zoo.list_edits(base_model, kind, search, author, include_hub=hub, limit=limit)
+    header = ("name", "kind", "generator", "success", "collateral", "made for")
+    rows = [header, *(_row(info) for info in found)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip())
+
+
+@main.command()
+def info(
+    name: Annotated[str, typer.Argument(help="Bundled name, folder or Hub id.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
+) -> None:
+    """Show what an edit or a direction table is, without downloading its weights.
+
+    \b
+    Examples:
+      stylegan-hub info afro-hair
+      stylegan-hub info user/repo@v1
+    """
+    with _reporting():
+        from stylegan_hub import hub as zoo
+
+        found = zoo.edit_info(name, revision)
+    strength = found.strength
+    lines: dict[str, object] = {
+        "name": found.name,
+        "kind": found.kind,
+        "from": found.source + (f", commit {found.revision}" if found.revision else ""),
+        "made for": found.prompt,
+        "generator": f"{found.base_model or 'unknown'} (fingerprint {found.fingerprint})",
+        "space": found.space,
+        "strength": f"{strength.default:g} (slider from {strength.min:g} to {strength.max:g})",
+        "numbers": f"{found.parameters:,}",
+        "picture": found.picture,
+        **found.metrics,
+    }
+    for key, value in lines.items():
+        if value is not None:
+            typer.echo(f"{key.replace('_', ' ') + ':':24} {_shown(value)}")
+
+
+@main.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(help="Folder of an edit, a table or a pipeline.")],
+    repo_id: Annotated[str, typer.Argument(help="Where to: user/repo. Made if it is not there.")],
+    private: Annotated[bool, typer.Option("--private", help="Only you can see it.")] = False,
+    message: Annotated[str | None, typer.Option("--message", "-m", help="Of the commit.")] = None,
+    parent_commit: Annotated[
+        str | None, typer.Option(help="Refuse if the repository is no longer at this commit.")
+    ] = None,
+) -> None:
+    """Send a folder to the Hub as one commit. A missing card is written first.
+
+    Log in before with `hf auth login`, or set HF_TOKEN.
+
+    \b
+    Examples:
+      stylegan-hub publish runs/afro-hair me/afro-hair
+      stylegan-hub publish runs/afro-hair me/afro-hair --private -m "trained twice as long"
+    """
+    with _reporting():
+        from stylegan_hub import hub as zoo
+        from stylegan_hub.cards import write_card
+
+        is_edit = (folder / "config.json").is_file()
+        if is_edit and not (folder / zoo.CARD_NAME).exists():
+            typer.echo(f"Wrote {write_card(folder)}.")
+        url = zoo.publish(folder, repo_id, private, message, parent_commit=parent_commit)
+    typer.echo(f"Published: {url}")
+
+
+@main.command()
+def evaluate(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of edits.")],
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="What they are for: hair_style=afro. As before when not given."),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=2, max=100_000, help="Unseen people; as before, or 128."),
+    ] = None,
+    reader: Annotated[
+        str, typer.Option(help="Bundled name, folder or Hub id of the attribute reader.")
+    ] = "attribute-reader",
+    pipeline: PipelineOption = "portraits",
+) -> None:
+    """Measure edits anew, and rewrite their metrics.json, pictures and cards.
+
+    \b
+    Examples:
+      stylegan-hub evaluate runs/afro-hair --target hair_style=afro
+      stylegan-hub evaluate cards/afro-hair cards/surprised --samples 512
+    """
+    with _reporting():
+        from tqdm import tqdm
+
+        from stylegan_hub.artifacts import read_config, resolve
+        from stylegan_hub.cards import evaluate_folder
+        from stylegan_hub.metrics.edit_quality import parse_target
+        from stylegan_hub.pipeline import StyleEditPipeline
+        from stylegan_hub.portraits.reader import AttributeReader
+
+        try:
+            wanted = parse_target(target or ())
+        except ValueError as error:
+            raise _UsageError(str(error)) from error
+        for folder in folders:  # before the seconds that loading takes
+            read_config(folder)
+        _hide_loading()
+        pipe = StyleEditPipeline.from_pretrained(pipeline)
+        judge = AttributeReader.from_pretrained(resolve(reader, "model")).eval()
+        for folder in tqdm(folders, desc="Measuring", unit="edit"):
+            metrics = evaluate_folder(folder, pipe, judge, wanted, samples)
+            success, collateral = metrics.get("success"), metrics.get("collateral")
+            typer.echo(f"{folder}: success {_shown(success)}, collateral {_shown(collateral)}")
 
 
 def _show_version(wanted: bool) -> None:
@@ -178,26 +347,40 @@ def options(
     """Options of all commands."""
 
 
+class _UsageError(ValueError):
+    """The command line itself makes no sense."""
+
+
 @contextmanager
 def _reporting() -> Iterator[None]:
-    """Errors as one line, without a traceback."""
+    """Errors and warnings as one line each, without a traceback."""
     try:
-        yield
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            try:
+                yield
+            finally:
+                for warning in caught:
+                    if issubclass(warning.category, UserWarning):
+                        typer.echo(f"Warning: {warning.message}", err=True)
     except (ValueError, OSError) as error:
         typer.echo(f"Error: {error}", err=True)
-        # A name that leads nowhere is bad input as well; it is no answer of the disk.
-        bad_input = isinstance(error, ValueError | FileNotFoundError)
-        raise typer.Exit(2 if bad_input else 1) from error
+        raise typer.Exit(2 if isinstance(error, _UsageError) else 1) from error
 
 
-def _open(pipeline: str) -> Studio:
+def _hide_loading() -> None:
+    """No progress bars for the seconds that loading takes."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
-    from stylegan_hub.session import Studio
-
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
+
+
+def _open(pipeline: str) -> Studio:
+    from stylegan_hub.session import Studio
+
+    _hide_loading()
     return Studio.open(pipeline)
 
 
@@ -228,15 +411,40 @@ def _named(text: str) -> tuple[str, float | None]:
     return text, None
 
 
+def _row(info: EditInfo) -> tuple[str, ...]:
+    success, collateral = info.metrics.get("success"), info.metrics.get("collateral")
+    return (
+        _line(info.name),
+        _line(info.kind),
+        _line(info.base_model or info.fingerprint or "-"),
+        f"{success:.2f}" if isinstance(success, int | float) else "-",
+        f"{collateral:.3f}" if isinstance(collateral, int | float) else "-",
+        _line(info.prompt or ""),
+    )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{_line(str(key))} {_shown(part)}" for key, part in value.items())
+    if value is None:
+        return "not measured"
+    return f"{value:.4g}" if isinstance(value, float) else _line(str(value))
+
+
+def _line(text: str) -> str:
+    """A stranger's text without line breaks and without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def _seeds(text: str) -> list[int]:
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise ValueError(f"Got seeds {text!r}; expected numbers and ranges, as in 1,4,8-10.")
+            raise _UsageError(f"Got seeds {text!r}; expected numbers and ranges, as in 1,4,8-10.")
         chosen = range(int(first), int(last if dash else first) + 1)
         if not chosen or len(seeds) + len(chosen) > _MAX_SEEDS:
-            raise ValueError(
+            raise _UsageError(
                 f"Got seeds {text!r}; expected 1 to {_MAX_SEEDS} of them, ranges upwards."
             )
         seeds.extend(chosen)
@@ -248,7 +456,7 @@ def _check_picture(path: Path) -> None:
     from stylegan_hub.images import FORMATS
 
     if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"Cannot write {path.name!r}: end the name in {', '.join(FORMATS)}.")
+        raise _UsageError(f"Cannot write {path.name!r}: end the name in {', '.join(FORMATS)}.")
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the name of a picture in it.")
     _check_folder(path.parent)

@@ -5,8 +5,10 @@ Image and text embeddings are L2-normalized `[n, d]` unless a function says othe
 
 from __future__ import annotations
 
+import math
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
@@ -34,6 +36,35 @@ def identity_loss(
 ) -> Float[Tensor, " n"]:
     """1 - cosine of a face recognizer's embeddings (StyleCLIP eq. 2)."""
     return 1 - (edited * original).sum(-1)
+
+
+def arcface_loss(
+    embedding: Float[Tensor, "n d"],
+    centers: Float[Tensor, "people d"],
+    person: Int[Tensor, " n"],
+    margin: float = 0.5,
+    scale: float = 64.0,
+) -> Float[Tensor, " n"]:
+    """Additive angular margin loss of a face recognizer (Deng et al. 2019, ArcFace, eq. 3).
+
+    A softmax over the cosines of an embedding and one center per person, where the angle to the
+    right center counts as larger by the margin. Beyond pi - margin, where a larger angle would
+    have a larger cosine again, the cosine is lowered by margin * sin(margin) instead.
+
+    Args:
+        centers: of any length, they are normalized here.
+        person: which center is the right one.
+        margin: in radians, 0 to pi.
+        scale: of the cosines; the paper's s.
+    """
+    cosine = embedding @ nn.functional.normalize(centers, dim=1).T
+    right = cosine.gather(1, person[:, None])
+    # The clamp keeps the root's gradient finite where an embedding meets its center.
+    sine = (1 - right.square()).clamp_min(1e-6).sqrt()
+    widened = right * math.cos(margin) - sine * math.sin(margin)
+    widened = torch.where(right > -math.cos(margin), widened, right - margin * math.sin(margin))
+    logits = cosine.scatter(1, person[:, None], widened)
+    return nn.functional.cross_entropy(scale * logits, person, reduction="none")
 
 
 def latent_l2(delta: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from diffusers import DiffusionPipeline
@@ -28,6 +28,7 @@ from stylegan_hub.edits.latent_optimization import find
 from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.models.clip import encode_image, encode_text, preprocess
+from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 
 # The only classes that a pipeline folder may name: a stranger's model_index.json cannot make us
@@ -37,7 +38,9 @@ _COMPONENTS: dict[str, tuple[str, str]] = {
     "clip": ("transformers", "CLIPModel"),
     "tokenizer": ("transformers", "CLIPTokenizer"),
     "image_processor": ("transformers", "CLIPImageProcessorPil"),
+    "recognizer": ("stylegan_hub.models.recognizer", "Recognizer"),
 }
+_OPTIONAL = ("recognizer",)
 _MAX_SEED = 2**63 - 1
 
 
@@ -60,7 +63,12 @@ class StyleEditPipeline(DiffusionPipeline):
     Args:
         generator: the frozen StyleGAN2.
         clip, tokenizer, image_processor: a CLIP that understands its pictures.
+        recognizer: who is it? None where pictures show no faces or nobody has trained one; what
+            needs it says so.
     """
+
+    # Read by diffusers when it saves and loads.
+    _optional_components: ClassVar[list[str]] = list(_OPTIONAL)
 
     def __init__(
         self,
@@ -68,6 +76,7 @@ class StyleEditPipeline(DiffusionPipeline):
         clip: CLIPModel,
         tokenizer: CLIPTokenizer,
         image_processor: CLIPImageProcessorPil,
+        recognizer: Recognizer | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -75,6 +84,7 @@ class StyleEditPipeline(DiffusionPipeline):
             clip=clip.eval().requires_grad_(False),
             tokenizer=tokenizer,
             image_processor=image_processor,
+            recognizer=recognizer and recognizer.eval().requires_grad_(False),
         )
         self.name: str | None = None
         self._hashed: tuple[StyleGAN2Generator, str] | None = None
@@ -317,10 +327,11 @@ def _check_index(folder: Path) -> None:
     except (ValueError, AttributeError) as error:
         raise ArtifactError(f"{path} is not a JSON object: {error}.") from error
     for name, expected in _COMPONENTS.items():
+        if name in _OPTIONAL and entries.get(name, [None, None]) == [None, None]:
+            continue
         if name not in entries:
-            raise ArtifactError(
-                f"{path} names no {name!r}; a pipeline needs {', '.join(_COMPONENTS)}."
-            )
+            needed = ", ".join(part for part in _COMPONENTS if part not in _OPTIONAL)
+            raise ArtifactError(f"{path} names no {name!r}; a pipeline needs {needed}.")
         if entries[name] != list(expected):
             raise ArtifactError(
                 f"{path} says {entries[name]} for {name!r}; expected {list(expected)}. "

@@ -223,6 +223,21 @@ def test_bundled_cards_by_kind(cards: Path) -> None:
     assert resolve("faces", kind="pipeline") == cards / "faces"
 
 
+def test_a_direction_table_is_told_from_an_edit(cards: Path) -> None:
+    write_folder(cards / "words", {**CONFIG, "kind": "direction_table"}, TENSORS)
+    assert list(artifacts.bundled()) == ["afro-hair", "faces", "words"]
+    assert list(artifacts.bundled("edit")) == ["afro-hair"]
+    assert list(artifacts.bundled("direction_table")) == ["words"]
+    assert resolve("words", kind="direction_table") == resolve("words") == cards / "words"
+    with pytest.raises(ArtifactError, match="This is a direction table: use load_directions"):
+        resolve("words", kind="edit")
+    with pytest.raises(ArtifactError, match="This is no direction table: use load_edit"):
+        resolve("afro-hair", kind="direction_table")
+    # A damaged config is no reason to hide a card; whoever reads it is told.
+    (cards / "words" / "config.json").write_text("{")
+    assert list(artifacts.bundled("edit")) == ["afro-hair", "words"]
+
+
 def test_bundled_name_or_folder(
     cards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,17 +1,25 @@
 """The command writes what was asked for, or says in one line why not."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import pytest
+import torch
 from click.testing import Result
 from PIL import Image
+from pytest import MonkeyPatch
 from typer.testing import CliRunner
 
+from stylegan_hub import artifacts
 from stylegan_hub.cli import main
-from stylegan_hub.edits.base import load_edit
+from stylegan_hub.edits.base import Origin, load_edit
+from stylegan_hub.edits.direction import Direction
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.reader import AttributeReader
 
 
 def run(*arguments: object) -> Result:
@@ -29,7 +37,15 @@ def test_help_is_quick() -> None:
     before = os.times().children_user
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     assert os.times().children_user - before < 1  # processor time: other work does not count
-    assert all(name in result.stdout for name in ("edit", "sample", "demo"))
+    names = ("edit", "sample", "demo", "list", "info", "publish", "evaluate")
+    assert all(f"\n  {name} " in result.stdout for name in names)
+
+
+@pytest.mark.parametrize("name", ["edit", "sample", "demo", "list", "info", "publish", "evaluate"])
+def test_each_help_has_an_example(name: str) -> None:
+    result = run(name, "--help")
+    assert result.exit_code == 0
+    assert f"\n    stylegan-hub {name} " in result.stdout
 
 
 def test_import_is_light() -> None:
@@ -93,26 +109,28 @@ def test_sample(tiny_pipeline_folder: Path, output: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("code", "arguments", "message"),
     [
-        ((), "Got nothing to do; give --text, or --edit, or both"),
-        (("--text", ""), "Got no words"),
-        (("--text", "hat " * 10_000), "Got 10000 words"),
-        (("--text", "hat", "--seed", "-1"), "Got seed -1"),
-        (("--text", "hat", "--seed", str(2**63)), "Got seed 9223372036854775808"),
-        (("--text", "hat", "--truncation", "nan"), "truncation"),
-        (("--text", "hat", "--strength", "inf"), "Got strength inf"),
-        (("--edit", "no such edit:1.0"), "Found nothing under 'no such edit'"),
-        (("--edit", "hat", "--save-edit", "folder"), "give --text too"),
-        (("--text", "hat", "--pipeline", "potraits"), "Found nothing under 'potraits'"),
+        (2, (), "Got nothing to do; give --text, or --edit, or both"),
+        (1, ("--text", ""), "Got no words"),
+        (1, ("--text", "hat " * 10_000), "Got 10000 words"),
+        (1, ("--text", "hat", "--seed", "-1"), "Got seed -1"),
+        (1, ("--text", "hat", "--seed", str(2**63)), "Got seed 9223372036854775808"),
+        (2, ("--text", "hat", "--seed", "x"), "should be a valid integer"),
+        (2, ("--text", "hat", "--truncation", "nan"), "truncation"),
+        (1, ("--text", "hat", "--strength", "inf"), "Got strength inf"),
+        (1, ("--edit", "no such edit:1.0"), "Found nothing under 'no such edit'"),
+        (2, ("--edit", "hat", "--save-edit", "folder"), "give --text too"),
+        (1, ("--text", "hat", "--pipeline", "no such one"), "Found nothing under 'no such one'"),
+        (2, ("--colour", "red"), "No such option"),
     ],
 )
 def test_bad_input(
-    tiny_pipeline_folder: Path, output: Path, arguments: tuple[str, ...], message: str
+    tiny_pipeline_folder: Path, output: Path, code: int, arguments: tuple[str, ...], message: str
 ) -> None:
     result = run("edit", "--pipeline", tiny_pipeline_folder, "--steps", 1, *arguments, "-o", output)
-    assert result.exit_code == 2
     assert message in result.stderr
+    assert result.exit_code == code
     assert "Traceback" not in result.output
     assert not output.parent.exists()
 
@@ -126,22 +144,22 @@ def test_bad_seeds(output: Path, seeds: str) -> None:
 
 def test_output_is_checked_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for output, message in [
-        (tmp_path / "out.bmp", "end the name in .gif, .jpeg"),
-        (tmp_path / "file" / "out.png", "is a file, not a folder"),
-        (Path("/proc/out.png"), "Cannot write in /proc"),
+    for output, message, code in [
+        (tmp_path / "out.bmp", "end the name in .gif, .jpeg", 2),
+        (tmp_path / "file" / "out.png", "is a file, not a folder", 1),
+        (Path("/proc/out.png"), "Cannot write in /proc", 1),
     ]:
         # The pipeline does not exist: the output is refused before anybody looks for it.
         result = run("edit", "--text", "hat", "--pipeline", "potraits", "-o", output)
-        assert result.exit_code == 2
+        assert result.exit_code == code
         assert message in result.stderr
     result = run("edit", "--text", "hat", "--save-edit", tmp_path / "file", "-o", "out.png")
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert os.listdir(tmp_path) == ["file"]
 
 
 def test_disk_that_refuses(
-    tiny_pipeline_folder: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_pipeline_folder: Path, output: Path, monkeypatch: MonkeyPatch
 ) -> None:
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -153,7 +171,7 @@ def test_disk_that_refuses(
     assert list(output.parent.iterdir()) == []
 
 
-def test_demo_runs_the_script_of_the_clone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_runs_the_script_of_the_clone(monkeypatch: MonkeyPatch) -> None:
     commands: list[list[str]] = []
 
     def note(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -173,6 +191,108 @@ def test_help_of_the_script() -> None:
         [sys.executable, str(script), "--help"], capture_output=True, text=True, check=True
     )
     assert all(option in result.stdout for option in ("--pipeline", "--host", "--port"))
+
+
+@pytest.fixture
+def bundled(tmp_path: Path, tiny_pipeline: StyleEditPipeline, monkeypatch: MonkeyPatch) -> Path:
+    """Two bundled edits of the tiny pipeline, one of them measured; returns their folder."""
+    cards = tmp_path / "cards"
+    for name, prompt in (("a-hat", "a hat"), ("afro-hair", "afro hair\x1b[31m\nred")):
+        vector = torch.ones(tiny_pipeline.generator.num_styles)
+        edit = Direction(vector, "s", tiny_pipeline.base_model, origin=Origin(prompt))
+        edit.save_pretrained(cards / name)
+    metrics = {"images": 8, "success": 0.75, "collateral": 0.0123, "flips": {"hat": 0.5}}
+    (cards / "a-hat" / "metrics.json").write_text(json.dumps(metrics))
+    monkeypatch.setattr(artifacts, "_cards_folder", lambda: cards)
+    return cards
+
+
+@pytest.mark.usefixtures("bundled")
+def test_list() -> None:
+    result = run("list", "--no-hub")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        f"{'name':9}  {'kind':9}  {'generator':16}  success  collateral  made for",
+        f"{'a-hat':9}  direction  {fingerprint()}  0.75     0.012       a hat",
+        f"{'afro-hair':9}  direction  {fingerprint()}  -        -           afro hair [31m red",
+    ]
+    found = run("list", "--no-hub", "--search", "afro").stdout
+    assert "a-hat" not in found and "afro-hair" in found
+    assert len(run("list", "--no-hub", "--kind", "wish").stdout.splitlines()) == 1
+    assert run("list", "--limit", "0").exit_code == 2
+
+
+def test_list_without_a_network(bundled: Path, monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    result = run("list")
+    assert result.exit_code == 0 and "afro-hair" in result.stdout
+    assert result.stderr.startswith("Warning: The Hub could not be asked, so only bundled edits")
+
+
+def test_info(bundled: Path, tmp_path: Path) -> None:
+    result = run("info", "a-hat")
+    assert result.exit_code == 0
+    for line in (
+        "from:                    bundled",
+        "made for:                a hat",
+        "strength:                1 (slider from -2 to 2)",
+        "flips:                   hat 0.5",
+    ):
+        assert line in result.stdout.splitlines()
+    assert "from:                    folder" in run("info", bundled / "a-hat").stdout
+    (bundled / "a-hat" / "model.safetensors").write_bytes(b"short")
+    for name, message in (("a-hat", "is damaged"), (tmp_path / "x y", "Found nothing under")):
+        result = run("info", name)
+        assert result.exit_code == 1 and result.stdout == ""
+        assert result.stderr.startswith("Error: ") and message in result.stderr
+
+
+def test_evaluate(bundled: Path, tiny_pipeline_folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    AttributeReader(
+        resolution=32, channels=(8, 8, 8), blocks=(1, 1, 1), last_channels=8, hidden_size=8
+    ).save_pretrained(tmp_path / "reader")
+    common = ("--pipeline", tiny_pipeline_folder, "--reader", tmp_path / "reader")
+    folder = bundled / "afro-hair"
+    result = run("evaluate", folder, "--target", "hat=yes", "--samples", 4, *common)
+    assert result.exit_code == 0, result.output
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["images"] == 4 and metrics["target"] == {"hat": "yes"}
+    assert result.stdout.startswith(f"{folder}: success ")
+    card = (folder / "README.md").read_text()
+    assert "![Upper row: before." in card and "Target: hat yes." in card
+    # Everything is as it was measured before unless a flag says otherwise.
+    assert run("evaluate", folder, *common).exit_code == 0
+    again = json.loads((folder / "metrics.json").read_text())
+    del metrics["milliseconds_per_edit"], again["milliseconds_per_edit"]
+    assert again == metrics
+
+    for code, arguments, message in (
+        (2, (folder, "--target", "hat"), "Got the target 'hat'"),
+        (2, (folder, "--samples", "1"), "samples"),
+        (2, (), "Missing argument"),
+        (1, (tmp_path / "nowhere",), "There is no folder"),
+        (1, (folder, "--pipeline", "no such one"), "Found nothing under"),
+    ):
+        failed = run("evaluate", *common, *arguments)
+        assert (failed.exit_code, failed.stdout) == (code, ""), failed.output
+        assert message in failed.stderr and "Traceback" not in failed.stderr
+
+
+def test_stacked_edits(bundled: Path, tiny_pipeline_folder: Path, output: Path) -> None:
+    """Edits with strengths and words on one face are the sum of all."""
+    common = ("edit", "--seed", 7, "--pipeline", tiny_pipeline_folder, "-o", output)
+    assert run(*common, "--edit", "a-hat:0.25", "--edit", "afro-hair:0.75").exit_code == 0
+    both = pixels(output)
+    assert run(*common, "--edit", "a-hat:1").exit_code == 0
+    assert pixels(output) == both
+    words = ("--text", "a hat", "--steps", 4, "--strength", 3, "--space", "s")
+    assert run(*common, "--edit", "a-hat:0.25", "--edit", "afro-hair:0.75", *words).exit_code == 0
+    assert pixels(output) != both
+
+
+def fingerprint() -> str:
+    return load_edit("a-hat").base_model.fingerprint
 
 
 def pixels(path: Path) -> bytes:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from stylegan_hub.metrics.collinearity import collinearity
 from stylegan_hub.metrics.balanced_accuracy import mean_recall
+from stylegan_hub.metrics.collinearity import collinearity
 from stylegan_hub.metrics.zero_shot import value_embeddings, zero_shot_accuracy
 from stylegan_hub.models.clip import (
     build_clip,

@@ -11,6 +11,7 @@ from stylegan_hub import artifacts
 from stylegan_hub.artifacts import BaseModel
 from stylegan_hub.edits.base import Edit, Origin, Strength, kinds, load_edit
 from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.latent_mapper import LatentMapper
 from stylegan_hub.edits.latent_optimization import Cancelled, Published, Settings, Step, find
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
@@ -27,6 +28,9 @@ EXAMPLES: dict[str, Edit] = {
         BASE,
         Strength(0.8, -1.0, 3.0),
         Origin("a hat", "a face", {"method": "by hand", "steps": 3}),
+    ),
+    "latent_mapper": LatentMapper(
+        {"coarse": (0, 2), "fine": (2, 3)}, "w_plus", BASE, strength=Strength(1.2, -1.0, 2.0)
     ),
 }
 

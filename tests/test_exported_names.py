@@ -9,15 +9,21 @@ import stylegan_hub
 
 NAMES = [
     "Direction",
+    "DirectionTable",
     "Edit",
+    "LatentMapper",
     "Latents",
     "Space",
     "StyleEditPipeline",
     "StyleGAN2Generator",
     "edits",
+    "gradient_direction",
     "images",
+    "list_edits",
+    "load_directions",
     "load_edit",
     "portraits",
+    "publish",
 ]
 
 

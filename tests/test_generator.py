@@ -215,7 +215,7 @@ def test_noise_modes() -> None:
     generator = small()
     ws = torch.randn(1, generator.num_ws, 12).repeat(2, 1, 1)
     const = generator.synthesis(ws)
-    assert torch.equal(const[0], const[1])
+    close(const[0], const[1], 1e-5)
     draws = [
         generator.synthesis(ws, "random", generator=torch.Generator().manual_seed(seed))
         for seed in (1, 1, 2)
@@ -317,6 +317,20 @@ def test_fingerprint(tmp_path: Path) -> None:
     assert generator.fingerprint() != print_
 
 
+def test_fingerprint_knows_what_the_tensors_do_not_show() -> None:
+    """Architectures have other tensors; activations and learning rates have not."""
+    prints = {
+        small(**changes).fingerprint()
+        for changes in (
+            {},
+            {"activation": "relu"},
+            {"mapping_activation": "relu"},
+            {"mapping_lr_multiplier": 0.1},
+        )
+    }
+    assert len(prints) == 4
+
+
 def test_channels() -> None:
     assert block_channels(1024)[64] == 512 and block_channels(1024)[1024] == 32
     assert block_channels(16, {"16": 1, "4": 3, "8": 2}) == {4: 3, 8: 2, 16: 1}
@@ -349,6 +363,12 @@ def test_errors_say_what_to_do() -> None:
         small(img_resolution=48)
     with pytest.raises(ValueError, match=r"channels=\[8, 8\]; expected .* 4, 8, 16, 32"):
         small(channels=[8, 8])
+    with pytest.raises(ValueError, match="Unknown architecture 'plain'; known ones: skip, resnet"):
+        small(architecture="plain")
+    with pytest.raises(ValueError, match="Unknown activation 'gelu'; known ones: linear"):
+        small(activation="gelu")
+    with pytest.raises(ValueError, match="resolution=8; a generator of the resnet architecture"):
+        small(architecture="resnet").synthesis(torch.zeros(1, 8, 12), resolution=8)
     with pytest.raises(ValueError, match="z_dim=0 and c_dim=0"):
         small(z_dim=0)
 

@@ -1,11 +1,14 @@
 """Losses against values that can be worked out by hand."""
 
+import itertools
 import math
 
+import pytest
 import torch
 from torch.nn import functional as F
 
 from stylegan_hub.losses import (
+    arcface_loss,
     clip_loss,
     directional_clip_loss,
     discriminator_logistic_loss,
@@ -55,6 +58,38 @@ def test_r1_is_half_the_squared_gradient() -> None:
     reals = torch.randn(2, 3, 4, 4, requires_grad=True)
     logits = (reals * 0.5).sum((1, 2, 3))[:, None]
     assert torch.allclose(r1_penalty(logits, reals), torch.tensor(0.5 * 48 * 0.25))
+
+
+def at_angles(*degrees: float) -> torch.Tensor:
+    angles = torch.tensor(degrees, dtype=torch.float64).deg2rad()
+    return torch.stack([angles.cos(), angles.sin()], dim=1)
+
+
+def test_arcface_loss_is_a_softmax_with_a_wider_right_angle() -> None:
+    margin, scale = math.radians(20), 8.0
+    centers = 3 * at_angles(0, 90, 180)  # their length does not matter
+    loss = arcface_loss(at_angles(30, 60), centers, torch.tensor([0, 1]), margin, scale)
+    # 30 degrees from the first center count as 50, those to the others are 60 and 150.
+    powers = [math.exp(scale * math.cos(math.radians(angle))) for angle in (50, 60, 150)]
+    # 30 degrees from the second center count as 50, those to the others are 60 and 120.
+    others = [math.exp(scale * math.cos(math.radians(angle))) for angle in (50, 60, 120)]
+    expected = [-math.log(powers[0] / sum(powers)), -math.log(others[0] / sum(others))]
+    assert loss.tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_arcface_loss_rises_with_the_angle_up_to_the_opposite() -> None:
+    losses = [
+        # The other center is at a right angle, so that only the right one changes the loss.
+        arcface_loss(at_angles(angle), at_angles(0, angle + 90), torch.tensor([0]), 0.5, 4.0)
+        for angle in range(0, 181, 5)
+    ]
+    assert all(later > sooner for sooner, later in itertools.pairwise(losses))
+
+
+def test_arcface_loss_has_finite_gradients_at_a_center() -> None:
+    embedding = at_angles(0).requires_grad_()
+    arcface_loss(embedding, at_angles(0, 90), torch.tensor([0])).sum().backward()
+    assert embedding.grad is not None and torch.isfinite(embedding.grad).all()
 
 
 def test_path_lengths_of_a_linear_synthesis() -> None:

@@ -14,6 +14,8 @@ from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.latent_optimization import Settings, find
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
+from stylegan_hub.metrics.identity_similarity import identity_similarity
+from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.pipeline import StyleEditPipeline
 
 
@@ -22,6 +24,29 @@ def direction(pipe: StyleEditPipeline, space: str, seed: int) -> Direction:
     shape = (base.num_styles,) if space == "s" else (base.num_ws, base.w_dim)
     vector = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     return Direction(vector, space, base)
+
+
+@pytest.fixture(scope="module")
+def recognizing_pipeline(tiny_pipeline: StyleEditPipeline) -> StyleEditPipeline:
+    """`tiny_pipeline` and a recognizer of random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        recognizer = Recognizer(
+            units=(1, 1), widths=(8, 16), input_size=32, embedding_dim=8, crop=None, reduction=4
+        )
+    pipe = tiny_pipeline
+    return StyleEditPipeline(
+        pipe.generator, pipe.clip, pipe.tokenizer, pipe.image_processor, recognizer
+    )
+
+
+@pytest.fixture(scope="module")
+def recognizing_folder(
+    recognizing_pipeline: StyleEditPipeline, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("pipelines") / "recognizing"
+    recognizing_pipeline.save_pretrained(folder)
+    return folder
 
 
 # Sampling
@@ -293,6 +318,75 @@ def test_index_names_other_parts(
     (folder / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(ArtifactError, match=message):
         StyleEditPipeline.from_pretrained(folder)
+
+
+# The recognizer, which a pipeline may have
+
+
+def test_recognizer_is_saved_and_loaded(
+    recognizing_pipeline: StyleEditPipeline, recognizing_folder: Path
+) -> None:
+    loaded = StyleEditPipeline.from_pretrained(recognizing_folder)
+    pictures = recognizing_pipeline.synthesize(recognizing_pipeline.sample([1, 2]))
+    embeddings = recognizing_pipeline.recognizer(pictures)
+    assert torch.allclose(loaded.recognizer(pictures), embeddings, atol=1e-6)
+    assert not loaded.recognizer.training
+    assert not any(parameter.requires_grad for parameter in loaded.recognizer.parameters())
+    half = StyleEditPipeline.from_pretrained(recognizing_folder, dtype=torch.float16)
+    assert half.recognizer.dtype == torch.float16
+    assert half.to(torch.float32).recognizer.dtype == torch.float32
+    assert torch.allclose(half.recognizer(pictures), embeddings, atol=0.01)
+
+
+def test_pipeline_without_a_recognizer(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
+    index = json.loads((tiny_pipeline_folder / "model_index.json").read_text())
+    assert index["recognizer"] == [None, None]
+    assert StyleEditPipeline.from_pretrained(tiny_pipeline_folder).recognizer is None
+    folder = shutil.copytree(tiny_pipeline_folder, tmp_path / "older")
+    del index["recognizer"]  # as saved before there were recognizers
+    (folder / "model_index.json").write_text(json.dumps(index))
+    assert StyleEditPipeline.from_pretrained(folder).recognizer is None
+
+
+@pytest.mark.parametrize(
+    "entry", [["os", "system"], ["stylegan_hub.models.encoder", "Encoder"], None, [None], []]
+)
+def test_recognizer_of_another_class(
+    recognizing_folder: Path, tmp_path: Path, entry: object
+) -> None:
+    folder = shutil.copytree(recognizing_folder, tmp_path / "broken")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["recognizer"] = entry
+    (folder / "model_index.json").write_text(json.dumps(index))
+    expected = r"for 'recognizer'; expected \['stylegan_hub.models.recognizer', 'Recognizer'\]"
+    with pytest.raises(ArtifactError, match=expected):
+        StyleEditPipeline.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("damage", ["lacks the folder 'recognizer'", "cannot be loaded"])
+def test_damaged_recognizer(recognizing_folder: Path, tmp_path: Path, damage: str) -> None:
+    folder = shutil.copytree(recognizing_folder, tmp_path / "broken")
+    if damage == "cannot be loaded":
+        weights = folder / "recognizer" / "diffusion_pytorch_model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:1000])
+    else:
+        shutil.rmtree(folder / "recognizer")
+    with pytest.raises(ArtifactError, match=damage):
+        StyleEditPipeline.from_pretrained(folder)
+
+
+def test_search_that_keeps_the_person(recognizing_pipeline: StyleEditPipeline) -> None:
+    pipe = recognizing_pipeline
+    person = pipe.sample(7)
+    before = pipe.synthesize(person)
+
+    def similarity(id_lambda: float) -> float:
+        found = find(pipe, "a face with a hat", person, steps=8, id_lambda=id_lambda)
+        after = pipe.synthesize(found.apply(person))
+        return float(identity_similarity(pipe.recognizer, before, after))
+
+    free, kept = similarity(0.0), similarity(100.0)
+    assert kept > free + 0.3 * (1 - free)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]"])

@@ -132,7 +132,7 @@ class Edit:
         expected = self._code_shape()
         if tuple(latents.codes.shape[1:]) != expected:
             raise MismatchError(
-                f"This edit was made for {self._describe_base()}, so it takes codes "
+                f"This edit was made for {self.base_model}, so it takes codes "
                 f"[n, {', '.join(map(str, expected))}]; got {list(latents.codes.shape)}. "
                 "Use latents of that generator."
             )
@@ -144,15 +144,7 @@ class Edit:
 
     def check_fits(self, base_model: BaseModel) -> None:
         """Raise `MismatchError`, naming both fingerprints, for an edit of another generator."""
-        own = self.base_model
-        if own.fingerprint == base_model.fingerprint:
-            return
-        advice = f' Load it with StyleEditPipeline.from_pretrained("{own.id}").' if own.id else ""
-        raise MismatchError(
-            f"This edit was made for {self._describe_base()}; the loaded generator is "
-            f"{base_model.id!r} (fingerprint {base_model.fingerprint}, "
-            f"num_ws={base_model.num_ws}, w_dim={base_model.w_dim}).{advice}"
-        )
+        self.base_model.check_same(base_model, "edit")
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write `config.json` and `model.safetensors`, as a whole or not at all."""
@@ -191,13 +183,6 @@ class Edit:
     def _code_shape(self) -> tuple[int, ...]:
         base = self.base_model
         return (base.num_styles,) if self.space is Space.S else (base.num_ws, base.w_dim)
-
-    def _describe_base(self) -> str:
-        base = self.base_model
-        return (
-            f"{base.id!r} (fingerprint {base.fingerprint}, num_ws={base.num_ws}, "
-            f"w_dim={base.w_dim})"
-        )
 
 
 def kinds() -> dict[str, type[Edit]]:

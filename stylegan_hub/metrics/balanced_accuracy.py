@@ -17,7 +17,9 @@ from stylegan_hub.portraits.attributes import applicable
 def mean_recall(predicted: Int[Tensor, " n"], label: Int[Tensor, " n"]) -> float:
     """Mean over the labels that occur of the share of each that is predicted."""
     right = predicted == label
-    return float(torch.stack([right[label == value].float().mean() for value in label.unique()]).mean())
+    return float(
+        torch.stack([right[label == value].float().mean() for value in label.unique()]).mean()
+    )
 
 
 def balanced_accuracy(

@@ -9,7 +9,7 @@ without the factor 1 / sqrt(channels) that the network multiplies onto those.
 
     z -> mapping -> ws [n, num_ws, w_dim] -> affine layers -> s [n, num_styles] -> images
 
-Only the skip architecture is here, the one of all published StyleGAN2 generators.
+Published generators have the skip architecture; the others of the paper's figure 7 are here too.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -28,13 +28,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stylegan_hub.ops import bias_act, modulated_conv2d, setup_filter, upsample2d
-from stylegan_hub.ops.bias_act import ActivationName
+from stylegan_hub.ops.bias_act import ACTIVATIONS, ActivationName
 
 NoiseMode = Literal["const", "random", "none"]
 NOISE_MODES: tuple[str, ...] = ("const", "random", "none")
+Architecture = Literal["skip", "resnet", "orig"]
+ARCHITECTURES: tuple[str, ...] = ("skip", "resnet", "orig")
 
 Channels = Mapping[int, int] | Mapping[str, int] | Sequence[int]
 RESAMPLE_TAPS = (1, 3, 3, 1)
+SKIP_GAIN = math.sqrt(0.5)  # keeps the variance of a sum of two
 
 
 class StyleLayer(NamedTuple):
@@ -55,7 +58,7 @@ class StyleLayer(NamedTuple):
 
 
 class StyleGAN2Generator(ModelMixin, ConfigMixin):
-    """The StyleGAN2 generator, skip architecture.
+    """The StyleGAN2 generator.
 
     Args:
         z_dim: Size of z; 0 for a generator that takes labels only.
@@ -71,9 +74,18 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
         conv_clamp: Limit of the absolute value of what each layer returns. None: no limit.
         num_fp16_res: So many of the highest resolutions are computed in half precision, on CUDA.
         use_noise: Whether convolutions add noise.
+        architecture: How blocks become an image (StyleGAN2, figure 7). skip: the sum of what all
+            blocks draw; resnet: the last block draws, and features go around every block; orig:
+            the last block draws.
+        activation: After the 3x3 convolutions.
+        resample_filter: Taps of the filter that upsampling uses, a row.
+        mapping_activation: After the layers of the mapping network.
+        mapping_lr_multiplier: Its learning rate relative to the rest (StyleGAN, appendix C).
+        layer_features: Size of the mapping network's inner layers. None: w_dim.
+        embed_features: Size of embedded labels. None: w_dim.
 
     Raises:
-        ValueError: an impossible resolution, or channels that do not fit it.
+        ValueError: an impossible resolution, channels that do not fit it, or an unknown name.
     """
 
     @register_to_config
@@ -91,19 +103,50 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
         conv_clamp: float | None = None,
         num_fp16_res: int = 0,
         use_noise: bool = True,
+        architecture: Architecture = "skip",
+        activation: ActivationName = "lrelu",
+        resample_filter: Sequence[float] = RESAMPLE_TAPS,
+        mapping_activation: ActivationName = "lrelu",
+        mapping_lr_multiplier: float = 0.01,
+        layer_features: int | None = None,
+        embed_features: int | None = None,
     ) -> None:
         super().__init__()
         widths = block_channels(img_resolution, channels, channel_base, channel_max)
+        if architecture not in ARCHITECTURES:
+            raise ValueError(
+                f"Unknown architecture {architecture!r}; known ones: {', '.join(ARCHITECTURES)}."
+            )
+        if unknown := {activation, mapping_activation} - ACTIVATIONS.keys():
+            raise ValueError(
+                f"Unknown activation {unknown.pop()!r}; known ones: {', '.join(ACTIVATIONS)}."
+            )
         self.z_dim = z_dim
         self.c_dim = c_dim
         self.w_dim = w_dim
         self.img_resolution = img_resolution
         self.img_channels = img_channels
         self.synthesis = SynthesisNetwork(
-            w_dim, widths, img_channels, conv_clamp, num_fp16_res, use_noise
+            w_dim,
+            widths,
+            img_channels,
+            conv_clamp,
+            num_fp16_res,
+            use_noise,
+            architecture,
+            activation,
+            resample_filter,
         )
         self.mapping = MappingNetwork(
-            z_dim, c_dim, w_dim, self.synthesis.num_ws, num_mapping_layers
+            z_dim,
+            c_dim,
+            w_dim,
+            self.synthesis.num_ws,
+            num_mapping_layers,
+            activation=mapping_activation,
+            lr_multiplier=mapping_lr_multiplier,
+            layer_features=layer_features,
+            embed_features=embed_features,
         )
 
     @property
@@ -147,6 +190,58 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
         """Images of style-space codes; else as `synthesis`."""
         return self.synthesis.render(s, noise_mode, resolution, generator)
 
+    def synthesis_from_block(
+        self,
+        s: Float[Tensor, "n num_styles"],
+        resolution: int,
+        noise_mode: Literal["const", "none"] = "const",
+    ) -> Callable[[Float[Tensor, "m num_styles"]], Float[Tensor, "m c h w"]]:
+        """What draws images that differ from those of `s` from the block at `resolution` on.
+
+        The blocks before it are computed here, once. The function that is returned takes style
+        codes of the same n images, or of k times all of them, one batch after the other, `[k * n,
+        num_styles]`; their codes for the blocks before are not looked at. So a late style can be
+        changed in many ways for less than whole images, which come out the same.
+
+        Raises:
+            ValueError: wrong shape or resolution.
+        """
+        network = self.synthesis
+        network._layout(resolution)  # raises for a resolution that it does not draw at
+        if s.ndim != 2 or s.shape[1] != self.num_styles:
+            raise ValueError(
+                f"Got style codes of shape {tuple(s.shape)}; expected "
+                f"[n, num_styles={self.num_styles}]. Make them with generator.styles(ws)."
+            )
+
+        def blocks(
+            codes: Tensor, x: Tensor | None, img: Tensor | None, sizes: list[int]
+        ) -> tuple[Tensor | None, Tensor | None]:
+            codes = codes.to(network.get_parameter("b4.const").dtype)
+            layers = (layer for layer in network.style_layout if layer.resolution in sizes)
+            styles = iter([codes[:, layer.start : layer.stop] for layer in layers])
+            for size in sizes:
+                x, img = network.get_submodule(f"b{size}")(x, img, styles, noise_mode, None)
+            return x, img
+
+        before = [size for size in network.resolutions if size < resolution]
+        rest = [size for size in network.resolutions if size >= resolution]
+        known = blocks(s, None, None, before)
+
+        def draw(codes: Tensor) -> Tensor:
+            copies, rest_of_batch = divmod(len(codes), len(s))
+            if rest_of_batch or codes.shape[1:] != s.shape[1:]:
+                raise ValueError(
+                    f"Got style codes of shape {tuple(codes.shape)}; expected "
+                    f"[k * {len(s)}, num_styles={self.num_styles}], whole batches of the images."
+                )
+            x, img = (part if part is None else part.repeat(copies, 1, 1, 1) for part in known)
+            _, img = blocks(codes, x, img, rest)
+            assert img is not None
+            return img.contiguous()
+
+        return draw
+
     @torch.no_grad()
     def update_w_avg(
         self,
@@ -179,6 +274,13 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
             "img_channels": self.img_channels,
             "conv_clamp": self.synthesis.conv_clamp,
         }
+        # What the tensors do not show; not there where it is as usual, as in older fingerprints.
+        usual = {
+            "activation": "lrelu",
+            "mapping_activation": "lrelu",
+            "mapping_lr_multiplier": 0.01,
+        }
+        shape |= {key: self.config[key] for key in usual if self.config[key] != usual[key]}
         digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
         for name, tensor in sorted(self.state_dict().items()):
             values = tensor.detach().cpu().half().float().contiguous().numpy().astype("<f4")
@@ -218,7 +320,18 @@ class FullyConnectedLayer(nn.Module):
 class MappingLayers(nn.Module):
     """z and labels to w: normalization, then fully connected layers."""
 
-    def __init__(self, z_dim: int, c_dim: int, w_dim: int, num_layers: int) -> None:
+    def __init__(
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        num_layers: int,
+        *,
+        activation: ActivationName = "lrelu",
+        lr_multiplier: float = 0.01,  # StyleGAN, appendix C
+        layer_features: int | None = None,
+        embed_features: int | None = None,
+    ) -> None:
         super().__init__()
         if z_dim == 0 and c_dim == 0:
             raise ValueError("Got z_dim=0 and c_dim=0; a mapping network needs one of them.")
@@ -227,18 +340,17 @@ class MappingLayers(nn.Module):
         self.z_dim = z_dim
         self.c_dim = c_dim
         self.num_layers = num_layers
+        features = z_dim
         if c_dim > 0:
-            self.embed = FullyConnectedLayer(c_dim, w_dim)
-        features = z_dim + (w_dim if c_dim > 0 else 0)
+            self.embed = FullyConnectedLayer(c_dim, embed_features or w_dim)
+            features += embed_features or w_dim
         for index in range(num_layers):
+            out = w_dim if index == num_layers - 1 else layer_features or w_dim
             layer = FullyConnectedLayer(
-                features,
-                w_dim,
-                activation="lrelu",
-                lr_multiplier=0.01,  # StyleGAN, appendix C
+                features, out, activation=activation, lr_multiplier=lr_multiplier
             )
             self.add_module(f"fc{index}", layer)
-            features = w_dim
+            features = out
 
     def w(
         self, z: Float[Tensor, "n z_dim"] | None, c: Float[Tensor, "n c_dim"] | None = None
@@ -271,8 +383,10 @@ class MappingNetwork(MappingLayers):
 
     w_avg: Tensor
 
-    def __init__(self, z_dim: int, c_dim: int, w_dim: int, num_ws: int, num_layers: int) -> None:
-        super().__init__(z_dim, c_dim, w_dim, num_layers)
+    def __init__(
+        self, z_dim: int, c_dim: int, w_dim: int, num_ws: int, num_layers: int, **layers: Any
+    ) -> None:
+        super().__init__(z_dim, c_dim, w_dim, num_layers, **layers)
         self.num_ws = num_ws
         self.register_buffer("w_avg", torch.zeros(w_dim))
 
@@ -314,11 +428,15 @@ class SynthesisNetwork(nn.Module):
         conv_clamp: float | None,
         num_fp16_res: int,
         use_noise: bool,
+        architecture: Architecture,
+        activation: ActivationName,
+        resample_filter: Sequence[float],
     ) -> None:
         super().__init__()
         self.w_dim = w_dim
         self.resolutions = tuple(channels)
         self.conv_clamp = conv_clamp
+        self.architecture = architecture
         highest = int(math.log2(self.resolutions[-1]))
         fp16_from = max(2 ** (highest + 1 - num_fp16_res), 8)
         layout: list[StyleLayer] = []
@@ -335,6 +453,10 @@ class SynthesisNetwork(nn.Module):
                 conv_clamp,
                 use_fp16=num_fp16_res > 0 and resolution >= fp16_from,
                 use_noise=use_noise,
+                has_to_rgb=architecture == "skip" or resolution == self.resolutions[-1],
+                has_skip=architecture == "resnet" and in_channels > 0,
+                activation=activation,
+                resample_filter=resample_filter,
             )
             self.add_module(f"b{resolution}", block)
             for name, layer in block.layers():
@@ -372,7 +494,7 @@ class SynthesisNetwork(nn.Module):
             noise_mode: const: the noise stored with the network; random: new noise for each
                 image; none: no noise.
             resolution: Stop at this resolution: the sum of what the blocks up to there
-                have drawn. None: the whole image.
+                have drawn (skip architecture only). None: the whole image.
             generator: Source of random noise. None: torch's global one.
 
         Raises:
@@ -400,6 +522,11 @@ class SynthesisNetwork(nn.Module):
         With `resolution`, codes that end with that resolution's last layer are enough.
         """
         layout = self._layout(resolution)
+        if self.architecture != "skip" and layout != self.style_layout:
+            raise ValueError(
+                f"Got resolution={resolution}; a generator of the {self.architecture} "
+                "architecture draws whole images only: pass None."
+            )
         if s.ndim != 2 or s.shape[1] not in (layout[-1].stop, self.num_styles):
             raise ValueError(
                 f"Got style codes of shape {tuple(s.shape)}; expected "
@@ -462,28 +589,48 @@ class SynthesisBlock(nn.Module):
         *,
         use_fp16: bool,
         use_noise: bool,
+        has_to_rgb: bool,
+        has_skip: bool,
+        activation: ActivationName,
+        resample_filter: Sequence[float],
     ) -> None:
         super().__init__()
         self.use_fp16 = use_fp16
         self.is_first = in_channels == 0
-        self.register_buffer("resample_filter", setup_filter(RESAMPLE_TAPS))
+        self.has_to_rgb = has_to_rgb
+        self.has_skip = has_skip
+        self.register_buffer("resample_filter", setup_filter(resample_filter))
+
+        def convolution(inputs: int, up: int) -> SynthesisLayer:
+            return SynthesisLayer(
+                inputs,
+                out_channels,
+                w_dim,
+                resolution,
+                conv_clamp,
+                up=up,
+                use_noise=use_noise,
+                activation=activation,
+                resample_filter=resample_filter,
+            )
+
         if self.is_first:
             self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
         else:
-            self.conv0 = SynthesisLayer(
-                in_channels, out_channels, w_dim, resolution, conv_clamp, up=2, use_noise=use_noise
-            )
-        self.conv1 = SynthesisLayer(
-            out_channels, out_channels, w_dim, resolution, conv_clamp, up=1, use_noise=use_noise
-        )
-        self.torgb = ToRGBLayer(out_channels, img_channels, w_dim, conv_clamp)
+            self.conv0 = convolution(in_channels, 2)
+        self.conv1 = convolution(out_channels, 1)
+        if has_to_rgb:
+            self.torgb = ToRGBLayer(out_channels, img_channels, w_dim, conv_clamp)
+        if has_skip:
+            self.skip = SkipLayer(in_channels, out_channels, resample_filter)
 
     def layers(self) -> Iterator[tuple[str, SynthesisLayer | ToRGBLayer]]:
         """The layers that have styles, with their names, in order."""
         if not self.is_first:
             yield "conv0", self.conv0
         yield "conv1", self.conv1
-        yield "torgb", self.torgb
+        if self.has_to_rgb:
+            yield "torgb", self.torgb
 
     def forward(
         self,
@@ -492,24 +639,29 @@ class SynthesisBlock(nn.Module):
         styles: Iterator[Tensor],
         noise_mode: NoiseMode,
         generator: torch.Generator | None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         """Features and image of the block before to those of this one; takes the next styles."""
         style = next(styles)
         if self.is_first:
             x = self.const.expand(len(style), -1, -1, -1)
         assert x is not None
         x = block_input(x, self.conv1.weight.dtype, self.use_fp16)
+        around = self.skip(x) if self.has_skip else None
         if not self.is_first:
             x = self.conv0(x, style, noise_mode, generator)
             style = next(styles)
-        x = self.conv1(x, style, noise_mode, generator)
+        x = self.conv1(x, style, noise_mode, generator, gain=1 if around is None else SKIP_GAIN)
+        if around is not None:
+            x = around + x
+        if not self.has_to_rgb:
+            return x, img
         rgb = self.torgb(x, next(styles))
         rgb = rgb.to(torch.promote_types(rgb.dtype, torch.float32))
         return x, rgb if img is None else upsample2d(img, self.resample_filter) + rgb
 
 
 class SynthesisLayer(nn.Module):
-    """Modulated 3x3 convolution, noise, bias and leaky ReLU."""
+    """Modulated 3x3 convolution, noise, bias and activation."""
 
     resample_filter: Tensor
     noise_const: Tensor
@@ -524,15 +676,18 @@ class SynthesisLayer(nn.Module):
         *,
         up: int,
         use_noise: bool,
+        activation: ActivationName,
+        resample_filter: Sequence[float],
     ) -> None:
         super().__init__()
+        self.activation: ActivationName = activation
         self.up = up
         self.resolution = resolution
         self.conv_clamp = conv_clamp
         self.use_noise = use_noise
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
-        self.register_buffer("resample_filter", setup_filter(RESAMPLE_TAPS))
+        self.register_buffer("resample_filter", setup_filter(resample_filter))
         if use_noise:
             self.noise_strength = nn.Parameter(torch.zeros([]))
             self.register_buffer("noise_const", torch.randn(resolution, resolution))
@@ -544,11 +699,15 @@ class SynthesisLayer(nn.Module):
         styles: Float[Tensor, "n c_in"],
         noise_mode: NoiseMode,
         generator: torch.Generator | None = None,
+        gain: float = 1.0,
     ) -> Float[Tensor, "n c_out h2 w2"]:
-        """Features of the next layer."""
-        # lrelu(a * x) is a * lrelu(x) for a > 0, so the gain of sqrt(2) is applied to the small
-        # tensors (demodulation, noise, bias) instead of the features.
-        gain = math.sqrt(2)
+        """Features of the next layer, times gain."""
+        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
+        gain_after = ACTIVATIONS[self.activation].gain * gain
+        # lrelu(a * x) is a * lrelu(x) for a > 0, so its gain is applied to the small tensors
+        # (demodulation, noise, bias) instead of the features.
+        is_lrelu = self.activation == "lrelu"
+        gain = gain_after if is_lrelu else 1.0
         noise = None
         if self.use_noise and noise_mode != "none":
             noise = self._noise(len(x), noise_mode, generator) * (self.noise_strength * gain)
@@ -563,9 +722,11 @@ class SynthesisLayer(nn.Module):
             resample_filter=self.resample_filter,
             gain=gain,
         )
-        bias = (self.bias * gain).to(x.dtype)[:, None, None]
-        x = F.leaky_relu_(x.add_(bias), 0.2)  # in place: x was made by the lines above
-        return x if self.conv_clamp is None else x.clamp(-self.conv_clamp, self.conv_clamp)
+        bias = (self.bias * gain).to(x.dtype)
+        if not is_lrelu:
+            return bias_act(x, bias, act=self.activation, gain=gain_after, clamp=clamp)
+        x = F.leaky_relu_(x.add_(bias[:, None, None]), 0.2)  # in place: made by the lines above
+        return x if clamp is None else x.clamp(-clamp, clamp)
 
     def _noise(self, n: int, noise_mode: NoiseMode, generator: torch.Generator | None) -> Tensor:
         if noise_mode == "const":
@@ -596,6 +757,25 @@ class ToRGBLayer(nn.Module):
         """What this block adds to the image."""
         x = modulated_conv2d(x, self.weight, styles, demodulate=False, gain=self.weight_gain)
         return bias_act(x, self.bias.to(x.dtype), clamp=self.conv_clamp)
+
+
+class SkipLayer(nn.Module):
+    """What goes around a block of the resnet architecture: 1x1 convolution, then upsampling."""
+
+    resample_filter: Tensor
+
+    def __init__(
+        self, in_channels: int, out_channels: int, resample_filter: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.weight_gain = SKIP_GAIN / math.sqrt(in_channels)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
+        self.register_buffer("resample_filter", setup_filter(resample_filter))
+
+    def forward(self, x: Float[Tensor, "n c_in h w"]) -> Float[Tensor, "n c_out h2 w2"]:
+        """Features of the next block's size, times sqrt(0.5)."""
+        x = F.conv2d(x, (self.weight * self.weight_gain).to(x.dtype))
+        return upsample2d(x, self.resample_filter)
 
 
 def block_channels(

@@ -74,6 +74,11 @@ class RenderCache:
 
     On a CPU, drawing costs as much as training; drawing once into uint8 files feeds all
     trainings. Files are memory-mapped, so several processes share one copy.
+
+    Attributes:
+        resolution: width and height of the pictures.
+        identities: how many people are in them, who take turns: the portrait with seed i is a
+            picture of person i modulo this number; None when everybody is drawn once.
     """
 
     def __init__(self, folder: Path | str):
@@ -84,7 +89,9 @@ class RenderCache:
                 f"No rendered portraits in {self.folder}; make them with "
                 f"`python recipes/render_portraits.py --output_dir {self.folder}`."
             )
-        self.resolution = int(json.loads(header.read_text())["resolution"])
+        values = json.loads(header.read_text())
+        self.resolution = int(values["resolution"])
+        self.identities: int | None = values.get("identities")
         self._shards: list[NDArray[np.uint8]] = []
 
     def __len__(self) -> int:
@@ -105,26 +112,50 @@ class RenderCache:
 
     def portraits(self, indices: Sequence[int] | Tensor) -> Portraits:
         """Who is in those pictures."""
-        return sample([int(i) for i in indices])
+        seeds = [int(i) for i in indices]
+        if self.identities is None:
+            return sample(seeds)
+        return sample(seeds, [seed % self.identities for seed in seeds])
 
     @classmethod
     def build(
-        cls, folder: Path | str, count: int, resolution: int, workers: int = 0
+        cls,
+        folder: Path | str,
+        count: int,
+        resolution: int,
+        workers: int = 0,
+        identities: int | None = None,
     ) -> RenderCache:
         """Draw the portraits that are missing up to `count` (rounded up to thousands).
 
-        `workers` processes of one thread each; 0 takes one per core. An interrupted build goes on
-        where it stopped.
+        An interrupted build goes on where it stopped.
+
+        Args:
+            workers: processes of one thread each; 0 takes one per core.
+            identities: how many people are drawn, again and again; None draws everybody once.
+
+        Raises:
+            ValueError: the folder holds portraits of another size or other people.
         """
+        if identities is not None and identities < 1:
+            raise ValueError(f"Got {identities} identities; expected at least one, or None.")
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         header = folder / "cache.json"
-        if header.is_file() and json.loads(header.read_text())["resolution"] != resolution:
-            raise ValueError(
-                f"{folder} holds portraits of {json.loads(header.read_text())['resolution']} px, "
-                f"asked for {resolution} px; choose another folder."
-            )
-        header.write_text(json.dumps({"resolution": resolution}))
+        if header.is_file():
+            there = cls(folder)
+            if there.resolution != resolution:
+                raise ValueError(
+                    f"{folder} holds portraits of {there.resolution} px, asked for {resolution} "
+                    "px; choose another folder."
+                )
+            if there.identities != identities:
+                raise ValueError(
+                    f"{folder} holds portraits of {there.identities or 'all different'} "
+                    f"identities, asked for {identities or 'all different ones'}; choose another "
+                    "folder."
+                )
+        header.write_text(json.dumps({"resolution": resolution, "identities": identities}))
         shards = -(-count // _SHARD)
         missing = [i for i in range(shards) if not _shard_path(folder, i).is_file()]
         jobs = [(str(folder), index, resolution) for index in missing]
@@ -144,10 +175,11 @@ def _shard_path(folder: Path, index: int) -> Path:
 def _render_shard(job: tuple[str, int, int]) -> None:
     folder, index, resolution = job
     torch.set_num_threads(1)
+    cache = RenderCache(folder)
     pictures = np.empty((_SHARD, 3, resolution, resolution), dtype=np.uint8)
     for start in range(0, _SHARD, 100):
         first = index * _SHARD + start
-        drawn = render(sample(range(first, first + 100)), resolution)
+        drawn = render(cache.portraits(range(first, first + 100)), resolution)
         pictures[start : start + 100] = ((drawn + 1) * 127.5).round().to(torch.uint8).numpy()
     path = _shard_path(Path(folder), index)
     partial = path.with_suffix(".partial")

@@ -1,0 +1,110 @@
+"""Measure edits again: metrics.json, pictures and card of their folders are rewritten.
+
+    python recipes/evaluate.py cards/afro-hair runs/my-edit
+    python recipes/evaluate.py --edits all
+    python recipes/evaluate.py runs/my-edit --target hair_style=afro --samples 256
+
+The people, the strength and the target are those of the present metrics.json unless flags say
+otherwise, so the numbers that a card states come out again: the same on the same kind of machine,
+to three digits elsewhere. Only milliseconds_per_edit depends on the moment. At the end a table of
+all edits is printed; its columns "step cosine" are table 2 of StyleCLIP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import tyro
+from tqdm import tqdm
+
+from stylegan_hub.artifacts import bundled, resolve
+from stylegan_hub.cards import write_card
+from stylegan_hub.edits.base import load_edit
+from stylegan_hub.hub import read_metrics
+from stylegan_hub.metrics.edit_quality import parse_target, write_quality
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.dataset import UNSEEN_SEED
+from stylegan_hub.portraits.reader import AttributeReader
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What to measure, and how if not as before."""
+
+    folders: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Folders or bundled names of edits."""
+    edits: Literal["all"] | None = None
+    """All bundled edits."""
+    target: tuple[str, ...] = ()
+    """What the edits ask for, as hair_style=afro or character=Zuri; as before when not given."""
+    samples: int | None = None
+    """How many unseen people; as before when not given, or 128."""
+    strength: float | None = None
+    """Strength of the edits; as before when not given, or the default of the edit."""
+    truncation_psi: float | None = None
+    """Of the people; as before when not given, or 0.7."""
+    pipeline: str = "portraits"
+    """Bundled name, folder or Hub id."""
+    reader: str = "attribute-reader"
+    """Bundled name, folder or Hub id of the attribute reader."""
+
+
+def main(config: Config) -> None:
+    folders = [resolve(name, "edit") for name in config.folders]
+    if config.edits == "all":
+        folders += bundled("edit").values()
+    if not folders:
+        raise SystemExit("Nothing to measure: name folders of edits, or --edits all.")
+    edits = {folder: load_edit(folder) for folder in folders}
+    pipe = StyleEditPipeline.from_pretrained(config.pipeline)
+    for edit in edits.values():  # all are checked before the first folder is changed
+        edit.check_fits(pipe.base_model)
+    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
+    rows: dict[str, dict[str, Any]] = {}
+    for folder, edit in tqdm(edits.items(), unit="edit"):
+        before = read_metrics(folder)
+        target = parse_target(config.target) or before.get("target", {})
+        first = before.get("first_seed", UNSEEN_SEED)
+        rows[folder.name] = write_quality(
+            folder, pipe, reader if target else None, edit, target,
+            seeds=range(first, first + (config.samples or before.get("images", 128))),
+            strength=given(config.strength, before.get("strength")),
+            truncation_psi=given(config.truncation_psi, before.get("truncation_psi"), 0.7),
+        )  # fmt: skip
+        write_card(folder)
+    print(table(rows))
+
+
+def given(*values: Any) -> Any:
+    """The first value that is not None."""
+    return next((value for value in values if value is not None), None)
+
+
+def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """The numbers in Markdown, a line for each edit."""
+    columns: Sequence[tuple[str, str]] = (
+        ("success", "success"),
+        ("n", "success_images"),
+        ("collateral", "collateral"),
+        ("identity", "identity_similarity"),
+        ("CLIP before", "clip_similarity_before"),
+        ("CLIP after", "clip_similarity_after"),
+        ("step cosine mean", "step_cosine_mean"),
+        ("step cosine std", "step_cosine_std"),
+        ("ms", "milliseconds_per_edit"),
+    )
+    lines = [
+        f"| edit | {' | '.join(title for title, _ in columns)} |",
+        f"|---|{'---|' * len(columns)}",
+    ]
+    for name, metrics in rows.items():
+        values = (metrics.get(key) for _, key in columns)
+        cells = ("" if value is None else f"{value:.4g}" for value in values)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__, use_underscores=True))

@@ -1,0 +1,284 @@
+r"""Measure global directions from a table and from gradients, over many texts.
+
+    python recipes/evaluate_directions.py --output_dir runs/directions-evaluated \
+        --table runs/directions/direction_table
+
+    # also how success and collateral change depend on the number of channels and on alpha:
+    python recipes/evaluate_directions.py --output_dir runs/directions-evaluated \
+        --sweep_channels 10 20 50 100 200 --sweep_alphas 2 4 6 8
+
+The attribute reader judges, on seeds that no training has seen. Writes metrics.json, table.md with
+the tables for docs/results.md, and pictures in images/: eight people before and after for each text
+and method, and the grid of alpha and threshold of the paper's Figure 6.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from torch import Tensor
+from tqdm import tqdm
+
+from stylegan_hub import images as image_files
+from stylegan_hub.artifacts import resolve, write_bytes
+from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.global_direction import DirectionTable, load_directions
+from stylegan_hub.edits.gradient_direction import GradientSettings, gradient_direction
+from stylegan_hub.edits.prompt_bank import text_change
+from stylegan_hub.metrics.edit_quality import before_after, draw, measure_edit
+from stylegan_hub.metrics.edit_success import edit_report
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.dataset import UNSEEN_SEED
+from stylegan_hub.portraits.reader import AttributeReader
+
+TEXTS: dict[str, dict[str, str]] = {
+    "a face with purple hair": {"hair_color": "purple"},
+    "a face with blonde hair": {"hair_color": "blonde"},
+    "a face with grey hair": {"hair_color": "grey"},
+    "a face with an afro": {"hair_style": "afro"},
+    "a face with a mohawk": {"hair_style": "mohawk"},
+    "a face with long hair": {"hair_style": "long"},
+    "a face with curly hair": {"hair_style": "curly"},
+    "a bald face": {"hair_style": "bald"},
+    "a face with a beard": {"beard": "yes"},
+    "a face with glasses": {"glasses": "yes"},
+    "a face with a hat": {"hat": "yes"},
+    "a smiling face": {"expression": "smiling"},
+    "a sad face": {"expression": "sad"},
+    "an angry face": {"expression": "angry"},
+    "a surprised face": {"expression": "surprised"},
+    "a face with blue eyes": {"eye_color": "blue"},
+    "a face with green eyes": {"eye_color": "green"},
+    "a face with red lipstick": {"lipstick": "yes"},
+    "a face with freckles": {"freckles": "yes"},
+    "an old face": {"age": "old"},
+    "a face with dark skin": {"skin": "dark"},
+    "a wide face": {"face_width": "wide"},
+}
+METHODS = ("table", "gradient")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What to measure."""
+
+    output_dir: Path
+    """Where the numbers and pictures go."""
+    table: str = "portraits-directions"
+    """Bundled name, folder or Hub id of the direction table."""
+    pipeline: str = "portraits"
+    """Bundled name, folder or Hub id."""
+    reader: str = "attribute-reader"
+    """Bundled name, folder or Hub id of the attribute reader."""
+    samples: int = 128
+    """Unseen seeds per text."""
+    texts: tuple[str, ...] = ()
+    """Only these texts of the list; all when empty."""
+    neutral: str = "a face"
+    """What the pictures show before."""
+    gradient: GradientSettings = field(default_factory=GradientSettings)
+    """How directions are searched without a table."""
+    grid_text: str = "a face with purple hair"
+    """Whose alphas and thresholds are shown as a grid."""
+    grid_alphas: tuple[float, ...] = (-8.0, -4.0, 0.0, 4.0, 8.0)
+    """Rows of the grid."""
+    grid_channels: tuple[int, ...] = (200, 100, 50, 20, 5)
+    """Columns of the grid: their thresholds let so many channels pass."""
+    sweep_channels: tuple[int, ...] = ()
+    """Numbers of channels to compare, each with each of sweep_alphas."""
+    sweep_alphas: tuple[float, ...] = ()
+    """Values of alpha to compare."""
+    sweep_samples: int = 32
+    """Unseen seeds per text of the comparison."""
+
+    def __post_init__(self) -> None:
+        if unknown := sorted({*self.texts, self.grid_text} - set(TEXTS)):
+            raise ValueError(f"Unknown texts {unknown}; the texts are: {', '.join(TEXTS)}.")
+
+
+def main(config: Config) -> None:
+    pipe = StyleEditPipeline.from_pretrained(config.pipeline)
+    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
+    table = load_directions(config.table)
+    texts = config.texts or tuple(TEXTS)
+    result: dict[str, Any] = {
+        "table": config.table,
+        "samples": config.samples,
+        "first_seed": UNSEEN_SEED,
+        "neutral": config.neutral,
+    }
+    if config.sweep_channels and config.sweep_alphas:
+        result["sweep"] = sweep(config, pipe, reader, table, texts)
+    result["grid"] = grid(config, pipe, table)
+    result["texts"] = {}
+    for text in tqdm(texts):
+        result["texts"][text] = row = compare(config, pipe, reader, table, text)
+        tqdm.write(
+            f"{text:28} "
+            + ", ".join(
+                f"{method} {shown(row[method]['success'])} at {row[method]['collateral']:.3f}"
+                for method in METHODS
+            )
+            + f", cosine {row['cosine']:.2f}"
+        )
+        write(config.output_dir, result)
+
+
+def compare(
+    config: Config,
+    pipe: StyleEditPipeline,
+    reader: AttributeReader,
+    table: DirectionTable,
+    text: str,
+) -> dict[str, Any]:
+    """Both directions for a text: quality of each, and how close they are."""
+    seeds = range(UNSEEN_SEED, UNSEEN_SEED + config.samples)
+    row: dict[str, Any] = {}
+    found: dict[str, Direction] = {}
+    for method in METHODS:
+        began = time.perf_counter()
+        if method == "table":
+            edit = table.direction(pipe, text, config.neutral)
+        else:
+            edit = gradient_direction(pipe, text, config.neutral, settings=config.gradient)
+        seconds = round(time.perf_counter() - began, 2)
+        metrics = measure_edit(pipe, reader, edit, TEXTS[text], seeds)
+        row[method] = {**metrics, "seconds_to_find": seconds}
+        found[method] = edit
+        name = f"{text.replace(' ', '-')}-{method}.png"
+        image_files.save(
+            before_after(pipe, edit, list(seeds[:8])), config.output_dir / "images" / name
+        )
+    # Compared in standard deviations of each channel, over the channels that both may move.
+    unit = table.s_std[table.index].clamp_min(1e-8)
+    moved = {method: edit.vector[table.index] / unit for method, edit in found.items()}
+    relevance = table.project(text_change(pipe, text, config.neutral))
+    cosine = torch.cosine_similarity(moved["table"], moved["gradient"], dim=0)
+    return {
+        **row,
+        "cosine": round(float(cosine), 4),
+        "rank_correlation": round(rank_correlation(relevance, moved["gradient"]), 4),
+    }
+
+
+def sweep(
+    config: Config,
+    pipe: StyleEditPipeline,
+    reader: AttributeReader,
+    table: DirectionTable,
+    texts: Sequence[str],
+) -> list[dict[str, float]]:
+    """Mean success and collateral of the table's directions by channels and alpha."""
+    people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.sweep_samples))
+    before = reader.read(draw(pipe, people))
+    rows = []
+    for channels in config.sweep_channels:
+        for alpha in config.sweep_alphas:
+            reports = []
+            for text in texts:
+                edit = table.direction(pipe, text, config.neutral, channels=channels, alpha=alpha)
+                after = reader.read(draw(pipe, pipe.apply(people, [(edit, 1.0)])))
+                reports.append(edit_report(before, after, TEXTS[text]))
+            counted = [report for report in reports if report.count]
+            row = {
+                "channels": channels,
+                "alpha": alpha,
+                "success": round(sum(r.success for r in counted) / len(counted), 4),
+                "collateral": round(sum(r.collateral for r in counted) / len(counted), 4),
+            }
+            tqdm.write(", ".join(f"{name} {value}" for name, value in row.items()))
+            rows.append(row)
+    return rows
+
+
+def grid(config: Config, pipe: StyleEditPipeline, table: DirectionTable) -> dict[str, Any]:
+    """Draw images/alpha-beta.png: one person, a row for each alpha, a column for each threshold."""
+    relevance = table.project(text_change(pipe, config.grid_text, config.neutral)).abs()
+    counts = [min(count, len(relevance)) for count in config.grid_channels]
+    thresholds = [float(relevance.topk(count).values[-1]) for count in counts]
+    edits = [
+        table.direction(pipe, config.grid_text, config.neutral, threshold, alpha=1.0)
+        for threshold in thresholds
+    ]
+    person = pipe.sample(UNSEEN_SEED)
+    cells = [
+        draw(pipe, pipe.apply(person, [(edit, alpha)]))
+        for alpha in config.grid_alphas
+        for edit in edits
+    ]
+    picture = image_files.grid(torch.cat(cells), columns=len(edits))
+    image_files.save(picture, config.output_dir / "images" / "alpha-beta.png")
+    return {
+        "text": config.grid_text,
+        "seed": UNSEEN_SEED,
+        "alphas": config.grid_alphas,
+        "thresholds": [round(threshold, 4) for threshold in thresholds],
+        "channels": counts,
+    }
+
+
+def rank_correlation(first: Tensor, second: Tensor) -> float:
+    """Spearman's, of two vectors without ties."""
+    ranks = torch.stack([values.argsort().argsort().double() for values in (first, second)])
+    return float(torch.corrcoef(ranks)[0, 1])
+
+
+def write(folder: Path, result: dict[str, Any]) -> None:
+    """metrics.json and table.md; the means are over the texts."""
+    rows = result["texts"]
+    keys = [(method, key) for method in METHODS for key in ("success", "collateral")]
+    mean: dict[str, Any] = {method: {} for method in METHODS}
+    for method, key in keys:
+        values = [row[method][key] for row in rows.values() if row[method][key] is not None]
+        mean[method][key] = round(sum(values) / len(values), 4) if values else None
+    for key in ("cosine", "rank_correlation"):
+        mean[key] = round(sum(row[key] for row in rows.values()) / len(rows), 4)
+    result["mean"] = mean
+    lines = [
+        "| text | n | table: success | collateral | gradient: success | collateral "
+        "| cosine | rank correlation |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for text, row in [*rows.items(), ("**mean**", mean)]:
+        numbers = [shown(row[method][key]) for method, key in keys]
+        count = row["table"].get("success_images", "")
+        lines.append(
+            f"| {text} | {count} | {' | '.join(numbers)} | {row['cosine']:.2f} "
+            f"| {row['rank_correlation']:.2f} |"
+        )
+    shape = result["grid"]
+    lines += [
+        "",
+        f'![Alpha and threshold](images/alpha-beta.png) "{shape["text"]}", seed {shape["seed"]}: '
+        f"rows alpha {', '.join(f'{alpha:g}' for alpha in shape['alphas'])}; columns threshold "
+        f"{', '.join(f'{threshold:.3f}' for threshold in shape['thresholds'])} "
+        f"({', '.join(map(str, shape['channels']))} channels).",
+    ]
+    if "sweep" in result:
+        lines += ["", "| channels | alpha | success | collateral |", "|---|---|---|---|"]
+        lines += [
+            f"| {row['channels']} | {row['alpha']:g} | {row['success']:.2f} "
+            f"| {row['collateral']:.3f} |"
+            for row in result["sweep"]
+        ]
+    write_bytes(folder / "metrics.json", (json.dumps(result, indent=2) + "\n").encode())
+    write_bytes(folder / "table.md", ("\n".join(lines) + "\n").encode())
+
+
+def shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    main(
+        tyro.cli(
+            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
+        )
+    )

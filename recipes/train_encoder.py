@@ -1,0 +1,545 @@
+"""Train an encoder (e4e): a picture to the latent that draws it, close to W so that edits work.
+
+    accelerate launch recipes/train_encoder.py --output_dir runs/encoder --mixed_precision bf16
+
+It learns from pictures of the pipeline's own generator, whose w is known, and, for the drawn
+portraits, from renders, whose w is not (--rendered_share 0 for other pipelines). The first
+--latent_steps learn only to name the known w, which needs no drawing and is five times as fast;
+then the losses of e4e take over: pixels, perceptual, identity (with a recognizer in the pipeline)
+and the regularization of the deltas, which are switched on one by one. About 20 minutes on one CPU
+core with bf16. An interrupted run goes on with --resume_from_checkpoint latest. At the end, the
+folder `encoder/` in the output folder holds the averaged network, how well it reconstructs unseen
+pictures (metrics.json) and a card (README.md).
+
+Tov et al. 2021, "Designing an Encoder for StyleGAN Image Manipulation", section 5. Differences:
+the perceptual distance looks at the patches of the pipeline's CLIP instead of LPIPS; known w are
+learned directly; the latent discriminator (--adv_lambda 0.1 as published, off by default) sees the
+ws of this step and not a pool of older ones, which a resumed run could not know. The reader, which
+judges, takes no part in the training.
+
+Several processes share a batch, but each normalizes its own share of it (batch normalization), so
+their result is not that of one process to the last bit.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import tyro
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stylegan_hub import images as image_files
+from stylegan_hub.artifacts import resolve
+from stylegan_hub.latents import Latents, Space
+from stylegan_hub.losses import (
+    discriminator_logistic_loss,
+    generator_logistic_loss,
+    identity_loss,
+    r1_penalty,
+)
+from stylegan_hub.metrics.identity_similarity import identity_similarity
+from stylegan_hub.models.clip import preprocess
+from stylegan_hub.models.encoder import Encoder
+from stylegan_hub.models.stylegan2 import FullyConnectedLayer
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.attributes import applicable, sample
+from stylegan_hub.portraits.dataset import UNSEEN_SEED
+from stylegan_hub.portraits.reader import AttributeReader
+from stylegan_hub.portraits.renderer import render
+from stylegan_hub.training import Training, TrainingConfig
+
+_CHUNK = 50  # pictures drawn at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(TrainingConfig):
+    """How the encoder is built, trained and measured."""
+
+    pipeline: str = "portraits"
+    """Bundled name, folder or Hub id of the pipeline whose generator is encoded for."""
+    reader: str | None = "attribute-reader"
+    """Bundled name, folder or Hub id of the attribute reader that judges; None for other
+    pictures than portraits."""
+
+    units: tuple[int, int, int, int] = (1, 2, 2, 1)
+    """Residual units of the stages; 3 4 14 3 in e4e."""
+    widths: tuple[int, int, int, int] = (32, 48, 64, 96)
+    """Channels of the stages; 64 128 256 512 in e4e."""
+    head_width: int = 48
+    """Channels inside the style heads; 512 in e4e."""
+    input_size: int = 128
+    """Pictures are resized to this; 256 in e4e."""
+    input_stride: int = 2
+    """Of the first convolution; 1 in e4e."""
+
+    num_generated: int = 4000
+    """Pictures that the generator draws at the start, to learn from."""
+    truncation_psi: tuple[float, ...] = (1.0, 0.7)
+    """Truncations of those pictures, in turn."""
+    rendered_share: float = 0.25
+    """Share of a batch that is rendered portraits; 0 for other pipelines than portraits."""
+
+    latent_steps: int = 1200
+    """The first steps only learn the w of generated pictures."""
+    progressive_start: int = 1200
+    """Step at which the first delta is switched on; until then all layers have one w."""
+    progressive_steps: int = 20
+    """Steps between two deltas."""
+    latent_lambda: float = 1.0
+    """Weight of the squared distance to the known w, in units of its variance."""
+    l2_lambda: float = 1.0
+    """Weight of the mean squared difference of the pictures."""
+    perceptual_lambda: float = 0.8
+    """Weight of the distance of CLIP's patches."""
+    id_lambda: float = 0.1
+    """Weight of the identity loss, if the pipeline has a recognizer."""
+    delta_lambda: float = 2e-4
+    """Weight of the length of the deltas."""
+    adv_lambda: float = 0.0
+    """Weight of the latent discriminator, which asks for ws that the mapping network could give."""
+    discriminator_learning_rate: float = 2e-5
+    """Of the latent discriminator."""
+    r1_gamma: float = 10.0
+    """Weight of the discriminator's gradient penalty."""
+    r1_interval: int = 16
+    """Steps between two gradient penalties."""
+
+    unseen: int = 250
+    """How many generated pictures, and how many renders, it is measured on at the end."""
+    train_batch_size: int = 16
+    max_train_steps: int = 1500
+    learning_rate: float = 2e-3
+    checkpointing_steps: int = 250
+    sample_steps: int = 250
+
+
+def main(config: Config) -> None:
+    check(config)
+    pipe = StyleEditPipeline.from_pretrained(config.pipeline)
+    encoder = new_encoder(config, pipe)
+    models: dict[str, nn.Module] = {"encoder": encoder}
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        "encoder": torch.optim.AdamW(parameter_groups(encoder, config.learning_rate))
+    }
+    if config.adv_lambda > 0:
+        models["discriminator"] = latent_discriminator(pipe.generator.config.w_dim)
+        optimizers["discriminator"] = torch.optim.Adam(
+            models["discriminator"].parameters(), lr=config.discriminator_learning_rate
+        )
+    training = Training(
+        config,
+        models,
+        optimizers,
+        ema={"encoder": copy.deepcopy(encoder)},
+        ema_half_life=50 * config.train_batch_size,
+    )
+    device = training.accelerator.device
+    pipe.to(device)
+    pool = generated(pipe, range(config.num_generated), config.truncation_psi)
+    rendered = round(config.rendered_share * config.train_batch_size)
+    objective = Objective(config, pipe, models.get("discriminator"))
+    resolution = pipe.generator.config.img_resolution
+
+    def step_fn(step: int) -> dict[str, Tensor]:
+        parts: dict[str, Tensor] = {}
+        encoded: list[Tensor] = []
+        draws = step >= config.latent_steps
+
+        def loss_of(micro: int) -> Tensor:
+            seeds = training.indices(step, UNSEEN_SEED, micro)
+            own = len(seeds) - rendered if draws else len(seeds)
+            chosen = seeds[:own] % config.num_generated
+            targets = image_files.from_uint8(pool.pictures[chosen])
+            if own < len(seeds):
+                renders = render(sample(seeds[own:].tolist()), resolution)
+                targets = torch.cat([targets, renders])
+            codes = encoder.encode(targets.to(device), stage_of(step, config, pipe))
+            encoded.append(codes.detach())
+            losses = objective(codes, targets.to(device), pool.w[chosen].to(device), draws=draws)
+            parts.update({name: loss.detach() for name, loss in losses.items()})
+            return torch.stack(list(losses.values())).sum()
+
+        total = training.update("encoder", loss_of, max_grad_norm=5.0)
+        if "discriminator" in models and draws:
+            parts["discriminator"] = training.update(
+                "discriminator",
+                lambda micro: discriminator_loss(
+                    config, pipe, models["discriminator"], encoded[micro],
+                    training.indices(step, UNSEEN_SEED, micro), step,
+                ),
+            )  # fmt: skip
+        return {"loss": total, **parts}
+
+    average = training.ema["encoder"]
+    assert isinstance(average, Encoder)
+    watched = generated(pipe, range(UNSEEN_SEED, UNSEEN_SEED + 8), (1.0,)).images()
+    if rendered:
+        portraits = sample(range(UNSEEN_SEED, UNSEEN_SEED + 8))
+        watched = torch.cat([watched, render(portraits, resolution)])
+
+    def on_sample(step: int, folder: Path) -> None:
+        image_files.save(sheet(pipe, average, watched), folder / f"step-{step:06}.png")
+
+    if training.run(step_fn, on_sample) and training.accelerator.is_main_process:
+        export(average, pipe, config)
+
+
+def check(config: Config) -> None:
+    """Refuse settings that contradict each other before anything is loaded."""
+    if not 0 <= config.rendered_share < 1:
+        raise SystemExit(f"--rendered_share is {config.rendered_share}; expected 0 to below 1.")
+    if config.num_generated < 1 or not config.truncation_psi:
+        raise SystemExit("Expected at least one picture (--num_generated) and a --truncation_psi.")
+
+
+def new_encoder(config: Config, pipe: StyleEditPipeline) -> Encoder:
+    """An untrained encoder for the pipeline's generator, the same for the same seed."""
+    generator = pipe.generator
+    torch.manual_seed(config.seed)
+    encoder = Encoder(
+        num_ws=generator.num_ws,
+        w_dim=generator.config.w_dim,
+        input_size=config.input_size,
+        units=config.units,
+        widths=config.widths,
+        input_stride=config.input_stride,
+        head_width=config.head_width,
+        reduction=min(16, *config.widths),
+    )
+    encoder.latent_avg.copy_(generator.mapping.w_avg.expand_as(encoder.latent_avg))
+    return encoder
+
+
+def parameter_groups(encoder: Encoder, learning_rate: float) -> list[dict[str, Any]]:
+    """Parameters with a rate that is right for their size.
+
+    The heads' linear layers keep weights of size 1 and divide by sqrt(inputs) when they are used
+    (equalized learning rate). At the rate of the others they would learn that much slower.
+    """
+    linear = [head.get_submodule("linear").get_parameter("weight") for head in encoder.styles]
+    own = {id(weight) for weight in linear}
+    others = [parameter for parameter in encoder.parameters() if id(parameter) not in own]
+    larger = math.sqrt(linear[0].shape[1])
+    return [
+        {"params": others, "lr": learning_rate, "weight_decay": 0.01},
+        {"params": linear, "lr": larger * learning_rate, "weight_decay": 0.01 / larger},
+    ]
+
+
+def stage_of(step: int, config: Config, pipe: StyleEditPipeline) -> int:
+    """How many deltas are switched on (section 5.1)."""
+    if step < config.progressive_start:
+        return 0
+    stage = 1 + (step - config.progressive_start) // max(1, config.progressive_steps)
+    return min(stage, pipe.generator.num_ws - 1)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Pictures uint8 `[n, 3, h, w]` and the w `[n, w_dim]` they were drawn from."""
+
+    pictures: Tensor
+    w: Tensor
+
+    def images(self) -> Float[Tensor, "n 3 h w"]:
+        """The pictures as floats in [-1, 1]."""
+        return image_files.from_uint8(self.pictures)
+
+
+@torch.no_grad()
+def generated(
+    pipe: StyleEditPipeline, seeds: Sequence[int], truncation_psi: Sequence[float]
+) -> Generated:
+    """Random people of a pipeline; chunks take turns with the truncations."""
+    pictures, ws = [], []
+    for number, start in enumerate(range(0, len(seeds), _CHUNK)):
+        psi = truncation_psi[number % len(truncation_psi)]
+        latents = pipe.sample(seeds[start : start + _CHUNK], psi)
+        pictures.append(image_files.to_uint8(pipe.synthesize(latents)).cpu())
+        ws.append(latents.codes[:, 0].cpu())
+    return Generated(torch.cat(pictures), torch.cat(ws))
+
+
+class PerceptualDistance:
+    """Distance of pictures in the patches of a CLIP, in the manner of LPIPS (Zhang et al. 2018).
+
+    After each layer of the image encoder the features of every patch are scaled to length 1; the
+    squared distances are averaged over patches and layers. It lies in [0, 4]. The weights of LPIPS,
+    fitted to what people say, do not exist for drawn portraits.
+    """
+
+    def __init__(self, pipe: StyleEditPipeline) -> None:
+        self._vision = pipe.clip.vision_model
+        self._size = pipe.clip.config.vision_config.image_size
+        self._normalization = (pipe.image_processor.image_mean, pipe.image_processor.image_std)
+
+    def features(self, images: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n patches d"]]:
+        pixels = preprocess(images, self._size, *self._normalization)
+        states = self._vision(pixel_values=pixels, output_hidden_states=True).hidden_states
+        return [F.normalize(state[:, 1:].float(), dim=-1) for state in states[1:]]
+
+    def __call__(
+        self, images: Float[Tensor, "n 3 h w"], targets: Float[Tensor, "n 3 h w"]
+    ) -> Float[Tensor, " n"]:
+        with torch.no_grad():
+            wanted = self.features(targets)
+        pairs = zip(self.features(images), wanted, strict=True)
+        return torch.stack([(a - b).square().sum(-1).mean(1) for a, b in pairs]).mean(0)
+
+
+class Objective:
+    """The losses of e4e (equation 10), each a mean over the batch and times its weight."""
+
+    def __init__(
+        self, config: Config, pipe: StyleEditPipeline, discriminator: nn.Module | None
+    ) -> None:
+        self._config = config
+        self._pipe = pipe
+        self._discriminator = discriminator
+        self._perceptual = PerceptualDistance(pipe)
+        self._recognizer = getattr(pipe, "recognizer", None)
+        if self._recognizer is None and config.id_lambda > 0:
+            print("The pipeline has no recognizer: training without the identity loss.")
+        z_dim = pipe.generator.config.z_dim
+        z = torch.randn(2000, z_dim, generator=torch.Generator().manual_seed(0)).to(pipe.device)
+        with torch.no_grad():
+            self._variance = pipe.generator.mapping(z)[:, 0].var(0).mean()
+
+    def __call__(
+        self,
+        codes: Float[Tensor, "n num_ws w_dim"],
+        targets: Float[Tensor, "n 3 h w"],
+        known_w: Float[Tensor, "m w_dim"],
+        *,
+        draws: bool,
+    ) -> dict[str, Tensor]:
+        """Losses by name.
+
+        Args:
+            known_w: of the first m pictures.
+            draws: whether the losses that need the generator are computed.
+        """
+        config, n = self._config, len(codes)
+        codes = codes.float()
+        errors = (codes[: len(known_w)] - known_w[:, None]).square().mean((1, 2))
+        losses = {"latent": config.latent_lambda * errors.sum() / (n * self._variance)}
+        # Summed over the layers, as published.
+        deltas = (codes[:, 1:] - codes[:, :1]).norm(dim=2).sum(1)
+        losses["delta"] = config.delta_lambda * deltas.mean()
+        if not draws:
+            return losses
+        images = self._pipe.synthesize(Latents(Space.W_PLUS, codes)).float()
+        losses["l2"] = config.l2_lambda * (images - targets).square().mean()
+        perceptual = self._perceptual(images, targets)
+        losses["perceptual"] = config.perceptual_lambda * perceptual.mean()
+        if self._recognizer is not None and config.id_lambda > 0:
+            with torch.no_grad():
+                wanted = self._recognizer(targets)
+            likeness = identity_loss(self._recognizer(images), wanted)
+            losses["identity"] = config.id_lambda * likeness.mean()
+        if self._discriminator is not None:
+            logits = self._discriminator(codes.flatten(0, 1))
+            losses["adversarial"] = config.adv_lambda * generator_logistic_loss(logits)
+        return losses
+
+
+def latent_discriminator(w_dim: int) -> nn.Sequential:
+    """Tells ws of the mapping network from the encoder's (section 5.1): four layers and a logit."""
+    layers = [FullyConnectedLayer(w_dim, w_dim, activation="lrelu") for _ in range(4)]
+    return nn.Sequential(*layers, FullyConnectedLayer(w_dim, 1))
+
+
+def discriminator_loss(
+    config: Config,
+    pipe: StyleEditPipeline,
+    discriminator: nn.Module,
+    codes: Float[Tensor, "n num_ws w_dim"],
+    seeds: Tensor,
+    step: int,
+) -> Tensor:
+    """The latent discriminator's own loss, now and then with the gradient penalty."""
+    real = pipe.sample(seeds.tolist(), truncation_psi=1.0).codes[:, :1, None]  # [n, 1, 1, w_dim]
+    real = real.detach().requires_grad_(True)
+    logits = discriminator(real.flatten(1))
+    fakes = discriminator(codes.float().flatten(0, 1))  # [n * num_ws, 1]
+    loss = discriminator_logistic_loss(logits.repeat_interleave(codes.shape[1], dim=0), fakes)
+    if step % config.r1_interval == 0:
+        loss = loss + config.r1_gamma * config.r1_interval * r1_penalty(logits, real)
+    return loss
+
+
+@torch.no_grad()
+def reconstruct(
+    pipe: StyleEditPipeline, encoder: Encoder, images: Float[Tensor, "n 3 h w"]
+) -> tuple[Float[Tensor, "n num_ws w_dim"], Float[Tensor, "n 3 h w"]]:
+    """Codes of pictures, and what the generator draws from them."""
+    codes = [encoder.encode(batch.to(encoder.device)) for batch in images.split(_CHUNK)]
+    drawn = [pipe.synthesize(Latents(Space.W_PLUS, one)).clamp(-1, 1).cpu() for one in codes]
+    return torch.cat(codes).cpu(), torch.cat(drawn)
+
+
+def sheet(pipe: StyleEditPipeline, encoder: Encoder, images: Float[Tensor, "n 3 h w"]) -> Any:
+    """Pictures above their reconstructions, eight in a row."""
+    drawn = reconstruct(pipe, encoder, images)[1]
+    rows = zip(images.split(8), drawn.split(8), strict=True)
+    return image_files.grid(torch.cat([one for row in rows for one in row]), columns=8)
+
+
+def export(encoder: Encoder, pipe: StyleEditPipeline, config: Config) -> None:
+    """Write the folder `encoder/`: network, metrics.json, pictures and card."""
+    folder = config.output_dir / "encoder"
+    reader = None
+    if config.reader is not None:
+        reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
+        reader.to(encoder.device)
+    seeds = range(UNSEEN_SEED, UNSEEN_SEED + config.unseen)
+    own = generated(pipe, seeds, (1.0,))
+    sets = {"generated": own.images()}
+    if config.rendered_share > 0:
+        sets["renders"] = render(sample(seeds), pipe.generator.config.img_resolution)
+    metrics: dict[str, Any] = {
+        "images": config.unseen,
+        "first_seed": UNSEEN_SEED,
+        "parameters": encoder.num_parameters(),
+        "pipeline": {"name": config.pipeline, "fingerprint": pipe.base_model.fingerprint},
+    }
+    metrics |= {name: measure(pipe, encoder, images, reader) for name, images in sets.items()}
+    codes = reconstruct(pipe, encoder, sets["generated"])[0]
+    residue = (codes - own.w[:, None]).square().sum() / codes.shape[1]
+    metrics["generated"]["w_error"] = float(residue / (own.w - own.w.mean(0)).square().sum())
+    encoder.save_pretrained(folder)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    (folder / "images").mkdir(exist_ok=True)
+    shown = torch.cat([images[:8] for images in sets.values()])
+    image_files.save(sheet(pipe, encoder, shown), folder / "images" / "reconstructions.png")
+    (folder / "README.md").write_text(card(metrics, config))
+    print(f"The encoder is in {folder}.")
+
+
+@torch.no_grad()
+def measure(
+    pipe: StyleEditPipeline,
+    encoder: Encoder,
+    images: Float[Tensor, "n 3 h w"],
+    reader: AttributeReader | None,
+) -> dict[str, Any]:
+    """How close the reconstructions of unseen pictures are, and how far the codes are from W."""
+    codes, drawn = reconstruct(pipe, encoder, images)
+    device, perceptual = encoder.device, PerceptualDistance(pipe)
+    pairs = list(zip(images.split(_CHUNK), drawn.split(_CHUNK), strict=True))
+    distances = torch.cat([perceptual(b.to(device), a.to(device)) for a, b in pairs])
+    squared = (drawn - images).square().mean((1, 2, 3))
+    values: dict[str, Any] = {
+        "mean_squared_error": float(squared.mean()),
+        "psnr": float((10 * (4 / squared).log10()).mean()),
+        "perceptual_distance": float(distances.mean()),
+        "delta_length": float((codes - codes.mean(1, keepdim=True)).norm(dim=2).mean()),
+    }
+    recognizer = getattr(pipe, "recognizer", None)
+    if recognizer is not None:
+        likeness = identity_similarity(recognizer, images.to(device), drawn.to(device))
+        values["identity_similarity"] = float(likeness.mean())
+    if reader is not None:
+        before, after = reader.read(images).labels, reader.read(drawn).labels
+        visible = applicable(before)
+        kept = {
+            name: float((before[name] == after[name])[visible[name]].float().mean())
+            for name in before
+        }
+        values["attributes_kept"] = sum(kept.values()) / len(kept)
+        values["kept"] = kept
+    return values
+
+
+_WORDS = {
+    "psnr": "PSNR in dB (mean of the pictures)",
+    "mean_squared_error": "mean squared error, pictures in [-1, 1]",
+    "perceptual_distance": "perceptual distance (patches of the pipeline's CLIP)",
+    "identity_similarity": "identity similarity (the pipeline's recognizer)",
+    "attributes_kept": "attributes kept (attribute reader)",
+    "delta_length": "mean distance of a layer's w from the mean over the layers",
+    "w_error": "squared error of w, relative to its variance",
+}
+
+
+def card(metrics: Mapping[str, Any], config: Config) -> str:
+    """The encoder's card: what it is, how it was trained, how well it reconstructs, its limits."""
+    columns = {name: metrics[name] for name in ("generated", "renders") if name in metrics}
+    rows = [
+        f"| {words} | {' | '.join(_number(column.get(name)) for column in columns.values())} |"
+        for name, words in _WORDS.items()
+        if any(name in column for column in columns.values())
+    ]
+    names = {"generated": "generated", "renders": "rendered"}
+    heads = " | ".join(names[name] for name in columns)
+    drawn = config.max_train_steps - config.latent_steps
+    return f"""---
+library_name: stylegan_hub
+pipeline_tag: image-to-image
+license: apache-2.0
+tags: [gan-inversion, e4e]
+---
+
+# Encoder for the generator of `{config.pipeline}`
+
+A picture to the latent in w_plus that draws it: e4e (Tov et al. 2021) with
+{metrics["parameters"] / 1e6:.2f} M parameters. It belongs to the generator
+{metrics["pipeline"]["fingerprint"]}. Pictures of any size are resized to {config.input_size} px.
+
+```python
+from stylegan_hub.models.encoder import Encoder
+
+encoder = Encoder.from_pretrained("path/to/this/folder")
+codes = encoder.encode(images)  # [n, 3, h, w] in [-1, 1] -> [n, num_ws, w_dim]
+```
+
+## Training
+
+From nothing, by `recipes/train_encoder.py`: {config.latent_steps:,} steps of
+{config.train_batch_size} pictures that only learn the w of {config.num_generated:,} pictures of the
+generator (truncation {", ".join(f"{psi:g}" for psi in config.truncation_psi)}), then
+{max(drawn, 0):,} steps with the losses of e4e (weights: pixels {config.l2_lambda:g}, perceptual
+{config.perceptual_lambda:g}, identity {config.id_lambda:g} where there is a recognizer, deltas
+{config.delta_lambda:g}, latent discriminator {config.adv_lambda:g}) and the known w
+({config.latent_lambda:g}), {config.rendered_share:.0%} of the pictures rendered. AdamW, cosine
+schedule, exponential average of the weights, seed {config.seed}, precision
+"{config.mixed_precision}".
+
+## How well it reconstructs
+
+On {metrics["images"]:,} pictures of each kind that were not trained on (seeds from
+{metrics["first_seed"]:,}; generated ones without truncation).
+
+| | {heads} |
+| --- |{" --- |" * len(columns)}
+{chr(10).join(rows)}
+
+![Pictures above their reconstructions](images/reconstructions.png)
+
+## Limits
+
+It knows the pictures of one generator. Whatever the generator cannot draw is lost, and a single
+pass gives a likeness, not a copy: refine the latent where that matters. Ask people before you edit
+pictures of them.
+"""
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    main(
+        tyro.cli(
+            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
+        )
+    )

@@ -1,0 +1,481 @@
+"""The README.md of an edit, written by code from what is in its folder.
+
+    config.json, metrics.json, images/  ->  README.md
+
+So a card cannot say other numbers than were measured. Prompts and settings may be a stranger's:
+in the metadata they are quoted by the YAML writer, in the text everything that Markdown or HTML
+could read as markup is escaped.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+import string
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from stylegan_hub import artifacts
+from stylegan_hub.edits.base import Strength
+from stylegan_hub.errors import ArtifactError, NotFoundError
+from stylegan_hub.hub import (
+    CARD_NAME,
+    PICTURE_NAME,
+    PICTURE_TYPES,
+    card_metadata,
+    generator_tag,
+    read_metrics,
+)
+
+if TYPE_CHECKING:
+    from stylegan_hub.pipeline import StyleEditPipeline
+    from stylegan_hub.portraits.reader import AttributeReader
+
+_LICENSE = "apache-2.0"
+
+_WHAT_IT_IS = {
+    "direction": "A direction: the same displacement for every face, so a slider costs nothing.",
+    "latent_mapper": (
+        "A latent mapper (StyleCLIP, section 5): a small network that finds, for every face, the "
+        "displacement that suits it."
+    ),
+    "direction_table": (
+        "A table of how each style channel changes what CLIP sees (StyleCLIP, section 6). With it, "
+        "any text becomes a direction at once, with no training."
+    ),
+}
+# Words for the numbers in metrics.json. Shares are written as percentages.
+_SHARES = {
+    "success": "Success: faces without the target that show it afterwards",
+    "collateral": "Collateral: other attributes that changed too",
+}
+_NUMBERS = {
+    "identity_similarity": "Identity similarity before and after (cosine, recognizer)",
+    "clip_similarity_before": "CLIP similarity to the text, before",
+    "clip_similarity_after": "CLIP similarity to the text, after",
+    "step_cosine_mean": "Cosine between the steps of different faces, mean",
+    "step_cosine_std": "Cosine between the steps of different faces, standard deviation",
+    "milliseconds_per_edit": "Milliseconds per edit",
+}
+_CONDITIONS = {"images", "first_seed", "truncation_psi", "strength", "target", "success_images"}
+
+
+def write_card(folder: str | Path) -> Path:
+    """Write README.md from config.json, metrics.json and images/ of an edit or direction table.
+
+    A card that is there is replaced; of it only the license is kept.
+
+    Raises:
+        NotFoundError: there is no such folder.
+        ArtifactError: config.json or metrics.json is missing, damaged or from a newer version.
+    """
+    folder = Path(folder)
+    config = artifacts.read_config(folder)
+    metrics = read_metrics(folder)
+    pictures = [
+        path.relative_to(folder).as_posix()
+        for path in sorted((folder / "images").glob("*"))
+        if path.suffix.lower() in PICTURE_TYPES
+    ]
+    pictures.sort(key=lambda name: name != PICTURE_NAME)  # the strip first, the others by name
+    card = _Card(folder.resolve().name, config, metrics, pictures)
+    path = folder / CARD_NAME
+    text = f"---\n{card.metadata(_license(path))}\n---\n\n{card.text()}"
+    artifacts.write_bytes(path, text.encode())
+    return path
+
+
+def evaluate_folder(
+    folder: str | Path,
+    pipe: StyleEditPipeline,
+    reader: AttributeReader,
+    target: Mapping[str, str] | None = None,
+    samples: int | None = None,
+    strength: float | None = None,
+    truncation_psi: float | None = None,
+) -> dict[str, Any]:
+    """Measure an edit anew: its metrics.json, pictures and card are rewritten.
+
+    What is not given is as in the present metrics.json, so that a card's numbers come out again.
+
+    Args:
+        reader: judge of success; not asked when there is no target.
+        target: attributes and values that the edit is for, {"hair_style": "afro"}.
+        samples: how many people that no training has seen; at first 128.
+        strength: at first the edit's default.
+        truncation_psi: of the people; at first 0.7.
+
+    Returns:
+        The content of metrics.json, see `metrics.edit_quality.measure_edit`.
+
+    Raises:
+        NotFoundError, ArtifactError: the folder holds no sound edit, or a damaged metrics.json.
+        MismatchError: the edit is for another generator.
+        ValueError: an unknown attribute or value, fewer than two samples.
+    """
+    from stylegan_hub.edits.base import load_edit
+    from stylegan_hub.metrics.edit_quality import write_quality
+    from stylegan_hub.portraits.dataset import UNSEEN_SEED
+
+    folder = Path(folder)
+    edit = load_edit(folder)
+    edit.check_fits(pipe.base_model)
+    before = read_metrics(folder)
+    target = target or before.get("target") or {}
+    first = before.get("first_seed", UNSEEN_SEED)
+    count = before.get("images", 128) if samples is None else samples
+    metrics = write_quality(
+        folder,
+        pipe,
+        reader if target else None,
+        edit,
+        target,
+        range(first, first + count),
+        before.get("strength") if strength is None else strength,
+        before.get("truncation_psi", 0.7) if truncation_psi is None else truncation_psi,
+    )
+    write_card(folder)
+    return metrics
+
+
+def escape(text: object) -> str:
+    """A stranger's text as one line of Markdown that shows it and does nothing else.
+
+    Control, format and surrogate characters go (they could hide or reverse text).
+    """
+    shown = "".join(
+        " " if letter.isspace() else letter
+        for letter in str(text)
+        if letter.isspace() or not unicodedata.category(letter).startswith("C")
+    )
+    shown = html.escape(" ".join(shown.split()), quote=False)
+    # After html.escape, & and ; belong to its entities. The dot and the colon would make links of
+    # addresses, the at sign names of people.
+    marks = set(string.punctuation) - set("&;,'-\"?")
+    return "".join(f"\\{letter}" if letter in marks else letter for letter in shown)
+
+
+class _Card:
+    def __init__(
+        self,
+        name: str,
+        config: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        pictures: Sequence[str],
+    ) -> None:
+        self.name, self.config, self.metrics, self.pictures = name, config, metrics, pictures
+        self.kind = str(config["kind"])
+        self.base = config.get("base_model", {})
+        self.prompt: str | None = config.get("prompt")
+        try:
+            self.strength = Strength(**config.get("strength", {}))
+        except (TypeError, ValueError) as error:
+            raise ArtifactError(f"{artifacts.CONFIG_NAME} of {name}: {error}") from error
+
+    @property
+    def base_id(self) -> str | None:
+        """Where the generator's pipeline is on the Hub; None for a folder on somebody's disk."""
+        base = self.base.get("id")
+        return artifacts.hub_id(base) if base is not None else None
+
+    # Metadata
+
+    def metadata(self, license: str) -> str:
+        from huggingface_hub import ModelCardData
+
+        fingerprint = self.base.get("fingerprint")
+        data = ModelCardData(
+            base_model=self.base_id,
+            base_model_relation="adapter" if self.base_id else None,
+            library_name="stylegan_hub",
+            pipeline_tag="image-to-image",
+            license=license,
+            tags=[
+                "stylegan2",
+                "image-editing",
+                "clip",
+                self.kind,
+                *([generator_tag(fingerprint)] if fingerprint else []),
+            ],
+            widget=[
+                {"text": _plain(self.prompt or self.name), "output": {"url": quote(picture)}}
+                for picture in self.pictures
+            ]
+            or None,
+            model_name=self.name,
+            eval_results=self._eval_results() or None,
+        )
+        return str(data.to_yaml())
+
+    def _eval_results(self) -> list[Any]:
+        from huggingface_hub import EvalResult
+
+        images, seed = self.metrics.get("images"), self.metrics.get("first_seed")
+        names = {"success": "Success (attribute reader)", "collateral": "Collateral change"}
+        return [
+            EvalResult(
+                task_type="image-to-image",
+                dataset_type="stylegan2-samples",
+                dataset_name=f"{images} samples of {_plain(self.base.get('id') or 'the generator')}"
+                f", seeds from {seed}",
+                metric_type=key,
+                metric_name=name,
+                metric_value=float(self.metrics[key]),
+            )
+            for key, name in names.items()
+            if _is_number(self.metrics.get(key)) and isinstance(images, int)
+        ]
+
+    # Text
+
+    def text(self) -> str:
+        title = self.prompt or self.name.replace("-", " ")
+        sections = [f"# {escape(title)}", self._intro(), *self._shown(), self._usage()]
+        for heading, body in (
+            ("Training", self._training()),
+            ("What was measured", self._measured()),
+            ("Limits", self._limits()),
+            ("Intended use and consent", _CONSENT),
+        ):
+            if body:
+                sections += [f"## {heading}", body]
+        return "\n\n".join(sections) + "\n"
+
+    def _intro(self) -> str:
+        space = escape(self.config.get("space", "the generator's latents"))
+        what = _WHAT_IT_IS.get(self.kind, f"An edit of the kind {escape(self.kind)}.")
+        lines = [f"{what} It works in {space}."]
+        if self.prompt:
+            away = self.config.get("neutral")
+            lines.append(
+                f'Found for the words "{escape(self.prompt)}"'
+                + (f', away from "{escape(away)}".' if away else ".")
+            )
+        base = self.base
+        if base:
+            of = escape(base.get("id") or "the generator").rpartition("/")[2]
+            lines.append(
+                f"It belongs to the generator of {of} (fingerprint "
+                f"`{_code(base.get('fingerprint', 'unknown'))}`, "
+                f"{escape(base.get('resolution', '?'))} px) and to no other."
+            )
+        if self.kind != "direction_table":
+            low, high = self.strength.min, self.strength.max
+            lines.append(
+                f"Strength {self.strength.default:g} is what its maker meant; the slider goes from "
+                f"{low:g} to {high:g}, and 0 changes nothing."
+            )
+        return "\n".join(lines)
+
+    def _shown(self) -> list[str]:
+        captions = {
+            PICTURE_NAME: "Upper row: before. Lower row: the same faces after the edit.",
+            "images/strengths.png": (
+                f"A row for each face, strength from {self.strength.min:g} to "
+                f"{self.strength.max:g}."
+            ),
+        }
+        shown = []
+        for picture in self.pictures:
+            words = captions.get(picture, escape(Path(picture).stem.replace("-", " ")))
+            shown.append(f"![{words}]({quote(picture)})")
+            if picture in captions:
+                shown.append(f"*{words}*")
+        return shown
+
+    def _usage(self) -> str:
+        base = self.base.get("id")
+        pipeline = base if base and self.base_id else "path/to/its/pipeline"
+        if re.fullmatch(r"[\w-][\w.-]*", self.name) is None:  # anything may be a folder's name
+            name = "path/to/this/folder"
+        else:
+            name = self.name
+        strength = f"{self.strength.default:g}"
+        if self.kind == "direction_table":
+            load = [
+                f'table = hub.load_directions("{name}")  # or a folder, or "user/repo"',
+                'smile = table.direction(pipe, target="a smiling face", neutral="a face")',
+                'pipe(seed=7, edits=[(smile, 1.0)]).images[0].save("edited.png")',
+            ]
+        else:
+            load = [
+                f'edit = hub.load_edit("{name}")  # or a folder, or "user/repo"',
+                f"image = pipe(seed=7, edits=[(edit, {strength})]).images[0]",
+                'image.save("edited.png")',
+            ]
+        lines = [
+            "import stylegan_hub as hub",
+            f'pipe = hub.StyleEditPipeline.from_pretrained("{pipeline}")',
+            *load,
+        ]
+        return "\n".join(["```python", *lines, "```"])
+
+    def _training(self) -> str:
+        training = self.config.get("training", {})
+        rows = [
+            f"| {escape(name)} | {_value(value)} |"
+            for name, value in training.items()
+            if value is not None and value != {} and value != []
+        ]
+        return "\n".join(["| setting | value |", "| --- | --- |", *rows]) if rows else ""
+
+    def _measured(self) -> str:
+        metrics = self.metrics
+        if not metrics:
+            return ""
+        blocks = [self._conditions()] if "images" in metrics else []
+        rows = [
+            f"| {words} | {_percent(metrics[key])}{self._of(key)} |"
+            for key, words in _SHARES.items()
+            if key in metrics
+        ]
+        rows += [
+            f"| {words} | {_number(metrics[key])} |"
+            for key, words in _NUMBERS.items()
+            if key in metrics
+        ]
+        told = _CONDITIONS | set(_SHARES) | set(_NUMBERS) | {"flips"}
+        others = {key: value for key, value in metrics.items() if key not in told}
+        rows += [
+            f"| {escape(_words(key))} | {_value(value)} |"
+            for key, value in others.items()
+            if not isinstance(value, Mapping | list)
+        ]
+        if rows:
+            blocks.append("\n".join(["| | |", "| --- | --- |", *rows]))
+        flips = metrics.get("flips")
+        if isinstance(flips, Mapping) and flips:
+            blocks.append(_flips(flips))
+        for key, value in others.items():
+            if table := _table(value):
+                blocks.append(f"{escape(_words(key)).capitalize()}:\n\n{table}")
+        return "\n\n".join(blocks)
+
+    def _conditions(self) -> str:
+        metrics = self.metrics
+        images, seed = metrics["images"], metrics.get("first_seed")
+        parts = [f"On {_number(images)} faces that no training has seen"]
+        if _is_number(seed):
+            parts.append(f" (seeds from {_number(seed)}")
+            psi, strength = metrics.get("truncation_psi"), metrics.get("strength")
+            parts.append(f", truncation {psi:g}" if _is_number(psi) else "")
+            parts.append(f", strength {strength:g}" if _is_number(strength) else "")
+            parts.append(")")
+        target = metrics.get("target")
+        if isinstance(target, Mapping) and target:
+            wanted = ", ".join(f"{escape(_words(k))} {escape(v)}" for k, v in target.items())
+            parts.append(f". Target: {wanted}")
+            parts.append(
+                ". An attribute reader that shares nothing with CLIP looks at every face before "
+                "and after"
+            )
+        return f"{''.join(parts)}."
+
+    def _of(self, key: str) -> str:
+        count = self.metrics.get("success_images")
+        return f" of {_number(count)}" if key == "success" and _is_number(count) else ""
+
+    def _limits(self) -> str:
+        lines = [
+            "- It fits the one generator it was made for; any other is refused.",
+            "- Far outside the slider's range faces fall apart.",
+        ]
+        if self.metrics:
+            lines.append(
+                "- The numbers hold for samples of that generator, not for photographs, and an "
+                "attribute that nobody listed may change unnoticed. Look at the pictures."
+            )
+        else:
+            lines.append("- Nobody has measured yet how often it succeeds or what else it changes.")
+        success = self.metrics.get("success")
+        if success is not None and _is_number(success) and success < 0.5:
+            lines.insert(0, f"- It fails more often than not: success is {_percent(success)}.")
+        return "\n".join(lines)
+
+
+_CONSENT = """\
+For learning, research and play with generated faces. Hair, age, skin or expression of a person are
+a part of their likeness: before you edit a picture of somebody real, ask them, and before you show
+it, say that it is edited. Do not use it to deceive, to mock, to undress, to identify or to sort
+people. A generator knows the faces it was trained on; what it makes of "old", "beautiful" or a name
+is its data's opinion."""
+
+
+def _flips(flips: Mapping[str, Any]) -> str:
+    shares = {name: float(share) for name, share in flips.items() if _is_number(share)}
+    worst = sorted(shares, key=lambda name: -shares[name])[:5]
+    dragged = [f"{escape(_words(name))} {_percent(shares[name])}" for name in worst if shares[name]]
+    if not dragged:
+        return "No other attribute changed."
+    return f"What it drags along most: {', '.join(dragged)}."
+
+
+def _table(value: object) -> str:
+    """A Markdown table of named rows, `{"a smile": {"success": 0.9, ...}, ...}`, or of numbers."""
+    if not isinstance(value, Mapping) or not value:
+        return ""
+    rows = {
+        name: row if isinstance(row, Mapping) else {"value": row} for name, row in value.items()
+    }
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    lines = [f"| | {' | '.join(escape(_words(column)) for column in columns)} |"]
+    lines.append("| --- |" + " --- |" * len(columns))
+    for name, row in rows.items():
+        cells = (_value(row[column]) if column in row else "" for column in columns)
+        lines.append(f"| {escape(_words(name))} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _value(value: object) -> str:
+    """A setting or a number in a cell of a table."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if _is_number(value):
+        return _number(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{escape(_words(name))} {_value(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        shown = ", ".join(_value(part) for part in value[:12])
+        return f"{shown}, ... ({len(value)} in all)" if len(value) > 12 else shown
+    return escape("not measurable" if value is None else value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _number(value: Any) -> str:
+    if not _is_number(value):
+        return "not measurable"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _percent(value: Any) -> str:
+    return f"{100 * value:.1f} %" if _is_number(value) else "not measurable"
+
+
+def _words(name: object) -> str:
+    return str(name).replace("_", " ")
+
+
+def _plain(text: str) -> str:
+    """One line without control characters, for metadata."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _code(text: object) -> str:
+    """For a code span: letters and digits only."""
+    return re.sub(r"\W", "", str(text))
+
+
+def _license(path: Path) -> str:
+    """The license that the present card names; it is its owner's to choose."""
+    try:
+        license = card_metadata(path).get("license")
+    except (NotFoundError, ArtifactError):
+        return _LICENSE
+    return license if isinstance(license, str) else _LICENSE

@@ -1,0 +1,120 @@
+"""What a table of global directions is measured from: statistics of s, relevance of its channels.
+
+StyleCLIP (Patashnik et al. 2021), section 6.2: for every channel c of s, many pictures are drawn
+twice, with s_c moved up and down by 5 standard deviations. How CLIP's embedding of the pictures
+changes, averaged over people, is what the channel does, in CLIP's terms. Rendering is all the cost:
+two pictures for each channel and person.
+
+The paper moves s_c around its value in each person; the released code puts it at 5 deviations
+around the *mean* of the channel (`around`). The two releases also differ in the s from which mean
+and deviation are taken: TensorFlow's truncates all layers, PyTorch's the first 8
+(`truncation_cutoff`), so the deviations of its late layers are about 1 / psi larger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from stylegan_hub.latents import Space
+
+if TYPE_CHECKING:
+    from stylegan_hub.pipeline import StyleEditPipeline
+
+Around = Literal["sample", "mean"]
+
+_CHUNK = 1000  # people whose s is in memory at a time
+
+
+def editable_channels(pipe: StyleEditPipeline, include_to_rgb: bool = False) -> list[int]:
+    """Indices in s of the convolutions' channels, in network order; those of toRGB on request."""
+    return [
+        channel
+        for layer in pipe.generator.style_layout
+        if include_to_rgb or not layer.is_to_rgb
+        for channel in range(layer.start, layer.stop)
+    ]
+
+
+@torch.no_grad()
+def style_statistics(
+    pipe: StyleEditPipeline,
+    samples: int = 100_000,
+    first_seed: int = 0,
+    truncation_psi: float = 0.7,
+    truncation_cutoff: int | None = None,
+) -> tuple[Float[Tensor, " num_styles"], Float[Tensor, " num_styles"]]:
+    """Mean and standard deviation of every number of s over the people of many seeds.
+
+    Args:
+        samples: so many seeds from `first_seed` on; StyleCLIP's 100,000.
+        truncation_psi: of the people; StyleCLIP's 0.7.
+        truncation_cutoff: how many layers are truncated: None, all, as in StyleCLIP's TensorFlow
+            release; 8 as in its PyTorch release.
+
+    Raises:
+        ValueError: fewer than two samples.
+    """
+    if samples < 2:
+        raise ValueError(f"Got {samples} samples; a deviation needs at least 2.")
+    total = squares = torch.zeros((), dtype=torch.float64)
+    for start in range(first_seed, first_seed + samples, _CHUNK):
+        seeds = range(start, min(start + _CHUNK, first_seed + samples))
+        people = pipe.sample(seeds, truncation_psi, truncation_cutoff)
+        s = pipe.lower(people, Space.S).codes.double().cpu()
+        total = total + s.sum(0)
+        squares = squares + s.square().sum(0)
+    mean = total / samples
+    variance = (squares - samples * mean.square()) / (samples - 1)
+    return mean.float(), variance.clamp_min(0).sqrt().float()
+
+
+@torch.no_grad()
+def channel_relevance(
+    pipe: StyleEditPipeline,
+    s: Float[Tensor, "n num_styles"],
+    channels: Sequence[int],
+    s_mean: Float[Tensor, " num_styles"],
+    s_std: Float[Tensor, " num_styles"],
+    around: Around = "sample",
+    deviations: float = 5.0,
+    batch_size: int = 10,
+) -> Float[Tensor, "channels d"]:
+    """What each channel does to pictures, as directions of length 1 in CLIP space.
+
+    For each of the n people: the embedding with the channel `deviations` up minus that with it as
+    much down, of length 1; their mean; of length 1. A channel that changes nothing gives zeros.
+
+    Args:
+        s: the people, 100 in StyleCLIP.
+        channels: indices in s.
+        around: "sample", the value that the person has (the paper), or "mean", the mean of the
+            channel for everybody (the released code).
+        batch_size: people who are drawn together, two pictures each.
+    """
+    s, s_mean, s_std = (part.to(pipe.device, torch.float32) for part in (s, s_mean, s_std))
+    layout = pipe.generator.style_layout
+    block = {c: layer.resolution for layer in layout for c in range(layer.start, layer.stop)}
+    sums = torch.zeros(len(channels), pipe.clip.config.projection_dim, device=pipe.device)
+    rows = sorted(range(len(channels)), key=lambda row: channels[row])
+    for resolution, group in groupby(rows, key=lambda row: block[channels[row]]):
+        of_block = list(group)
+        for people in s.split(batch_size):
+            draw = pipe.generator.synthesis_from_block(people, resolution)
+            for row in of_block:
+                channel = channels[row]
+                step = deviations * s_std[channel]
+                center = people[:, channel] if around == "sample" else s_mean[channel]
+                pairs = people.repeat(2, 1)
+                pairs[: len(people), channel] = center + step
+                pairs[len(people) :, channel] = center - step
+                seen = pipe.encode_image(draw(pairs).clamp(-1, 1).float()).float()
+                up, down = seen.chunk(2)
+                sums[row] += F.normalize(up - down, dim=1).sum(0)
+    return F.normalize(sums, dim=1).cpu()

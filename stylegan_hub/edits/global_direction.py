@@ -1,0 +1,324 @@
+"""Global directions: from words to a direction in s by looking up a table.
+
+StyleCLIP (Patashnik et al. 2021), section 6. Once per generator and CLIP it is measured what every
+channel of s does to pictures, as a direction in CLIP space (`direction_statistics.py`,
+`recipes/build_direction_table.py`). A change of words is a direction in CLIP space too; the
+channels that point along it make the edit:
+
+    R = relevance @ text_change,   R = 0 where |R| < threshold,   delta_s = R / max |R| * deviation
+
+The paper edits by s + alpha * delta_s. Here alpha is inside the vector, and the slider is 1 for
+alpha as it was given. The result is an ordinary `Direction`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from stylegan_hub.artifacts import BaseModel, read_folder, resolve, write_folder
+from stylegan_hub.edits.base import Origin, Strength
+from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.prompt_bank import TEMPLATES, text_change
+from stylegan_hub.errors import ArtifactError, MismatchError
+from stylegan_hub.latents import Space
+
+if TYPE_CHECKING:
+    from stylegan_hub.pipeline import StyleEditPipeline
+
+KIND: Final = "direction_table"
+
+DEFAULT_CHANNELS = 30
+"""Channels that move when neither a threshold nor a number is given."""
+DEFAULT_ALPHA = 8.0
+"""How far the most relevant channel moves at strength 1, in standard deviations of its style."""
+
+
+@dataclass(frozen=True)
+class ClipModel:
+    """Which CLIP a table speaks the language of.
+
+    Attributes:
+        id: where it came from, for people to read.
+        fingerprint: short hash of its weights; this decides whether a table fits.
+    """
+
+    id: str | None
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class TableLayer:
+    """A layer that a table covers: its name in the generator, its place in s, its resolution."""
+
+    name: str
+    resolution: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, eq=False)
+class DirectionTable:
+    """What every channel of s does to the pictures of one generator, in the terms of one CLIP.
+
+    It is no edit: `direction` makes edits from it.
+
+    Attributes:
+        relevance: `[channels, d]`, rows of length 1 (0 for a channel that changes nothing).
+        index: `[channels]`, where in s each row's channel lies.
+        s_mean, s_std: `[num_styles]`, mean and standard deviation of s.
+        base_model: the generator.
+        clip: the CLIP.
+        layout: the layers that the rows are of.
+        training: how it was measured.
+
+    Raises:
+        ValueError: tensors whose sizes do not fit each other or the generator.
+    """
+
+    relevance: Float[Tensor, "channels d"]
+    index: Int[Tensor, " channels"]
+    s_mean: Float[Tensor, " num_styles"]
+    s_std: Float[Tensor, " num_styles"]
+    base_model: BaseModel
+    clip: ClipModel
+    layout: tuple[TableLayer, ...]
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        size = self.base_model.num_styles
+        shapes = [list(t.shape) for t in (self.relevance, self.index, self.s_mean, self.s_std)]
+        if (
+            self.relevance.ndim != 2
+            or len(self.relevance) == 0
+            or shapes[1:] != [[len(self.relevance)], [size], [size]]
+        ):
+            raise ValueError(
+                "relevance, index, s_mean and s_std of a direction table for this generator have "
+                f"the shapes [channels, d], [channels], [{size}], [{size}]; got "
+                f"{', '.join(map(str, shapes))}."
+            )
+        rows = [c for layer in self.layout for c in range(layer.start, layer.stop)]
+        if self.index.tolist() != rows or not all(0 <= row < size for row in rows):
+            raise ValueError(
+                f"The table's index does not list the channels of its layout, which covers "
+                f"{len(rows)} of {size}; it has {len(self.index)}."
+            )
+
+    def direction(
+        self,
+        pipe: StyleEditPipeline,
+        target: str,
+        neutral: str = "a face",
+        threshold: float | None = None,
+        channels: int | None = None,
+        alpha: float = DEFAULT_ALPHA,
+        templates: Sequence[str] = TEMPLATES,
+    ) -> Direction:
+        """The direction in s that changes pictures as `neutral` changes to `target`.
+
+        Args:
+            pipe: the generator and CLIP that the table was made for.
+            target: what pictures shall show, "a face with a beard".
+            neutral: what they show now; what both texts say does not change.
+            threshold: channels move whose relevance is at least so much (the paper's beta, 0.08 to
+                0.4 on its page): more moves fewer channels and changes less else.
+            channels: or so many channels move, the most relevant ones. Without both,
+                `DEFAULT_CHANNELS`; the paper has 20 for faces, 100 for cars and cats.
+            alpha: how far the most relevant channel moves at strength 1, in standard deviations.
+            templates: sentences for the texts.
+
+        Raises:
+            ValueError: both threshold and channels, an impossible one, a threshold that no channel
+                passes, an empty text, texts that mean the same.
+            MismatchError: another generator or another CLIP.
+        """
+        self.check_fits(pipe)
+        relevance = self.project(text_change(pipe, target, neutral, templates))
+        if threshold is None and channels is None:
+            channels = min(DEFAULT_CHANNELS, len(relevance))
+        chosen = select_channels(relevance, threshold, channels)
+        return make_direction(
+            relevance * chosen,
+            self.index,
+            self.s_std,
+            self.base_model,
+            Origin(
+                target,
+                neutral,
+                {
+                    "method": "global_direction",
+                    "alpha": alpha,
+                    "channels": int(chosen.sum()),
+                    "threshold": float(relevance[chosen].abs().min()),
+                    "templates": len(templates),
+                    "clip": asdict(self.clip),
+                    "table": dict(self.training),
+                },
+            ),
+            alpha,
+        )
+
+    def project(self, change: Float[Tensor, " d"]) -> Float[Tensor, " channels"]:
+        """How much each channel points along a change in CLIP space (`text_change`), -1 to 1."""
+        return self.relevance @ change.to(self.relevance)
+
+    def check_fits(self, pipe: StyleEditPipeline) -> None:
+        """Raise `MismatchError` for another generator or another CLIP, with both named."""
+        self.base_model.check_same(pipe.base_model, "direction table")
+        other = clip_model(pipe)
+        if self.clip.fingerprint != other.fingerprint:
+            raise MismatchError(
+                f"This direction table was made with the CLIP of {self.clip.id!r} (fingerprint "
+                f"{self.clip.fingerprint}); the loaded pipeline has that of {other.id!r} "
+                f"(fingerprint {other.fingerprint}). Load the pipeline it was made with, or build "
+                "a table for this one: recipes/build_direction_table.py."
+            )
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write `config.json` and `model.safetensors`, as a whole or not at all."""
+        config = {
+            "kind": KIND,
+            "space": Space.S.value,
+            "base_model": asdict(self.base_model),
+            "clip": asdict(self.clip),
+            "layout": [asdict(layer) for layer in self.layout],
+            "training": dict(self.training),
+        }
+        tensors = {name: getattr(self, name) for name in ("relevance", "index", "s_mean", "s_std")}
+        write_folder(Path(folder), config, tensors)
+        return Path(folder)
+
+    def __repr__(self) -> str:
+        return f"DirectionTable(channels={len(self.index)}, base={self.base_model.id!r})"
+
+
+def load_directions(
+    name_or_path: str | Path,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> DirectionTable:
+    """Load a direction table by bundled name, folder or Hub id ("user/repo", "user/repo@revision").
+
+    Raises:
+        NotFoundError: the name leads nowhere; the bundled names are listed.
+        ArtifactError: it is no direction table, or files are missing, damaged or from a newer
+            version.
+    """
+    folder = resolve(name_or_path, KIND, revision, token, cache_dir, local_files_only)
+    config, tensors = read_folder(folder)
+    try:
+        table = DirectionTable(
+            **{name: tensors[name] for name in ("relevance", "index", "s_mean", "s_std")},
+            base_model=BaseModel(**config["base_model"]),
+            clip=ClipModel(**config["clip"]),
+            layout=tuple(TableLayer(**layer) for layer in config["layout"]),
+            training=config.get("training", {}),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{folder} is no sound direction table: {error}") from error
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ArtifactError(f"{folder}: tensor {name!r} holds numbers that are not finite.")
+    return table
+
+
+def select_channels(
+    relevance: Float[Tensor, " channels"],
+    threshold: float | None = None,
+    channels: int | None = None,
+) -> Bool[Tensor, " channels"]:
+    """Which channels move: those of at least `threshold`, or the `channels` most relevant ones.
+
+    Raises:
+        ValueError: both or none of the two, an impossible one, or a threshold that no channel
+            passes; the largest usable one is named.
+    """
+    size = relevance.abs()
+    largest = float(size.max())
+    if largest == 0:
+        raise ValueError(
+            "No channel has any relevance for this change, so no threshold is usable. Say it in "
+            "other words, or use a generator that can draw it."
+        )
+    if (threshold is None) == (channels is None):
+        raise ValueError(
+            f"Got threshold {threshold} and channels {channels}; give one of them. A threshold "
+            "says how relevant a channel must be, channels how many move."
+        )
+    if channels is not None:
+        if not 1 <= channels <= len(size):
+            raise ValueError(
+                f"Got channels {channels}; expected 1 to {len(size)}, as many as there are."
+            )
+        return torch.zeros_like(size).index_fill_(0, size.topk(channels).indices, 1) > 0
+    assert threshold is not None
+    if not 0 <= threshold < math.inf:
+        raise ValueError(f"Got threshold {threshold}; expected a number from 0 to {largest:.4g}.")
+    chosen = size >= threshold
+    if not chosen.any():
+        usable = math.floor(largest * 1e4) / 1e4
+        raise ValueError(
+            f"Got threshold {threshold}, which no channel passes for this change. The largest "
+            f"usable one is {usable:.4f}; a smaller one moves more channels."
+        )
+    return chosen
+
+
+def make_direction(
+    relevance: Float[Tensor, " channels"],
+    index: Int[Tensor, " channels"],
+    s_std: Float[Tensor, " num_styles"],
+    base_model: BaseModel,
+    origin: Origin,
+    alpha: float,
+) -> Direction:
+    """The direction in s whose channels move in proportion to `relevance`.
+
+    The most relevant one moves by `alpha` standard deviations at strength 1.
+
+    Raises:
+        ValueError: an alpha that is not above 0.
+    """
+    if not 0 < alpha < math.inf:
+        raise ValueError(f"Got alpha {alpha}; expected a number above 0, such as {DEFAULT_ALPHA}.")
+    vector = torch.zeros_like(s_std)
+    vector[index] = alpha * relevance / relevance.abs().max() * s_std[index]
+    return Direction(vector, Space.S, base_model, Strength(), origin)
+
+
+def table_layout(pipe: StyleEditPipeline, include_to_rgb: bool) -> tuple[TableLayer, ...]:
+    """The layers of a pipeline's generator that a table covers, in network order."""
+    return tuple(
+        TableLayer(layer.name, layer.resolution, layer.start, layer.stop)
+        for layer in pipe.generator.style_layout
+        if include_to_rgb or not layer.is_to_rgb
+    )
+
+
+def clip_model(pipe: StyleEditPipeline) -> ClipModel:
+    """What a table records of a pipeline's CLIP."""
+    # The weights are frozen and may be many: hashed once.
+    if pipe.clip not in _FINGERPRINTS:
+        digest = hashlib.sha256()
+        for name, tensor in sorted(pipe.clip.state_dict().items()):
+            # Through half precision, so that a copy stored or loaded as such is the same one.
+            values = tensor.detach().cpu().half().contiguous().numpy()
+            digest.update(f"{name}{list(tensor.shape)}".encode())
+            digest.update(values.tobytes())
+        _FINGERPRINTS[pipe.clip] = digest.hexdigest()[:16]
+    return ClipModel(pipe.name, _FINGERPRINTS[pipe.clip])
+
+
+_FINGERPRINTS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()

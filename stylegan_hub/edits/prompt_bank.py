@@ -1,0 +1,135 @@
+"""One text said in many ways: the direction of a change in words.
+
+A single sentence carries accidents of its wording. Averaged over many sentences that differ in
+everything but the thing said, they cancel (Radford et al. 2021, section 3.1.4; StyleCLIP uses such
+a bank for its global directions, section 6). The templates here are our own: they speak of drawn
+and photographed pictures alike, of their quality, light, size, place and purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from stylegan_hub.pipeline import StyleEditPipeline
+
+TEMPLATES: tuple[str, ...] = (
+    "{}",
+    "{}.",
+    "this is {}",
+    "here is {}",
+    "look, {}",
+    "{} in a picture",
+    "{} in a frame",
+    "{} on a page",
+    "{} on a plain background",
+    "{} in front of a wall",
+    "{} seen from the front",
+    "{} seen up close",
+    "{} in the middle of the picture",
+    "{} in daylight",
+    "{} in soft light",
+    "a picture of {}",
+    "an image of {}",
+    "a photo of {}",
+    "a photograph showing {}",
+    "a snapshot of {}",
+    "a portrait of {}",
+    "the portrait of {}",
+    "a drawing of {}",
+    "a simple drawing of {}",
+    "a careful drawing of {}",
+    "a colored drawing of {}",
+    "a sketch of {}",
+    "a quick sketch of {}",
+    "a painting of {}",
+    "an oil painting of {}",
+    "a watercolor of {}",
+    "an illustration of {}",
+    "a book illustration of {}",
+    "a cartoon of {}",
+    "a comic picture of {}",
+    "a poster of {}",
+    "a postcard with {}",
+    "a sticker of {}",
+    "a computer drawing of {}",
+    "a rendering of {}",
+    "a close-up of {}",
+    "a small picture of {}",
+    "a large picture of {}",
+    "a clear picture of {}",
+    "a sharp image of {}",
+    "a bright picture of {}",
+    "a dim picture of {}",
+    "a colorful image of {}",
+    "a pale image of {}",
+    "a beautiful picture of {}",
+    "a plain picture of {}",
+    "a funny picture of {}",
+    "a good likeness of {}",
+    "a cropped picture of {}",
+    "a grainy photo of {}",
+    "an old photo of {}",
+    "a new photo of {}",
+    "a studio photo of {}",
+    "a passport photo of {}",
+    "the picture shows {}",
+    "you can see {} in this picture",
+    "somebody drew {}",
+    "an example of {}",
+    "one more picture of {}",
+)
+"""64 sentences with a gap, `{}`, for a text such as "a face with a beard"."""
+
+
+def encode_prompt(
+    pipe: StyleEditPipeline, text: str, templates: Sequence[str] = TEMPLATES
+) -> Float[Tensor, " d"]:
+    """The mean embedding of a text in all templates, of length 1.
+
+    Every sentence's embedding has length 1 before the mean is taken. Sentences that are longer than
+    the CLIP can read are left out, since they would be cut; the text alone always counts.
+
+    Raises:
+        ValueError: an empty text, or a template without the gap.
+    """
+    if not text.strip():
+        raise ValueError(f"Got an empty text ({text!r}); write words, such as 'a smiling face'.")
+    if wrong := [template for template in templates if template.count("{}") != 1]:
+        raise ValueError(
+            f"Got the template {wrong[0]!r}; expected one '{{}}' in it, as in 'a picture of {{}}'."
+        )
+    text = text.strip()
+    sentences = [template.replace("{}", text) for template in templates]
+    limit = pipe.tokenizer.model_max_length
+    tokens = pipe.tokenizer(sentences, verbose=False)["input_ids"] if sentences else []
+    fitting = [
+        sentence for sentence, row in zip(sentences, tokens, strict=True) if len(row) <= limit
+    ]
+    embeddings = pipe.encode_text(fitting or text)
+    return F.normalize(embeddings.float().mean(0), dim=0)
+
+
+def text_change(
+    pipe: StyleEditPipeline,
+    target: str,
+    neutral: str,
+    templates: Sequence[str] = TEMPLATES,
+) -> Float[Tensor, " d"]:
+    """Where CLIP's embedding goes from `neutral` to `target`: a vector of length 1.
+
+    Raises:
+        ValueError: an empty text, or two texts that are the same to the CLIP.
+    """
+    change = encode_prompt(pipe, target, templates) - encode_prompt(pipe, neutral, templates)
+    if float(change.norm()) < 1e-4:  # rounding alone, for texts that become the same tokens
+        raise ValueError(
+            f"Got the target {target!r} and the neutral text {neutral!r}, which are the same to "
+            "this CLIP; say in the target what shall change, and in neutral what is there now."
+        )
+    return F.normalize(change, dim=0)

@@ -1,0 +1,217 @@
+"""All that is measured of one edit, and its pictures: `metrics.json` and `images/` of its folder.
+
+Every number is a mean over the given seeds and follows from them, so that anybody gets the same
+again; only the time depends on the machine. Whether an edit succeeds is read by the attribute
+reader (`edit_success`); the similarity to the words in CLIP is written down, and judges nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from stylegan_hub import images as image_files
+from stylegan_hub.artifacts import write_bytes
+from stylegan_hub.edits.base import Edit
+from stylegan_hub.latents import Latents
+from stylegan_hub.metrics.edit_success import edit_report
+from stylegan_hub.metrics.identity_similarity import identity_similarity
+from stylegan_hub.metrics.step_cosine import step_cosine
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.attributes import (
+    ATTRIBUTES,
+    CHARACTERS,
+    character_labels,
+    label_index,
+)
+from stylegan_hub.portraits.reader import AttributeReader
+
+METRICS_NAME = "metrics.json"
+SHOWN = 8
+"""People in the pictures of an edit."""
+
+_BATCH_SIZE = 16
+_TIMED_EDITS = 8
+
+
+def parse_target(texts: Sequence[str]) -> dict[str, str]:
+    """A target from a command line: ("hat=yes", "glasses=yes") to {"hat": "yes", ...}.
+
+    "character=Zuri" stands for all attributes that are fixed for that named person.
+
+    Raises:
+        ValueError: not of this form, or an attribute, value or name that no portrait has.
+    """
+    target: dict[str, str] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name == "character" and value in CHARACTERS:
+            target.update(character_labels(value))
+            continue
+        if value not in ATTRIBUTES.get(name, ()):
+            known = "; ".join(
+                f"{name}={'|'.join(values)}"
+                for name, values in {"character": CHARACTERS, **ATTRIBUTES}.items()
+            )
+            raise ValueError(f"Got the target {text!r}; expected one or several of: {known}.")
+        target[name] = value
+    return target
+
+
+@torch.no_grad()
+def measure_edit(
+    pipe: StyleEditPipeline,
+    reader: AttributeReader | None,
+    edit: Edit,
+    target: Mapping[str, str],
+    seeds: Sequence[int],
+    strength: float | None = None,
+    truncation_psi: float = 0.7,
+) -> dict[str, Any]:
+    """Edit the people with these seeds and measure what happened.
+
+    Args:
+        reader: judge of success and collateral; None outside of the drawn portraits.
+        target: attributes and values that the edit asks for; empty without a reader.
+        seeds: at least two, none of them trained on.
+        strength: the edit's default when None.
+
+    Returns:
+        What `metrics.json` of the edit's folder holds. Shares and cosines are rounded to 4 places.
+
+        - images, first_seed, truncation_psi, strength: how it was measured;
+        - target, success, success_images (people who lacked the target, of whom success is a
+          share; success is None without any), collateral, flips: see `EditReport`; with a reader;
+        - identity_similarity: mean cosine; with a recognizer in the pipeline;
+        - clip_similarity_before, clip_similarity_after: mean cosine of picture and prompt; for an
+          edit that has a prompt;
+        - step_cosine_mean, step_cosine_std: see `step_cosine`;
+        - milliseconds_per_edit: median time to edit and draw one person.
+
+    Raises:
+        ValueError: fewer than two seeds, an unknown attribute or value, a target without a reader.
+        MismatchError: an edit of another generator.
+    """
+    if bool(target) != (reader is not None):
+        raise ValueError(
+            f"Got the target {dict(target) or 'none'} and {'a' if reader else 'no'} reader; an "
+            "attribute reader judges a target, so give both or none."
+        )
+    if len(seeds) < 2:
+        raise ValueError(f"Got {len(seeds)} seeds; steps of at least two people are compared.")
+    for name, value in target.items():
+        label_index(name, value)
+    strength = edit.strength.default if strength is None else float(strength)
+    start = pipe.lower(pipe.sample(seeds, truncation_psi), edit.space)
+    moved = pipe.apply(start, [(edit, strength)])
+    before, after = draw(pipe, start), draw(pipe, moved)
+    metrics: dict[str, Any] = {
+        "images": len(seeds),
+        "first_seed": seeds[0],
+        "truncation_psi": truncation_psi,
+        "strength": strength,
+    }
+    if reader is not None:
+        report = edit_report(reader.read(before), reader.read(after), target)
+        metrics |= {
+            "target": dict(target),
+            "success": _rounded(report.success) if report.count else None,
+            "success_images": report.count,
+            "collateral": _rounded(report.collateral),
+            "flips": {name: _rounded(share) for name, share in report.flips.items()},
+        }
+    if (recognizer := getattr(pipe, "recognizer", None)) is not None:
+        similarity = identity_similarity(recognizer, before, after, _BATCH_SIZE).mean()
+        metrics["identity_similarity"] = _rounded(similarity)
+    if edit.origin.prompt is not None:
+        text = pipe.encode_text(edit.origin.prompt)[0]
+        for when, images in (("before", before), ("after", after)):
+            seen = [pipe.encode_image(batch) @ text for batch in images.split(_BATCH_SIZE)]
+            metrics[f"clip_similarity_{when}"] = _rounded(torch.cat(seen).mean())
+    mean, deviation = step_cosine(edit.apply(start, 1.0).codes - start.codes)
+    return metrics | {
+        "step_cosine_mean": _rounded(mean),
+        "step_cosine_std": _rounded(deviation),
+        "milliseconds_per_edit": round(_milliseconds(pipe, edit, start[0], strength), 1),
+    }
+
+
+@torch.no_grad()
+def draw(pipe: StyleEditPipeline, latents: Latents) -> Tensor:
+    """Pictures `[n, 3, h, w]` in [-1, 1] of any number of latents."""
+    batches = range(0, len(latents), _BATCH_SIZE)
+    pictures = [pipe.synthesize(latents[i : i + _BATCH_SIZE]) for i in batches]
+    return torch.cat(pictures).clamp(-1, 1)
+
+
+def before_after(
+    pipe: StyleEditPipeline,
+    edit: Edit,
+    seeds: Sequence[int],
+    strength: float | None = None,
+    truncation_psi: float = 0.7,
+) -> Image.Image:
+    """People above, the same people edited below; a column for each seed."""
+    strength = edit.strength.default if strength is None else strength
+    people = pipe.sample(seeds, truncation_psi)
+    rows = [draw(pipe, people), draw(pipe, pipe.apply(people, [(edit, strength)]))]
+    return image_files.grid(torch.cat(rows), columns=len(seeds))
+
+
+def strengths(
+    pipe: StyleEditPipeline, edit: Edit, seeds: Sequence[int], truncation_psi: float = 0.7
+) -> Image.Image:
+    """The whole slider: a row for each seed, from the least strength to the greatest in 7 steps."""
+    people = pipe.sample(seeds, truncation_psi)
+    steps = torch.linspace(edit.strength.min, edit.strength.max, 7).tolist()
+    return image_files.strip(*(draw(pipe, pipe.apply(people, [(edit, step)])) for step in steps))
+
+
+def write_quality(
+    folder: Path,
+    pipe: StyleEditPipeline,
+    reader: AttributeReader | None,
+    edit: Edit,
+    target: Mapping[str, str],
+    seeds: Sequence[int],
+    strength: float | None = None,
+    truncation_psi: float = 0.7,
+) -> dict[str, Any]:
+    """Write metrics.json, images/before-after.png and images/strengths.png; else `measure_edit`.
+
+    The pictures show the first of the seeds, not selected.
+    """
+    metrics = measure_edit(pipe, reader, edit, target, seeds, strength, truncation_psi)
+    shown = list(seeds[:SHOWN])
+    pictures = folder / "images"
+    image_files.save(
+        before_after(pipe, edit, shown, strength, truncation_psi), pictures / "before-after.png"
+    )
+    image_files.save(
+        strengths(pipe, edit, shown[: SHOWN // 2], truncation_psi), pictures / "strengths.png"
+    )
+    text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(folder / METRICS_NAME, text.encode())
+    return metrics
+
+
+def _milliseconds(pipe: StyleEditPipeline, edit: Edit, person: Latents, strength: float) -> float:
+    pipe.synthesize(edit.apply(person, strength))  # the first call is slower
+    seconds = []
+    for _ in range(_TIMED_EDITS):
+        started = time.perf_counter()
+        pipe.synthesize(edit.apply(person, strength)).cpu()  # .cpu() waits for a GPU
+        seconds.append(time.perf_counter() - started)
+    return 1000 * statistics.median(seconds)
+
+
+def _rounded(value: float | Tensor) -> float:
+    return round(float(value), 4)

@@ -1,0 +1,99 @@
+"""Does a recognizer tell people apart? All pairs of pictures, of the same person and of others.
+
+The measures of face verification (Deng et al. 2019, ArcFace, section 3; Huang et al. 2007, Labeled
+Faces in the Wild): a pair is accepted as one person where the cosine of its embeddings reaches a
+threshold.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def verification(embeddings: Float[Tensor, "n d"], identity: Int[Tensor, " n"]) -> dict[str, float]:
+    """How well the cosine of two embeddings says whether both are the same person.
+
+    Args:
+        embeddings: of length 1.
+        identity: equal numbers are the same person.
+
+    Returns:
+        - same_pairs, other_pairs: how many pairs there are;
+        - same_cosine, other_cosine: mean cosine of both kinds;
+        - roc_auc: probability that a pair of the same person has the larger cosine;
+        - equal_error_rate: share of wrong answers at the threshold where both kinds err alike;
+        - accuracy: mean share of right answers of both kinds, where the threshold for one half
+          of the people is the best one for the other half.
+
+    Raises:
+        ValueError: a half of the people gives no pair of one of the kinds.
+    """
+    people, person = identity.unique(return_inverse=True)
+    same, other = _cosines(embeddings, person)
+    halves = []
+    for half in (0, 1):
+        chosen = person % 2 == half
+        halves.append(_cosines(embeddings[chosen], person[chosen]))
+    if any(len(cosines) == 0 for part in halves for cosines in part):
+        raise ValueError(
+            f"Got {len(identity)} pictures of {len(people)} people; expected at least four people, "
+            "most of them with two pictures."
+        )
+    accuracy = [
+        _accuracy(judged, _best_threshold(learned)) for judged, learned in (halves, halves[::-1])
+    ]
+    return {
+        "same_pairs": len(same),
+        "other_pairs": len(other),
+        "same_cosine": float(same.mean()),
+        "other_cosine": float(other.mean()),
+        "roc_auc": roc_auc(same, other),
+        "equal_error_rate": _equal_error_rate(same, other),
+        "accuracy": sum(accuracy) / 2,
+    }
+
+
+def roc_auc(higher: Float[Tensor, " n"], lower: Float[Tensor, " m"]) -> float:
+    """Area under the ROC curve: how probably a number of `higher` is above one of `lower`.
+
+    Equal numbers count one half (Mann and Whitney 1947).
+    """
+    ordered = lower.sort().values
+    above = torch.searchsorted(ordered, higher)
+    above_or_equal = torch.searchsorted(ordered, higher, right=True)
+    return float((above + above_or_equal).double().mean() / (2 * len(lower)))
+
+
+def _cosines(embeddings: Tensor, person: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines of all pairs, those of the same person and those of others."""
+    first, second = torch.triu_indices(len(person), len(person), 1)
+    cosines = (embeddings @ embeddings.T)[first, second]
+    same = person[first] == person[second]
+    return cosines[same], cosines[~same]
+
+
+def _error_rates(same: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Thresholds, and per threshold the share of rejected same and of accepted other pairs."""
+    thresholds = torch.cat([same, other]).sort().values
+    rejected = torch.searchsorted(same.sort().values, thresholds) / len(same)
+    accepted = 1 - torch.searchsorted(other.sort().values, thresholds) / len(other)
+    return thresholds, rejected, accepted
+
+
+def _equal_error_rate(same: Tensor, other: Tensor) -> float:
+    _, rejected, accepted = _error_rates(same, other)
+    nearest = (rejected - accepted).abs().argmin()
+    return float((rejected[nearest] + accepted[nearest]) / 2)
+
+
+def _best_threshold(pairs: tuple[Tensor, Tensor]) -> Tensor:
+    thresholds, rejected, accepted = _error_rates(*pairs)
+    return thresholds[(rejected + accepted).argmin()]
+
+
+def _accuracy(pairs: tuple[Tensor, Tensor], threshold: Tensor) -> float:
+    same, other = pairs
+    right = (same >= threshold).double().mean() + (other < threshold).double().mean()
+    return float(right / 2)

@@ -1,0 +1,186 @@
+"""The encoder e4e: a picture to the latent in W+ that draws it, kept close to W for editing.
+
+Tov et al., "Designing an Encoder for StyleGAN Image Manipulation", 2021 (arXiv 2102.02766), on the
+feature pyramid and style heads of pSp (Richardson et al. 2021, section 3). The first head gives one
+w for all layers, the others what each layer adds to it (section 5.1: w_i = w_0 + delta_i, with the
+deltas switched on one by one while training). Names of modules and tensors are those of the
+published checkpoints without their prefix `encoder.`, of which the defaults here are the
+configuration for faces of 1024 px: IR-SE50, 18 ws of 512, 267 million numbers. `latent_avg`, which
+those files keep beside the weights, is a buffer here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from jaxtyping import Float
+from torch import Tensor, nn, zeros
+
+from stylegan_hub import images as image_files
+from stylegan_hub.models.recognizer import _Unit
+from stylegan_hub.models.stylegan2 import FullyConnectedLayer
+
+_STAGES = 4
+
+
+class Encoder(ModelMixin, ConfigMixin):
+    """Pictures to latents of one generator.
+
+    Args:
+        num_ws: layers of the generator that take a w.
+        w_dim: size of w.
+        input_size: pictures are resized to this square, or to (height, width).
+        units: residual units of the four stages; (3, 4, 14, 3) is IR-SE50.
+        widths: channels of the stages; the first unit of each halves the size.
+        input_stride: of the first convolution; 2 makes the network four times as fast.
+        head_width: channels inside the style heads; w_dim when None, as published.
+        levels: the first head that reads the medium features, and the first that reads the fine
+            ones; heads before read the coarse ones.
+        reduction: by which the channels shrink inside squeeze-and-excitation.
+
+    Raises:
+        ValueError: sizes that do not fit together.
+    """
+
+    latent_avg: Tensor
+
+    @register_to_config
+    def __init__(
+        self,
+        num_ws: int = 18,
+        w_dim: int = 512,
+        input_size: int | Sequence[int] = 256,
+        units: Sequence[int] = (3, 4, 14, 3),
+        widths: Sequence[int] = (64, 128, 256, 512),
+        input_stride: int = 1,
+        head_width: int | None = None,
+        levels: Sequence[int] = (3, 7),
+        reduction: int = 16,
+    ) -> None:
+        super().__init__()
+        if len(units) != _STAGES or len(widths) != _STAGES or min(units) < 1:
+            raise ValueError(
+                f"Got units {tuple(units)} and widths {tuple(widths)}; expected {_STAGES} of both, "
+                "and at least one unit a stage."
+            )
+        if min(widths) < reduction:
+            raise ValueError(
+                f"Got widths {tuple(widths)} and reduction {reduction}; expected a reduction of "
+                "at most the smallest width."
+            )
+        if num_ws < 1 or len(levels) != 2 or not 1 <= levels[0] <= levels[1]:
+            raise ValueError(
+                f"Got num_ws {num_ws} and levels {tuple(levels)}; expected at least one w, and two "
+                "rising levels from 1 on."
+            )
+        size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+        shrink = input_stride * 2**_STAGES
+        if len(size) != 2 or any(side < 2 * shrink or side % shrink for side in size):
+            raise ValueError(
+                f"Got input_size {input_size}; expected multiples of {shrink}, by which the "
+                f"stages shrink a picture, from {2 * shrink} on."
+            )
+        self.num_ws = num_ws
+        self.w_dim = w_dim
+        self.input_size: tuple[int, int] = (size[0], size[1])
+        self.input_layer = nn.Sequential(
+            nn.Conv2d(3, widths[0], 3, input_stride, 1, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.PReLU(widths[0]),
+        )
+        layers: list[nn.Module] = []
+        width = widths[0]
+        for count, wider in zip(units, widths, strict=True):
+            layers.append(_Unit(width, wider, 2, reduction))
+            layers += [_Unit(wider, wider, 1, reduction) for _ in range(count - 1)]
+            width = wider
+        self.body = nn.Sequential(*layers)
+        # The fine, medium and coarse features are what the last three stages give.
+        self._taps = [sum(units[: stage + 1]) - 1 for stage in range(1, _STAGES)]
+        coarse = max(size) // shrink
+        self._levels = [0 if i < levels[0] else 1 if i < levels[1] else 2 for i in range(num_ws)]
+        self.styles = nn.ModuleList(
+            _StyleHead(width, head_width or w_dim, w_dim, coarse * 2**level)
+            for level in self._levels
+        )
+        self.latlayer1 = nn.Conv2d(widths[2], width, 1)
+        self.latlayer2 = nn.Conv2d(widths[1], width, 1)
+        self.register_buffer("latent_avg", zeros(num_ws, w_dim))
+
+    def encode(
+        self, images: Float[Tensor, "n 3 h w"], stage: int | None = None
+    ) -> Float[Tensor, "n num_ws w_dim"]:
+        """Latents in w_plus: what the network says, on top of the average latent.
+
+        Args:
+            images: in [-1, 1], any size; differentiable.
+            stage: see `forward`.
+
+        Raises:
+            ValueError: another shape, or no such stage.
+        """
+        return self.latent_avg + self(images, stage)
+
+    def forward(
+        self, images: Float[Tensor, "n 3 h w"], stage: int | None = None
+    ) -> Float[Tensor, "n num_ws w_dim"]:
+        """The network's own output, without the average latent.
+
+        Args:
+            images: in [-1, 1], any size.
+            stage: how many of the deltas are switched on, 0 to num_ws - 1: with 0 all layers have
+                the same w. All of them when None.
+
+        Raises:
+            ValueError: another shape, or no such stage.
+        """
+        stage = self.num_ws - 1 if stage is None else stage
+        if not 0 <= stage < self.num_ws:
+            raise ValueError(f"Got stage {stage}; expected 0 to {self.num_ws - 1}, or None.")
+        if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+            raise ValueError(
+                f"Got images of shape {tuple(images.shape)}; expected [n, 3, h, w] in [-1, 1]."
+            )
+        features = self._pyramid(image_files.resize(images, self.input_size).to(self.dtype))
+        w = self.styles[0](features[0])
+        codes = w[:, None].repeat(1, self.num_ws, 1)
+        for index in range(1, stage + 1):
+            codes[:, index] += self.styles[index](features[self._levels[index]])
+        return codes
+
+    def _pyramid(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features from coarse to fine, each with those before it added."""
+        tapped = []
+        x = self.input_layer(pixels)
+        for index, unit in enumerate(self.body):
+            x = unit(x)
+            if index in self._taps:
+                tapped.append(x)
+        fine, medium, coarse = tapped
+        medium = _enlarge_and_add(coarse, self.latlayer1(medium))
+        return coarse, medium, _enlarge_and_add(medium, self.latlayer2(fine))
+
+
+class _StyleHead(nn.Module):
+    """Features [n, c, h, w] to one vector: halved until one pixel is left, then linear."""
+
+    def __init__(self, in_channels: int, width: int, w_dim: int, size: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(math.ceil(math.log2(size))):
+            layers += [nn.Conv2d(in_channels, width, 3, 2, 1), nn.LeakyReLU(0.01)]
+            in_channels = width
+        self.convs = nn.Sequential(*layers)
+        self.linear = FullyConnectedLayer(width, w_dim)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.linear(self.convs(features).flatten(1))
+
+
+def _enlarge_and_add(coarse: Tensor, fine: Tensor) -> Tensor:
+    enlarged = F.interpolate(coarse, fine.shape[2:], mode="bilinear", align_corners=True)
+    return enlarged + fine

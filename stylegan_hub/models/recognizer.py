@@ -1,0 +1,174 @@
+"""Who is it? A face recognizer whose embeddings of one person are close, whatever else changes.
+
+ArcFace's network (Deng et al. 2019, "ArcFace: Additive Angular Margin Loss for Deep Face
+Recognition", section 3.1: the improved residual unit BN-conv-PReLU-conv-BN and the head
+BN-dropout-linear-BN), with squeeze-and-excitation (Hu et al. 2018, section 3) in every unit. The
+names of the weights are those of the published IR-SE50 (`model_ir_se50.pth`), by which StyleCLIP
+and its successors judge identity; it is the default configuration. `recipes/train_recognizer.py`
+trains a small one on the drawn portraits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from jaxtyping import Float
+from torch import Tensor, nn
+
+# The published recognizer looks at a part of an aligned picture of this size.
+_ALIGNED_SIZE = 256
+_MIN_SIZE = 32
+
+
+class Recognizer(ModelMixin, ConfigMixin):
+    """Pictures of faces to unit vectors; the cosine of two says whether it is the same person.
+
+    Args:
+        units: residual units of each stage; (3, 4, 14, 3) is IR-SE50.
+        widths: channels of each stage; the first unit of a stage halves the size.
+        input_size: width and height inside, a multiple of `input_stride` * 2 ** stages.
+        embedding_dim: length of an embedding.
+        input_stride: of the first convolution; 2 makes the network four times as fast.
+        crop: which part of a picture of 256 x 256 is looked at, (top, bottom, left, right); None
+            looks at the whole picture.
+        reduction: by which the channels shrink inside squeeze-and-excitation.
+        dropout: share of the last features that are dropped while training.
+        affine: whether the last normalization has a learned scale and shift.
+
+    Raises:
+        ValueError: sizes that do not fit together.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        units: Sequence[int] = (3, 4, 14, 3),
+        widths: Sequence[int] = (64, 128, 256, 512),
+        input_size: int = 112,
+        embedding_dim: int = 512,
+        input_stride: int = 1,
+        crop: Sequence[int] | None = (35, 223, 32, 220),
+        reduction: int = 16,
+        dropout: float = 0.6,
+        affine: bool = True,
+    ) -> None:
+        super().__init__()
+        shrink = input_stride * 2 ** len(units)
+        if len(units) != len(widths) or not units or min(units) < 1:
+            raise ValueError(
+                f"Got units {tuple(units)} and widths {tuple(widths)}; expected as many of both, "
+                "and at least one unit a stage."
+            )
+        if any(width < reduction for width in widths):
+            raise ValueError(
+                f"Got widths {tuple(widths)} and reduction {reduction}; expected a reduction of "
+                "at most the smallest width."
+            )
+        if input_size < shrink or input_size % shrink:
+            raise ValueError(
+                f"input_size is {input_size}; expected a multiple of {shrink}, by which the "
+                "stages shrink a picture."
+            )
+        if crop is not None and not _is_window(crop):
+            raise ValueError(
+                f"crop is {tuple(crop)}; expected (top, bottom, left, right) inside of "
+                f"{_ALIGNED_SIZE} x {_ALIGNED_SIZE}, or None."
+            )
+        self.input_layer = nn.Sequential(
+            nn.Conv2d(3, widths[0], 3, input_stride, 1, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.PReLU(widths[0]),
+        )
+        self.output_layer = nn.Sequential(
+            nn.BatchNorm2d(widths[-1]),
+            nn.Dropout(dropout),
+            nn.Flatten(),
+            nn.Linear(widths[-1] * (input_size // shrink) ** 2, embedding_dim),
+            nn.BatchNorm1d(embedding_dim, affine=affine),
+        )
+        layers: list[nn.Module] = []
+        width = widths[0]
+        for count, wider in zip(units, widths, strict=True):
+            layers.append(_Unit(width, wider, 2, reduction))
+            layers += [_Unit(wider, wider, 1, reduction) for _ in range(count - 1)]
+            width = wider
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        """Embeddings of length 1, float32, of pictures in [-1, 1]; differentiable.
+
+        Raises:
+            ValueError: images are not `[n, 3, h, w]` of at least 32 px.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < _MIN_SIZE:
+            raise ValueError(
+                f"Got images of shape {tuple(images.shape)}; expected [n, 3, h, w] in [-1, 1], "
+                f"at least {_MIN_SIZE} px high and wide."
+            )
+        return self.embed(self._frame(images))
+
+    def embed(self, faces: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n d"]:
+        """As `forward`, of faces that are cropped and of `input_size` already."""
+        features = self.output_layer(self.body(self.input_layer(faces.to(self.dtype))))
+        return F.normalize(features.float(), dim=1)
+
+    def _frame(self, images: Tensor) -> Tensor:
+        """What the network looks at, in `input_size`."""
+        size = self.config["input_size"]
+        if self.config["crop"] is None:
+            if images.shape[2:] == (size, size):
+                return images
+            return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+        if images.shape[2:] != (_ALIGNED_SIZE, _ALIGNED_SIZE):
+            images = F.adaptive_avg_pool2d(images, _ALIGNED_SIZE)
+        top, bottom, left, right = self.config["crop"]
+        return F.adaptive_avg_pool2d(images[:, :, top:bottom, left:right], size)
+
+
+class _Unit(nn.Module):
+    """The improved residual unit of ArcFace; what goes around it shrinks and widens by itself."""
+
+    def __init__(self, width: int, wider: int, stride: int, reduction: int) -> None:
+        super().__init__()
+        self.shortcut_layer: nn.Module
+        if width == wider:
+            self.shortcut_layer = nn.MaxPool2d(1, stride)  # takes every stride-th pixel
+        else:
+            self.shortcut_layer = nn.Sequential(
+                nn.Conv2d(width, wider, 1, stride, bias=False), nn.BatchNorm2d(wider)
+            )
+        self.res_layer = nn.Sequential(
+            nn.BatchNorm2d(width),
+            nn.Conv2d(width, wider, 3, 1, 1, bias=False),
+            nn.PReLU(wider),
+            nn.Conv2d(wider, wider, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(wider),
+            _SqueezeExcitation(wider, reduction),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        result: Tensor = self.shortcut_layer(features) + self.res_layer(features)
+        return result
+
+
+class _SqueezeExcitation(nn.Module):
+    """Weighs the channels by what the whole picture shows (Hu et al. 2018, eq. 3 and 4)."""
+
+    def __init__(self, width: int, reduction: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(width, width // reduction, 1, bias=False)
+        self.fc2 = nn.Conv2d(width // reduction, width, 1, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        squeezed = features.mean((2, 3), keepdim=True)
+        return features * self.fc2(self.fc1(squeezed).relu()).sigmoid()
+
+
+def _is_window(crop: Sequence[int]) -> bool:
+    if len(crop) != 4:
+        return False
+    top, bottom, left, right = crop
+    return 0 <= top < bottom <= _ALIGNED_SIZE and 0 <= left < right <= _ALIGNED_SIZE

@@ -1,0 +1,531 @@
+"""The latent mapper: the numbers of the official network, its groups, its folder, its training."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_recipes import recipe
+from torch import Tensor
+
+from stylegan_hub.artifacts import BaseModel
+from stylegan_hub.edits.base import Origin, Strength, load_edit
+from stylegan_hub.edits.latent_mapper import (
+    LatentMapper,
+    Objective,
+    Published,
+    Settings,
+    _Lengths,
+    mapper_groups,
+    pixel_norm,
+    start_at_identity,
+    training_latents,
+)
+from stylegan_hub.errors import ArtifactError, MismatchError
+from stylegan_hub.latents import Latents, Space
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+from stylegan_hub.pipeline import StyleEditPipeline
+
+FFHQ = BaseModel("ffhq", "0123456789abcdef", 18, 512, 9088, 1024)
+ROOT = Path(__file__).parents[1]
+
+
+def new_mapper(pipe: StyleEditPipeline, space: str = "w_plus", **options: Any) -> LatentMapper:
+    torch.manual_seed(0)
+    mapper = LatentMapper(mapper_groups(pipe.generator, space), space, pipe.base_model, **options)
+    for tensor in mapper.network.state_dict().values():
+        tensor.copy_(tensor.half())  # as a trained one
+    return mapper
+
+
+# The official network's numbers
+
+
+def built_by_rule(names: Path) -> dict[str, Tensor]:
+    """Weights of the golden networks, as their README says."""
+    tensors = {}
+    for name, shape, _ in json.loads(names.read_text()):
+        random = np.random.RandomState(zlib.crc32(name.encode()) & 0xFFFFFFFF)
+        factor = 100 if name.endswith(".weight") else 20
+        tensors[name] = torch.from_numpy((factor * random.standard_normal(shape)).astype("f4"))
+    return tensors
+
+
+def official(tensors: dict[str, Tensor], groups: dict[str, tuple[int, int]]) -> LatentMapper:
+    """Our mapper with the official names translated: mapping.1 is the first layer."""
+    ours = {"course_mapping": "coarse", "medium_mapping": "medium", "fine_mapping": "fine"}
+    translated = {}
+    for name, tensor in tensors.items():
+        group, _, index, kind = name.split(".")
+        if (group := ours.get(group, "all")) in groups:
+            translated[f"{group}.{int(index) - 1}.{kind}"] = tensor
+    config = {
+        "groups": {name: list(span) for name, span in groups.items()},
+        "normalization": "layers",
+        "scale": 0.1,
+    }
+    return LatentMapper.from_parts(
+        translated, config, Space.W_PLUS, FFHQ, Strength(), Origin("anything")
+    )
+
+
+@pytest.mark.parametrize(
+    ("out", "keys", "groups"),
+    [
+        ("out", "levels", {"coarse": (0, 4), "medium": (4, 8), "fine": (8, 18)}),
+        ("out_no_medium", "levels", {"coarse": (0, 4), "fine": (8, 18)}),
+        ("out_single", "single", {"all": (0, 18)}),
+    ],
+)
+def test_the_official_numbers(
+    golden: Path, out: str, keys: str, groups: dict[str, tuple[int, int]]
+) -> None:
+    check = np.load(golden / "levels_mapper_check.npz")
+    tensors = built_by_rule(golden / f"{keys}_mapper_keys.json")
+    if keys == "levels":
+        total = sum(tensor.double().sum() for tensor in tensors.values())
+        assert float(total) == pytest.approx(float(check["weights_sum"]), rel=1e-9)
+    delta = official(tensors, groups).delta(torch.from_numpy(check["x"]))
+    assert torch.allclose(delta, 0.1 * torch.from_numpy(check[out]), atol=2e-5, rtol=0)
+
+
+def test_the_official_normalization(golden: Path) -> None:
+    check = np.load(golden / "levels_mapper_check.npz")
+    normed = pixel_norm(torch.from_numpy(check["x"]), dim=1)
+    assert torch.allclose(normed, torch.from_numpy(check["pixelnorm"]), atol=2e-5, rtol=0)
+
+
+# Groups
+
+
+def generator_of(resolution: int) -> StyleGAN2Generator:
+    return StyleGAN2Generator(
+        z_dim=4, w_dim=4, img_resolution=resolution, channel_max=4, num_mapping_layers=1
+    )
+
+
+@pytest.mark.parametrize(
+    ("resolution", "groups"),
+    [
+        (1024, {"coarse": (0, 4), "medium": (4, 8), "fine": (8, 18)}),
+        (128, {"coarse": (0, 4), "medium": (4, 8), "fine": (8, 12)}),
+        (32, {"coarse": (0, 4), "medium": (4, 8)}),
+        (16, {"coarse": (0, 4), "medium": (4, 6)}),
+        (4, {"coarse": (0, 2)}),
+    ],
+)
+def test_levels_fit_any_generator(resolution: int, groups: dict[str, tuple[int, int]]) -> None:
+    generator = generator_of(resolution)
+    assert mapper_groups(generator) == groups
+    assert mapper_groups(generator, mapper_type="single") == {"all": (0, generator.num_ws)}
+
+
+def test_levels_can_be_off() -> None:
+    generator = generator_of(128)
+    assert mapper_groups(generator, levels=["coarse", "fine"]) == {
+        "coarse": (0, 4),
+        "fine": (8, 12),
+    }
+    assert list(mapper_groups(generator, "s", levels=["coarse"])) == [
+        "b4_conv1",
+        "b8_conv0",
+        "b8_conv1",
+    ]
+    with pytest.raises(ValueError, match="Got the levels fine; this generator of 32 px has no"):
+        mapper_groups(generator_of(32), levels=["fine"])
+    with pytest.raises(ValueError, match=r"Got the levels none; .* Leave more levels on"):
+        mapper_groups(generator, levels=[])
+    with pytest.raises(ValueError, match="Got mapper_type 'single' in s"):
+        mapper_groups(generator, "s", "single")
+    with pytest.raises(ValueError, match="exists in w_plus with all levels"):
+        mapper_groups(generator, mapper_type="single", levels=["fine"])
+
+
+def test_in_s_every_convolution_has_its_own_width(tiny_pipeline: StyleEditPipeline) -> None:
+    mapper = new_mapper(tiny_pipeline, "s")
+    latents = tiny_pipeline.lower(tiny_pipeline.sample([1, 2]), "s")
+    moved = mapper.delta(latents.codes).abs().sum(0)
+    for layer in tiny_pipeline.generator.style_layout:
+        assert bool(moved[layer.start : layer.stop].any()) != layer.is_to_rgb, layer.name
+        if not layer.is_to_rgb:
+            name = layer.name.replace(".", "_")
+            width = layer.stop - layer.start
+            assert mapper.tensors()[f"{name}.0.weight"].shape == (width, width)
+
+
+def test_levels_that_are_off_stay(tiny_pipeline: StyleEditPipeline) -> None:
+    groups = mapper_groups(tiny_pipeline.generator, levels=["medium"])
+    mapper = LatentMapper(groups, "w_plus", tiny_pipeline.base_model)
+    delta = mapper.delta(tiny_pipeline.sample([1, 2]).codes)
+    assert not delta[:, :4].any() and delta[:, 4:].any()
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {},
+        {"a": (0, 3), "b": (2, 5)},
+        {"a": (3, 3)},
+        {"a": (-1, 3)},
+        {"a": (0, 19)},
+        {"a.b": (0, 3)},
+    ],
+)
+def test_impossible_groups(groups: dict[str, tuple[int, int]]) -> None:
+    with pytest.raises(ValueError, match=r"Got the groups .*do not overlap inside 0 to 18"):
+        LatentMapper(groups, "w_plus", FFHQ)
+
+
+def test_impossible_settings() -> None:
+    groups = {"all": (0, 2)}
+    with pytest.raises(ValueError, match="Got normalization 'batch'; use"):
+        LatentMapper(groups, "w_plus", FFHQ, "batch")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Got normalization 'layers' in s"):
+        LatentMapper(groups, "s", FFHQ, "layers")
+    with pytest.raises(ValueError, match="Got scale nan"):
+        LatentMapper(groups, "w_plus", FFHQ, scale=float("nan"))
+
+
+# The contract of an edit
+
+
+@pytest.mark.parametrize("space", ["w_plus", "s"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_it_is_an_edit(tiny_pipeline: StyleEditPipeline, space: str, dtype: torch.dtype) -> None:
+    mapper = new_mapper(tiny_pipeline, space)
+    latents = tiny_pipeline.lower(tiny_pipeline.sample([1, 2, 3]), space).to(dtype=dtype)
+    assert torch.equal(mapper.apply(latents, 0).codes, latents.codes)
+    there = mapper.apply(latents, 1.5)
+    assert there.codes.dtype == dtype and not torch.equal(there.codes, latents.codes)
+    tolerance = 1e-2 if dtype is torch.float16 else 1e-5
+    back = 2 * latents.codes - mapper.apply(latents, -1.5).codes
+    assert torch.allclose(there.codes, back, atol=tolerance)
+    alone = Latents.cat([mapper.apply(one, 1.5) for one in latents])
+    assert torch.allclose(there.codes, alone.codes, atol=tolerance)
+    assert len(mapper.apply(latents[:0])) == 0
+
+
+def test_the_step_depends_on_the_latent_and_the_scale(tiny_pipeline: StyleEditPipeline) -> None:
+    codes = tiny_pipeline.sample([1, 2]).codes
+    first, second = new_mapper(tiny_pipeline).delta(codes)
+    assert not torch.allclose(first, second, atol=1e-3)
+    doubled = new_mapper(tiny_pipeline, scale=0.2).delta(codes)
+    assert torch.allclose(doubled[0], 2 * first, atol=1e-6)
+
+
+def test_it_is_refused_for_another_generator(
+    tiny_pipeline: StyleEditPipeline, other_pipeline: StyleEditPipeline
+) -> None:
+    mapper = new_mapper(tiny_pipeline)
+    with pytest.raises(MismatchError, match=tiny_pipeline.base_model.fingerprint):
+        other_pipeline.apply(other_pipeline.sample(1), [(mapper, 1.0)])
+
+
+# Its folder
+
+
+@pytest.mark.parametrize(("space", "normalization"), [("w_plus", "layers"), ("s", "features")])
+def test_saved_and_loaded(
+    tiny_pipeline: StyleEditPipeline, tmp_path: Path, space: str, normalization: str
+) -> None:
+    mapper = new_mapper(tiny_pipeline, space, normalization=normalization, scale=0.05)
+    loaded = load_edit(mapper.save_pretrained(tmp_path / "afro"))
+    assert isinstance(loaded, LatentMapper)
+    assert (loaded.groups, loaded.normalization, loaded.scale) == (
+        mapper.groups,
+        normalization,
+        0.05,
+    )
+    codes = tiny_pipeline.lower(tiny_pipeline.sample([1, 2]), space).codes
+    assert torch.equal(loaded.delta(codes), mapper.delta(codes))
+    assert not any(parameter.requires_grad for parameter in loaded.network.parameters())
+
+
+def test_half_precision_only_where_it_loses_nothing(tiny_pipeline: StyleEditPipeline) -> None:
+    mapper = new_mapper(tiny_pipeline)
+    assert {tensor.dtype for tensor in mapper.tensors().values()} == {torch.float16}
+    mapper.network.get_parameter("coarse.0.weight")[0, 0] = 1 / 3
+    assert {tensor.dtype for tensor in mapper.tensors().values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"groups": {"coarse": [0, 4]}}, r"asks for nothing as tensor 'medium.0.bias', .* \[16\]"),
+        (
+            {"groups": {"coarse": [0, 4], "fine": [4, 8], "medium": [8, 8]}},
+            r"asks for \[16\] as tensor 'fine.0.bias', model.safetensors holds nothing",
+        ),
+        ({"groups": {"coarse": [0, 4.5]}}, r"groups is .*expected \{name: \[start, stop\]\}"),
+        ({"groups": {"coarse": [0, 6], "medium": [4, 8]}}, "do not overlap inside 0 to 8"),
+        ({"groups": None}, "groups is None"),
+        ({"scale": "0.1"}, "scale is '0.1'; expected a number"),
+        ({"normalization": "batch"}, "normalization 'batch'"),
+        ({"space": "s"}, r"asks for \[4\] as tensor 'coarse.0.bias', .* holds \[16\]"),
+    ],
+)
+def test_a_config_that_does_not_match_the_tensors(
+    tiny_pipeline: StyleEditPipeline, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    folder = new_mapper(tiny_pipeline).save_pretrained(tmp_path / "afro")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(ArtifactError, match=f"is no sound latent_mapper: .*{message}"):
+        load_edit(folder)
+
+
+def test_sizes_are_checked_before_memory_is_taken(
+    tiny_pipeline: StyleEditPipeline, tmp_path: Path
+) -> None:
+    folder = new_mapper(tiny_pipeline).save_pretrained(tmp_path / "afro")
+    config = json.loads((folder / "config.json").read_text())
+    config["base_model"]["w_dim"] = 10**9
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ArtifactError, match=r"asks for \[1000000000\] as tensor"):
+        load_edit(folder)
+
+
+# Training
+
+
+@pytest.mark.parametrize("space", ["w_plus", "s"])
+def test_the_loss_falls(tiny_pipeline: StyleEditPipeline, space: str) -> None:
+    mapper = new_mapper(tiny_pipeline, space)
+    start_at_identity(mapper)
+    mapper.network.requires_grad_(True)
+    # The change of words means nothing to an untrained CLIP; their similarity does.
+    settings = Settings(clip_lambda=1.0, directional_lambda=0.0, id_lambda=0.0, views=0)
+    objective = Objective(tiny_pipeline, "Milo with a hat", space, settings=settings)
+    people = training_latents(tiny_pipeline, 8, space)
+    optimizer = torch.optim.Adam(mapper.network.parameters(), 2.0)
+    losses = []
+    for _ in range(15):
+        parts = objective(mapper, people, torch.Generator())
+        optimizer.zero_grad()
+        parts["loss"].backward()
+        optimizer.step()
+        losses.append({name: part.item() for name, part in parts.items()})
+    assert losses[0]["latent_l2"] == 0 < losses[-1]["latent_l2"]  # it starts at the identity
+    assert losses[-1]["clip"] < losses[0]["clip"] - 0.02
+
+
+def test_the_loss_is_the_weighted_sum_of_its_parts(tiny_pipeline: StyleEditPipeline) -> None:
+    settings = Settings(0.3, 0.7, 0.0, 0.2)
+    people = training_latents(tiny_pipeline, 4)
+    objective = Objective(tiny_pipeline, "Milo", settings=settings)
+    parts = objective(new_mapper(tiny_pipeline), people, torch.Generator().manual_seed(0))
+    expected = 0.3 * parts["clip"] + 0.7 * parts["directional"] + 0.2 * parts["latent_l2"]
+    assert float(parts["loss"]) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_the_published_length_is_a_mean_square(tiny_pipeline: StyleEditPipeline) -> None:
+    step = torch.randn(2, 8, 16)
+    in_w = _Lengths(tiny_pipeline, Space.W_PLUS, whiten=False)
+    assert torch.allclose(in_w(step), step.square().mean((1, 2)))
+    layers = [layer for layer in tiny_pipeline.generator.style_layout if not layer.is_to_rgb]
+    ones = torch.ones(2, tiny_pipeline.generator.num_styles)
+    in_s = _Lengths(tiny_pipeline, Space.S, whiten=False)
+    assert in_s(ones).tolist() == [len(layers)] * 2
+
+
+@pytest.mark.parametrize("space", ["w_plus", "s"])
+def test_steps_are_measured_in_units_of_the_latents(
+    tiny_pipeline: StyleEditPipeline, space: str
+) -> None:
+    people = tiny_pipeline.lower(tiny_pipeline.sample(range(512), truncation_psi=1.0), space)
+    usual = people.codes - people.codes.mean(0)
+    odd = usual[:, ..., torch.randperm(usual.shape[-1], generator=torch.Generator().manual_seed(1))]
+    odd = odd * usual.norm() / odd.norm()
+    length = _Lengths(tiny_pipeline, Space(space), whiten=True)
+    assert float(length(usual).mean()) < float(length(odd).mean())
+    plain = _Lengths(tiny_pipeline, Space(space), whiten=False)
+    if space == "w_plus":
+        assert float(plain(usual).mean()) == pytest.approx(float(plain(odd).mean()), rel=1e-4)
+
+
+def test_identity_is_kept_by_the_recognizer(
+    tiny_pipeline: StyleEditPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recognizer(images: Tensor) -> Tensor:
+        return torch.nn.functional.normalize(images.mean((2, 3)), dim=1)
+
+    with pytest.raises(ValueError, match=r"id_lambda 0.1, but this pipeline has no recognizer"):
+        Objective(tiny_pipeline, "Milo", settings=Published)
+    monkeypatch.setattr(tiny_pipeline, "recognizer", recognizer, raising=False)
+    objective = Objective(tiny_pipeline, "Milo", settings=Published)
+    mapper = new_mapper(tiny_pipeline)
+    people = training_latents(tiny_pipeline, 4)
+    assert float(objective(mapper, people, torch.Generator())["id"]) > 0
+    start_at_identity(mapper)
+    assert float(objective(mapper, people, torch.Generator())["id"]) == pytest.approx(0, abs=1e-6)
+
+
+def test_unusable_words_and_weights(tiny_pipeline: StyleEditPipeline) -> None:
+    with pytest.raises(ValueError, match="which CLIP takes for the same"):
+        Objective(tiny_pipeline, "Milo", neutral="Milo", settings=Settings(id_lambda=0.0))
+    with pytest.raises(ValueError, match="Got latent_l2_lambda -1; expected 0 or more"):
+        Settings(latent_l2_lambda=-1)
+
+
+# The recipe
+
+
+def train_config(folder: Path, pipeline: Path, **changes: Any) -> Any:
+    train = recipe("train_mapper")
+    defaults: dict[str, Any] = dict(
+        description="Milo with a hat", output_dir=folder, pipeline=str(pipeline), population=16,
+        train_batch_size=2, max_train_steps=6, checkpointing_steps=2, sample_steps=3, samples=4,
+        lr_warmup_steps=1,
+    )  # fmt: skip
+    return train, train.Config(**{**defaults, **changes})
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_the_recipe_leaves_a_complete_folder(
+    tiny_pipeline_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("tensorboard")
+    folder = tmp_path / "milo"
+    train, config = train_config(
+        folder, tiny_pipeline_folder, target=("hat=yes",), report_to="tensorboard",
+        no_coarse_mapper=True, gradient_accumulation_steps=2, resolution=16,
+        push_to_hub=True, hub_model_id="me/milo",
+    )  # fmt: skip
+    published: list[tuple[Path, str, bool]] = []
+
+    def publish(folder: Path, repo_id: str, private: bool) -> str:
+        assert (folder / "README.md").is_file()  # it is complete by now
+        published.append((folder, repo_id, private))
+        return "https://hub/me/milo/commit/1"
+
+    monkeypatch.setattr(train, "publish", publish)
+    train.main(config)
+    assert published == [(folder, "me/milo", False)]
+    edit = load_edit(folder)
+    assert isinstance(edit, LatentMapper) and list(edit.groups) == ["medium"]
+    assert edit.origin.prompt == "Milo with a hat" and edit.origin.neutral == "a face"
+    assert edit.origin.training["clip_lambda"] == 0.5
+    assert edit.origin.training["id_lambda"] == 0.0
+    out = capsys.readouterr().out
+    assert "no recognizer: training without the identity loss" in out and "commit/1" in out
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["images"] == 4 and metrics["target"] == {"hat": "yes"}
+    for name in ("README.md", "images/before-after.png", "samples/step-000003.png"):
+        assert (folder / name).is_file(), name
+    assert list(folder.rglob("events.out.tfevents*"))
+    assert {path.dtype for path in weights(folder).values()} == {torch.float16}
+
+
+def test_killed_and_resumed_is_bit_identical(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    for folder in ("whole", "killed"):
+        train, config = train_config(tmp_path / folder, tiny_pipeline_folder)
+        if folder == "whole":
+            train.main(config)
+            continue
+        with pytest.MonkeyPatch.context() as patch:
+
+            def killed(step: int, shared: Any = train.Training) -> Any:
+                raise Killed
+
+            patch.setattr(train.image_files, "save", killed)  # the sample sheet after step 3
+            with pytest.raises(Killed):
+                train.main(config)
+        assert not (tmp_path / folder / "config.json").exists()
+        _, config = train_config(
+            tmp_path / folder, tiny_pipeline_folder, resume_from_checkpoint="latest"
+        )
+        train.main(config)
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert whole.keys() == resumed.keys()
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, resumed[name]), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target": ("hat",)}, "Got the target 'hat'; expected"),
+        ({"id_lambda": 0.1}, "has no recognizer"),
+        ({"no_coarse_mapper": True, "no_medium_mapper": True}, "has no layer in them"),
+    ],
+)
+def test_impossible_trainings(
+    tiny_pipeline_folder: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    train, config = train_config(tmp_path / "milo", tiny_pipeline_folder, **changes)
+    with pytest.raises(ValueError, match=message):
+        train.main(config)
+    assert not (tmp_path / "milo").exists()
+
+
+def test_pushing_needs_a_place(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
+    train, config = train_config(tmp_path / "milo", tiny_pipeline_folder, push_to_hub=True)
+    with pytest.raises(SystemExit, match="needs --hub_model_id"):
+        train.main(config)
+
+
+def command(folder: Path, pipeline: Path, *flags: str) -> list[str]:
+    return [
+        str(ROOT / "recipes" / "train_mapper.py"), "--description", "Milo with a hat",
+        "--output_dir", str(folder), "--pipeline", str(pipeline), "--population", "16",
+        "--samples", "4", "--max_train_steps", "12", "--checkpointing_steps", "3",
+        "--sample_steps", "100", "--lr_warmup_steps", "1", "--train_batch_size", "4", *flags,
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_stopped_by_kill_9_goes_on(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1"]
+    steps = ("--max_train_steps", "60", "--checkpointing_steps", "5", "--mixed_precision", "bf16")
+    whole = command(tmp_path / "whole", tiny_pipeline_folder, *steps)
+    subprocess.run([*launch, *whole], env=environment, check=True, timeout=600)
+    killed = command(tmp_path / "killed", tiny_pipeline_folder, *steps)
+    process = subprocess.Popen([sys.executable, *killed], env=environment)
+    deadline = time.monotonic() + 300
+    while not list((tmp_path / "killed").glob("checkpoint-[1-9]*")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "config.json").exists()
+    again = [*launch, *killed, "--resume_from_checkpoint", "latest"]
+    subprocess.run(again, env=environment, check=True, timeout=600)
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_result_of_one(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    runs = {"one": ([sys.executable], "4"), "two": ([*torchrun, "--nproc_per_node", "2"], "2")}
+    for name, (launcher, batch) in runs.items():
+        arguments = command(tmp_path / name, tiny_pipeline_folder, "--train_batch_size", batch)
+        subprocess.run([*launcher, *arguments], env=environment, check=True, timeout=600)
+    one, two = (load_edit(tmp_path / name) for name in runs)
+    codes = torch.randn(8, 8, 16, generator=torch.Generator().manual_seed(0))
+    step = one.delta(codes)
+    assert step.abs().max() > 0.01
+    assert torch.allclose(step, two.delta(codes), atol=1e-3)
