@@ -276,8 +276,7 @@ accelerate launch recipes/train_generator.py paired --stage synthesis --cache ru
 accelerate launch recipes/train_generator.py paired --stage mapping --init_from runs/synthesis \\
     --output_dir runs/mapping
 accelerate launch recipes/train_generator.py paired --stage together --cache runs/portraits-128 \\
-    --init_from runs/mapping --output_dir runs/generator \\
-    --learning_rate 2e-3
+    --init_from runs/mapping --output_dir runs/generator
 accelerate launch recipes/train_clip.py --cache runs/portraits-128 --output_dir runs/clip
 accelerate launch recipes/train_reader.py --cache runs/portraits-128 --output_dir runs/reader
 python recipes/render_portraits.py --identities 4000 --output_dir runs/identities-128
