@@ -250,6 +250,7 @@ every attribute of every face, so that edits can be judged against the truth.
 
 ```python
 import stylegan_hub as hub
+
 pipe = hub.StyleEditPipeline.from_pretrained("portraits")
 pipe(seed=7).images[0].save("seven.png")
 ```

@@ -111,13 +111,13 @@ class Config(TrainingConfig):
     """Make the repository a private one."""
 
     train_batch_size: int = 8
-    max_train_steps: int = 300
-    learning_rate: float = 1.0
+    max_train_steps: int = 200
+    learning_rate: float = 3.0
     """Peak learning rate; the layers have a learning rate multiplier of 0.01."""
     max_grad_norm: float = 1e-3
     """Longer gradients are shortened to this: the first ones, at a step of almost no length, are
     thousands of times as long as others, and the optimizer would remember them for too long."""
-    lr_warmup_steps: int = 10
+    lr_warmup_steps: int = 20
     checkpointing_steps: int = 100
     sample_steps: int = 100
 

@@ -309,6 +309,7 @@ class _Card:
             ]
         lines = [
             "import stylegan_hub as hub",
+            "",
             f'pipe = hub.StyleEditPipeline.from_pretrained("{pipeline}")',
             *load,
         ]

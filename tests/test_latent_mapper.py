@@ -305,7 +305,9 @@ def test_the_loss_falls(tiny_pipeline: StyleEditPipeline, space: str) -> None:
     start_at_identity(mapper)
     mapper.network.requires_grad_(True)
     # The change of words means nothing to an untrained CLIP; their similarity does.
-    settings = Settings(clip_lambda=1.0, directional_lambda=0.0, id_lambda=0.0, views=0)
+    settings = Settings(
+        clip_lambda=1.0, directional_lambda=0.0, id_lambda=0.0, latent_l2_lambda=0.001, views=0
+    )
     objective = Objective(tiny_pipeline, "Milo with a hat", space, settings=settings)
     people = training_latents(tiny_pipeline, 8, space)
     optimizer = torch.optim.Adam(mapper.network.parameters(), 2.0)

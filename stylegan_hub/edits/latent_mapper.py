@@ -282,8 +282,10 @@ class Objective:
         self._pipe = pipe
         self._space = Space(space)
         self._text, origin = pipe.encode_text([prompt, neutral]).chunk(2)
-        self._text_change = nn.functional.normalize(self._text - origin, dim=-1, eps=1e-6)
-        if self.settings.directional_lambda and not self._text_change.any():
+        change = self._text - origin
+        self._text_change = nn.functional.normalize(change, dim=-1, eps=1e-6)
+        # Even the same words may differ by a rounding error, depending on the number of threads.
+        if self.settings.directional_lambda and float(change.norm()) < 1e-4:
             raise ValueError(
                 f"Got {prompt!r} and the neutral text {neutral!r}, which CLIP takes for the same; "
                 "say what shall change."
