@@ -10,12 +10,15 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # gradio reads it wh
 
 import gradio as gr
 
-from demo.tabs import words
+from demo.components import heading
+from demo.stage import Stage
+from demo.tabs import words, zoo
 from stylegan_hub.session import Studio
 
 TITLE = "Change a face by words"
 INTRODUCTION = (
-    "Pick a face, say what should be different, and slide the change from none to too much."
+    "Pick a face, say what should be different or take an edit from the zoo, and slide the change "
+    "from none to too much."
 )
 NOTE = (
     "The bundled portraits are drawings; they show nobody, and a likeness would be chance. "
@@ -25,13 +28,29 @@ NOTE = (
 )
 _HOUR = 3600
 _CSS = Path(__file__).with_name("style.css")
+_KEYS = Path(__file__).with_name("keys.js")
 
 
 def build(studio: Studio) -> gr.Blocks:
-    """The page for one studio; serve it with `launch_options`."""
+    """The page for one studio; serve it with `launch_options`.
+
+    Raises:
+        ArtifactError: a bundled direction table is damaged.
+    """
     with gr.Blocks(title=TITLE, delete_cache=(_HOUR, 6 * _HOUR)) as page:
         gr.HTML(f"<header><h1>{TITLE}</h1><p>{INTRODUCTION}</p></header>")
-        words.build(studio, page)
+        with gr.Row(equal_height=False, elem_id="desk"):
+            with gr.Column(scale=5, min_width=320, elem_id="result"):
+                stage = Stage(studio)
+            with gr.Column(scale=5, min_width=320):
+                stage.build_chooser()
+                heading("Change it")
+                with gr.Tabs(elem_id="tabs"):
+                    with gr.Tab("Words"):
+                        words.build(studio, stage)
+                    with gr.Tab("Zoo"):
+                        zoo.build(studio, stage, page)
+        stage.wire(page)
         gr.HTML(f"<footer><p>{NOTE}</p></footer>")
     return page.queue(default_concurrency_limit=4)
 
@@ -44,6 +63,7 @@ def launch_options() -> dict[str, Any]:
         ),
         "css_paths": _CSS,
         "head": f'<meta name="description" content="{INTRODUCTION}">',
+        "js": _KEYS.read_text(encoding="utf-8"),
         "footer_links": ["api"],
         "max_file_size": "1mb",  # nothing is uploaded yet
     }
@@ -60,7 +80,7 @@ def launch(pipeline: str = "portraits", host: str | None = None, port: int | Non
         SystemExit: the pipeline cannot be loaded; the message says why.
     """
     try:
-        studio = Studio.open(pipeline)
+        page = build(Studio.open(pipeline))
     except (ValueError, OSError) as error:
         raise SystemExit(f"Error: {error}") from error
-    build(studio).launch(server_name=host, server_port=port, **launch_options())
+    page.launch(server_name=host, server_port=port, **launch_options())

@@ -49,14 +49,20 @@ def heading(text: str) -> None:
     gr.HTML(f"<h2>{escape(text)}</h2>")
 
 
+def plain(text: str) -> str:
+    """Anybody's text as text: neither HTML nor something that gradio's templates fill in."""
+    shown = "".join(letter for letter in text if letter.isprintable())
+    return escape(shown).replace("{", "&#123;").replace("$", "&#36;")
+
+
 def progress(done: int, total: int, text: str) -> str:
     """HTML of a progress bar with a line of text."""
     return (
         f'<div class="status"><progress value="{done}" max="{total}" aria-label="Progress">'
-        f"</progress><span>{escape(text)}</span></div>"
+        f"</progress><span>{plain(text)}</span></div>"
     )
 
 
 def message(text: str) -> str:
     """HTML of a line of text that screen readers read out when it changes."""
-    return f'<div class="status" role="status"><span>{escape(text)}</span></div>'
+    return f'<div class="status" role="status"><span>{plain(text)}</span></div>'

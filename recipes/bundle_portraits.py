@@ -1,7 +1,8 @@
 """Put the trained parts of the portraits domain into one pipeline folder, measured and described.
 
     python recipes/bundle_portraits.py --generator runs/generator/generator --clip runs/clip \\
-        --recognizer runs/recognizer/recognizer --output_dir cards/portraits
+        --recognizer runs/recognizer/recognizer --parser runs/parser/parser \\
+        --encoder runs/encoder/encoder --output_dir cards/portraits
 
 Weights are stored in half precision; how far the pictures are from those in full precision is in
 metrics.json. Everything is measured on seeds that no training has seen.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,8 @@ from stylegan_hub.metrics.zero_shot import (
     value_embeddings,
     zero_shot_accuracy,
 )
+from stylegan_hub.models.encoder import Encoder
+from stylegan_hub.models.parser import Parser
 from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.pipeline import StyleEditPipeline
@@ -58,6 +62,11 @@ class Config:
     """Output folder of recipes/train_clip.py."""
     recognizer: Path | None = None
     """Folder of the recognizer (recipes/train_recognizer.py); without, the pipeline has none."""
+    parser: Path | None = None
+    """Folder of the parser (recipes/train_parser.py); without, the pipeline has none."""
+    encoder: Path | None = None
+    """Folder of the encoder (recipes/train_encoder.py), trained for this generator; without, the
+    pipeline has none."""
     reader: str = "attribute-reader"
     """Bundled name or folder of the attribute reader, which measures."""
     output_dir: Path
@@ -71,7 +80,9 @@ class Config:
 def main(config: Config) -> None:
     generator = StyleGAN2Generator.from_pretrained(config.generator)
     recognizer = config.recognizer and Recognizer.from_pretrained(config.recognizer)
-    for part in (generator, recognizer):
+    parser = config.parser and Parser.from_pretrained(config.parser)
+    encoder = config.encoder and Encoder.from_pretrained(config.encoder)
+    for part in (generator, recognizer, parser, encoder):
         if part is not None:  # where it lay on this machine means nothing elsewhere
             part.register_to_config(_name_or_path=None)
     pipe = StyleEditPipeline(
@@ -80,6 +91,8 @@ def main(config: Config) -> None:
         tokenizer=CLIPTokenizer.from_pretrained(config.clip / "tokenizer"),
         image_processor=CLIPImageProcessorPil.from_pretrained(config.clip / "image_processor"),
         recognizer=recognizer,
+        parser=parser,
+        encoder=encoder,
     )
     people = pipe.sample(range(64), truncation_psi=0.7)
     full = draw(pipe, people)
@@ -94,6 +107,9 @@ def main(config: Config) -> None:
             **on_unseen,
             "on_samples": recognition_of_samples(pipe, config.count),
         }
+    for name, part in (("parser", config.parser), ("encoder", config.encoder)):
+        if part is not None:
+            metrics[name] = json.loads((part / "metrics.json").read_text())
     write_bytes(config.output_dir / "metrics.json", json.dumps(metrics, indent=1).encode())
     shutil.rmtree(config.output_dir / "images", ignore_errors=True)
     image_files.save(image_files.grid(half, columns=8), config.output_dir / "images/samples.png")
@@ -220,6 +236,7 @@ def card(pipe: StyleEditPipeline, metrics: dict[str, object], config: Config) ->
     """The model card: what it is, how it was trained, what was measured, what it is not for."""
     generator = pipe.generator
     size, millions = generator.config.img_resolution, _millions(generator)
+    route = textwrap.fill(config.route, 100)
 
     def number(name: str, digits: int = 2) -> str:
         value = metrics[name]
@@ -263,7 +280,9 @@ cores can afford: the renderer's factors were encoded into w, the synthesis netw
 redraw the picture (L1, squared error and a Laplacian pyramid, the face weighted more), and then the
 mapping network learned to reach the same w from z. Each affine layer was kept blind to some groups
 of factors (coarse, medium, fine), and toRGB layers to all colors, by projecting its weights; that
-is why coarse, medium and fine layers divide the work. Noise strengths are zero. {config.route}
+is why coarse, medium and fine layers divide the work. Noise strengths are zero.
+
+{route}
 
 CLIP was trained from nothing on drawn portraits and generated captions, with a loss that knows
 which captions are true of which pictures, under strong augmentation and against unnatural pictures.
@@ -275,7 +294,7 @@ python recipes/render_portraits.py --output_dir runs/portraits-128
 accelerate launch recipes/train_generator.py paired --stage synthesis --cache runs/portraits-128 \\
     --output_dir runs/synthesis
 accelerate launch recipes/train_generator.py paired --stage mapping --init_from runs/synthesis \\
-    --output_dir runs/mapping
+    --max_train_steps 4000 --lr_scheduler cosine --output_dir runs/mapping
 accelerate launch recipes/train_generator.py paired --stage together --cache runs/portraits-128 \\
     --init_from runs/mapping --output_dir runs/generator
 accelerate launch recipes/train_clip.py --cache runs/portraits-128 --output_dir runs/clip
@@ -283,8 +302,11 @@ accelerate launch recipes/train_reader.py --cache runs/portraits-128 --output_di
 python recipes/render_portraits.py --identities 4000 --output_dir runs/identities-128
 accelerate launch recipes/train_recognizer.py --cache runs/identities-128 \\
     --output_dir runs/recognizer
+accelerate launch recipes/train_parser.py --output_dir runs/parser
+accelerate launch recipes/train_encoder.py --output_dir runs/encoder
 python recipes/bundle_portraits.py --generator runs/generator/generator --clip runs/clip \\
-    --recognizer runs/recognizer/recognizer --reader runs/reader/reader --output_dir cards/portraits
+    --recognizer runs/recognizer/recognizer --parser runs/parser/parser \\
+    --encoder runs/encoder/encoder --reader runs/reader/reader --output_dir cards/portraits
 ```
 
 ## What was measured
@@ -309,7 +331,7 @@ CLIP's zero-shot answer on unseen renders (truth: the renderer) and on samples (
 {table}
 
 ![Rows give layers 4 to 16 px, columns the finer ones](images/style-mixing.png)
-{_recognizer_section(metrics)}
+{_recognizer_section(metrics)}{_parser_section(metrics)}{_encoder_section(metrics)}
 ## Intended use and limits
 
 For learning, for tests and for research on editing where the truth must be known. Drawn faces are
@@ -340,6 +362,42 @@ with ArcFace's loss. A person is a face geometry; hair, colors, mood and pose do
 On the generator's samples: the cosine of a sample and a drawing of the person that its z stands for
 is {samples["same_cosine"]:.2f} on average, of others {samples["other_cosine"]:.2f} (area under the
 ROC curve {samples["roc_auc"]:.3f}); the drawings differ in all but the face geometry.
+"""
+
+
+def _parser_section(metrics: dict[str, object]) -> str:
+    """Which parts the parser knows and how well it finds them; nothing when there is none."""
+    measured = metrics.get("parser")
+    if not isinstance(measured, dict):
+        return ""
+    renders, samples = measured["renders"], measured.get("samples")
+    on_samples = f"; on samples of the generator {samples['mean_iou']:.2f}" if samples else ""
+    parts = textwrap.fill(", ".join(renders["iou"]) + ".", 100)
+    return f"""
+## The parser
+
+Which part of a face is where (`recipes/train_parser.py`):
+{parts}
+
+Mean intersection over union on {measured["images"]:,} portraits that it has not seen
+{renders["mean_iou"]:.2f}{on_samples}. Edits can be kept inside a part:
+`pipe(seed=7, edits=[...], region="hair")`.
+"""
+
+
+def _encoder_section(metrics: dict[str, object]) -> str:
+    """How well the encoder finds a picture's latent; nothing when there is none."""
+    measured = metrics.get("encoder")
+    if not isinstance(measured, dict):
+        return ""
+    own = measured["generated"]
+    return f"""
+## The encoder
+
+Which latent draws a picture (`recipes/train_encoder.py`). On {measured["images"]:,} pictures of the
+generator that it has not seen, the mean squared error of the pictures drawn from its answer is
+{own["mean_squared_error"]:.4f} (pixels in [-1, 1]), and the error of its answer in w
+{own["w_error"]:.2f} of the variance of w.
 """
 
 

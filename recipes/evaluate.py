@@ -20,12 +20,10 @@ import tyro
 from tqdm import tqdm
 
 from stylegan_hub.artifacts import bundled, resolve
-from stylegan_hub.cards import write_card
+from stylegan_hub.cards import evaluate_folder
 from stylegan_hub.edits.base import load_edit
-from stylegan_hub.hub import read_metrics
-from stylegan_hub.metrics.edit_quality import parse_target, write_quality
+from stylegan_hub.metrics.edit_quality import parse_target
 from stylegan_hub.pipeline import StyleEditPipeline
-from stylegan_hub.portraits.dataset import UNSEEN_SEED
 from stylegan_hub.portraits.reader import AttributeReader
 
 
@@ -57,29 +55,18 @@ def main(config: Config) -> None:
         folders += bundled("edit").values()
     if not folders:
         raise SystemExit("Nothing to measure: name folders of edits, or --edits all.")
-    edits = {folder: load_edit(folder) for folder in folders}
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
-    for edit in edits.values():  # all are checked before the first folder is changed
-        edit.check_fits(pipe.base_model)
+    for folder in folders:  # all are checked before the first folder is changed
+        load_edit(folder).check_fits(pipe.base_model)
     reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
-    rows: dict[str, dict[str, Any]] = {}
-    for folder, edit in tqdm(edits.items(), unit="edit"):
-        before = read_metrics(folder)
-        target = parse_target(config.target) or before.get("target", {})
-        first = before.get("first_seed", UNSEEN_SEED)
-        rows[folder.name] = write_quality(
-            folder, pipe, reader if target else None, edit, target,
-            seeds=range(first, first + (config.samples or before.get("images", 128))),
-            strength=given(config.strength, before.get("strength")),
-            truncation_psi=given(config.truncation_psi, before.get("truncation_psi"), 0.7),
-        )  # fmt: skip
-        write_card(folder)
+    target = parse_target(config.target)
+    rows = {
+        folder.name: evaluate_folder(
+            folder, pipe, reader, target, config.samples, config.strength, config.truncation_psi
+        )
+        for folder in tqdm(folders, unit="edit")
+    }
     print(table(rows))
-
-
-def given(*values: Any) -> Any:
-    """The first value that is not None."""
-    return next((value for value in values if value is not None), None)
 
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:

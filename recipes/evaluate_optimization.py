@@ -24,6 +24,7 @@ from stylegan_hub.artifacts import resolve
 from stylegan_hub.edits.latent_optimization import Published, Settings, displacements
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.edit_success import edit_report
+from stylegan_hub.metrics.identity_similarity import identity_similarity
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import character_labels
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
@@ -116,7 +117,7 @@ def main(config: Config) -> None:
         rows[prompt] = {
             **asdict(report),
             "clip_gain": float(gain.mean()),
-            "identity": identity_similarity(pipe, before, after),
+            "identity": identity(pipe, before, after),
             "seconds": seconds,
         }
         sheet = torch.cat([before[:8], after[:8]])
@@ -127,12 +128,11 @@ def main(config: Config) -> None:
         write(config.output_dir, rows, settings, config)
 
 
-@torch.no_grad()
-def identity_similarity(pipe: StyleEditPipeline, before: Tensor, after: Tensor) -> float:
-    """Mean cosine of the recognizer's embeddings; not a number without a recognizer."""
+def identity(pipe: StyleEditPipeline, before: Tensor, after: Tensor) -> float:
+    """Mean similarity of the people before and after; not a number without a recognizer."""
     if pipe.recognizer is None:
         return float("nan")
-    return float((pipe.recognizer(before) * pipe.recognizer(after)).sum(-1).mean())
+    return float(identity_similarity(pipe.recognizer, before, after).mean())
 
 
 def write(

@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from stylegan_hub import edits, images, portraits
     from stylegan_hub.edits.base import Edit, load_edit
     from stylegan_hub.edits.direction import Direction
+    from stylegan_hub.edits.essence import find_essence
     from stylegan_hub.edits.global_direction import DirectionTable, load_directions
     from stylegan_hub.edits.gradient_direction import gradient_direction
     from stylegan_hub.edits.latent_mapper import LatentMapper
+    from stylegan_hub.edits.local_direction import find_local_direction
+    from stylegan_hub.edits.stack import EditStack
     from stylegan_hub.hub import list_edits, publish
     from stylegan_hub.latents import Latents, Space
     from stylegan_hub.models.stylegan2 import StyleGAN2Generator
@@ -30,12 +33,15 @@ __all__ = [
     "Direction",
     "DirectionTable",
     "Edit",
+    "EditStack",
     "LatentMapper",
     "Latents",
     "Space",
     "StyleEditPipeline",
     "StyleGAN2Generator",
     "edits",
+    "find_essence",
+    "find_local_direction",
     "gradient_direction",
     "images",
     "list_edits",
@@ -49,11 +55,14 @@ _HOMES = {
     "Direction": "edits.direction",
     "DirectionTable": "edits.global_direction",
     "Edit": "edits.base",
+    "EditStack": "edits.stack",
     "LatentMapper": "edits.latent_mapper",
     "Latents": "latents",
     "Space": "latents",
     "StyleEditPipeline": "pipeline",
     "StyleGAN2Generator": "models.stylegan2",
+    "find_essence": "edits.essence",
+    "find_local_direction": "edits.local_direction",
     "gradient_direction": "edits.gradient_direction",
     "list_edits": "hub",
     "load_directions": "edits.global_direction",

@@ -131,7 +131,7 @@ def evaluate_folder(
     metrics = write_quality(
         folder,
         pipe,
-        reader if target else None,
+        reader,
         edit,
         target,
         range(first, first + count),
@@ -274,7 +274,7 @@ class _Card:
     def _shown(self) -> list[str]:
         captions = {
             PICTURE_NAME: "Upper row: before. Lower row: the same faces after the edit.",
-            "images/strengths.png": (
+            "images/strengths.webp": (
                 f"A row for each face, strength from {self.strength.min:g} to "
                 f"{self.strength.max:g}."
             ),

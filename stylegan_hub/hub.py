@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 CARD_NAME = "README.md"
 METRICS_NAME = "metrics.json"
-PICTURE_NAME = "images/before-after.png"
+PICTURE_NAME = "images/before-after.webp"
 """The strip that shows an edit in a gallery: a row of faces before it, a row of them after it."""
 
 _TAG = "stylegan_hub"

@@ -25,11 +25,15 @@ from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import BaseModel, resolve
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.latent_optimization import find
+from stylegan_hub.edits.regions import Blend, draw_within, named_region
 from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.models.clip import encode_image, encode_text, preprocess
+from stylegan_hub.models.encoder import Encoder
+from stylegan_hub.models.parser import Parser
 from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+from stylegan_hub.text_to_face import TextToFace, bundled_text_to_face, draw_from_text
 
 # The only classes that a pipeline folder may name: a stranger's model_index.json cannot make us
 # import anything else.
@@ -39,8 +43,10 @@ _COMPONENTS: dict[str, tuple[str, str]] = {
     "tokenizer": ("transformers", "CLIPTokenizer"),
     "image_processor": ("transformers", "CLIPImageProcessorPil"),
     "recognizer": ("stylegan_hub.models.recognizer", "Recognizer"),
+    "parser": ("stylegan_hub.models.parser", "Parser"),
+    "encoder": ("stylegan_hub.models.encoder", "Encoder"),
 }
-_OPTIONAL = ("recognizer",)
+_OPTIONAL = ("recognizer", "parser", "encoder")
 _MAX_SEED = 2**63 - 1
 
 
@@ -63,8 +69,10 @@ class StyleEditPipeline(DiffusionPipeline):
     Args:
         generator: the frozen StyleGAN2.
         clip, tokenizer, image_processor: a CLIP that understands its pictures.
-        recognizer: who is it? None where pictures show no faces or nobody has trained one; what
-            needs it says so.
+        recognizer: who is it? None, as the next two, where pictures show no faces or nobody has
+            trained one; what needs it says so.
+        parser: which part of a face is where?
+        encoder: which latent draws a picture?
     """
 
     # Read by diffusers when it saves and loads.
@@ -77,6 +85,8 @@ class StyleEditPipeline(DiffusionPipeline):
         tokenizer: CLIPTokenizer,
         image_processor: CLIPImageProcessorPil,
         recognizer: Recognizer | None = None,
+        parser: Parser | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -85,8 +95,12 @@ class StyleEditPipeline(DiffusionPipeline):
             tokenizer=tokenizer,
             image_processor=image_processor,
             recognizer=recognizer and recognizer.eval().requires_grad_(False),
+            parser=parser and parser.eval().requires_grad_(False),
+            encoder=encoder and encoder.eval().requires_grad_(False),
         )
         self.name: str | None = None
+        self.text_to_face: TextToFace | None = None
+        """What `from_text` draws with; the bundled one, when there is none, is loaded by it."""
         self._hashed: tuple[StyleGAN2Generator, str] | None = None
 
     @classmethod
@@ -239,6 +253,39 @@ class StyleEditPipeline(DiffusionPipeline):
         )
         return encode_image(self.clip, pixels)
 
+    @torch.no_grad()
+    def from_text(
+        self,
+        text: str,
+        seeds: int | Sequence[int] = 0,
+        truncation_psi: float = 0.7,
+        candidates: int = 1,
+    ) -> StyleEditOutput:
+        """New faces that fit a text, "a young woman with long red hair and glasses".
+
+        Args:
+            seeds: a face for each; other seeds are other faces that fit.
+            truncation_psi: 1 keeps the full variety, 0 is the average face.
+            candidates: how many faces are drawn for each seed; the one that CLIP finds nearest to
+                the text is kept.
+
+        Returns:
+            Pictures, and latents in w_plus that take edits as any others.
+
+        Raises:
+            ValueError: an empty text, no seed, a seed out of range, fewer than one candidate.
+            NotFoundError: no text-to-face network is loaded, and none is bundled for this
+                generator.
+            MismatchError: `text_to_face` was made for another generator or CLIP.
+        """
+        if self.text_to_face is None:
+            self.text_to_face = bundled_text_to_face(self)
+        seeds = [seeds] if isinstance(seeds, int) else list(seeds)
+        network = self.text_to_face.to(self.device)
+        latents = draw_from_text(self, network, text, seeds, truncation_psi, candidates)
+        pictures = image_files.to_pil(self.synthesize(latents).clamp(-1, 1).float())
+        return StyleEditOutput(images=pictures, latents=latents)
+
     def apply(self, latents: Latents, edits: Sequence[tuple[Edit, float]]) -> Latents:
         """Latents with all edits applied: those in w_plus first, then those in s.
 
@@ -271,6 +318,8 @@ class StyleEditPipeline(DiffusionPipeline):
         prompt: str | None = None,
         edits: Sequence[tuple[Edit, float]] = (),
         truncation_psi: float = 0.7,
+        region: str | None = None,
+        blend: Blend = "features",
     ) -> StyleEditOutput:
         """Draw people, optionally edited.
 
@@ -281,9 +330,13 @@ class StyleEditPipeline(DiffusionPipeline):
                 just these latents (`edits.latent_optimization`); takes seconds.
             edits: pairs of an edit and its strength.
             truncation_psi: for `seed`, 1 keeps the full variety, 0 is the average face.
+            region: only this part of the picture changes, "hair" or "mouth, eyes", with a soft
+                border; needs a parser. The latents do not know of it, the pictures show it.
+            blend: how the border is drawn, see `edits.regions.draw_within`.
 
         Raises:
-            ValueError: both seed and latents, an empty prompt, a seed out of range.
+            ValueError: both seed and latents, an empty prompt, a seed out of range, an unknown
+                region, a region without a parser.
             MismatchError: latents or edits of another generator.
         """
         if seed is not None and latents is not None:
@@ -292,15 +345,19 @@ class StyleEditPipeline(DiffusionPipeline):
             latents = self.mean_latent()
         elif latents is None:
             latents = self.sample(0 if seed is None else seed, truncation_psi)
-        latents = self.lower(latents, max(latents.space, Space.W_PLUS))
+        latents = before = self.lower(latents, max(latents.space, Space.W_PLUS))
+        where = None if region is None else named_region(self, region)
         if prompt is not None:
             found = [find(self, prompt, one, space=one.space) for one in latents]
             latents = Latents.cat(
                 [edit.apply(one) for edit, one in zip(found, latents, strict=True)]
             )
         latents = self.apply(latents, edits)
-        pictures = image_files.to_pil(self.synthesize(latents).clamp(-1, 1).float())
-        return StyleEditOutput(images=pictures, latents=latents)
+        if where is None:
+            drawn = self.synthesize(latents).clamp(-1, 1)
+        else:
+            drawn = draw_within(self, before, latents, where, blend)
+        return StyleEditOutput(images=image_files.to_pil(drawn.float()), latents=latents)
 
     def _check_size(self, latents: Latents) -> None:
         generator = self.generator

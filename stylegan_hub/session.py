@@ -8,24 +8,70 @@ an edit by words that runs beside the page and can be watched and stopped.
 from __future__ import annotations
 
 import math
+import os
 import re
 import threading
-from collections.abc import Hashable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
+from typing import Any, Generic, TypeVar
 
 from PIL import Image
+from torch import Tensor
 from typing_extensions import Self
 
-from stylegan_hub.edits.base import Edit
+from stylegan_hub import artifacts
+from stylegan_hub.edits.base import Edit, load_edit
 from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.direction_statistics import editable_channels, style_statistics
+from stylegan_hub.edits.global_direction import (
+    KIND,
+    DirectionTable,
+    load_directions,
+    select_channels,
+)
+from stylegan_hub.edits.gradient_direction import GradientSettings, gradient_direction
 from stylegan_hub.edits.latent_optimization import Cancelled, Settings, Step, find
+from stylegan_hub.errors import MismatchError
+from stylegan_hub.hub import EditInfo, list_edits
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.pipeline import StyleEditPipeline
+
+NEUTRAL = "a face"
+"""What pictures show before an edit, in words, where nobody says anything else."""
+
+_MAX_FOUND = 64
+
+Progress = TypeVar("Progress")
+
+
+@dataclass(frozen=True)
+class Applied:
+    """An edit on a face.
+
+    Attributes:
+        strength: 0 changes nothing.
+        name: in the zoo; None for an edit that was found by words.
+    """
+
+    edit: Edit
+    strength: float
+    name: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What to call it: its name, or the words it was found for."""
+        return self.name or self.edit.origin.prompt or self.edit.kind
+
+    @property
+    def slug(self) -> str:
+        """The label in letters that every file system takes."""
+        return re.sub(r"[^a-z0-9]+", "-", self.label.lower()).strip("-")[:60] or "edit"
 
 
 @dataclass(frozen=True)
@@ -36,13 +82,13 @@ class Session:
         seed: who; the start of everything unless there are `latents`.
         latents: who, as one latent in w_plus or s, where no seed leads to the face.
         truncation_psi: 1 keeps the full variety of seeds, 0 is the average face.
-        edits: pairs of an edit and its strength.
+        edits: on the face, in the order in which they came; the result does not depend on it.
     """
 
     seed: int = 0
     latents: Latents | None = None
     truncation_psi: float = 0.7
-    edits: tuple[tuple[Edit, float], ...] = ()
+    edits: tuple[Applied, ...] = ()
 
     def with_seed(self, seed: int) -> Session:
         """Another face, with the same edits on it."""
@@ -52,21 +98,46 @@ class Session:
         """The seed's face nearer to the average, or farther from it."""
         return replace(self, truncation_psi=_finite("truncation_psi", truncation_psi))
 
-    def with_edit(self, edit: Edit, strength: float | None = None) -> Session:
-        """One more edit, at its default strength when None."""
+    def with_edit(
+        self, edit: Edit, strength: float | None = None, name: str | None = None
+    ) -> Session:
+        """One more edit, at its default strength when None; see `Applied` for the name."""
         strength = edit.strength.default if strength is None else strength
-        return replace(self, edits=(*self.edits, (edit, _finite("strength", strength))))
+        applied = Applied(edit, _finite("strength", strength), name)
+        return replace(self, edits=(*self.edits, applied))
 
-    def with_strength(self, strength: float) -> Session:
-        """The last edit stronger, weaker or, below 0, reversed.
+    def with_found(self, edit: Edit) -> Session:
+        """An edit found by words: in the place of one for the same words, or one more."""
+        index = self._found_for(edit.origin.prompt)
+        if index is None:
+            return self.with_edit(edit)
+        edits = list(self.edits)
+        edits[index] = replace(edits[index], edit=edit)
+        return replace(self, edits=tuple(edits))
+
+    def with_strength(self, strength: float, index: int = -1) -> Session:
+        """The edit in this place of the stack stronger, weaker or, below 0, reversed.
 
         Raises:
-            ValueError: there is no edit, or the strength is no number.
+            ValueError: there is no such edit, or the strength is no number.
         """
-        if not self.edits:
-            raise ValueError("There is no edit whose strength could change; find one first.")
-        *others, (edit, _) = self.edits
-        return replace(self, edits=(*others, (edit, _finite("strength", strength))))
+        if not -len(self.edits) <= index < len(self.edits):
+            raise ValueError(
+                f"Got a strength for edit {index} of {len(self.edits)}; there is no such edit "
+                "whose strength could change."
+            )
+        edits = list(self.edits)
+        edits[index] = replace(edits[index], strength=_finite("strength", strength))
+        return replace(self, edits=tuple(edits))
+
+    def without_edit(self, index: int) -> Session:
+        """All edits but the one in this place of the stack, counted from 0."""
+        return replace(self, edits=self.edits[:index] + self.edits[index + 1 :])
+
+    def without_found(self, words: str) -> Session:
+        """All edits but the one that was found for these words."""
+        index = self._found_for(words.strip())
+        return self if index is None else self.without_edit(index)
 
     def without_edits(self) -> Session:
         """The face as it was."""
@@ -74,11 +145,15 @@ class Session:
 
     @property
     def title(self) -> str:
-        """The face and the words on it in letters that every file system takes."""
+        """The face and the edits on it in letters that every file system takes."""
         face = f"face-{self.seed}" if self.latents is None else "face"
-        words = " ".join(edit.origin.prompt or edit.kind for edit, _ in self.edits)
-        slug = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")[:60]
-        return f"{face}-{slug}" if slug else face
+        return "-".join([face, *(applied.slug for applied in self.edits)])[:80].rstrip("-")
+
+    def _found_for(self, words: str | None) -> int | None:
+        for index, applied in enumerate(self.edits):
+            if applied.name is None and applied.edit.origin.prompt == words:
+                return index
+        return None
 
 
 class Studio:
@@ -91,9 +166,11 @@ class Studio:
     def __init__(self, pipe: StyleEditPipeline) -> None:
         self.pipe = pipe
         self._turns = _Turns()
-        self._searches: dict[Hashable, Search] = {}
-        # A slider draws the same face before the edit again and again.
-        self._draw_face = lru_cache(maxsize=32)(self._draw_face_anew)
+        self._searches: dict[Hashable, Search[Any]] = {}
+        # By target and neutral text: what `search_for_everybody` found, with all its channels.
+        self._found: dict[tuple[str, str], Direction] = {}
+        # A slider asks for the same face before the edit again and again.
+        self._picture = lru_cache(maxsize=64)(self._draw_anew)
 
     @classmethod
     def open(cls, name_or_path: str | Path = "portraits") -> Self:
@@ -119,17 +196,12 @@ class Studio:
             MismatchError: an edit of another generator.
         """
         with self._turns:
-            before = self._draw_face(session.without_edits())
-            if not session.edits:
-                return before, before
-            (after,) = self.pipe(latents=self.face(session), edits=session.edits).images
-            return before, after
+            return self._picture(session.without_edits()), self._picture(session)
 
     def keep(self, session: Session) -> Session:
         """A session that starts from the edited face."""
         with self._turns:
-            edited = self.pipe.apply(self.face(session), session.edits)
-        return replace(session, latents=edited, edits=())
+            return replace(session, latents=self._edited(session), edits=())
 
     def unfamiliar(self, words: str) -> list[str]:
         """Words for which this CLIP has no token, so that it may misread them."""
@@ -144,71 +216,226 @@ class Studio:
         settings: Settings | None = None,
         space: Space | str = Space.W_PLUS,
         owner: Hashable = None,
-    ) -> Search:
-        """Start to look for the edit that makes the session's (unedited) face fit the words.
+        neutral: str = NEUTRAL,
+    ) -> Search[Step]:
+        """Start to look for the edit that makes the session's face, as edited, fit the words.
 
         Args:
             settings: of the latent optimization.
-            space: where the displacement lives; a face that is kept in s is edited in s.
+            space: where the displacement lives; a face that is edited in s goes on in s.
             owner: who asks. An owner has one search at a time: the one before is stopped.
+            neutral: what the face shows now, in words.
 
         Raises:
             ValueError: empty words, more than this CLIP reads, a seed out of range.
+            MismatchError: an edit of another generator.
         """
+        chosen = settings or Settings()
         with self._turns:
-            self._check(words)
-            face = self.face(session)
+            self._check(words, neutral)
+            face = self._edited(session)
         space = max(face.space, Space(space))
-        self.stop(owner)
-        search = Search(self.pipe, self._turns, face, words.strip(), settings or Settings(), space)
-        self._searches[owner] = search
-        return search
+
+        def work(report: Callable[[Step], None]) -> Direction:
+            return find(self.pipe, words.strip(), face, space, neutral.strip(), chosen, report)
+
+        return self._start(owner, chosen.steps, work)
+
+    @cached_property
+    def directions(self) -> DirectionTable | None:
+        """The bundled table of global directions for this pipeline, None if there is none.
+
+        Raises:
+            ArtifactError: a bundled table is damaged.
+        """
+        for name in artifacts.bundled("direction_table"):
+            table = load_directions(name)
+            try:
+                table.check_fits(self.pipe)
+            except MismatchError:
+                continue  # it is another pipeline's
+            return table
+        return None
+
+    @cached_property
+    def channels(self) -> int:
+        """How many channels an edit for everybody has to choose from."""
+        return len(self.directions.index if self.directions else editable_channels(self.pipe))
+
+    def is_known(self, target: str, neutral: str = NEUTRAL) -> bool:
+        """Whether `direction` has an answer, or needs a `search_for_everybody` before."""
+        return self.directions is not None or (target.strip(), neutral.strip()) in self._found
+
+    def direction(
+        self,
+        target: str,
+        neutral: str = NEUTRAL,
+        threshold: float | None = None,
+        channels: int | None = None,
+    ) -> Direction:
+        """The edit for everybody that changes pictures as `neutral` changes to `target`, at once.
+
+        Args:
+            threshold: how relevant a channel must be; needs a table.
+            channels: how many move.
+
+        Raises:
+            ValueError: empty texts, more than this CLIP reads, two that mean the same, a threshold
+                that no channel passes, an impossible number; the words are not known.
+        """
+        target, neutral = target.strip(), neutral.strip()
+        with self._turns:
+            self._check(target, neutral)
+            if self.directions is not None:
+                return self.directions.direction(self.pipe, target, neutral, threshold, channels)
+            if not self.is_known(target, neutral):
+                raise ValueError(f"Nothing was found for {target!r} and {neutral!r} yet; search.")
+            if threshold is not None:
+                raise ValueError(
+                    f"Got threshold {threshold}, which needs a direction table, and this pipeline "
+                    "has none; give a number of channels."
+                )
+            found = self._found[target, neutral]
+            return found if channels is None else self._narrowed(found, channels)
+
+    def search_for_everybody(
+        self, target: str, neutral: str = NEUTRAL, owner: Hashable = None
+    ) -> Search[int]:
+        """Start to look for what `direction` answers, without a table; reports the steps done.
+
+        Raises:
+            ValueError: empty texts, or more than this CLIP reads.
+        """
+        target, neutral = target.strip(), neutral.strip()
+        with self._turns:
+            self._check(target, neutral)
+        settings = GradientSettings()
+
+        def work(report: Callable[[int], None]) -> Direction:
+            found = gradient_direction(
+                self.pipe, target, neutral, settings=settings, on_step=lambda done, _: report(done)
+            )
+            self._found[target, neutral] = found
+            if len(self._found) > _MAX_FOUND:
+                del self._found[next(iter(self._found))]  # the oldest
+            return found
+
+        return self._start(owner, settings.steps, work)
+
+    def zoo(self, include_hub: bool = False) -> tuple[list[EditInfo], list[str]]:
+        """The edits for this pipeline, bundled and from the Hub; and what went wrong with others.
+
+        Args:
+            include_hub: ask the Hub too, which may take seconds.
+        """
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fingerprint = self.pipe.base_model.fingerprint
+            found = list_edits(base_model=fingerprint, include_hub=include_hub)
+        # Other threads may have warned meanwhile, from other files.
+        problems = [str(warning.message) for warning in caught if warning.filename == __file__]
+        return [info for info in found if info.kind != KIND], problems
+
+    def load(self, name: str) -> Edit:
+        """An edit by bundled name or Hub id, "user/repo" or "user/repo@revision".
+
+        Raises:
+            ValueError: it is neither; folders are not read, since anybody may be asking.
+            NotFoundError, ArtifactError: see `load_edit`.
+            MismatchError: it is for another generator.
+        """
+        name = name.strip()
+        if artifacts.hub_id(name) is None or (
+            os.path.isdir(name) and name not in artifacts.bundled()
+        ):
+            raise ValueError(
+                f"Got {name[:100]!r}; expected the name of a bundled edit, or a Hub id such as "
+                "'user/repo' or 'user/repo@revision'."
+            )
+        edit = load_edit(name)
+        edit.check_fits(self.pipe.base_model)
+        return edit
 
     def stop(self, owner: Hashable) -> None:
         """Stop this owner's search, if there is one."""
         if search := self._searches.pop(owner, None):
             search.stop()
 
-    def _draw_face_anew(self, session: Session) -> Image.Image:
-        (face,) = self.pipe(latents=self.face(session)).images
-        return face
+    def _start(
+        self,
+        owner: Hashable,
+        total: int,
+        work: Callable[[Callable[[Progress], None]], Direction],
+    ) -> Search[Progress]:
+        self.stop(owner)
+        search = Search(self._turns, total, work)
+        self._searches[owner] = search
+        return search
 
-    def _check(self, words: str) -> None:
-        if not words.strip():
-            raise ValueError(f"Got no words ({words!r}); say what should change, as in 'a smile'.")
+    def _edited(self, session: Session) -> Latents:
+        edits = [(applied.edit, applied.strength) for applied in session.edits]
+        return self.pipe.apply(self.face(session), edits)
+
+    def _narrowed(self, direction: Direction, channels: int) -> Direction:
+        """Only so many channels, those that move most, as `gradient_direction` would choose."""
+        index = editable_channels(self.pipe)
+        size = direction.vector[index] / self._style_deviations[index].to(direction.vector)
+        chosen = select_channels(size.nan_to_num(0, 0, 0), channels=channels)
+        vector = direction.vector.clone()
+        vector[index] = vector[index] * chosen
+        origin = direction.origin
+        origin = replace(origin, training={**origin.training, "channels": channels})
+        return Direction(vector, Space.S, direction.base_model, direction.strength, origin)
+
+    @cached_property
+    def _style_deviations(self) -> Tensor:
+        # As gradient_direction measures them.
+        return style_statistics(self.pipe, 2000, 0, GradientSettings.truncation_psi)[1]
+
+    def _draw_anew(self, session: Session) -> Image.Image:
+        (picture,) = self.pipe(latents=self._edited(session)).images
+        return picture
+
+    def _check(self, *texts: str) -> None:
+        """Raise `ValueError` for an empty text, or one that is longer than this CLIP reads."""
         tokenizer = self.pipe.tokenizer
-        count = len(tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"])
         limit = tokenizer.model_max_length - 2  # start and end take a place each
-        if count > limit:
-            raise ValueError(
-                f"Got {len(words.split())} words, {count} tokens; this CLIP reads {limit} tokens. "
-                "Say it in fewer words."
-            )
+        for text in texts:
+            if not text.strip():
+                raise ValueError(f"Got no words ({text!r}); write some, as in 'a smiling face'.")
+            count = len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+            if count > limit:
+                raise ValueError(
+                    f"Got {len(text.split())} words, {count} tokens; this CLIP reads {limit} "
+                    "tokens. Say it in fewer words."
+                )
 
 
-class Search:
-    """A latent optimization in a thread of its own.
+class Search(Generic[Progress]):
+    """A search for an edit in a thread of its own.
 
-    Iterate to watch its steps, then ask for the `result`; as a context manager it is stopped and
-    over when the block is left, however that happens.
+    Iterate to watch its progress, then ask for the `result`; as a context manager it is stopped
+    and over when the block is left, however that happens.
+
+    Args:
+        turns: it has the turn while it works, and lets others in whenever it reports.
+        total: how often it will report.
+        work: searches, and reports its progress to the function it is given.
     """
 
     def __init__(
         self,
-        pipe: StyleEditPipeline,
         turns: _Turns,
-        face: Latents,
-        words: str,
-        settings: Settings,
-        space: Space,
+        total: int,
+        work: Callable[[Callable[[Progress], None]], Direction],
     ) -> None:
-        self.total = settings.steps
-        self._steps: SimpleQueue[Step | None] = SimpleQueue()
+        self.total = total
+        self._reports: SimpleQueue[tuple[Progress] | None] = SimpleQueue()
         self._stopped = threading.Event()
         self._found: Future[Direction] = Future()
 
-        def on_step(step: Step) -> None:
-            self._steps.put(step)
+        def report(progress: Progress) -> None:
+            self._reports.put((progress,))
             if self._stopped.is_set():
                 raise Cancelled
             turns.pass_on()
@@ -216,20 +443,20 @@ class Search:
         def run() -> None:
             try:
                 with turns:
-                    found = find(pipe, words, face, space, settings=settings, on_step=on_step)
+                    found = work(report)
                 self._found.set_result(found)
             except BaseException as error:  # it is raised again where the result is asked for
                 self._found.set_exception(error)
             finally:
-                self._steps.put(None)
+                self._reports.put(None)
 
         # A daemon, so that a page that is shut down does not wait for it.
         threading.Thread(target=run, name="search", daemon=True).start()
 
-    def __iter__(self) -> Iterator[Step]:
-        """The steps as they are done; ends with the search, whether it found something or not."""
-        while (step := self._steps.get()) is not None:
-            yield step
+    def __iter__(self) -> Iterator[Progress]:
+        """What it reports; ends with the search, whether it found something or not."""
+        while (report := self._reports.get()) is not None:
+            yield report[0]
 
     def result(self) -> Direction:
         """What was found; waits for it. Raises what the search raised, `Cancelled` after a stop."""

@@ -56,7 +56,7 @@ def make(
         (folder / "metrics.json").write_text(json.dumps(metrics))
     if pictures:
         (folder / "images").mkdir()
-        for name in ("before-after.png", "a sheet.png"):
+        for name in ("before-after.webp", "a sheet.png"):
             Image.new("RGB", (2, 2)).save(folder / "images" / name)
         (folder / "images" / "notes.txt").touch()
     return folder
@@ -78,7 +78,7 @@ def test_metadata(tmp_path: Path) -> None:
         "license": "apache-2.0",
         "tags": ["stylegan2", "image-editing", "clip", "direction", "generator-0123456789abcdef"],
         "widget": [
-            {"text": "afro hair", "output": {"url": "images/before-after.png"}},
+            {"text": "afro hair", "output": {"url": "images/before-after.webp"}},
             {"text": "afro hair", "output": {"url": "images/a%20sheet.png"}},
         ],
     }
@@ -127,7 +127,7 @@ def test_no_empty_heading_and_every_picture_is_there(
     assert ("## What was measured" in lines) == bool(metrics)
     assert ("Nobody has measured yet" in text) == (not metrics)
     shown = [line.split("](")[1][:-1].replace("%20", " ") for line in lines if line[:2] == "!["]
-    assert shown == (["images/before-after.png", "images/a sheet.png"] if pictures else [])
+    assert shown == (["images/before-after.webp", "images/a sheet.png"] if pictures else [])
     assert ("widget" in metadata) == pictures
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import re
 import shutil
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +18,20 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
+from test_session import write_cards
 
 from demo.app import build, launch_options
-from demo.tabs.words import EXAMPLES, archive, change, choose, random_seeds, warning
-from stylegan_hub.edits.base import load_edit
+from demo.components import message
+from demo.stage import SLOTS, Desk, archive, choose, random_seeds
+from demo.tabs.words import EXAMPLES, for_everybody, for_this_face, refine, warning
+from demo.tabs.zoo import gallery, put_on
+from stylegan_hub import artifacts
+from stylegan_hub.edits.base import Strength, load_edit
+from stylegan_hub.errors import MismatchError
+from stylegan_hub.hub import EditInfo
+from stylegan_hub.images import from_pil
 from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.session import Session, Studio
 
 if TYPE_CHECKING:
@@ -45,13 +57,42 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cards(
+    tiny_pipeline: StyleEditPipeline,
+    other_pipeline: StyleEditPipeline,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Path]:
+    """Bundled are now the real pipeline and some cards for the tiny one, see `write_cards`."""
+    real = artifacts.bundled()["portraits"]
+    folder = tmp_path_factory.mktemp("cards")
+    write_cards(folder, tiny_pipeline, other_pipeline)
+    (folder / "portraits").symlink_to(real)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(artifacts, "_cards_folder", lambda: folder)
+        yield folder
+    gc.collect()  # what gradio leaves open, while the marks above still hold
+
+
 @pytest.fixture(scope="module")
 def studio(tiny_pipeline: StyleEditPipeline) -> Studio:
     return Studio(tiny_pipeline)
 
 
+@pytest.fixture
+def bare(tiny_pipeline: StyleEditPipeline) -> Studio:
+    """A studio without a direction table."""
+    studio = Studio(tiny_pipeline)
+    studio.directions = None  # type: ignore[misc]
+    return studio
+
+
 @pytest.fixture(scope="module")
 def url(studio: Studio) -> Iterator[str]:
+    yield from serve(studio)
+
+
+def serve(studio: Studio) -> Iterator[str]:
     page = build(studio)
     _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options())
     yield address
@@ -72,31 +113,139 @@ def test_random_seeds_differ() -> None:
     assert len(set(random_seeds())) == 8
 
 
-def test_change(studio: Studio) -> None:
-    *frames, last = change(studio, Session(seed=7), "a face with a hat", steps=3)
-    assert frames and all(frame.session == Session(seed=7) for frame in frames)
+def test_events_of_a_user_do_not_undo_each_other() -> None:
+    desk = Desk()
+    seeds = threading.Thread(target=lambda: [desk.change(add_one) for _ in range(200)])
+    seeds.start()
+    for _ in range(200):
+        desk.change(add_one)
+    seeds.join()
+    assert desk.session.seed == 400
+    assert copy.deepcopy(desk) == desk  # gradio copies the first one for every user
+
+
+def add_one(session: Session) -> Session:
+    seed = session.seed
+    time.sleep(0)  # let others in
+    return session.with_seed(seed + 1)
+
+
+def test_for_this_face(studio: Studio) -> None:
+    session = Session(seed=7)
+    *frames, last = for_this_face(studio, session, " a face with a hat", steps=3)
+    assert frames and all(frame.found is None for frame in frames)
     assert 'value="1" max="3"' in frames[0].status
-    assert "Found “a face with a hat”" in last.status
-    ((edit, strength),) = last.session.edits
-    assert (edit.origin.prompt, strength) == ("a face with a hat", 1.0)
-    assert last.pictures == studio.draw(last.session)
-
-    *_, again = change(studio, last.session, "a beard", steps=1)
-    assert [edit.origin.prompt for edit, _ in again.session.edits] == ["a beard"]
+    assert "Found “a face with a hat” for this face" in last.status
+    assert last.found is not None and last.found.origin.prompt == "a face with a hat"
+    assert last.pictures == studio.draw(session.with_found(last.found))
+    assert last.found.origin.neutral == "a face"
 
 
-def test_change_stopped(studio: Studio) -> None:
-    frames = change(studio, Session(seed=7), "a hat", steps=100_000, owner="me")
+def test_the_same_words_again_start_from_the_face_without_them(studio: Studio) -> None:
+    *_, first = for_this_face(studio, Session(seed=7), "a hat", steps=2)
+    assert first.found is not None
+    once = Session(seed=7).with_found(first.found)
+    *_, again = for_this_face(studio, once, "a hat", steps=2)
+    assert again.found is not None
+    assert (again.found.vector == first.found.vector).all()
+
+
+def test_for_this_face_stopped(studio: Studio) -> None:
+    frames = for_this_face(studio, Session(seed=7), "a hat", steps=100_000, owner="me")
     next(frames)
     studio.stop("me")
     *_, last = frames
-    assert "Stopped" in last.status
-    assert last.session == Session(seed=7)
+    assert "Stopped; nothing was changed" in last.status
+    assert last.found is None and last.pictures == studio.draw(Session(seed=7))
 
 
-def test_status_shows_words_as_text(studio: Studio) -> None:
-    *_, last = change(studio, Session(), "<b>hat</b>", steps=1)
-    assert "&lt;b&gt;hat&lt;/b&gt;" in last.status
+def test_for_everybody_from_the_table(studio: Studio) -> None:
+    (frame,) = for_everybody(studio, Session(), "a hat", channels=5)
+    assert re.search("Found “a hat” for everybody.*; 5 channels move, down to", frame.status)
+    assert frame.found is not None and int((frame.found.vector != 0).sum()) == 5
+    with pytest.raises(ValueError, match="which no channel passes"):
+        list(for_everybody(studio, Session(), "a hat", threshold=0.99))
+
+
+def test_for_everybody_by_a_search(bare: Studio) -> None:
+    *frames, last = for_everybody(bare, Session(), "a hat")
+    assert 'value="1" max="16"' in frames[0].status
+    assert last.found is not None and "channels move" in last.status
+
+    session = Session().with_found(last.found).with_strength(0.3)
+    few = refine(bare, session, channels=1)
+    assert few.found is not None and int((few.found.vector != 0).sum()) == 1
+    assert "“a hat”: 1 channel moves" in few.status
+    assert session.with_found(few.found).edits[0].strength == 0.3
+
+
+def test_for_everybody_stopped(bare: Studio) -> None:
+    frames = for_everybody(bare, Session(), "a hat", owner="me")
+    next(frames)
+    bare.stop("me")
+    *_, last = frames
+    assert "Stopped; nothing was changed" in last.status and last.found is None
+
+
+def test_refine_needs_an_edit_for_everybody(studio: Studio) -> None:
+    *_, last = for_this_face(studio, Session(), "a hat", steps=1)
+    assert last.found is not None
+    frame = refine(studio, Session().with_found(last.found), channels=5)
+    assert frame.found is None and "Press Edit first" in frame.status
+
+
+def test_no_more_edits_than_sliders(studio: Studio) -> None:
+    afro = studio.load("afro")
+    full = Session()
+    for _ in range(SLOTS):
+        full = full.with_edit(afro, name="x")
+    for call in (
+        lambda: list(for_this_face(studio, full, "a hat")),
+        lambda: list(for_everybody(studio, full, "a hat")),
+        lambda: put_on(studio, Desk(full), "afro"),
+    ):
+        with pytest.raises(ValueError, match=f"one more than {SLOTS} edits"):
+            call()
+
+
+def test_put_on(studio: Studio) -> None:
+    desk = Desk()
+    assert "is on the face now" in put_on(studio, desk, " afro ")
+    assert "already" in put_on(studio, desk, "afro")
+    put_on(studio, desk, "beard")
+    assert [applied.name for applied in desk.session.edits] == ["afro", "beard"]
+    with pytest.raises(MismatchError, match="fingerprint"):
+        put_on(studio, desk, "strangers")
+    assert len(desk.session.edits) == 2
+
+
+def test_gallery(studio: Studio) -> None:
+    afro, beard = re.findall("<li>.*?</li>", gallery(studio.zoo()[0]))
+    for part in ('data-name="afro"', "data:image/webp", "direction", "success 93%, collateral 7%"):
+        assert part in afro
+    for part in ('data-name="beard"', "not measured"):
+        assert part in beard
+    assert "<img" not in beard
+    assert "No edit for this generator" in gallery([])
+
+
+def test_what_strangers_wrote_is_shown_as_text() -> None:
+    name = '<script>${alert(1)}{{x}}\u202e"'
+    strength, metrics = Strength(), {"success": "<b>", "collateral": float("nan")}
+    html = gallery(
+        [EditInfo(name, name, "hub", None, None, None, "s", strength, 1, None, metrics)]
+    ) + message(name)
+    assert not any(bad in html for bad in ("<script", "${", "{{", "\u202e", '"">', "<b>", "nan"))
+    assert "not measured" in html
+
+
+def test_a_picture_that_cannot_be_read_leaves_a_card(studio: Studio, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    Image.new("1", (5000, 5000)).save(tmp_path / "huge.png")
+    for picture in ("broken.png", "huge.png", "missing.png"):
+        path, strength = str(tmp_path / picture), Strength()
+        info = EditInfo("me", "direction", "folder", None, None, None, "s", strength, 1, path, {})
+        assert "<strong>me</strong>" in gallery([info]) and "<img" not in gallery([info])
 
 
 def test_warning(studio: Studio) -> None:
@@ -105,9 +254,9 @@ def test_warning(studio: Studio) -> None:
 
 
 def test_archive(studio: Studio, tmp_path: Path) -> None:
-    *_, last = change(studio, Session(), "a hat", steps=2)
-    ((edit, _),) = last.session.edits
-    unpack(archive(edit, "a-hat"), tmp_path)
+    *_, last = for_this_face(studio, Session(), "a hat", steps=2)
+    assert last.found is not None
+    unpack(archive(last.found, "a-hat"), tmp_path)
     loaded = load_edit(tmp_path / "a-hat")
     assert studio.draw(Session().with_edit(loaded)) == last.pictures
 
@@ -120,53 +269,106 @@ def client(url: str, tmp_path: Path) -> Client:
     return Client(url, verbose=False, download_files=tmp_path)
 
 
+def search(words: str, **options: Any) -> dict[str, Any]:
+    """Inputs of /edit."""
+    return {"words": words, "steps": 10, "api_name": "/edit", **options}
+
+
 def test_edit_over_http(client: Client, studio: Studio) -> None:
     client.predict(7, api_name="/face")
-    job = client.submit("a face with a hat", 10, "w_plus", api_name="/edit")
+    job = client.submit(**search("a face with a hat"))
     (before, after), status = job.result()
-    assert "Found" in status["value"] if isinstance(status, dict) else "Found" in status
+    assert "Found" in status
     assert len(job.outputs()) >= 2  # pictures came on the way
     assert pixels(before) != pixels(after)
 
-    pictures, file = client.predict(0, api_name="/strength")
+    pictures, file = client.predict(0, api_name="/strength_1")
     assert pixels(pictures[0]) == pixels(pictures[1])
     with Image.open(file) as saved:
         assert saved.tobytes() == studio.faces([7])[0].tobytes()
-    _, file = client.predict(2, api_name="/strength")
+    _, file = client.predict(2, api_name="/strength_1")
     assert Path(file).name == "face-7-a-face-with-a-hat.png"
     with Image.open(file) as saved:
         assert saved.tobytes() != studio.faces([7])[0].tobytes()
 
 
+def test_edit_for_everybody_over_http(client: Client) -> None:
+    (_, few), status = client.predict(**search("a hat", whom="everybody", channels=3))
+    assert "3 channels move" in status
+    (_, many), _, status = client.predict("channels", 40, 0.1, api_name="/channels")
+    assert "40 channels move" in status and pixels(few) != pixels(many)
+    *_, status = client.predict("threshold", 40, 0.1, api_name="/channels")
+    assert "channels move" in status and "40 channels" not in status
+    *_, status = client.predict("threshold", 40, 0.5, api_name="/channels")
+    assert "which no channel passes" in status
+    (before, _), _ = client.predict(0, api_name="/strength_1")
+    (_, after), _ = client.predict(1, api_name="/strength_1")
+    assert pixels(before) != pixels(after)
+
+
+def test_edit_for_everybody_without_a_table_over_http(bare: Studio, tmp_path: Path) -> None:
+    for url in serve(bare):
+        client = Client(url, verbose=False, download_files=tmp_path)
+        job = client.submit(**search("a hat", whom="everybody"))
+        assert "Found “a hat” for everybody" in job.result()[1]
+        assert any("Step 1 of 16" in status for _, status in job.outputs())
+
+
+def test_strengths_of_the_zoo_stack_over_http(client: Client, studio: Studio) -> None:
+    client.predict(7, api_name="/face")
+    for name in ("afro", "beard"):
+        assert "is on the face now" in client.predict(name, api_name="/apply")
+    client.predict(0.5, api_name="/strength_1")
+    _, file = client.predict(-1, api_name="/strength_2")
+    expected = Session(seed=7)
+    for name, strength in {"afro": 0.5, "beard": -1.0}.items():
+        expected = expected.with_edit(studio.load(name), strength)
+    with Image.open(file) as saved:
+        assert saved.tobytes() == studio.draw(expected)[1].tobytes()
+    assert Path(file).name == "face-7-afro-beard.png"
+
+
 def test_users_do_not_meet(url: str, client: Client, tmp_path: Path) -> None:
-    client.predict("a hat", 10, "w_plus", api_name="/edit")
+    client.predict("afro", api_name="/apply")
     stranger = Client(url, verbose=False, download_files=tmp_path)
-    with pytest.raises(AppError, match="no edit whose strength could change"):
-        stranger.predict(1, api_name="/strength")
-    client.predict(1, api_name="/strength")
+    with pytest.raises(AppError, match="there is no such edit"):
+        stranger.predict(1, api_name="/strength_1")
+    client.predict(1, api_name="/strength_1")
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "inputs", "message"),
+    ("inputs", "expected"),
     [
-        ("/edit", ("", 10, "w_plus"), "Got no words"),
-        ("/edit", ("hat " * 10_000, 10, "w_plus"), "Got 10000 words"),
-        ("/edit", ("a hat", 10, "z"), "not in the list of choices"),
-        ("/edit", ("a hat", 0, "s"), "less than minimum"),
-        ("/face", (-1,), "less than minimum"),
-        ("/face", (None,), "Got seed None"),
+        (search(""), "Got no words"),
+        (search("hat " * 10_000), "Got 10000 words, 10000 tokens; this CLIP reads 22"),
+        (search("a hat", neutral=" "), "Got no words"),
+        (search("", whom="everybody"), "Got no words"),
+        (search("hat " * 10_000, whom="everybody"), "Got 10000 words"),
+        (search("a hat", space="z"), "not in the list of choices"),
+        (search("a hat", steps=0), "less than minimum"),
+        (search("a face", whom="everybody"), "are the same to this CLIP"),
+        (
+            search("a hat", whom="everybody", by="threshold", threshold=0.5, neutral="a beard"),
+            "which no channel passes",
+        ),
+        ({"seed": -1, "api_name": "/face"}, "less than minimum"),
+        ({"seed": None, "api_name": "/face"}, "Got seed None"),
+        ({"name": "", "api_name": "/apply"}, "expected the name of a bundled edit"),
+        ({"name": "afros", "api_name": "/apply"}, "Found nothing under .*afros.*afro, beard"),
+        ({"name": "me/afro", "api_name": "/apply"}, "me/afro"),
+        ({"name": "strangers", "api_name": "/apply"}, "fingerprint"),
     ],
+    ids=lambda value: value if isinstance(value, str) else value["api_name"][1:],
 )
-def test_bad_input_over_http(
-    client: Client, endpoint: str, inputs: tuple[Any, ...], message: str
-) -> None:
-    with pytest.raises((AppError, ValueError), match=message):
-        client.predict(*inputs, api_name=endpoint)
+def test_bad_input_over_http(client: Client, inputs: dict[str, Any], expected: str) -> None:
+    with pytest.raises((AppError, ValueError), match=expected):
+        client.predict(**inputs)
 
 
 def test_public_endpoints(client: Client) -> None:
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(named) == {"/edit", "/face", "/strength"}
+    strengths = {f"/strength_{place}" for place in range(1, SLOTS + 1)}
+    assert set(named) == {"/edit", "/face", "/channels", "/apply", *strengths}
 
 
 # In a browser
@@ -186,7 +388,11 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser, url: str) -> Iterator[Page]:
-    """The page, opened; at its end nothing went wrong and nothing was fetched from outside."""
+    yield from open_page(browser, url)
+
+
+def open_page(browser: Browser, url: str) -> Iterator[Page]:
+    """The page, opened; at its end no script went wrong and nothing was fetched from outside."""
     page = browser.new_page()
     page.set_default_timeout(SECONDS * 1000)
     problems: list[str] = []
@@ -206,20 +412,28 @@ def test_a_visit(visit: Page, tmp_path: Path, size: tuple[int, int]) -> None:
     page.locator("#faces button").nth(3).click()
     wait_for(page, lambda: page.get_by_label("Seed").input_value() == "3")
     before = wait_for_other_picture(page, "")
-    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
 
     set_steps(page, 10)
     page.get_by_role("button", name="a hat", exact=True).click()
     words = page.get_by_label("The picture shall show")
     wait_for(page, lambda: words.input_value() == EXAMPLES["a hat"])
     page.get_by_role("button", name="Edit", exact=True).click()
-    page.get_by_text("Found").wait_for()
-    after = wait_for_other_picture(page, before)
+    page.get_by_text("Found “").wait_for()
+    found = wait_for_other_picture(page, before)
 
-    slider = page.get_by_role("slider", name="Strength")
+    page.get_by_role("tab", name="Zoo").click()
+    page.get_by_role("button", name="afro").click()
+    page.get_by_text("is on the face now").wait_for()
+    both = wait_for_other_picture(page, found)
+    assert fits(page)
+
+    slider = page.get_by_role("slider", name="afro")
     wait_for(page, slider.is_enabled)
     slider.press("ArrowLeft")
-    wait_for_other_picture(page, after)
+    wait_for_other_picture(page, both)
+    page.get_by_role("button", name="Remove afro").click()
+    slider.wait_for(state="hidden")
+    assert page.get_by_role("slider", name=EXAMPLES["a hat"]).is_visible()
 
     with page.expect_download() as download:
         page.get_by_text("Save picture").click()
@@ -232,9 +446,31 @@ def test_a_visit(visit: Page, tmp_path: Path, size: tuple[int, int]) -> None:
     assert load_edit(tmp_path / "a-person-wearing-a-hat").origin.prompt == EXAMPLES["a hat"]
 
     page.get_by_role("button", name="Keep").click()
-    page.get_by_text("The next change starts from this face").wait_for()
+    page.get_by_text("starts from this face").wait_for()
     page.get_by_role("button", name="Start over").click()
     wait_for(page, lambda: words.input_value() == "")
+    wait_for(page, lambda: page.get_by_label("Seed").input_value() == "0")
+    assert fits(page)
+
+
+@pytest.mark.browser
+def test_for_everybody_in_the_browser(visit: Page, studio: Studio) -> None:
+    page = visit
+    before = wait_for_other_picture(page, "")
+    page.get_by_label("Everybody").check()
+    page.get_by_label("The picture shall show").fill("a face with a hat")
+    page.get_by_label("Instead of").fill("a face with a beard")
+    page.get_by_role("button", name="Edit", exact=True).click()
+    page.get_by_text("30 channels move").wait_for()
+    found = wait_for_other_picture(page, before)
+    wait_for(page, page.get_by_role("slider", name="a face with a hat").is_enabled)
+    page.get_by_role("slider", name="Number of channels").press("End")
+    page.get_by_text(f"{studio.channels} channels move").wait_for()
+    more = wait_for_other_picture(page, found)
+    page.get_by_label("Above a threshold").check()
+    wait_for_other_picture(page, more)
+    page.get_by_role("slider", name="Threshold").press("End")
+    page.get_by_text("which no channel passes").wait_for()
 
 
 @pytest.mark.browser
@@ -246,15 +482,49 @@ def test_keyboard_and_stop(visit: Page) -> None:
     words.press("Enter")
     page.get_by_text("Got no words").wait_for()
     page.get_by_text("Nothing was changed").wait_for()
+    words.fill("hat " * 40)
+    words.press("Enter")
+    page.get_by_text("Got 40 words, 40 tokens").wait_for()
 
     set_steps(page, 300)
     words.fill("a face with a beard")
     words.press("Enter")
     wait_for_other_picture(page, before)
-    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Stop").press("Enter")
     page.get_by_text("Stopped").wait_for()
     wait_for(page, page.get_by_role("button", name="Edit", exact=True).is_enabled)
-    assert not page.get_by_role("slider", name="Strength").is_enabled()
+    assert not page.get_by_role("slider", name="a face with a beard").is_visible()
+
+    divider = page.get_by_role("slider", name="Before and after")
+    divider.press("ArrowRight")
+    wait_for(page, lambda: divider.get_attribute("aria-valuenow") == "55")
+    divider.press("Home")
+    wait_for(page, lambda: divider.get_attribute("aria-valuenow") == "0")
+    covered = page.locator("#pictures img").nth(1).evaluate("image => image.style.clipPath")
+    assert re.search(r"\b0%\)", covered)  # all of the picture after the edit is in sight
+
+    page.get_by_role("tab", name="Zoo").press("Enter")
+    page.get_by_role("button", name="afro").press("Enter")
+    page.get_by_text("is on the face now").wait_for()
+    slider = page.get_by_role("slider", name="afro")
+    wait_for(page, slider.is_enabled)
+
+
+@pytest.mark.browser
+def test_zoo_errors_in_the_browser(visit: Page) -> None:
+    page = visit
+    wait_for_other_picture(page, "")
+    page.get_by_role("tab", name="Zoo").click()
+    page.get_by_role("button", name="Look on the Hub too").click()
+    page.get_by_text("The Hub could not be asked").wait_for()
+    assert page.locator(".cards button").count() == 2
+    name = page.get_by_label("Or by name")
+    for wrong, expected in {"strangers": "fingerprint", "afros": "Found nothing"}.items():
+        name.fill(wrong)
+        name.press("Enter")
+        page.get_by_text(expected).wait_for()
+    page.get_by_text("Nothing was changed").wait_for()
+    assert page.get_by_role("slider", name="strangers").count() == 0
 
 
 @pytest.mark.browser
@@ -273,8 +543,36 @@ def test_leaving_the_page_stops_its_search(visit: Page) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.browser
+def test_purple_hair_on_a_bundled_portrait(browser: Browser) -> None:
+    """What a visitor came for, with the real weights; who judges knows nothing of CLIP."""
+    for url in serve(Studio.open()):
+        for page in open_page(browser, url):
+            wait_for_other_picture(page, "")
+            page.get_by_label("The picture shall show").fill("a face with purple hair")
+            page.get_by_role("button", name="Edit", exact=True).click()
+            page.get_by_text("Found “").wait_for()
+            wait_for(page, page.get_by_role("slider", name="purple hair").is_enabled)
+            with page.expect_download() as download:
+                page.get_by_text("Save picture").click()
+            with Image.open(download.value.path()) as picture:
+                assert hair_color(picture) == "purple"
+
+
+def hair_color(picture: Image.Image) -> str:
+    folder = Path(__file__).parents[1] / "cards" / "attribute-reader"
+    reader = AttributeReader.from_pretrained(folder).eval()
+    return reader.read(from_pil([picture.convert("RGB")])).words(0)["hair_color"]
+
+
 def searching() -> bool:
     return any(thread.name == "search" for thread in threading.enumerate())
+
+
+def fits(page: Page) -> bool:
+    """Whether nothing sticks out to the side."""
+    width = page.viewport_size["width"] if page.viewport_size else 0
+    return page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def set_steps(page: Page, steps: int) -> None:
@@ -282,7 +580,7 @@ def set_steps(page: Page, steps: int) -> None:
     page.get_by_role("spinbutton", name="Steps").fill(str(steps))
 
 
-def wait_for(page: Page, condition: Any, seconds: float = SECONDS) -> None:
+def wait_for(page: Page, condition: Callable[[], bool], seconds: float = SECONDS) -> None:
     """Until the condition holds; the page goes on meanwhile."""
     end = time.monotonic() + seconds
     while not condition():

@@ -224,9 +224,9 @@ def test_a_folder_gets_all_of_it(
     folder = brightening.save_pretrained(tmp_path / "bright")
     metrics = write_quality(folder, tiny_pipeline, reader, brightening, {"hat": "yes"}, SEEDS)
     assert json.loads((folder / "metrics.json").read_text()) == metrics
-    with Image.open(folder / "images" / "before-after.png") as picture:
+    with Image.open(folder / "images" / "before-after.webp") as picture:
         assert picture.size == (6 * 32, 2 * 32)
-    with Image.open(folder / "images" / "strengths.png") as picture:
+    with Image.open(folder / "images" / "strengths.webp") as picture:
         assert picture.size == (7 * 32, 4 * 32)
 
 

@@ -210,6 +210,27 @@ def test_search_is_repeatable(tiny_pipeline: StyleEditPipeline) -> None:
     assert torch.allclose(searches[0].vector, searches[1].vector, atol=1e-6)
 
 
+@pytest.mark.parametrize("space", ["w_plus", "s"])
+def test_search_in_half_precision(tiny_pipeline: StyleEditPipeline, space: str) -> None:
+    def search() -> Direction:
+        return find(tiny_pipeline, "a hat", tiny_pipeline.sample(7), space, steps=5, views=0)
+
+    full = search()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = search()
+    assert half.vector.dtype == torch.float32
+    likeness = torch.cosine_similarity(half.vector.flatten(), full.vector.flatten(), dim=0)
+    assert likeness > 0.8
+
+
+def test_coupled_layers_move_together(tiny_pipeline: StyleEditPipeline) -> None:
+    def togetherness(coupling: float) -> float:
+        found = find(tiny_pipeline, "a hat", tiny_pipeline.sample(7), steps=5, coupling=coupling)
+        return float(found.vector.mean(0).norm() / found.vector.norm(dim=1).mean())
+
+    assert togetherness(8.0) > max(0.9, togetherness(0.0) + 0.1)
+
+
 def test_search_starts_from_the_average_face(tiny_pipeline: StyleEditPipeline) -> None:
     settings = Settings(steps=3)
     free = find(tiny_pipeline, "a hat", settings=settings)

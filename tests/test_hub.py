@@ -89,7 +89,7 @@ def make_folder(
     Direction(vector, "w_plus", base, Strength(1.0, -1.0, 3.0), origin).save_pretrained(folder)
     (folder / "metrics.json").write_text(json.dumps(METRICS))
     (folder / "images").mkdir()
-    Image.new("RGB", (16, 4), "red").save(folder / "images" / "before-after.png")
+    Image.new("RGB", (16, 4), "red").save(folder / "images" / "before-after.webp")
     if card:
         write_card(folder)
     return folder
@@ -118,7 +118,7 @@ def test_publish_and_load(server: HubServer, folder: Path) -> None:
     assert repository.private is False
     assert repository.summaries == ["initial commit", "Publish afro-hair with stylegan_hub"]
     assert set(repository.files) == {
-        ".gitattributes", "README.md", "config.json", "images/before-after.png", "metrics.json",
+        ".gitattributes", "README.md", "config.json", "images/before-after.webp", "metrics.json",
         "model.safetensors",
     }  # fmt: skip
     assert content(folder).items() <= repository.files.items()
@@ -517,14 +517,14 @@ def test_what_a_listed_edit_says(
         space="w_plus",
         strength=Strength(1.0, -1.0, 3.0),
         parameters=12 * 64,
-        picture=f"{server.endpoint}/me/hat/resolve/{head}/images/before-after.png",
+        picture=f"{server.endpoint}/me/hat/resolve/{head}/images/before-after.webp",
         metrics=METRICS,
         revision=head,
     )
     assert hub.edit_info("me/hat") == hub.edit_info("me/hat@main") == hat
     (bundled,) = hub.list_edits(include_hub=False)
     assert bundled.source == "bundled" and bundled.parameters == 12 * 64
-    assert bundled.picture == str(cards / "bundled-afro/images/before-after.png")
+    assert bundled.picture == str(cards / "bundled-afro/images/before-after.webp")
     assert hub.edit_info("bundled-afro") == bundled
 
 
@@ -534,7 +534,7 @@ def test_listing_downloads_no_weights(server: HubServer) -> None:
     hub.list_edits()
     sent = server.sent["me/hat/model.safetensors"]
     assert 0 < sent == whole - 12 * 64 * 4  # the header and nothing else
-    assert server.sent["me/hat/images/before-after.png"] == 0
+    assert server.sent["me/hat/images/before-after.webp"] == 0
     assert server.sent["me/hat/config.json"] > 0
     assert not any("cache" in path for path in os.listdir(Path(constants.HF_HUB_CACHE).parent))
 
@@ -665,5 +665,5 @@ def test_a_short_name_after_installing(folder: Path, tmp_path: Path) -> None:
     told = subprocess.run(
         [sys.executable, "-c", code], cwd="/", env=environment, capture_output=True, text=True
     )
-    picture = site / "stylegan_hub" / "_cards" / "a-hat" / "images" / "before-after.png"
+    picture = site / "stylegan_hub" / "_cards" / "a-hat" / "images" / "before-after.webp"
     assert told.stdout == f"afro hair {picture}\n", told.stderr

@@ -429,7 +429,7 @@ def test_the_recipe_leaves_a_complete_folder(
     assert "no recognizer: training without the identity loss" in out and "commit/1" in out
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["images"] == 4 and metrics["target"] == {"hat": "yes"}
-    for name in ("README.md", "images/before-after.png", "samples/step-000003.png"):
+    for name in ("README.md", "images/before-after.webp", "samples/step-000003.png"):
         assert (folder / name).is_file(), name
     assert list(folder.rglob("events.out.tfevents*"))
     assert {path.dtype for path in weights(folder).values()} == {torch.float16}

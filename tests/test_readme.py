@@ -10,11 +10,11 @@ README = Path(__file__).parent.parent / "README.md"
 
 
 def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "readme.py").write_text(code)
-    runpy.run_path("readme.py")
-    assert (tmp_path / "purple.png").is_file()
+    for code in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL):
+        (tmp_path / "readme.py").write_text(code)
+        runpy.run_path("readme.py")
+    assert (tmp_path / "purple.png").is_file() and (tmp_path / "afro.png").is_file()
     assert (tmp_path / "runs" / "purple-hair" / "model.safetensors").is_file()
 
 

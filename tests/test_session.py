@@ -2,18 +2,28 @@
 
 import copy
 import dataclasses
+import json
 import threading
 import time
+import warnings
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
+from stylegan_hub import artifacts
+from stylegan_hub import session as session_module
+from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.direction_statistics import editable_channels
+from stylegan_hub.edits.global_direction import DirectionTable, clip_model, table_layout
+from stylegan_hub.edits.gradient_direction import GradientSettings, gradient_direction
 from stylegan_hub.edits.latent_optimization import Cancelled, Settings
-from stylegan_hub.errors import MismatchError
+from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Space
 from stylegan_hub.pipeline import StyleEditPipeline
-from stylegan_hub.session import Session, Studio
+from stylegan_hub.session import Applied, Session, Studio
 
 QUICK = Settings(steps=3, views=1)
 ENDLESS = Settings(steps=100_000, views=0)
@@ -26,20 +36,91 @@ def studio(tiny_pipeline: StyleEditPipeline) -> Studio:
 
 @pytest.fixture
 def edit(tiny_pipeline: StyleEditPipeline) -> Direction:
-    vector = torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
-    return Direction(vector, "w_plus", tiny_pipeline.base_model)
+    return make_edit(tiny_pipeline)
+
+
+@pytest.fixture
+def cards(
+    tiny_pipeline: StyleEditPipeline,
+    other_pipeline: StyleEditPipeline,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """Bundled are now only some cards for the tiny pipeline, and one for another."""
+    folder = tmp_path / "cards"
+    write_cards(folder, tiny_pipeline, other_pipeline)
+    monkeypatch.setattr(artifacts, "_cards_folder", lambda: folder)
+    return folder
+
+
+def write_cards(folder: Path, pipe: StyleEditPipeline, other: StyleEditPipeline) -> None:
+    """An "afro" with picture and numbers, a "beard" without, a "stranger's", a direction table."""
+    afro = make_edit(pipe, 1, "an afro").save_pretrained(folder / "afro")
+    (afro / "metrics.json").write_text(json.dumps({"success": 0.93, "collateral": 0.07}))
+    (afro / "images").mkdir()
+    Image.linear_gradient("L").resize((64, 16)).save(afro / "images" / "before-after.webp")
+    make_edit(pipe, 2, "a beard").save_pretrained(folder / "beard")
+    make_edit(other, 3, "an afro").save_pretrained(folder / "strangers")
+    make_table(pipe).save_pretrained(folder / "tiny-directions")
+
+
+def make_edit(pipe: StyleEditPipeline, seed: int = 0, prompt: str | None = None) -> Direction:
+    vector = torch.randn(8, 16, generator=torch.Generator().manual_seed(seed))
+    strength = Strength(default=1.0, min=-1.5, max=1.5)
+    return Direction(vector, "w_plus", pipe.base_model, strength, Origin(prompt))
+
+
+def make_table(pipe: StyleEditPipeline) -> DirectionTable:
+    """As a measured one to who uses it; what its channels do is made up."""
+    index = torch.tensor(editable_channels(pipe))
+    draw = torch.Generator().manual_seed(0)
+    relevance = torch.randn(len(index), pipe.clip.config.projection_dim, generator=draw)
+    ones = torch.ones(pipe.generator.num_styles)
+    return DirectionTable(
+        0.4 * torch.nn.functional.normalize(relevance),  # so that a threshold can be too high
+        index,
+        ones,
+        ones,
+        pipe.base_model,
+        clip_model(pipe),
+        table_layout(pipe, include_to_rgb=False),
+    )
+
+
+# A session
 
 
 def test_a_change_gives_a_new_session(edit: Direction) -> None:
     session = Session(seed=7)
     edited = session.with_edit(edit)
     assert session.edits == ()
-    assert edited.edits == ((edit, 1.0),)
-    assert edited.with_strength(-0.5).edits == ((edit, -0.5),)
+    assert edited.edits == (Applied(edit, 1.0),)
+    assert edited.with_strength(-0.5).edits == (Applied(edit, -0.5),)
     assert edited.with_seed(8).edits == edited.edits
     assert edited.without_edits() == session
     with pytest.raises(dataclasses.FrozenInstanceError):
         session.seed = 8  # type: ignore[misc]
+
+
+def test_strengths_stack(edit: Direction) -> None:
+    session = Session().with_edit(edit, name="afro").with_edit(edit, 0.5, "beard")
+    session = session.with_strength(-1, 0)
+    assert [(a.name, a.strength) for a in session.edits] == [("afro", -1), ("beard", 0.5)]
+    assert [a.name for a in session.without_edit(0).edits] == ["beard"]
+    assert session.without_edit(5) == session
+
+
+def test_words_found_again_take_the_place_of_the_first(tiny_pipeline: StyleEditPipeline) -> None:
+    hat, beard, other_hat = (
+        make_edit(tiny_pipeline, seed, prompt)
+        for seed, prompt in enumerate(("a hat", "a beard", "a hat"))
+    )
+    session = Session().with_found(hat).with_edit(hat, name="a hat").with_found(beard)
+    again = session.with_strength(0.3, 0).with_found(other_hat)
+    assert [a.edit for a in again.edits] == [other_hat, hat, beard]
+    assert [a.strength for a in again.edits] == [0.3, 1, 1]
+    assert [a.edit for a in again.without_found(" a hat ").edits] == [hat, beard]
+    assert again.without_found("glasses") == again
 
 
 def test_a_session_can_be_copied(studio: Studio, edit: Direction) -> None:
@@ -48,20 +129,26 @@ def test_a_session_can_be_copied(studio: Studio, edit: Direction) -> None:
     assert [pixels(p) for p in studio.draw(again)] == [pixels(p) for p in studio.draw(session)]
 
 
-def test_title(edit: Direction, studio: Studio) -> None:
-    session = Session(seed=7).with_edit(edit)
-    assert session.title == "face-7-direction"
-    with studio.search(session, "Zoë's ../purple  HAIR!", QUICK) as search:
-        found = search.result()
-    assert Session(seed=7).with_edit(found).title == "face-7-zo-s-purple-hair"
+def test_title(edit: Direction, tiny_pipeline: StyleEditPipeline) -> None:
+    assert Session(seed=7).with_edit(edit).title == "face-7-direction"
+    found = make_edit(tiny_pipeline, prompt="Zoë's ../purple  HAIR!")
+    assert Session(seed=7).with_found(found).title == "face-7-zo-s-purple-hair"
+    stack = Session(seed=7).with_edit(edit, name="me/afro@main").with_found(found)
+    assert stack.title == "face-7-me-afro-main-zo-s-purple-hair"
+    assert len(Session().with_edit(edit, name="x" * 200).with_found(found).title) <= 80
 
 
 def test_strength(edit: Direction) -> None:
-    with pytest.raises(ValueError, match="no edit whose strength could change"):
+    with pytest.raises(ValueError, match="Got a strength for edit -1 of 0; there is no such edit"):
         Session().with_strength(1.0)
+    with pytest.raises(ValueError, match="Got a strength for edit 1 of 1"):
+        Session().with_edit(edit).with_strength(1.0, 1)
     for strength in (float("nan"), float("inf")):
         with pytest.raises(ValueError, match=f"Got strength {strength}"):
             Session().with_edit(edit).with_strength(strength)
+
+
+# Pictures
 
 
 def test_draw(studio: Studio, edit: Direction) -> None:
@@ -72,6 +159,19 @@ def test_draw(studio: Studio, edit: Direction) -> None:
     assert pixels(before) != pixels(after)
     assert pixels(studio.draw(session.with_edit(edit, 0.0))[1]) == pixels(before)
     assert pixels(studio.draw(session.with_truncation(0.0))[0]) != pixels(before)
+
+
+def test_a_slider_draws_one_picture_a_move(
+    studio: Studio, edit: Direction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(seed=7).with_edit(edit)
+    studio.draw(session)
+    drawn = []
+    synthesize = studio.pipe.synthesize
+    monkeypatch.setattr(studio.pipe, "synthesize", lambda x: drawn.append(x) or synthesize(x))
+    studio.draw(session.with_strength(0.5))
+    studio.draw(session.with_strength(0.5))
+    assert len(drawn) == 1
 
 
 def test_keep(studio: Studio, edit: Direction) -> None:
@@ -89,6 +189,9 @@ def test_edit_of_another_generator(
     stranger = Direction(edit.vector, "w_plus", other_pipeline.base_model)
     with pytest.raises(MismatchError, match="fingerprint"):
         studio.draw(Session().with_edit(stranger))
+
+
+# A search
 
 
 def test_search(studio: Studio) -> None:
@@ -193,6 +296,155 @@ def test_one_model_call_at_a_time(studio: Studio, monkeypatch: pytest.MonkeyPatc
     for thread in threads:
         thread.join()
     assert max(most) == 1 and len(most) == 6
+
+
+# An edit for everybody
+
+
+def test_direction_from_the_bundled_table(
+    studio: Studio, cards: Path, tiny_pipeline: StyleEditPipeline
+) -> None:
+    assert studio.is_known("a hat")
+    assert studio.channels == len(editable_channels(tiny_pipeline))
+    found = studio.direction(" a hat ", "a face ", channels=5)
+    expected = make_table(tiny_pipeline).direction(tiny_pipeline, "a hat", "a face", channels=5)
+    assert torch.equal(found.vector, expected.vector)
+    assert (found.origin.prompt, found.origin.neutral) == ("a hat", "a face")
+    with pytest.raises(ValueError, match=r"which no channel passes.*largest usable one is 0"):
+        studio.direction("a hat", threshold=0.99)
+
+
+def test_table_of_another_pipeline_is_left_alone(
+    cards: Path, other_pipeline: StyleEditPipeline
+) -> None:
+    assert Studio(other_pipeline).directions is None
+
+
+def test_damaged_table(studio: Studio, cards: Path) -> None:
+    weights = cards / "tiny-directions" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ArtifactError, match="tiny-directions"):
+        studio.directions  # noqa: B018
+
+
+@pytest.fixture
+def bare(studio: Studio, cards: Path) -> Studio:
+    """A studio without a direction table."""
+    (cards / "tiny-directions" / "config.json").unlink()
+    assert studio.directions is None
+    return studio
+
+
+def test_search_for_everybody(bare: Studio, tiny_pipeline: StyleEditPipeline) -> None:
+    with pytest.raises(ValueError, match="Nothing was found for 'a hat' and 'a face' yet"):
+        bare.direction("a hat")
+    with bare.search_for_everybody(" a hat", "a face") as search:
+        assert list(search) == list(range(1, GradientSettings.steps + 1))
+        found = search.result()
+    assert bare.is_known("a hat", "a face ") and not bare.is_known("a hat", "a woman")
+    assert bare.direction("a hat") is found
+
+    few = bare.direction("a hat", channels=5)
+    expected = gradient_direction(tiny_pipeline, "a hat", channels=5)
+    torch.testing.assert_close(few.vector, expected.vector)
+    assert few.origin == expected.origin
+    for channels in (0, 10_000):
+        with pytest.raises(ValueError, match=f"Got channels {channels}; expected 1 to"):
+            bare.direction("a hat", channels=channels)
+    with pytest.raises(ValueError, match=r"Got threshold 0.1, which needs a direction table"):
+        bare.direction("a hat", threshold=0.1)
+
+
+def test_only_so_many_directions_are_kept(bare: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "_MAX_FOUND", 1)
+    for words in ("a hat", "a beard"):
+        bare.search_for_everybody(words).result()
+    assert [bare.is_known(words) for words in ("a hat", "a beard")] == [False, True]
+
+
+def test_stop_of_a_search_for_everybody(bare: Studio) -> None:
+    search = bare.search_for_everybody("a hat", owner="me")
+    assert next(iter(search)) == 1
+    bare.stop("me")
+    with pytest.raises(Cancelled):
+        search.result()
+    assert not bare.is_known("a hat")
+
+
+@pytest.mark.parametrize(
+    ("target", "neutral", "message"),
+    [
+        ("", "a face", "Got no words"),
+        ("a hat", " ", "Got no words"),
+        ("hat " * 10_000, "a face", "Got 10000 words, 10000 tokens; this CLIP reads 22"),
+        ("a face", "a face", "are the same to this CLIP"),
+    ],
+)
+def test_words_for_everybody(
+    studio: Studio, cards: Path, target: str, neutral: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        studio.direction(target, neutral)
+    with pytest.raises(ValueError, match=message):
+        studio.search_for_everybody(target, neutral).result()
+
+
+# The zoo
+
+
+def test_zoo(studio: Studio, cards: Path) -> None:
+    infos, problems = studio.zoo()
+    assert [info.name for info in infos] == ["afro", "beard"]
+    assert problems == []
+
+
+def test_zoo_says_what_it_left_out(studio: Studio, cards: Path) -> None:
+    (cards / "beard" / "config.json").write_text("{")
+    infos, (problem,) = studio.zoo()
+    assert [info.name for info in infos] == ["afro"]
+    assert "beard" in problem and "not JSON" in problem
+
+
+def test_zoo_without_a_hub(studio: Studio, cards: Path) -> None:
+    infos, (problem,) = studio.zoo(include_hub=True)
+    assert [info.name for info in infos] == ["afro", "beard"]
+    assert "The Hub could not be asked, so only bundled edits are listed" in problem
+
+
+def test_warnings_of_others_are_not_the_zoos(
+    studio: Studio, cards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = session_module.list_edits
+
+    def while_others_work(**options: object) -> object:
+        warnings.warn("something else", stacklevel=1)
+        return listed(**options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(session_module, "list_edits", while_others_work)
+    assert studio.zoo()[1] == []
+
+
+def test_load(studio: Studio, cards: Path) -> None:
+    assert studio.load(" afro ").origin.prompt == "an afro"
+    with pytest.raises(MismatchError, match="fingerprint"):
+        studio.load("strangers")
+    with pytest.raises(ArtifactError, match="use load_directions"):
+        studio.load("tiny-directions")
+    with pytest.raises(NotFoundError, match=r"Found nothing under 'afros'.*afro, beard"):
+        studio.load("afros")
+    with pytest.raises(NotFoundError, match="me/afro"):
+        studio.load("me/afro")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../cards/afro", "a/b/c", "/etc", "mine", "me/it"])
+def test_folders_are_not_read_for_anybody_who_asks(
+    studio: Studio, cards: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(cards.parent)
+    for local in ("mine", "me/it"):
+        (cards.parent / local).mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"expected the name of a bundled edit, or a Hub id"):
+        studio.load(name)
 
 
 def pixels(picture: object) -> bytes:

@@ -1,27 +1,24 @@
-"""Choose a face, say what should change, slide the change.
+"""Say what should change: for this face, by a search of its own, or for everybody.
 
 The handlers take and return sessions, pictures and text; only `build` knows widgets.
 """
 
 from __future__ import annotations
 
-import io
-import random
-import tempfile
 import time
-import zipfile
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from html import escape
 
 import gradio as gr
-from PIL import Image
 
-from demo.components import for_screen, friendly, heading, message, png, progress, to_save
+from demo.components import friendly, message, progress
+from demo.stage import DRAWING, PRIVATE, Desk, Pair, Stage, check_room, on_screen
 from stylegan_hub import images as image_files
-from stylegan_hub.edits.base import Edit
+from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.global_direction import DEFAULT_CHANNELS
 from stylegan_hub.edits.latent_optimization import Cancelled, Settings
-from stylegan_hub.session import Session, Studio
+from stylegan_hub.session import NEUTRAL, Session, Studio
 
 # What a chip says, and the words that it writes.
 EXAMPLES = {
@@ -35,15 +32,14 @@ EXAMPLES = {
     "a hat": "a person wearing a hat",
     "Milo": "Milo",
 }
-FACES = 8
-FIRST = Session(seed=0)
-WELCOME = "Pick a face and say what should change."
 SPACES = {"Whole layers (w+)": "w_plus", "Single channels (s)": "s"}
+FOR = {"This face": "face", "Everybody": "everybody"}
+CHOICES = {"A number": "channels", "Above a threshold": "threshold"}
 _MAX_LETTERS = 300
-_MAX_RANDOM_SEED = 99_999
+_MAX_CHANNELS = 200
+_THRESHOLD = 0.1
+_MAX_THRESHOLD = 0.5
 _SECONDS_BETWEEN_PICTURES = 0.4
-
-Pair = tuple[Image.Image, Image.Image]
 
 
 @dataclass(frozen=True)
@@ -51,63 +47,101 @@ class Frame:
     """What the page shows at one moment of a search.
 
     Attributes:
-        session: the user's; it has the new edit only in the last frame.
-        pictures: before and after.
         status: HTML.
+        pictures: before and after; None leaves those that are there.
+        found: the new edit, in the last frame.
     """
 
-    session: Session
-    pictures: Pair
     status: str
+    pictures: Pair | None = None
+    found: Direction | None = None
 
 
-def random_seeds(count: int = FACES) -> list[int]:
-    """Different seeds for faces to choose from."""
-    return random.sample(range(_MAX_RANDOM_SEED + 1), count)
-
-
-def choose(session: Session, seed: float | None) -> Session:
-    """Another face; the edit stays on it.
-
-    Raises:
-        ValueError: a seed that is no whole number.
-    """
-    if seed is None or seed != int(seed):
-        raise ValueError(f"Got seed {seed}; a face has a whole number from 0, such as 7.")
-    return session.with_seed(int(seed))
-
-
-def change(
+def for_this_face(
     studio: Studio,
     session: Session,
     words: str,
+    neutral: str = NEUTRAL,
     steps: int = Settings.steps,
     space: str = "w_plus",
     owner: Hashable = None,
 ) -> Iterator[Frame]:
-    """Search the edit for the words, with pictures on the way; it replaces the edit before.
+    """Search the edit for the words on the face as edited, with pictures on the way.
 
     Raises:
-        ValueError: words or settings that cannot be searched for.
+        ValueError: words or settings that cannot be searched for; too many edits.
     """
     started = shown = time.monotonic()
-    plain = session.without_edits()
-    with studio.search(plain, words, Settings(steps=int(steps)), space, owner) as search:
-        before, _ = studio.draw(plain)
+    others = session.without_found(words)
+    check_room(others)
+    settings = Settings(steps=int(steps))
+    with studio.search(others, words, settings, space, owner, neutral) as search:
+        before, _ = studio.draw(session.without_edits())
         for step in search:
             if step.index == 1 or time.monotonic() - shown > _SECONDS_BETWEEN_PICTURES:
                 shown = time.monotonic()
                 (now,) = image_files.to_pil(step.image)
-                status = progress(step.index, step.total, f"Step {step.index} of {step.total}")
-                yield Frame(session, (before, now), status)
+                yield Frame(_step(step.index, step.total), (before, now))
         try:
-            edited = plain.with_edit(search.result())
+            found = search.result()
         except Cancelled:
-            yield Frame(session, studio.draw(session), message("Stopped; nothing was changed."))
+            yield Frame(message("Stopped; nothing was changed."), studio.draw(session))
             return
-    seconds = time.monotonic() - started
-    status = message(f"Found “{words.strip()}” in {seconds:.0f} s. Slide it, also below 0.")
-    yield Frame(edited, studio.draw(edited), status)
+    text = f"Found “{words.strip()}” for this face{_after(started)}; slide it."
+    yield Frame(message(text), studio.draw(session.with_found(found)), found)
+
+
+def for_everybody(
+    studio: Studio,
+    session: Session,
+    words: str,
+    neutral: str = NEUTRAL,
+    threshold: float | None = None,
+    channels: int | None = None,
+    owner: Hashable = None,
+) -> Iterator[Frame]:
+    """Find the edit for the words that suits any face: at once from a table, or by a search.
+
+    Raises:
+        ValueError: texts or numbers for which there is none; too many edits.
+    """
+    started = time.monotonic()
+    others = session.without_found(words)
+    check_room(others)
+    if not studio.is_known(words, neutral):
+        with studio.search_for_everybody(words, neutral, owner) as search:
+            for done in search:
+                yield Frame(_step(done, search.total))
+            try:
+                search.result()
+            except Cancelled:
+                yield Frame(message("Stopped; nothing was changed."))
+                return
+    found = studio.direction(words, neutral, threshold, channels)
+    text = f"Found “{words.strip()}” for everybody{_after(started)}; {_how(found)}."
+    yield Frame(message(text), studio.draw(session.with_found(found)), found)
+
+
+def refine(
+    studio: Studio,
+    session: Session,
+    threshold: float | None = None,
+    channels: int | None = None,
+) -> Frame:
+    """The last edit for everybody with more or fewer channels; its strength stays.
+
+    Raises:
+        ValueError: no channel passes the threshold, an impossible number.
+    """
+    for applied in reversed(session.edits):
+        origin = applied.edit.origin
+        texts = origin.prompt or "", origin.neutral or ""
+        is_for_everybody = origin.training.get("method") != "latent_optimization"
+        if applied.name is None and is_for_everybody and studio.is_known(*texts):
+            found = studio.direction(*texts, threshold, channels)
+            text = f"“{applied.label}”: {_how(found)}."
+            return Frame(message(text), found=found)
+    return Frame(message("Press Edit first; then this moves the change for everybody."))
 
 
 def warning(studio: Studio, words: str) -> str | None:
@@ -120,224 +154,174 @@ def warning(studio: Studio, words: str) -> str | None:
     )
 
 
-def archive(edit: Edit, name: str) -> bytes:
-    """The edit's folder as the bytes of a zip file, for `load_edit` after unpacking."""
-    buffer = io.BytesIO()
-    with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(buffer, "w") as bundle:
-        folder = edit.save_pretrained(Path(scratch) / "edit")
-        for file in sorted(folder.iterdir()):
-            bundle.write(file, f"{name}/{file.name}")
-    return buffer.getvalue()
+def _step(index: int, total: int) -> str:
+    return progress(index, total, f"Step {index} of {total}")
 
 
-def build(studio: Studio, page: gr.Blocks) -> None:
+def _after(started: float) -> str:
+    seconds = time.monotonic() - started
+    return f" in {seconds:.0f} s" if seconds >= 1 else ""
+
+
+def _how(edit: Direction) -> str:
+    training = edit.origin.training
+    count, threshold = training["channels"], training.get("threshold")
+    moving = "1 channel moves" if count == 1 else f"{count} channels move"
+    return moving if threshold is None else f"{moving}, down to a relevance of {threshold:.3f}"
+
+
+def build(studio: Studio, stage: Stage) -> None:
     """The widgets and their wiring."""
-    session = gr.State(FIRST)
-    seeds = gr.State([])  # of the faces in the gallery
+    has_table = studio.directions is not None
+    with gr.Row():
+        words = gr.Textbox(
+            label="The picture shall show",
+            placeholder="a face with purple hair",
+            max_length=_MAX_LETTERS,
+            scale=3,
+            min_width=200,
+        )
+        neutral = gr.Textbox(
+            NEUTRAL, label="Instead of", max_length=_MAX_LETTERS, scale=2, min_width=120
+        )
+    examples = gr.Dataset(
+        components=[words],
+        samples=[[example] for example in EXAMPLES.values()],
+        sample_labels=list(EXAMPLES),
+        label="Examples",
+        show_label=False,
+        elem_id="examples",
+    )
+    whom = gr.Radio(
+        list(FOR.items()),
+        value="face",
+        label="Find the change for",
+        info="A search for this face alone, or one change that suits every face.",
+    )
+    start = gr.Button("Edit", variant="primary", elem_id="edit")
+    with gr.Group(visible=False) as choice:
+        by = gr.Radio(
+            list(CHOICES.items()), value="channels", label="Channels that move", visible=has_table
+        )
+        most = min(studio.channels, _MAX_CHANNELS) if has_table else studio.channels
+        channels = gr.Slider(
+            1,
+            most,
+            min(DEFAULT_CHANNELS, most) if has_table else most,
+            step=1,
+            label="Number of channels",
+            info="Fewer change less else.",
+            buttons=[],
+        )
+        threshold = gr.Slider(
+            0,
+            _MAX_THRESHOLD,
+            _THRESHOLD,
+            step=0.005,
+            label="Threshold",
+            info="A higher one moves fewer channels.",
+            buttons=[],
+            visible=False,
+        )
+    with gr.Accordion("Settings of the search", open=False) as settings:
+        steps = gr.Slider(10, 300, Settings.steps, step=10, label="Steps", buttons=[])
+        space = gr.Radio(list(SPACES.items()), value="w_plus", label="What may move")
 
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=5, min_width=320):
-            heading("1 · Choose a face")
-            faces = gr.Gallery(
-                label="Faces to choose from",
-                show_label=False,
-                elem_id="faces",
-                columns=4,
-                height="auto",
-                object_fit="cover",
-                allow_preview=False,
-                buttons=[],
-                interactive=False,
-            )
-            with gr.Row(elem_id="who"):
-                seed = gr.Number(FIRST.seed, label="Seed", precision=0, minimum=0, min_width=80)
-                roll = gr.Button("Random face", size="md", min_width=80)
-                more = gr.Button("Other faces", size="md", min_width=80)
+    desk, status = stage.desk, stage.status
 
-            heading("2 · Say what should change")
-            words = gr.Textbox(
-                label="The picture shall show",
-                placeholder="a face with purple hair",
-                max_length=_MAX_LETTERS,
-                elem_id="words",
-            )
-            examples = gr.Dataset(
-                components=[words],
-                samples=[[example] for example in EXAMPLES.values()],
-                sample_labels=list(EXAMPLES),
-                label="Examples",
-                show_label=False,
-                elem_id="examples",
-            )
-            start = gr.Button("Edit", variant="primary", elem_id="edit")
-            with gr.Accordion("Settings of the search", open=False):
-                steps = gr.Slider(10, 300, Settings.steps, step=10, label="Steps")
-                space = gr.Radio(
-                    list(SPACES.items()), value="w_plus", label="What the search may move"
-                )
-
-        with gr.Column(scale=5, min_width=320, elem_id="result"):
-            heading("3 · Slide the change")
-            pictures = gr.ImageSlider(
-                label="Before and after",
-                show_label=False,
-                elem_id="pictures",
-                buttons=["fullscreen"],
-                interactive=False,
-                max_height=560,
-            )
-            with gr.Row(elem_id="progress"):
-                status = gr.HTML(message(WELCOME))
-                stop = gr.Button("Stop", size="sm", scale=0, min_width=80, visible=False)
-            strength = gr.Slider(
-                -2,
-                2,
-                1,
-                step=0.05,
-                label="Strength",
-                interactive=False,
-                buttons=[],
-                elem_id="strength",
-            )
-            with gr.Row(elem_id="actions"):
-                save_picture = gr.DownloadButton("Save picture", size="md", min_width=80)
-                save_edit = gr.DownloadButton(
-                    "Save edit", size="md", min_width=80, interactive=False
-                )
-                keep = gr.Button("Keep", size="md", min_width=60, interactive=False)
-                reset = gr.Button("Start over", size="md", min_width=80)
-
-    def on_screen(pair: Pair) -> Pair:
-        return for_screen(pair[0]), for_screen(pair[1])
-
-    def picture_file(session: Session, pair: Pair) -> str:
-        return to_save(save_picture, png(pair[1]), f"{session.title}.png")
-
-    def show(session: Session) -> dict[gr.components.Component, object]:
-        with friendly():
-            pair = studio.draw(session)
-        edited = bool(session.edits)
-        shown: dict[gr.components.Component, object] = {
-            pictures: on_screen(pair),
-            save_picture: picture_file(session, pair),
-            save_edit: gr.DownloadButton(interactive=edited),
-            strength: gr.Slider(interactive=edited),
-            start: gr.Button(interactive=True),
-            stop: gr.Button(visible=False),
-            keep: gr.Button(interactive=edited),
-        }
-        if edited:
-            edit, value = session.edits[-1]
-            name = session.with_seed(0).title.removeprefix("face-0-")
-            file = to_save(save_edit, archive(edit, name), f"{name}.zip")
-            shown[save_edit] = gr.DownloadButton(value=file, interactive=True)
-            shown[strength] = gr.Slider(
-                edit.strength.min, edit.strength.max, value, interactive=True
-            )
-        return shown
-
-    def draw_faces(seeds: Sequence[int]) -> list[Image.Image]:
-        return studio.faces(seeds)
+    def limits(by: str, threshold: float, channels: int) -> tuple[float | None, int | None]:
+        return (threshold, None) if by == "threshold" else (None, int(channels))
 
     def busy() -> dict[gr.components.Component, object]:
         return {
             start: gr.Button(interactive=False),
-            stop: gr.Button(visible=True),
-            strength: gr.Slider(interactive=False),
-            keep: gr.Button(interactive=False),
+            stage.stop: gr.Button(visible=True),
             status: message("Waiting for a turn …"),
+            **stage.lock(),
         }
 
     def run(
-        session: Session, words: str, steps: int, space: str, request: gr.Request
-    ) -> Iterator[tuple[Session, Pair, str]]:
+        desk: Desk,
+        words: str,
+        whom: str,
+        neutral: str,
+        by: str,
+        channels: int,
+        threshold: float,
+        steps: int,
+        space: str,
+        request: gr.Request,
+    ) -> Iterator[tuple[object, str]]:
+        owner, session = request.session_hash, desk.session
         with friendly():
             if text := warning(studio, words):
-                gr.Warning(text)
-            for frame in change(studio, session, words, steps, space, request.session_hash):
-                yield frame.session, on_screen(frame.pictures), frame.status
+                gr.Warning(escape(text))
+            if whom == "face":
+                frames = for_this_face(studio, session, words, neutral, steps, space, owner)
+            else:
+                chosen = limits(by, threshold, channels)
+                frames = for_everybody(studio, session, words, neutral, *chosen, owner)
+            for frame in frames:
+                if (found := frame.found) is not None:
+                    desk.change(lambda session: session.with_found(found))
+                yield on_screen(frame.pictures) if frame.pictures else gr.skip(), frame.status
 
-    def pick(
-        session: Session, seeds: list[int], event: gr.SelectData, request: gr.Request
-    ) -> tuple[Session, int]:
-        studio.stop(request.session_hash)
-        return session.with_seed(seeds[event.index]), seeds[event.index]
+    def choose_channels(desk: Desk, by: str, channels: int, threshold: float) -> tuple[object, ...]:
+        try:
+            frame = refine(studio, desk.session, *limits(by, threshold, channels))
+        except ValueError as error:
+            # No error box: a slider that is dragged would fill the screen with them.
+            return gr.skip(), gr.skip(), message(str(error))
+        if (found := frame.found) is None:
+            return gr.skip(), gr.skip(), frame.status
+        return *stage.draw(desk.change(lambda s: s.with_found(found))), frame.status
 
-    def set_seed(session: Session, seed: float | None, request: gr.Request) -> Session:
-        studio.stop(request.session_hash)
-        with friendly():
-            return choose(session, seed)
-
-    def set_strength(session: Session, value: float) -> tuple[Session, Pair, str]:
-        with friendly():
-            session = session.with_strength(value)
-            pair = studio.draw(session)
-        return session, on_screen(pair), picture_file(session, pair)
-
-    def halt(request: gr.Request) -> None:
-        studio.stop(request.session_hash)
-
-    def keep_it(session: Session) -> tuple[Session, str]:
-        return studio.keep(session), message("Kept. The next change starts from this face.")
-
-    def start_over(request: gr.Request) -> tuple[Session, int, str, str]:
-        studio.stop(request.session_hash)
-        return FIRST, FIRST.seed, "", message(WELCOME)
-
-    # Model calls take turns in the studio; a search must not hold up the sliders of others.
-    drawing = {"concurrency_id": "draw", "concurrency_limit": 4, "show_progress": "hidden"}
     searching = {"concurrency_id": "search", "concurrency_limit": 2, "show_progress": "hidden"}
-    everything = [pictures, save_picture, save_edit, strength, start, stop, keep]
-    private = {"api_visibility": "private"}
-
-    def then_show(event: gr.events.Dependency) -> None:
-        event.then(show, session, everything, **drawing, **private)
-
-    page.load(lambda: list(range(FACES)), None, seeds, **private).then(
-        draw_faces, seeds, faces, **drawing, **private
+    examples.click(lambda sample: sample[0], examples, words, **PRIVATE)
+    whom.change(
+        lambda whom: (gr.Group(visible=whom != "face"), gr.Accordion(visible=whom == "face")),
+        whom,
+        [choice, settings],
+        queue=False,
+        **PRIVATE,
     )
-    then_show(page.load(lambda: None, **private))
-    more.click(random_seeds, None, seeds, **private).then(
-        draw_faces, seeds, faces, **drawing, **private
+    by.change(
+        lambda by: (gr.Slider(visible=by == "channels"), gr.Slider(visible=by == "threshold")),
+        by,
+        [channels, threshold],
+        queue=False,
+        **PRIVATE,
     )
-    then_show(faces.select(pick, [session, seeds], [session, seed], **private))
-    then_show(
-        seed.input(set_seed, [session, seed], session, trigger_mode="always_last", api_name="face")
-    )
-    then_show(
-        roll.click(lambda: random_seeds(1)[0], None, seed, **private).then(
-            set_seed, [session, seed], session, **private
-        )
-    )
-    examples.click(lambda sample: sample[0], examples, words, **private)
-    searches = gr.on(
+    search = gr.on(
         [start.click, words.submit],
         busy,
         None,
-        [start, stop, strength, keep, status],
+        [start, stage.stop, status, *stage.locks],
         queue=False,
-        js="() => { const result = document.querySelector('#result');"
-        " if (result.getBoundingClientRect().top > innerHeight / 2)"
-        " result.scrollIntoView({ behavior: 'smooth' }); }",
-        **private,
+        **PRIVATE,
     ).then(
         run,
-        [session, words, steps, space],
-        [session, pictures, status],
+        [desk, words, whom, neutral, by, channels, threshold, steps, space],
+        [stage.pictures, status],
         api_name="edit",
         **searching,
     )
-    searches.success(show, session, everything, **drawing, **private)
-    then_show(searches.failure(lambda: message("Nothing was changed."), None, status, **private))
-    stop.click(halt, queue=False, **private)
-    strength.input(
-        set_strength,
-        [session, strength],
-        [session, pictures, save_picture],
-        trigger_mode="always_last",
-        api_name="strength",
-        **drawing,
+    search.failure(lambda: message("Nothing was changed."), None, status, **PRIVATE)
+    search.then(
+        lambda: (gr.Button(interactive=True), gr.Button(visible=False)),
+        None,
+        [start, stage.stop],
+        queue=False,
+        **PRIVATE,
     )
-    then_show(keep.click(keep_it, session, [session, status], **private))
-    then_show(reset.click(start_over, None, [session, seed, words, status], **private))
-    page.unload(halt)
+    stage.then_show(search)
+    gr.on(
+        [by.input, channels.input, threshold.input],
+        choose_channels,
+        [desk, by, channels, threshold],
+        [*stage.drawn, status],
+        trigger_mode="always_last",
+        api_name="channels",
+        **DRAWING,
+    )
+    stage.reset.click(lambda: "", None, words, **PRIVATE)

@@ -11,8 +11,9 @@ by Adam, with a learning rate that rises over the first 5 % of the steps and fal
 drawn portraits say so (docs/results.md): the similarity of text and picture rises for nearly any
 displacement, also one that leaves the world of pictures that the generator was trained to make.
 What keeps it there: steps go along the gradient in the units in which latents vary (a prior on w),
-where Adam would move every number alike; CLIP looks at randomly shifted and scaled copies; and the
-*change* of the picture is compared with the change of the text from a neutral one.
+where Adam would move every number alike; layers move together more easily than alone, for the
+generator was trained with one w for all of them; CLIP looks at randomly shifted and scaled copies;
+and the *change* of the picture is compared with the change of the text from a neutral one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.units import MOMENTUM, editable, units_of
 from stylegan_hub.edits.views import random_views, seen_through
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.losses import clip_loss, directional_clip_loss, identity_loss, latent_l2
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 class Settings:
     """How to search. Defaults are what won on drawn portraits."""
 
-    steps: int = 40
+    steps: int = 70
     lr: float = 0.2
     """Peak length of a step in units in which latents vary; without `whiten`, Adam's rate."""
     l2_lambda: float = 0.0005
@@ -56,24 +57,25 @@ class Settings:
     """Augmented copies of the picture that CLIP looks at; 0 = the picture itself."""
     whiten: bool = True
     """Measure steps and lengths in the units in which latents vary."""
+    coupling: float = 3.0
+    """How much easier layers move together than alone, in w_plus; 0 leaves each to itself."""
     preprocessing: Literal["proper", "styleclip"] = "proper"
     """"styleclip" leaves out CLIP's mean and std, as the official code does."""
     seed: int = 0
     """Of the augmentation."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.lr <= 0 or self.views < 0:
+        if self.steps < 1 or self.lr <= 0 or self.views < 0 or self.coupling < 0:
             raise ValueError(
-                f"Got steps {self.steps}, lr {self.lr}, views {self.views}; expected at least one "
-                "step, a positive lr and 0 or more views."
+                f"Got steps {self.steps}, lr {self.lr}, views {self.views}, coupling "
+                f"{self.coupling}; expected at least one step, a positive lr, 0 or more views and "
+                "a coupling of 0 or more."
             )
 
 
-_MOMENTUM = 0.8
-
 Published = Settings(
     steps=300, lr=0.1, l2_lambda=0.008, id_lambda=0.0, directional_lambda=0.0, clip_lambda=1.0,
-    views=0, whiten=False, preprocessing="styleclip",
+    views=0, whiten=False, coupling=0.0, preprocessing="styleclip",
 )  # fmt: skip
 """The official code's settings (run_optimization.py), for reproducing published numbers."""
 
@@ -175,13 +177,18 @@ def displacements(
     start = pipe.lower(latents, space).codes.detach()
     text, origin = pipe.encode_text([prompt, neutral]).chunk(2)
     text_change = nn.functional.normalize(text - origin, dim=-1, eps=1e-6)
-    units = _units(pipe, space) if settings.whiten else None
-    free = _editable(pipe, space)
+    units = units_of(pipe, space) if settings.whiten else None
+    free = editable(pipe, space)
     draw = torch.Generator().manual_seed(settings.seed)
 
     def look(images: Tensor, views: Tensor) -> Float[Tensor, "views n d"]:
         seen = pipe.encode_image(seen_through(views, images), settings.preprocessing)
         return seen.unflatten(0, (-1, len(start)))
+
+    def codes_of(offset: Tensor) -> Tensor:
+        if space is Space.W_PLUS:
+            offset = offset + settings.coupling * offset.mean(1, keepdim=True)
+        return (units.to_codes(offset) if units else offset) * free
 
     with torch.no_grad():
         original = pipe.synthesize(Latents(space, start))
@@ -191,13 +198,12 @@ def displacements(
     if units is None:
         optimizer = torch.optim.Adam([offset], lr=settings.lr)
     else:
-        optimizer = torch.optim.SGD([offset], lr=settings.lr, momentum=_MOMENTUM)
+        optimizer = torch.optim.SGD([offset], lr=settings.lr, momentum=MOMENTUM)
 
     for index in range(settings.steps):
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * _ramp(index / settings.steps)
-        moved = (units.to_codes(offset) if units else offset) * free
-        images = pipe.synthesize(Latents(space, start + moved))
+        images = pipe.synthesize(Latents(space, start + codes_of(offset)))
         views = random_views(settings.views, draw)
         seen = look(images, views)
         loss = settings.l2_lambda * latent_l2(offset)
@@ -222,49 +228,10 @@ def displacements(
             image = images[:1].detach()
             on_step(Step(index + 1, settings.steps, mean_loss, similarity, image))
     with torch.no_grad():
-        return (units.to_codes(offset) if units else offset) * free
+        return codes_of(offset)
 
 
 def _ramp(progress: float) -> float:
     """Factor on the learning rate: cosine down over the last 25 %, linear up over the first 5 %."""
     down = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - progress) / 0.25))
     return down * min(1.0, progress / 0.05)
-
-
-def _editable(pipe: StyleEditPipeline, space: Space) -> Tensor:
-    """1 where a code may move. In s the toRGB layers stay, as in StyleCLIP."""
-    if space is Space.W_PLUS:
-        return torch.ones((), device=pipe.device)
-    free = torch.ones(pipe.generator.num_styles, device=pipe.device)
-    for layer in pipe.generator.style_layout:
-        if layer.is_to_rgb:
-            free[layer.start : layer.stop] = 0
-    return free
-
-
-class _Units:
-    """The units in which latents vary: principal axes of w, the deviation of each number of s."""
-
-    def __init__(self, pipe: StyleEditPipeline, space: Space, samples: int = 2048) -> None:
-        codes = pipe.sample(range(samples), truncation_psi=1.0)
-        if space is Space.S:
-            self._basis = torch.diag(pipe.lower(codes, space).codes.std(0))
-            return
-        w = codes.codes[:, 0].double()
-        variances, axes = torch.linalg.eigh(torch.cov(w.T))
-        self._basis = (axes * variances.clamp_min(0).sqrt()).T.to(codes.codes)
-
-    def to_codes(self, offset: Tensor) -> Tensor:
-        """From units of standard deviations to codes."""
-        return offset @ self._basis.to(offset)
-
-
-# Generators are frozen, so their units are worth keeping: a third of a second each.
-_UNITS: WeakKeyDictionary[nn.Module, dict[Space, _Units]] = WeakKeyDictionary()
-
-
-def _units(pipe: StyleEditPipeline, space: Space) -> _Units:
-    known = _UNITS.setdefault(pipe.generator, {})
-    if space not in known:
-        known[space] = _Units(pipe, space)
-    return known[space]

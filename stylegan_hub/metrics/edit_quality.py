@@ -24,6 +24,7 @@ from stylegan_hub.edits.base import Edit
 from stylegan_hub.latents import Latents
 from stylegan_hub.metrics.edit_success import edit_report
 from stylegan_hub.metrics.identity_similarity import identity_similarity
+from stylegan_hub.metrics.method_report import method_report
 from stylegan_hub.metrics.step_cosine import step_cosine
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import (
@@ -185,18 +186,22 @@ def write_quality(
     strength: float | None = None,
     truncation_psi: float = 0.7,
 ) -> dict[str, Any]:
-    """Write metrics.json, images/before-after.png and images/strengths.png; else `measure_edit`.
+    """Write metrics.json, images/before-after.webp and images/strengths.webp; else `measure_edit`.
 
-    The pictures show the first of the seeds, not selected.
+    What an edit's method calls for is measured as well, see `method_report`; there the reader has
+    something to say without a target too. The pictures show the first of the seeds, not selected.
     """
-    metrics = measure_edit(pipe, reader, edit, target, seeds, strength, truncation_psi)
+    judge = reader if target else None
+    metrics = measure_edit(pipe, judge, edit, target, seeds, strength, truncation_psi)
+    far = metrics["strength"]
+    metrics |= method_report(folder, pipe, reader, edit, seeds, far, truncation_psi)
     shown = list(seeds[:SHOWN])
     pictures = folder / "images"
     image_files.save(
-        before_after(pipe, edit, shown, strength, truncation_psi), pictures / "before-after.png"
+        before_after(pipe, edit, shown, strength, truncation_psi), pictures / "before-after.webp"
     )
     image_files.save(
-        strengths(pipe, edit, shown[: SHOWN // 2], truncation_psi), pictures / "strengths.png"
+        strengths(pipe, edit, shown[: SHOWN // 2], truncation_psi), pictures / "strengths.webp"
     )
     text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(folder / METRICS_NAME, text.encode())

@@ -95,7 +95,8 @@ class Parser(ModelMixin, ConfigMixin):
         (logits,) = self.outputs(self.preprocess(images), auxiliary=False)
         if logits.shape[2:] == images.shape[2:]:
             return logits
-        return F.interpolate(logits, images.shape[2:], mode="bilinear", antialias=True)
+        # Antialiasing knows no bfloat16.
+        return F.interpolate(logits.float(), images.shape[2:], mode="bilinear", antialias=True)
 
     def masks(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n parts h w"]:
         """Soft masks: the probability of every part at every pixel; they sum to 1 over the parts.

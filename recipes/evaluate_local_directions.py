@@ -1,0 +1,270 @@
+"""Measure local edits, and repeat the comparison of eCLIPsed's Table 1 with the truth beside it.
+
+    python recipes/evaluate_local_directions.py --output_dir runs/local-evaluated
+    python recipes/evaluate_local_directions.py runs/curly-hair --output_dir runs/local-evaluated
+
+    # also W against W+, the localization weight, and one person against random people:
+    python recipes/evaluate_local_directions.py --table_1 --output_dir runs/local-evaluated
+
+Over people that no training has seen: share of the squared change inside the region, perceptual
+distance outside, success and collateral as the attribute reader sees them, CLIP score; for each
+edit as it is and when it is drawn inside its region only. Writes metrics.json, table.md with the
+tables for docs/results.md, and pictures in images/.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from torch import Tensor
+from tqdm import tqdm
+
+from stylegan_hub import images as image_files
+from stylegan_hub.artifacts import bundled, read_config, resolve, write_bytes
+from stylegan_hub.edits.base import Edit, load_edit
+from stylegan_hub.edits.local_direction import METHOD, LocalSettings, find_local_direction
+from stylegan_hub.edits.regions import Region, draw_within, find_region
+from stylegan_hub.hub import read_metrics
+from stylegan_hub.latents import Latents, Space
+from stylegan_hub.metrics.edit_quality import draw, parse_target
+from stylegan_hub.metrics.edit_success import edit_report
+from stylegan_hub.metrics.method_report import either_mask, local_report
+from stylegan_hub.models.parser import Parser
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.dataset import UNSEEN_SEED
+from stylegan_hub.portraits.reader import AttributeReader
+
+COLUMNS = (
+    ("success", "success"),
+    ("success_images", "n"),
+    ("collateral", "collateral"),
+    ("change_inside_region", "change inside"),
+    ("distance_outside_region", "distance outside"),
+    ("clip_similarity", "CLIP"),
+)
+PROMPTS: dict[str, str] = {
+    "a face with curly hair": "hair_style=curly",
+    "a face with blonde hair": "hair_color=blonde",
+    "a surprised face with an open mouth": "expression=surprised",
+    "a face with glasses": "glasses=yes",
+}
+_BATCH_SIZE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What to measure."""
+
+    edits: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Folders or bundled names; all bundled local edits when empty."""
+    output_dir: Path
+    """Where numbers and pictures go."""
+    pipeline: str = "portraits"
+    """Bundled name, folder or Hub id; its parser is needed."""
+    parser: Path | None = None
+    """Folder of a parser, in place of the pipeline's own."""
+    reader: str = "attribute-reader"
+    """Bundled name, folder or Hub id of the attribute reader."""
+    samples: int = 64
+    """Unseen people."""
+    table_1: bool = False
+    """Search all variants of the comparison; takes a minute for each of 7 and each prompt."""
+    prompts: tuple[str, ...] = tuple(PROMPTS)
+    """Texts of the comparison, some of those of this file."""
+    steps: int = 60
+    """Steps of each search of the comparison."""
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.prompts) - set(PROMPTS)):
+            raise ValueError(f"Unknown prompts {unknown}; the prompts are: {', '.join(PROMPTS)}.")
+
+
+def main(config: Config) -> None:
+    folders = [resolve(name, "edit") for name in config.edits] or bundled_local_edits()
+    if not folders and not config.table_1:
+        raise SystemExit("Nothing to measure: name folders of local edits, or ask for --table_1.")
+    pipe = StyleEditPipeline.from_pretrained(config.pipeline)
+    if config.parser is not None:
+        own = Parser.from_pretrained(config.parser).eval().requires_grad_(False)
+        pipe.register_modules(parser=own)
+    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
+    result: dict[str, Any] = {
+        "samples": config.samples, "first_seed": UNSEEN_SEED, "threads": torch.get_num_threads(),
+        "edits": {},
+    }  # fmt: skip
+    people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.samples))
+    for folder in tqdm(folders, unit="edit"):
+        edit, target = load_edit(folder), read_metrics(folder).get("target", {})
+        rows: dict[str, Any] = {}
+        drawn = [draw(pipe, people[:8])]
+        for how in ("as it is", "in its region"):
+            pictures = edited(pipe, edit, people, edit.strength.default, how == "in its region")
+            rows[how] = measured(pipe, reader, edit, people, pictures, target)
+            drawn.append(pictures[:8])
+        result["edits"][folder.name] = rows
+        picture = image_files.grid(torch.cat(drawn), columns=8)
+        image_files.save(picture, config.output_dir / "images" / f"{folder.name}.png")
+        write(config.output_dir, result)
+    if config.table_1:
+        result["table_1"] = {}
+        for prompt in tqdm(config.prompts, unit="prompt"):
+            result["table_1"][prompt] = compared(config, pipe, reader, prompt)
+            write(config.output_dir, result)
+    print((config.output_dir / "table.md").read_text())
+
+
+def bundled_local_edits() -> list[Path]:
+    """Folders of the bundled edits that are local."""
+    return [
+        folder
+        for folder in bundled("edit").values()
+        if read_config(folder).get("training", {}).get("method") == METHOD
+    ]
+
+
+@torch.no_grad()
+def edited(
+    pipe: StyleEditPipeline, edit: Edit, people: Latents, strength: float, inside: bool
+) -> Tensor:
+    """Pictures after the edit, everywhere or inside its region only."""
+    moved = pipe.apply(people, [(edit, strength)])
+    if not inside:
+        return draw(pipe, moved)
+    region = region_of(edit)
+    batches = range(0, len(people), _BATCH_SIZE)
+    parts = [
+        draw_within(pipe, people[i : i + _BATCH_SIZE], moved[i : i + _BATCH_SIZE], region)
+        for i in batches
+    ]
+    return torch.cat(parts)
+
+
+def region_of(edit: Edit) -> Region:
+    """The region that an edit was searched in."""
+    training = edit.origin.training
+    return Region(training["region"], tuple(training["parts"]), "as stored")
+
+
+@torch.no_grad()
+def measured(
+    pipe: StyleEditPipeline,
+    reader: AttributeReader,
+    edit: Edit,
+    people: Latents,
+    after: Tensor,
+    target: Mapping[str, str],
+) -> dict[str, Any]:
+    """Success, collateral, where the change is, and what CLIP says."""
+    before = draw(pipe, people)
+    inside = either_mask(pipe, before, after, region_of(edit))
+    inside = 1 - inside if edit.origin.training["background"] else inside
+    row: dict[str, Any] = local_report(reader, before, after, inside)
+    if target:
+        report = edit_report(reader.read(before), reader.read(after), target)
+        row |= {
+            "success": report.success if report.count else None,
+            "success_images": report.count,
+            "collateral": report.collateral,
+        }
+    if edit.origin.prompt is not None:
+        text = pipe.encode_text(edit.origin.prompt)[0]
+        seen = [pipe.encode_image(batch) @ text for batch in after.split(16)]
+        row["clip_similarity"] = float(torch.cat(seen).mean())
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
+
+
+def compared(
+    config: Config, pipe: StyleEditPipeline, reader: AttributeReader, prompt: str
+) -> dict[str, Any]:
+    """The variants of eCLIPsed's Table 1 for one text, on unseen people.
+
+    An edit that was searched on one person is also measured on that person alone.
+    """
+    base = LocalSettings(steps=config.steps)
+    person = pipe.sample(UNSEEN_SEED - 1)
+    people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.samples))
+    region = find_region(pipe, prompt)
+    variants: dict[str, tuple[LocalSettings, Space, Latents | None]] = {
+        "W+, localization 0.05": (base, Space.W_PLUS, None),
+        "W, localization 0.05": (base, Space.W, None),
+        "s, localization 0.05": (base, Space.S, None),
+        "W+, localization 0": (replace(base, localization_lambda=0.0), Space.W_PLUS, None),
+        "W+, localization 0.2": (replace(base, localization_lambda=0.2), Space.W_PLUS, None),
+        "W+, localization 1": (replace(base, localization_lambda=1.0), Space.W_PLUS, None),
+        "one person": (base, Space.W_PLUS, person),
+    }
+    target = parse_target([PROMPTS[prompt]])
+    rows: dict[str, Any] = {}
+    drawn = [draw(pipe, people[:8])]
+    for name, (settings, space, given) in variants.items():
+        began = time.perf_counter()
+        edit = find_local_direction(pipe, prompt, region, given, space, settings=settings)
+        seconds = round(time.perf_counter() - began, 1)
+        pictures = edited(pipe, edit, people, 1.0, False)
+        rows[name] = measured(pipe, reader, edit, people, pictures, target)
+        rows[name]["seconds_to_find"] = seconds
+        drawn.append(pictures[:8])
+        if given is None:
+            continue
+        own = edited(pipe, edit, given, 1.0, False)
+        rows[f"{name}, on that person"] = measured(pipe, reader, edit, given, own, target)
+    picture = image_files.grid(torch.cat(drawn), columns=8)
+    name = f"table-1-{prompt.replace(' ', '-')}.png"
+    image_files.save(picture, config.output_dir / "images" / name)
+    return rows
+
+
+def write(folder: Path, result: dict[str, Any]) -> None:
+    """metrics.json and table.md."""
+    lines: list[str] = []
+    if result["edits"]:
+        rows = [
+            (f"{name} | {how}", values)
+            for name, found in result["edits"].items()
+            for how, values in found.items()
+        ]
+        lines += table("edit | drawn", rows, COLUMNS)
+    if result.get("table_1"):
+        found = list(result["table_1"].values())
+        means = {variant: mean([rows[variant] for rows in found]) for variant in found[0]}
+        result["table_1_mean"] = means
+        columns = (*COLUMNS, ("seconds_to_find", "seconds"))
+        lines += ["", f"Means over {len(found)} prompts.", ""] if lines else []
+        lines += table("variant", list(means.items()), columns)
+    write_bytes(folder / "metrics.json", (json.dumps(result, indent=2) + "\n").encode())
+    write_bytes(folder / "table.md", ("\n".join(lines) + "\n").encode())
+
+
+def mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Means of what has numbers, over the texts that have them."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    values = {key: [row[key] for row in rows if row.get(key) is not None] for key in keys}
+    return {key: round(sum(v) / len(v), 4) for key, v in values.items() if v}
+
+
+def table(
+    first: str, rows: Sequence[tuple[str, Mapping[str, Any]]], columns: Sequence[tuple[str, str]]
+) -> list[str]:
+    """Lines of Markdown."""
+    cells = first.count("|") + 1 + len(columns)
+    lines = [f"| {first} | {' | '.join(title for _, title in columns)} |", f"|{'---|' * cells}"]
+    for name, values in rows:
+        shown = (values.get(key) for key, _ in columns)
+        texts = ("-" if v is None else f"{v:.3g}" for v in shown)
+        lines.append(f"| {name} | {' | '.join(texts)} |")
+    return lines
+
+
+if __name__ == "__main__":
+    main(
+        tyro.cli(
+            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
+        )
+    )

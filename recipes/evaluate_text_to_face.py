@@ -1,0 +1,180 @@
+"""Measure text-to-face on captions that no training has seen, beside baselines and ablations.
+
+    python recipes/evaluate_text_to_face.py text-to-face
+    python recipes/evaluate_text_to_face.py text-to-face --other without=runs/no-reconstruction \\
+        --optimization --output_dir runs/text-to-face-comparison
+
+The captions are those of unseen portraits (seeds from 10,000,000), the judge is the attribute
+reader. metrics.json and card of the network's folder are written again; the numbers of captions and
+seeds are those of its present metrics.json unless flags say otherwise. With --output_dir, all
+methods side by side go there: metrics.json, a table in Markdown (table.md) and a sheet of pictures
+(captions.png: a row for each caption, a face of each method, and the portrait that it was written
+for).
+
+Random faces say what is true without reading the caption. --optimization searches w_plus by latent
+optimization from the mean latent for each caption, which gives one face, the same for every seed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from torch import Tensor
+from tqdm import tqdm
+
+from stylegan_hub import images as image_files
+from stylegan_hub.artifacts import resolve, write_bytes
+from stylegan_hub.cards import write_card
+from stylegan_hub.edits.latent_optimization import find
+from stylegan_hub.hub import read_metrics
+from stylegan_hub.metrics.text_to_face import (
+    Draw,
+    UnseenCaptions,
+    measure_text_to_face,
+    pictures_of,
+    table,
+    write_text_to_face_quality,
+)
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.reader import AttributeReader
+from stylegan_hub.text_to_face import TextToFace, draw_from_text, load_text_to_face
+
+SHOWN = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What to measure, and how if not as before."""
+
+    folder: Annotated[str, tyro.conf.Positional] = "text-to-face"
+    """Bundled name or folder of the network."""
+    other: tuple[str, ...] = ()
+    """Networks to compare with, as name=folder; needs --output_dir."""
+    candidates: int = 1
+    """With more, best-of-n by CLIP is compared too; needs --output_dir."""
+    optimization: bool = False
+    """Compare with latent optimization; needs --output_dir."""
+    optimization_captions: int = 64
+    """So many of the captions for it, because each takes seconds."""
+    output_dir: Path | None = None
+    """Where the comparison goes."""
+    captions: int | None = None
+    """How many unseen captions; as before when not given, or 200."""
+    seeds: int | None = None
+    """Faces for each of them; as before when not given, or 4."""
+    truncation_psi: float | None = None
+    """Of the faces; as before when not given, or 0.7."""
+    pipeline: str = "portraits"
+    """Bundled name, folder or Hub id."""
+    reader: str = "attribute-reader"
+    """Bundled name, folder or Hub id of the attribute reader."""
+
+
+def main(config: Config) -> None:
+    if config.output_dir is None and (config.other or config.optimization):
+        raise SystemExit("A comparison needs --output_dir: where to?")
+    folder = resolve(config.folder)
+    pipe = StyleEditPipeline.from_pretrained(config.pipeline)
+    networks = {"text-to-face": load_text_to_face(folder)}
+    for other in config.other:
+        name, separator, path = other.partition("=")
+        if not separator:
+            raise SystemExit(f"Got --other {other}; expected name=folder.")
+        networks[name] = load_text_to_face(path)
+    for network in networks.values():  # all are checked before anything is written
+        network.check_fits(pipe)
+    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
+    before = read_metrics(folder)
+    count = config.captions or before.get("captions", 200)
+    seeds = config.seeds or before.get("images", 4 * count) // before.get("captions", count)
+    psi = config.truncation_psi
+    if psi is None:
+        psi = before.get("truncation_psi", 0.7)
+    unseen = UnseenCaptions.draw(count, pipe.generator.config.img_resolution)
+    own = write_text_to_face_quality(
+        folder, pipe, networks["text-to-face"], reader, unseen, seeds, psi
+    )
+    write_card(folder)
+    rows: dict[str, dict[str, Any]] = {
+        "random faces": {**own["random_faces"], "captions": count},
+        "text-to-face": own,
+    }
+    if config.output_dir is not None:
+        methods = compared(config, pipe, networks, psi)
+        for name, draw in tqdm(methods.items(), unit="method"):
+            is_search = name == "latent optimization"
+            part = config.optimization_captions if is_search else count
+            rows[name] = measure_text_to_face(
+                draw,
+                reader,
+                unseen.captions[:part],
+                unseen.portraits[:part],
+                1 if is_search else seeds,
+            ) | {"captions": min(part, count)}
+        own_draw = from_network(pipe, networks["text-to-face"], psi)
+        write(config.output_dir, rows, unseen, {"text-to-face": own_draw, **methods}, psi)
+    print(table(rows))
+
+
+def compared(
+    config: Config, pipe: StyleEditPipeline, networks: dict[str, TextToFace], psi: float
+) -> dict[str, Draw]:
+    """The methods beside the network itself."""
+    own, *others = networks
+    methods = {name: from_network(pipe, networks[name], psi) for name in others}
+    if config.candidates > 1:
+        name = f"best of {config.candidates} by CLIP"
+        methods[name] = from_network(pipe, networks[own], psi, config.candidates)
+    if config.optimization:
+        methods["latent optimization"] = lambda text, seeds: optimized(pipe, text, seeds)
+    return methods
+
+
+def from_network(
+    pipe: StyleEditPipeline, network: TextToFace, psi: float, candidates: int = 1
+) -> Draw:
+    """Faces drawn by a network."""
+    return lambda text, seeds: pictures_of(
+        pipe, draw_from_text(pipe, network, text, seeds, psi, candidates)
+    )
+
+
+def optimized(pipe: StyleEditPipeline, text: str, seeds: Sequence[int]) -> Tensor:
+    """The face that latent optimization finds from the mean latent, for every seed."""
+    moved = find(pipe, text).apply(pipe.mean_latent(), 1.0)
+    return pictures_of(pipe, moved).expand(len(seeds), -1, -1, -1)
+
+
+def write(
+    folder: Path,
+    rows: dict[str, dict[str, Any]],
+    unseen: UnseenCaptions,
+    methods: dict[str, Draw],
+    psi: float,
+) -> None:
+    """The comparison: metrics.json, table.md and captions.png."""
+    text = json.dumps({"truncation_psi": psi, "methods": rows}, indent=2) + "\n"
+    write_bytes(folder / "metrics.json", text.encode())
+    shown = unseen.captions[:SHOWN]
+    lines = [table(rows), "", f"Columns of captions.png: {', '.join(methods)}, portrait. Rows:", ""]
+    lines += [f"{index}. {caption.text}" for index, caption in enumerate(shown, 1)]
+    write_bytes(folder / "table.md", ("\n".join(lines) + "\n").encode())
+    cells = []
+    for caption, portrait in zip(shown, unseen.portraits, strict=False):
+        cells += [*(draw(caption.text, [0])[0] for draw in methods.values()), portrait]
+    sheet = image_files.grid(torch.stack(cells), columns=len(methods) + 1)
+    image_files.save(sheet, folder / "captions.png")
+
+
+if __name__ == "__main__":
+    main(
+        tyro.cli(
+            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
+        )
+    )

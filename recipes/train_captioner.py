@@ -1,0 +1,419 @@
+"""Train the captioner, which tells texts from pictures: the reconstruction module of text-to-face.
+
+    python recipes/render_portraits.py --output_dir runs/portraits-128
+    accelerate launch recipes/train_captioner.py --cache runs/portraits-128 \\
+        --output_dir runs/captioner --mixed_precision bf16
+
+From files, pictures with captions in the layout of Multi-Modal CelebA-HQ (or what
+recipes/export_portraits.py wrote), at the sizes of the text-to-face paper:
+
+    accelerate launch recipes/train_captioner.py --data data/MM-CelebA-HQ --paper \\
+        --output_dir runs/captioner
+
+An interrupted run goes on with --resume_from_checkpoint latest. At the end, the folder
+`captioner/` in the output folder holds the averaged network, what was measured on unseen pictures
+(metrics.json) and a card (README.md).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import tyro
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from stylegan_hub import images as image_files
+from stylegan_hub.artifacts import resolve
+from stylegan_hub.celeba_hq import CelebAHQ
+from stylegan_hub.metrics.balanced_accuracy import balanced_accuracy
+from stylegan_hub.models.captioner import PAPER, Captioner, build_vocabulary
+from stylegan_hub.optimizers import Muon
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.attributes import ATTRIBUTES, Portraits, sample
+from stylegan_hub.portraits.augment import augment
+from stylegan_hub.portraits.captioned import CaptionedPortraits
+from stylegan_hub.portraits.captions import captions, describe, label_words, vocabulary_texts
+from stylegan_hub.portraits.dataset import UNSEEN_SEED
+from stylegan_hub.portraits.reader import AttributeReader
+from stylegan_hub.portraits.renderer import render
+from stylegan_hub.training import Training, TrainingConfig
+
+PAPER_RESOLUTION = 224
+_SHOWN = 8  # pictures with captions on a sample sheet and in the card
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(TrainingConfig):
+    """Data, sizes and loss of the captioner."""
+
+    cache: Path | None = None
+    """Folder made by recipes/render_portraits.py; or"""
+    data: Path | None = None
+    """a folder in the layout of Multi-Modal CelebA-HQ, whose training split is learned."""
+    pictures: int | None = None
+    """How many pictures of the cache are learned from; all when not given."""
+    captions_per_image: int = 6
+    """How many captions of each picture are in a batch."""
+    augmented: bool = True
+    """Change the pictures at random, so that soft or tinted ones are understood too."""
+    attention_lambda: float = 0.02
+    """Weight of the doubly stochastic term. The text-to-face paper gives it the weight of the
+    words, 1, with 196 places and texts of 50 words; a text of 10 words cannot look everywhere."""
+    distillation_lambda: float = 20.0
+    """Weight of the auxiliary heads that tell what the pipeline's CLIP sees. They take the place of
+    an encoder trained on ImageNet; 0 = without."""
+    paper: bool = False
+    """Sizes of the text-to-face paper instead of small ones; it also has --train_batch_size 12."""
+    vocabulary_size: int = 30_000
+    """Upper limit of the number of words."""
+    unseen: int = 400
+    """How many unseen pictures it is measured on."""
+    pipeline: str | None = "portraits"
+    """Bundled name, folder or Hub id: its CLIP is learned from, and with rendered portraits it is
+    measured on its samples as well; None = neither."""
+    reader: str = "attribute-reader"
+    """Bundled name or folder: what it says of samples is taken for the truth."""
+
+    train_batch_size: int = 16
+    learning_rate: float = 2e-3
+    max_train_steps: int = 1500
+    lr_warmup_steps: int = 50
+    checkpointing_steps: int = 100
+    sample_steps: int = 250
+
+
+class Distillation(nn.Module):
+    """What CLIP sees in a picture, told from the encoder's features; thrown away afterwards.
+
+    A caption speaks of little that is to be seen, and in the paper the encoder has been trained on
+    ImageNet before. Here it learns from a CLIP that knows the pictures what there is to see. One
+    head reads the mean of the features, so that every place has a meaning, and one reads all places
+    together, for what lies between them.
+    """
+
+    def __init__(self, captioner: Captioner, clip_dim: int) -> None:
+        super().__init__()
+        width = captioner.config["feature_dim"]
+        self.of_place = nn.Linear(width, clip_dim)
+        self.of_picture = nn.Sequential(
+            nn.Linear(width, 16), nn.Flatten(), nn.Linear(16 * captioner.places, 192),
+            nn.LayerNorm(192), nn.SiLU(), nn.Linear(192, clip_dim),
+        )  # fmt: skip
+
+    def forward(self, features: Tensor, seen: Tensor) -> Tensor:
+        """Mean cosine distance to CLIP's embeddings `[n, d]`."""
+        features = features.float()
+        told = (self.of_place(features).mean(1), self.of_picture(features))
+        return torch.stack([1 - F.cosine_similarity(row, seen).mean() for row in told]).mean()
+
+
+def main(config: Config) -> None:
+    data, unseen = read_data(config)
+    captioner = new_captioner(config, data)
+    pipe = None if config.pipeline is None else StyleEditPipeline.from_pretrained(config.pipeline)
+    models: dict[str, nn.Module] = {"captioner": captioner}
+    heads = None
+    if pipe is not None and config.distillation_lambda:
+        models["heads"] = heads = Distillation(captioner, pipe.clip.config.projection_dim)
+    training = Training(
+        config,
+        models,
+        {"captioner": optimizer_of(captioner, heads, config.learning_rate)},
+        ema={"captioner": copy.deepcopy(captioner)},
+        ema_half_life=100 * config.train_batch_size,
+    )
+    device = training.accelerator.device
+    if pipe is not None:
+        pipe.to(device)
+
+    def step_fn(step: int) -> dict[str, Tensor]:
+        parts: dict[str, Tensor] = {}
+
+        def loss_of(micro: int) -> Tensor:
+            chosen = training.indices(step, len(data), micro)
+            draw = training.generator(step, micro)
+            images = image_files.from_uint8(data.images(chosen))
+            changed = augment(images, draw) if config.augmented else images
+            rng = random.Random(int(torch.randint(2**62, (1,), generator=draw)))
+            texts = [
+                rng.sample(group, min(config.captions_per_image, len(group)))
+                for group in data.texts(chosen)
+            ]
+            tokens = captioner.tokenize([text for group in texts for text in group])
+            repeats = torch.tensor([len(group) for group in texts], device=device)
+            features = captioner.encode(changed.to(device, memory_format=torch.channels_last))
+            found = captioner(features.repeat_interleave(repeats, 0), tokens)
+            parts.update(words=found.words.mean(), attention=found.attention.mean())
+            loss = found.words.mean() + config.attention_lambda * found.attention.mean()
+            if pipe is not None and heads is not None:
+                with torch.no_grad():
+                    seen = pipe.encode_image(images.to(device)).float()
+                parts["distillation"] = heads(features, seen)
+                loss = loss + config.distillation_lambda * parts["distillation"]
+            return loss
+
+        loss = training.update("captioner", loss_of, max_grad_norm=10.0)
+        return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
+
+    average = training.ema["captioner"]
+    assert isinstance(average, Captioner)
+
+    def on_sample(step: int, folder: Path) -> None:
+        images, texts = unseen[0][:_SHOWN], unseen[1][:_SHOWN]
+        image_files.save(image_files.grid(images, columns=_SHOWN), folder / "pictures.png")
+        told = average.caption(images.to(device))
+        lines = [f"{said[0]}\n    told: {text}" for said, text in zip(texts, told, strict=True)]
+        (folder / f"step-{step:06}.txt").write_text("\n".join(lines) + "\n")
+
+    if training.run(step_fn, on_sample) and training.accelerator.is_main_process:
+        export(average, config, unseen, pipe)
+
+
+Unseen = tuple[Tensor, list[list[str]]]
+
+
+def read_data(config: Config) -> tuple[CelebAHQ | CaptionedPortraits, Unseen]:
+    """What is learned from, and unseen pictures `[n, 3, h, w]` with their captions."""
+    if (config.cache is None) == (config.data is None):
+        raise SystemExit("Give --cache (rendered portraits) or --data (a folder of files).")
+    if config.data is not None:
+        resolution = PAPER_RESOLUTION if config.paper else 128
+        test = CelebAHQ(config.data, "test", resolution)
+        shown = range(min(config.unseen, len(test)))
+        pictures = image_files.from_uint8(test.images(shown))
+        return CelebAHQ(config.data, "train", resolution), (pictures, test.texts(shown))
+    assert config.cache is not None
+    seeds = range(UNSEEN_SEED, UNSEEN_SEED + config.unseen)
+    portraits = sample(seeds)
+    return CaptionedPortraits(config.cache, config.pictures), (
+        draw_portraits(portraits),
+        captions(portraits, seeds, 2),
+    )
+
+
+def draw_portraits(portraits: Portraits) -> Tensor:
+    """Their pictures at 128 px."""
+    parts = [render(portraits[i : i + 50], 128) for i in range(0, len(portraits), 50)]
+    return torch.cat(parts)
+
+
+def new_captioner(config: Config, data: CelebAHQ | CaptionedPortraits) -> Captioner:
+    """An untrained captioner for the words of the data, the same for the same seed."""
+    some = range(0, len(data), max(1, len(data) // 3000))
+    texts = [text for group in data.texts(some) for text in group]
+    if isinstance(data, CaptionedPortraits):
+        texts += vocabulary_texts()
+    torch.manual_seed(config.seed)
+    captioner = Captioner(
+        build_vocabulary(texts, config.vocabulary_size), **(PAPER if config.paper else {})
+    )
+    return captioner.to(memory_format=torch.channels_last)  # faster on a CPU
+
+
+def optimizer_of(captioner: Captioner, heads: Distillation | None, learning_rate: float) -> Muon:
+    """Muon for what maps features to features, AdamW for first and last layers and the rest."""
+    ends = {
+        id(parameter)
+        for module in (captioner.embedding, captioner.word, captioner.encoder[1])
+        for parameter in module.parameters()
+    }
+    ends |= {id(captioner.position), id(captioner.attend_score.weight)}
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = [] if heads is None else list(heads.parameters())
+    for parameter in captioner.parameters():
+        hidden = parameter.ndim >= 2 and id(parameter) not in ends
+        (matrices if hidden else others).append(parameter)
+    return Muon(matrices, others, learning_rate)
+
+
+def export(
+    captioner: Captioner, config: Config, unseen: Unseen, pipe: StyleEditPipeline | None
+) -> None:
+    """Write the folder `captioner/`: network in half precision, metrics.json, pictures and card."""
+    folder = config.output_dir / "captioner"
+    captioner.to(memory_format=torch.contiguous_format).half().float()
+    metrics = measure(captioner, config, unseen, pipe)
+    copy.deepcopy(captioner).half().save_pretrained(folder)
+    shown = [
+        {"said": said[0], "told": told}
+        for said, told in zip(
+            unseen[1][:_SHOWN],
+            captioner.caption(unseen[0][:_SHOWN].to(captioner.device)),
+            strict=True,
+        )
+    ]
+    sheet = image_files.grid(unseen[0][:_SHOWN], columns=_SHOWN)
+    if config.data is None:  # pictures of files may not be ours to show
+        image_files.save(sheet, folder / "images" / "unseen.png")
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    (folder / "README.md").write_text(card(captioner, metrics, shown, config))
+    print(json.dumps(metrics, indent=2))
+    print(f"The captioner is in {folder}.")
+
+
+@torch.no_grad()
+def measure(
+    captioner: Captioner, config: Config, unseen: Unseen, pipe: StyleEditPipeline | None
+) -> dict[str, Any]:
+    """How well it tells texts from unseen pictures, and attributes where they are known."""
+    images, texts = unseen
+    features = encode(captioner, images)
+    tokens = captioner.tokenize([group[0] for group in texts])
+    count = (tokens > 0).sum(1) - 1
+    right = captioner(features, tokens).words
+    wrong = captioner(features.roll(1, 0), tokens).words
+    metrics: dict[str, Any] = {
+        "images": len(images),
+        "nats_per_word": float(right.sum() / count.sum()),
+        "nats_per_text": float(right.mean()),
+        "nats_per_text_of_another_picture": float(wrong.mean()),
+    }
+    if config.data is not None:
+        return metrics
+    metrics["first_seed"] = UNSEEN_SEED
+    portraits = sample(range(UNSEEN_SEED, UNSEEN_SEED + len(images)))
+    metrics["accuracy_on_renders"] = balanced_accuracy(
+        read_attributes(captioner, features), portraits.labels
+    )
+    if pipe is not None:
+        people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + len(images)), truncation_psi=1.0)
+        drawn = torch.cat([pipe.synthesize(people[i : i + 16]) for i in range(0, len(people), 16)])
+        reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
+        told = read_attributes(captioner, encode(captioner, drawn.clamp(-1, 1)))
+        metrics["accuracy_on_samples"] = balanced_accuracy(told, reader.read(drawn).labels)
+    return metrics
+
+
+def encode(captioner: Captioner, images: Tensor) -> Tensor:
+    """Features of many pictures, a few at a time."""
+    return torch.cat([captioner.encode(part.to(captioner.device)) for part in images.split(32)])
+
+
+@torch.no_grad()
+def read_attributes(captioner: Captioner, features: Tensor) -> dict[str, Tensor]:
+    """The attributes of pictures, judged by which texts become more probable than on average.
+
+    For every value, texts that state just this value are scored; a text is likelier than others
+    because its words are frequent, which the mean over the pictures takes out.
+    """
+    rng = random.Random(0)
+    (anyone,) = label_words(sample([UNSEEN_SEED]))
+    anyone["hair_style"] = "short"
+    labels = {}
+    for attribute, values in tqdm(ATTRIBUTES.items(), desc="reading attributes", leave=False):
+        columns = []
+        for value in values:
+            texts: list[str] = []
+            while len(texts) < 2:
+                said = describe({**anyone, attribute: value}, rng, mention=[attribute])
+                if said.facts == {attribute: frozenset({value})}:
+                    texts.append(said.text)
+                elif attribute == "hair_color" and said.facts[attribute] == frozenset({value}):
+                    texts.append(said.text)
+            scores = [
+                -captioner(features, tokens.expand(len(features), -1)).words
+                for tokens in captioner.tokenize(texts)[:, None]
+            ]
+            columns.append(torch.stack(scores).mean(0))
+        gains = torch.stack(columns, 1)
+        labels[attribute] = (gains - gains.mean(0)).argmax(1).cpu()
+    return labels
+
+
+def card(
+    captioner: Captioner, metrics: dict[str, Any], shown: list[dict[str, str]], config: Config
+) -> str:
+    """The card: what it is for, how it was trained, how well it tells, where it fails."""
+    source = "drawn portraits" if config.data is None else config.data.name
+    pictures = config.max_train_steps * config.train_batch_size
+    examples = "\n".join(f"| {row['said']} | {row['told']} |" for row in shown)
+    distilled = ""
+    if config.pipeline is not None and config.distillation_lambda:
+        distilled = (
+            f", and {config.distillation_lambda:g} times the cosine distance between CLIP's "
+            "embedding of the picture and what auxiliary heads read from the encoder"
+        )
+    strip = "" if config.data is not None else "![The pictures](images/unseen.png)\n\n"
+    table = ""
+    if "accuracy_on_renders" in metrics:
+        sets = ["accuracy_on_renders", "accuracy_on_samples"]
+        sets = [name for name in sets if name in metrics]
+        means = {name: sum(metrics[name].values()) / len(ATTRIBUTES) for name in sets}
+        rows = [
+            f"| {attribute.replace('_', ' ')} | {1 / len(values):.2f} | "
+            + " | ".join(f"{metrics[name][attribute]:.2f}" for name in sets)
+            + " |"
+            for attribute, values in ATTRIBUTES.items()
+        ]
+        titles = " | ".join(name.removeprefix("accuracy_on_") for name in sets)
+        table = f"""
+It also recognizes attributes: for each value, two texts that state it are scored, and the one that
+gains most against the average picture is its answer. Balanced accuracy (on the generator's samples,
+what the attribute reader sees is taken for the truth):
+
+| attribute | chance | {titles} |
+| --- | --- | {"--- | " * len(sets)}
+{chr(10).join(rows)}
+| **mean** | | {" | ".join(f"**{means[name]:.2f}**" for name in sets)} |
+"""
+    return f"""---
+library_name: stylegan_hub
+pipeline_tag: image-to-text
+license: apache-2.0
+tags: [stylegan_hub, captioner, {"portraits" if config.data is None else "faces"}]
+---
+
+# Captioner: {source}
+
+Tells texts from pictures, word by word, and how probable a text is for a picture: the text
+reconstruction module that text-to-face is trained with. A convolutional encoder and an LSTM with
+soft attention (Xu et al. 2015, "Show, Attend and Tell"), {captioner.num_parameters() / 1e6:.1f}
+million parameters, {len(captioner.config["vocabulary"])} words.
+
+```python
+from stylegan_hub.models.captioner import Captioner
+
+captioner = Captioner.from_pretrained("path/to/this/folder")
+captioner.caption(images)  # images [n, 3, h, w] in [-1, 1]
+```
+
+## Training
+
+By `recipes/train_captioner.py` from nothing: {pictures:,} pictures ({source}), up to
+{config.captions_per_image} captions each, in {config.max_train_steps:,} steps; negative
+log-likelihood of the words plus {config.attention_lambda:g} times the doubly stochastic attention
+term{distilled}; Muon and AdamW, learning rate {config.learning_rate:g},
+{config.lr_scheduler}, precision {config.mixed_precision}, seed {config.seed}. The text-to-face
+paper gives the attention term the weight 1 and takes an encoder trained on ImageNet.
+
+## What was measured
+
+On {metrics["images"]} pictures that were not trained on: {metrics["nats_per_word"]:.3f} nats per
+word, {metrics["nats_per_text"]:.2f} per text, and {metrics["nats_per_text_of_another_picture"]:.2f}
+when the picture is exchanged for another one.
+{table}
+{strip}| said of the picture | told by the captioner |
+| --- | --- |
+{examples}
+
+## Limits
+
+It knows the pictures and the words it was trained on. What it tells is one of many true texts, and
+mostly a short one. For learning and research; do not describe people with it.
+"""
+
+
+if __name__ == "__main__":
+    main(
+        tyro.cli(
+            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
+        )
+    )

@@ -1,0 +1,371 @@
+"""Train text-to-face: a network that turns captions into faces of a frozen generator.
+
+    python recipes/render_portraits.py --output_dir runs/portraits-128
+    accelerate launch recipes/train_captioner.py --cache runs/portraits-128 \\
+        --output_dir runs/captioner
+    accelerate launch recipes/train_text_to_face.py --cache runs/portraits-128 \\
+        --captioner runs/captioner/captioner --output_dir runs/text-to-face --mixed_precision bf16
+
+From files, the captions of a folder in the layout of Multi-Modal CelebA-HQ:
+
+    accelerate launch recipes/train_text_to_face.py --data data/MM-CelebA-HQ --pipeline user/ffhq \\
+        --captioner runs/captioner/captioner --output_dir runs/text-to-face
+
+Only captions are learned from; pictures come from the generator. --reconstruction_lambda 0 leaves
+the text reconstruction out (the paper's ablation), --published takes the paper's loss and starts
+from the generator's mapping network without the warm start.
+
+The output folder is the network: load_text_to_face("runs/text-to-face") takes it, and
+pipe.from_text draws with it. Beside config and weights it holds metrics.json, pictures and a card;
+with --push_to_hub and --hub_model_id user/name it is published. An interrupted run goes on with
+--resume_from_checkpoint latest, on a CPU to the same weights, bit for bit.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from torch import Tensor
+from tqdm import tqdm
+
+from stylegan_hub import images as image_files
+from stylegan_hub.artifacts import read_tensors, resolve, write_tensors
+from stylegan_hub.cards import write_card
+from stylegan_hub.celeba_hq import CelebAHQ
+from stylegan_hub.hub import publish
+from stylegan_hub.metrics.text_to_face import (
+    UnseenCaptions,
+    table,
+    write_text_to_face_quality,
+)
+from stylegan_hub.models.captioner import Captioner
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.captioned import CaptionedPortraits
+from stylegan_hub.portraits.reader import AttributeReader
+from stylegan_hub.text_to_face import (
+    Objective,
+    Pool,
+    Published,
+    Settings,
+    TextToFace,
+    draw_pool,
+    matching_loss,
+)
+from stylegan_hub.training import Training, TrainingConfig
+
+SHOWN_TEXTS = (
+    "a young woman with long red hair and glasses",
+    "an old man with a beard and a hat",
+    "a smiling person with purple hair",
+    "a bald, angry man with green eyes",
+    "a surprised face with an afro and freckles",
+    "Zuri in front of a yellow wall",
+)
+SHOWN_SEEDS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(TrainingConfig):
+    """Data, network and loss."""
+
+    cache: Path | None = None
+    """Folder made by recipes/render_portraits.py, whose captions are learned; or"""
+    data: Path | None = None
+    """a folder in the layout of Multi-Modal CelebA-HQ, whose training split is learned."""
+    captioner: str | None = "captioner"
+    """Bundled name or folder of the captioner; not needed with --reconstruction_lambda 0."""
+    pipeline: str = "portraits"
+    """Bundled name, folder or Hub id."""
+
+    hidden: int = 256
+    """Width of the two layers behind CLIP; 0 is a single one, as in the paper."""
+    frame: bool = True
+    """Let the Gaussian be diagonal in a learned frame; the paper's is diagonal in z."""
+    mapping: Literal["generator", "scratch"] = "generator"
+    """What the mapping network starts as."""
+    freeze_mapping: bool = True
+    """Keep it as it starts."""
+
+    published: bool = False
+    """The paper's loss and network, without a warm start. Its training also has --train_batch_size
+    12 --learning_rate 1e-4 --optimizer sgd --lr_scheduler constant and 500 epochs."""
+    kl_lambda: float | None = None
+    """Weight of the KL divergence; 1."""
+    reconstruction_lambda: float | None = None
+    """Weight of the text reconstruction; 5, and 0 leaves it out."""
+    attention_lambda: float | None = None
+    """Weight of the attention term in it; 0.02, published 1."""
+    clip_lambda: float | None = None
+    """Weight of the CLIP loss; 50, published 0."""
+    views: int | None = None
+    """Augmented copies that CLIP looks at; 1, published 0."""
+
+    warm_start_samples: int = 12_000
+    """Samples of the generator that the warm start matches with captions; 0 = no warm start."""
+    warm_start_captions: int = 10_000
+    """Captions that are matched with them."""
+    warm_start_steps: int = 1200
+    """Its steps, which need no pictures."""
+    warm_start_batch_size: int = 128
+    """Captions of one of them."""
+    warm_start_learning_rate: float = 3e-3
+    """Its peak learning rate."""
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """sgd has momentum 0.9, as in the paper."""
+    captions: int = 200
+    """Unseen captions that it is measured on at the end; 0 = not at all."""
+    seeds: int = 4
+    """Faces for each of them."""
+    reader: str = "attribute-reader"
+    """Bundled name, folder or Hub id of the attribute reader."""
+
+    push_to_hub: bool = False
+    """Publish the folder when it is complete."""
+    hub_model_id: str | None = None
+    """Where to: "user/text-to-face"."""
+    hub_private: bool = False
+    """Make the repository a private one."""
+
+    train_batch_size: int = 16
+    max_train_steps: int = 600
+    learning_rate: float = 5e-4
+    max_grad_norm: float = 50.0
+    """Longer gradients are shortened to this."""
+    lr_warmup_steps: int = 20
+    checkpointing_steps: int = 50
+    sample_steps: int = 100
+
+
+def main(config: Config) -> None:
+    if config.push_to_hub and config.hub_model_id is None:
+        raise SystemExit("--push_to_hub needs --hub_model_id user/name: where to?")
+    data = read_data(config)
+    pipe = StyleEditPipeline.from_pretrained(config.pipeline)
+    settings = settings_of(config)
+    captioner = load_captioner(config) if settings.reconstruction_lambda else None
+    network = new_network(config, pipe, settings)
+    if config.warm_start_samples and not config.published:
+        warm_start(network, pipe, data, config)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    training = Training(
+        config,
+        {"text_to_face": network},
+        {"text_to_face": optimizer_of(config, trained)},
+        ema={"text_to_face": copy.deepcopy(network)},
+        ema_half_life=20 * config.train_batch_size,
+    )
+    device = training.accelerator.device
+    pipe.to(device)
+    objective = Objective(pipe, captioner and captioner.to(device), settings)
+
+    def step_fn(step: int) -> dict[str, Tensor]:
+        parts: dict[str, Tensor] = {}
+
+        def loss_of(micro: int) -> Tensor:
+            texts = draw_texts(training, data, step, micro)
+            losses = objective(network, texts, training.generator(step, micro))
+            parts.update({name: loss.detach() for name, loss in losses.items()})
+            return losses["loss"]
+
+        loss = training.update("text_to_face", loss_of, max_grad_norm=config.max_grad_norm)
+        return {**parts, "loss": loss}
+
+    average = training.ema["text_to_face"]
+    assert isinstance(average, TextToFace)
+
+    def on_sample(step: int, folder: Path) -> None:
+        image_files.save(sheet(pipe, average), folder / f"step-{step:06}.png")
+
+    if not training.run(step_fn, on_sample) or not training.accelerator.is_main_process:
+        return
+    export(average, pipe, config)
+    if config.push_to_hub:
+        assert config.hub_model_id is not None
+        print(publish(config.output_dir, config.hub_model_id, private=config.hub_private))
+
+
+def read_data(config: Config) -> CelebAHQ | CaptionedPortraits:
+    """Where the captions come from."""
+    if (config.cache is None) == (config.data is None):
+        raise SystemExit("Give --cache (rendered portraits) or --data (a folder of files).")
+    if config.data is not None:
+        return CelebAHQ(config.data, "train")
+    assert config.cache is not None
+    return CaptionedPortraits(config.cache)
+
+
+def settings_of(config: Config) -> Settings:
+    """The weights of the losses: the chosen set, with what was given by flags."""
+    names = [field.name for field in dataclasses.fields(Settings)]
+    given = {name: getattr(config, name) for name in names}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(Published if config.published else Settings(), **changes)
+
+
+def load_captioner(config: Config) -> Captioner:
+    """The frozen captioner."""
+    if config.captioner is None:
+        raise SystemExit(
+            "The text reconstruction needs --captioner; --reconstruction_lambda 0 leaves it out."
+        )
+    folder = resolve(config.captioner, "model")
+    captioner = Captioner.from_pretrained(folder, torch_dtype=torch.float32)
+    return captioner.eval().requires_grad_(False)
+
+
+def new_network(config: Config, pipe: StyleEditPipeline, settings: Settings) -> TextToFace:
+    """An untrained network, the same for the same seed."""
+    names = (
+        "seed", "mapping", "freeze_mapping", "warm_start_samples", "warm_start_steps",
+        "train_batch_size", "gradient_accumulation_steps", "max_train_steps", "learning_rate",
+        "lr_scheduler", "optimizer", "mixed_precision",
+    )  # fmt: skip
+    source = config.data.name if config.data is not None else "captions of drawn portraits"
+    torch.manual_seed(config.seed)
+    network = TextToFace.for_pipeline(
+        pipe,
+        0 if config.published else config.hidden,
+        config.frame and not config.published,
+        config.mapping,
+        training={
+            "method": "text_to_face",
+            "captions": source,
+            **{name: getattr(config, name) for name in names},
+            **dataclasses.asdict(settings),
+        },
+    )
+    # The paper trains it. A generator's own keeps every w a natural one, which matters more here.
+    frozen = config.freeze_mapping and config.mapping == "generator" and not config.published
+    network.mapping.requires_grad_(not frozen)
+    return network
+
+
+def optimizer_of(config: Config, trained: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(trained, lr=config.learning_rate, momentum=0.9)
+    return torch.optim.Adam(trained, lr=config.learning_rate, betas=(0.9, 0.99))
+
+
+def draw_texts(
+    training: Training, data: CelebAHQ | CaptionedPortraits, step: int, micro: int
+) -> list[str]:
+    """This process's captions of a step, one of each chosen picture's."""
+    chosen = training.indices(step, len(data), micro)
+    draw = training.generator(step, micro + training.config.gradient_accumulation_steps)
+    rng = random.Random(int(torch.randint(2**62, (1,), generator=draw)))
+    return [rng.choice(group) for group in data.texts(chosen)]
+
+
+def warm_start(
+    network: TextToFace,
+    pipe: StyleEditPipeline,
+    data: CelebAHQ | CaptionedPortraits,
+    config: Config,
+) -> None:
+    """Fit the Gaussians to CLIP's answers for a pool of samples (see `text_to_face`).
+
+    It is a run of its own in the folder `warm-start/`, so it goes on where it stopped.
+    """
+    folder = config.output_dir / "warm-start"
+    trained = [*network.condition.parameters(), network.skew]
+    warm_config = TrainingConfig(
+        output_dir=folder,
+        seed=config.seed,
+        train_batch_size=config.warm_start_batch_size,
+        max_train_steps=config.warm_start_steps,
+        learning_rate=config.warm_start_learning_rate,
+        lr_warmup_steps=20,
+        mixed_precision=config.mixed_precision,  # one for the whole process
+        checkpointing_steps=500,
+        checkpoints_total_limit=1,
+        resume_from_checkpoint=config.resume_from_checkpoint and "latest",
+    )
+    optimizer = torch.optim.Adam(trained, lr=warm_config.learning_rate, betas=(0.9, 0.99))
+    training = Training(warm_config, {"text_to_face": network}, {"warm_start": optimizer})
+    if training.step == warm_config.max_train_steps:
+        return
+    pipe.to(training.accelerator.device)
+    pool = read_pool(pipe, config)
+    embeddings = embed_captions(pipe, data, config)
+
+    def step_fn(step: int) -> dict[str, Tensor]:
+        def loss_of(micro: int) -> Tensor:
+            chosen = training.indices(step, len(embeddings), micro)
+            return matching_loss(network, embeddings[chosen], pool).mean()
+
+        return {"matching": training.update("warm_start", loss_of, max_grad_norm=5.0)}
+
+    print("Warm start:")
+    if not training.run(step_fn):
+        raise SystemExit(f"Stopped in the warm start ({folder}).")
+
+
+def embed_captions(
+    pipe: StyleEditPipeline, data: CelebAHQ | CaptionedPortraits, config: Config
+) -> Tensor:
+    """CLIP embeddings of captions of random pictures, one of each."""
+    draw = torch.Generator().manual_seed(config.seed)
+    chosen = torch.randint(len(data), (config.warm_start_captions,), generator=draw)
+    rng = random.Random(config.seed)
+    texts = [rng.choice(group) for part in chosen.split(256) for group in data.texts(part)]
+    parts = [pipe.encode_text(texts[i : i + 256]) for i in range(0, len(texts), 256)]
+    return torch.cat(parts).float()
+
+
+def read_pool(pipe: StyleEditPipeline, config: Config) -> Pool:
+    """The pool of samples, drawn once for a folder."""
+    path = config.output_dir / "warm-start" / "pool.safetensors"
+    fingerprint = pipe.base_model.fingerprint
+    if path.is_file():
+        tensors, metadata = read_tensors(path)
+        same = metadata.get("fingerprint") == fingerprint
+        if same and len(tensors["z"]) == config.warm_start_samples:
+            return Pool(tensors["z"], tensors["images"], float(tensors["scale"]))
+    starts = tqdm(range(0, config.warm_start_samples, 32), unit="batch", desc="drawing samples")
+    half = config.mixed_precision == "bf16"
+    with torch.autocast(pipe.device.type, torch.bfloat16, enabled=half):
+        pool = draw_pool(pipe, config.warm_start_samples, config.seed, batches=starts)
+    tensors = {"z": pool.z, "images": pool.images, "scale": torch.tensor(pool.scale)}
+    write_tensors(path, tensors, {"kind": "pool", "fingerprint": fingerprint})
+    return pool
+
+
+@torch.no_grad()
+def sheet(pipe: StyleEditPipeline, network: TextToFace) -> Any:
+    """A row for each of the shown texts, a column for each seed, truncation 0.7."""
+    rows = []
+    for text in SHOWN_TEXTS:
+        pipe.text_to_face = network
+        rows.append(pipe.from_text(text, range(SHOWN_SEEDS)).images)
+    return image_files.grid([image for row in rows for image in row], columns=SHOWN_SEEDS)
+
+
+def export(network: TextToFace, pipe: StyleEditPipeline, config: Config) -> None:
+    """Write the artifact, its pictures, metrics and card."""
+    # So that what is measured is what is stored.
+    network.half().float().requires_grad_(False)
+    folder = network.save_pretrained(config.output_dir)
+    image_files.save(sheet(pipe, network), folder / "images" / "captions.png")
+    if config.captions:
+        reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
+        unseen = UnseenCaptions.draw(config.captions, pipe.generator.config.img_resolution)
+        metrics = write_text_to_face_quality(folder, pipe, network, reader, unseen, config.seeds)
+        print(table({"text-to-face": metrics, "random faces": metrics["random_faces"]}))
+    write_card(folder)
+    print(f"The text-to-face network is in {folder}.")
+
+
+if __name__ == "__main__":
+    main(
+        tyro.cli(
+            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
+        )
+    )

@@ -1,0 +1,388 @@
+"""Essence transfer: one displacement that gives every face the character of a target picture.
+
+TargetCLIP (Chefer et al. 2022, "Image-Based CLIP-Guided Essence Transfer"), the optimizer: b in W+
+is found on N fixed source people by
+
+    transfer     mean over i of 1 - cos(C(G(w_i + c_i b)), C(target))
+    consistency  mean over all pairs i != j of 1 - cos(D_i, D_j), D_i the change of C by the edit
+    decay        weight decay on b
+
+with one coefficient c_i for each source, if wanted. No inversion of the target is needed, so it may
+be any picture: a portrait, a photograph, a drawing. Target and drawn pictures go through the same
+crop, size and CLIP preprocessing, which the official code treats differently.
+
+`PAPER_IN_DOMAIN` and `PAPER_OUT_OF_DOMAIN` repeat the paper's settings. The defaults differ as
+those of `latent_optimization` do, and for the same reason: steps of equal length along the gradient
+in the units in which latents vary, CLIP looks at randomly shifted and scaled copies, and the change
+of each source is also compared with the change from that source to the target. Most of what CLIP
+says of a stranger such as a drawing is that it is one, and a face becomes one by falling apart; so
+only what its embedding shares with those of people is asked for, by one w for all layers. Several
+restarts are searched side by side, and the one with the least total loss is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stylegan_hub import images as image_files
+from stylegan_hub.edits.base import Origin, Strength
+from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.latent_optimization import Step
+from stylegan_hub.edits.units import MOMENTUM, EqualSteps, step_scale, units_of
+from stylegan_hub.edits.views import random_views, seen_through
+from stylegan_hub.latents import Latents, Space
+
+if TYPE_CHECKING:
+    from stylegan_hub.pipeline import StyleEditPipeline
+
+METHOD = "essence_transfer"
+"""What `origin.training["method"]` of an essence says."""
+
+Start = Literal["zero", "random", "inversion"]
+_COEFFICIENT_RATE = 0.2  # of the rate of b
+_WITNESSES = 192  # random people from whom principal components are taken
+
+
+@dataclass(frozen=True)
+class EssenceSettings:
+    """How to search. Defaults are what won on drawn portraits."""
+
+    steps: int = 100
+    lr: float = 0.2
+    """Peak length of a step in units in which latents vary; without `whiten`, Adam's rate."""
+    transfer_lambda: float = 1.0
+    """Weight of the cosine distance to the target."""
+    consistency_lambda: float = 0.5
+    """Weight of the differences between the changes of different sources."""
+    directional_lambda: float = 1.0
+    """Weight of the distance of each change to the change from source to target, 0 in the paper."""
+    weight_decay: float = 0.0005
+    """Weight of the squared length of b in the units of latents; without `whiten`, Adam's."""
+    sources: int = 16
+    """People that b is found on."""
+    batch_size: int = 6
+    """How many of them each step sees; all pairs of them are compared."""
+    restarts: int = 2
+    """Searches side by side, of which the best is kept."""
+    start: Start = "zero"
+    """Where b starts: "inversion" is the target's latent, as the pipeline's encoder sees it, minus
+    the average. All restarts but the first start at random unless this says so for all."""
+    components: int | None = None
+    """Of the target's embedding, keep what lies in so many principal components of random people's
+    embeddings: what a stranger has in common with people, and not that it is strange. All of it
+    when None."""
+    shared: bool = False
+    """One w for all layers, as in W, in place of one for each, as in W+: farther from the target,
+    and nearer to people."""
+    coefficients: bool = False
+    """Learn how far each source goes."""
+    views: int = 1
+    """Augmented copies of each picture that CLIP looks at; 0 = the picture itself."""
+    whiten: bool = True
+    """Measure steps and lengths in the units in which latents vary."""
+    preprocessing: Literal["proper", "styleclip"] = "proper"
+    """"styleclip" leaves out CLIP's mean and std, for drawn pictures and the target alike."""
+    truncation_psi: float = 0.7
+    """Of the sources."""
+    first_seed: int = 0
+    """Of the sources."""
+    seed: int = 0
+    """Of starts, batches and augmentation."""
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.restarts) < 1 or not self.lr > 0 or self.views < 0:
+            raise ValueError(
+                f"Got steps {self.steps}, restarts {self.restarts}, lr {self.lr}, views "
+                f"{self.views}; expected at least one step and one restart, a positive lr and 0 or "
+                "more views."
+            )
+        if not 2 <= self.batch_size <= self.sources:
+            raise ValueError(
+                f"Got batch_size {self.batch_size} of {self.sources} sources; changes of at least "
+                "two sources are compared, and of no more than there are."
+            )
+        if self.components is not None and not 1 <= self.components < _WITNESSES:
+            raise ValueError(
+                f"Got components {self.components}; expected 1 to {_WITNESSES - 1}, or None."
+            )
+
+
+IN_DOMAIN = EssenceSettings()
+"""For a target that the generator could draw."""
+OUT_OF_DOMAIN = replace(IN_DOMAIN, components=32, views=2, shared=True, weight_decay=0.008)
+"""For drawings and other strangers, which people would else fall apart to become."""
+
+PAPER_IN_DOMAIN = EssenceSettings(
+    steps=1000, lr=0.2, consistency_lambda=0.7, directional_lambda=0.0, weight_decay=7e-3,
+    sources=6, restarts=1, start="random", coefficients=True, views=0, whiten=False,
+)  # fmt: skip
+"""The paper's settings for a target that the generator could draw, with a random start."""
+PAPER_OUT_OF_DOMAIN = replace(
+    PAPER_IN_DOMAIN, consistency_lambda=0.6, weight_decay=1e-3, restarts=8
+)
+"""The paper's settings for other targets; authors train several and keep the best by eye."""
+
+PRESETS: dict[str, EssenceSettings] = {
+    "in_domain": IN_DOMAIN,
+    "out_of_domain": OUT_OF_DOMAIN,
+    "paper_in_domain": PAPER_IN_DOMAIN,
+    "paper_out_of_domain": PAPER_OUT_OF_DOMAIN,
+}
+
+
+def find_essence(
+    pipe: StyleEditPipeline,
+    target: Image.Image | Float[Tensor, "1 3 h w"],
+    settings: EssenceSettings | None = None,
+    on_step: Callable[[Step], None] | None = None,
+    name: str = "a picture",
+) -> Direction:
+    """Search the displacement that gives any face the essence of the target.
+
+    Args:
+        target: any picture; its middle square is looked at.
+        settings: how to search, see `PRESETS`.
+        on_step: called after each step, for progress; may raise `latent_optimization.Cancelled`.
+            It sees a source with the edit, by the restart that is best so far.
+        name: what to call the target in the edit's origin.
+
+    Returns:
+        A direction in w_plus. Its default strength is 1, or the mean coefficient.
+
+    Raises:
+        ValueError: no picture, or a start from an inversion without an encoder.
+        Cancelled: `on_step` raised it.
+    """
+    search = EssenceSearch(pipe, target, settings)
+    settings = search.settings
+    optimizer = search.optimizer()
+    rates = [group["lr"] for group in optimizer.param_groups]
+    draw = torch.Generator().manual_seed(settings.seed)
+    for index in range(settings.steps):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * step_scale(index, settings.steps)
+        with torch.enable_grad():  # also inside a caller's no_grad
+            losses = search.losses(draw)
+            optimizer.zero_grad()
+            losses["loss"].sum().backward()
+        optimizer.step()
+        if on_step is not None:
+            best = int(losses["loss"].argmin())
+            loss, transfer = (float(losses[k][best].detach()) for k in ("loss", "transfer"))
+            on_step(Step(index + 1, settings.steps, loss, 1 - transfer, search.shown(best)))
+    return search.direction(name)
+
+
+class EssenceSearch(nn.Module):
+    """What is searched, b and the coefficients of every restart, and its losses.
+
+    Args:
+        pipe: generator and CLIP.
+        target, settings: see `find_essence`.
+
+    Attributes:
+        offset: b of each restart, `[restarts, num_ws or 1, w_dim]`; in standard deviations of w if
+            the settings say so.
+        coefficients: how far each source goes, `[restarts, sources]`.
+    """
+
+    def __init__(
+        self,
+        pipe: StyleEditPipeline,
+        target: Image.Image | Float[Tensor, "1 3 h w"],
+        settings: EssenceSettings | None = None,
+    ) -> None:
+        super().__init__()
+        self.settings = settings = settings or EssenceSettings()
+        self._pipe = pipe
+        self.target = target_picture(pipe, target)
+        self._units = units_of(pipe, Space.W_PLUS) if settings.whiten else None
+        seeds = range(settings.first_seed, settings.first_seed + settings.sources)
+        self._people = pipe.sample(seeds, settings.truncation_psi).codes
+        with torch.no_grad():
+            drawn = [pipe.synthesize(Latents(Space.W_PLUS, w)) for w in self._people.split(8)]
+        self._originals = torch.cat(drawn)
+        self._span = self._principal_components()
+        self.offset = nn.Parameter(self._starts())
+        ones = torch.ones(settings.restarts, settings.sources, device=pipe.device)
+        self.coefficients = nn.Parameter(ones, requires_grad=settings.coefficients)
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """For the offset, and the coefficients if they are learned."""
+        settings = self.settings
+        groups: list[dict[str, Any]] = [{"params": [self.offset], "lr": settings.lr}]
+        if settings.coefficients:
+            rate = settings.lr * (_COEFFICIENT_RATE if settings.whiten else 1.0)
+            groups.append({"params": [self.coefficients], "lr": rate})
+        if settings.whiten:
+            return EqualSteps(groups, lr=settings.lr, momentum=MOMENTUM)
+        groups[0]["weight_decay"] = settings.weight_decay
+        return torch.optim.Adam(groups, lr=settings.lr)
+
+    def losses(
+        self, random: torch.Generator, restarts: Tensor | None = None
+    ) -> dict[str, Float[Tensor, " r"]]:
+        """Losses of each restart on a batch of sources: "loss", which is minimized, and its parts.
+
+        Args:
+            random: for the batch and the augmentation, which all restarts share.
+            restarts: which ones, all when None.
+        """
+        settings = self.settings
+        chosen = torch.randperm(settings.sources, generator=random)[: settings.batch_size]
+        views = random_views(settings.views, random)
+        return self._losses(chosen, views, self._all(restarts))
+
+    def direction(self, name: str = "a picture") -> Direction:
+        """The best restart as an edit: the one with the least total loss over all sources."""
+        settings = self.settings
+        with torch.no_grad():
+            everybody = torch.arange(settings.sources)
+            no_views = torch.zeros(0, 2, 3)
+            # One by one: all restarts at once can be too much for the memory.
+            each = [
+                self._losses(everybody, no_views, torch.tensor([r]))
+                for r in range(settings.restarts)
+            ]
+            totals = [float(losses["loss"]) for losses in each]
+            best = min(range(len(totals)), key=totals.__getitem__)
+            vector = self.vectors()[best]
+            strength = float(self.coefficients[best].mean()) if settings.coefficients else 1.0
+        found = {key: round(float(loss), 4) for key, loss in each[best].items()}
+        training = {
+            "method": METHOD,
+            "target": name,
+            **asdict(settings),
+            "final_losses": found,
+            "total_loss_of_restarts": [round(total, 4) for total in totals],
+        }
+        strength = round(strength, 3)
+        slider = Strength(strength, min(-1.0, strength), max(2.0, strength))
+        return Direction(
+            vector, Space.W_PLUS, self._pipe.base_model, slider, Origin(training=training)
+        )
+
+    @torch.no_grad()
+    def shown(self, restart: int) -> Float[Tensor, "1 3 h w"]:
+        """The first source with the edit of a restart."""
+        codes = self._people[:1] + self.coefficients[restart, 0] * self.vectors()[restart]
+        return self._pipe.synthesize(Latents(Space.W_PLUS, codes))
+
+    def _losses(self, chosen: Tensor, views: Tensor, restarts: Tensor) -> dict[str, Tensor]:
+        settings, pipe = self.settings, self._pipe
+        chosen, restarts = chosen.to(self.offset.device), restarts.to(self.offset.device)
+        steps = self.vectors()[restarts]
+        far = self.coefficients[restarts][:, chosen]
+        codes = self._people[chosen] + far[..., None, None] * steps[:, None]
+        edited = pipe.synthesize(Latents(Space.W_PLUS, codes.flatten(0, 1)))
+
+        def look(images: Tensor) -> Float[Tensor, "views n d"]:
+            seen = pipe.encode_image(seen_through(views, images), settings.preprocessing)
+            return seen.float().unflatten(0, (-1, len(images)))
+
+        with torch.no_grad():
+            target = self._in_common(look(self.target))[:, None]  # [views, 1, 1, d]
+            before = look(self._originals[chosen])[:, None]  # [views, 1, sources, d]
+        after = look(edited).unflatten(1, (len(restarts), -1))  # [views, restarts, sources, d]
+        change = F.normalize(after - before, dim=-1, eps=1e-6)
+        wanted = F.normalize(target - before, dim=-1, eps=1e-6)
+        parts = {
+            "transfer": (1 - (after * target).sum(-1)).mean((0, 2)),
+            "consistency": consistency_loss(change).mean(0),
+            "directional": (1 - (change * wanted).sum(-1)).mean((0, 2)),
+        }
+        loss = torch.stack([getattr(settings, f"{k}_lambda") * v for k, v in parts.items()]).sum(0)
+        if settings.whiten:  # else it is the optimizer's
+            length = self.offset[restarts].square().flatten(1).sum(1)
+            loss = loss + settings.weight_decay * length
+        return {"loss": loss, **parts}
+
+    @torch.no_grad()
+    def _principal_components(self) -> tuple[Tensor, Tensor] | None:
+        """Mean `[d]` and axes `[components, d]` of random people's embeddings."""
+        settings, pipe = self.settings, self._pipe
+        if settings.components is None:
+            return None
+        people = pipe.sample(range(_WITNESSES), truncation_psi=1.0)
+        batches = (pipe.synthesize(people[i : i + 16]) for i in range(0, _WITNESSES, 16))
+        seen = [pipe.encode_image(images, settings.preprocessing) for images in batches]
+        embeddings = torch.cat(seen).float()
+        mean = embeddings.mean(0)
+        axes = torch.linalg.svd(embeddings - mean, full_matrices=False).Vh
+        return mean, axes[: settings.components]
+
+    def _in_common(self, target: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        """What an embedding shares with those of people, of length 1."""
+        if self._span is None:
+            return target
+        mean, axes = self._span
+        return F.normalize(mean + (target - mean) @ axes.T @ axes, dim=-1)
+
+    def vectors(self) -> Float[Tensor, "restarts num_ws w_dim"]:
+        """b of each restart, that can be added to codes."""
+        b = self._units.to_codes(self.offset) if self._units else self.offset
+        return b.expand(-1, self._people.shape[1], -1)
+
+    def _all(self, restarts: Tensor | None) -> Tensor:
+        return torch.arange(self.settings.restarts) if restarts is None else restarts
+
+    def _starts(self) -> Tensor:
+        settings, pipe = self.settings, self._pipe
+        count = settings.restarts
+        if settings.start == "inversion":
+            inversion = self._inversion().repeat(count, 1, 1)
+            return inversion.mean(1, keepdim=True) if settings.shared else inversion
+        # Random people, minus the average face: as far away as the paper's random starts.
+        draw = torch.Generator().manual_seed(settings.seed)
+        seeds = torch.randint(2**40, (count,), generator=draw).tolist()
+        people = pipe.sample(seeds, settings.truncation_psi).codes - pipe.mean_latent().codes
+        starts = self._units.from_codes(people) if self._units else people
+        if settings.start == "zero":
+            starts[0] = 0
+        return starts[:, :1].clone() if settings.shared else starts.clone()
+
+    @torch.no_grad()
+    def _inversion(self) -> Tensor:
+        pipe = self._pipe
+        if getattr(pipe, "encoder", None) is None:
+            raise ValueError(
+                "Got start 'inversion', but this pipeline has no encoder that could invert the "
+                "target. Use start 'zero' or 'random', or a pipeline with an encoder."
+            )
+        codes = pipe.encoder.encode(self.target) - pipe.mean_latent().codes
+        return self._units.from_codes(codes) if self._units else codes
+
+
+def consistency_loss(change: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b"]:
+    """Mean of 1 - cosine over all pairs of n different changes of length 1 (TargetCLIP eq. 5)."""
+    count = change.shape[-2]
+    # The sum over all pairs, each with itself included, is the squared length of the sum.
+    return (count**2 - change.sum(-2).square().sum(-1)) / (count**2 - count)
+
+
+def target_picture(
+    pipe: StyleEditPipeline, target: Image.Image | Float[Tensor, "1 3 h w"]
+) -> Float[Tensor, "1 3 r r"]:
+    """The middle square of any picture, in the size that the generator draws.
+
+    Raises:
+        ValueError: several pictures, or none.
+    """
+    if isinstance(target, Image.Image):
+        target = image_files.from_pil(target)
+    if target.ndim != 4 or len(target) != 1 or target.shape[1] != 3 or 0 in target.shape:
+        raise ValueError(f"Got a target of shape {list(target.shape)}; expected [1, 3, h, w].")
+    height, width = target.shape[2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = target[..., top : top + side, left : left + side]
+    size = pipe.generator.config.img_resolution
+    return image_files.resize(square.to(pipe.device, torch.float32), size).clamp(-1, 1)

@@ -1,0 +1,99 @@
+"""Look at what the layers of a generator draw, and draw two pictures into one.
+
+A feature map is what a layer of the synthesis network returns, `[n, channels, h, w]`. Layers go by
+their names in `generator.style_layout`: `b16.conv0`, `b16.torgb`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from stylegan_hub.latents import Latents
+
+if TYPE_CHECKING:
+    from stylegan_hub.pipeline import StyleEditPipeline
+
+
+def convolutions(pipe: StyleEditPipeline) -> tuple[str, ...]:
+    """Names of the generator's convolutions, in order; the k-th is driven by the k-th w."""
+    return tuple(layer.name for layer in pipe.generator.style_layout if not layer.is_to_rgb)
+
+
+def draw_with_features(
+    pipe: StyleEditPipeline, latents: Latents, layers: Sequence[str]
+) -> tuple[Float[Tensor, "n 3 h w"], dict[str, Tensor]]:
+    """Pictures (not clamped) and the feature maps of these layers; differentiable."""
+    features: dict[str, Tensor] = {}
+
+    def keep(name: str, out: Tensor) -> None:
+        features[name] = out
+
+    with _watched(pipe, layers, keep):
+        return pipe.synthesize(latents), features
+
+
+def draw_over(
+    pipe: StyleEditPipeline,
+    latents: Latents,
+    features: Mapping[str, Tensor],
+    mask: Float[Tensor, "n 1 h w"],
+) -> tuple[Float[Tensor, "n 3 h w"], dict[str, Tensor]]:
+    """Pictures of the latents where the mask is 1, and where it is 0 what the features show.
+
+    Args:
+        features: of `draw_with_features`, of the same number of pictures; these layers are joined.
+        mask: in [0, 1], of any size.
+
+    Returns:
+        Pictures (not clamped), and the joined feature maps.
+    """
+    joined: dict[str, Tensor] = {}
+
+    def join(name: str, out: Tensor) -> Tensor:
+        below = features[name].to(out.dtype)
+        joined[name] = below + at_size(mask, out.shape[2:]).to(out.dtype) * (out - below)
+        return joined[name]
+
+    with _watched(pipe, tuple(features), join):
+        return pipe.synthesize(latents), joined
+
+
+def at_size(mask: Float[Tensor, "n 1 h w"], size: Sequence[int]) -> Float[Tensor, "n 1 h2 w2"]:
+    """A mask at another size, without aliasing."""
+    if mask.shape[2:] == tuple(size):
+        return mask
+    return F.interpolate(mask, tuple(size), mode="bilinear", antialias=True)
+
+
+@contextmanager
+def _watched(
+    pipe: StyleEditPipeline,
+    layers: Sequence[str],
+    see: Callable[[str, Tensor], Tensor | None],
+) -> Iterator[None]:
+    """Call `see` with what each layer returns; what it returns, if anything, takes its place."""
+    known = [layer.name for layer in pipe.generator.style_layout]
+    if unknown := sorted(set(layers) - set(known)):
+        raise ValueError(f"Unknown layers {', '.join(unknown)}; this generator has {known}.")
+    handles = []
+    try:
+        for name in layers:
+
+            def hook(
+                module: torch.nn.Module, args: object, out: Tensor, name: str = name
+            ) -> Tensor | None:
+                return see(name, out)
+
+            module = pipe.generator.synthesis.get_submodule(name)
+            handles.append(module.register_forward_hook(hook))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,483 @@
+"""Local edits: directions that change one part of the face, steered by text if wanted.
+
+LELSD (Pajouheshgar et al. 2022, "Optimizing Latent Space Directions For GAN-based Local Image
+Editing") looks for directions u whose change lies inside the masks m of a part. Its localization
+score of layer l, with feature maps r before and after the edit, is
+
+    LS_l = sum m |r_after - r_before|^2 / sum |r_after - r_before|^2
+
+over all places, m the average of the masks before and after. eCLIPsed adds what the picture shall
+show:  clip * (1 - cos(C(t), C(G(w + a u)))) - localization * LS + correlation * |Corr(u) - 1|, with
+random strengths a. Without words it is LELSD. Several directions for one part are found at once and
+kept apart by the last term.
+
+`PAPER` and `PAPER_WITHOUT_WORDS` repeat the papers' settings, but for the course of the learning
+rate, which is halved three times there and falls as a cosine here. The defaults differ as those of
+`latent_optimization` do, and for the same reason: steps of equal length along the gradient in the
+units in which latents vary, CLIP looks at randomly shifted and scaled copies, and the *change* of
+the picture is compared with the change of the words. For a negative strength the picture shall
+change as the words do in reverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stylegan_hub.edits.base import Origin, Strength
+from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.feature_maps import at_size, convolutions, draw_with_features
+from stylegan_hub.edits.latent_optimization import Step
+from stylegan_hub.edits.regions import Region, find_region, region_mask
+from stylegan_hub.edits.units import MOMENTUM, EqualSteps, editable, step_scale, units_of
+from stylegan_hub.edits.views import random_views, seen_through
+from stylegan_hub.latents import Latents, Space
+from stylegan_hub.losses import clip_loss, directional_clip_loss
+
+if TYPE_CHECKING:
+    from stylegan_hub.pipeline import StyleEditPipeline
+
+METHOD = "local_direction"
+"""What `origin.training["method"]` of a local edit says."""
+
+Masks = Literal["average", "union", "intersection"]
+Distance = Literal["l2", "l1", "cos"]
+_SMALL = 1e-6  # keeps a score of pictures that are alike finite
+
+
+@dataclass(frozen=True)
+class LocalSettings:
+    """How to search. Defaults are what won on drawn portraits."""
+
+    steps: int = 60
+    batch_size: int = 4
+    """People per step; every step has others, unless the search is given some."""
+    lr: float = 0.2
+    """Peak length of a step in units in which latents vary; without `whiten`, Adam's rate."""
+    localization_lambda: float = 0.05
+    """Weight of the localization score."""
+    clip_lambda: float = 0.5
+    """Weight of the plain CLIP loss, 1 in the paper."""
+    directional_lambda: float = 1.0
+    """Weight of the directional CLIP loss, 0 in the paper."""
+    correlation_lambda: float = 0.0
+    """Weight of the correlation between directions that are found at once."""
+    l2_lambda: float = 0.0005
+    """Weight of the squared length in the units of latents."""
+    directions: int = 1
+    """How many are found at once."""
+    layers: tuple[int, ...] | None = None
+    """Layers that may move, as indices into ws; all when None."""
+    layer_weights: tuple[float, ...] | None = None
+    """Weight of each convolution in the localization score, in order; equal when None."""
+    masks: Masks = "average"
+    """How the masks before and after are combined."""
+    distance: Distance = "l2"
+    """How feature maps are compared at each place."""
+    background: bool = False
+    """Change everything but the region."""
+    strengths: tuple[float, float] = (0.6, 1.0)
+    """Range that strengths are drawn from while searching; negative ones are the opposite."""
+    min_strength: float = 0.1
+    """Strengths nearer to 0 are drawn again."""
+    length: float | None = None
+    """Keep the length of directions at this many units in which latents vary; free when None."""
+    views: int = 1
+    """Augmented copies of each picture that CLIP looks at; 0 = the picture itself."""
+    whiten: bool = True
+    """Measure steps and lengths in the units in which latents vary."""
+    preprocessing: Literal["proper", "styleclip"] = "proper"
+    """"styleclip" leaves out CLIP's mean and std, as the official code of StyleCLIP does."""
+    truncation_psi: float = 0.7
+    """Of random people."""
+    first_seed: int = 0
+    """Of random people."""
+    seed: int = 0
+    """Of everything else that is random."""
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch_size, self.directions) < 1 or not self.lr > 0:
+            raise ValueError(
+                f"Got steps {self.steps}, batch_size {self.batch_size}, directions "
+                f"{self.directions}, lr {self.lr}; expected at least one of each, and a positive "
+                "lr."
+            )
+        low, high = self.strengths
+        if not low <= high or max(abs(low), abs(high)) <= self.min_strength:
+            raise ValueError(
+                f"Got strengths from {low} to {high} and min_strength {self.min_strength}; "
+                "expected a rising range that reaches beyond min_strength."
+            )
+        if self.masks not in ("average", "union", "intersection"):
+            raise ValueError(f"Got masks {self.masks!r}; use average, union or intersection.")
+        if self.distance not in ("l2", "l1", "cos"):
+            raise ValueError(f"Got distance {self.distance!r}; use l2, l1 or cos.")
+
+
+WITHOUT_WORDS = LocalSettings(
+    steps=60, localization_lambda=1.0, clip_lambda=0.0, directional_lambda=0.0, l2_lambda=0.0,
+    correlation_lambda=1.0, strengths=(-1.0, 1.0), min_strength=0.3, length=6.0,
+)  # fmt: skip
+"""For a search without a prompt: wherever the change lies is all that counts."""
+
+PAPER = LocalSettings(
+    steps=200, batch_size=2, lr=1e-3, clip_lambda=1.0, directional_lambda=0.0, l2_lambda=0.0,
+    strengths=(0.0, 1.0), views=0, whiten=False,
+)  # fmt: skip
+"""The settings of eCLIPsed."""
+PAPER_WITHOUT_WORDS = replace(
+    PAPER, batch_size=4, localization_lambda=1.0, clip_lambda=0.0, correlation_lambda=5.0,
+    strengths=(-1.0, 1.0), min_strength=0.0,
+)  # fmt: skip
+"""The settings of LELSD's notebook; it takes 200 steps per direction."""
+
+
+def find_local_direction(
+    pipe: StyleEditPipeline,
+    prompt: str | None,
+    region: Region | None = None,
+    latents: Latents | None = None,
+    space: Space | str = Space.W_PLUS,
+    neutral: str = "a face",
+    settings: LocalSettings | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> Direction:
+    """Search an edit that changes one part of the face as the words say.
+
+    Args:
+        pipe: generator, CLIP and a parser.
+        prompt: what the picture shall show afterwards, "a face with curly hair"; None to change the
+            region anyhow.
+        region: where, `regions.named_region(pipe, "hair")`; found from the prompt when None.
+        latents: find it for these people; for random people, and so for everybody, when None.
+        space: "w" (the same for all layers), "w_plus" or "s" (toRGB layers stay as they are).
+        neutral: what the picture shows already, in words.
+        settings: how to search; `WITHOUT_WORDS` when None and without a prompt.
+        on_step: called after each step, for progress; may raise `latent_optimization.Cancelled`.
+            The similarity that it is told is NaN where no words are compared.
+
+    Returns:
+        A direction in w_plus or s; its origin names the region.
+
+    Raises:
+        ValueError: neither prompt nor region, a prompt about no part of the face, a pipeline
+            without a parser, an impossible setting.
+        MismatchError: latents of another generator.
+        Cancelled: `on_step` raised it.
+    """
+    settings = settings or (WITHOUT_WORDS if prompt is None else LocalSettings())
+    found = find_local_directions(
+        pipe, prompt, region, latents, space, neutral, replace(settings, directions=1), on_step
+    )
+    return found[0]
+
+
+def find_local_directions(
+    pipe: StyleEditPipeline,
+    prompt: str | None,
+    region: Region | None = None,
+    latents: Latents | None = None,
+    space: Space | str = Space.W_PLUS,
+    neutral: str = "a face",
+    settings: LocalSettings | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> list[Direction]:
+    """As `find_local_direction`, for `settings.directions` different edits of one region."""
+    search = LocalSearch(pipe, prompt, region, space, neutral, settings)
+    settings = search.settings
+    optimizer = search.optimizer()
+    draw = torch.Generator().manual_seed(settings.seed)
+    fixed = None if latents is None else search.before(latents)
+    for index in range(settings.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.lr * step_scale(index, settings.steps)
+        before = fixed or search.before(search.people(index))
+        with torch.enable_grad():  # also inside a caller's no_grad
+            losses = search.losses(before, draw)
+            optimizer.zero_grad()
+            losses["loss"].backward()
+        optimizer.step()
+        if on_step is not None:
+            similarity = 1 - float(losses.get("clip", torch.tensor(torch.nan)).detach())
+            loss, image = float(losses["loss"].detach()), losses["image"]
+            on_step(Step(index + 1, settings.steps, loss, similarity, image))
+    return search.directions(latents)
+
+
+@dataclass(frozen=True)
+class Before:
+    """People before the edit.
+
+    Attributes:
+        codes: in the search's space.
+        images: not clamped.
+        features: of the convolutions that count.
+        mask: of the region, `[n, 1, h, w]`.
+    """
+
+    codes: Tensor
+    images: Float[Tensor, "n 3 h w"]
+    features: dict[str, Tensor]
+    mask: Float[Tensor, "n 1 h w"]
+
+    def __getitem__(self, chosen: Tensor) -> Before:
+        features = {name: r[chosen] for name, r in self.features.items()}
+        return Before(self.codes[chosen], self.images[chosen], features, self.mask[chosen])
+
+
+class LocalSearch(nn.Module):
+    """What is searched, the directions, and its losses; arguments as of `find_local_direction`.
+
+    Attributes:
+        offset: `[directions, ...]`, of w, all ws or s; in standard deviations of the latents if the
+            settings say so.
+        region: where the change shall be.
+    """
+
+    def __init__(
+        self,
+        pipe: StyleEditPipeline,
+        prompt: str | None,
+        region: Region | None = None,
+        space: Space | str = Space.W_PLUS,
+        neutral: str = "a face",
+        settings: LocalSettings | None = None,
+    ) -> None:
+        super().__init__()
+        self.settings = settings = settings or (
+            WITHOUT_WORDS if prompt is None else LocalSettings()
+        )
+        self._pipe, self._prompt, self._neutral = pipe, prompt, neutral
+        self._space = Space(space)
+        if self._space is Space.Z:
+            raise ValueError("Got space z; local edits are searched in w, w_plus or s.")
+        if prompt is None and region is None:
+            raise ValueError("Got neither words nor a region; say what shall change, or where.")
+        has_words = settings.clip_lambda != 0 or settings.directional_lambda != 0
+        if (prompt is not None) != has_words:
+            raise ValueError(
+                f"Got the prompt {prompt!r} with clip_lambda {settings.clip_lambda} and "
+                f"directional_lambda {settings.directional_lambda}; words need a weight, and "
+                "weights need words."
+            )
+        self.region = find_region(pipe, prompt or "", neutral) if region is None else region
+        if prompt is not None:
+            self._text, origin = pipe.encode_text([prompt, neutral]).chunk(2)
+            self._text_change = F.normalize(self._text - origin, dim=-1, eps=1e-6)
+        self._units = units_of(pipe, self._space) if settings.whiten else None
+        self._free = _movable(pipe, self._space, settings.layers)
+        self._weights = _layer_weights(pipe, settings.layer_weights)
+        self.offset = nn.Parameter(self._start())
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Steps of equal length in the units of latents, or Adam without them."""
+        if self.settings.whiten:
+            return EqualSteps([self.offset], lr=self.settings.lr, momentum=MOMENTUM)
+        return torch.optim.Adam([self.offset], lr=self.settings.lr)
+
+    def people(self, step: int) -> Latents:
+        """The random people of a step."""
+        settings = self.settings
+        first = settings.first_seed + step * settings.batch_size
+        return self._pipe.sample(range(first, first + settings.batch_size), settings.truncation_psi)
+
+    @torch.no_grad()
+    def before(self, people: Latents) -> Before:
+        """People as they are."""
+        pipe, space = self._pipe, max(self._space, Space.W_PLUS)
+        codes = pipe.lower(people, space).codes
+        images, features = draw_with_features(pipe, Latents(space, codes), tuple(self._weights))
+        return Before(codes, images, features, region_mask(pipe, images, self.region))
+
+    def losses(self, before: Before, random: torch.Generator) -> dict[str, Tensor]:
+        """Mean losses over people: "loss", which is minimized, and its parts without weights.
+
+        "image" is the first picture after the edit, at the strength that was drawn.
+
+        Args:
+            random: for strength, direction and augmentation, which all people share.
+        """
+        settings, pipe = self.settings, self._pipe
+        strength = _strength(settings, random)
+        chosen = int(torch.randint(settings.directions, (1,), generator=random))
+        views = random_views(settings.views, random)
+        vector = self.vectors()[chosen]
+        codes = before.codes + strength * vector
+        edited = Latents(max(self._space, Space.W_PLUS), codes)
+        images, features = draw_with_features(pipe, edited, tuple(self._weights))
+        mask = self._mask(before.mask, region_mask(pipe, images, self.region))
+        scores = [
+            weight
+            * localization_score(before.features[name], features[name], mask, settings.distance)
+            for name, weight in self._weights.items()
+        ]
+        parts = {"localization": 1 - torch.stack(scores).sum(0).mean()}
+        if self._prompt is not None:
+            parts |= self._opinion(before.images, images, views, strength)
+        if settings.l2_lambda:
+            parts["l2"] = self.offset[chosen].square().sum()
+        if settings.correlation_lambda and settings.directions > 1:
+            parts["correlation"] = correlation(self.offset)
+        weighted = [getattr(settings, f"{name}_lambda") * part for name, part in parts.items()]
+        return {"loss": torch.stack(weighted).sum(), **parts, "image": images[:1].detach()}
+
+    def directions(self, latents: Latents | None = None) -> list[Direction]:
+        """What was found, as edits.
+
+        Args:
+            latents: the people that were searched with, for the record; random ones when None.
+        """
+        settings, pipe = self.settings, self._pipe
+        space = max(self._space, Space.W_PLUS)
+        count = len(latents) if latents is not None else settings.steps * settings.batch_size
+        training = {
+            "method": METHOD,
+            "region": self.region.name,
+            "parts": list(self.region.parts),
+            "region_found": self.region.reason,
+            "searched_in": self._space.value,
+            "people": f"{count} {'given' if latents is not None else 'random'}",
+            **asdict(settings),
+        }
+        origin = Origin(self._prompt, self._neutral if self._prompt else None, training)
+        shape = (settings.directions, *_shape(pipe, space))
+        with torch.no_grad():
+            vectors = self.vectors().expand(shape)
+        return [
+            Direction(vector, space, pipe.base_model, Strength(), replace(origin))
+            for vector in vectors
+        ]
+
+    def _opinion(
+        self, before: Tensor, after: Tensor, views: Tensor, strength: float
+    ) -> dict[str, Tensor]:
+        """What CLIP says. In reverse it knows what shall change, but not how the result is said."""
+        settings, pipe = self.settings, self._pipe
+
+        def look(images: Tensor) -> Tensor:
+            return pipe.encode_image(seen_through(views, images), settings.preprocessing).float()
+
+        seen = look(after)
+        parts: dict[str, Tensor] = {}
+        if strength > 0:
+            parts["clip"] = clip_loss(seen, self._text).mean()
+        if settings.directional_lambda:
+            with torch.no_grad():
+                seen_before = look(before)
+            wanted = self._text_change if strength > 0 else -self._text_change
+            parts["directional"] = directional_clip_loss(seen, seen_before, wanted).mean()
+        elif strength < 0:
+            parts["clip"] = -clip_loss(seen, self._text).mean()
+        return parts
+
+    def _mask(self, before: Tensor, after: Tensor) -> Float[Tensor, "n 1 h w"]:
+        mask = combined(before, after, self.settings.masks)
+        return 1 - mask if self.settings.background else mask
+
+    def vectors(self) -> Tensor:
+        """The directions, `[directions, ...]`, that can be added to codes."""
+        offset, length = self.offset, self.settings.length
+        if length is not None:
+            norms = offset.flatten(1).norm(dim=1).clamp_min(_SMALL)
+            offset = offset * (length / norms).view(-1, *[1] * (offset.ndim - 1))
+        codes = self._units.to_codes(offset) if self._units else offset
+        if self._space is Space.W:
+            codes = codes[:, None]
+        return codes * self._free
+
+    def _start(self) -> Tensor:
+        """No change, or small random ones where directions shall differ or words are missing."""
+        settings = self.settings
+        shape = (settings.directions, *_shape(self._pipe, self._space))
+        if settings.whiten and settings.directions == 1 and self._prompt is not None:
+            return torch.zeros(shape, device=self._pipe.device)
+        random = torch.randn(shape, generator=torch.Generator().manual_seed(settings.seed))
+        size = settings.length or (settings.lr if settings.whiten else 1.0)
+        return size * F.normalize(random.flatten(1), dim=1).view(shape).to(self._pipe.device)
+
+
+def localization_score(
+    before: Float[Tensor, "n c h w"],
+    after: Float[Tensor, "n c h w"],
+    mask: Float[Tensor, "n 1 h2 w2"],
+    distance: Distance = "l2",
+) -> Float[Tensor, " n"]:
+    """Share of the change of feature maps that lies inside the mask, in [0, 1] (LELSD eq. 1)."""
+    before, after = before.float(), after.float()
+    if distance == "cos":
+        change = 1 - F.cosine_similarity(before, after, dim=1, eps=_SMALL)[:, None]
+    else:
+        difference = after - before
+        size = difference.square() if distance == "l2" else difference.abs()
+        change = size.mean(1, keepdim=True)
+    inside = (at_size(mask.float(), change.shape[2:]) * change).sum((1, 2, 3))
+    return inside / (change.sum((1, 2, 3)) + _SMALL)
+
+
+def combined(before: Tensor, after: Tensor, how: Masks) -> Tensor:
+    """Masks of two pictures as one (LELSD): their average, union or intersection."""
+    if how == "average":
+        return (before + after) / 2
+    return before + after - before * after if how == "union" else before * after
+
+
+def correlation(directions: Float[Tensor, "k ..."]) -> Tensor:
+    """Mean |Corr(u_1 .. u_k) - 1| over all pairs and layers (LELSD); 0 if none is like another."""
+    rows = directions if directions.ndim == 3 else directions[:, None]  # [k, layers, features]
+    centered = F.normalize(rows - rows.mean(-1, keepdim=True), dim=-1, eps=_SMALL)
+    table = torch.einsum("ild,jld->lij", centered, centered)
+    return (table - torch.eye(len(directions)).to(table)).abs().mean()
+
+
+def _strength(settings: LocalSettings, random: torch.Generator) -> float:
+    low, high = settings.strengths
+    while True:
+        strength = low + (high - low) * float(torch.rand((), generator=random))
+        if abs(strength) >= settings.min_strength:
+            return strength
+
+
+def _shape(pipe: StyleEditPipeline, space: Space) -> tuple[int, ...]:
+    generator = pipe.generator
+    if space is Space.S:
+        return (generator.num_styles,)
+    w_dim: int = generator.config.w_dim
+    return (w_dim,) if space is Space.W else (generator.num_ws, w_dim)
+
+
+def _movable(pipe: StyleEditPipeline, space: Space, layers: Sequence[int] | None) -> Tensor:
+    """1 where codes may move: `[num_ws, 1]`, or `[num_styles]` in s."""
+    num_ws = pipe.generator.num_ws
+    chosen = set(range(num_ws)) if layers is None else set(layers)
+    if not chosen or not chosen <= set(range(num_ws)):
+        raise ValueError(
+            f"Got layers {sorted(chosen)}; this generator has the layers 0 to {num_ws - 1}, and at "
+            "least one must move."
+        )
+    if space is not Space.S:
+        free = torch.zeros(num_ws, 1, device=pipe.device)
+        free[sorted(chosen)] = 1
+        return free
+    free = editable(pipe, space)
+    for layer in pipe.generator.style_layout:
+        if layer.ws_index not in chosen:
+            free[layer.start : layer.stop] = 0
+    return free
+
+
+def _layer_weights(pipe: StyleEditPipeline, weights: Sequence[float] | None) -> dict[str, float]:
+    """Weights of convolutions, which sum to 1; those of weight 0 are not looked at."""
+    names = convolutions(pipe)
+    weights = [1.0] * len(names) if weights is None else list(weights)
+    if len(weights) != len(names) or min(weights) < 0 or not sum(weights) > 0:
+        raise ValueError(
+            f"Got layer_weights {weights}; expected {len(names)} numbers of at least 0, one for "
+            f"each of {', '.join(names)}, and not all of them 0."
+        )
+    return {name: w / sum(weights) for name, w in zip(names, weights, strict=True) if w}

@@ -1,0 +1,104 @@
+"""What is measured of an edit beside success and collateral, because of how it was found.
+
+An essence is compared with its target picture, which lies beside it as `images/target.png`; a local
+edit with the region that it shall stay in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from stylegan_hub.edits import essence, local_direction
+from stylegan_hub.edits.base import Edit
+from stylegan_hub.edits.regions import Region, region_mask
+from stylegan_hub.latents import Latents, Space
+from stylegan_hub.metrics.essence_transfer import essence_report
+from stylegan_hub.metrics.locality import change_inside, perceptual_distance
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.reader import AttributeReader
+
+TARGET_NAME = "images/target.png"
+"""Where the folder of an essence has its target."""
+
+_BATCH_SIZE = 16
+
+
+@torch.no_grad()
+def method_report(
+    folder: Path,
+    pipe: StyleEditPipeline,
+    reader: AttributeReader | None,
+    edit: Edit,
+    seeds: Sequence[int],
+    strength: float,
+    truncation_psi: float = 0.7,
+) -> dict[str, float]:
+    """Means over the people with these seeds, rounded to 4 places; nothing for other methods.
+
+    Args:
+        folder: of the edit.
+        reader: for what needs one, left out without.
+
+    Returns:
+        For an essence, `essence_report`. For a local edit, when the pipeline has a parser; inside
+        is where the region is before or after the edit (where it is not, for an edit of the
+        background):
+
+        - change_inside_region: share of the squared change of the pixels;
+        - distance_outside_region: `perceptual_distance` there; with a reader.
+    """
+    training = edit.origin.training
+    target = folder / TARGET_NAME
+    is_essence = training.get("method") == essence.METHOD and target.is_file()
+    is_local = (
+        training.get("method") == local_direction.METHOD
+        and getattr(pipe, "parser", None) is not None
+    )
+    if not (is_essence or is_local):
+        return {}
+    people = pipe.sample(seeds, truncation_psi)
+    before = _draw(pipe, people.codes, edit, 0.0)
+    after = _draw(pipe, people.codes, edit, strength)
+    if is_essence:
+        with Image.open(target) as picture:
+            goal = essence.target_picture(pipe, picture)
+        report = essence_report(pipe, reader, before, after, goal)
+    else:
+        region = Region(str(training["region"]), tuple(training["parts"]), "as stored")
+        inside = either_mask(pipe, before, after, region)
+        inside = 1 - inside if training.get("background") else inside
+        report = local_report(reader, before, after, inside)
+    return {name: round(value, 4) for name, value in report.items()}
+
+
+def local_report(
+    reader: AttributeReader | None, before: Tensor, after: Tensor, inside: Tensor
+) -> dict[str, float]:
+    """Mean share of the change inside of the mask, and with a reader the distance outside."""
+    report = {"change_inside_region": float(change_inside(before, after, inside).mean())}
+    if reader is not None:
+        distance = perceptual_distance(reader, before, after, 1 - inside, _BATCH_SIZE)
+        report["distance_outside_region"] = float(distance.mean())
+    return report
+
+
+def either_mask(pipe: StyleEditPipeline, before: Tensor, after: Tensor, region: Region) -> Tensor:
+    """Where the region is before or after the edit, `[n, 1, h, w]`."""
+    masks = [
+        torch.cat([region_mask(pipe, batch, region) for batch in images.split(_BATCH_SIZE)])
+        for images in (before, after)
+    ]
+    return torch.maximum(*masks)
+
+
+def _draw(pipe: StyleEditPipeline, codes: Tensor, edit: Edit, strength: float) -> Tensor:
+    parts = []
+    for batch in codes.split(_BATCH_SIZE):
+        moved = pipe.apply(Latents(Space.W_PLUS, batch), [(edit, strength)])
+        parts.append(pipe.synthesize(moved).clamp(-1, 1))
+    return torch.cat(parts)

@@ -1,0 +1,301 @@
+"""From a picture to words: a convolutional encoder, and an LSTM that looks where it speaks.
+
+Xu et al. 2015, "Show, Attend and Tell": an encoder gives one feature a_i for each of L places, and
+for every word an LSTM attends to them (section 3.1, soft attention 4.2):
+
+    e_ki = v tanh(W_a a_i + W_h h_(k-1)),  b_k = softmax(e_k),  c_k = sum_i b_ki a_i
+    p(t_k) ~ exp(L_o (E t_(k-1) + L_h h_k + L_c c_k))
+
+It is the text reconstruction module of text-to-face (`stylegan_hub/text_to_face.py`): a picture
+fits a text when the text can be told from it. The loss is differentiable in the picture.
+`recipes/train_captioner.py` trains one; `PAPER` has the sizes of the text-to-face paper.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+PAPER: Mapping[str, Any] = {
+    "resolution": 224,
+    "widths": (256, 512, 1024),
+    "blocks": (3, 4, 23),
+    "feature_dim": 2048,
+    "embedding_dim": 512,
+    "hidden_dim": 512,
+    "attention_dim": 512,
+    "max_words": 50,
+}
+"""196 places of 2048 features, as in the text-to-face paper, which goes with a vocabulary of
+30,000 words. It takes a network trained on ImageNet and does not say which; this one is trained
+from nothing."""
+
+PAD, START, END, UNKNOWN = range(4)
+_SPECIAL = 4
+_WORD = re.compile(r"\w+|[^\w\s]")
+_PATCH = 4  # pixels of the picture that the first layer folds into channels
+_GROUP = 8  # channels per normalization group
+_MAX_ATTEMPTED = 40  # letters of a text in a message
+
+
+class Reconstruction(NamedTuple):
+    """How well texts can be told from pictures, a number for each text.
+
+    Attributes:
+        words: negative log-likelihood of the text in nats, its end included.
+        attention: the doubly stochastic term, sum_i (1 - sum_k b_ki)^2: every place of the picture
+            shall be looked at (Xu et al. 2015, equation 14).
+    """
+
+    words: Float[Tensor, " n"]
+    attention: Float[Tensor, " n"]
+
+
+class Captioner(ModelMixin, ConfigMixin):
+    """Says what a picture shows, and how probable a text is for a picture.
+
+    Args:
+        vocabulary: the words it knows, without special tokens (`build_vocabulary`).
+        resolution: width and height of the pictures inside, others are resized; a multiple of
+            4 * 2 ** (stages - 1).
+        widths: channels of the encoder's stages, multiples of 8; a stage halves the size, the first
+            one quarters it.
+        blocks: residual blocks of the stages.
+        feature_dim: features of a place of the picture.
+        embedding_dim: size of a word's vector.
+        hidden_dim: of the LSTM.
+        attention_dim: of the perceptron that chooses where to look.
+        max_words: longest text.
+
+    Raises:
+        ValueError: an empty vocabulary, or sizes that do not fit together.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        resolution: int = 128,
+        widths: Sequence[int] = (48, 96, 144),
+        blocks: Sequence[int] = (1, 2, 2),
+        feature_dim: int = 192,
+        embedding_dim: int = 96,
+        hidden_dim: int = 256,
+        attention_dim: int = 96,
+        max_words: int = 50,
+    ) -> None:
+        super().__init__()
+        if not vocabulary or len(set(vocabulary)) < len(vocabulary):
+            raise ValueError(
+                f"Got a vocabulary of {len(vocabulary)} words, {len(set(vocabulary))} of them "
+                "different; expected at least one, and each once."
+            )
+        if len(widths) != len(blocks) or not widths or any(width % _GROUP for width in widths):
+            raise ValueError(
+                f"Got widths {tuple(widths)} and blocks {tuple(blocks)}; expected as many of both, "
+                f"and widths that are multiples of {_GROUP}."
+            )
+        shrink = _PATCH * 2 ** (len(widths) - 1)
+        if resolution < shrink or resolution % shrink:
+            raise ValueError(
+                f"resolution is {resolution}; expected a multiple of {shrink}, by which the stages "
+                "shrink a picture."
+            )
+        self.places = (resolution // shrink) ** 2
+        self._ids = {word: index for index, word in enumerate(vocabulary, start=_SPECIAL)}
+        layers: list[nn.Module] = [
+            nn.PixelUnshuffle(_PATCH),
+            nn.Conv2d(3 * _PATCH**2, widths[0], 3, padding=1),
+        ]
+        width = widths[0]
+        for stage, (wider, count) in enumerate(zip(widths, blocks, strict=True)):
+            if stage > 0:
+                layers.append(nn.Conv2d(width, wider, 2, stride=2))
+                width = wider
+            layers += [_ResidualBlock(width) for _ in range(count)]
+        layers += [
+            nn.GroupNorm(width // _GROUP, width),
+            nn.SiLU(),
+            nn.Conv2d(width, feature_dim, 1),
+        ]
+        self.encoder = nn.Sequential(*layers)
+        # Attention forgets where a feature came from, and "looking left" is about places.
+        self.position = nn.Parameter(0.02 * torch.randn(self.places, feature_dim))
+        self.norm = nn.LayerNorm(feature_dim)
+
+        count = _SPECIAL + len(vocabulary)
+        self.embedding = nn.Embedding(count, embedding_dim)
+        nn.init.normal_(self.embedding.weight, std=embedding_dim**-0.5)
+        self.start = nn.Linear(feature_dim, 2 * hidden_dim)
+        self.attend_feature = nn.Linear(feature_dim, attention_dim)
+        self.attend_state = nn.Linear(hidden_dim, attention_dim, bias=False)
+        self.attend_score = nn.Linear(attention_dim, 1, bias=False)
+        self.cell = nn.LSTMCell(embedding_dim + feature_dim, hidden_dim)
+        self.word_of_state = nn.Linear(hidden_dim, embedding_dim)
+        self.word_of_feature = nn.Linear(feature_dim, embedding_dim)
+        self.word = nn.Linear(embedding_dim, count)
+
+    def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "n length"]:
+        """Texts as numbers: start, words, end, padding up to the longest one.
+
+        A text beyond `max_words` is cut, with a warning.
+
+        Raises:
+            ValueError: no text, or one without words.
+        """
+        rows = [[self._ids.get(word, UNKNOWN) for word in split(text)] for text in texts]
+        if not rows or not all(rows):
+            empty = [text for text, row in zip(texts, rows, strict=True) if not row]
+            raise ValueError(f"Got {empty or 'no texts'}; expected texts with at least one word.")
+        limit = self.config["max_words"]
+        for text, row in zip(texts, rows, strict=True):
+            if len(row) > limit:
+                warnings.warn(
+                    f"The text {text[:_MAX_ATTEMPTED]!r} has {len(row)} words and this captioner "
+                    f"takes {limit}: only the first {limit} count.",
+                    stacklevel=2,
+                )
+        tokens = torch.full((len(rows), 2 + min(limit, max(map(len, rows)))), PAD)
+        for index, row in enumerate(rows):
+            kept = [START, *row[:limit], END]
+            tokens[index, : len(kept)] = torch.tensor(kept)
+        return tokens.to(self.device)
+
+    def encode(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n places feature_dim"]:
+        """What is where in pictures in [-1, 1] of any size; differentiable.
+
+        Raises:
+            ValueError: images are not `[n, 3, h, w]`.
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(
+                f"Got images of shape {tuple(images.shape)}; expected [n, 3, h, w] in [-1, 1]."
+            )
+        size = self.config["resolution"]
+        if images.shape[2:] != (size, size):
+            images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+        features = self.encoder(images.to(self.dtype)).flatten(2).transpose(1, 2)
+        return self.norm(features + self.position)
+
+    def forward(
+        self,
+        features: Float[Tensor, "n places feature_dim"],
+        tokens: Int[Tensor, "n length"],
+    ) -> Reconstruction:
+        """How well each text can be told from its picture; differentiable in the features.
+
+        Args:
+            features: of one picture a text (`encode`).
+            tokens: from `tokenize`.
+        """
+        # Long texts first: those that are over already need no more steps.
+        lengths = (tokens[:, 1:] != PAD).sum(1)
+        order = lengths.argsort(descending=True, stable=True)
+        tokens, lengths = tokens[order], lengths[order]
+        # The many small steps are faster, and the LSTM's sums exact, in full precision.
+        with torch.autocast(features.device.type, enabled=False):
+            features = features.to(self.dtype)[order]
+            state, keys = self._begin(features)
+            steps: list[tuple[Tensor, ...]] = []
+            looked = torch.zeros_like(features[:, :, 0])
+            for index in range(int(lengths[0])):
+                active = int((lengths > index).sum())
+                features, keys = features[:active], keys[:active]
+                word = self.embedding(tokens[:active, index])
+                state = (state[0][:active], state[1][:active])
+                context, look, state = self._step(features, keys, word, state)
+                looked = looked + F.pad(look, (0, 0, 0, len(tokens) - active))
+                targets = tokens[:active, index + 1]
+                steps.append((word, state[0], context, targets, order[:active]))
+            word, hidden, context, targets, rows = (
+                torch.cat(parts) for parts in zip(*steps, strict=True)
+            )
+            losses = F.cross_entropy(self._logits(word, hidden, context), targets, reduction="none")
+            zeros = torch.zeros_like(looked[:, 0])
+            return Reconstruction(
+                zeros.index_add(0, rows, losses),
+                zeros.index_copy(0, order, (1 - looked).square().sum(1)),
+            )
+
+    @torch.no_grad()
+    def caption(self, images: Float[Tensor, "n 3 h w"]) -> list[str]:
+        """The text for each picture, word by word the most probable one."""
+        features = self.encode(images)
+        state, keys = self._begin(features)
+        token = torch.full((len(images),), START, device=features.device)
+        rows: list[Tensor] = []
+        for _ in range(self.config["max_words"]):
+            word = self.embedding(token)
+            context, _, state = self._step(features, keys, word, state)
+            scores = self._logits(word, state[0], context)
+            scores[:, [PAD, START, UNKNOWN]] = -torch.inf
+            token = scores.argmax(1)
+            rows.append(token)
+            if (torch.stack(rows) == END).any(0).all():
+                break
+        return [self._text(column) for column in torch.stack(rows, 1).tolist()]
+
+    def _begin(self, features: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """The LSTM's first state, and what attention compares it with."""
+        hidden, memory = self.start(features.mean(1)).tanh().chunk(2, 1)
+        return (hidden, memory), self.attend_feature(features)
+
+    def _step(
+        self, features: Tensor, keys: Tensor, word: Tensor, state: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """Look, then move on by a word: what was seen, where, and the next state."""
+        scores = self.attend_score((keys + self.attend_state(state[0])[:, None]).tanh())
+        look = scores.squeeze(2).softmax(1)
+        context = (look[:, None] @ features).squeeze(1)
+        return context, look, self.cell(torch.cat([word, context], 1), state)
+
+    def _logits(self, word: Tensor, hidden: Tensor, context: Tensor) -> Tensor:
+        logits: Tensor = self.word(
+            word + self.word_of_state(hidden) + self.word_of_feature(context)
+        )
+        return logits
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        tokens = tokens[: tokens.index(END)] if END in tokens else tokens
+        words = [self.config["vocabulary"][token - _SPECIAL] for token in tokens]
+        return re.sub(r" (?=[,.;:!?'-])|(?<=['-]) ", "", " ".join(words))
+
+
+class _ResidualBlock(nn.Module):
+    """Two normalized 3x3 convolutions beside the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.GroupNorm(width // _GROUP, width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.GroupNorm(width // _GROUP, width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        result: Tensor = features + self.layers(features)
+        return result
+
+
+def split(text: str) -> list[str]:
+    """The words and punctuation marks of a text, in small letters."""
+    return _WORD.findall(text.lower())
+
+
+def build_vocabulary(texts: Iterable[str], size: int = 30_000) -> list[str]:
+    """The most frequent words of texts, at most `size`; equally frequent ones by the alphabet."""
+    counts = Counter(word for text in texts for word in split(text))
+    return sorted(counts, key=lambda word: (-counts[word], word))[:size]

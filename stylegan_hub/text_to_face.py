@@ -1,0 +1,515 @@
+"""From words to new faces: a small network in front of a frozen StyleGAN2.
+
+"Text-to-face with CLIP and text reconstruction": the CLIP embedding s of a text gives a Gaussian
+(conditioning augmentation, after Zhang et al. 2017, StackGAN, section 3.2), a sample of it goes
+through a mapping network of 8 fully connected layers to w, and the frozen generator draws:
+
+    z = mu(s) + sigma(s) * noise,   w = f(z),   x = G(w)
+    kl_lambda * KL(N(mu, sigma^2) | N(0, 1)) + reconstruction_lambda * R(x, text)
+
+R is how badly the text can be told from the picture again (`models/captioner.py`): the negative
+log-likelihood of its words and the doubly stochastic attention term. The paper has the weights 1
+and 5, and `Published` repeats its settings.
+
+The paper does not say what the networks start from. What works here, and is not in the paper:
+
+- f starts as the generator's own mapping network, so that a z without a message is a random face.
+- The Gaussian is diagonal in a learned frame (an orthogonal matrix; N(0, 1) and the KL do not
+  change under it), because what a text states need not lie along the axes of z.
+- Warm start: for a pool of the generator's samples, CLIP says how probably each of them is meant by
+  a text (the softmax of its scaled cosines, which is CLIP's own contrastive answer), and mu and
+  sigma are fitted to that. It needs no pictures while training and leaves free what the text does
+  not speak of. Training through the generator begins where this ends.
+- A CLIP loss beside the reconstruction, on a randomly shifted and scaled copy of the picture.
+
+A fitted `TextToFace` is a folder like an edit's, bound to the generator and the CLIP it was made
+for. `StyleEditPipeline.from_text` uses it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stylegan_hub.artifacts import (
+    BaseModel,
+    bundled,
+    read_config,
+    read_folder,
+    resolve,
+    write_folder,
+)
+from stylegan_hub.edits.global_direction import ClipModel, clip_model
+from stylegan_hub.edits.views import random_views, seen_through
+from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
+from stylegan_hub.latents import Latents, Space
+from stylegan_hub.losses import clip_loss
+from stylegan_hub.models.captioner import Captioner
+from stylegan_hub.models.stylegan2 import MappingLayers
+
+if TYPE_CHECKING:
+    from stylegan_hub.pipeline import StyleEditPipeline
+
+KIND: Final = "text_to_face"
+
+_MIN_LOG_VARIANCE = -8.0  # a standard deviation of 0.02; less is no better
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the network is built of.
+
+    Attributes:
+        text_dim: of CLIP's embeddings.
+        z_dim, w_dim: of the generator; z_dim may differ when the mapping starts from nothing.
+        hidden: width of the two layers between s and the Gaussian; 0 is a single linear layer, as
+            in the paper.
+        frame: whether the Gaussian is diagonal in a learned frame instead of in z.
+        mapping_layers, layer_features, activation, lr_multiplier: of the mapping network.
+    """
+
+    text_dim: int = 512
+    z_dim: int = 512
+    w_dim: int = 512
+    hidden: int = 256
+    frame: bool = True
+    mapping_layers: int = 8
+    layer_features: int | None = None
+    activation: Literal["linear", "relu", "lrelu"] = "lrelu"
+    lr_multiplier: float = 0.01
+
+
+PAPER_SIZES = Sizes(hidden=0, frame=False)
+"""512 numbers of CLIP ViT-B/32, z and w of StyleGAN2 FFHQ, 8 layers."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How it is trained. Defaults are what won on drawn portraits."""
+
+    kl_lambda: float = 1.0
+    """Weight of the Kullback-Leibler divergence; the paper's lambda 1."""
+    reconstruction_lambda: float = 5.0
+    """Weight of the text reconstruction; the paper's lambda 2. 0 needs no captioner."""
+    attention_lambda: float = 0.02
+    """Weight of the attention term inside the reconstruction, 1 in the paper: a text of 10 words
+    cannot look at every place of a picture."""
+    clip_lambda: float = 50.0
+    """Weight of the CLIP loss, 0 in the paper; about the scale by which CLIP itself multiplies
+    cosines."""
+    views: int = 1
+    """Augmented copies that CLIP looks at; 0 = the picture itself."""
+
+
+Published = Settings(attention_lambda=1.0, clip_lambda=0.0, views=0)
+"""The paper's loss. It was minimized by SGD with a learning rate of 1e-4 and momentum 0.9."""
+
+
+class TextToFace(nn.Module):
+    """CLIP embeddings of texts to w, another one for each noise.
+
+    Args:
+        sizes: of the network.
+        base_model: the generator that draws.
+        clip: the CLIP that the embeddings come from.
+        training: settings and results of the training, plain values.
+
+    Raises:
+        ValueError: sizes that do not fit the generator.
+    """
+
+    def __init__(
+        self,
+        sizes: Sizes,
+        base_model: BaseModel,
+        clip: ClipModel,
+        training: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if sizes.w_dim != base_model.w_dim:
+            raise ValueError(
+                f"Got w_dim {sizes.w_dim}; this generator takes w of {base_model.w_dim} numbers."
+            )
+        self.sizes = sizes
+        self.base_model = base_model
+        self.clip = clip
+        self.training_record = dict(training or {})
+        widths = [sizes.text_dim, *[sizes.hidden] * (2 if sizes.hidden else 0)]
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(widths):
+            layers += [nn.Linear(before, after), nn.SiLU()]
+        last = nn.Linear(widths[-1], 2 * sizes.z_dim)
+        # Before anything is learned, a text says nothing: N(0, 1).
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.condition = nn.Sequential(*layers, last)
+        size = sizes.z_dim if sizes.frame else 0
+        self.skew = nn.Parameter(torch.zeros(size, size))
+        self.mapping = MappingLayers(
+            sizes.z_dim,
+            0,
+            sizes.w_dim,
+            sizes.mapping_layers,
+            activation=sizes.activation,
+            lr_multiplier=sizes.lr_multiplier,
+            layer_features=sizes.layer_features,
+        )
+
+    @classmethod
+    def for_pipeline(
+        cls,
+        pipe: StyleEditPipeline,
+        hidden: int = 256,
+        frame: bool = True,
+        mapping: Literal["generator", "scratch"] = "generator",
+        training: Mapping[str, Any] | None = None,
+    ) -> TextToFace:
+        """An untrained one for a generator and a CLIP; initial weights come from torch's seed.
+
+        Args:
+            mapping: start as the generator's mapping network or from nothing.
+
+        Raises:
+            ValueError: a generator with labels.
+        """
+        config = pipe.generator.config
+        if config.c_dim:
+            raise ValueError(
+                f"This generator takes labels (c_dim {config.c_dim}); text-to-face needs one that "
+                "draws from z alone."
+            )
+        sizes = Sizes(
+            text_dim=pipe.clip.config.projection_dim,
+            z_dim=config.z_dim,
+            w_dim=config.w_dim,
+            hidden=hidden,
+            frame=frame,
+            mapping_layers=config.num_mapping_layers,
+            layer_features=config.layer_features,
+            activation=config.mapping_activation,
+            lr_multiplier=config.mapping_lr_multiplier,
+        )
+        module = cls(sizes, pipe.base_model, clip_model(pipe), training)
+        if mapping == "generator":
+            given = pipe.generator.mapping.state_dict()
+            own = module.mapping.state_dict()
+            module.mapping.load_state_dict({name: given[name] for name in own})
+        return module
+
+    def distribution(
+        self, text: Float[Tensor, "n text_dim"]
+    ) -> tuple[Float[Tensor, "n z_dim"], Float[Tensor, "n z_dim"]]:
+        """Mean and logarithm of the variance of the Gaussian of each text, in the frame.
+
+        Args:
+            text: CLIP embeddings of length 1.
+
+        Raises:
+            ValueError: embeddings of another size.
+        """
+        if text.ndim != 2 or text.shape[1] != self.sizes.text_dim:
+            raise ValueError(
+                f"Got text embeddings of shape {list(text.shape)}; expected "
+                f"[n, {self.sizes.text_dim}]. Make them with pipe.encode_text."
+            )
+        # Small, and everything depends on it: full precision under autocast too.
+        with torch.autocast(text.device.type, enabled=False):
+            scaled = text.float() * math.sqrt(self.sizes.text_dim)
+            mean, log_variance = self.condition(scaled).chunk(2, 1)
+            return mean, log_variance.clamp_min(_MIN_LOG_VARIANCE)
+
+    def frame(self) -> Float[Tensor, "z_dim z_dim"]:
+        """The orthogonal matrix whose rows are the axes of the Gaussian in z."""
+        eye = torch.eye(self.sizes.z_dim, device=self.skew.device)
+        if not self.sizes.frame:
+            return eye
+        skew = self.skew - self.skew.T
+        # Cayley's transform: every skew-symmetric matrix gives a rotation.
+        return torch.linalg.solve(eye + skew, eye - skew)
+
+    def forward(
+        self, text: Float[Tensor, "n text_dim"], noise: Float[Tensor, "n z_dim"]
+    ) -> Float[Tensor, "n w_dim"]:
+        """w of faces that fit the texts; standard normal noise makes them different."""
+        return self.w_of(*self.distribution(text), noise)
+
+    def w_of(
+        self,
+        mean: Float[Tensor, "n z_dim"],
+        log_variance: Float[Tensor, "n z_dim"],
+        noise: Float[Tensor, "n z_dim"],
+    ) -> Float[Tensor, "n w_dim"]:
+        """w of samples of these Gaussians."""
+        with torch.autocast(mean.device.type, enabled=False):
+            z = (mean + (0.5 * log_variance).exp() * noise.to(mean)) @ self.frame()
+            return self.mapping.w(z)
+
+    def check_fits(self, pipe: StyleEditPipeline) -> None:
+        """Raise `MismatchError` for another generator or another CLIP, with both named."""
+        self.base_model.check_same(pipe.base_model, "text-to-face network")
+        other = clip_model(pipe)
+        if self.clip.fingerprint != other.fingerprint:
+            raise MismatchError(
+                f"This text-to-face network reads the CLIP of {self.clip.id!r} (fingerprint "
+                f"{self.clip.fingerprint}); the loaded pipeline has that of {other.id!r} "
+                f"(fingerprint {other.fingerprint}). Load the pipeline it was made with."
+            )
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write `config.json` and `model.safetensors`, as a whole or not at all.
+
+        Tensors are stored in half precision.
+        """
+        config = {
+            "kind": KIND,
+            "space": Space.W.value,
+            "base_model": asdict(self.base_model),
+            "clip": asdict(self.clip),
+            "sizes": asdict(self.sizes),
+            "training": self.training_record,
+        }
+        tensors = {name: tensor.half() for name, tensor in self.state_dict().items()}
+        write_folder(Path(folder), config, tensors)
+        return Path(folder)
+
+
+def load_text_to_face(
+    name_or_path: str | Path,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> TextToFace:
+    """Load one by bundled name, folder or Hub id ("user/repo", "user/repo@revision").
+
+    Raises:
+        NotFoundError: the name leads nowhere; the bundled names are listed.
+        ArtifactError: it is something else, or files are missing, damaged or from a newer version.
+    """
+    folder = resolve(name_or_path, None, revision, token, cache_dir, local_files_only)
+    if (kind := read_config(folder)["kind"]) != KIND:
+        raise ArtifactError(
+            f"{folder} is a {kind}, not a {KIND}. Bundled ones: {', '.join(_bundled()) or 'none'}."
+        )
+    config, tensors = read_folder(folder)
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ArtifactError(f"{folder}: tensor {name!r} holds numbers that are not finite.")
+    try:
+        base_model, clip = BaseModel(**config["base_model"]), ClipModel(**config["clip"])
+        sizes = Sizes(**config["sizes"])
+        with torch.device("meta"):  # sizes are a stranger's: nothing is allocated by them
+            module = TextToFace(sizes, base_model, clip, config.get("training", {}))
+        tensors = {name: tensor.float() for name, tensor in tensors.items()}
+        module.load_state_dict(tensors, assign=True)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ArtifactError(f"{folder} is no sound {KIND}: {error}") from error
+    return module.eval().requires_grad_(False)
+
+
+def bundled_text_to_face(pipe: StyleEditPipeline) -> TextToFace:
+    """The bundled one for this pipeline's generator.
+
+    Raises:
+        NotFoundError: none is bundled for it.
+    """
+    fingerprint = pipe.base_model.fingerprint
+    for name, config in _bundled().items():
+        if config.get("base_model", {}).get("fingerprint") == fingerprint:
+            return load_text_to_face(name)
+    raise NotFoundError(
+        f"No text-to-face network is bundled for this generator (fingerprint {fingerprint}). Train "
+        "one with recipes/train_text_to_face.py, and load it: "
+        'pipe.text_to_face = load_text_to_face("runs/text-to-face").'
+    )
+
+
+def _bundled() -> dict[str, Mapping[str, Any]]:
+    """Name and config of the bundled ones."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for name, folder in bundled().items():
+        try:
+            config = read_config(folder)
+        except (ArtifactError, NotFoundError):  # a pipeline or a model: no artifact
+            continue
+        if config["kind"] == KIND:
+            found[name] = config
+    return found
+
+
+def kl_divergence(
+    mean: Float[Tensor, "n z_dim"], log_variance: Float[Tensor, "n z_dim"]
+) -> Float[Tensor, " n"]:
+    """KL(N(mean, variance) | N(0, 1)) in nats, summed over the dimensions."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Samples of a generator, as CLIP sees them.
+
+    Attributes:
+        z: `[n, z_dim]`, of length sqrt(z_dim), as the mapping network sees them.
+        images: `[n, d]`, CLIP embeddings of length 1.
+        scale: by which this CLIP multiplies cosines.
+    """
+
+    z: Float[Tensor, "n z_dim"]
+    images: Float[Tensor, "n d"]
+    scale: float
+
+
+@torch.no_grad()
+def draw_pool(
+    pipe: StyleEditPipeline,
+    samples: int,
+    seed: int = 0,
+    batch_size: int = 32,
+    batches: Iterable[int] | None = None,
+) -> Pool:
+    """A pool of so many samples, not truncated.
+
+    Args:
+        batches: what runs over the starts of the batches, for progress: `tqdm(range(...))`.
+    """
+    z_dim = pipe.generator.config.z_dim
+    z = torch.randn(samples, z_dim, generator=torch.Generator().manual_seed(seed))
+    z = F.normalize(z, dim=1) * math.sqrt(z_dim)
+    starts = range(0, samples, batch_size) if batches is None else batches
+    rows = []
+    for start in starts:
+        drawn = pipe.synthesize(Latents(Space.Z, z[start : start + batch_size])).clamp(-1, 1)
+        # The cosines are multiplied by some tens: worth full precision under autocast too.
+        with torch.autocast(drawn.device.type, enabled=False):
+            rows.append(pipe.encode_image(drawn.float()).float().cpu())
+    return Pool(z, torch.cat(rows), float(pipe.clip.logit_scale.exp()))
+
+
+def matching_loss(
+    module: TextToFace, text: Float[Tensor, "n text_dim"], pool: Pool
+) -> Float[Tensor, " n"]:
+    """How far the Gaussian of each text is from the samples that CLIP takes the text to mean.
+
+    The cross entropy of CLIP's distribution over the pool, softmax(scale * cosine), and the
+    Gaussian, less that of N(0, 1) at its best: in nats, 0 for a text that says nothing.
+    """
+    mean, log_variance = module.distribution(text)
+    with torch.autocast(text.device.type, enabled=False):
+        text = text.float()
+        weight = (pool.scale * text @ pool.images.to(text).T).softmax(1)
+        samples = pool.z.to(text) @ module.frame().T
+        first, second = weight @ samples, weight @ samples.square()
+        squared = second - 2 * mean * first + mean.square()
+        return 0.5 * (log_variance + squared * (-log_variance).exp() - 1).sum(1)
+
+
+class Objective:
+    """The loss of text-to-face, for one generator, CLIP and captioner.
+
+    Args:
+        pipe: draws and embeds.
+        captioner: tells texts from pictures; None without the reconstruction.
+        settings: weights.
+
+    Raises:
+        ValueError: a reconstruction without a captioner.
+    """
+
+    def __init__(
+        self,
+        pipe: StyleEditPipeline,
+        captioner: Captioner | None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.pipe, self.settings = pipe, settings or Settings()
+        self.captioner = captioner
+        if captioner is None and self.settings.reconstruction_lambda:
+            raise ValueError(
+                f"Got reconstruction_lambda {self.settings.reconstruction_lambda} and no "
+                "captioner. Give one (recipes/train_captioner.py), or reconstruction_lambda=0."
+            )
+
+    def __call__(
+        self, module: TextToFace, texts: Sequence[str], random: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The total "loss" and its parts, not weighted: means over the texts.
+
+        Args:
+            texts: captions.
+            random: of the noise and the views.
+        """
+        settings, pipe = self.settings, self.pipe
+        with torch.autocast(pipe.device.type, enabled=False):  # everything depends on it
+            text = pipe.encode_text(texts).float()
+        mean, log_variance = module.distribution(text)
+        noise = torch.randn(len(text), module.sizes.z_dim, generator=random)
+        w = module.w_of(mean, log_variance, noise.to(text))
+        losses = {"kl": kl_divergence(mean, log_variance).mean()}
+        loss = settings.kl_lambda * losses["kl"]
+        if settings.reconstruction_lambda or settings.clip_lambda:
+            drawn = pipe.synthesize(Latents(Space.W, w)).float()
+            if settings.reconstruction_lambda:
+                assert self.captioner is not None
+                tokens = self.captioner.tokenize(texts)
+                told = self.captioner(self.captioner.encode(drawn), tokens)
+                losses["words"], losses["attention"] = told.words.mean(), told.attention.mean()
+                reconstruction = losses["words"] + settings.attention_lambda * losses["attention"]
+                loss = loss + settings.reconstruction_lambda * reconstruction
+            if settings.clip_lambda:
+                copies = seen_through(random_views(settings.views, random), drawn)
+                seen = pipe.encode_image(copies).float().unflatten(0, (-1, len(text)))
+                losses["clip"] = clip_loss(seen, text).mean()
+                loss = loss + settings.clip_lambda * losses["clip"]
+        return {"loss": loss, **losses}
+
+
+def draw_from_text(
+    pipe: StyleEditPipeline,
+    module: TextToFace,
+    text: str,
+    seeds: Sequence[int],
+    truncation_psi: float = 0.7,
+    candidates: int = 1,
+) -> Latents:
+    """Faces that fit a text, in w_plus: one for each seed.
+
+    Args:
+        truncation_psi: 1 keeps the full variety, 0 is the average face.
+        candidates: faces that are drawn for each seed; the one that CLIP finds nearest to the text
+            is kept. The first is the one that is drawn alone.
+
+    Raises:
+        ValueError: an empty text, no seed, a seed out of range, fewer than one candidate.
+        MismatchError: made for another generator or CLIP.
+    """
+    if candidates < 1:
+        raise ValueError(f"Got {candidates} candidates; expected 1 or more for each seed.")
+    if not seeds:
+        raise ValueError("Got no seeds; give one for each face, such as seeds=[0, 1, 2].")
+    for seed in seeds:
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+            raise ValueError(f"Got seed {seed!r}; seeds are integers from 0 to 2**63 - 1.")
+    module.check_fits(pipe)
+    with torch.no_grad():
+        embedding = pipe.encode_text(text).float()
+        chosen = []
+        for seed in seeds:
+            random = torch.Generator().manual_seed(seed)
+            noise = torch.randn(candidates, module.sizes.z_dim, generator=random)
+            w = module(embedding.expand(candidates, -1), noise.to(embedding))
+            w = torch.lerp(pipe.generator.mapping.w_avg.to(w), w, truncation_psi)
+            if candidates > 1:
+                drawn = pipe.synthesize(Latents(Space.W, w)).clamp(-1, 1)
+                nearest = (pipe.encode_image(drawn).float() @ embedding[0]).argmax()
+                w = w[nearest : nearest + 1]
+            chosen.append(w)
+        return pipe.lower(Latents(Space.W, torch.cat(chosen)), Space.W_PLUS)

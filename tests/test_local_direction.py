@@ -1,0 +1,417 @@
+"""Local edits change their region, as the words say, and little else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_recipes import recipe
+from test_regions import LEFT, SidesParser, parsing_pipeline  # noqa: F401
+
+from stylegan_hub.artifacts import bundled, resolve
+from stylegan_hub.edits.base import load_edit
+from stylegan_hub.edits.feature_maps import convolutions, draw_with_features
+from stylegan_hub.edits.latent_optimization import Cancelled, Step
+from stylegan_hub.edits.local_direction import (
+    METHOD,
+    PAPER,
+    PAPER_WITHOUT_WORDS,
+    WITHOUT_WORDS,
+    LocalSearch,
+    LocalSettings,
+    combined,
+    correlation,
+    find_local_direction,
+    find_local_directions,
+    localization_score,
+)
+from stylegan_hub.edits.regions import Region
+from stylegan_hub.latents import Space
+from stylegan_hub.metrics.edit_quality import draw
+from stylegan_hub.metrics.locality import change_inside, perceptual_distance
+from stylegan_hub.metrics.method_report import either_mask
+from stylegan_hub.models.parser import Parser
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.reader import AttributeReader
+
+QUICK = LocalSettings(steps=10, batch_size=2, lr=0.3, views=0)
+WORDS = "Milo with a hat"
+
+
+def score(pipe: StyleEditPipeline, edit: Any, region: Region = LEFT) -> float:
+    """The localization score of unseen people, over all convolutions."""
+    people = pipe.lower(pipe.sample(range(500, 508)), edit.space)
+    images, before = draw_with_features(pipe, people, convolutions(pipe))
+    edited, after = draw_with_features(pipe, edit.apply(people, 1.0), convolutions(pipe))
+    mask = either_mask(pipe, images, edited, region)
+    scores = [localization_score(before[name], after[name], mask) for name in before]
+    return float(torch.stack(scores).mean())
+
+
+@pytest.mark.parametrize("space", ["w", "w_plus", "s"])
+def test_the_change_lies_in_the_region(
+    parsing_pipeline: StyleEditPipeline,  # noqa: F811
+    space: str,
+) -> None:
+    pipe = parsing_pipeline
+    settings = replace(WITHOUT_WORDS, steps=20, batch_size=2, lr=0.8)
+    found = find_local_direction(pipe, None, LEFT, space=space, settings=settings)
+    assert found.space is (Space.S if space == "s" else Space.W_PLUS)
+    if space == "w":
+        assert torch.equal(found.vector, found.vector[:1].expand_as(found.vector))
+    if space == "s":
+        for layer in pipe.generator.style_layout:
+            moved = found.vector[layer.start : layer.stop].abs().sum()
+            assert (moved == 0) == layer.is_to_rgb, layer.name
+    search = LocalSearch(pipe, None, LEFT, space, settings=settings)
+    start = search.directions()[0]
+    assert score(pipe, found) > score(pipe, start) + 0.05
+    training = found.origin.training
+    assert training["method"] == METHOD and found.origin.prompt is None
+    assert (training["region"], training["parts"]) == ("left side", ["left side"])
+
+
+def test_the_background_is_what_is_left(
+    parsing_pipeline: StyleEditPipeline,  # noqa: F811
+) -> None:
+    pipe = parsing_pipeline
+    settings = replace(WITHOUT_WORDS, steps=20, batch_size=2, lr=0.8)
+    left, rest = (
+        find_local_direction(pipe, None, LEFT, settings=replace(settings, background=background))
+        for background in (False, True)
+    )
+    assert score(pipe, left) > score(pipe, rest) + 0.1
+
+
+def test_words_and_region_together(parsing_pipeline: StyleEditPipeline) -> None:  # noqa: F811
+    pipe, people = parsing_pipeline, parsing_pipeline.sample(range(500, 508))
+
+    def similarity(edit: Any) -> float:
+        pictures = draw(pipe, edit.apply(people, 1.0))
+        return float((pipe.encode_image(pictures) @ pipe.encode_text(WORDS)[0]).mean())
+
+    # The change of words means nothing to an untrained CLIP; their similarity does.
+    settings = replace(QUICK, directional_lambda=0.0, clip_lambda=1.0, l2_lambda=0.0)
+    found = {
+        weight: find_local_direction(
+            pipe, WORDS, LEFT, settings=replace(settings, localization_lambda=weight)
+        )
+        for weight in (0.0, 5.0)
+    }
+    assert found[0.0].origin.prompt == WORDS and found[0.0].origin.neutral == "a face"
+    before = float((pipe.encode_image(draw(pipe, people)) @ pipe.encode_text(WORDS)[0]).mean())
+    assert similarity(found[0.0]) > before + 0.02
+    assert score(pipe, found[5.0]) > score(pipe, found[0.0])
+
+
+def test_only_chosen_layers_move(parsing_pipeline: StyleEditPipeline) -> None:  # noqa: F811
+    pipe = parsing_pipeline
+    settings = replace(QUICK, steps=2, layers=(1, 2))
+    found = find_local_direction(pipe, WORDS, LEFT, settings=settings)
+    moved = found.vector.abs().sum(1) > 0
+    assert moved.tolist() == [index in (1, 2) for index in range(8)]
+    in_s = find_local_direction(pipe, WORDS, LEFT, space="s", settings=settings)
+    for layer in pipe.generator.style_layout:
+        part = in_s.vector[layer.start : layer.stop]
+        assert (part.abs().sum() > 0) == (layer.ws_index in (1, 2) and not layer.is_to_rgb)
+    for layers in ((), (8,), (-1,)):
+        with pytest.raises(ValueError, match="has the layers 0 to 7"):
+            find_local_direction(pipe, WORDS, LEFT, settings=replace(QUICK, layers=layers))
+
+
+def test_given_people_and_progress(parsing_pipeline: StyleEditPipeline) -> None:  # noqa: F811
+    pipe, person = parsing_pipeline, parsing_pipeline.sample(3)
+    steps: list[Step] = []
+    settings = replace(QUICK, steps=3)
+    with torch.no_grad():  # a page calls it like this
+        found = find_local_direction(
+            pipe, WORDS, LEFT, person, settings=settings, on_step=steps.append
+        )
+    again = find_local_direction(pipe, WORDS, LEFT, person, settings=settings)
+    assert torch.allclose(found.vector, again.vector, atol=1e-5) and found.length > 0
+    assert found.origin.training["people"] == "1 given"
+    assert [(step.index, step.total) for step in steps] == [(1, 3), (2, 3), (3, 3)]
+    assert torch.allclose(steps[0].image, pipe.synthesize(person), atol=1e-4)
+    other = find_local_direction(pipe, WORDS, LEFT, settings=settings)
+    assert other.origin.training["people"] == "6 random"
+    in_s = pipe.lower(person, "s")
+    assert find_local_direction(pipe, WORDS, LEFT, in_s, "s", settings=settings).space is Space.S
+
+    def stop(step: Step) -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        find_local_direction(pipe, WORDS, LEFT, settings=replace(QUICK, steps=99), on_step=stop)
+
+
+def test_several_directions_differ(parsing_pipeline: StyleEditPipeline) -> None:  # noqa: F811
+    pipe = parsing_pipeline
+    settings = replace(WITHOUT_WORDS, steps=12, batch_size=2, directions=3, correlation_lambda=5.0)
+    found = find_local_directions(pipe, None, LEFT, settings=settings)
+    vectors = torch.stack([edit.vector.flatten() for edit in found])
+    cosines = torch.corrcoef(vectors) - torch.eye(3)
+    assert len(found) == 3 and cosines.abs().max() < 0.6
+    lengths = [edit.length for edit in found]
+    assert min(lengths) > 0
+
+
+def test_negative_strengths_go_the_other_way(
+    parsing_pipeline: StyleEditPipeline,  # noqa: F811
+) -> None:
+    pipe = parsing_pipeline
+
+    def losses(sign: float, directional_lambda: float) -> dict[str, float]:
+        settings = replace(
+            QUICK, strengths=(sign, sign), directional_lambda=directional_lambda, clip_lambda=0.5
+        )
+        search = LocalSearch(pipe, WORDS, LEFT, settings=settings)
+        with torch.no_grad():  # the same pictures for both signs
+            search.offset.normal_(generator=torch.Generator().manual_seed(0)).mul_(sign)
+            found = search.losses(search.before(pipe.sample([1, 2])), torch.Generator())
+        return {name: float(part) for name, part in found.items() if part.ndim == 0}
+
+    forth, back = losses(1.0, 1.0), losses(-1.0, 1.0)
+    assert back["directional"] == pytest.approx(2 - forth["directional"], abs=1e-4)
+    assert "clip" in forth and "clip" not in back
+    # Without a direction of words, in reverse the pictures shall be unlike them.
+    forth, back = losses(1.0, 0.0), losses(-1.0, 0.0)
+    assert back["clip"] == pytest.approx(-forth["clip"], abs=1e-4)
+
+
+def test_search_that_makes_no_sense(
+    parsing_pipeline: StyleEditPipeline,  # noqa: F811
+    tiny_pipeline: StyleEditPipeline,
+) -> None:
+    pipe = parsing_pipeline
+    with pytest.raises(ValueError, match="neither words nor a region"):
+        find_local_direction(pipe, None)
+    with pytest.raises(ValueError, match=r"Got the prompt None with clip_lambda 0.5"):
+        find_local_direction(pipe, None, LEFT, settings=QUICK)
+    with pytest.raises(ValueError, match=r"clip_lambda 0.0 .*words need a weight"):
+        find_local_direction(pipe, WORDS, LEFT, settings=WITHOUT_WORDS)
+    with pytest.raises(ValueError, match="Got space z"):
+        find_local_direction(pipe, WORDS, LEFT, space="z")
+    with pytest.raises(ValueError, match="has no parser"):
+        find_local_direction(tiny_pipeline, WORDS, LEFT)
+    with pytest.raises(ValueError, match=r"layer_weights \[1.0\]; expected 7 numbers"):
+        find_local_direction(pipe, WORDS, LEFT, settings=replace(QUICK, layer_weights=(1.0,)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (dict(steps=0), "Got steps 0"),
+        (dict(directions=0), "directions 0"),
+        (dict(lr=-1.0), "lr -1.0"),
+        (dict(strengths=(1.0, 0.0)), "Got strengths from 1.0 to 0.0"),
+        (dict(strengths=(-0.1, 0.1)), "reaches beyond min_strength"),
+        (dict(masks="sum"), "Got masks 'sum'"),
+        (dict(distance="l3"), "Got distance 'l3'"),
+    ],
+)
+def test_impossible_settings(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        replace(QUICK, **changes)
+
+
+@pytest.mark.parametrize("settings", [PAPER, PAPER_WITHOUT_WORDS])
+def test_the_papers_settings(
+    parsing_pipeline: StyleEditPipeline,  # noqa: F811
+    settings: LocalSettings,
+) -> None:
+    assert (settings.steps, settings.lr, settings.whiten) == (200, 1e-3, False)
+    prompt = WORDS if settings.clip_lambda else None
+    losses: list[float] = []
+    few = replace(settings, steps=30, lr=0.03)
+    person = parsing_pipeline.sample(3)
+    find_local_direction(
+        parsing_pipeline, prompt, LEFT, person, settings=few,
+        on_step=lambda step: losses.append(step.loss),
+    )  # fmt: skip
+    assert sum(losses[-10:]) < sum(losses[:10])
+
+
+# The score
+
+
+@pytest.mark.parametrize("distance", ["l2", "l1", "cos"])
+def test_localization_score(distance: Any) -> None:
+    before = torch.ones(2, 4, 8, 8)
+    after = before.clone()
+    after[0, 0, :, :4] += 1.0  # all of the change on the left
+    after[1, 0, :, 2:6] += 1.0  # half of it
+    mask = torch.zeros(2, 1, 8, 8)
+    mask[..., :4] = 1
+    score = localization_score(before, after, mask, distance)
+    assert torch.allclose(score, torch.tensor([1.0, 0.5]), atol=1e-3)
+    assert localization_score(before, before, mask, distance).abs().max() < 1e-3
+
+
+def test_masks_are_combined() -> None:
+    a, b = torch.tensor([0.0, 1.0, 1.0]), torch.tensor([0.0, 0.0, 1.0])
+    assert combined(a, b, "average").tolist() == [0, 0.5, 1]
+    assert combined(a, b, "union").tolist() == [0, 1, 1]
+    assert combined(a, b, "intersection").tolist() == [0, 0, 1]
+
+
+def test_correlation_of_directions() -> None:
+    random = torch.Generator().manual_seed(0)
+    one = torch.randn(1, 3, 2000, generator=random)
+    other = torch.randn(1, 3, 2000, generator=random)
+    assert correlation(torch.cat([one, other])) < 0.05
+    assert correlation(torch.cat([one, -2 * one])) == pytest.approx(0.5, abs=1e-4)
+    flat = torch.cat([one, one]).flatten(1)
+    assert correlation(flat) == pytest.approx(0.5, abs=1e-4)
+
+
+# Where the change is
+
+
+def test_change_inside_a_mask() -> None:
+    before = torch.zeros(2, 3, 8, 8)
+    after = before.clone()
+    after[0, :, :, :4] = 0.5
+    mask = torch.zeros(2, 1, 8, 8)
+    mask[..., :2] = 1
+    assert torch.allclose(change_inside(before, after, mask), torch.tensor([0.5, 0.0]))
+
+
+@pytest.fixture(scope="module")
+def small_reader() -> AttributeReader:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return AttributeReader(
+            resolution=32, channels=(8, 8, 8), blocks=(1, 1, 1), last_channels=8, hidden_size=8
+        ).eval()
+
+
+def test_perceptual_distance_looks_where_it_is_told(small_reader: AttributeReader) -> None:
+    reader = small_reader
+    before = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    after = before.clone()
+    after[..., :8] *= -1
+    left = torch.zeros(2, 1, 32, 32)
+    left[..., :8] = 1
+    there, elsewhere = (
+        perceptual_distance(reader, before, after, mask) for mask in (left, 1 - left)
+    )
+    assert (there > 2 * elsewhere).all()
+    assert perceptual_distance(reader, before, before).abs().max() < 1e-6
+
+
+# The recipe
+
+
+def test_recipe_from_words_to_card(
+    tiny_pipeline_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    small_reader: AttributeReader,
+) -> None:
+    train = recipe("train_local_direction")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        Parser(
+            parts=("background", "hair", "eyes"), width=4, input_size=32, stem_stride=1
+        ).eval().save_pretrained(tmp_path / "parser")
+    options: dict[str, Any] = dict(
+        prompt="a face with curly hair", pipeline=str(tiny_pipeline_folder), reader=None,
+        parser=tmp_path / "parser", train_batch_size=2, samples=4, sample_steps=4, views=0,
+        checkpointing_steps=2, lr_warmup_steps=1, lr_scheduler="constant",
+    )  # fmt: skip
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    train.main(train.Config(output_dir=whole, max_train_steps=4, strength=1.5, **options))
+    assert "Region: hair (hair; the word 'hair')" in capsys.readouterr().out
+    train.main(train.Config(output_dir=parted, max_train_steps=2, **options))
+    train.main(
+        train.Config(
+            output_dir=parted, max_train_steps=4, resume_from_checkpoint="latest", **options
+        )
+    )
+    edit, resumed = load_edit(whole), load_edit(parted)
+    assert torch.equal(edit.tensors()["vector"], resumed.tensors()["vector"])
+    assert edit.origin.training["region"] == "hair" and edit.strength.default == 1.5
+    metrics = json.loads((whole / "metrics.json").read_text())
+    assert metrics["images"] == 4 and (whole / "images" / "before-after.webp").is_file()
+    assert "curly hair" in (whole / "README.md").read_text()
+
+    evaluate = recipe("evaluate_local_directions")
+    monkeypatch.setattr(evaluate.AttributeReader, "from_pretrained", lambda *_: small_reader)
+    out = tmp_path / "evaluated"
+    config = evaluate.Config(
+        edits=(str(whole),), output_dir=out, pipeline=str(tiny_pipeline_folder),
+        parser=tmp_path / "parser", samples=4, table_1=True, steps=1,
+        prompts=("a face with curly hair",),
+    )  # fmt: skip
+    evaluate.main(config)
+    measured = json.loads((out / "metrics.json").read_text())
+    row = measured["edits"]["whole"]["as it is"]
+    assert 0 <= row["change_inside_region"] <= 1 and row["distance_outside_region"] > 0
+    within = measured["edits"]["whole"]["in its region"]
+    assert within["distance_outside_region"] < row["distance_outside_region"]
+    variants = measured["table_1"]["a face with curly hair"]
+    assert {"one person", "one person, on that person", "W, localization 0.05"} < set(variants)
+    assert all("seconds_to_find" in row for n, row in variants.items() if "on that" not in n)
+    table = (out / "table.md").read_text()
+    assert "| whole | in its region |" in table and "| W+, localization 0 |" in table
+    with pytest.raises(ValueError, match=r"Unknown prompts \['a cat'\]"):
+        evaluate.Config(output_dir=out, prompts=("a cat",))
+
+
+def test_recipe_finds_several_directions_for_one_face(
+    tiny_pipeline_folder: Path, tmp_path: Path
+) -> None:
+    train = recipe("train_local_direction")
+    Parser(
+        parts=("background", "hair", "eyes"), width=4, input_size=32, stem_stride=1
+    ).save_pretrained(tmp_path / "parser")
+    config = train.Config(
+        region="eyes", directions=2, seeds=(7,), pipeline=str(tiny_pipeline_folder), reader=None,
+        parser=tmp_path / "parser", samples=2, max_train_steps=2, output_dir=tmp_path / "eyes",
+    )  # fmt: skip
+    train.main(config)
+    first, second = (load_edit(tmp_path / "eyes" / number) for number in "01")
+    assert not torch.equal(first.tensors()["vector"], second.tensors()["vector"])
+    assert first.origin.training["people"] == "1 given"
+    with pytest.raises(SystemExit, match="takes one direction"):
+        train.main(replace(config, push_to_hub=True, hub_model_id="me/eyes"))
+
+
+# What the bundled models promise
+
+
+LOCAL_EDITS = [
+    name
+    for name, folder in bundled("edit").items()
+    if json.loads((folder / "config.json").read_text()).get("training", {}).get("method") == METHOD
+]
+
+
+@pytest.mark.parametrize("name", LOCAL_EDITS)
+def test_bundled_local_edits_keep_their_promise(name: str) -> None:
+    pipe = StyleEditPipeline.from_pretrained("portraits")
+    reader = AttributeReader.from_pretrained(resolve("attribute-reader", "model")).eval()
+    edit, folder = load_edit(name), bundled("edit")[name]
+    stated = json.loads((folder / "metrics.json").read_text())
+    people = pipe.lower(pipe.sample(range(11_000_000, 11_000_024)), edit.space)
+    before, after = draw(pipe, people), draw(pipe, edit.apply(people))
+    training = edit.origin.training
+    region = Region(training["region"], tuple(training["parts"]), "as stored")
+    share = change_inside(before, after, either_mask(pipe, before, after, region)).mean()
+    assert float(share) == pytest.approx(stated["change_inside_region"], abs=0.12)
+    if target := stated.get("target"):
+        from stylegan_hub.metrics.edit_success import edit_report
+
+        report = edit_report(reader.read(before), reader.read(after), target)
+        assert report.success > 0.3 and report.collateral < 0.2
+        assert report.success == pytest.approx(stated["success"], abs=0.35)
+
+
+def test_the_sides_parser_is_a_parser() -> None:
+    labels = SidesParser().labels(torch.zeros(1, 3, 32, 32))
+    assert labels[0, 0, 0] == 4 and labels[0, 0, -1] == 5
