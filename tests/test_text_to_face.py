@@ -563,7 +563,8 @@ def test_the_recipe_trains_resumes_and_measures(
         "random faces", "text-to-face", "ablation", "best of 2 by CLIP", "latent optimization",
     ]  # fmt: skip
     assert compared["latent optimization"]["captions"] == 2
-    assert compared["ablation"]["statements"] == compared["text-to-face"]["statements"]
+    stated = compared["text-to-face"]["statements"]
+    assert compared["ablation"]["statements"] == pytest.approx(stated, abs=1e-3)
     assert "best of 2 by CLIP" in (tmp_path / "compared" / "table.md").read_text()
 
 
