@@ -12,7 +12,14 @@ from stylegan_hub.artifacts import BaseModel
 from stylegan_hub.edits.base import Edit, Origin, Strength, kinds, load_edit
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.latent_mapper import LatentMapper
-from stylegan_hub.edits.latent_optimization import Cancelled, Published, Settings, Step, find
+from stylegan_hub.edits.latent_optimization import (
+    Cancelled,
+    Published,
+    Settings,
+    Step,
+    displacements,
+    find,
+)
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.losses import clip_loss
@@ -182,6 +189,9 @@ def test_numbers_that_are_none(tmp_path: Path) -> None:
 # Latent optimization
 
 
+QUICK = Settings(steps=3, shared_steps=2, shared_people=2)
+
+
 def similarity(pipe: StyleEditPipeline, latents: Latents, text: str) -> float:
     image = pipe.encode_image(pipe.synthesize(latents).clamp(-1, 1))
     return 1 - float(clip_loss(image, pipe.encode_text(text)).mean())
@@ -191,7 +201,9 @@ def similarity(pipe: StyleEditPipeline, latents: Latents, text: str) -> float:
 def test_search_comes_closer_to_the_words(tiny_pipeline: StyleEditPipeline, space: str) -> None:
     start = tiny_pipeline.sample(7)
     # The change of words means nothing to an untrained CLIP; their similarity does.
-    settings = Settings(steps=25, lr=0.1, views=0, directional_lambda=0.0, clip_lambda=1.0)
+    settings = Settings(
+        steps=25, shared_steps=0, lr=0.1, views=0, directional_lambda=0.0, clip_lambda=1.0
+    )
     found = find(tiny_pipeline, "Milo with a hat", start, space, settings=settings)
     assert found.space is Space(space)
     assert found.origin.prompt == "Milo with a hat" and found.origin.neutral == "a face"
@@ -203,7 +215,7 @@ def test_search_comes_closer_to_the_words(tiny_pipeline: StyleEditPipeline, spac
 
 def test_search_is_repeatable(tiny_pipeline: StyleEditPipeline) -> None:
     searches = [
-        find(tiny_pipeline, "a hat", tiny_pipeline.sample(7), settings=Settings(steps=3))
+        find(tiny_pipeline, "a hat", tiny_pipeline.sample(7), settings=QUICK)
         for _ in range(2)
     ]
     assert searches[0].length > 0
@@ -213,7 +225,8 @@ def test_search_is_repeatable(tiny_pipeline: StyleEditPipeline) -> None:
 @pytest.mark.parametrize("space", ["w_plus", "s"])
 def test_search_in_half_precision(tiny_pipeline: StyleEditPipeline, space: str) -> None:
     def search() -> Direction:
-        return find(tiny_pipeline, "a hat", tiny_pipeline.sample(7), space, steps=5, views=0)
+        start = tiny_pipeline.sample(7)
+        return find(tiny_pipeline, "a hat", start, space, steps=5, shared_steps=0, views=0)
 
     full = search()
     with torch.autocast("cpu", torch.bfloat16):
@@ -225,21 +238,22 @@ def test_search_in_half_precision(tiny_pipeline: StyleEditPipeline, space: str) 
 
 def test_coupled_layers_move_together(tiny_pipeline: StyleEditPipeline) -> None:
     def togetherness(coupling: float) -> float:
-        found = find(tiny_pipeline, "a hat", tiny_pipeline.sample(7), steps=5, coupling=coupling)
+        start, settings = tiny_pipeline.sample(7), Settings(steps=5, shared_steps=3)
+        found = find(tiny_pipeline, "a hat", start, settings=settings, coupling=coupling)
         return float(found.vector.mean(0).norm() / found.vector.norm(dim=1).mean())
 
     assert togetherness(8.0) > max(0.9, togetherness(0.0) + 0.1)
 
 
 def test_search_starts_from_the_average_face(tiny_pipeline: StyleEditPipeline) -> None:
-    settings = Settings(steps=3)
+    settings = QUICK
     free = find(tiny_pipeline, "a hat", settings=settings)
     mean = find(tiny_pipeline, "a hat", tiny_pipeline.mean_latent(), settings=settings)
     assert torch.allclose(free.vector, mean.vector, atol=1e-6)
 
 
 def test_search_in_s_leaves_the_colors_layers_alone(tiny_pipeline: StyleEditPipeline) -> None:
-    found = find(tiny_pipeline, "a hat", space="s", settings=Settings(steps=3))
+    found = find(tiny_pipeline, "a hat", space="s", settings=QUICK)
     for layer in tiny_pipeline.generator.style_layout:
         moved = found.vector[layer.start : layer.stop].abs().sum()
         assert (moved == 0) == layer.is_to_rgb, layer.name
@@ -248,11 +262,42 @@ def test_search_in_s_leaves_the_colors_layers_alone(tiny_pipeline: StyleEditPipe
 def test_progress(tiny_pipeline: StyleEditPipeline) -> None:
     steps: list[Step] = []
     start = tiny_pipeline.sample(7)
-    find(tiny_pipeline, "a hat", start, settings=Settings(steps=4), on_step=steps.append)
-    assert [(step.index, step.total) for step in steps] == [(i, 4) for i in (1, 2, 3, 4)]
+    find(tiny_pipeline, "blonde hair", start, settings=QUICK, on_step=steps.append)
+    assert [(step.index, step.total) for step in steps] == [(i, 5) for i in (1, 2, 3, 4, 5)]
     assert torch.allclose(steps[0].image, tiny_pipeline.synthesize(start), atol=1e-5)
     assert not steps[-1].image.requires_grad
     assert all(-1 <= step.similarity <= 1 for step in steps)
+
+
+def test_what_suits_everybody_is_searched_once(tiny_pipeline: StyleEditPipeline) -> None:
+    def totals(seed: int, words: str, **changes: object) -> set[int]:
+        steps: list[Step] = []
+        start = tiny_pipeline.sample(seed)
+        find(tiny_pipeline, words, start, settings=QUICK, on_step=steps.append, **changes)
+        return {step.total for step in steps}
+
+    assert totals(7, "a bob cut") == {5}
+    assert totals(8, "a bob cut") == {3}
+    assert totals(8, "a bob cut", steps=4) == {4}  # the own steps change nothing for the others
+    assert totals(8, "a mohawk") == {5}
+    assert totals(8, "a bob cut", space="s") == {5}
+    assert totals(8, "a bob cut", l2_lambda=0.1) == {5}
+
+
+def test_the_same_with_and_without_the_kept_search(tiny_pipeline: StyleEditPipeline) -> None:
+    def search() -> torch.Tensor:
+        return find(tiny_pipeline, "red hair", tiny_pipeline.sample(7), settings=QUICK).vector
+
+    assert torch.equal(search(), search())
+
+
+def test_everybody_moves_alike_before_the_own_steps(tiny_pipeline: StyleEditPipeline) -> None:
+    settings = Settings(steps=2, shared_steps=12, shared_people=4)
+    people = tiny_pipeline.sample([1, 2, 3])
+    moved = displacements(tiny_pipeline, "grey hair", people, settings=settings)
+    pairs = torch.cosine_similarity(moved[0].flatten(), moved[1:].flatten(1), dim=1)
+    assert pairs.min() > 0.7
+    assert not torch.equal(moved[0], moved[1])
 
 
 def test_cancelled(tiny_pipeline: StyleEditPipeline) -> None:
@@ -287,14 +332,16 @@ def test_unusable_search(tiny_pipeline: StyleEditPipeline) -> None:
         find(tiny_pipeline, "a hat", settings=Settings(id_lambda=0.5))
     with pytest.raises(ValueError, match="Got steps 0"):
         Settings(steps=0)
+    with pytest.raises(ValueError, match="Got shared_steps 3, shared_people 0; expected"):
+        Settings(shared_steps=3, shared_people=0)
     in_s = tiny_pipeline.lower(tiny_pipeline.sample(7), "s")
     with pytest.raises(ValueError, match="never back"):
         find(tiny_pipeline, "a hat", in_s, space="w_plus")
 
 
 def test_single_settings_by_name(tiny_pipeline: StyleEditPipeline) -> None:
-    found = find(tiny_pipeline, "a hat", settings=Settings(lr=0.1), steps=3, l2_lambda=0.01)
+    found = find(tiny_pipeline, "a hat", settings=QUICK, lr=0.1, l2_lambda=0.01)
     training = found.origin.training
     assert (training["steps"], training["l2_lambda"], training["lr"]) == (3, 0.01, 0.1)
-    with pytest.raises(TypeError, match=r"Unknown settings step; known ones: steps, lr, l2_lambda"):
+    with pytest.raises(TypeError, match=r"Unknown settings step; known ones: steps, shared_steps"):
         find(tiny_pipeline, "a hat", step=3)

@@ -25,8 +25,8 @@ from stylegan_hub.latents import Space
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.session import Applied, Session, Studio
 
-QUICK = Settings(steps=3, views=1)
-ENDLESS = Settings(steps=100_000, views=0)
+QUICK = Settings(steps=3, shared_steps=0, views=1)
+ENDLESS = Settings(steps=100_000, shared_steps=0, views=0)
 
 
 @pytest.fixture
