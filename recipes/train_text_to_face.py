@@ -55,8 +55,10 @@ from stylegan_hub.text_to_face import (
     Published,
     Settings,
     TextToFace,
+    draw_matches,
     draw_pool,
     matching_loss,
+    principal_axes,
 )
 from stylegan_hub.training import Training, TrainingConfig
 
@@ -69,6 +71,7 @@ SHOWN_TEXTS = (
     "Zuri in front of a yellow wall",
 )
 SHOWN_SEEDS = 6
+_AXES_CAPTIONS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,7 @@ class Config(TrainingConfig):
     pipeline: str = "portraits"
     """Bundled name, folder or Hub id."""
 
-    hidden: int = 256
+    hidden: int = 512
     """Width of the two layers behind CLIP; 0 is a single one, as in the paper."""
     frame: bool = True
     """Let the Gaussian be diagonal in a learned frame; the paper's is diagonal in z."""
@@ -107,11 +110,13 @@ class Config(TrainingConfig):
     views: int | None = None
     """Augmented copies that CLIP looks at; 1, published 0."""
 
-    warm_start_samples: int = 12_000
+    warm_start_samples: int = 16_000
     """Samples of the generator that the warm start matches with captions; 0 = no warm start."""
-    warm_start_captions: int = 10_000
+    warm_start_captions: int = 40_000
     """Captions that are matched with them."""
-    warm_start_steps: int = 1200
+    warm_start_matches: int = 32
+    """Samples that are drawn for a caption in a step."""
+    warm_start_steps: int = 2000
     """Its steps, which need no pictures."""
     warm_start_batch_size: int = 128
     """Captions of one of them."""
@@ -275,7 +280,6 @@ def warm_start(
     It is a run of its own in the folder `warm-start/`, so it goes on where it stopped.
     """
     folder = config.output_dir / "warm-start"
-    trained = [*network.condition.parameters(), network.skew]
     warm_config = TrainingConfig(
         output_dir=folder,
         seed=config.seed,
@@ -288,18 +292,27 @@ def warm_start(
         checkpoints_total_limit=1,
         resume_from_checkpoint=config.resume_from_checkpoint and "latest",
     )
-    optimizer = torch.optim.Adam(trained, lr=warm_config.learning_rate, betas=(0.9, 0.99))
+    # The axes are good already, and everything depends on them.
+    groups = [
+        {"params": list(network.condition.parameters()), "lr": warm_config.learning_rate},
+        {"params": [network.skew], "lr": 0.3 * warm_config.learning_rate},
+    ]
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
     training = Training(warm_config, {"text_to_face": network}, {"warm_start": optimizer})
     if training.step == warm_config.max_train_steps:
         return
     pipe.to(training.accelerator.device)
     pool = read_pool(pipe, config)
     embeddings = embed_captions(pipe, data, config)
+    if training.step == 0 and config.frame:
+        network.axes.copy_(principal_axes(embeddings[:_AXES_CAPTIONS], pool))
 
     def step_fn(step: int) -> dict[str, Tensor]:
         def loss_of(micro: int) -> Tensor:
-            chosen = training.indices(step, len(embeddings), micro)
-            return matching_loss(network, embeddings[chosen], pool).mean()
+            text = embeddings[training.indices(step, len(embeddings), micro)]
+            draw = training.generator(step, micro)
+            matches = draw_matches(text, pool, config.warm_start_matches, draw)
+            return matching_loss(network, text, matches).mean()
 
         return {"matching": training.update("warm_start", loss_of, max_grad_norm=5.0)}
 

@@ -17,9 +17,10 @@ The paper does not say what the networks start from. What works here, and is not
 - The Gaussian is diagonal in a learned frame (an orthogonal matrix; N(0, 1) and the KL do not
   change under it), because what a text states need not lie along the axes of z.
 - Warm start: for a pool of the generator's samples, CLIP says how probably each of them is meant by
-  a text (the softmax of its scaled cosines, which is CLIP's own contrastive answer), and mu and
-  sigma are fitted to that. It needs no pictures while training and leaves free what the text does
-  not speak of. Training through the generator begins where this ends.
+  a text (the softmax of its scaled cosines, which is CLIP's own contrastive answer), and the
+  Gaussians are fitted to samples that are drawn accordingly. It needs no pictures while training,
+  and leaves free what the text does not speak of. Training through the generator begins where
+  this ends.
 - A CLIP loss beside the reconstruction, on a randomly shifted and scaled copy of the picture.
 
 A fitted `TextToFace` is a folder like an edit's, bound to the generator and the CLIP it was made
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
 KIND: Final = "text_to_face"
 
 _MIN_LOG_VARIANCE = -8.0  # a standard deviation of 0.02; less is no better
+_DOUBT = 0.15  # share of samples about which CLIP may be wrong
+_ENOUGH_SAMPLES = 100  # of which a text is half reliable
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Sizes:
     text_dim: int = 512
     z_dim: int = 512
     w_dim: int = 512
-    hidden: int = 256
+    hidden: int = 512
     frame: bool = True
     mapping_layers: int = 8
     layer_features: int | None = None
@@ -154,6 +157,7 @@ class TextToFace(nn.Module):
         self.condition = nn.Sequential(*layers, last)
         size = sizes.z_dim if sizes.frame else 0
         self.skew = nn.Parameter(torch.zeros(size, size))
+        self.register_buffer("axes", torch.eye(size))
         self.mapping = MappingLayers(
             sizes.z_dim,
             0,
@@ -168,7 +172,7 @@ class TextToFace(nn.Module):
     def for_pipeline(
         cls,
         pipe: StyleEditPipeline,
-        hidden: int = 256,
+        hidden: int = 512,
         frame: bool = True,
         mapping: Literal["generator", "scratch"] = "generator",
         training: Mapping[str, Any] | None = None,
@@ -234,7 +238,7 @@ class TextToFace(nn.Module):
             return eye
         skew = self.skew - self.skew.T
         # Cayley's transform: every skew-symmetric matrix gives a rotation.
-        return torch.linalg.solve(eye + skew, eye - skew)
+        return torch.linalg.solve(eye + skew, eye - skew) @ self.get_buffer("axes")
 
     def forward(
         self, text: Float[Tensor, "n text_dim"], noise: Float[Tensor, "n z_dim"]
@@ -394,22 +398,74 @@ def draw_pool(
     return Pool(z, torch.cat(rows), float(pipe.clip.logit_scale.exp()))
 
 
-def matching_loss(
-    module: TextToFace, text: Float[Tensor, "n text_dim"], pool: Pool
-) -> Float[Tensor, " n"]:
-    """How far the Gaussian of each text is from the samples that CLIP takes the text to mean.
+@dataclass(frozen=True)
+class Matches:
+    """Samples of a pool, as often as CLIP takes a text to mean them.
 
-    The cross entropy of CLIP's distribution over the pool, softmax(scale * cosine), and the
-    Gaussian, less that of N(0, 1) at its best: in nats, 0 for a text that says nothing.
+    Attributes:
+        z: `[n, count, z_dim]`, for each of n texts.
+        reliability: `[n]`, 0 to 1. A text that fits few samples of the pool, such as a long one,
+            says more about these samples than about itself.
+    """
+
+    z: Float[Tensor, "n count z_dim"]
+    reliability: Float[Tensor, " n"]
+
+
+@torch.no_grad()
+def draw_matches(
+    text: Float[Tensor, "n text_dim"], pool: Pool, count: int, random: torch.Generator
+) -> Matches:
+    """So many samples for each text, drawn by CLIP's softmax(scale * cosine) over the pool."""
+    weight = _clips_answer(text, pool)
+    chosen = torch.multinomial(weight, count, replacement=True, generator=random)
+    return Matches(pool.z[chosen].to(text), _reliability(weight).to(text))
+
+
+def _clips_answer(text: Tensor, pool: Pool) -> Float[Tensor, "n samples"]:
+    """The probability of every sample of the pool to be what a text means, on the CPU."""
+    return (pool.scale * text.float().cpu() @ pool.images.T).softmax(1)
+
+
+def _reliability(weight: Float[Tensor, "n samples"]) -> Float[Tensor, " n"]:
+    effective = 1 / weight.square().sum(1)  # as many samples have all the weight (Kish 1965)
+    return effective / (effective + _ENOUGH_SAMPLES)
+
+
+@torch.no_grad()
+def principal_axes(
+    text: Float[Tensor, "n text_dim"], pool: Pool, batch_size: int = 256
+) -> Float[Tensor, "z_dim z_dim"]:
+    """Orthogonal axes of z, as rows, in the order of how much texts differ along them.
+
+    They are the principal axes of the mean z of what CLIP takes each text to mean, where reliable
+    texts count more. The first ones span what texts speak of, and are a good `axes` to begin with.
+    """
+    covariance = torch.zeros(pool.z.shape[1], pool.z.shape[1], dtype=torch.float64)
+    for part in text.split(batch_size):
+        weight = _clips_answer(part, pool)
+        mean = weight @ pool.z * _reliability(weight).sqrt()[:, None]
+        covariance += (mean.T @ mean).double()
+    return torch.linalg.eigh(covariance).eigenvectors.flip(1).T.float().contiguous()
+
+
+def matching_loss(
+    module: TextToFace, text: Float[Tensor, "n text_dim"], matches: Matches
+) -> Float[Tensor, " n"]:
+    """How badly the Gaussian of each text predicts the samples that the text means, in nats.
+
+    The mean over the samples of -sum_d log((1 - e) N(z_d; mu_d, sigma_d) / N(z_d; 0, 1) + e), times
+    the reliability: 0 for a text that says nothing. CLIP is wrong about some samples; with e, these
+    do not widen a narrow Gaussian.
     """
     mean, log_variance = module.distribution(text)
     with torch.autocast(text.device.type, enabled=False):
-        text = text.float()
-        weight = (pool.scale * text @ pool.images.to(text).T).softmax(1)
-        samples = pool.z.to(text) @ module.frame().T
-        first, second = weight @ samples, weight @ samples.square()
-        squared = second - 2 * mean * first + mean.square()
-        return 0.5 * (log_variance + squared * (-log_variance).exp() - 1).sum(1)
+        z = matches.z @ module.frame().T
+        mean, log_variance = mean[:, None], log_variance[:, None]
+        own = log_variance + (z - mean).square() * (-log_variance).exp()
+        gain = 0.5 * (z.square() - own) + math.log(1 - _DOUBT)
+        ratio = torch.logaddexp(gain, gain.new_tensor(math.log(_DOUBT)))
+        return -ratio.sum(2).mean(1) * matches.reliability
 
 
 class Objective:

@@ -47,10 +47,12 @@ from stylegan_hub.text_to_face import (
     Settings,
     TextToFace,
     bundled_text_to_face,
+    draw_matches,
     draw_pool,
     kl_divergence,
     load_text_to_face,
     matching_loss,
+    principal_axes,
 )
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -149,18 +151,24 @@ def test_a_generator_with_labels_is_refused(pipe: StyleEditPipeline) -> None:
 
 
 @torch.no_grad()
-def test_matching_is_the_cross_entropy_with_clips_answer(pipe: StyleEditPipeline) -> None:
+def test_matching_is_the_likelihood_of_what_clip_means(pipe: StyleEditPipeline) -> None:
     network, pool = new_network(pipe), draw_pool(pipe, 50, seed=1, batch_size=16)
     assert torch.allclose(pool.z.square().mean(1), torch.ones(50), atol=1e-5)
     text = pipe.encode_text([TEXT, "a hat"])
-    weight = pipe.clip.logit_scale.exp() * text @ pool.images.T
+    weight = (pipe.clip.logit_scale.exp() * text @ pool.images.T).softmax(1)
+    matches = draw_matches(text, pool, 20_000, torch.Generator().manual_seed(0))
+    effective = 1 / weight.square().sum(1)
+    assert torch.allclose(matches.reliability, effective / (effective + 100), rtol=1e-4)
+
     mean, log_variance = network.distribution(text)
-    own = Independent(Normal(mean[:, None], (0.5 * log_variance).exp()[:, None]), 1)
-    found = own.log_prob(pool.z @ network.frame().T)  # [texts, samples]
-    expected = -(weight.softmax(1) * found).sum(1)
-    # Less the entropy of N(0, 1).
-    expected = expected - Independent(Normal(torch.zeros(16), torch.ones(16)), 1).entropy()
-    assert torch.allclose(matching_loss(network, text, pool), expected, rtol=1e-3, atol=1e-3)
+    z = (pool.z @ network.frame().T)[None]
+    own = Normal(mean[:, None], (0.5 * log_variance).exp()[:, None]).log_prob(z).exp()
+    anybody = Normal(0.0, 1.0).log_prob(z).exp()
+    likelihood = (0.85 * own / anybody + 0.15).log().sum(2)  # [texts, samples]
+    expected = -(weight * likelihood).sum(1) * matches.reliability
+    assert torch.allclose(matching_loss(network, text, matches), expected, rtol=0.02)
+    silent = new_network(pipe, learned=False)
+    assert torch.allclose(matching_loss(silent, text, matches), torch.zeros(2), atol=1e-4)
 
 
 def test_the_pool_shows_what_the_generator_draws(pipe: StyleEditPipeline) -> None:
@@ -177,10 +185,14 @@ def test_the_warm_start_finds_what_a_text_means(pipe: StyleEditPipeline) -> None
     text = pipe.encode_text(["a face with a mohawk", "an old person with glasses"])
     side = (z @ axis > 0.8).long()
     pool = Pool(z, text[side], scale=200.0)
+    axes = principal_axes(text, pool)
+    assert torch.allclose(axes @ axes.T, torch.eye(16), atol=1e-5)
+    assert abs(axes[0] @ axis) > 0.95
     network = TextToFace.for_pipeline(pipe, hidden=32).requires_grad_(True)
+    network.axes.copy_(axes.roll(3, 0))
     optimizer = torch.optim.Adam([*network.condition.parameters(), network.skew], lr=0.04)
     for _ in range(70):
-        loss = matching_loss(network, text, pool).mean()
+        loss = matching_loss(network, text, draw_matches(text, pool, 64, draw)).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
