@@ -112,8 +112,8 @@ def main(config: Config) -> None:
             metrics[name] = json.loads((part / "metrics.json").read_text())
     write_bytes(config.output_dir / "metrics.json", json.dumps(metrics, indent=1).encode())
     shutil.rmtree(config.output_dir / "images", ignore_errors=True)
-    image_files.save(image_files.grid(half, columns=8), config.output_dir / "images/samples.png")
-    image_files.save(mixing_sheet(pipe), config.output_dir / "images/style-mixing.png")
+    image_files.save(image_files.grid(half, columns=8), config.output_dir / "images/samples.webp")
+    image_files.save(mixing_sheet(pipe), config.output_dir / "images/style-mixing.webp")
     write_bytes(config.output_dir / "README.md", card(pipe, metrics, config).encode())
     print(json.dumps(metrics, indent=1))
 
@@ -263,7 +263,7 @@ tags: [stylegan2, clip, portraits, image-editing]
 in CLIP. Nobody in these pictures exists: they are learned from a procedural renderer, which knows
 every attribute of every face, so that edits can be judged against the truth.
 
-![64 samples with seeds 0 to 63, truncation 0.7, not selected](images/samples.png)
+![64 samples with seeds 0 to 63, truncation 0.7, not selected](images/samples.webp)
 
 ```python
 import stylegan_hub as hub
@@ -330,7 +330,7 @@ CLIP's zero-shot answer on unseen renders (truth: the renderer) and on samples (
 |---|---|---|---|
 {table}
 
-![Rows give layers 4 to 16 px, columns the finer ones](images/style-mixing.png)
+![Rows give layers 4 to 16 px, columns the finer ones](images/style-mixing.webp)
 {_recognizer_section(metrics)}{_parser_section(metrics)}{_encoder_section(metrics)}
 ## Intended use and limits
 

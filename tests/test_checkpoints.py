@@ -12,6 +12,7 @@ import ctypes
 import gc
 import importlib.util
 import io
+import json
 import math
 import pickle
 import shutil
@@ -22,6 +23,7 @@ import threading
 import time
 import tracemalloc
 import types
+import zlib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -31,6 +33,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import build_tiny_pipeline
+from test_recognizer import golden_weights
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -977,8 +980,51 @@ def test_encoder(tmp_path: Path) -> None:
     images = torch.rand(1, 3, 64, 64) * 2 - 1
     torch.testing.assert_close(loaded.encode(images), own.encode(images))
     path = encoder_file(tmp_path / "x", own, small(), encoder_type="GradualStyleEncoder")
-    with pytest.raises(ArtifactError, match="'GradualStyleEncoder'; only 'Encoder4Editing'"):
+    assert convert(path, tmp_path / "psp") == "An encoder"
+    psp = Encoder.from_pretrained(tmp_path / "psp").eval()
+    # Without deltas, the first layer has the same w and the others lack it.
+    offsets = own(images)
+    offsets[:, 1:] -= offsets[:, :1]
+    torch.testing.assert_close(psp.encode(images), own.latent_avg + offsets)
+    path = encoder_file(tmp_path / "x", own, small(), encoder_type="BackboneEncoderUsingLastLayer")
+    with pytest.raises(ArtifactError, match=r"'BackboneEncoderU.*; supported are 'Encoder4Editing'"):
         convert(path, tmp_path / "none")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["irse50", "bisenet", "e4e"])
+def test_golden_faces_through_their_files(kind: str, golden: Path, tmp_path: Path) -> None:
+    expected = dict(np.load(golden / f"{kind}_check.npz"))
+    keys = json.loads((golden / f"{kind}_keys.json").read_text())
+    state = golden_weights({name: tuple(shape) for name, shape, _ in keys})
+    for name in state:
+        if kind == "e4e" and name.startswith("styles.") and name.endswith("linear.weight"):
+            state[name] *= state[name].shape[1] ** 0.5  # the rule's exception for these
+    content: dict[str, Any] = dict(state)
+    if kind == "e4e":
+        content = {
+            "state_dict": {f"encoder.{name}": tensor for name, tensor in state.items()},
+            "latent_avg": torch.zeros(18, 512),
+            "opts": {"encoder_type": "Encoder4Editing"},
+        }
+    torch.save(content, tmp_path / "file")
+    del state, content
+    convert(tmp_path / "file", tmp_path / "out")
+    (tmp_path / "file").unlink()
+    with torch.no_grad():
+        if kind == "irse50":
+            recognizer = Recognizer.from_pretrained(tmp_path / "out")
+            found = recognizer.embed(torch.from_numpy(expected["x"]))
+            assert np.abs(found.numpy() - expected["embedding"]).max() < 1e-5
+        elif kind == "bisenet":
+            parser = Parser.from_pretrained(tmp_path / "out")
+            found, _, _ = parser.outputs(torch.from_numpy(expected["x"]))
+            assert np.abs(found.numpy() - expected["out"]).max() < 2e-4
+        else:
+            random = np.random.RandomState(zlib.crc32(b"input:e4e") & 0xFFFFFFFF)
+            pixels = torch.from_numpy((random.rand(1, 3, 256, 256) * 2 - 1).astype(np.float32))
+            found = Encoder.from_pretrained(tmp_path / "out")(pixels)
+            assert np.abs(found.numpy() - expected["codes"]).max() < 2e-5
 
 
 # ------------------------------------------------------------------ edits, tables, latents

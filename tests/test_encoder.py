@@ -90,6 +90,16 @@ def test_stages_switch_deltas_on(images: Tensor) -> None:
         encoder(images, stage=8)
 
 
+def test_without_deltas_every_head_gives_a_w(images: Tensor) -> None:
+    encoder, psp = small(), small(deltas=False)
+    psp.load_state_dict(encoder.state_dict())
+    deltas = encoder(images)
+    deltas[:, 1:] -= deltas[:, :1]
+    assert torch.allclose(psp(images), deltas, atol=1e-5)
+    with pytest.raises(ValueError, match="Got stage 3; an encoder without deltas has none"):
+        psp(images, stage=3)
+
+
 def test_heads_read_by_level() -> None:
     convolutions = [len(head.convs) // 2 for head in small(input_size=64).styles]
     assert convolutions == [2, 2, 2, 3, 3, 3, 3, 4]  # features of 4, 8 and 16 px

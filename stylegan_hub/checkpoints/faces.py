@@ -1,4 +1,4 @@
-"""Published encoders, recognizers and parsers: e4e, ArcFace IR-SE50, BiSeNet.
+"""Published encoders, recognizers and parsers: e4e, pSp, ArcFace IR-SE50, BiSeNet.
 
 Our networks have the published names of tensors, so that only sizes have to be found out.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stylegan_hub.models.parser import Parser
     from stylegan_hub.models.recognizer import Recognizer
 
-_ENCODER = "Encoder4Editing"
+_DELTAS = {"Encoder4Editing": True, "GradualStyleEncoder": False}  # e4e, pSp
 _CAR_SIZE = (192, 256)  # e4e's cars are wide; everything else is square
 
 
@@ -46,22 +46,22 @@ def is_parser(content: Any) -> bool:
 
 
 def encoder_from(content: Any, path: Path) -> Encoder:
-    """The encoder in a checkpoint of e4e that has been read (`read_checkpoint`).
+    """The encoder in a checkpoint of e4e or pSp that has been read (`read_checkpoint`).
 
     `latent_avg` is in the file, or else the average w of the decoder inside.
 
     Raises:
-        ArtifactError: another kind of encoder (pSp's own), or tensors that do not fit.
+        ArtifactError: another kind of encoder (such as pSp's into W), or tensors that do not fit.
     """
     from stylegan_hub.models.encoder import Encoder
 
     tensors = tensors_of(content, "encoder.")
     opts = _options(content.get("opts"))
-    kind = opts.get("encoder_type", _ENCODER)
-    if kind != _ENCODER:
+    kind = opts.get("encoder_type", "Encoder4Editing")
+    if not isinstance(kind, str) or kind not in _DELTAS:
         raise ArtifactError(
-            f"{path} holds an encoder of the type {str(kind)[:50]!r}; only {_ENCODER!r} (e4e) is "
-            "supported: the weights of the others have the same names and another meaning."
+            f"{path} holds an encoder of the type {str(kind)[:50]!r}; supported are "
+            f"{' (e4e) and '.join(map(repr, _DELTAS))} (pSp)."
         )
     try:
         units, widths, reduction = _residual_units(tensors)
@@ -83,6 +83,7 @@ def encoder_from(content: Any, path: Path) -> Encoder:
             "head_width": head_width,
             "levels": levels,
             "reduction": reduction,
+            "deltas": _DELTAS[kind],
         }
         average: Tensor | None = None
         if opts.get("start_from_latent_avg", True) is False:

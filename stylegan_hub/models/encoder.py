@@ -1,9 +1,10 @@
-"""The encoder e4e: a picture to the latent in W+ that draws it, kept close to W for editing.
+"""The encoders e4e and pSp: a picture to the latent in W+ that draws it.
 
 Tov et al., "Designing an Encoder for StyleGAN Image Manipulation", 2021 (arXiv 2102.02766), on the
-feature pyramid and style heads of pSp (Richardson et al. 2021, section 3). The first head gives one
-w for all layers, the others what each layer adds to it (section 5.1: w_i = w_0 + delta_i, with the
-deltas switched on one by one while training). Names of modules and tensors are those of the
+feature pyramid and style heads of pSp (Richardson et al. 2021, section 3). In e4e the first head
+gives one w for all layers, the others what each layer adds to it (section 5.1: w_i = w_0 + delta_i,
+with the deltas switched on one by one while training), which keeps latents close to W, where edits
+work; in pSp (`deltas=False`) each head gives the w of its layer. Names of modules and tensors are those of the
 published checkpoints without their prefix `encoder.`, of which the defaults here are the
 configuration for faces of 1024 px: IR-SE50, 18 ws of 512, 267 million numbers. `latent_avg`, which
 those files keep beside the weights, is a buffer here.
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
-from torch import Tensor, nn, zeros
+from torch import Tensor, nn, stack, zeros, zeros_like
 
 from stylegan_hub import images as image_files
 from stylegan_hub.models.recognizer import _Unit
@@ -40,6 +41,7 @@ class Encoder(ModelMixin, ConfigMixin):
         head_width: channels inside the style heads; w_dim when None, as published.
         levels: the first head that reads the medium features, and the first that reads the fine
             ones; heads before read the coarse ones.
+        deltas: whether heads after the first give what is added to its w (e4e), or a w (pSp).
         reduction: by which the channels shrink inside squeeze-and-excitation.
 
     Raises:
@@ -60,6 +62,7 @@ class Encoder(ModelMixin, ConfigMixin):
         head_width: int | None = None,
         levels: Sequence[int] = (3, 7),
         reduction: int = 16,
+        deltas: bool = True,
     ) -> None:
         super().__init__()
         if len(units) != _STAGES or len(widths) != _STAGES or min(units) < 1:
@@ -86,6 +89,7 @@ class Encoder(ModelMixin, ConfigMixin):
             )
         self.num_ws = num_ws
         self.w_dim = w_dim
+        self.deltas = deltas
         self.input_size: tuple[int, int] = (size[0], size[1])
         self.input_layer = nn.Sequential(
             nn.Conv2d(3, widths[0], 3, input_stride, 1, bias=False),
@@ -133,11 +137,13 @@ class Encoder(ModelMixin, ConfigMixin):
         Args:
             images: in [-1, 1], any size.
             stage: how many of the deltas are switched on, 0 to num_ws - 1: with 0 all layers have
-                the same w. All of them when None.
+                the same w. All of them when None, which pSp's always are.
 
         Raises:
             ValueError: another shape, or no such stage.
         """
+        if stage is not None and not self.deltas:
+            raise ValueError(f"Got stage {stage}; an encoder without deltas has none: pass None.")
         stage = self.num_ws - 1 if stage is None else stage
         if not 0 <= stage < self.num_ws:
             raise ValueError(f"Got stage {stage}; expected 0 to {self.num_ws - 1}, or None.")
@@ -146,11 +152,15 @@ class Encoder(ModelMixin, ConfigMixin):
                 f"Got images of shape {tuple(images.shape)}; expected [n, 3, h, w] in [-1, 1]."
             )
         features = self._pyramid(image_files.resize(images, self.input_size).to(self.dtype))
-        w = self.styles[0](features[0])
-        codes = w[:, None].repeat(1, self.num_ws, 1)
-        for index in range(1, stage + 1):
-            codes[:, index] += self.styles[index](features[self._levels[index]])
-        return codes
+        heads = [
+            head(features[self._levels[index]])
+            for index, head in enumerate(list(self.styles)[: stage + 1])
+        ]
+        if not self.deltas:
+            return stack(heads, 1)
+        w = heads[0]
+        deltas = heads[1:] + [zeros_like(w)] * (self.num_ws - 1 - stage)
+        return w[:, None] + stack([zeros_like(w), *deltas], 1)
 
     def _pyramid(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features from coarse to fine, each with those before it added."""

@@ -1,0 +1,231 @@
+"""Where are faces of one image domain in a larger picture, however turned?
+
+A small fully convolutional network in the manner of CenterNet (Zhou et al. 2019, "Objects as
+Points"): every cell of a coarse grid says whether the middle of a face is near, and where the
+square lies that the domain's generator would draw: its middle, its size, its turn. Differences: the
+square may be turned by any angle, and what was found is looked at again, cut out upright, so that
+two or three looks end within a pixel. `recipes/train_landmarks.py` trains it.
+
+The square is told by where it has the domain's usual eyes and mouth: for a single face these are
+not its own eyes, which lie elsewhere in everybody, but they frame it exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from jaxtyping import Float
+from torch import Tensor, nn
+
+STRIDE = 8
+"""Pixels of the input that make a cell of the grid."""
+
+_PATCH = 4  # pixels of the input that the first layer folds into channels
+_GROUP = 8  # channels per normalization group
+_WINDOW = 1.5  # a second look sees so many times the side of the square
+_SURE = 0.5  # least score of a face
+_FINAL = 0.3  # least score at the last look
+_LOOKS = 2  # after the first
+_MAX_FACES = 32
+
+
+class Landmarker(ModelMixin, ConfigMixin):
+    """Finds the faces of one image domain.
+
+    Args:
+        usual: left eye, right eye and mouth as a picture of the domain has them on average, each
+            (x, y) from -1 to 1.
+        input_size: pictures are looked at in this size, a multiple of 32.
+        widths: channels of the features, fine, medium and coarse; multiples of 8.
+
+    Raises:
+        ValueError: sizes that do not fit together.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        usual: Sequence[Sequence[float]] = ((-0.2, -0.05), (0.2, -0.05), (0.0, 0.3)),
+        input_size: int = 96,
+        widths: Sequence[int] = (32, 64, 96),
+    ) -> None:
+        super().__init__()
+        if len(usual) != 3 or any(len(point) != 2 for point in usual):
+            raise ValueError(f"Got usual landmarks {usual}; expected three points (x, y).")
+        if input_size < 32 or input_size % 32:
+            raise ValueError(f"input_size is {input_size}; expected a multiple of 32.")
+        if len(widths) != 3 or any(width < _GROUP or width % _GROUP for width in widths):
+            raise ValueError(f"Got widths {tuple(widths)}; expected three multiples of {_GROUP}.")
+        fine, medium, coarse = widths
+        self.fine = nn.Sequential(
+            nn.PixelUnshuffle(_PATCH), nn.Conv2d(3 * _PATCH**2, fine, 3, padding=1), _Block(fine)
+        )
+        self.medium = nn.Sequential(nn.Conv2d(fine, medium, 2, 2), _Block(medium), _Block(medium))
+        self.coarse = nn.Sequential(nn.Conv2d(medium, coarse, 2, 2), _Block(coarse), _Block(coarse))
+        self.whole = nn.Sequential(nn.Conv2d(coarse, coarse, 2, 2), _Block(coarse), _Block(coarse))
+        self.to_medium = nn.Conv2d(coarse, medium, 1)
+        self.head = nn.Sequential(
+            _Block(medium), nn.GroupNorm(medium // _GROUP, medium), nn.SiLU(),
+            nn.Conv2d(medium, 6, 1),
+        )  # fmt: skip
+        last = self.head[-1]
+        assert isinstance(last, nn.Conv2d)
+        nn.init.normal_(last.weight, std=0.01)
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 6 gh gw"]:
+        """What every cell says of pictures in [-1, 1], whose sides are multiples of 32.
+
+        The channels are: the score (a logit); from the cell to the middle of the square, x and y
+        in units of the picture's half width; the cosine and sine of its turn (not of length 1);
+        the logarithm of its half side in units of the picture's half width.
+
+        Raises:
+            ValueError: another shape.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % 32 or images.shape[3] % 32:
+            raise ValueError(
+                f"Got images of shape {tuple(images.shape)}; expected [n, 3, h, w] in [-1, 1] with "
+                "sides that are multiples of 32."
+            )
+        medium = self.medium(self.fine(images.to(self.dtype)))
+        coarse = self.coarse(medium)
+        coarse = coarse + F.interpolate(self.whole(coarse), coarse.shape[2:], mode="bilinear")
+        enlarged = F.interpolate(self.to_medium(coarse), medium.shape[2:], mode="bilinear")
+        said: Tensor = self.head(medium + enlarged)
+        return said
+
+    @torch.no_grad()
+    def find(self, image: Float[Tensor, "1 3 h w"]) -> Float[Tensor, "faces 3 2"]:
+        """Landmarks of every face in one picture in [-1, 1], of any size; the surest face first.
+
+        Where the whole picture shows none, parts of it are looked at, so small faces are found.
+
+        Returns:
+            Left eye, right eye and mouth of each, (x, y) in pixels, (0, 0) the middle of the first.
+
+        Raises:
+            ValueError: another shape.
+        """
+        if image.ndim != 4 or image.shape[:2] != (1, 3) or min(image.shape[2:]) < 2:
+            raise ValueError(
+                f"Got an image of shape {tuple(image.shape)}; expected [1, 3, h, w] in [-1, 1]."
+            )
+        image = image.to(self.device).float()
+        height, width = image.shape[2:]
+        middle = torch.tensor([width / 2, height / 2])
+        half = max(width, height) / 2
+        found = self._looked(image, torch.tensor([[*middle, half, 0.0]]), several=True)
+        if not len(found):
+            reach = (-0.5, 0.0, 0.5)
+            parts = [
+                [float(middle[0]) + half * dx, float(middle[1]) + half * dy, half / 2, 0.0]
+                for dx in reach
+                for dy in reach
+            ]
+            found = self._looked(image, torch.tensor(parts), several=True)
+        for look in range(_LOOKS):
+            if not len(found):
+                break
+            windows = torch.cat([found[:, :2], _WINDOW * found[:, 2:4]], 1)
+            least = _FINAL if look + 1 == _LOOKS else 0.1
+            found = self._looked(image, windows, several=False, least=least)
+        usual = torch.tensor(self.config["usual"], dtype=torch.float32)
+        x, y, cos, sin = (column[:, None] for column in _distinct(found)[:, :4].unbind(1))
+        points = [x + cos * usual[:, 0] - sin * usual[:, 1],
+                  y + sin * usual[:, 0] + cos * usual[:, 1]]  # fmt: skip
+        return torch.stack(points, 2) - 0.5
+
+    def _looked(
+        self,
+        image: Tensor,
+        windows: Float[Tensor, "k 4"],
+        *,
+        several: bool,
+        least: float = _SURE,
+    ) -> Float[Tensor, "faces 5"]:
+        """Squares (x, y, and from there to the right edge; score) seen in square windows.
+
+        Positions count from the corner of the first pixel. A window is told in the same way.
+        """
+        size = self.config["input_size"]
+        views = torch.cat([_view(image, window, size) for window in windows])
+        said = self(views).float().cpu()
+        rows = [_decoded(one, several, least) for one in said]
+        squares = []
+        for window, row in zip(windows, rows, strict=True):
+            x, y, cos, sin = window.tolist()
+            turn = torch.tensor([[cos, -sin], [sin, cos]])
+            place = row[:, :2] @ turn.T + torch.tensor([x, y])
+            squares.append(torch.cat([place, row[:, 2:4] @ turn.T, row[:, 4:]], 1))
+        return _distinct(torch.cat(squares))
+
+
+class _Block(nn.Module):
+    """Two 3 x 3 convolutions beside an identity path, normalized before each."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        groups = width // _GROUP
+        self.layers = nn.Sequential(
+            nn.GroupNorm(groups, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1),
+            nn.GroupNorm(groups, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1),
+        )  # fmt: skip
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.layers(features)
+
+
+def cell_places(height: int, width: int) -> Float[Tensor, "2 gh gw"]:
+    """Middles of the cells of an input of this size, (x, y) in units of its half width."""
+    y = (torch.arange(height // STRIDE) + 0.5) * STRIDE * 2 / width - height / width
+    x = (torch.arange(width // STRIDE) + 0.5) * STRIDE * 2 / width - 1
+    return torch.stack([x[None].expand(len(y), -1), y[:, None].expand(-1, len(x))])
+
+
+def _decoded(said: Float[Tensor, "6 gh gw"], several: bool, least: float) -> Tensor:
+    """Squares (x, y, right edge x, y, score) in units of the half width, the surest first."""
+    score = said[0].sigmoid()
+    peak = F.max_pool2d(score[None], 3, 1, 1)[0]
+    places = cell_places(said.shape[1] * STRIDE, said.shape[2] * STRIDE)
+    half = said[5].clamp(-5, 2).exp()
+    turn = F.normalize(said[3:5], dim=0) * half
+    squares = torch.cat([places + said[1:3], turn, score[None]]).flatten(1).T  # [cells, 5]
+    chosen = squares[((score == peak) & (score >= least)).flatten()]
+    chosen = chosen[chosen[:, 4].argsort(descending=True)]
+    return chosen[: _MAX_FACES if several else 1]
+
+
+def _distinct(squares: Float[Tensor, "n 5"]) -> Float[Tensor, "m 5"]:
+    """Without those whose middle lies inside of a surer one."""
+    kept: list[Tensor] = []
+    for square in squares[squares[:, 4].argsort(descending=True)]:
+        half = math.hypot(*square[2:4].tolist())
+        far = (math.dist(square[:2], other[:2]) > 0.7 * max(half, math.hypot(*other[2:4].tolist()))
+               for other in kept)  # fmt: skip
+        if all(far):
+            kept.append(square)
+    return torch.stack(kept) if kept else squares[:0]
+
+
+def _view(image: Tensor, window: Tensor, size: int) -> Float[Tensor, "1 3 size size"]:
+    """What a square window shows, without aliasing; the picture's edge is repeated beyond it.
+
+    Windows that show much of the picture are reduced from a smaller copy of it.
+    """
+    x, y, cos, sin = window.tolist()
+    half = math.hypot(cos, sin)
+    scale = min(1.0, 2 * size / (2 * half))  # a copy in which the window has twice the size
+    height, width = (max(2, round(side * scale)) for side in image.shape[2:])
+    copy = F.interpolate(image, (height, width), mode="bilinear", antialias=True)
+    to_x, to_y = 2 / image.shape[3], 2 / image.shape[2]
+    matrix = torch.tensor([[[cos * to_x, -sin * to_x, x * to_x - 1],
+                            [sin * to_y, cos * to_y, y * to_y - 1]]])  # fmt: skip
+    grid = F.affine_grid(matrix.to(copy), [1, 3, 2 * size, 2 * size], align_corners=False)
+    view = F.grid_sample(copy, grid, padding_mode="border", align_corners=False)
+    return F.avg_pool2d(view, 2)
