@@ -3,7 +3,7 @@
     python recipes/evaluate_optimization.py --output_dir runs/optimization
 
 The attribute reader judges, on seeds that no training has seen. Writes metrics.json, a table
-(table.md) and a sheet of pictures for each prompt; docs/results.md shows them.
+(table.md) and a sheet of pictures (pictures.webp); docs/results.md shows them.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ PROMPTS: dict[str, dict[str, str]] = {
     "Nana Pearl": character_labels("Nana Pearl"),
 }
 
+SHOWN = 8  # people on the sheet of pictures
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -98,6 +100,7 @@ def main(config: Config) -> None:
     batches = [people[i : i + config.batch_size] for i in range(0, len(people), config.batch_size)]
     with torch.no_grad():
         before = pipe.synthesize(people)
+    pictures = {"before": before[:SHOWN]}
     for prompt in tqdm(config.prompts or PROMPTS):
         started = time.perf_counter()
         half = config.mixed_precision == "bf16"
@@ -120,9 +123,9 @@ def main(config: Config) -> None:
             "identity": identity(pipe, before, after),
             "seconds": seconds,
         }
-        sheet = torch.cat([before[:8], after[:8]])
-        name = prompt.replace(" ", "-")
-        image_files.grid(sheet, columns=8).save(config.output_dir / f"{name}.png")
+        pictures[prompt] = after[:SHOWN]
+        sheet = image_files.labelled(pictures, size=80)
+        image_files.save(sheet, config.output_dir / "pictures.webp")
         tqdm.write(f"{prompt:32} success {report.success:.2f} of {report.count:2d}, "
                    f"collateral {report.collateral:.3f}, {seconds:.1f} s")  # fmt: skip
         write(config.output_dir, rows, settings, config)

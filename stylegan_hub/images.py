@@ -6,14 +6,14 @@ Inside, images are float `[n, 3, h, w]`, RGB, with -1 black and 1 white.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from stylegan_hub.artifacts import write_bytes
@@ -129,6 +129,37 @@ def strip(*batches: Tensor) -> Image.Image:
     return grid(
         torch.stack(batches, dim=1).flatten(0, 1), columns=len(batches)
     )  # [n * batches, ...]
+
+
+def labelled(rows: Mapping[str, Tensor], size: int | None = None) -> Image.Image:
+    """A row for each text, which stands to the left of its images, `[n, 3, h, w]`.
+
+    Args:
+        rows: as many images of one size for each text.
+        size: height of a row, to which images are resized; None leaves them as they are.
+
+    Raises:
+        ValueError: no row, or rows of several shapes.
+    """
+    if len(shapes := {tuple(images.shape) for images in rows.values()}) != 1:
+        raise ValueError(
+            f"A labelled sheet has rows of one shape; got {sorted(shapes) or 'none'}. Give every "
+            "text as many images of the same size."
+        )
+    if size is not None:
+        rows = {text: resize(images, size) for text, images in rows.items()}
+    pictures = grid(torch.cat(list(rows.values())), columns=next(iter(shapes))[0])
+    height = pictures.height // len(rows)
+    font = ImageFont.load_default(max(10, height // 5))
+    margin = height // 8
+    left = round(max(font.getlength(text) for text in rows)) + 2 * margin
+    sheet = Image.new("RGB", (left + pictures.width, pictures.height), "white")
+    sheet.paste(pictures, (left, 0))
+    draw = ImageDraw.Draw(sheet)
+    for index, text in enumerate(rows):
+        middle = index * height + height // 2
+        draw.text((left - margin, middle), text, "black", font, anchor="rm")
+    return sheet
 
 
 def save(image: Tensor | Image.Image, path: str | Path) -> None:

@@ -23,6 +23,7 @@ from stylegan_hub.edits.latent_optimization import (
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.losses import clip_loss
+from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.pipeline import StyleEditPipeline
 
 BASE = BaseModel("toy", "0123456789abcdef", num_ws=3, w_dim=4, num_styles=10, resolution=8)
@@ -215,8 +216,7 @@ def test_search_comes_closer_to_the_words(tiny_pipeline: StyleEditPipeline, spac
 
 def test_search_is_repeatable(tiny_pipeline: StyleEditPipeline) -> None:
     searches = [
-        find(tiny_pipeline, "a hat", tiny_pipeline.sample(7), settings=QUICK)
-        for _ in range(2)
+        find(tiny_pipeline, "a hat", tiny_pipeline.sample(7), settings=QUICK) for _ in range(2)
     ]
     assert searches[0].length > 0
     assert torch.allclose(searches[0].vector, searches[1].vector, atol=1e-6)
@@ -321,6 +321,17 @@ def test_published_settings(tiny_pipeline: StyleEditPipeline) -> None:
     with pytest.raises(Cancelled):
         find(tiny_pipeline, "a hat", tiny_pipeline.sample(7), settings=Published, on_step=watch)
     assert losses[-1] < losses[0]
+
+
+def test_the_recognizer_has_a_say_where_there_is_one(tiny_pipeline: StyleEditPipeline) -> None:
+    recognizer = Recognizer(units=(1, 1), widths=(8, 8), input_size=16, crop=None, reduction=4)
+    with_recognizer = StyleEditPipeline(**tiny_pipeline.components | {"recognizer": recognizer})
+    start = tiny_pipeline.sample(7)
+    own = find(with_recognizer, "a beard", start, settings=QUICK)
+    without = find(with_recognizer, "a beard", start, settings=QUICK, id_lambda=0.0)
+    assert own.origin.training["id_lambda"] == 0.15
+    assert find(tiny_pipeline, "a beard", start, settings=QUICK).origin.training["id_lambda"] == 0
+    assert not torch.equal(own.vector, without.vector)
 
 
 def test_unusable_search(tiny_pipeline: StyleEditPipeline) -> None:

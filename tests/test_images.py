@@ -139,6 +139,23 @@ def test_grid_and_strip_order() -> None:
     torch.testing.assert_close(columns[:, 1], shades[3:, 0, 0, 0], atol=0.01, rtol=0)
 
 
+def test_labels_stand_left_of_their_rows() -> None:
+    rows = {"before": torch.zeros(2, 3, 40, 40), "a hat": torch.ones(2, 3, 40, 40)}
+    sheet = images.labelled(rows)
+    left = sheet.width - 80
+    assert left > 20 and sheet.height == 80
+    pixels = np.asarray(sheet)
+    assert (abs(pixels[:40, left:].astype(int) - 128) <= 1).all() and (
+        pixels[40:, left:] == 255
+    ).all()
+    assert (pixels[:40, :left] < 100).any() and (pixels[40:, :left] < 100).any()
+    assert images.labelled(rows, size=20).height == 40
+    with pytest.raises(ValueError, match="rows of one shape; got none"):
+        images.labelled({})
+    with pytest.raises(ValueError, match=r"got \[\(1, 3, 4, 4\), \(2, 3, 4, 4\)\]"):
+        images.labelled({"a": torch.zeros(1, 3, 4, 4), "b": torch.zeros(2, 3, 4, 4)})
+
+
 def test_resize_does_not_alias_and_stays_in_range() -> None:
     stripes = torch.ones(1, 3, 16, 16)
     stripes[..., ::2] = -1

@@ -10,13 +10,18 @@ by Adam, with a learning rate that rises over the first 5 % of the steps and fal
 `Published` repeats the settings of the official code. The defaults differ where measurements on
 drawn portraits say so (docs/results.md): the similarity of text and picture rises for nearly any
 displacement, also one that leaves the world of pictures that the generator was trained to make.
-What keeps it there: the search starts from a displacement that suits many random people, for what
-fools CLIP in one picture seldom fools it in all; steps go along the gradient in the units in which
-latents vary (a prior on w), where Adam would move every number alike; layers move together more
-easily than alone, for the generator was trained with one w for all of them; CLIP looks at randomly
-shifted and scaled copies; the *change* of the picture is compared with the change of the text from a
-neutral one; and texts are averaged over many sentences that say the same. What suits many people is
-kept, so the same words on another face take a third of the time.
+What keeps it there:
+
+- The search starts from a displacement that suits many random people, for what fools CLIP in one
+  picture seldom fools it in all. It is kept: the same words on another face take a tenth of the
+  time.
+- Steps go along the gradient in the units in which latents vary (a prior on w), where Adam would
+  move every number alike.
+- Layers move together more easily than alone: the generator was trained with one w for all of them.
+- CLIP looks at randomly shifted and scaled copies, and texts are averaged over many sentences that
+  say the same.
+- The *change* of the picture is compared with the change of the text from a neutral one.
+- A recognizer has a say where the pipeline has one.
 """
 
 from __future__ import annotations
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
 _FIRST_SEED = 4096  # of the people behind shared displacements
 _PEOPLE = 32
 _SHARED_KEPT = 64
+_ID_LAMBDA = 0.15
 _Key = tuple[Space, "Settings", bytes]
 # What was found for everybody, by words: the same words on another face are quicker.
 _SHARED: WeakKeyDictionary[nn.Module, OrderedDict[_Key, Tensor]] = WeakKeyDictionary()
@@ -63,10 +69,10 @@ class Settings:
     """How many people each of these looks at; every step draws others."""
     lr: float = 0.3
     """Peak length of a step in units in which latents vary; without `whiten`, Adam's rate."""
-    l2_lambda: float = 0.002
+    l2_lambda: float = 0.003
     """Weight of the squared displacement, summed over layers and features."""
-    id_lambda: float = 0.0
-    """Weight of the identity term; needs a pipeline with a recognizer."""
+    id_lambda: float | None = None
+    """Weight of the identity term; None is 0.15 where the pipeline has a recognizer, and else 0."""
     directional_lambda: float = 1.0
     """Weight of the directional CLIP loss, 0 in the paper."""
     clip_lambda: float = 0.5
@@ -142,7 +148,7 @@ def find(
     """Search the displacement that makes one picture fit the words.
 
     Args:
-        pipe: generator and CLIP; its recognizer if `id_lambda` is not 0.
+        pipe: generator, CLIP and, where it has one, recognizer.
         prompt: what the picture shall show afterwards, "a face with purple hair".
         latents: one latent; None starts from the average face, as free generation does.
         space: "w_plus" or "s" (the toRGB layers stay as they are, as in StyleCLIP).
@@ -160,7 +166,7 @@ def find(
         TypeError: an unknown setting.
         Cancelled: `on_step` raised it.
     """
-    settings = _changed(settings or Settings(), changes)
+    settings = _resolved(pipe, _changed(settings or Settings(), changes))
     latents = pipe.mean_latent() if latents is None else latents
     if len(latents) != 1:
         raise ValueError(
@@ -181,6 +187,19 @@ def _changed(settings: Settings, changes: dict[str, Any]) -> Settings:
     return replace(settings, **changes)
 
 
+def _resolved(pipe: StyleEditPipeline, settings: Settings) -> Settings:
+    """With a weight of the identity term."""
+    has_recognizer = pipe.recognizer is not None
+    if settings.id_lambda is None:
+        return replace(settings, id_lambda=_ID_LAMBDA if has_recognizer else 0.0)
+    if settings.id_lambda and not has_recognizer:
+        raise ValueError(
+            f"Got id_lambda {settings.id_lambda}, but this pipeline has no recognizer to tell "
+            "people apart. Use id_lambda=0 or a pipeline with a recognizer."
+        )
+    return settings
+
+
 @torch.enable_grad()  # also inside a caller's no_grad
 def displacements(
     pipe: StyleEditPipeline,
@@ -192,14 +211,9 @@ def displacements(
     on_step: Callable[[Step], None] | None = None,
 ) -> Float[Tensor, "n ..."]:
     """As `find`, for a batch of latents, each with a displacement of its own."""
-    settings, space = settings or Settings(), Space(space)
+    settings, space = _resolved(pipe, settings or Settings()), Space(space)
     if space not in (Space.W_PLUS, Space.S):
         raise ValueError(f"Got space {space}; latent optimization works in w_plus or s.")
-    if settings.id_lambda and getattr(pipe, "recognizer", None) is None:
-        raise ValueError(
-            f"Got id_lambda {settings.id_lambda}, but this pipeline has no recognizer to tell "
-            "people apart. Use id_lambda=0 or a pipeline with a recognizer."
-        )
     objective = _Objective(pipe, prompt, neutral, space, settings)
     people = objective.people(pipe.lower(latents, space).codes.detach())
     known = _SHARED.setdefault(pipe.generator, OrderedDict())
@@ -321,7 +335,7 @@ class _Objective:
             losses = losses + settings.directional_lambda * directional.mean(0)
         if people.identity is not None:
             likeness = identity_loss(self.pipe.recognizer(images), people.identity)
-            losses = losses + settings.id_lambda * likeness
+            losses = losses + (settings.id_lambda or 0.0) * likeness
         similarity = float((seen.detach() * self.text).sum(-1).mean())
         return _Cost(losses, images.detach(), similarity)
 

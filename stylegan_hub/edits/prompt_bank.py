@@ -99,7 +99,9 @@ def encode_prompt(
         ValueError: an empty text, or a template without the gap.
     """
     if not text.strip():
-        raise ValueError(f"Got an empty text ({text!r}); write some words, such as 'a smiling face'.")
+        raise ValueError(
+            f"Got an empty text ({text!r}); write some words, such as 'a smiling face'."
+        )
     if wrong := [template for template in templates if template.count("{}") != 1]:
         raise ValueError(
             f"Got the template {wrong[0]!r}; expected one '{{}}' in it, as in 'a picture of {{}}'."

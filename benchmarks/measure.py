@@ -1,0 +1,99 @@
+"""Interleaved timings, peak memory and the machine's own ceilings."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one candidate: median, and the distance of the quartiles."""
+
+    median: float
+    spread: float
+
+
+def interleaved(
+    candidates: Mapping[str, Callable[[], object]], device: str, seconds: float, least: int = 3
+) -> dict[str, Timing]:
+    """Time candidates in turns, so that a slower minute of the machine is a slower one for all.
+
+    Args:
+        candidates: what is timed, by name; each is run once before, for caches and compilation.
+        device: "cpu" or "cuda", which is waited for.
+        seconds: about how long to go on.
+        least: at least so many rounds.
+    """
+    for run in candidates.values():
+        run()
+    rounds: dict[str, list[float]] = {name: [] for name in candidates}
+    started = time.perf_counter()
+    while time.perf_counter() - started < seconds or len(next(iter(rounds.values()))) < least:
+        for name, run in candidates.items():
+            rounds[name].append(seconds_of(run, device))
+    return {name: _timing(values) for name, values in rounds.items()}
+
+
+def seconds_of(run: Callable[[], object], device: str) -> float:
+    """How long one run takes."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def ceilings(device: str) -> dict[str, float]:
+    """What this machine reaches now: GFLOP/s of a large matmul, GB/s of a large copy."""
+    side = 8192 if device == "cuda" else 2048
+    a, b = (torch.randn(side, side, device=device) for _ in range(2))
+    source = torch.randn(2**26, device=device)
+    target = torch.empty_like(source)
+    found = interleaved(
+        {"matmul": lambda: torch.mm(a, b), "copy": lambda: target.copy_(source)}, device, 2.0
+    )
+    return {
+        "matmul_gflops": 2 * side**3 / found["matmul"].median / 1e9,
+        "copy_gb_per_second": 2 * source.nbytes / found["copy"].median / 1e9,
+    }
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What the numbers were measured on."""
+    facts: dict[str, Any] = {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "processor": _processor(),
+        "load_before": os.getloadavg()[0],
+    }
+    if device == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name()
+        facts["tf32"] = torch.backends.cuda.matmul.allow_tf32
+    return facts
+
+
+def _timing(values: list[float]) -> Timing:
+    if len(values) < 2:
+        return Timing(values[0], 0.0)
+    low, _, high = statistics.quantiles(values, n=4)
+    return Timing(statistics.median(values), high - low)
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(x.split(":")[1].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,105 @@
+"""StyleGAN2's synthesis network as the paper writes it down: the baseline of all ratios.
+
+Every sample gets weights of its own, scaled and demodulated (StyleGAN2, section 2.2), which one
+grouped convolution applies; upsampling is a transposed convolution and then the FIR filter; in
+full precision, contiguous, with nothing fused. It computes with the weights of one of our
+generators, so that both must draw the same picture.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator, SynthesisLayer, ToRGBLayer
+
+
+def synthesize(generator: StyleGAN2Generator, ws: Tensor) -> Tensor:
+    """Images of ws, [n, num_ws, w_dim], with the stored noise; skip architecture, lrelu."""
+    network = generator.synthesis
+    x = network.get_parameter("b4.const").expand(len(ws), -1, -1, -1)
+    image: Tensor | None = None
+    for entry in network.style_layout:
+        layer = network.get_submodule(entry.name)
+        assert isinstance(layer, SynthesisLayer | ToRGBLayer)
+        affine = layer.affine
+        styles = F.linear(
+            ws[:, entry.ws_index], affine.weight / math.sqrt(affine.weight.shape[1]), affine.bias
+        )
+        if isinstance(layer, SynthesisLayer):
+            x = _convolution(layer, x, styles)
+            continue
+        rgb = modulated(x, layer.weight, styles * layer.weight_gain, demodulate=False)
+        rgb = rgb + layer.bias[:, None, None]
+        block = network.get_submodule(f"b{entry.resolution}")
+        image = rgb if image is None else _enlarge(image, block.get_buffer("resample_filter")) + rgb
+    assert image is not None
+    return image
+
+
+def modulated(
+    x: Tensor, weight: Tensor, styles: Tensor, demodulate: bool = True, up: bool = False
+) -> Tensor:
+    """Convolution with weights for each sample, in groups; twice the size (and one more) if up."""
+    n, c_in, height, width = x.shape
+    w = weight[None] * styles[:, None, :, None, None]  # [n, c_out, c_in, k, k]
+    if demodulate:
+        w = w * (w.square().sum((2, 3, 4), keepdim=True) + 1e-8).rsqrt()
+    x = x.reshape(1, n * c_in, height, width)
+    if up:
+        w = w.transpose(1, 2).flatten(0, 1)
+        x = F.conv_transpose2d(x, w, stride=2, groups=n)
+    else:
+        x = F.conv2d(x, w.flatten(0, 1), padding=weight.shape[2] // 2, groups=n)
+    return x.unflatten(1, (n, -1))[0]
+
+
+def _convolution(layer: SynthesisLayer, x: Tensor, styles: Tensor) -> Tensor:
+    x = modulated(x, layer.weight, styles, up=layer.up == 2)
+    if layer.up == 2:
+        x = _filtered(x, layer.resample_filter * 4, (1, 1, 1, 1))
+    if layer.use_noise:
+        x = x + layer.noise_const * layer.noise_strength
+    x = x + layer.bias[:, None, None]
+    return F.leaky_relu(x, 0.2) * math.sqrt(2)
+
+
+def _enlarge(image: Tensor, taps: Tensor) -> Tensor:
+    n, c, height, width = image.shape
+    zeros = image.new_zeros(n, c, height, 2, width, 2)
+    zeros[:, :, :, 0, :, 0] = image
+    return _filtered(zeros.reshape(n, c, 2 * height, 2 * width), taps * 4, (2, 1, 2, 1))
+
+
+def _filtered(x: Tensor, taps: Tensor, padding: tuple[int, int, int, int]) -> Tensor:
+    channels = x.shape[1]
+    weight = taps.flip(0, 1).expand(channels, 1, -1, -1)
+    return F.conv2d(F.pad(x, padding), weight, groups=channels)
+
+
+def macs(generator: StyleGAN2Generator) -> int:
+    """Multiply-adds of the convolutions for one image, the floor of any formulation as direct sums.
+
+    A transposed convolution with stride 2 multiplies every input pixel with every tap once.
+    """
+    total = 0
+    for entry in generator.style_layout:
+        layer = generator.synthesis.get_submodule(entry.name)
+        weight = layer.get_parameter("weight")
+        up = isinstance(layer, SynthesisLayer) and layer.up == 2
+        pixels = (entry.resolution // 2 if up else entry.resolution) ** 2
+        total += pixels * weight.numel()
+    return total
+
+
+def random_generator(img_resolution: int, channel_base: int, seed: int = 0) -> StyleGAN2Generator:
+    """A generator of a published size with random weights, noise switched on."""
+    torch.manual_seed(seed)
+    generator = StyleGAN2Generator(img_resolution=img_resolution, channel_base=channel_base)
+    for name, parameter in generator.named_parameters():
+        if name.endswith("noise_strength"):
+            torch.nn.init.constant_(parameter, 0.1)
+    return generator.eval().requires_grad_(False)

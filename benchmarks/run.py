@@ -1,0 +1,157 @@
+"""Our path against the textbook's, on this machine, in one run.
+
+    python benchmarks/run.py                                  # portraits and 256 px
+    python benchmarks/run.py --suite all --output runs/bench  # 1024 px too, some minutes
+    python benchmarks/run.py --device cuda --suite all
+
+Candidates take turns, results are compared before anything is timed, and ratios are of medians. A
+ratio above 1 says that ours is faster. `floor` is the time that the multiply-adds of direct
+convolution would take at the speed of a large matmul on this machine in the same run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import measure
+import plain
+import torch
+import tyro
+from torch import Tensor
+
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+from stylegan_hub.pipeline import StyleEditPipeline
+
+SIZES = {"256": (256, 16384), "1024": (1024, 32768)}
+SUITES = ("portraits", *SIZES)
+TOLERANCE = 1e-4  # of the largest value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What to measure."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where."""
+    suite: tuple[Literal["portraits", "256", "1024", "all"], ...] = ("portraits", "256")
+    """Sizes of the generator: the bundled one, 256 px, 1024 px (config-f)."""
+    batch_sizes: tuple[int, ...] = (1, 8)
+    """Pictures at once."""
+    seconds: float = 10.0
+    """About how long to time each row."""
+    output: Path | None = None
+    """Folder for results.json and table.md."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: seconds by candidate, the ratio, how far the results are apart."""
+
+    suite: str
+    work: str
+    batch_size: int
+    plain: measure.Timing
+    ours: measure.Timing
+    difference: float
+    floor: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster ours is."""
+        return self.plain.median / self.ours.median
+
+
+def main(config: Config) -> None:
+    facts = measure.machine(config.device) | measure.ceilings(config.device)
+    print(json.dumps(facts, indent=1))
+    rows: list[Row] = []
+    for suite in SUITES if "all" in config.suite else config.suite:
+        generator = generator_of(suite).to(config.device)
+        for row in synthesis(suite, generator, config, facts["matmul_gflops"]):
+            rows.append(row)
+            print(line(row), flush=True)
+    if config.output is not None:
+        write(config.output, facts, rows)
+
+
+def generator_of(suite: str) -> StyleGAN2Generator:
+    """The generator of a suite, frozen."""
+    if suite in SIZES:
+        return plain.random_generator(*SIZES[suite])
+    return StyleEditPipeline.from_pretrained(suite).generator.float()
+
+
+def synthesis(
+    suite: str, generator: StyleGAN2Generator, config: Config, gflops: float
+) -> Iterator[Row]:
+    """Forward, and forward with the gradient of w_plus."""
+    for batch_size in config.batch_sizes:
+        z = torch.randn(batch_size, generator.z_dim, generator=torch.Generator().manual_seed(0))
+        ws = generator.mapping(z.to(config.device)).detach()
+        weights = torch.randn_like(generator.synthesis(ws))
+
+        def draw(
+            synthesize: Any, ws: Tensor = ws, weights: Tensor = weights, back: bool = False
+        ) -> Tensor:
+            with torch.set_grad_enabled(back):
+                leaf = ws.clone().requires_grad_(back)
+                images = synthesize(leaf)
+                if not back:
+                    return images
+                (images * weights).sum().backward()
+                assert leaf.grad is not None
+                return leaf.grad
+
+        def textbook(ws: Tensor) -> Tensor:
+            return plain.synthesize(generator, ws)
+
+        for work, back in (("forward", False), ("forward + backward", True)):
+            ours, baseline = draw(generator.synthesis, back=back), draw(textbook, back=back)
+            difference = float((ours - baseline).abs().max() / baseline.abs().max())
+            if difference > TOLERANCE:
+                raise SystemExit(
+                    f"{suite}, {work}: results differ by {difference:.1e} of the largest value; "
+                    f"expected at most {TOLERANCE:.0e}. Nothing was timed."
+                )
+            found = measure.interleaved(
+                {
+                    "plain": lambda back=back: draw(textbook, back=back),
+                    "ours": lambda back=back: draw(generator.synthesis, back=back),
+                },
+                config.device,
+                config.seconds,
+            )
+            passes = 2 if back else 1  # the weights are frozen: one more pass, not two
+            floor = passes * 2 * plain.macs(generator) * batch_size / gflops / 1e9
+            yield Row(suite, work, batch_size, found["plain"], found["ours"], difference, floor)
+
+
+HEADER = [
+    "| suite | work | batch | plain ms | ours ms | spread ms | ratio | floor ms | of the floor |",
+    "|---|---|---|---|---|---|---|---|---|",
+]
+
+
+def line(row: Row) -> str:
+    """A row of the table."""
+    return (
+        f"| {row.suite} | {row.work} | {row.batch_size} | {1e3 * row.plain.median:.1f} "
+        f"| {1e3 * row.ours.median:.1f} | {1e3 * row.ours.spread:.1f} | {row.ratio:.2f} "
+        f"| {1e3 * row.floor:.1f} | {row.floor / row.ours.median:.2f} |"
+    )
+
+
+def write(folder: Path, facts: dict[str, Any], rows: list[Row]) -> None:
+    """results.json and table.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    result = {"machine": facts, "rows": [asdict(row) | {"ratio": row.ratio} for row in rows]}
+    (folder / "results.json").write_text(json.dumps(result, indent=1))
+    (folder / "table.md").write_text("\n".join([*HEADER, *map(line, rows)]) + "\n")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__, use_underscores=True))

@@ -1,0 +1,73 @@
+"""The baseline computes the same as ours, and the command compares before it times."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def modules(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    for name in ("plain", "run", "measure"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return importlib.import_module("plain"), importlib.import_module("run")
+
+
+def test_the_textbook_draws_the_same(modules: tuple[ModuleType, ModuleType]) -> None:
+    plain, _ = modules
+    generator = plain.random_generator(32, 256)
+    ws = generator.mapping(torch.randn(3, 512)) + 0.1 * torch.randn(1, generator.num_ws, 512)
+    with torch.no_grad():
+        ours = generator.synthesis(ws)
+        assert torch.allclose(plain.synthesize(generator, ws), ours, atol=1e-5 * float(ours.std()))
+
+
+def test_multiply_adds(modules: tuple[ModuleType, ModuleType]) -> None:
+    plain, _ = modules
+    generator = plain.random_generator(16, 256)
+    x = torch.randn(1, 64, 4, 4)
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        for name in ("b4.conv1", "b8.conv1", "b16.conv1"):
+            weight = generator.synthesis.get_submodule(name).get_parameter("weight")
+            size = int(name[1:].split(".")[0])
+            torch.nn.functional.conv2d(
+                torch.randn(1, weight.shape[1], size, size), weight, padding=1
+            )
+        for name in ("b8.conv0", "b16.conv0"):
+            weight = generator.synthesis.get_submodule(name).get_parameter("weight")
+            x = torch.randn(1, weight.shape[1], *[int(name[1:].split(".")[0]) // 2] * 2)
+            torch.nn.functional.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+        for name in ("b4.torgb", "b8.torgb", "b16.torgb"):
+            weight = generator.synthesis.get_submodule(name).get_parameter("weight")
+            size = int(name[1:].split(".")[0])
+            torch.nn.functional.conv2d(torch.randn(1, weight.shape[1], size, size), weight)
+    assert counter.get_total_flops() == 2 * plain.macs(generator)
+
+
+def test_the_command(
+    modules: tuple[ModuleType, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, run = modules
+    monkeypatch.setitem(run.SIZES, "256", (16, 64))
+    monkeypatch.setattr(run.measure, "ceilings", lambda device: {"matmul_gflops": 10.0})
+    config = run.Config(suite=("256",), batch_sizes=(1, 2), seconds=0.01, output=tmp_path / "b")
+    run.main(config)
+    rows = json.loads((tmp_path / "b" / "results.json").read_text())["rows"]
+    assert [(row["work"], row["batch_size"]) for row in rows] == [
+        ("forward", 1), ("forward + backward", 1), ("forward", 2), ("forward + backward", 2),
+    ]  # fmt: skip
+    assert all(row["ratio"] > 0 and row["difference"] < 1e-4 for row in rows)
+    assert (tmp_path / "b" / "table.md").read_text().count("\n") == 2 + 4
+    right = plain.synthesize
+    monkeypatch.setattr(run.plain, "synthesize", lambda *inputs: 1.01 * right(*inputs))
+    with pytest.raises(SystemExit, match=r"256, forward: results differ by .* Nothing was timed"):
+        run.main(config)
