@@ -359,6 +359,8 @@ class _Card:
     def _conditions(self) -> str:
         metrics = self.metrics
         images, seed = metrics["images"], metrics.get("first_seed")
+        if self.kind == "direction_table" and "texts" not in metrics:
+            return f"{_number(images)} pictures went into it."
         parts = [f"On {_number(images)} faces that no training has seen"]
         if _is_number(seed):
             parts.append(f" (seeds from {_number(seed)}")
@@ -385,7 +387,12 @@ class _Card:
             "- It fits the one generator it was made for; any other is refused.",
             "- Far outside the slider's range faces fall apart.",
         ]
-        if self.metrics:
+        if self.kind == "direction_table":
+            lines[1] = (
+                "- It adds up what each channel does alone. What only many channels do together, "
+                "such as another hair style, may fail; a trained edit does better there."
+            )
+        elif self.metrics:
             lines.append(
                 "- The numbers hold for samples of that generator, not for photographs, and an "
                 "attribute that nobody listed may change unnoticed. Look at the pictures."

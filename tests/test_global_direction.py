@@ -243,8 +243,9 @@ def test_direction_says_how_it_was_made(
     found = table.direction(tiny_pipeline, HAT)
     training = found.origin.training
     assert (found.origin.prompt, found.origin.neutral) == (HAT, "a face")
-    assert training["method"] == "global_direction" and training["channels"] == DEFAULT_CHANNELS
-    assert int((found.vector != 0).sum()) == DEFAULT_CHANNELS
+    most = min(DEFAULT_CHANNELS, len(table.index))
+    assert training["method"] == "global_direction" and training["channels"] == most
+    assert int((found.vector != 0).sum()) == most
     again = table.direction(tiny_pipeline, HAT, threshold=training["threshold"])
     assert torch.equal(again.vector, found.vector)
     moved = found.vector[table.index] / table.s_std[table.index]

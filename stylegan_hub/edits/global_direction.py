@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 KIND: Final = "direction_table"
 
-DEFAULT_CHANNELS = 30
+DEFAULT_CHANNELS = 100
 """Channels that move when neither a threshold nor a number is given."""
-DEFAULT_ALPHA = 8.0
+DEFAULT_ALPHA = 4.0
 """How far the most relevant channel moves at strength 1, in standard deviations of its style."""
 
 
