@@ -8,8 +8,8 @@ r"""Measure global directions from a table and from gradients, over many texts.
         --sweep_channels 10 20 50 100 200 --sweep_alphas 2 4 6 8
 
 The attribute reader judges, on seeds that no training has seen. Writes metrics.json, table.md with
-the tables for docs/results.md, and pictures in images/: eight people before and after for each text
-and method, and the grid of alpha and threshold of the paper's Figure 6.
+the tables for docs/results.md, and pictures in images/: for each method a row of eight people for
+each text, and the grid of alpha and threshold of the paper's Figure 6.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.global_direction import DirectionTable, load_directions
 from stylegan_hub.edits.gradient_direction import GradientSettings, gradient_direction
 from stylegan_hub.edits.prompt_bank import text_change
-from stylegan_hub.metrics.edit_quality import before_after, draw, measure_edit
+from stylegan_hub.metrics.edit_quality import SHOWN, draw, measure_edit
 from stylegan_hub.metrics.edit_success import edit_report
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
@@ -118,8 +118,15 @@ def main(config: Config) -> None:
         result["sweep"] = sweep(config, pipe, reader, table, texts)
     result["grid"] = grid(config, pipe, table)
     result["texts"] = {}
+    people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + SHOWN))
+    sheets = {method: {"before": draw(pipe, people)} for method in METHODS}
     for text in tqdm(texts):
-        result["texts"][text] = row = compare(config, pipe, reader, table, text)
+        row, found = compare(config, pipe, reader, table, text)
+        result["texts"][text] = row
+        for method, edit in found.items():
+            sheets[method][text] = draw(pipe, pipe.apply(people, [(edit, 1.0)]))
+            sheet = image_files.labelled(sheets[method], size=80)
+            image_files.save(sheet, config.output_dir / "images" / f"{method}.webp")
         tqdm.write(
             f"{text:28} "
             + ", ".join(
@@ -137,8 +144,8 @@ def compare(
     reader: AttributeReader,
     table: DirectionTable,
     text: str,
-) -> dict[str, Any]:
-    """Both directions for a text: quality of each, and how close they are."""
+) -> tuple[dict[str, Any], dict[str, Direction]]:
+    """Both directions for a text: quality of each and how close they are; and they themselves."""
     seeds = range(UNSEEN_SEED, UNSEEN_SEED + config.samples)
     row: dict[str, Any] = {}
     found: dict[str, Direction] = {}
@@ -152,20 +159,14 @@ def compare(
         metrics = measure_edit(pipe, reader, edit, TEXTS[text], seeds)
         row[method] = {**metrics, "seconds_to_find": seconds}
         found[method] = edit
-        name = f"{text.replace(' ', '-')}-{method}.png"
-        image_files.save(
-            before_after(pipe, edit, list(seeds[:8])), config.output_dir / "images" / name
-        )
     # Compared in standard deviations of each channel, over the channels that both may move.
     unit = table.s_std[table.index].clamp_min(1e-8)
     moved = {method: edit.vector[table.index] / unit for method, edit in found.items()}
     relevance = table.project(text_change(pipe, text, config.neutral))
     cosine = torch.cosine_similarity(moved["table"], moved["gradient"], dim=0)
-    return {
-        **row,
-        "cosine": round(float(cosine), 4),
-        "rank_correlation": round(rank_correlation(relevance, moved["gradient"]), 4),
-    }
+    row["cosine"] = round(float(cosine), 4)
+    row["rank_correlation"] = round(rank_correlation(relevance, moved["gradient"]), 4)
+    return row, found
 
 
 def sweep(
@@ -199,7 +200,7 @@ def sweep(
 
 
 def grid(config: Config, pipe: StyleEditPipeline, table: DirectionTable) -> dict[str, Any]:
-    """Draw images/alpha-beta.png: one person, a row for each alpha, a column for each threshold."""
+    """Draw images/alpha-beta.webp: one person, a row for each alpha, a column for each threshold."""
     relevance = table.project(text_change(pipe, config.grid_text, config.neutral)).abs()
     counts = [min(count, len(relevance)) for count in config.grid_channels]
     thresholds = [float(relevance.topk(count).values[-1]) for count in counts]
@@ -214,7 +215,7 @@ def grid(config: Config, pipe: StyleEditPipeline, table: DirectionTable) -> dict
         for edit in edits
     ]
     picture = image_files.grid(torch.cat(cells), columns=len(edits))
-    image_files.save(picture, config.output_dir / "images" / "alpha-beta.png")
+    image_files.save(picture, config.output_dir / "images" / "alpha-beta.webp")
     return {
         "text": config.grid_text,
         "seed": UNSEEN_SEED,
@@ -256,7 +257,7 @@ def write(folder: Path, result: dict[str, Any]) -> None:
     shape = result["grid"]
     lines += [
         "",
-        f'![Alpha and threshold](images/alpha-beta.png) "{shape["text"]}", seed {shape["seed"]}: '
+        f'![Alpha and threshold](images/alpha-beta.webp) "{shape["text"]}", seed {shape["seed"]}: '
         f"rows alpha {', '.join(f'{alpha:g}' for alpha in shape['alphas'])}; columns threshold "
         f"{', '.join(f'{threshold:.3f}' for threshold in shape['thresholds'])} "
         f"({', '.join(map(str, shape['channels']))} channels).",

@@ -509,9 +509,7 @@ def test_evaluation_runs_end_to_end(
     assert -1 <= row["cosine"] <= 1 and len(result["sweep"]) == 2
     assert "| a face with a hat | " in (tmp_path / "out" / "table.md").read_text()
     pictures = sorted(path.name for path in (tmp_path / "out" / "images").iterdir())
-    assert pictures == [
-        "a-face-with-a-hat-gradient.png", "a-face-with-a-hat-table.png", "alpha-beta.png",
-    ]  # fmt: skip
+    assert pictures == ["alpha-beta.webp", "gradient.webp", "table.webp"]
     with pytest.raises(ValueError, match=r"Unknown texts \['a cat'\]; the texts are: a face with"):
         evaluate.Config(output_dir=tmp_path, texts=("a cat",))
 
