@@ -1,0 +1,1 @@
+"""Numbers that judge pictures and edits: one file for each."""
