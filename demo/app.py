@@ -12,13 +12,13 @@ import gradio as gr
 
 from demo.components import heading
 from demo.stage import Stage
-from demo.tabs import words, zoo
+from demo.tabs import essence, local, text_to_face, words, zoo
 from stylegan_hub.session import Studio
 
 TITLE = "Change a face by words"
 INTRODUCTION = (
-    "Pick a face, say what should be different or take an edit from the zoo, and slide the change "
-    "from none to too much."
+    "Pick a face or describe one, say what should be different or show it in a picture, and slide "
+    "the change from none to too much."
 )
 NOTE = (
     "The bundled portraits are drawings; they show nobody, and a likeness would be chance. "
@@ -35,7 +35,7 @@ def build(studio: Studio) -> gr.Blocks:
     """The page for one studio; serve it with `launch_options`.
 
     Raises:
-        ArtifactError: a bundled direction table is damaged.
+        ArtifactError: a bundled direction table or text-to-face network is damaged.
     """
     with gr.Blocks(title=TITLE, delete_cache=(_HOUR, 6 * _HOUR)) as page:
         gr.HTML(f"<header><h1>{TITLE}</h1><p>{INTRODUCTION}</p></header>")
@@ -50,6 +50,12 @@ def build(studio: Studio) -> gr.Blocks:
                         words.build(studio, stage)
                     with gr.Tab("Zoo"):
                         zoo.build(studio, stage, page)
+                    with gr.Tab("Essence"):
+                        essence.build(studio, stage)
+                    with gr.Tab("Local"):
+                        local.build(studio, stage)
+                    with gr.Tab("Text to face"):
+                        text_to_face.build(studio, stage)
         stage.wire(page)
         gr.HTML(f"<footer><p>{NOTE}</p></footer>")
     return page.queue(default_concurrency_limit=4)
@@ -65,7 +71,7 @@ def launch_options() -> dict[str, Any]:
         "head": f'<meta name="description" content="{INTRODUCTION}">',
         "js": _KEYS.read_text(encoding="utf-8"),
         "footer_links": ["api"],
-        "max_file_size": "1mb",  # nothing is uploaded yet
+        "max_file_size": "16mb",  # a photograph, or eight mappers in a stack
     }
 
 

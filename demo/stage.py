@@ -9,8 +9,9 @@ import io
 import random
 import tempfile
 import threading
+import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,21 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from demo.components import for_screen, friendly, heading, message, png, to_save
+from demo.components import for_screen, friendly, heading, message, png, progress, to_save
+from stylegan_hub import images as image_files
 from stylegan_hub.edits.base import Edit
-from stylegan_hub.session import Applied, Session, Studio
+from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.latent_optimization import Step
+from stylegan_hub.session import Applied, Search, Session, Studio
 
 FACES = 8
 SLOTS = 8
 """Edits that the page has sliders for."""
 FIRST = Session(seed=0)
 WELCOME = "Pick a face, then say what should change or take an edit from the zoo."
+STACK_NAME = "face.safetensors"
 _MAX_RANDOM_SEED = 99_999
+_SECONDS_BETWEEN_PICTURES = 0.4
 
 _CHANGING = threading.Lock()  # of all desks: a desk must be copyable
 
@@ -36,6 +42,23 @@ Pair = tuple[Image.Image, Image.Image]
 # Model calls take turns in the studio; a search must not hold up the sliders of others.
 DRAWING = {"concurrency_id": "draw", "concurrency_limit": 4, "show_progress": "hidden"}
 PRIVATE = {"api_visibility": "private"}
+_SEARCHING = {"concurrency_id": "search", "concurrency_limit": 2, "show_progress": "hidden"}
+_LAST = {"trigger_mode": "always_last"}  # of many values of a slider, the newest counts
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the page shows at one moment of a search.
+
+    Attributes:
+        status: HTML.
+        pictures: before and after; None leaves those that are there.
+        found: the new edit, in the last frame.
+    """
+
+    status: str
+    pictures: Pair | None = None
+    found: Direction | None = None
 
 
 def random_seeds(count: int = FACES) -> list[int]:
@@ -63,7 +86,7 @@ def check_room(session: Session) -> None:
         )
 
 
-def newest_by_words(session: Session) -> Applied | None:
+def newest_found(session: Session) -> Applied | None:
     """The edit that can be saved: the last one that was found here."""
     return next((applied for applied in reversed(session.edits) if applied.name is None), None)
 
@@ -76,6 +99,64 @@ def archive(edit: Edit, name: str) -> bytes:
         for file in sorted(folder.iterdir()):
             bundle.write(file, f"{name}/{file.name}")
     return buffer.getvalue()
+
+
+def watched(
+    search: Search[Step, Direction], started: float, before: Callable[[Step], Image.Image]
+) -> Iterator[Frame]:
+    """A frame of a search now and then.
+
+    Args:
+        started: `time.monotonic()` when it began.
+        before: the picture to compare that of a step with.
+    """
+    shown = started
+    for step in search:
+        if step.index == 1 or time.monotonic() - shown > _SECONDS_BETWEEN_PICTURES:
+            shown = time.monotonic()
+            (now,) = image_files.to_pil(step.image)
+            yield Frame(progress(step.index, step.total, started), (before(step), now))
+
+
+def _places(regions: Sequence[str]) -> list[tuple[str, str]]:
+    return [("Everywhere", ""), *((name, name) for name in regions)]
+
+
+def limit(studio: Studio, desk: Desk, index: int, region: str) -> None:
+    """Let an edit of the stack change this region only, or everything for an empty name.
+
+    Raises:
+        ValueError: no such edit or region; no parser.
+    """
+    if region:
+        studio.region("", [region])
+    desk.change(lambda session: session.with_region(region or None, index))
+
+
+def save_stack(studio: Studio, session: Session) -> bytes:
+    """The face and the edits on it as the bytes of one file, for `load_stack`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / STACK_NAME
+        studio.save_stack(session, path)
+        return path.read_bytes()
+
+
+def load_stack(studio: Studio, session: Session, path: str | Path) -> Session:
+    """The face and the edits of a file that anybody may have made.
+
+    Raises:
+        ValueError: it is no such file, is damaged, or cannot be used here; too many edits.
+    """
+    try:
+        loaded = studio.load_stack(session, path)
+    except ValueError as error:  # where it lies here says nothing to who sent it
+        raise ValueError(str(error).replace(str(path), Path(path).name)) from error
+    if len(loaded.edits) > SLOTS:
+        raise ValueError(
+            f"Got a stack of {len(loaded.edits)} edits; this page has sliders for {SLOTS}. Take "
+            "some out of it: EditStack.removed."
+        )
+    return loaded
 
 
 def on_screen(pair: Pair) -> Pair:
@@ -107,11 +188,22 @@ class Slot:
     row: gr.Row
     slider: gr.Slider
     remove: gr.Button
+    region: gr.Dropdown
+    up: gr.Button
+    down: gr.Button
 
-    def updates(self, applied: Applied | None) -> dict[gr.blocks.Block, object]:
-        """What the widgets of the slot become for this edit, or for none."""
-        if applied is None:
+    @property
+    def widgets(self) -> list[gr.blocks.Block]:
+        """All that `updates` changes."""
+        return [self.row, self.slider, self.remove, self.region, self.up, self.down]
+
+    def updates(
+        self, session: Session, index: int, regions: Sequence[str]
+    ) -> dict[gr.blocks.Block, object]:
+        """What the widgets become for the edit in this place of the stack, or for none."""
+        if index >= len(session.edits):
             return {self.row: gr.Row(visible=False)}
+        applied = session.edits[index]
         strength = applied.edit.strength
         slider = gr.Slider(
             # A strength from another place may lie outside of the range that the edit asks for.
@@ -122,11 +214,39 @@ class Slot:
             step=max((strength.max - strength.min) / 80, 1e-3),
             interactive=True,
         )
+        region = applied.region or ""
+        several = len(session.edits) > 1
         return {
             self.row: gr.Row(visible=True),
             self.slider: slider,
+            self.region: gr.Dropdown(
+                # A stack from a file may name several at once.
+                _places([*regions, region] if region and region not in regions else regions),
+                value=region,
+                label=f"Where {applied.label} shows",
+                visible=bool(regions),
+                interactive=True,
+            ),
+            self.up: gr.Button(f"Move {applied.label} up", interactive=index > 0, visible=several),
+            self.down: gr.Button(
+                f"Move {applied.label} down",
+                interactive=index + 1 < len(session.edits),
+                visible=several,
+            ),
             self.remove: gr.Button(f"Remove {applied.label}", interactive=True),
         }
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A search that a tab offers, see `Stage.add_search`."""
+
+    start: gr.Button
+    triggers: list[Callable[..., gr.events.Dependency]]
+    run: Callable[..., Iterator[tuple[Any, ...]]]
+    inputs: list[gr.components.Component]
+    outputs: list[gr.components.Component]
+    api_name: str
 
 
 class Stage:
@@ -134,6 +254,7 @@ class Stage:
 
     Attributes:
         desk: the user's `Desk`.
+        seeds: those of the faces to choose from.
         pictures: before and after.
         status: a line of text about what happened last.
         stop: ends a search; shown while there is one.
@@ -143,7 +264,11 @@ class Stage:
     def __init__(self, studio: Studio) -> None:
         """The picture, and below it the stack of edits."""
         self._studio = studio
+        self._searches: list[_Search] = []
+        self._changes: list[gr.events.Dependency] = []
+        self._followers: list[tuple[Callable[..., Any], list[Any], list[Any]]] = []
         self.desk = gr.State(Desk())
+        self.seeds = gr.State([])
         with gr.Column(elem_id="view"):
             self.pictures = gr.ImageSlider(
                 label="Before and after",
@@ -164,15 +289,24 @@ class Stage:
                 )
                 self._keep = gr.Button("Keep", size="md", min_width=60, interactive=False)
                 self.reset = gr.Button("Start over", size="md", min_width=80)
+            with gr.Row(elem_id="files"):
+                self._save_stack = gr.Button("Save face and edits", size="md", min_width=120)
+                self._load_stack = gr.UploadButton(
+                    "Load face and edits", size="md", min_width=120, file_types=[".safetensors"]
+                )
+                # A browser saves what a button holds before the click; this one is clicked then.
+                self._stack_file = gr.DownloadButton(
+                    "The file of face and edits", elem_id="stack-file", visible="hidden"
+                )
 
     def build_chooser(self) -> None:
         """Faces to choose from."""
         heading("Choose a face")
-        self._seeds = gr.State([])  # of the faces in the gallery
         self._faces = gr.Gallery(
             label="Faces to choose from",
             show_label=False,
             elem_id="faces",
+            elem_classes="thumbnails",
             columns=4,
             height="auto",
             object_fit="cover",
@@ -187,7 +321,7 @@ class Stage:
 
     def wire(self, page: gr.Blocks) -> None:
         """What happens on clicks and slides; after all widgets are there."""
-        studio, desk, seed, seeds = self._studio, self.desk, self._seed, self._seeds
+        studio, desk, seed, seeds = self._studio, self.desk, self._seed, self.seeds
 
         def pick(desk: Desk, seeds: list[int], event: gr.SelectData, request: gr.Request) -> int:
             set_seed(desk, seeds[event.index], request)
@@ -208,6 +342,29 @@ class Stage:
             studio.stop(request.session_hash)
             desk.change(lambda session: session.without_edit(index))
 
+        def set_region(desk: Desk, index: int, region: str) -> tuple[Pair, str]:
+            with friendly():
+                limit(studio, desk, index, region)
+                return self.draw(desk.session)
+
+        def move(desk: Desk, index: int, by: int) -> None:
+            with friendly():
+                desk.change(lambda session: session.with_move(index, index + by))
+
+        def save(desk: Desk) -> str:
+            with friendly():
+                data = save_stack(studio, desk.session)
+            return to_save(self._stack_file, data, STACK_NAME)
+
+        def load(desk: Desk, file: str | None, request: gr.Request) -> str:
+            studio.stop(request.session_hash)
+            with friendly():
+                if file is None:
+                    raise ValueError(f"Got no file; choose one such as {STACK_NAME}.")
+                loaded = load_stack(studio, desk.session, file)
+            count = len(desk.change(lambda _: loaded).edits)
+            return message(f"Loaded a face with {count} edit{'s' * (count != 1)}.")
+
         def keep(desk: Desk, request: gr.Request) -> str:
             studio.stop(request.session_hash)
             with friendly():
@@ -222,7 +379,6 @@ class Stage:
         def halt(request: gr.Request) -> None:
             studio.stop(request.session_hash)
 
-        last = {"trigger_mode": "always_last"}  # of many values of a slider, the newest counts
         page.load(lambda: list(range(FACES)), None, seeds, **PRIVATE).then(
             studio.faces, seeds, self._faces, **DRAWING, **PRIVATE
         )
@@ -231,7 +387,7 @@ class Stage:
             studio.faces, seeds, self._faces, **DRAWING, **PRIVATE
         )
         self.then_show(self._faces.select(pick, [desk, seeds], seed, **PRIVATE))
-        self.then_show(seed.input(set_seed, [desk, seed], None, api_name="face", **last))
+        self.then_show(seed.input(set_seed, [desk, seed], None, api_name="face", **_LAST))
         self.then_show(
             self._roll.click(lambda: random_seeds(1)[0], None, seed, **PRIVATE).then(
                 set_seed, [desk, seed], None, **PRIVATE
@@ -244,20 +400,112 @@ class Stage:
                 [desk, index, slot.slider],
                 self.drawn,
                 api_name=f"strength_{place + 1}",
-                **last,
+                **_LAST,
                 **DRAWING,
             )
+            if studio.regions:
+                slot.region.input(
+                    set_region,
+                    [desk, index, slot.region],
+                    self.drawn,
+                    api_name=f"region_{place + 1}",
+                    **DRAWING,
+                )
+            for button, by in ((slot.up, -1), (slot.down, 1)):
+                self.then_show(button.click(move, [desk, index, gr.State(by)], None, **PRIVATE))
             self.then_show(slot.remove.click(remove, [desk, index], None, **PRIVATE))
         self.then_show(self._keep.click(keep, desk, self.status, **PRIVATE))
         self.then_show(self.reset.click(start_over, desk, [seed, self.status], **PRIVATE))
+        self._save_stack.click(save, desk, self._stack_file, api_name="save_stack", **DRAWING).then(
+            None, js="() => document.querySelector('#stack-file').click()", **PRIVATE
+        )
+        loaded = self._load_stack.upload(
+            load, [desk, self._load_stack], self.status, api_name="load_stack", **DRAWING
+        )
+        loaded.failure(lambda: message("Nothing was changed."), None, self.status, **PRIVATE)
+        self.then_show(loaded)
         self.stop.click(halt, queue=False, **PRIVATE)
         page.unload(halt)
+        for search in self._searches:
+            self._wire_search(search)
+        for event in self._changes:
+            # Events may come faster than pictures; the last one must be followed by one.
+            event = event.then(self._show, desk, self._shown, **_LAST, **DRAWING, **PRIVATE)
+            for follow, inputs, outputs in self._followers:
+                event.then(follow, inputs, outputs, **_LAST, **DRAWING, **PRIVATE)
 
     def then_show(self, event: gr.events.Dependency) -> None:
         """After this event, whatever came of it, show the session."""
-        # Events may come faster than pictures; the last one must be followed by one.
-        last = {"trigger_mode": "always_last"}
-        event.then(self._show, self.desk, self._shown, **last, **DRAWING, **PRIVATE)
+        self._changes.append(event)
+
+    def follow(
+        self,
+        how: Callable[..., Any],
+        inputs: list[gr.components.Component],
+        outputs: list[gr.components.Component],
+    ) -> None:
+        """Call this whenever the session is shown anew, since what it draws is of the face."""
+        self._followers.append((how, inputs, outputs))
+
+    def add_search(
+        self,
+        start: gr.Button,
+        triggers: list[Callable[..., gr.events.Dependency]],
+        run: Callable[..., Iterator[tuple[Any, ...]]],
+        inputs: list[gr.components.Component],
+        api_name: str,
+        outputs: Sequence[gr.components.Component] = (),
+    ) -> None:
+        """Let events start a search; meanwhile no other can be started, and it can be stopped.
+
+        Args:
+            start: the button that starts it.
+            triggers: the events.
+            run: takes the desk, the inputs and the request; yields pictures, status and what the
+                outputs become.
+        """
+        self._searches.append(_Search(start, triggers, run, inputs, [*outputs], api_name))
+
+    def show_frame(self, desk: Desk, frame: Frame) -> tuple[object, str]:
+        """Take over what a frame of a search says; pictures and status for the page."""
+        if (found := frame.found) is not None:
+            desk.change(lambda session: session.with_found(found))
+        return on_screen(frame.pictures) if frame.pictures else gr.skip(), frame.status
+
+    def _wire_search(self, search: _Search) -> None:
+        starts = [other.start for other in self._searches]
+
+        def busy() -> dict[gr.components.Component, object]:
+            return {
+                **{start: gr.Button(interactive=False) for start in starts},
+                self.stop: gr.Button(visible=True),
+                self.status: message("Waiting for a turn …"),
+                **self._lock(),
+            }
+
+        def free() -> dict[gr.components.Component, object]:
+            return {
+                **{start: gr.Button(interactive=True) for start in starts},
+                self.stop: gr.Button(visible=False),
+            }
+
+        event = gr.on(
+            search.triggers,
+            busy,
+            None,
+            [*starts, self.stop, self.status, *self._locks],
+            queue=False,
+            **PRIVATE,
+        ).then(
+            search.run,
+            [self.desk, *search.inputs],
+            [self.pictures, self.status, *search.outputs],
+            api_name=search.api_name,
+            **_SEARCHING,
+        )
+        event.failure(lambda: message("Nothing was changed."), None, self.status, **PRIVATE)
+        event.then(free, None, [*starts, self.stop], queue=False, **PRIVATE)
+        self.then_show(event)
 
     def draw(self, session: Session) -> tuple[Pair, str]:
         """Both pictures for the screen, and the file of the second one."""
@@ -271,22 +519,23 @@ class Stage:
         return [self.pictures, self._save_picture]
 
     @property
-    def locks(self) -> list[gr.components.Component]:
+    def _locks(self) -> list[gr.components.Component]:
         """What must not be touched while a search is going to change the stack."""
-        return [*(slot.slider for slot in self._slots), self._keep]
+        buttons = (button for s in self._slots for button in (s.up, s.down))
+        return [*(slot.slider for slot in self._slots), *buttons, self._keep]
 
-    def lock(self) -> dict[gr.components.Component, object]:
-        """Updates that lock `locks`; showing the session opens them."""
+    def _lock(self) -> dict[gr.components.Component, object]:
+        """Updates that lock `_locks`; showing the session opens them."""
         return {
             widget: gr.Slider(interactive=False)
             if isinstance(widget, gr.Slider)
             else gr.Button(interactive=False)
-            for widget in self.locks
+            for widget in self._locks
         }
 
     @property
     def _shown(self) -> list[Any]:
-        widgets = [widget for s in self._slots for widget in (s.row, s.slider, s.remove)]
+        widgets = [widget for slot in self._slots for widget in slot.widgets]
         return [*widgets, *self.drawn, self._save_edit, self._keep]
 
     def _show(self, desk: Desk) -> dict[gr.blocks.Block, object]:
@@ -300,16 +549,28 @@ class Stage:
             self._keep: gr.Button(interactive=bool(session.edits)),
         }
         for index, slot in enumerate(self._slots):
-            shown |= slot.updates(session.edits[index] if index < len(session.edits) else None)
-        if (found := newest_by_words(session)) is not None:
+            shown |= slot.updates(session, index, self._studio.regions)
+        if (found := newest_found(session)) is not None:
             name = found.slug
             file = to_save(self._save_edit, archive(found.edit, name), f"{name}.zip")
             shown[self._save_edit] = gr.DownloadButton(value=file, interactive=True)
         return shown
 
-    @staticmethod
-    def _slot() -> Slot:
+    def _slot(self) -> Slot:
+        icon = {"size": "sm", "scale": 0, "min_width": 40}
         with gr.Row(visible=False, elem_classes="slot") as row:
             slider = gr.Slider(-2, 2, 1, step=0.05, label="Strength", buttons=[])
-            remove = gr.Button("Remove", size="sm", scale=0, min_width=40, elem_classes="remove")
-        return Slot(row, slider, remove)
+            remove = gr.Button("Remove", **icon, elem_classes=["icon", "remove"])
+            region = gr.Dropdown(
+                _places(self._studio.regions),
+                value="",
+                label="Where",
+                show_label=False,
+                container=False,
+                min_width=110,
+                visible=bool(self._studio.regions),
+                elem_classes="where",
+            )
+            up = gr.Button("Up", **icon, elem_classes=["icon", "up"])
+            down = gr.Button("Down", **icon, elem_classes=["icon", "down"])
+        return Slot(row, slider, remove, region, up, down)

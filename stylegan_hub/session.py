@@ -2,7 +2,7 @@
 
 A `Session` is one user's state: frozen and copyable, so a change gives a new one. A `Studio` holds
 the models that all users share and lets one model call run at a time. A `Search` is a search for
-an edit by words that runs beside the page and can be watched and stopped.
+an edit that runs beside the page and can be watched and stopped.
 """
 
 from __future__ import annotations
@@ -21,14 +21,19 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+import torch
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 from typing_extensions import Self
 
 from stylegan_hub import artifacts
+from stylegan_hub import images as image_files
+from stylegan_hub.edits import essence, local_direction
 from stylegan_hub.edits.base import Edit, load_edit
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.direction_statistics import editable_channels, style_statistics
+from stylegan_hub.edits.essence import EssenceSettings, find_essence, target_picture
 from stylegan_hub.edits.global_direction import (
     KIND,
     DirectionTable,
@@ -37,10 +42,14 @@ from stylegan_hub.edits.global_direction import (
 )
 from stylegan_hub.edits.gradient_direction import GradientSettings, gradient_direction
 from stylegan_hub.edits.latent_optimization import Cancelled, Settings, Step, find
-from stylegan_hub.errors import MismatchError
+from stylegan_hub.edits.local_direction import LocalSettings, find_local_direction
+from stylegan_hub.edits.regions import Region, find_region, named_region, region_mask, regions_of
+from stylegan_hub.edits.stack import EditStack, StackedEdit
+from stylegan_hub.errors import MismatchError, NotFoundError
 from stylegan_hub.hub import EditInfo, list_edits
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.text_to_face import bundled_text_to_face
 
 NEUTRAL = "a face"
 """What pictures show before an edit, in words, where nobody says anything else."""
@@ -48,30 +57,45 @@ NEUTRAL = "a face"
 _MAX_FOUND = 64
 
 Progress = TypeVar("Progress")
+Found = TypeVar("Found")
+Face = tuple[Image.Image, Latents]
+"""A picture and the one latent in w_plus that it was drawn from."""
 
 
 @dataclass(frozen=True)
-class Applied:
-    """An edit on a face.
-
-    Attributes:
-        strength: 0 changes nothing.
-        name: in the zoo; None for an edit that was found by words.
-    """
-
-    edit: Edit
-    strength: float
-    name: str | None = None
+class Applied(StackedEdit):
+    """An edit on a face; its name is that in the zoo, None for one that was found here."""
 
     @property
     def label(self) -> str:
-        """What to call it: its name, or the words it was found for."""
-        return self.name or self.edit.origin.prompt or self.edit.kind
+        """What to call it: its name, or what it was found for."""
+        return self.name or found_as(self.edit)
 
     @property
     def slug(self) -> str:
         """The label in letters that every file system takes."""
         return re.sub(r"[^a-z0-9]+", "-", self.label.lower()).strip("-")[:60] or "edit"
+
+
+def found_as(edit: Edit) -> str:
+    """What to call an edit that has no name."""
+    origin, training = edit.origin, edit.origin.training
+    if training.get("method") == essence.METHOD:
+        return essence_label(str(training.get("target")))
+    if training.get("method") == local_direction.METHOD:
+        region, background = str(training.get("region")), bool(training.get("background"))
+        return local_label(origin.prompt, region, background)
+    return origin.prompt or edit.kind
+
+
+def essence_label(target: str) -> str:
+    """What to call the essence of a target picture."""
+    return f"essence of {target}"
+
+
+def local_label(prompt: str | None, region: str, background: bool = False) -> str:
+    """What to call an edit of a region, or of all but the region."""
+    return f"{prompt or 'a change'} ({'all but ' * background}{region})"
 
 
 @dataclass(frozen=True)
@@ -82,7 +106,10 @@ class Session:
         seed: who; the start of everything unless there are `latents`.
         latents: who, as one latent in w_plus or s, where no seed leads to the face.
         truncation_psi: 1 keeps the full variety of seeds, 0 is the average face.
-        edits: on the face, in the order in which they came; the result does not depend on it.
+        edits: on the face, as in an `EditStack`: the first one is applied first.
+
+    Raises:
+        ValueError: an edit in w_plus for a face in s.
     """
 
     seed: int = 0
@@ -90,9 +117,26 @@ class Session:
     truncation_psi: float = 0.7
     edits: tuple[Applied, ...] = ()
 
+    def __post_init__(self) -> None:
+        for applied in self.edits:
+            self.check_takes(applied.edit.space, applied.label)
+
+    def check_takes(self, space: Space, what: str) -> None:
+        """Raise `ValueError` unless an edit in this space, called `what`, can move the face."""
+        if self.latents is not None and self.latents.space > space:
+            raise ValueError(
+                f"{what!r} moves whole layers ({space}), and this face was kept after a change of "
+                f"single channels ({self.latents.space}), from where no way leads back. Take "
+                "another face, or an edit in s."
+            )
+
     def with_seed(self, seed: int) -> Session:
         """Another face, with the same edits on it."""
         return replace(self, seed=seed, latents=None)
+
+    def with_latents(self, latents: Latents) -> Session:
+        """Another face, that of one latent in w_plus or s, with the same edits on it."""
+        return replace(self, latents=latents)
 
     def with_truncation(self, truncation_psi: float) -> Session:
         """The seed's face nearer to the average, or farther from it."""
@@ -103,17 +147,13 @@ class Session:
     ) -> Session:
         """One more edit, at its default strength when None; see `Applied` for the name."""
         strength = edit.strength.default if strength is None else strength
-        applied = Applied(edit, _finite("strength", strength), name)
+        applied = Applied(edit, _finite("strength", strength), name=name)
         return replace(self, edits=(*self.edits, applied))
 
     def with_found(self, edit: Edit) -> Session:
-        """An edit found by words: in the place of one for the same words, or one more."""
-        index = self._found_for(edit.origin.prompt)
-        if index is None:
-            return self.with_edit(edit)
-        edits = list(self.edits)
-        edits[index] = replace(edits[index], edit=edit)
-        return replace(self, edits=tuple(edits))
+        """An edit that was found: in the place of one with the same label, or one more."""
+        index = self._found_as(found_as(edit))
+        return self.with_edit(edit) if index is None else self._changed(index, edit=edit)
 
     def with_strength(self, strength: float, index: int = -1) -> Session:
         """The edit in this place of the stack stronger, weaker or, below 0, reversed.
@@ -121,22 +161,37 @@ class Session:
         Raises:
             ValueError: there is no such edit, or the strength is no number.
         """
-        if not -len(self.edits) <= index < len(self.edits):
-            raise ValueError(
-                f"Got a strength for edit {index} of {len(self.edits)}; there is no such edit "
-                "whose strength could change."
-            )
+        self._check(index, "strength")
+        return self._changed(index, strength=_finite("strength", strength))
+
+    def with_region(self, region: str | None, index: int = -1) -> Session:
+        """The edit in this place of the stack limited to a region, or everywhere when None.
+
+        Raises:
+            ValueError: there is no such edit.
+        """
+        self._check(index, "region")
+        return self._changed(index, region=region)
+
+    def with_move(self, index: int, to: int) -> Session:
+        """The edit in this place of the stack in another one; those between move up or down.
+
+        Raises:
+            ValueError: there are no such places.
+        """
+        self._check(index, "place")
+        self._check(to, "place")
         edits = list(self.edits)
-        edits[index] = replace(edits[index], strength=_finite("strength", strength))
+        edits.insert(to, edits.pop(index))
         return replace(self, edits=tuple(edits))
 
     def without_edit(self, index: int) -> Session:
         """All edits but the one in this place of the stack, counted from 0."""
         return replace(self, edits=self.edits[:index] + self.edits[index + 1 :])
 
-    def without_found(self, words: str) -> Session:
-        """All edits but the one that was found for these words."""
-        index = self._found_for(words.strip())
+    def without_found(self, label: str) -> Session:
+        """All edits but the one that was found here and is called so."""
+        index = self._found_as(label.strip())
         return self if index is None else self.without_edit(index)
 
     def without_edits(self) -> Session:
@@ -149,11 +204,23 @@ class Session:
         face = f"face-{self.seed}" if self.latents is None else "face"
         return "-".join([face, *(applied.slug for applied in self.edits)])[:80].rstrip("-")
 
-    def _found_for(self, words: str | None) -> int | None:
+    def _found_as(self, label: str) -> int | None:
         for index, applied in enumerate(self.edits):
-            if applied.name is None and applied.edit.origin.prompt == words:
+            if applied.name is None and applied.label == label:
                 return index
         return None
+
+    def _check(self, index: int, what: str) -> None:
+        if not -len(self.edits) <= index < len(self.edits):
+            raise ValueError(
+                f"Got a {what} for edit {index} of {len(self.edits)}; there is no such edit "
+                f"whose {what} could change."
+            )
+
+    def _changed(self, index: int, **changes: Any) -> Session:
+        edits = list(self.edits)
+        edits[index] = replace(edits[index], **changes)
+        return replace(self, edits=tuple(edits))
 
 
 class Studio:
@@ -166,7 +233,7 @@ class Studio:
     def __init__(self, pipe: StyleEditPipeline) -> None:
         self.pipe = pipe
         self._turns = _Turns()
-        self._searches: dict[Hashable, Search[Any]] = {}
+        self._searches: dict[Hashable, Search[Any, Any]] = {}
         # By target and neutral text: what `search_for_everybody` found, with all its channels.
         self._found: dict[tuple[str, str], Direction] = {}
         # A slider asks for the same face before the edit again and again.
@@ -177,10 +244,20 @@ class Studio:
         """A studio for a pipeline by bundled name, folder or Hub id; raises as its loading does."""
         return cls(StyleEditPipeline.from_pretrained(name_or_path))
 
-    def faces(self, seeds: Sequence[int], truncation_psi: float = 0.7) -> list[Image.Image]:
-        """The faces of these seeds. Raises `ValueError` for a seed out of range."""
+    def faces(
+        self,
+        seeds: Sequence[int],
+        truncation_psi: float = 0.7,
+        edits: Sequence[tuple[Edit, float]] = (),
+    ) -> list[Image.Image]:
+        """The faces of these seeds, with edits on all of them.
+
+        Raises:
+            ValueError: a seed out of range.
+            MismatchError: an edit of another generator.
+        """
         with self._turns:
-            return self.pipe(seed=seeds, truncation_psi=truncation_psi).images
+            return self.pipe(seed=seeds, edits=edits, truncation_psi=truncation_psi).images
 
     def face(self, session: Session) -> Latents:
         """The latent of the session's face, before any edit."""
@@ -189,19 +266,58 @@ class Studio:
         return self.pipe.sample(session.seed, session.truncation_psi)
 
     def draw(self, session: Session) -> tuple[Image.Image, Image.Image]:
-        """The face before and after the session's edits.
+        """The face before and after the session's edits, each in its region.
 
         Raises:
-            ValueError: a seed out of range.
+            ValueError: a seed out of range, an unknown region, a region without a parser.
             MismatchError: an edit of another generator.
         """
         with self._turns:
             return self._picture(session.without_edits()), self._picture(session)
 
     def keep(self, session: Session) -> Session:
-        """A session that starts from the edited face."""
+        """A session that starts from the edited face.
+
+        Raises:
+            ValueError: an edit with a region, which a face without edits cannot have.
+        """
+        for applied in session.edits:
+            if applied.region is not None:
+                raise ValueError(
+                    f"{applied.label!r} changes {applied.region} only, by drawing one picture over "
+                    "another; the face to be kept is one picture. Let it change everything, or "
+                    "save the stack."
+                )
         with self._turns:
             return replace(session, latents=self._edited(session), edits=())
+
+    def save_stack(self, session: Session, path: str | Path) -> None:
+        """Write face and edits as one file, see `EditStack.save`."""
+        with self._turns:
+            stack = EditStack(session.edits, self.face(session))
+        stack.save(path)
+
+    def load_stack(self, session: Session, path: str | Path) -> Session:
+        """The session with the edits of a file, and its face if it has one; anybody's file.
+
+        Raises:
+            NotFoundError, ArtifactError: see `EditStack.load`.
+            MismatchError: it is for another generator.
+            ValueError: it cannot be used here: regions without a parser, several faces.
+        """
+        stack = EditStack.load(path)
+        with self._turns:
+            base_model = self.pipe.base_model
+            for applied in stack.edits:
+                applied.edit.check_fits(base_model)
+                if applied.region is not None:
+                    named_region(self.pipe, applied.region)
+            if (start := stack.start) is not None:
+                if len(start) != 1:
+                    raise ValueError(f"Got a stack on {len(start)} faces; expected one.")
+                start = self.pipe.lower(start, max(start.space, Space.W_PLUS))
+        edits = tuple(Applied(**vars(applied)) for applied in stack.edits)
+        return replace(session, latents=session.latents if start is None else start, edits=edits)
 
     def unfamiliar(self, words: str) -> list[str]:
         """Words for which this CLIP has no token, so that it may misread them."""
@@ -217,7 +333,7 @@ class Studio:
         space: Space | str = Space.W_PLUS,
         owner: Hashable = None,
         neutral: str = NEUTRAL,
-    ) -> Search[Step]:
+    ) -> Search[Step, Direction]:
         """Start to look for the edit that makes the session's face, as edited, fit the words.
 
         Args:
@@ -240,6 +356,168 @@ class Studio:
             return find(self.pipe, words.strip(), face, space, neutral.strip(), chosen, report)
 
         return self._start(owner, chosen.steps, work)
+
+    def target(self, picture: Image.Image) -> Image.Image:
+        """What of a picture `search_essence` looks at: its middle, in the generator's size.
+
+        Raises:
+            ValueError: no pixels, or such as nobody knows the range of, see `images.from_pil`.
+        """
+        (square,) = image_files.to_pil(target_picture(self.pipe, picture))
+        return square
+
+    def search_essence(
+        self,
+        target: Image.Image,
+        name: str,
+        settings: EssenceSettings | None = None,
+        owner: Hashable = None,
+    ) -> Search[Step, Direction]:
+        """Start to look for the edit that gives any face the essence of a picture.
+
+        Args:
+            target: any picture.
+            name: what to call it.
+            settings: see `essence.PRESETS`.
+            owner: see `search`.
+
+        Raises:
+            ValueError: no name.
+        """
+        if not (name := name.strip()):
+            raise ValueError("Got no name for the target picture; write one, such as 'my cat'.")
+        chosen = settings or EssenceSettings()
+
+        def work(report: Callable[[Step], None]) -> Direction:
+            return find_essence(self.pipe, target, chosen, report, name)
+
+        return self._start(owner, chosen.steps, work)
+
+    @cached_property
+    def regions(self) -> list[str]:
+        """Names of the regions that an edit can be limited to; none without a parser."""
+        return [] if self.pipe.parser is None else list(regions_of(self.pipe.parser))
+
+    def region(self, words: str, names: Sequence[str] = (), neutral: str = NEUTRAL) -> Region:
+        """The region of these names together, or else the one that the words speak of.
+
+        Raises:
+            ValueError: no words, or about no part of a face; an unknown name; no parser.
+        """
+        with self._turns:
+            if names:
+                return named_region(self.pipe, ", ".join(names))
+            if not words.strip():
+                raise ValueError(
+                    "Got neither words nor a region; say what shall change, or choose where."
+                )
+            self._check(words, neutral)
+            return find_region(self.pipe, words.strip(), neutral.strip())
+
+    def mark(self, session: Session, region: Region, background: bool = False) -> Image.Image:
+        """The face after the session's edits, with the region marked.
+
+        Args:
+            background: mark all but the region.
+
+        Raises:
+            ValueError, MismatchError: as `draw`.
+        """
+        with self._turns:
+            image = image_files.from_pil(self._picture(session))
+            mask = region_mask(self.pipe, image.to(self.pipe.device), region).cpu()
+            marked = _marked(image, 1 - mask if background else mask)
+        return image_files.to_pil(marked)[0]
+
+    def search_local(
+        self,
+        session: Session,
+        words: str,
+        region: Region,
+        settings: LocalSettings,
+        space: Space | str = Space.W_PLUS,
+        this_face: bool = False,
+        owner: Hashable = None,
+        neutral: str = NEUTRAL,
+    ) -> Search[Step, Direction]:
+        """Start to look for an edit that changes a region as the words say.
+
+        Args:
+            words: empty to change it anyhow; the settings must say so, too.
+            space: "w", "w_plus" or "s"; a face in s is edited in s.
+            this_face: find it on the session's face as edited, not on random people.
+            owner: see `search`.
+
+        Raises:
+            ValueError: more words than this CLIP reads, a seed out of range.
+            MismatchError: an edit of another generator.
+        """
+        prompt = words.strip() or None
+        with self._turns:
+            if prompt is not None:
+                self._check(prompt, neutral)
+            face = self._edited(session) if this_face else self.face(session)
+        chosen = Space.S if face.space is Space.S else Space(space)
+
+        def work(report: Callable[[Step], None]) -> Direction:
+            return find_local_direction(
+                self.pipe,
+                prompt,
+                region,
+                face if this_face else None,
+                chosen,
+                neutral.strip(),
+                settings,
+                report,
+            )
+
+        return self._start(owner, settings.steps, work)
+
+    @cached_property
+    def has_text_to_face(self) -> bool:
+        """Whether `search_faces` can draw: a network is loaded, or one is bundled.
+
+        Raises:
+            ArtifactError: a bundled one is damaged.
+        """
+        if self.pipe.text_to_face is None:
+            try:
+                self.pipe.text_to_face = bundled_text_to_face(self.pipe)
+            except NotFoundError:
+                return False
+        return True
+
+    def search_faces(
+        self,
+        text: str,
+        seeds: Sequence[int],
+        truncation_psi: float = 0.7,
+        candidates: int = 1,
+        owner: Hashable = None,
+    ) -> Search[Face, list[Face]]:
+        """Start to draw new faces that fit a text, see `StyleEditPipeline.from_text`.
+
+        It reports each face as soon as it is drawn; its result, and what drawing raises, are those
+        of `from_text`.
+
+        Args:
+            owner: see `search`.
+
+        Raises:
+            ValueError: no words, or more than this CLIP reads.
+        """
+        with self._turns:
+            self._check(text)
+
+        def work(report: Callable[[Face], None]) -> list[Face]:
+            faces = []
+            for seed in seeds:
+                drawn = self.pipe.from_text(text.strip(), seed, truncation_psi, candidates)
+                faces.append((drawn.images[0], drawn.latents))
+                report(faces[-1])
+            return faces
+
+        return self._start(owner, len(seeds), work)
 
     @cached_property
     def directions(self) -> DirectionTable | None:
@@ -300,7 +578,7 @@ class Studio:
 
     def search_for_everybody(
         self, target: str, neutral: str = NEUTRAL, owner: Hashable = None
-    ) -> Search[int]:
+    ) -> Search[int, Direction]:
         """Start to look for what `direction` answers, without a table; reports the steps done.
 
         Raises:
@@ -365,16 +643,17 @@ class Studio:
         self,
         owner: Hashable,
         total: int,
-        work: Callable[[Callable[[Progress], None]], Direction],
-    ) -> Search[Progress]:
+        work: Callable[[Callable[[Progress], None]], Found],
+    ) -> Search[Progress, Found]:
         self.stop(owner)
         search = Search(self._turns, total, work)
         self._searches[owner] = search
         return search
 
     def _edited(self, session: Session) -> Latents:
-        edits = [(applied.edit, applied.strength) for applied in session.edits]
-        return self.pipe.apply(self.face(session), edits)
+        # Latents know no regions: what shows in one only is left out.
+        whole = tuple(applied for applied in session.edits if applied.region is None)
+        return EditStack(whole).apply(self.pipe, self.face(session))
 
     def _narrowed(self, direction: Direction, channels: int) -> Direction:
         """Only so many channels, those that move most, as `gradient_direction` would choose."""
@@ -393,8 +672,8 @@ class Studio:
         return style_statistics(self.pipe, 2000, 0, GradientSettings.truncation_psi)[1]
 
     def _draw_anew(self, session: Session) -> Image.Image:
-        (picture,) = self.pipe(latents=self._edited(session)).images
-        return picture
+        drawn = EditStack(session.edits).draw(self.pipe, self.face(session))
+        return image_files.to_pil(drawn.float())[0]
 
     def _check(self, *texts: str) -> None:
         """Raise `ValueError` for an empty text, or one that is longer than this CLIP reads."""
@@ -411,8 +690,8 @@ class Studio:
                 )
 
 
-class Search(Generic[Progress]):
-    """A search for an edit in a thread of its own.
+class Search(Generic[Progress, Found]):
+    """A search in a thread of its own.
 
     Iterate to watch its progress, then ask for the `result`; as a context manager it is stopped
     and over when the block is left, however that happens.
@@ -427,12 +706,12 @@ class Search(Generic[Progress]):
         self,
         turns: _Turns,
         total: int,
-        work: Callable[[Callable[[Progress], None]], Direction],
+        work: Callable[[Callable[[Progress], None]], Found],
     ) -> None:
         self.total = total
         self._reports: SimpleQueue[tuple[Progress] | None] = SimpleQueue()
         self._stopped = threading.Event()
-        self._found: Future[Direction] = Future()
+        self._found: Future[Found] = Future()
 
         def report(progress: Progress) -> None:
             self._reports.put((progress,))
@@ -458,7 +737,7 @@ class Search(Generic[Progress]):
         while (report := self._reports.get()) is not None:
             yield report[0]
 
-    def result(self) -> Direction:
+    def result(self) -> Found:
         """What was found; waits for it. Raises what the search raised, `Cancelled` after a stop."""
         return self._found.result()
 
@@ -506,6 +785,15 @@ class _Turns:
         """Let those who wait go first."""
         self.__exit__()
         self.__enter__()
+
+
+def _marked(
+    image: Float[Tensor, "1 3 h w"], mask: Float[Tensor, "1 1 h w"]
+) -> Float[Tensor, "1 3 h w"]:
+    """The picture, tinted where the mask is, pale and gray elsewhere."""
+    tint = torch.tensor([0.1, -0.7, 0.9])[:, None, None]  # violet
+    pale = torch.lerp(image.mean(1, keepdim=True), torch.ones(()), 0.6)
+    return torch.lerp(pale, torch.lerp(image, tint, 0.4), mask)
 
 
 def _finite(name: str, value: float) -> float:

@@ -987,7 +987,9 @@ def test_encoder(tmp_path: Path) -> None:
     offsets[:, 1:] -= offsets[:, :1]
     torch.testing.assert_close(psp.encode(images), own.latent_avg + offsets)
     path = encoder_file(tmp_path / "x", own, small(), encoder_type="BackboneEncoderUsingLastLayer")
-    with pytest.raises(ArtifactError, match=r"'BackboneEncoderU.*; supported are 'Encoder4Editing'"):
+    with pytest.raises(
+        ArtifactError, match=r"'BackboneEncoderU.*; supported are 'Encoder4Editing'"
+    ):
         convert(path, tmp_path / "none")
 
 

@@ -105,7 +105,12 @@ def test_a_change_of_words(tiny_pipeline: StyleEditPipeline) -> None:
 @pytest.mark.parametrize(
     ("target", "neutral", "templates", "message"),
     [
-        ("", "a face", SHORT, r"Got an empty text \(''\); write some words, such as 'a smiling face'"),
+        (
+            "",
+            "a face",
+            SHORT,
+            r"Got an empty text \(''\); write some words, such as 'a smiling face'",
+        ),
         ("a hat", " \n", SHORT, "Got an empty text"),
         ("a face", "a face", SHORT, "target 'a face' and the neutral text 'a face', which are"),
         ("A Face ", "a face", SHORT, "the same to this CLIP; say in the target what shall change"),

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import json
 import threading
 import time
@@ -11,19 +12,28 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from test_regions import SidesParser, with_parts
+from test_stack import mapper
 
 from stylegan_hub import artifacts
 from stylegan_hub import session as session_module
 from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.direction_statistics import editable_channels
+from stylegan_hub.edits.essence import METHOD as ESSENCE
+from stylegan_hub.edits.essence import EssenceSettings
 from stylegan_hub.edits.global_direction import DirectionTable, clip_model, table_layout
 from stylegan_hub.edits.gradient_direction import GradientSettings, gradient_direction
 from stylegan_hub.edits.latent_optimization import Cancelled, Settings
+from stylegan_hub.edits.local_direction import METHOD as LOCAL
+from stylegan_hub.edits.local_direction import WITHOUT_WORDS, LocalSettings
+from stylegan_hub.edits.regions import named_region
+from stylegan_hub.edits.stack import EditStack
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
-from stylegan_hub.latents import Space
+from stylegan_hub.latents import Latents, Space
 from stylegan_hub.pipeline import StyleEditPipeline
-from stylegan_hub.session import Applied, Session, Studio
+from stylegan_hub.session import Applied, Session, Studio, essence_label, local_label
+from stylegan_hub.text_to_face import TextToFace
 
 QUICK = Settings(steps=3, shared_steps=0, views=1)
 ENDLESS = Settings(steps=100_000, shared_steps=0, views=0)
@@ -32,6 +42,23 @@ ENDLESS = Settings(steps=100_000, shared_steps=0, views=0)
 @pytest.fixture
 def studio(tiny_pipeline: StyleEditPipeline) -> Studio:
     return Studio(tiny_pipeline)
+
+
+@pytest.fixture(scope="module")
+def full_studio(tiny_pipeline: StyleEditPipeline) -> Studio:
+    return make_full_studio(tiny_pipeline)
+
+
+def make_full_studio(pipe: StyleEditPipeline) -> Studio:
+    """With a parser that knows left and right, and a text-to-face network of random weights."""
+    pipe = with_parts(pipe, SidesParser())
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network = TextToFace.for_pipeline(pipe)
+        for parameter in network.condition.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+    pipe.text_to_face = network.eval().requires_grad_(False)
+    return Studio(pipe)
 
 
 @pytest.fixture
@@ -68,6 +95,10 @@ def make_edit(pipe: StyleEditPipeline, seed: int = 0, prompt: str | None = None)
     vector = torch.randn(8, 16, generator=torch.Generator().manual_seed(seed))
     strength = Strength(default=1.0, min=-1.5, max=1.5)
     return Direction(vector, "w_plus", pipe.base_model, strength, Origin(prompt))
+
+
+def in_s(pipe: StyleEditPipeline) -> Direction:
+    return Direction(0.1 * torch.ones(pipe.generator.num_styles), "s", pipe.base_model)
 
 
 def make_table(pipe: StyleEditPipeline) -> DirectionTable:
@@ -148,6 +179,77 @@ def test_strength(edit: Direction) -> None:
             Session().with_edit(edit).with_strength(strength)
 
 
+def test_the_order_of_the_stack(edit: Direction) -> None:
+    session = Session()
+    for name in ("a", "b", "c"):
+        session = session.with_edit(edit, name=name)
+    assert names(session.with_move(0, 2)) == ["b", "c", "a"]
+    assert names(session.with_move(2, 1)) == ["a", "c", "b"]
+    assert names(session) == ["a", "b", "c"]
+    for index, to in ((0, 3), (3, 0)):
+        with pytest.raises(ValueError, match="Got a place for edit 3 of 3; there is no such edit"):
+            session.with_move(index, to)
+
+
+def names(session: Session) -> list[str | None]:
+    return [applied.name for applied in session.edits]
+
+
+def test_regions_of_edits(edit: Direction) -> None:
+    session = Session().with_edit(edit, name="a").with_edit(edit, name="b")
+    limited = session.with_region("hair", 0)
+    assert [applied.region for applied in limited.edits] == ["hair", None]
+    assert limited.with_region(None, 0) == session
+    assert limited.with_strength(0.5, 0).edits[0].region == "hair"
+    with pytest.raises(ValueError, match="Got a region for edit 2 of 2"):
+        session.with_region("hair", 2)
+
+
+def test_another_face_by_its_latent(edit: Direction, tiny_pipeline: StyleEditPipeline) -> None:
+    latents = tiny_pipeline.sample(3)
+    session = Session(seed=7).with_edit(edit).with_latents(latents)
+    assert session.latents is latents and session.title == "face-direction"
+    assert session.with_seed(7) == Session(seed=7).with_edit(edit)
+
+
+def test_a_face_in_s_takes_no_edit_in_w_plus(
+    edit: Direction, tiny_pipeline: StyleEditPipeline
+) -> None:
+    pipe = tiny_pipeline
+    kept = Session(latents=pipe.lower(pipe.sample(0), "s"))
+    with pytest.raises(ValueError, match=r"'beard' moves whole layers \(w_plus\).*Take another"):
+        kept.with_edit(edit, name="beard")
+    assert kept.with_edit(in_s(pipe)).edits
+    kept.check_takes(Space.S, "anything")
+
+
+def test_what_is_found_is_called_by_what_it_was_found_for(
+    tiny_pipeline: StyleEditPipeline,
+) -> None:
+    def found(prompt: str | None, **training: object) -> Direction:
+        origin = Origin(prompt, training=training)
+        base = tiny_pipeline.base_model
+        return Direction(torch.zeros(8, 16), "w_plus", base, origin=origin)
+
+    edits = [
+        found("curly hair"),
+        found("curly hair", method=LOCAL, region="hair"),
+        found(None, method=LOCAL, region="hair", background=True),
+        found(None, method=ESSENCE, target="my cat"),
+        found(None),
+    ]
+    session = Session()
+    for edit in edits:
+        session = session.with_found(edit)
+    labels = ["curly hair", "curly hair (hair)", "a change (all but hair)", "essence of my cat"]
+    assert [applied.label for applied in session.edits] == [*labels, "direction"]
+    assert local_label("curly hair", "hair") == labels[1]
+    assert essence_label("my cat") == labels[3]
+    again = session.with_found(found("curly hair", method=LOCAL, region="hair"))
+    assert len(again.edits) == len(session.edits) and again != session
+    assert len(session.without_found("curly hair (hair)").edits) == 4
+
+
 # Pictures
 
 
@@ -181,6 +283,79 @@ def test_keep(studio: Studio, edit: Direction) -> None:
     assert pixels(studio.draw(kept)[0]) == pixels(studio.draw(session)[1])
     assert kept.title == "face"
     assert kept.with_seed(7) == Session(seed=7)
+
+
+def test_an_edit_shows_in_its_region(full_studio: Studio, edit: Direction) -> None:
+    studio = full_studio
+    session = Session(seed=7).with_edit(edit)
+    whole = picture(studio, session)
+    limited = picture(studio, session.with_region("left side"))
+    before = picture(studio, Session(seed=7))
+    assert not torch.equal(whole[:, 20:], before[:, 20:])
+    assert torch.equal(limited[:, 20:], before[:, 20:])
+    assert not torch.equal(limited[:, :12], before[:, :12])
+    with pytest.raises(ValueError, match=r"changes left side only.*save the stack"):
+        studio.keep(session.with_region("left side"))
+
+
+def test_a_region_without_a_parser(studio: Studio, edit: Direction) -> None:
+    assert studio.regions == []
+    with pytest.raises(ValueError, match=r"no parser.*recipes/train_parser.py"):
+        studio.draw(Session().with_edit(edit).with_region("hair"))
+
+
+def picture(studio: Studio, session: Session) -> torch.Tensor:
+    """Pixels of the face after the edits, `[h, w, 3]`."""
+    image = studio.draw(session)[1]
+    return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(32, 32, 3)
+
+
+def test_a_mapper_sees_the_edits_before_it(
+    studio: Studio, edit: Direction, tiny_pipeline: StyleEditPipeline
+) -> None:
+    first = Session().with_edit(edit).with_edit(mapper(tiny_pipeline))
+    assert pixels(studio.draw(first)[1]) != pixels(studio.draw(first.with_move(0, 1))[1])
+
+
+def test_stack_in_a_file(full_studio: Studio, edit: Direction, tmp_path: Path) -> None:
+    studio = full_studio
+    session = Session(seed=7).with_edit(edit, 0.5, "afro").with_edit(in_s(studio.pipe), -1.0)
+    session = session.with_region("left side", 0)
+    studio.save_stack(session, tmp_path / "face.safetensors")
+    loaded = studio.load_stack(Session(seed=1), tmp_path / "face.safetensors")
+    assert [(a.name, a.strength, a.region) for a in loaded.edits] == [
+        ("afro", 0.5, "left side"),
+        (None, -1.0, None),
+    ]
+    assert [pixels(p) for p in studio.draw(loaded)] == [pixels(p) for p in studio.draw(session)]
+
+    EditStack(session.edits).save(tmp_path / "edits.safetensors")
+    nobody = studio.load_stack(Session(seed=1), tmp_path / "edits.safetensors")
+    assert nobody.latents is None and nobody.seed == 1
+
+
+def test_stacks_that_cannot_be_used_here(
+    full_studio: Studio,
+    studio: Studio,
+    edit: Direction,
+    other_pipeline: StyleEditPipeline,
+    tmp_path: Path,
+) -> None:
+    path, pipe = tmp_path / "face.safetensors", studio.pipe
+    stacks = {
+        "fingerprint": EditStack().added(make_edit(other_pipeline)),
+        "no parser": EditStack().added(edit, region="left side"),
+        "Got a stack on 2 faces; expected one": EditStack(start=pipe.sample([1, 2])),
+        r"shape \[1, 3, 16\]": EditStack(start=Latents("w_plus", torch.zeros(1, 3, 16))),
+        "moves whole layers": EditStack(start=pipe.lower(pipe.sample(0), "s")).added(edit),
+    }
+    for expected, stack in stacks.items():
+        stack.save(path)
+        with pytest.raises(ValueError, match=expected):
+            studio.load_stack(Session(), path)
+    EditStack().added(edit, region="tail").save(path)
+    with pytest.raises(ValueError, match="Unknown region 'tail'; this parser knows hair"):
+        full_studio.load_stack(Session(), path)
 
 
 def test_edit_of_another_generator(
@@ -296,6 +471,127 @@ def test_one_model_call_at_a_time(studio: Studio, monkeypatch: pytest.MonkeyPatc
     for thread in threads:
         thread.join()
     assert max(most) == 1 and len(most) == 6
+
+
+# The essence of a picture
+
+
+def test_search_essence(studio: Studio) -> None:
+    target = studio.target(Image.linear_gradient("L").resize((80, 40)))
+    assert target.size == (32, 32)
+    settings = EssenceSettings(steps=2, sources=4, batch_size=2, restarts=1)
+    with studio.search_essence(target, " a gradient ", settings) as search:
+        assert [step.index for step in search] == [1, 2] == [1, search.total]
+        found = search.result()
+    assert found.origin.training["target"] == "a gradient"
+    row = studio.faces([3, 4], edits=[(found, 1.0)])
+    assert pixels(row[0]) == pixels(studio.draw(Session(seed=3).with_found(found))[1])
+    assert pixels(row[0]) != pixels(studio.faces([3])[0])
+    with pytest.raises(ValueError, match="Got no name for the target"):
+        studio.search_essence(target, " ")
+
+
+def test_stop_of_a_search_for_an_essence(studio: Studio) -> None:
+    settings = EssenceSettings(steps=100_000, sources=2, batch_size=2, restarts=1)
+    target = studio.faces([1])[0]
+    search = studio.search_essence(target, "somebody", settings, owner="me")
+    assert next(iter(search)).index == 1
+    studio.stop("me")
+    with pytest.raises(Cancelled):
+        search.result()
+
+
+# A part of the face
+
+
+def test_region(full_studio: Studio, studio: Studio) -> None:
+    assert {"hair", "expression", "left side"} < set(full_studio.regions)
+    assert full_studio.region("curly hair").name == "hair"
+    assert full_studio.region("curly hair", ["eyes", "left side"]).name == "eyes, left side"
+    with pytest.raises(ValueError, match="Got neither words nor a region"):
+        full_studio.region(" ")
+    with pytest.raises(ValueError, match="Unknown region 'tail'"):
+        full_studio.region("", ["tail"])
+    with pytest.raises(ValueError, match="this CLIP reads 22"):
+        full_studio.region("hair " * 10_000)
+    with pytest.raises(ValueError, match="no parser"):
+        studio.region("curly hair")
+
+
+def test_mark(full_studio: Studio) -> None:
+    left = full_studio.region("", ["left side"])
+    marks = [full_studio.mark(Session(seed=7), left, background) for background in (False, True)]
+    for mark, (outside, inside) in zip(marks, ((20, 4), (4, 20)), strict=True):
+        red, green, blue = mark.getpixel((outside, 16))
+        assert red == green == blue and red > 120
+        assert len(set(mark.getpixel((inside, 16)))) > 1
+
+
+@pytest.mark.parametrize("this_face", [True, False])
+def test_search_local(full_studio: Studio, this_face: bool) -> None:
+    region = full_studio.region("a face with curly hair")
+    settings = LocalSettings(steps=2, batch_size=2)
+    search = full_studio.search_local(
+        Session(seed=7), " curly hair ", region, settings, "w", this_face
+    )
+    with search:
+        assert [step.index for step in search] == [1, 2]
+        found = search.result()
+    training = found.origin.training
+    assert (found.origin.prompt, training["region"], training["searched_in"]) == (
+        "curly hair", "hair", "w"
+    )  # fmt: skip
+    assert training["people"] == ("1 given" if this_face else "4 random")
+
+
+def test_search_local_without_words(full_studio: Studio) -> None:
+    settings = dataclasses.replace(WITHOUT_WORDS, steps=2, batch_size=2)
+    left = named_region(full_studio.pipe, "left side")
+    face_in_s = Session(latents=full_studio.pipe.lower(full_studio.pipe.sample(0), "s"))
+    with full_studio.search_local(face_in_s, "", left, settings) as search:
+        found = search.result()
+    assert found.origin.prompt is None and found.space is Space.S
+    with pytest.raises(ValueError, match="this CLIP reads 22"):
+        full_studio.search_local(Session(), "hair " * 10_000, left, settings)
+
+
+# From words to faces
+
+
+def test_search_faces(full_studio: Studio) -> None:
+    assert full_studio.has_text_to_face
+    with full_studio.search_faces(" a hat ", [4, 5], 0.9, 2) as search:
+        faces = list(search)
+        assert search.result() == faces and search.total == 2
+    expected = full_studio.pipe.from_text("a hat", [4, 5], 0.9, 2)
+    for (image, latents), drawn, codes in zip(
+        faces, expected.images, expected.latents, strict=True
+    ):
+        assert pixels(image) == pixels(drawn)
+        torch.testing.assert_close(latents.codes, codes.codes)
+        assert pixels(full_studio.draw(Session().with_latents(latents))[0]) == pixels(image)
+    for text, message in {" ": "Got no words", "hat " * 99: "this CLIP reads 22"}.items():
+        with pytest.raises(ValueError, match=message):
+            full_studio.search_faces(text, [0])
+
+
+def test_stop_of_a_search_for_faces(full_studio: Studio) -> None:
+    search = full_studio.search_faces("a hat", range(100_000), owner="me")
+    assert len(list(itertools.islice(search, 2))) == 2
+    full_studio.stop("me")
+    with pytest.raises(Cancelled):
+        search.result()
+
+
+def test_no_text_to_face(studio: Studio, cards: Path, full_studio: Studio) -> None:
+    studio.pipe.text_to_face = None
+    assert not studio.has_text_to_face
+    with pytest.raises(NotFoundError, match=r"recipes/train_text_to_face.py"):
+        studio.search_faces("a hat", [0]).result()
+    assert full_studio.pipe.text_to_face is not None
+    full_studio.pipe.text_to_face.save_pretrained(cards / "text-to-face")
+    assert Studio(studio.pipe).has_text_to_face
+    studio.pipe.text_to_face = None
 
 
 # An edit for everybody

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
 from html import escape
 
 import gradio as gr
 
-from demo.components import friendly, message, progress
-from demo.stage import DRAWING, PRIVATE, Desk, Pair, Stage, check_room, on_screen
-from stylegan_hub import images as image_files
+from demo.components import MAX_LETTERS, after, friendly, message, progress, warning
+from demo.stage import DRAWING, PRIVATE, Desk, Frame, Stage, check_room, watched
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.global_direction import DEFAULT_CHANNELS
 from stylegan_hub.edits.latent_optimization import Cancelled, Settings
@@ -35,26 +33,10 @@ EXAMPLES = {
 SPACES = {"Whole layers (w+)": "w_plus", "Single channels (s)": "s"}
 FOR = {"This face": "face", "Everybody": "everybody"}
 CHOICES = {"A number": "channels", "Above a threshold": "threshold"}
-_MAX_LETTERS = 300
 _MAX_CHANNELS = 200
 _THRESHOLD = 0.1
 _MAX_THRESHOLD = 0.5
-_SECONDS_BETWEEN_PICTURES = 0.4
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What the page shows at one moment of a search.
-
-    Attributes:
-        status: HTML.
-        pictures: before and after; None leaves those that are there.
-        found: the new edit, in the last frame.
-    """
-
-    status: str
-    pictures: Pair | None = None
-    found: Direction | None = None
+_FOR_EVERYBODY = ("global_direction", "gradient_direction")
 
 
 def for_this_face(
@@ -71,23 +53,19 @@ def for_this_face(
     Raises:
         ValueError: words or settings that cannot be searched for; too many edits.
     """
-    started = shown = time.monotonic()
+    started = time.monotonic()
     others = session.without_found(words)
     check_room(others)
     settings = Settings(steps=int(steps))
     with studio.search(others, words, settings, space, owner, neutral) as search:
         before, _ = studio.draw(session.without_edits())
-        for step in search:
-            if step.index == 1 or time.monotonic() - shown > _SECONDS_BETWEEN_PICTURES:
-                shown = time.monotonic()
-                (now,) = image_files.to_pil(step.image)
-                yield Frame(_step(step.index, step.total), (before, now))
+        yield from watched(search, started, lambda _: before)
         try:
             found = search.result()
         except Cancelled:
             yield Frame(message("Stopped; nothing was changed."), studio.draw(session))
             return
-    text = f"Found “{words.strip()}” for this face{_after(started)}; slide it."
+    text = f"Found “{words.strip()}” for this face{after(started)}; slide it."
     yield Frame(message(text), studio.draw(session.with_found(found)), found)
 
 
@@ -111,14 +89,14 @@ def for_everybody(
     if not studio.is_known(words, neutral):
         with studio.search_for_everybody(words, neutral, owner) as search:
             for done in search:
-                yield Frame(_step(done, search.total))
+                yield Frame(progress(done, search.total, started))
             try:
                 search.result()
             except Cancelled:
                 yield Frame(message("Stopped; nothing was changed."))
                 return
     found = studio.direction(words, neutral, threshold, channels)
-    text = f"Found “{words.strip()}” for everybody{_after(started)}; {_how(found)}."
+    text = f"Found “{words.strip()}” for everybody{after(started)}; {_how(found)}."
     yield Frame(message(text), studio.draw(session.with_found(found)), found)
 
 
@@ -136,31 +114,12 @@ def refine(
     for applied in reversed(session.edits):
         origin = applied.edit.origin
         texts = origin.prompt or "", origin.neutral or ""
-        is_for_everybody = origin.training.get("method") != "latent_optimization"
+        is_for_everybody = origin.training.get("method") in _FOR_EVERYBODY
         if applied.name is None and is_for_everybody and studio.is_known(*texts):
             found = studio.direction(*texts, threshold, channels)
             text = f"“{applied.label}”: {_how(found)}."
             return Frame(message(text), found=found)
     return Frame(message("Press Edit first; then this moves the change for everybody."))
-
-
-def warning(studio: Studio, words: str) -> str | None:
-    """What to tell about words that CLIP may misread."""
-    if not (unfamiliar := studio.unfamiliar(words)):
-        return None
-    return (
-        f"This CLIP was not taught {', '.join(repr(word) for word in unfamiliar)}; "
-        "expect little or something else."
-    )
-
-
-def _step(index: int, total: int) -> str:
-    return progress(index, total, f"Step {index} of {total}")
-
-
-def _after(started: float) -> str:
-    seconds = time.monotonic() - started
-    return f" in {seconds:.0f} s" if seconds >= 1 else ""
 
 
 def _how(edit: Direction) -> str:
@@ -177,12 +136,12 @@ def build(studio: Studio, stage: Stage) -> None:
         words = gr.Textbox(
             label="The picture shall show",
             placeholder="a face with purple hair",
-            max_length=_MAX_LETTERS,
+            max_length=MAX_LETTERS,
             scale=3,
             min_width=200,
         )
         neutral = gr.Textbox(
-            NEUTRAL, label="Instead of", max_length=_MAX_LETTERS, scale=2, min_width=120
+            NEUTRAL, label="Instead of", max_length=MAX_LETTERS, scale=2, min_width=120
         )
     examples = gr.Dataset(
         components=[words],
@@ -191,6 +150,7 @@ def build(studio: Studio, stage: Stage) -> None:
         label="Examples",
         show_label=False,
         elem_id="examples",
+        elem_classes="chips",
     )
     whom = gr.Radio(
         list(FOR.items()),
@@ -232,14 +192,6 @@ def build(studio: Studio, stage: Stage) -> None:
     def limits(by: str, threshold: float, channels: int) -> tuple[float | None, int | None]:
         return (threshold, None) if by == "threshold" else (None, int(channels))
 
-    def busy() -> dict[gr.components.Component, object]:
-        return {
-            start: gr.Button(interactive=False),
-            stage.stop: gr.Button(visible=True),
-            status: message("Waiting for a turn …"),
-            **stage.lock(),
-        }
-
     def run(
         desk: Desk,
         words: str,
@@ -262,9 +214,7 @@ def build(studio: Studio, stage: Stage) -> None:
                 chosen = limits(by, threshold, channels)
                 frames = for_everybody(studio, session, words, neutral, *chosen, owner)
             for frame in frames:
-                if (found := frame.found) is not None:
-                    desk.change(lambda session: session.with_found(found))
-                yield on_screen(frame.pictures) if frame.pictures else gr.skip(), frame.status
+                yield stage.show_frame(desk, frame)
 
     def choose_channels(desk: Desk, by: str, channels: int, threshold: float) -> tuple[object, ...]:
         try:
@@ -276,7 +226,6 @@ def build(studio: Studio, stage: Stage) -> None:
             return gr.skip(), gr.skip(), frame.status
         return *stage.draw(desk.change(lambda s: s.with_found(found))), frame.status
 
-    searching = {"concurrency_id": "search", "concurrency_limit": 2, "show_progress": "hidden"}
     examples.click(lambda sample: sample[0], examples, words, **PRIVATE)
     whom.change(
         lambda whom: (gr.Group(visible=whom != "face"), gr.Accordion(visible=whom == "face")),
@@ -292,29 +241,13 @@ def build(studio: Studio, stage: Stage) -> None:
         queue=False,
         **PRIVATE,
     )
-    search = gr.on(
+    stage.add_search(
+        start,
         [start.click, words.submit],
-        busy,
-        None,
-        [start, stage.stop, status, *stage.locks],
-        queue=False,
-        **PRIVATE,
-    ).then(
         run,
-        [desk, words, whom, neutral, by, channels, threshold, steps, space],
-        [stage.pictures, status],
+        [words, whom, neutral, by, channels, threshold, steps, space],
         api_name="edit",
-        **searching,
     )
-    search.failure(lambda: message("Nothing was changed."), None, status, **PRIVATE)
-    search.then(
-        lambda: (gr.Button(interactive=True), gr.Button(visible=False)),
-        None,
-        [start, stage.stop],
-        queue=False,
-        **PRIVATE,
-    )
-    stage.then_show(search)
     gr.on(
         [by.input, channels.input, threshold.input],
         choose_channels,

@@ -5,8 +5,6 @@ The handlers take and return sessions and text; only `build` knows widgets.
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -16,7 +14,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from demo.components import friendly, message, plain
+from demo.components import data_url, friendly, message, plain
 from demo.stage import PRIVATE, Desk, Stage, check_room
 from stylegan_hub.hub import EditInfo
 from stylegan_hub.session import Session, Studio
@@ -101,9 +99,7 @@ def _source(info: EditInfo) -> str | None:
             square = strip.convert("RGB").crop((0, 0, strip.height, strip.height))
     except OSError:
         return None  # a card without a picture is still a card
-    buffer = io.BytesIO()
-    square.resize((_PICTURE_SIZE, _PICTURE_SIZE)).save(buffer, format="WEBP", quality=85)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_url(square.resize((_PICTURE_SIZE, _PICTURE_SIZE)))
 
 
 def build(studio: Studio, stage: Stage, page: gr.Blocks) -> None:

@@ -1,0 +1,247 @@
+"""Give a face, and every other, the essence of a picture.
+
+The handlers take and return sessions, pictures and text; only `build` knows widgets.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import gradio as gr
+from PIL import Image
+
+from demo.components import after, for_screen, friendly, message, open_picture, plain, shown
+from demo.stage import DRAWING, PRIVATE, Desk, Frame, Stage, check_room, watched
+from stylegan_hub.edits.essence import IN_DOMAIN, METHOD, PRESETS
+from stylegan_hub.edits.latent_optimization import Cancelled
+from stylegan_hub.latents import Space
+from stylegan_hub.session import Applied, Session, Studio, essence_label
+
+CONSENT = (
+    "Any picture will do: a portrait, a photograph, a drawing. Take one of a real person only if "
+    "they agree to it. What you upload is deleted within hours."
+)
+KINDS = {"A portrait like these": "in_domain", "Anything else": "out_of_domain"}
+# What comes along, and what it is.
+TARGETS = {
+    "captain-otto": "in_domain",
+    "ivy": "in_domain",
+    "milo": "in_domain",
+    "zuri": "in_domain",
+    "cat": "out_of_domain",
+    "robot": "out_of_domain",
+}
+_TARGETS_FOLDER = Path(__file__).parents[2] / "docs" / "targets"
+_MAX_LETTERS = 40
+
+
+@dataclass(frozen=True)
+class Target:
+    """A picture, as the search sees it.
+
+    Attributes:
+        name: what to call it.
+    """
+
+    picture: Image.Image
+    name: str
+
+
+def take(studio: Studio, path: str | Path) -> Target:
+    """The target in a file that anybody may have made.
+
+    Raises:
+        ValueError: it is no picture, or a huge one.
+    """
+    name = " ".join(Path(path).stem.replace("-", " ").replace("_", " ").split())
+    return Target(studio.target(open_picture(path)), name[:_MAX_LETTERS] or "a picture")
+
+
+def transfer(
+    studio: Studio,
+    session: Session,
+    target: Target | None,
+    kind: str = "in_domain",
+    steps: int = IN_DOMAIN.steps,
+    restarts: int = IN_DOMAIN.restarts,
+    consistency: float = IN_DOMAIN.consistency_lambda,
+    owner: Hashable = None,
+) -> Iterator[Frame]:
+    """Search the essence of the target, with pictures on the way: of the session's seed first.
+
+    Raises:
+        ValueError: no target or name, settings that cannot be searched with; too many edits; a
+            face that no essence can move.
+    """
+    if target is None:
+        raise ValueError("Got no target picture; choose one, or upload your own.")
+    started = time.monotonic()
+    label = essence_label(target.name.strip())
+    others = session.without_found(label)
+    others.check_takes(Space.W_PLUS, label)
+    check_room(others)
+    settings = replace(
+        PRESETS[kind],
+        steps=int(steps),
+        restarts=int(restarts),
+        consistency_lambda=consistency,
+        truncation_psi=session.truncation_psi,
+        first_seed=session.seed,
+    )
+    with studio.search_essence(target.picture, target.name, settings, owner) as search:
+        (before,) = studio.faces([session.seed], session.truncation_psi)
+        yield from watched(search, started, lambda _: before)
+        try:
+            found = search.result()
+        except Cancelled:
+            yield Frame(message("Stopped; nothing was changed."), studio.draw(session))
+            return
+    text = f"Found the {label}{after(started)}; slide it."
+    yield Frame(message(text), studio.draw(session.with_found(found)), found)
+
+
+def newest_essence(session: Session) -> Applied | None:
+    """The last essence on the face, found here or in the zoo."""
+    essences = (a for a in session.edits if a.edit.origin.training.get("method") == METHOD)
+    return next(reversed([*essences]), None)
+
+
+def row(studio: Studio, session: Session, seeds: Sequence[int], strength: float) -> str:
+    """HTML of other faces with the newest essence of the session; nothing if there is none."""
+    if (applied := newest_essence(session)) is None or not seeds:
+        return ""
+    faces = studio.faces(seeds, session.truncation_psi, [(applied.edit, strength)])
+    pictures = "".join(
+        f"<li>{shown(face, f'Face {seed} with {applied.label}')}</li>"
+        for seed, face in zip(seeds, faces, strict=True)
+    )
+    return f'<p>{plain(applied.label)} on others</p><ul class="faces">{pictures}</ul>'
+
+
+def _shown(target: Target) -> str:
+    return shown(for_screen(target.picture), f"The target: {target.name}")
+
+
+def build(studio: Studio, stage: Stage) -> None:
+    """The widgets and their wiring."""
+    names = [name for name in TARGETS if (_TARGETS_FOLDER / f"{name}.png").is_file()]
+    paths = [_TARGETS_FOLDER / f"{name}.png" for name in names]
+    gr.HTML(f'<p class="note">{CONSENT}</p>')
+    target = gr.State(None)
+    targets = gr.Gallery(
+        [(path, name) for path, name in zip(paths, names, strict=True)],
+        label="Targets to choose from",
+        show_label=False,
+        elem_id="targets",
+        elem_classes="thumbnails",
+        columns=6,
+        height="auto",
+        object_fit="cover",
+        allow_preview=False,
+        buttons=[],
+        interactive=False,
+        visible=bool(names),
+    )
+    with gr.Row(elem_id="target"):
+        looked_at = gr.HTML(elem_id="looked-at", min_height=0)
+        with gr.Column(min_width=140):
+            upload = gr.UploadButton("Upload a picture", size="md", file_types=["image"])
+            name = gr.Textbox(
+                label="Call it", placeholder="the name of its essence", max_length=_MAX_LETTERS
+            )
+    kind = gr.Radio(
+        list(KINDS.items()),
+        value="in_domain",
+        label="The target is",
+        info="Of anything else, a face takes what it can without falling apart.",
+    )
+    start = gr.Button("Find its essence", variant="primary")
+    with gr.Accordion("Settings of this search", open=False):
+        steps = gr.Slider(10, 300, IN_DOMAIN.steps, step=10, label="Steps", buttons=[])
+        restarts = gr.Slider(
+            1,
+            4,
+            IN_DOMAIN.restarts,
+            step=1,
+            label="Searches side by side",
+            info="The best one is kept.",
+            buttons=[],
+        )
+        consistency = gr.Slider(
+            0,
+            2,
+            IN_DOMAIN.consistency_lambda,
+            step=0.05,
+            label="Consistency",
+            info="How alike the change shall be for all.",
+            buttons=[],
+        )
+    others = gr.HTML(min_height=0)
+    strength = gr.Slider(-1, 2, 1, step=0.05, label="Strength on others", visible=False, buttons=[])
+
+    def choose(event: gr.SelectData) -> tuple[Target, str, str, str]:
+        with friendly():
+            chosen = take(studio, paths[event.index])
+        return chosen, _shown(chosen), chosen.name, TARGETS[names[event.index]]
+
+    def receive(file: str | None) -> tuple[Target, str, str, str]:
+        with friendly():
+            if file is None:
+                raise ValueError("Got no picture; choose one.")
+            chosen = take(studio, file)
+        return chosen, _shown(chosen), chosen.name, "out_of_domain"
+
+    def run(
+        desk: Desk,
+        target: Target | None,
+        name: str,
+        kind: str,
+        steps: int,
+        restarts: int,
+        consistency: float,
+        request: gr.Request,
+    ) -> Iterator[tuple[object, str]]:
+        named = target and replace(target, name=name)
+        with friendly():
+            for frame in transfer(
+                studio,
+                desk.session,
+                named,
+                kind,
+                steps,
+                restarts,
+                consistency,
+                owner=request.session_hash,
+            ):
+                yield stage.show_frame(desk, frame)
+
+    def draw_row(desk: Desk, seeds: list[int], strength: float) -> str:
+        with friendly():
+            return row(studio, desk.session, seeds, strength)
+
+    def follow(desk: Desk, seeds: list[int], strength: float) -> tuple[str, gr.Slider]:
+        html = draw_row(desk, seeds, strength)
+        return html, gr.Slider(visible=bool(html))
+
+    chosen = [target, looked_at, name, kind]
+    targets.select(choose, None, chosen, **PRIVATE)
+    upload.upload(receive, upload, chosen, api_name="target")
+    stage.add_search(
+        start,
+        [start.click, name.submit],
+        run,
+        [target, name, kind, steps, restarts, consistency],
+        api_name="essence",
+    )
+    stage.follow(follow, [stage.desk, stage.seeds, strength], [others, strength])
+    strength.input(
+        draw_row,
+        [stage.desk, stage.seeds, strength],
+        others,
+        trigger_mode="always_last",
+        api_name="others",
+        **DRAWING,
+    )

@@ -1,0 +1,240 @@
+"""Change one part of the face, by words if wanted, and see which part that is.
+
+The handlers take and return sessions, pictures and text; only `build` knows widgets.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
+from html import escape
+
+import gradio as gr
+from PIL import Image
+
+from demo.components import MAX_LETTERS, after, friendly, message, plain, recipe, shown, warning
+from demo.stage import DRAWING, Desk, Frame, Stage, check_room, watched
+from stylegan_hub.edits.latent_optimization import Cancelled, Step
+from stylegan_hub.edits.local_direction import WITHOUT_WORDS, LocalSettings
+from stylegan_hub.session import NEUTRAL, Session, Studio, local_label
+
+SPACES = {
+    "Whole layers (w+)": "w_plus",
+    "All layers alike (w)": "w",
+    "Single channels (s)": "s",
+}
+FIT = {"All faces": "everybody", "This face": "face"}
+_NO_PARSER = (
+    "This pipeline has no parser, the network that knows which part of a face is where, and local "
+    "edits need one. Train one, put it into a pipeline and open that:"
+)
+_PICTURE_SIZE = 256
+
+
+def part_shown(
+    studio: Studio,
+    session: Session,
+    words: str,
+    names: Sequence[str] = (),
+    background: bool = False,
+    neutral: str = NEUTRAL,
+) -> str:
+    """HTML of the face with the region marked, or of why there is none; nothing without input."""
+    if not words.strip() and not names:
+        return ""
+    try:
+        region = studio.region(words, names, neutral)
+    except ValueError as error:
+        return message(str(error))
+    picture = studio.mark(session, region, background)
+    size = max(_PICTURE_SIZE, *picture.size)
+    picture = picture.resize((size, size), Image.Resampling.BICUBIC)
+    what = f"{'all but ' * background}{region.name}"
+    return (
+        f'<figure class="part">{shown(picture, f"The face; marked: {what}")}'
+        f'<figcaption role="status">{plain(what)}: {plain(region.reason)}</figcaption></figure>'
+    )
+
+
+def change_part(
+    studio: Studio,
+    session: Session,
+    words: str,
+    names: Sequence[str] = (),
+    whom: str = "everybody",
+    steps: int = LocalSettings.steps,
+    localization: float = LocalSettings.localization_lambda,
+    layers: Sequence[int] | None = None,
+    space: str = "w_plus",
+    background: bool = False,
+    neutral: str = NEUTRAL,
+    owner: Hashable = None,
+) -> Iterator[Frame]:
+    """Search an edit of one region, with pictures on the way.
+
+    Args:
+        words: empty to change the region anyhow.
+        names: of regions that are changed together; the one that the words speak of when empty.
+        whom: "face" for the session's face as edited, "everybody" for random people.
+        localization: weight of the localization score, where there are words.
+        layers: that may move; all when None.
+        background: change all but the region.
+
+    Raises:
+        ValueError: no region, or texts or settings that cannot be searched for; too many edits.
+    """
+    started = time.monotonic()
+    region = studio.region(words, names, neutral)
+    label = local_label(words.strip() or None, region.name, background)
+    others = session.without_found(label)
+    check_room(others)
+    settings = replace(
+        WITHOUT_WORDS,
+        steps=int(steps),
+        layers=None if layers is None else tuple(layers),
+        background=background,
+    )
+    if words.strip():
+        settings = replace(
+            LocalSettings(),
+            steps=int(steps),
+            localization_lambda=localization,
+            layers=settings.layers,
+            background=background,
+        )
+    this_face = whom == "face"
+    face, _ = studio.draw(session.without_edits())
+
+    def before(step: Step) -> Image.Image:
+        if this_face:
+            return face
+        seed = settings.first_seed + (step.index - 1) * settings.batch_size
+        return studio.faces([seed], settings.truncation_psi)[0]
+
+    search = studio.search_local(others, words, region, settings, space, this_face, owner, neutral)
+    with search:
+        yield from watched(search, started, before)
+        try:
+            found = search.result()
+        except Cancelled:
+            yield Frame(message("Stopped; nothing was changed."), studio.draw(session))
+            return
+    text = f"Found “{label}”{after(started)}; slide it."
+    yield Frame(message(text), studio.draw(session.with_found(found)), found)
+
+
+def build(studio: Studio, stage: Stage) -> None:
+    """The widgets and their wiring, or what to do where there is no parser."""
+    if not studio.regions:
+        name = studio.pipe.name or "portraits"
+        folder = "cards/portraits" if name == "portraits" else name
+        gr.HTML(
+            recipe(
+                _NO_PARSER,
+                "accelerate launch recipes/train_parser.py --output_dir runs/parser",
+                f"python recipes/assemble_pipeline.py --generator {folder}/generator \\",
+                f"    --clip {folder} --parser runs/parser/parser --output runs/with-parser",
+                "python app.py --pipeline runs/with-parser",
+            )
+        )
+        return
+    num_ws = studio.pipe.generator.num_ws
+    # Values are given, since those of a tab that nobody looked at are else None.
+    words = gr.Textbox(
+        "",
+        label="The part shall look like",
+        placeholder="a face with curly hair",
+        info="Without words, the part is changed anyhow.",
+        max_length=MAX_LETTERS,
+    )
+    names = gr.CheckboxGroup(
+        studio.regions,
+        value=[],
+        label="Which part",
+        info="None ticked: the one that the words speak of.",
+        elem_id="parts",
+    )
+    part = gr.HTML(min_height=0)
+    whom = gr.Radio(list(FIT.items()), value="everybody", label="It shall suit")
+    start = gr.Button("Change this part", variant="primary")
+    with gr.Accordion("Settings of a local search", open=False):
+        steps = gr.Slider(10, 200, LocalSettings.steps, step=10, label="Steps", buttons=[])
+        localization = gr.Slider(
+            0,
+            0.5,
+            LocalSettings.localization_lambda,
+            step=0.01,
+            label="Localization",
+            info="How much it counts that the change lies in the part, beside the words.",
+            buttons=[],
+        )
+        layers = gr.CheckboxGroup(
+            [(str(index), index) for index in range(num_ws)],
+            value=list(range(num_ws)),
+            label="Layers that may move",
+            info="Shapes come first, colors last.",
+            elem_id="layers",
+        )
+        space = gr.Radio(list(SPACES.items()), value="w_plus", label="What moves")
+        background = gr.Checkbox(label="Change all but the part")
+        neutral = gr.Textbox(NEUTRAL, label="It shows now", max_length=MAX_LETTERS)
+
+    def run(
+        desk: Desk,
+        words: str,
+        names: list[str],
+        whom: str,
+        steps: int,
+        localization: float,
+        layers: list[int],
+        space: str,
+        background: bool,
+        neutral: str,
+        request: gr.Request,
+    ) -> Iterator[tuple[object, ...]]:
+        owner, session = request.session_hash, desk.session
+        with friendly():
+            if text := warning(studio, words):
+                gr.Warning(escape(text))
+            marked = part_shown(studio, session, words, names, background, neutral)
+            yield gr.skip(), gr.skip(), marked
+            for frame in change_part(
+                studio,
+                session,
+                words,
+                names,
+                whom,
+                steps,
+                localization,
+                layers,
+                space,
+                background,
+                neutral,
+                owner,
+            ):
+                yield *stage.show_frame(desk, frame), marked
+
+    def show_part(desk: Desk, words: str, names: list[str], background: bool, neutral: str) -> str:
+        with friendly():
+            return part_shown(studio, desk.session, words, names, background, neutral)
+
+    where = [stage.desk, words, names, background, neutral]
+    gr.on(
+        [words.blur, names.input, background.input],
+        show_part,
+        where,
+        part,
+        trigger_mode="always_last",
+        api_name="part",
+        **DRAWING,
+    )
+    stage.follow(show_part, where, [part])
+    stage.add_search(
+        start,
+        [start.click, words.submit],
+        run,
+        [words, names, whom, steps, localization, layers, space, background, neutral],
+        api_name="local",
+        outputs=[part],
+    )
