@@ -200,7 +200,7 @@ def sweep(
 
 
 def grid(config: Config, pipe: StyleEditPipeline, table: DirectionTable) -> dict[str, Any]:
-    """Draw images/alpha-beta.webp: one person, a row for each alpha, a column for each threshold."""
+    """Draw images/alpha-beta.webp: a person, a row for each alpha, a column for each threshold."""
     relevance = table.project(text_change(pipe, config.grid_text, config.neutral)).abs()
     counts = [min(count, len(relevance)) for count in config.grid_channels]
     thresholds = [float(relevance.topk(count).values[-1]) for count in counts]

@@ -2,6 +2,7 @@
 
 import resource
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ def test_ffhq_from_files_to_an_edit(tmp_path: Path, capsys: pytest.CaptureFixtur
     times["look"] = time.perf_counter()
 
     names = list(times)
-    spent = [f"{b} {times[b] - times[a]:.1f} s" for a, b in zip(names, names[1:], strict=False)]
+    spent = [f"{b} {times[b] - times[a]:.1f} s" for a, b in pairwise(names)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIGABYTE
     with capsys.disabled():
         print(f"\nfull size: {', '.join(spent)}; peak memory {peak:.1f} GB")

@@ -202,7 +202,7 @@ def test_the_warm_start_finds_what_a_text_means(pipe: StyleEditPipeline) -> None
         drawn = mean[:, None] + (0.5 * log_variance).exp()[:, None] * noise
         above = (drawn @ network.frame() @ axis > 0.8).float().mean(1)
         spread = (drawn @ network.frame()).std(1)
-    assert above[1] > 0.85 and above[0] < 0.25
+    assert above[1] > 0.7 and above[0] < 0.3  # 0.21 without words
     # What the texts do not speak of stays free: the other 15 directions.
     assert spread.square().sum(1).min() > 13
 

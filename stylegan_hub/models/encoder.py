@@ -4,10 +4,11 @@ Tov et al., "Designing an Encoder for StyleGAN Image Manipulation", 2021 (arXiv 
 feature pyramid and style heads of pSp (Richardson et al. 2021, section 3). In e4e the first head
 gives one w for all layers, the others what each layer adds to it (section 5.1: w_i = w_0 + delta_i,
 with the deltas switched on one by one while training), which keeps latents close to W, where edits
-work; in pSp (`deltas=False`) each head gives the w of its layer. Names of modules and tensors are those of the
-published checkpoints without their prefix `encoder.`, of which the defaults here are the
-configuration for faces of 1024 px: IR-SE50, 18 ws of 512, 267 million numbers. `latent_avg`, which
-those files keep beside the weights, is a buffer here.
+work; in pSp (`deltas=False`) each head gives the w of its layer.
+
+Names of modules and tensors are those of the published checkpoints without their prefix `encoder.`,
+of which the defaults here are the configuration for faces of 1024 px: IR-SE50, 18 ws of 512, 267
+million numbers. `latent_avg`, which those files keep beside the weights, is a buffer here.
 """
 
 from __future__ import annotations
