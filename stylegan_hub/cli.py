@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from stylegan_hub.edits.direction import Direction
     from stylegan_hub.edits.latent_optimization import Settings
     from stylegan_hub.hub import EditInfo
+    from stylegan_hub.photos.invert import Step
+    from stylegan_hub.photos.person import Person
+    from stylegan_hub.photos.photo import Photo
     from stylegan_hub.session import Session, Studio
 
 _BATCH = 16
@@ -46,6 +50,25 @@ PipelineOption = Annotated[
 OutputOption = Annotated[
     Path, typer.Option("--output", "-o", help="Picture to write: .png, .jpg, .webp or .gif.")
 ]
+PasteOption = Annotated[
+    Literal["changed", "face", "none"],
+    typer.Option(
+        help="What of the face goes back into the photo: what the edit changed, all of it, or "
+        "nothing: then the aligned face alone is written."
+    ),
+]
+RefineOption = Annotated[
+    int,
+    typer.Option(
+        min=0, max=10_000, help="Steps of the search near the encoder's latent; 0 = encoder alone."
+    ),
+]
+TuneOption = Annotated[
+    int,
+    typer.Option(
+        min=0, max=10_000, help="Steps in which the generator itself learns the photo; 0 = none."
+    ),
+]
 TruncationOption = Annotated[
     float, typer.Option(min=-1, max=2, help="1 keeps the full variety, 0 is the average face.")
 ]
@@ -53,7 +76,19 @@ TruncationOption = Annotated[
 
 @main.command()
 def edit(
-    output: OutputOption,
+    person: Annotated[
+        Path | None,
+        typer.Argument(help="Who: a file made by `stylegan-hub invert`, in place of a seed."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Picture to write: .png, .jpg, .webp or .gif; NAME-edited.png beside the file of "
+            "a person if not given.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Who.")] = 0,
     text: Annotated[
         str | None, typer.Option(help="What the picture shall show: 'a face with purple hair'.")
@@ -71,6 +106,14 @@ def edit(
     before_after: Annotated[
         bool, typer.Option("--before-after", help="Write the picture before the edit beside it.")
     ] = False,
+    photo: Annotated[
+        Path | None,
+        typer.Option(
+            help="The photo that the person is from; looked for beside the person's file, and in "
+            "the current folder, if not given."
+        ),
+    ] = None,
+    paste: PasteOption = "changed",
     steps: Annotated[
         int | None, typer.Option(min=1, max=10_000, help="Steps of the search for --text.")
     ] = None,
@@ -82,19 +125,31 @@ def edit(
 ) -> None:
     """Change one face by words, by saved edits, or both.
 
-    The words are searched for on the unedited face; then all edits are added.
+    The words are searched for on the unedited face; then all edits are added. The face of a photo
+    goes back into the photo.
 
     \b
     Examples:
       stylegan-hub edit --seed 7 --text "a face with purple hair" -o purple.png
       stylegan-hub edit --seed 7 --edit afro-hair:1.2 --edit surprised:-0.5 -o both.png
       stylegan-hub edit --seed 7 --edit user/repo@v1:0.8 --text "a hat" --before-after -o hat.png
+      stylegan-hub edit me.safetensors --edit afro-hair:1 -o me-with-an-afro.png
     """
     with _reporting():
         if text is None and not edits:
             raise _UsageError("Got nothing to do; give --text, or --edit, or both.")
         if text is None and save_edit is not None:
             raise _UsageError("--save-edit saves the edit found for --text; give --text too.")
+        if output is None and person is None:
+            raise _UsageError("Missing option '--output' / '-o': the picture to write.")
+        if person is not None and person.suffix != ".safetensors":
+            raise _UsageError(
+                f"Got {person.name}; expected a .safetensors file of somebody. Make one: "
+                f"stylegan-hub invert {person.name} -o {person.stem}.safetensors"
+            )
+        if output is None:
+            assert person is not None
+            output = person.with_name(f"{person.stem}-edited.png")
         _check_picture(output)
         if save_edit is not None:
             _check_folder(save_edit)
@@ -106,9 +161,14 @@ def edit(
         from stylegan_hub.session import Session
 
         session = Session(seed, truncation_psi=truncation)
+        somebody = None
+        if person is not None:
+            somebody = _person(person)
+            session = replace(session, latents=somebody.latents)
+            original = None if paste == "none" else _photo_of(somebody, photo, person.parent)
         for name, wanted_strength in wanted:
             session = session.with_edit(load_edit(name), wanted_strength)
-        studio = _open(pipeline)
+        studio = _open(pipeline, somebody)
         studio.draw(session)  # refuses a seed or an edit that does not fit before the long search
         if text is not None:
             settings = Settings() if steps is None else Settings(steps=steps)
@@ -117,8 +177,171 @@ def edit(
             if save_edit is not None:
                 found.save_pretrained(save_edit)
         before, after = studio.draw(session)
+        if somebody is not None and original is not None and paste != "none":
+            from stylegan_hub.photos.paste import paste as paste_back
+
+            after = paste_back(original, somebody.alignment, after, before, paste)
+            before = original.image
         images.save(images.grid([before, after], columns=2) if before_after else after, output)
     typer.echo(f"Wrote {output}" + (f" and {save_edit}" if save_edit else "") + ".")
+
+
+@main.command()
+def invert(
+    photo: Annotated[Path, typer.Argument(help="The photo: a picture file.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="File to write, NAME.safetensors beside the photo if not given."
+        ),
+    ] = None,
+    refine: RefineOption = 0,
+    tune: TuneOption = 0,
+    face: Annotated[
+        int | None, typer.Option(min=1, help="Which face; 1 is the largest, which is usual.")
+    ] = None,
+    points: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the face is: both eyes and the mouth, 'x,y x,y x,y' in pixels, in place "
+            "of a search."
+        ),
+    ] = None,
+    aligned: Annotated[
+        bool, typer.Option("--aligned", help="The whole picture is the aligned face.")
+    ] = False,
+    preview: Annotated[
+        Path | None, typer.Option(help="Picture to write of the aligned photo and the drawing.")
+    ] = None,
+    pipeline: PipelineOption = "portraits",
+) -> None:
+    """Find the face of a photo and the latent that draws it.
+
+    Ask people before you edit pictures of them.
+
+    \b
+    Examples:
+      stylegan-hub invert me.png --refine 100 -o me.safetensors
+      stylegan-hub invert us.jpg --face 2 --refine 100 --tune 100 --preview look.png
+      stylegan-hub invert me.jpg --points "412,300 520,310 460,410" --refine 100
+    """
+    with _reporting():
+        if sum((face is not None, points is not None, aligned)) > 1:
+            raise _UsageError("Give one of --face, --points and --aligned.")
+        clicks = None if points is None else _points(points)
+        output = photo.with_suffix(".safetensors") if output is None else output
+        if output.suffix != ".safetensors":
+            raise _UsageError(f"Got --output {output.name}; the name ends in .safetensors.")
+        _check_folder(output.parent)
+        if preview is not None:
+            _check_picture(preview)
+
+        from tqdm import tqdm
+
+        from stylegan_hub import images
+        from stylegan_hub.photos import align, finders
+        from stylegan_hub.photos.invert import Refinement, Tuning
+        from stylegan_hub.photos.person import invert_photo
+        from stylegan_hub.photos.photo import read_photo
+
+        picture = read_photo(photo)
+        for note in picture.notes:
+            typer.echo(f"Note: {note}", err=True)
+        pipe = _open(pipeline).pipe
+        if clicks is not None:
+            landmarks = align.Landmarks.from_clicks(*clicks)
+            alignment = align.align(picture, landmarks, finders.framing(pipe))
+        elif aligned:
+            alignment = align.whole(picture.size, picture.name)
+        else:
+            alignment = finders.locate(pipe, picture, face)
+        with tqdm(desc="Inverting", total=refine + tune, unit="step", disable=None) as progress:
+
+            def show(step: Step) -> None:
+                progress.update()
+                progress.set_postfix(loss=f"{step.loss:.3f}", refresh=False)
+
+            person = invert_photo(
+                pipe,
+                picture,
+                alignment,
+                Refinement(steps=refine) if refine else None,
+                Tuning(steps=tune) if tune else None,
+                show,
+            )
+        person.save(output)
+        if preview is not None:
+            (drawn,) = person.pipeline(pipe)(latents=person.latents).images
+            shown = align.cut(picture, alignment, drawn.width)
+            images.save(images.grid([shown, drawn], columns=2), preview)
+    corners = " ".join(f"({x:.0f}, {y:.0f})" for x, y in alignment.quad)
+    typer.echo(f"The face in {picture.name} has the corners {corners}.")
+    typer.echo(f"Likeness of the drawing: {person.likeness}.")
+    typer.echo(f"Wrote {output}" + (f" and {preview}" if preview else "") + ".")
+
+
+@main.command()
+def batch(
+    photos: Annotated[Path, typer.Argument(help="Folder of photos.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    edits: Annotated[
+        list[str] | None,
+        typer.Option("--edit", help="A saved edit and its strength, for all. May be repeated."),
+    ] = None,
+    refine: RefineOption = 0,
+    tune: TuneOption = 0,
+    paste: PasteOption = "changed",
+    pipeline: PipelineOption = "portraits",
+) -> None:
+    """Invert every photo of a folder, edit all, and lay them on a contact sheet.
+
+    Latents are kept in OUTPUT/latents and used again next time. Photos that fail are listed at the
+    end, with exit status 1; the others are done.
+
+    \b
+    Example:
+      stylegan-hub batch holidays -o edited --refine 100 --edit afro-hair:1
+    """
+    with _reporting():
+        if paste == "none":
+            raise _UsageError("A batch pastes back into the photos: --paste changed or face.")
+        _check_folder(output)
+        wanted = [_named(name) for name in edits or ()]
+
+        from tqdm import tqdm
+
+        from stylegan_hub.edits.base import load_edit
+        from stylegan_hub.photos.folder import edit_folder
+        from stylegan_hub.photos.invert import Refinement, Tuning
+        from stylegan_hub.photos.photo import list_photos
+
+        count = len(list_photos(photos))
+        loaded = [(load_edit(name), strength) for name, strength in wanted]
+        pipe = _open(pipeline).pipe
+        with tqdm(desc="Photos", total=count, unit="photo", disable=None) as progress:
+
+            def show(index: int, total: int, name: str) -> None:
+                progress.n = index
+                progress.set_postfix_str(name)
+
+            report = edit_folder(
+                pipe,
+                photos,
+                output,
+                [(e, e.strength.default if s is None else s) for e, s in loaded],
+                Refinement(steps=refine) if refine else None,
+                Tuning(steps=tune) if tune else None,
+                where=paste,
+                on_photo=show,
+            )
+    done, again = len(report.people), len(report.reused)
+    typer.echo(f"Inverted {done} of {count} photos, {again} of them before.")
+    if report.sheet is not None:
+        typer.echo(f"Wrote {report.sheet}.")
+    for name, why in report.failures.items():
+        typer.echo(f"Failed: {name}: {why}", err=True)
+    if report.failures:
+        raise typer.Exit(1)
 
 
 @main.command()
@@ -377,11 +600,37 @@ def _hide_loading() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def _open(pipeline: str) -> Studio:
+def _open(pipeline: str, person: Person | None = None) -> Studio:
+    """A studio; for a person with a tuned generator, with that one."""
     from stylegan_hub.session import Studio
 
     _hide_loading()
-    return Studio.open(pipeline)
+    studio = Studio.open(pipeline)
+    return studio if person is None else Studio(person.pipeline(studio.pipe))
+
+
+def _person(path: Path) -> Person:
+    from stylegan_hub.photos.person import Person
+
+    return Person.load(path)
+
+
+def _photo_of(person: Person, given: Path | None, folder: Path) -> Photo:
+    """The photo that a person is from: the given one, or the one of its name where it may be."""
+    from stylegan_hub.photos.align import check_same
+    from stylegan_hub.photos.photo import read_photo
+
+    name = person.alignment.name
+    places = [given] if given is not None else [folder / name, Path(name)]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise ValueError(
+            f"The photo is not at {' or '.join(map(str, places))}; say with --photo where it is, "
+            "or write the face alone with --paste none."
+        )
+    photo = read_photo(found)
+    check_same(photo, person.alignment)
+    return photo
 
 
 def _search(
@@ -409,6 +658,20 @@ def _named(text: str) -> tuple[str, float | None]:
         except ValueError:
             pass  # the colon belongs to the name, as in C:\edits\afro
     return text, None
+
+
+def _points(text: str) -> list[tuple[float, float]]:
+    """Three points of 'x,y x,y x,y'."""
+    try:
+        points = [(float(x), float(y)) for x, y in (part.split(",") for part in text.split())]
+    except ValueError:
+        points = []
+    if len(points) != 3:
+        raise _UsageError(
+            f"Got the points {text!r}; expected both eyes and the mouth, as in "
+            "'412,300 520,310 460,410'."
+        )
+    return points
 
 
 def _row(info: EditInfo) -> tuple[str, ...]:

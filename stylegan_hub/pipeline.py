@@ -6,8 +6,9 @@ components (an encoder, a recognizer, a parser) may be absent; what needs one sa
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -30,9 +31,11 @@ from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.models.clip import encode_image, encode_text, preprocess
 from stylegan_hub.models.encoder import Encoder
+from stylegan_hub.models.landmarker import Landmarker
 from stylegan_hub.models.parser import Parser
 from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+from stylegan_hub.photos import invert as inversion
 from stylegan_hub.text_to_face import TextToFace, bundled_text_to_face, draw_from_text
 
 # The only classes that a pipeline folder may name: a stranger's model_index.json cannot make us
@@ -45,8 +48,9 @@ _COMPONENTS: dict[str, tuple[str, str]] = {
     "recognizer": ("stylegan_hub.models.recognizer", "Recognizer"),
     "parser": ("stylegan_hub.models.parser", "Parser"),
     "encoder": ("stylegan_hub.models.encoder", "Encoder"),
+    "landmarker": ("stylegan_hub.models.landmarker", "Landmarker"),
 }
-_OPTIONAL = ("recognizer", "parser", "encoder")
+_OPTIONAL = ("recognizer", "parser", "encoder", "landmarker")
 _MAX_SEED = 2**63 - 1
 
 
@@ -63,16 +67,31 @@ class StyleEditOutput(BaseOutput):
     latents: Latents
 
 
+@dataclass(frozen=True)
+class Tuned:
+    """A pipeline that learned one picture, and the latent at which it draws it.
+
+    Attributes:
+        pipe: with the tuned generator. It takes all edits of the original one: to them it is the
+            same generator.
+        latents: the pivot, in w_plus.
+    """
+
+    pipe: StyleEditPipeline
+    latents: Latents
+
+
 class StyleEditPipeline(DiffusionPipeline):
     """Samples, edits and describes the pictures of one domain.
 
     Args:
         generator: the frozen StyleGAN2.
         clip, tokenizer, image_processor: a CLIP that understands its pictures.
-        recognizer: who is it? None, as the next two, where pictures show no faces or nobody has
+        recognizer: who is it? None, as the next three, where pictures show no faces or nobody has
             trained one; what needs it says so.
         parser: which part of a face is where?
         encoder: which latent draws a picture?
+        landmarker: where in a larger picture are faces of this domain?
     """
 
     # Read by diffusers when it saves and loads.
@@ -87,6 +106,7 @@ class StyleEditPipeline(DiffusionPipeline):
         recognizer: Recognizer | None = None,
         parser: Parser | None = None,
         encoder: Encoder | None = None,
+        landmarker: Landmarker | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -97,11 +117,13 @@ class StyleEditPipeline(DiffusionPipeline):
             recognizer=recognizer and recognizer.eval().requires_grad_(False),
             parser=parser and parser.eval().requires_grad_(False),
             encoder=encoder and encoder.eval().requires_grad_(False),
+            landmarker=landmarker and landmarker.eval().requires_grad_(False),
         )
         self.name: str | None = None
         self.text_to_face: TextToFace | None = None
         """What `from_text` draws with; the bundled one, when there is none, is loaded by it."""
         self._hashed: tuple[StyleGAN2Generator, str] | None = None
+        self._tuned_from: BaseModel | None = None
 
     @classmethod
     def from_pretrained(
@@ -139,7 +161,12 @@ class StyleEditPipeline(DiffusionPipeline):
 
     @property
     def base_model(self) -> BaseModel:
-        """What an edit for this pipeline's generator records of it."""
+        """What an edit for this pipeline's generator records of it.
+
+        A tuned generator is, to edits, the one it was tuned from.
+        """
+        if self._tuned_from is not None:
+            return self._tuned_from
         generator = self.generator
         # The hash covers all weights, which are frozen: worth doing once per generator, since a
         # slider asks at every move.
@@ -286,6 +313,84 @@ class StyleEditPipeline(DiffusionPipeline):
         pictures = image_files.to_pil(self.synthesize(latents).clamp(-1, 1).float())
         return StyleEditOutput(images=pictures, latents=latents)
 
+    def invert(
+        self,
+        image: Image.Image | Sequence[Image.Image] | Float[Tensor, "n 3 h w"],
+        refine: int | inversion.Refinement = 0,
+        on_step: inversion.OnStep | None = None,
+    ) -> Latents:
+        """The latents in w_plus that draw aligned pictures: an approximation.
+
+        `photos.align` cuts aligned pictures out of photographs.
+
+        Args:
+            image: one or several squares, or a tensor in [-1, 1]; resized to the generator's size.
+            refine: steps of the search near the encoder's latent for one that draws the picture
+                better, seconds for 100; 0 is the encoder alone. Or all settings of the search. A
+                pipeline without an encoder searches from the average face, with a warning.
+            on_step: called after each step of the search.
+
+        Raises:
+            ValueError: pictures that are no squares, or no encoder and nothing to refine.
+        """
+        images = self._aligned(image)
+        if refine == 0:
+            return inversion.encode(self, images)
+        if isinstance(refine, int):
+            refine = inversion.Refinement(steps=refine)
+        return inversion.refine(self, images, settings=refine, on_step=on_step)
+
+    def tune(
+        self,
+        image: Image.Image | Float[Tensor, "1 3 h w"],
+        latents: Latents | None = None,
+        settings: inversion.Tuning | None = None,
+        on_step: inversion.OnStep | None = None,
+    ) -> Tuned:
+        """Pivotal tuning: teach a copy of the generator one aligned picture at its latent.
+
+        It is more like the picture than any latent of the generator as it is, and edits as well;
+        this pipeline stays as it is.
+
+        Args:
+            latents: the pivot; `invert(image, 100)` when None.
+
+        Raises:
+            ValueError: more than one picture or latent, or a picture that is no square.
+        """
+        pivot = self.invert(image, 100) if latents is None else latents
+        generator = inversion.tune(self, self._aligned(image), pivot, settings, on_step)
+        weights = {name: weight for name, weight in inversion.tuned_parameters(generator)}
+        return Tuned(self.with_weights(weights), pivot)
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> Self:
+        """A pipeline like this one, with some weights of the synthesis network replaced.
+
+        It shares all other parts. Edits take its generator for this one's.
+
+        Args:
+            weights: by their names in the synthesis network, all but those of affine layers,
+                which would change what edits in style space mean.
+
+        Raises:
+            ArtifactError: weights that this generator has not, or of another shape.
+        """
+        generator = copy.deepcopy(self.generator)
+        own = dict(inversion.tuned_parameters(generator))
+        for name, weight in weights.items():
+            if name not in own or own[name].shape != weight.shape:
+                has = f"{list(own[name].shape)}" if name in own else "no such weight to tune"
+                raise ArtifactError(
+                    f"Got the tuned weight {name!r} of shape {list(weight.shape)}; this generator "
+                    f"has {has}. Load the pipeline that it was tuned from."
+                )
+            own[name].data.copy_(weight)
+        parts = {name: getattr(self, name) for name in _COMPONENTS}
+        pipe = type(self)(**{**parts, "generator": generator})
+        pipe.name, pipe.text_to_face = self.name, self.text_to_face
+        pipe._tuned_from = self.base_model
+        return pipe
+
     def apply(self, latents: Latents, edits: Sequence[tuple[Edit, float]]) -> Latents:
         """Latents with all edits applied: those in w_plus first, then those in s.
 
@@ -358,6 +463,18 @@ class StyleEditPipeline(DiffusionPipeline):
         else:
             drawn = draw_within(self, before, latents, where, blend)
         return StyleEditOutput(images=image_files.to_pil(drawn.float()), latents=latents)
+
+    def _aligned(
+        self, image: Image.Image | Sequence[Image.Image] | Tensor
+    ) -> Float[Tensor, "n 3 size size"]:
+        images = image if isinstance(image, Tensor) else image_files.from_pil(image)
+        if images.ndim == 4 and images.shape[2] != images.shape[3]:
+            raise ValueError(
+                f"Got a picture of {images.shape[3]} x {images.shape[2]} pixels; expected an "
+                "aligned square. Cut it out first: photos.align, or `stylegan-hub invert`."
+            )
+        size = self.generator.config.img_resolution
+        return image_files.resize(images.to(self.device, self.dtype), size)
 
     def _check_size(self, latents: Latents) -> None:
         generator = self.generator

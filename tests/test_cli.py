@@ -37,11 +37,14 @@ def test_help_is_quick() -> None:
     before = os.times().children_user
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     assert os.times().children_user - before < 1  # processor time: other work does not count
-    names = ("edit", "sample", "demo", "list", "info", "publish", "evaluate")
+    names = ("edit", "invert", "batch", "sample", "demo", "list", "info", "publish", "evaluate")
     assert all(f"\n  {name} " in result.stdout for name in names)
 
 
-@pytest.mark.parametrize("name", ["edit", "sample", "demo", "list", "info", "publish", "evaluate"])
+@pytest.mark.parametrize(
+    "name",
+    ["edit", "invert", "batch", "sample", "demo", "list", "info", "publish", "evaluate"],
+)
 def test_each_help_has_an_example(name: str) -> None:
     result = run(name, "--help")
     assert result.exit_code == 0
@@ -298,3 +301,129 @@ def fingerprint() -> str:
 def pixels(path: Path) -> bytes:
     with Image.open(path) as picture:
         return picture.tobytes()
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Path:
+    """A photo with something in it that three points can frame."""
+    picture = Image.new("RGB", (120, 90), (60, 120, 90))
+    picture.paste(Image.linear_gradient("L").resize((50, 50)).rotate(15), (40, 20))
+    picture.save(tmp_path / "me.png")
+    return tmp_path / "me.png"
+
+
+POINTS = ("--points", "52,40 70,42 60,58")
+
+
+@pytest.mark.usefixtures("bundled")
+@pytest.mark.filterwarnings("ignore:This pipeline has no encoder")
+def test_a_photo_is_inverted_edited_and_pasted_back(
+    snapshot: Path, tiny_pipeline_folder: Path, tmp_path: Path
+) -> None:
+    model, saved = ("--pipeline", tiny_pipeline_folder), tmp_path / "me.safetensors"
+    preview = tmp_path / "look.webp"
+    result = run("invert", snapshot, "--refine", 2, *POINTS, "--preview", preview, *model)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("The face in me.png has the corners (")
+    assert lines[1].startswith("Likeness of the drawing: PSNR ")
+    assert lines[2] == f"Wrote {saved} and {preview}."
+    assert "Warning: This pipeline has no encoder" in result.stderr
+    with Image.open(preview) as look:
+        assert look.size == (64, 32)
+
+    result = run("edit", saved, "--edit", "a-hat:1", *model)
+    assert result.exit_code == 0, result.output
+    edited = tmp_path / "me-edited.png"
+    assert result.stdout == f"Wrote {edited}.\n"
+    with Image.open(edited) as after, Image.open(snapshot) as before:
+        assert after.size == before.size and after.getpixel((0, 0)) == before.getpixel((0, 0))
+    assert pixels(edited) != pixels(snapshot)
+    assert run("edit", saved, "--edit", "a-hat:0", *model, "-o", edited).exit_code == 0
+    assert pixels(edited) == pixels(snapshot)
+    face = tmp_path / "face.png"
+    common = ("edit", saved, "--edit", "a-hat:1", "-o", face, *model)
+    assert run(*common, "--paste", "none").exit_code == 0
+    with Image.open(face) as alone:
+        assert alone.size == (32, 32)
+    assert run(*common, "--paste", "face", "--before-after").exit_code == 0
+    with Image.open(face) as both:
+        assert both.size == (240, 90)
+
+    elsewhere = snapshot.rename(tmp_path / "other.png")
+    missing = run(*common)
+    assert missing.exit_code == 1 and "say with --photo where it is" in missing.stderr
+    assert run(*common, "--photo", elsewhere).exit_code == 0
+    with Image.open(elsewhere) as picture:
+        picture.resize((60, 45)).save(elsewhere)
+    smaller = run(*common, "--photo", elsewhere)
+    assert smaller.exit_code == 1 and "Give the same picture again" in smaller.stderr
+
+
+@pytest.mark.usefixtures("bundled")
+@pytest.mark.filterwarnings("ignore:This pipeline has no encoder")
+def test_a_tuned_person_is_drawn_by_the_tuned_generator(
+    snapshot: Path, tiny_pipeline_folder: Path, tmp_path: Path
+) -> None:
+    model, drawn = ("--pipeline", tiny_pipeline_folder), []
+    for name, tune in (("plain", 0), ("tuned", 2)):
+        saved, face = tmp_path / f"{name}.safetensors", tmp_path / f"{name}.png"
+        options = ("--refine", 1, "--tune", tune, *POINTS, "-o", saved)
+        assert run("invert", snapshot, *options, *model).exit_code == 0
+        command = ("edit", saved, "--edit", "a-hat:0", "--paste", "none", "-o", face)
+        assert run(*command, *model).exit_code == 0
+        drawn.append(pixels(face))
+    assert drawn[0] != drawn[1]
+
+
+def test_inverting_that_cannot_be_done(
+    snapshot: Path, tiny_pipeline_folder: Path, tmp_path: Path
+) -> None:
+    for code, arguments, message in (
+        (1, (), "this pipeline has no landmarker of its own"),
+        (2, ("--points", "1,2 3,4"), "Got the points '1,2 3,4'; expected both eyes"),
+        (1, ("--points", "1,2 3,4 5,6"), "the three lie on a line"),
+        (1, ("--aligned",), "an aligned face is a square"),
+        (2, ("--aligned", "--face", 2), "Give one of --face, --points and --aligned"),
+        (2, ("-o", tmp_path / "me.pt"), "the name ends in .safetensors"),
+        (1, POINTS, "no encoder that could name a latent at once"),
+    ):
+        result = run("invert", snapshot, *arguments, "--pipeline", tiny_pipeline_folder)
+        assert (result.exit_code, result.stdout) == (code, ""), result.output
+        assert message in result.stderr and "Traceback" not in result.stderr
+    assert sorted(os.listdir(tmp_path)) == ["me.png"]
+    result = run("invert", tmp_path / "none.png", "--pipeline", tiny_pipeline_folder)
+    assert result.exit_code == 1 and "There is no file" in result.stderr
+
+
+def test_editing_a_person_that_cannot_be_done(snapshot: Path, tmp_path: Path) -> None:
+    for code, arguments, message in (
+        (2, (snapshot,), "stylegan-hub invert me.png -o me.safetensors"),
+        (1, (tmp_path / "me.safetensors",), "There is no file"),
+        (2, (), "Missing option '--output'"),
+    ):
+        result = run("edit", *arguments, "--edit", "a-hat:1")
+        assert (result.exit_code, result.stdout) == (code, ""), result.output
+        assert message in result.stderr
+
+
+@pytest.mark.usefixtures("bundled")
+@pytest.mark.filterwarnings("ignore:This pipeline has no encoder")
+def test_a_batch(snapshot: Path, tiny_pipeline_folder: Path, tmp_path: Path) -> None:
+    photos, output = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    Image.open(snapshot).crop((30, 10, 110, 90)).save(photos / "square.png")
+    (photos / "broken.jpg").write_bytes(b"?")
+    command = ("batch", photos, "-o", output, "--refine", 1, "--edit", "a-hat:1")
+    result = run(*command, "--pipeline", tiny_pipeline_folder)
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        "Inverted 1 of 2 photos, 0 of them before.",
+        f"Wrote {output / 'sheet.png'}.",
+    ]
+    assert "Failed: broken.jpg: " in result.stderr and "cannot be read as" in result.stderr
+    (photos / "broken.jpg").unlink()
+    again = run(*command, "--pipeline", tiny_pipeline_folder)
+    assert again.exit_code == 0 and "Inverted 1 of 1 photos, 1 of them before." in again.stdout
+    assert (output / "edited" / "square-png.png").is_file()
+    assert run(*command, "--paste", "none").exit_code == 2

@@ -3,8 +3,9 @@
 A small fully convolutional network in the manner of CenterNet (Zhou et al. 2019, "Objects as
 Points"): every cell of a coarse grid says whether the middle of a face is near, and where the
 square lies that the domain's generator would draw: its middle, its size, its turn. Differences: the
-square may be turned by any angle, and what was found is looked at again, cut out upright, so that
-two or three looks end within a pixel. `recipes/train_landmarks.py` trains it.
+square may be turned by any angle; what was found is looked at again, cut out upright; and where a
+picture was laid into another one, so that its edges show, the square is moved onto them.
+`recipes/train_landmarks.py` trains it.
 
 The square is told by where it has the domain's usual eyes and mouth: for a single face these are
 not its own eyes, which lie elsewhere in everybody, but they frame it exactly.
@@ -32,6 +33,16 @@ _SURE = 0.5  # least score of a face
 _FINAL = 0.3  # least score at the last look
 _LOOKS = 2  # after the first
 _MAX_FACES = 32
+_EDGE = 0.08  # a change of color, in [-1, 1], that makes an edge
+_CLEARLY = 1.0  # and so many times the change that there is anywhere
+_EDGE_WINDOW = 1.4
+# Rounds of the search for edges: tries for x, y, logarithm of the scale and angle; how far they
+# reach, in units of the half side; and how far in- and outward colors are compared.
+_EDGE_SEARCH = (
+    ((13, 13, 13, 5), (0.15, 0.15, 0.15, 0.12), 0.04),
+    ((7, 7, 7, 7), (0.03, 0.03, 0.03, 0.045), 0.025),
+    ((5, 5, 5, 5), (0.008, 0.008, 0.008, 0.01), 0.015),
+)
 
 
 class Landmarker(ModelMixin, ConfigMixin):
@@ -135,8 +146,9 @@ class Landmarker(ModelMixin, ConfigMixin):
             windows = torch.cat([found[:, :2], _WINDOW * found[:, 2:4]], 1)
             least = _FINAL if look + 1 == _LOOKS else 0.1
             found = self._looked(image, windows, several=False, least=least)
+        found = torch.stack([_on_its_edges(image, one) for one in found]) if len(found) else found
         usual = torch.tensor(self.config["usual"], dtype=torch.float32)
-        x, y, cos, sin = (column[:, None] for column in _distinct(found)[:, :4].unbind(1))
+        x, y, cos, sin = (column[:, None] for column in found[:, :4].unbind(1))
         points = [x + cos * usual[:, 0] - sin * usual[:, 1],
                   y + sin * usual[:, 0] + cos * usual[:, 1]]  # fmt: skip
         return torch.stack(points, 2) - 0.5
@@ -211,6 +223,55 @@ def _distinct(squares: Float[Tensor, "n 5"]) -> Float[Tensor, "m 5"]:
         if all(far):
             kept.append(square)
     return torch.stack(kept) if kept else squares[:0]
+
+
+def _on_its_edges(image: Tensor, square: Float[Tensor, " 5"]) -> Float[Tensor, " 5"]:
+    """The square moved, turned and scaled a little, to where colors change along its sides.
+
+    It stays where it is if no place near it has an edge along three of its sides.
+    """
+    size = 192
+    window = torch.cat([square[:2], _EDGE_WINDOW * square[2:4]])
+    view = _view(image, window, size)
+    best = torch.zeros(4)  # x, y in units of the half side, logarithm of the scale, angle
+    anywhere: Tensor | None = None
+    for steps, spread, gap in _EDGE_SEARCH:
+        axes = [torch.linspace(-reach, reach, n) for n, reach in zip(steps, spread, strict=True)]
+        tried = best + torch.cartesian_prod(*axes)
+        contrasts = _contrast(view, tried, gap)  # [k, 4]
+        chosen = int(contrasts.sum(1).argmax())
+        best = tried[chosen]
+        if anywhere is None:
+            anywhere = contrasts.median(0).values  # of noise and texture
+    assert anywhere is not None
+    if (contrasts[chosen] >= _EDGE + _CLEARLY * anywhere).sum() < 3:
+        return square
+    x, y, scale, angle = best.tolist()
+    cos, sin = square[2:4].tolist()
+    turn = torch.tensor([[cos, -sin], [sin, cos]])
+    right = math.exp(scale) * torch.tensor([math.cos(angle), math.sin(angle)])
+    return torch.cat([square[:2] + turn @ torch.tensor([x, y]), turn @ right, square[4:]])
+
+
+def _contrast(view: Tensor, tried: Float[Tensor, "k 4"], gap: float) -> Float[Tensor, "k 4"]:
+    """Median change of color across each of the four sides of squares."""
+    along = torch.linspace(-0.92, 0.92, 24)
+    sides = []
+    for out in (1 + gap, 1 - gap):
+        edge = torch.full_like(along, out)
+        four = [(along, -edge), (edge, along), (along, edge), (-edge, along)]
+        sides.append(torch.stack([torch.stack(side, 1) for side in four]))  # [4, 24, 2]
+    points = torch.stack(sides).flatten(0, 2)  # [2 * 4 * 24, 2]
+    x, y, scale, angle = tried[:, :, None].unbind(1)  # [k, 1]
+    cos, sin = scale.exp() * angle.cos(), scale.exp() * angle.sin()
+    places = torch.stack(
+        [x + cos * points[:, 0] - sin * points[:, 1], y + sin * points[:, 0] + cos * points[:, 1]],
+        2,
+    )
+    grid = (places / _EDGE_WINDOW)[None].to(view)
+    colors = F.grid_sample(view, grid, padding_mode="border", align_corners=False)[0]
+    outer, inner = colors.unflatten(2, (2, 4, 24)).unbind(2)  # [3, k, 4, 24]
+    return (outer - inner).norm(dim=0).median(2).values.cpu()
 
 
 def _view(image: Tensor, window: Tensor, size: int) -> Float[Tensor, "1 3 size size"]:

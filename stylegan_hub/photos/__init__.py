@@ -1,0 +1,10 @@
+"""From a photograph to a latent and back: read, align, invert, edit, paste.
+
+    photo = read_photo("me.jpg")                              # photo.py
+    landmarks = choose(find_faces(photo, finder(pipe)))       # finders.py
+    alignment = align(photo, landmarks, framing(pipe))        # align.py
+    latents = pipe.invert(cut(photo, alignment, size), 100)   # invert.py
+    paste(photo, alignment, after, before)                    # paste.py
+
+`person.py` keeps what came of it in one file, and `folder.py` does it for a folder of photographs.
+"""

@@ -1,0 +1,376 @@
+"""Where a face is in a photograph, and the square that a generator's picture of it is cut from.
+
+A landmark provider finds eyes and mouth; a framing makes a square of them, as the pictures that a
+generator learned from were framed; `cut` cuts it out. For FFHQ that is the square of Karras et al.
+2019, "A Style-Based Generator Architecture", appendix A, as its authors' alignment computes it, at
+full resolution: reflected and blurred beyond the photograph's edges.
+
+Positions are (x, y) in pixels of the upright photograph, x to the right and y down, and the middle
+of the first pixel is (0, 0), as landmark detectors have it. Left is what the viewer sees on the
+left.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from stylegan_hub.errors import ArtifactError, StyleganHubError
+from stylegan_hub.photos.photo import Photo
+
+Point = tuple[float, float]
+Quad = tuple[Point, Point, Point, Point]
+"""Corners of the square in the order that Pillow takes: top left, bottom left, bottom right, top
+right, as the face has them; turned with it in the photograph."""
+
+_OVERSAMPLING = 4  # 4096 px for pictures of 1024, as FFHQ was made
+_WHOLE = 0.03  # a square picture that is the square up to this share of its side is taken whole
+
+
+class NoFaceError(StyleganHubError, ValueError):
+    """No face was found, or there is nobody who could look for one."""
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Eyes and mouth of one face: the middle of each.
+
+    Raises:
+        ValueError: points that are no face: not finite, on one spot, or eyes that changed places.
+    """
+
+    left_eye: Point
+    right_eye: Point
+    mouth: Point
+
+    def __post_init__(self) -> None:
+        points = (self.left_eye, self.right_eye, self.mouth)
+        if any(len(point) != 2 or not all(map(math.isfinite, point)) for point in points):
+            raise ValueError(f"Got the landmarks {points}; expected three points (x, y).")
+        (ax, ay), (bx, by), (mx, my) = points
+        across = (bx - ax, by - ay)
+        down = (mx - (ax + bx) / 2, my - (ay + by) / 2)
+        area = across[0] * down[1] - across[1] * down[0]
+        if abs(area) <= 0.02 * (math.hypot(*across) + math.hypot(*down)) ** 2:
+            raise ValueError(
+                f"Got the eyes {_shown(self.left_eye)} and {_shown(self.right_eye)} and the mouth "
+                f"{_shown(self.mouth)}; the three lie on a line. Give the middles of both eyes and "
+                "of the mouth."
+            )
+        if area < 0:
+            raise ValueError(
+                f"Got the left eye {_shown(self.left_eye)}, the right eye "
+                f"{_shown(self.right_eye)} and the mouth {_shown(self.mouth)}: the eyes have "
+                "changed places. Left is what you see on the left when the face is upright; "
+                "Landmarks.from_clicks takes them in any order."
+            )
+
+    @staticmethod
+    def from_clicks(one_eye: Point, other_eye: Point, mouth: Point) -> Landmarks:
+        """From three clicks, the eyes in any order: the mouth says which is which.
+
+        Raises:
+            ValueError: the three lie on a line.
+        """
+        (ax, ay), (bx, by), (mx, my) = one_eye, other_eye, mouth
+        if (bx - ax) * (my - ay) - (by - ay) * (mx - ax) < 0:
+            one_eye, other_eye = other_eye, one_eye
+        return Landmarks(one_eye, other_eye, mouth)
+
+    @staticmethod
+    def from_68(points: Any) -> Landmarks:
+        """From the 68 points of iBUG's scheme, as dlib and face-alignment give them, `[68, 2]`.
+
+        Raises:
+            ValueError: another shape.
+        """
+        array = np.asarray(points, dtype=np.float64)
+        if array.shape != (68, 2):
+            raise ValueError(f"Got landmarks of shape {list(array.shape)}; expected [68, 2].")
+        return Landmarks(_mean(array[36:42]), _mean(array[42:48]), _mean(array[[48, 54]]))
+
+    @property
+    def size(self) -> float:
+        """How large the face is: the half side of its square in FFHQ, in pixels."""
+        eyes, mouth = self._vectors()
+        return max(2.0 * math.hypot(*eyes), 1.8 * math.hypot(*mouth))
+
+    def _vectors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """From the left eye to the right one, and from the middle between them to the mouth."""
+        left, right, mouth = (np.array(p) for p in (self.left_eye, self.right_eye, self.mouth))
+        return right - left, mouth - (left + right) / 2
+
+
+class LandmarkProvider(Protocol):
+    """Finds faces; see `finders.py` for those that are here. Any function of this form will do."""
+
+    def __call__(self, picture: Image.Image) -> Sequence[Landmarks]:
+        """All faces in an upright RGB picture, in any order; none is no error."""
+        ...
+
+
+Framing = Callable[[Landmarks], Quad]
+
+
+def ffhq_quad(landmarks: Landmarks) -> Quad:
+    """The square that FFHQ cuts around these eyes and this mouth."""
+    eyes, mouth = landmarks._vectors()
+    # Across the face: half from the eyes, half from the mouth, turned by a quarter.
+    x = eyes + np.array([mouth[1], -mouth[0]])
+    x *= landmarks.size / math.hypot(*x)
+    y = np.array([-x[1], x[0]])
+    middle = np.array(landmarks.left_eye) + eyes / 2 + 0.1 * mouth
+    return _quad(middle, x, y)
+
+
+def fitted_framing(usual: Landmarks) -> Framing:
+    """The framing of a domain whose pictures have eyes and mouth in the usual place.
+
+    The square is the one that brings the landmarks nearest to it, by moving, turning and scaling
+    (least squares).
+
+    Args:
+        usual: in a picture that reaches from -1 to 1 on both axes.
+    """
+    there = np.array([complex(*p) for p in (usual.left_eye, usual.right_eye, usual.mouth)])
+
+    def framing(landmarks: Landmarks) -> Quad:
+        points = (landmarks.left_eye, landmarks.right_eye, landmarks.mouth)
+        here = np.array([complex(*p) for p in points])
+        from_mean = there - there.mean()
+        turn = np.vdot(from_mean, here - here.mean()) / np.vdot(from_mean, from_mean)
+        middle = here.mean() - turn * there.mean()
+        x = np.array([turn.real, turn.imag])
+        return _quad(np.array([middle.real, middle.imag]), x, np.array([-x[1], x[0]]))
+
+    return framing
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Which square of which photograph a picture was cut from.
+
+    Attributes:
+        quad: the square.
+        size: width and height of the upright photograph.
+        name: of the photograph's file, without folders.
+    """
+
+    quad: Quad
+    size: tuple[int, int]
+    name: str = "picture"
+
+    @property
+    def side(self) -> float:
+        """Side of the square in pixels of the photograph."""
+        (ax, ay), _, _, (bx, by) = self.quad
+        return math.hypot(bx - ax, by - ay)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the whole photograph, which then is a square."""
+        return self.size[0] == self.size[1] and self.quad == _corners(self.size[0])
+
+    def to_json(self) -> str:
+        """For the header of a file; `from_json` reads it."""
+        state = {"quad": self.quad, "size": self.size, "name": self.name}
+        return json.dumps(state, ensure_ascii=False)
+
+    @staticmethod
+    def from_json(text: str) -> Alignment:
+        """Read what `to_json` gave, from a stranger perhaps. Raises `ArtifactError`."""
+        try:
+            state = json.loads(text)
+            corners = [(float(x), float(y)) for x, y in state["quad"]]
+            width, height = (int(side) for side in state["size"])
+            name = state["name"]
+            if len(corners) != 4 or not np.isfinite(corners).all() or min(width, height) < 1:
+                raise ValueError(f"four corners in a picture were expected, got {state}")
+            if not isinstance(name, str) or name != name.replace("\\", "/").rpartition("/")[2]:
+                raise ValueError(f"a file name without folders was expected, got {name!r}")
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise ArtifactError(f"The alignment of a photograph is damaged: {error}.") from error
+        a, b, c, d = corners
+        return Alignment((a, b, c, d), (width, height), name)
+
+
+def find_faces(photo: Photo, provider: LandmarkProvider) -> list[Landmarks]:
+    """All faces of a photo, the largest first.
+
+    Raises:
+        NoFaceError: there is none; it says how to show where the face is.
+    """
+    faces = sorted(provider(photo.image), key=lambda face: -face.size)
+    if not faces:
+        raise NoFaceError(
+            f"No face was found in {photo.name} ({photo.size[0]} x {photo.size[1]}). Show where it "
+            "is: give the middles of both eyes and of the mouth as three points (--points on the "
+            "command line, three clicks on the page), or say that the whole picture is the "
+            "aligned face (--aligned)."
+        )
+    return faces
+
+
+def choose(faces: Sequence[Landmarks], face: int = 1) -> Landmarks:
+    """One of the faces, counted from 1, which is the largest.
+
+    Raises:
+        ValueError: there are not so many; their places are listed.
+    """
+    if not 1 <= face <= len(faces):
+        listed = ", ".join(f"{i} near {_shown(f.mouth)}" for i, f in enumerate(faces, 1))
+        raise ValueError(f"Got face {face} of {len(faces)}: {listed}. Choose one of these.")
+    return faces[face - 1]
+
+
+def align(photo: Photo, landmarks: Landmarks, framing: Framing = ffhq_quad) -> Alignment:
+    """The square around a face.
+
+    Raises:
+        ValueError: its middle lies outside the photo.
+    """
+    quad = framing(landmarks)
+    x, y = _mean(np.array(quad))
+    width, height = photo.size
+    if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
+        raise ValueError(
+            f"Got a face around {_shown((x, y))}, outside of {photo.name} ({width} x {height}). "
+            "Landmarks are in pixels of the upright picture, (0, 0) is at the top left."
+        )
+    found = Alignment(quad, photo.size, photo.name)
+    if width == height:
+        entire = whole(photo.size, photo.name)
+        farthest = np.abs(np.array(quad) - np.array(entire.quad)).max()
+        if farthest <= _WHOLE * width:  # a picture that was aligned before
+            return entire
+    return found
+
+
+def whole(size: tuple[int, int], name: str = "picture") -> Alignment:
+    """The whole picture, where it is an aligned face already.
+
+    Raises:
+        ValueError: it is no square.
+    """
+    width, height = size
+    if width != height:
+        raise ValueError(
+            f"{name} has {width} x {height} pixels; an aligned face is a square. Let the face be "
+            "found in it, or give the middles of eyes and mouth."
+        )
+    return Alignment(_corners(width), size, name)
+
+
+def cut(photo: Photo, alignment: Alignment, resolution: int) -> Image.Image:
+    """The aligned picture, `resolution` x `resolution`.
+
+    Where the square reaches beyond the photo, the photo is continued by its reflection, which fades
+    into a blur and then into its median color.
+
+    Raises:
+        ValueError: the alignment is that of a photo of another size.
+    """
+    check_same(photo, alignment)
+    if alignment.is_whole:
+        return photo.image.resize((resolution, resolution), Image.Resampling.LANCZOS)
+    image, quad = photo.image, np.array(alignment.quad)
+    side = alignment.side
+
+    # A first reduction by a whole number, so that nothing below is much larger than the result.
+    shrink = math.floor(side / resolution * 0.5)
+    if shrink > 1:
+        reduced = [max(1, round(edge / shrink)) for edge in image.size]
+        # Counted from the corner of the first pixel, where FFHQ's own code is off by up to half a
+        # pixel of the reduced picture.
+        quad = (quad + 0.5) * reduced / image.size - 0.5
+        image = image.resize((reduced[0], reduced[1]), Image.Resampling.LANCZOS)
+        side = side / shrink
+
+    border = max(round(0.1 * side), 3)
+    low = np.floor(quad.min(0)).astype(int) - border
+    high = np.ceil(quad.max(0)).astype(int) + border
+    inner = (
+        max(int(low[0]), 0), max(int(low[1]), 0),
+        min(int(high[0]), image.width), min(int(high[1]), image.height),
+    )  # fmt: skip
+    if inner != (0, 0, *image.size):
+        image = image.crop(inner)
+        quad = quad - inner[:2]
+
+    low = np.floor(quad.min(0)).astype(int)
+    high = np.ceil(quad.max(0)).astype(int)
+    missing = [
+        max(int(-low[0]) + border, 0), max(int(-low[1]) + border, 0),
+        max(int(high[0]) - image.width + border, 0), max(int(high[1]) - image.height + border, 0),
+    ]  # fmt: skip
+    if max(missing) > border - 4:
+        least = round(0.3 * side)
+        margins = [max(pad, least) for pad in missing]
+        image = _continued(image, margins, blur=0.02 * side)
+        quad = quad + margins[:2]
+
+    large = _OVERSAMPLING * resolution
+    corners = (quad + 0.5).flatten().tolist()  # Pillow counts from the corner of the first pixel
+    picture = image.transform(
+        (large, large), Image.Transform.QUAD, corners, Image.Resampling.BILINEAR
+    )
+    return picture.resize((resolution, resolution), Image.Resampling.LANCZOS)
+
+
+def check_same(photo: Photo, alignment: Alignment) -> None:
+    """Raise `ValueError` when the alignment is that of a photo of another size."""
+    if photo.size != alignment.size:
+        raise ValueError(
+            f"{photo.name} has {photo.size[0]} x {photo.size[1]} pixels; the face was aligned in "
+            f"{alignment.name} with {alignment.size[0]} x {alignment.size[1]}. Give the same "
+            "picture again."
+        )
+
+
+def _continued(image: Image.Image, margins: Sequence[int], blur: float) -> Image.Image:
+    """The picture with reflected margins (left, top, right, bottom) that fade away outward."""
+    left, top, right, bottom = margins
+    pixels = np.pad(np.asarray(image), ((top, bottom), (left, right), (0, 0)), "reflect")
+    height, width = pixels.shape[:2]
+    x, y = np.arange(width)[None, :], np.arange(height)[:, None]
+    # 1 at the outer edge, 0 where the photo begins, and negative inside.
+    depth_x = 1 - np.minimum(x / left, (width - 1 - x) / right)
+    depth_y = 1 - np.minimum(y / top, (height - 1 - y) / bottom)
+    depth: Float[np.ndarray, "h w 1"] = np.maximum(depth_x, depth_y).astype(np.float32)[..., None]
+    blurred = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(blur))
+    faded = pixels.astype(np.float32)
+    faded += (np.asarray(blurred) - faded) * np.clip(3 * depth + 1, 0, 1)
+    faded += (np.median(faded, axis=(0, 1)) - faded) * np.clip(depth, 0, 1)
+    return Image.fromarray(np.clip(np.rint(faded), 0, 255).astype(np.uint8))
+
+
+def _corners(side: int) -> Quad:
+    """The whole of a square picture."""
+    low, high = -0.5, side - 0.5
+    return ((low, low), (low, high), (high, high), (high, low))
+
+
+def _quad(middle: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]) -> Quad:
+    """The square with this middle; x and y go from there to its right and lower edge."""
+    a, b, c, d = (middle - x - y, middle - x + y, middle + x + y, middle + x - y)
+    return _point(a), _point(b), _point(c), _point(d)
+
+
+def _mean(points: NDArray[np.float64]) -> Point:
+    return _point(points.mean(0))
+
+
+def _point(point: NDArray[np.float64]) -> Point:
+    return float(point[0]), float(point[1])
+
+
+def _shown(point: Point) -> str:
+    return f"({point[0]:.0f}, {point[1]:.0f})"

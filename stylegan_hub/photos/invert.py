@@ -1,0 +1,308 @@
+"""Inversion: the latent that draws an aligned picture.
+
+Three ways, each on top of the one before:
+
+- *encoding*: the pipeline's encoder (e4e) names the latent at once. It is near to W, so edits work.
+- *refining*: a search in w_plus near to that latent for one that draws the picture better. Offsets
+  are searched in the units in which w varies, layers move together more easily than alone, and both
+  the distance to the start and the differences between layers cost, because a latent that leaves W
+  draws anything but can no longer be edited (Tov et al. 2021, section 3, "Designing an Encoder for
+  StyleGAN Image Manipulation").
+- *tuning*: the generator itself learns the picture at a fixed latent, the pivot (Roich et al. 2021,
+  "Pivotal Tuning for Latent-based Editing of Real Images", equations 2 to 4): perceptual and
+  squared distance, and the same to what the generator drew before at latents around the pivot.
+  Differences: affine layers stay as they are, so that style space, and with it every edit, means
+  the same before and after; the perceptual distance is that of the pipeline's CLIP.
+
+Pictures here are float `[n, 3, h, w]` in [-1, 1], of the generator's resolution.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stylegan_hub.edits.units import step_scale, units_of
+from stylegan_hub.latents import Latents, Space
+from stylegan_hub.losses import identity_loss
+from stylegan_hub.photos.likeness import PerceptualDistance
+
+if TYPE_CHECKING:
+    from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+    from stylegan_hub.pipeline import StyleEditPipeline
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """How a latent is refined."""
+
+    steps: int = 100
+    lr: float = 0.02
+    """Peak rate of Adam, in standard deviations of w."""
+    l2_lambda: float = 1.0
+    """Weight of the mean squared difference of the pixels."""
+    perceptual_lambda: float = 0.8
+    """Weight of the distance of CLIP's patches."""
+    id_lambda: float = 0.1
+    """Weight of the identity loss, where the pipeline has a recognizer."""
+    anchor_lambda: float = 0.5
+    """Weight of the mean squared offset from the encoder's latent; not used without an encoder."""
+    spread_lambda: float = 1.0
+    """Weight of the mean squared differences between the layers."""
+    coupling: float = 3.0
+    """How much easier layers move together than alone."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not self.lr > 0 or self.coupling < 0:
+            raise ValueError(
+                f"Got steps {self.steps}, lr {self.lr}, coupling {self.coupling}; expected at "
+                "least one step, a positive lr and a coupling of 0 or more."
+            )
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a generator is tuned. The defaults are the paper's, except for the steps (350)."""
+
+    steps: int = 100
+    lr: float = 3e-4
+    """Rate of Adam."""
+    l2_lambda: float = 1.0
+    """Weight of the mean squared difference of the pixels."""
+    perceptual_lambda: float = 1.0
+    """Weight of the distance of CLIP's patches."""
+    locality_lambda: float = 0.1
+    """Weight of what changes for other people; 0 = none, which is twice as fast."""
+    locality_distance: float = 30.0
+    """How far from the pivot those are, in w."""
+    seed: int = 0
+    """Of those people."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not self.lr > 0:
+            raise ValueError(
+                f"Got steps {self.steps}, lr {self.lr}; expected at least one step and a "
+                "positive lr."
+            )
+
+
+@dataclass(frozen=True)
+class Step:
+    """What `on_step` is told.
+
+    Attributes:
+        index: steps done, from 1.
+        total: steps of the whole search.
+        loss: mean over the pictures, before this step.
+        image: the (first) picture on its way, `[1, 3, h, w]`, detached.
+    """
+
+    index: int
+    total: int
+    loss: float
+    image: Float[Tensor, "1 3 h w"]
+
+
+OnStep = Callable[[Step], None]
+
+
+@torch.no_grad()
+def encode(pipe: StyleEditPipeline, images: Float[Tensor, "n 3 h w"]) -> Latents:
+    """Latents in w_plus by the pipeline's encoder.
+
+    Raises:
+        ValueError: the pipeline has no encoder.
+    """
+    if pipe.encoder is None:
+        raise ValueError(
+            "This pipeline has no encoder that could name a latent at once; search for one from "
+            "the average face: refine=300, or --refine 300 on the command line. "
+            "recipes/train_encoder.py trains an encoder."
+        )
+    return Latents(Space.W_PLUS, pipe.encoder.encode(images.to(pipe.device)).to(pipe.dtype))
+
+
+@torch.enable_grad()  # also inside a caller's no_grad
+def refine(
+    pipe: StyleEditPipeline,
+    images: Float[Tensor, "n 3 h w"],
+    start: Latents | None = None,
+    settings: Refinement | None = None,
+    on_step: OnStep | None = None,
+) -> Latents:
+    """Search latents in w_plus near to the start that draw the pictures better.
+
+    Args:
+        start: one for each picture, in w_plus; the encoder's when None. A pipeline without an
+            encoder starts from the average face, with a warning.
+        on_step: called after each step; what it raises ends the search.
+
+    Raises:
+        ValueError: as many latents as pictures were expected, in w_plus.
+        MismatchError: latents of another generator.
+    """
+    settings = settings or Refinement()
+    images = images.to(pipe.device)
+    anchor_lambda = settings.anchor_lambda
+    if start is None and pipe.encoder is not None:
+        start = encode(pipe, images)
+    elif start is None:
+        warnings.warn(
+            "This pipeline has no encoder, so the search starts from the average face: it takes "
+            "more steps and may end at somebody else. recipes/train_encoder.py trains an encoder.",
+            stacklevel=2,
+        )
+        start, anchor_lambda = pipe.mean_latent().repeat(len(images)), 0.0
+    _check_start(pipe, start, images)
+    first = start.codes.detach().to(pipe.device, pipe.dtype)
+    units = units_of(pipe, Space.W_PLUS)
+    drawing = _Closeness(
+        pipe, images, settings.l2_lambda, settings.perceptual_lambda, settings.id_lambda
+    )
+    offset = torch.zeros_like(first, dtype=torch.float32, requires_grad=True)
+    # How far apart the layers are to begin with, in standard deviations.
+    spread = units.from_codes((first - first.mean(1, keepdim=True)).float())
+    optimizer = torch.optim.Adam([offset], lr=settings.lr, betas=(0.9, 0.99))
+    for index in range(settings.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.lr * step_scale(index, settings.steps)
+        moved = offset + settings.coupling * offset.mean(1, keepdim=True)
+        codes = first + units.to_codes(moved).to(first)
+        drawn = pipe.synthesize(Latents(Space.W_PLUS, codes))
+        losses = drawing(drawn)
+        losses = losses + anchor_lambda * moved.square().mean((1, 2))
+        apart = spread + moved - moved.mean(1, keepdim=True)
+        losses = losses + settings.spread_lambda * apart.square().mean((1, 2))
+        optimizer.zero_grad()
+        losses.sum().backward()
+        optimizer.step()
+        _tell(on_step, index, settings.steps, losses, drawn)
+    with torch.no_grad():
+        moved = offset + settings.coupling * offset.mean(1, keepdim=True)
+        return Latents(Space.W_PLUS, first + units.to_codes(moved).to(first))
+
+
+@torch.enable_grad()
+def tune(
+    pipe: StyleEditPipeline,
+    image: Float[Tensor, "1 3 h w"],
+    pivot: Latents,
+    settings: Tuning | None = None,
+    on_step: OnStep | None = None,
+) -> StyleGAN2Generator:
+    """A copy of the generator that draws the picture at the pivot, and others as before.
+
+    Args:
+        pivot: one latent in w_plus, as `encode` or `refine` give it.
+        on_step: called after each step; what it raises ends the search.
+
+    Raises:
+        ValueError: other than one picture and one latent in w_plus.
+        MismatchError: a latent of another generator.
+    """
+    settings = settings or Tuning()
+    if len(image) != 1:
+        raise ValueError(f"Got {len(image)} pictures; a generator is tuned to one.")
+    _check_start(pipe, pivot, image)
+    generator: StyleGAN2Generator = copy.deepcopy(pipe.generator)
+    learned = [parameter.requires_grad_(True) for _, parameter in tuned_parameters(generator)]
+    closeness = _Closeness(
+        pipe, image.to(pipe.device), settings.l2_lambda, settings.perceptual_lambda, 0.0
+    )
+    codes = pivot.codes.detach().to(pipe.device, pipe.dtype)
+    draw = torch.Generator().manual_seed(settings.seed)
+    optimizer = torch.optim.Adam(learned, lr=settings.lr)
+    for index in range(settings.steps):
+        drawn = generator.synthesis(codes, noise_mode="const")
+        losses = closeness(drawn)
+        if settings.locality_lambda > 0:
+            others = _around(pipe, codes, settings.locality_distance, draw)
+            with torch.no_grad():
+                before = pipe.generator.synthesis(others, noise_mode="const")
+            same = _Closeness(pipe, before, settings.l2_lambda, settings.perceptual_lambda, 0.0)
+            changed = same(generator.synthesis(others, noise_mode="const"))
+            losses = losses + settings.locality_lambda * changed
+        optimizer.zero_grad()
+        losses.sum().backward()
+        optimizer.step()
+        _tell(on_step, index, settings.steps, losses, drawn)
+    return generator.eval().requires_grad_(False)
+
+
+def tuned_parameters(generator: StyleGAN2Generator) -> Iterator[tuple[str, nn.Parameter]]:
+    """Names and weights of the synthesis network that tuning changes: all but affine layers."""
+    for name, parameter in generator.synthesis.named_parameters():
+        if ".affine." not in name:
+            yield name, parameter
+
+
+class _Closeness:
+    """How far pictures are from their targets, as a loss."""
+
+    def __init__(
+        self,
+        pipe: StyleEditPipeline,
+        targets: Tensor,
+        l2_lambda: float,
+        perceptual_lambda: float,
+        id_lambda: float,
+    ) -> None:
+        self._targets = targets
+        self._weights = (l2_lambda, perceptual_lambda, id_lambda)
+        self._perceptual = PerceptualDistance(pipe, targets) if perceptual_lambda else None
+        self._recognizer = pipe.recognizer if id_lambda else None
+        if self._recognizer is not None:
+            with torch.no_grad():
+                self._identity = self._recognizer(targets)
+
+    def __call__(self, drawn: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
+        l2_lambda, perceptual_lambda, id_lambda = self._weights
+        losses = l2_lambda * (drawn - self._targets).square().flatten(1).mean(1).float()
+        if self._perceptual is not None:
+            losses = losses + perceptual_lambda * self._perceptual(drawn)
+        if self._recognizer is not None:
+            likeness = identity_loss(self._recognizer(drawn), self._identity)
+            losses = losses + id_lambda * likeness
+        return losses
+
+
+@torch.no_grad()
+def _around(
+    pipe: StyleEditPipeline, pivot: Tensor, distance: float, draw: torch.Generator
+) -> Float[Tensor, "1 num_ws w_dim"]:
+    """Somebody on the way from the pivot to a random person (equation 4)."""
+    z = torch.randn(1, pipe.generator.config.z_dim, generator=draw).to(pivot)
+    step = pipe.generator.mapping(z) - pivot
+    length = step.flatten(1).norm(dim=1).clamp_min(1e-6)
+    share = (distance / length).clamp(max=1)  # not beyond that person
+    return pivot + share[:, None, None] * step
+
+
+def _check_start(pipe: StyleEditPipeline, start: Latents, images: Tensor) -> None:
+    if start.space is not Space.W_PLUS or len(start) != len(images):
+        raise ValueError(
+            f"Got {start!r} for {len(images)} pictures; expected one latent in w_plus for each."
+        )
+    pipe.lower(start, Space.W_PLUS)  # raises for another generator's
+    size = pipe.generator.config.img_resolution
+    if tuple(images.shape[1:]) != (3, size, size):
+        raise ValueError(
+            f"Got pictures of shape {list(images.shape)}; expected [n, 3, {size}, {size}], as the "
+            "generator draws them. images.resize makes them so."
+        )
+
+
+def _tell(on_step: OnStep | None, index: int, total: int, losses: Tensor, drawn: Tensor) -> None:
+    if on_step is not None:
+        loss = float(losses.detach().mean())
+        if not math.isfinite(loss):
+            raise ValueError(f"The loss became {loss} in step {index + 1}; take a lower lr.")
+        on_step(Step(index + 1, total, loss, drawn[:1].detach()))

@@ -1,0 +1,149 @@
+"""The edited face back in the photograph, at the photograph's own resolution.
+
+The aligned square is turned back to where it was cut out, and laid over the photograph through a
+soft mask. With the picture before the edit at hand, the mask keeps to what the edit changed, and
+everything else stays the photograph's own pixels; and the face gets the photograph's tone, which an
+inversion meets only roughly.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from stylegan_hub import images as image_files
+from stylegan_hub.photos.align import Alignment, check_same, cut
+from stylegan_hub.photos.photo import Photo
+
+Where = Literal["changed", "face"]
+
+_BORDER = 0.12  # of the square's side: over so much the mask rises from 0 to 1
+_TONE = 0.08  # of the side: the tone of a place is what a blur of this deviation leaves
+_SOFT = 0.02  # of the side: the blur of the mask of what changed
+_FAINT, _CLEAR = 0.04, 0.14  # changes of a color in [-1, 1] that nobody sees, and that all see
+
+
+def paste(
+    photo: Photo,
+    alignment: Alignment,
+    after: Image.Image,
+    before: Image.Image | None = None,
+    where: Where = "changed",
+) -> Image.Image:
+    """The photograph with the edited face in it.
+
+    Args:
+        photo: the one that was aligned.
+        after: the square aligned picture after the edit, of any resolution.
+        before: what the generator drew of the photo before the edit, of the same resolution.
+        where: "changed" pastes only what differs from `before`; "face" the whole square. Both end
+            softly at the border of the square.
+
+    Returns:
+        An RGB picture as large as the photo. Outside of the mask it is the photo, bit by bit.
+
+    Raises:
+        ValueError: a photo of another size than was aligned, pictures that are no squares of one
+            size, or "changed" without `before`.
+    """
+    check_same(photo, alignment)
+    if after.width != after.height or (before is not None and before.size != after.size):
+        sizes = [picture.size for picture in (after, before) if picture is not None]
+        raise ValueError(f"Got pictures of {sizes}; expected squares of one size.")
+    if where not in ("changed", "face"):
+        raise ValueError(f"Got where {where!r}; use 'changed' or 'face'.")
+    if where == "changed" and before is None:
+        raise ValueError(
+            "Got where='changed' without the picture before the edit; give it, or where='face'."
+        )
+    face = image_files.from_pil(after)
+    mask = torch.ones_like(face[:, :1])
+    if before is not None:
+        drawn = image_files.from_pil(before)
+        original = image_files.from_pil(cut(photo, alignment, after.width))
+        face = (face + _blurred(original - drawn, _TONE)).clamp(-1, 1)
+        if where == "changed":
+            mask = _changed(image_files.from_pil(after), drawn)
+    if not alignment.is_whole:
+        mask = mask * _inside(after.width)
+    layer = image_files.to_pil(face)[0]
+    alpha = Image.fromarray((mask[0, 0] * 255).round().to(torch.uint8).numpy())
+    return _laid_over(photo.image, layer, alpha, alignment)
+
+
+def _changed(after: Tensor, before: Tensor) -> Tensor:
+    """1 where an edit changed the picture visibly, softly 0 elsewhere, `[1, 1, h, w]`."""
+    change = _blurred((after - before).abs().amax(1, keepdim=True), _SOFT / 2)
+    clear = ((change - _FAINT) / (_CLEAR - _FAINT)).clamp(0, 1)
+    reach = max(1, round(_SOFT * clear.shape[-1]))
+    grown = F.max_pool2d(clear, 2 * reach + 1, 1, reach)
+    return _blurred(grown, _SOFT)
+
+
+def _inside(size: int) -> Tensor:
+    """0 at the border of the square, 1 inside, `[1, 1, size, size]`."""
+    axis = (torch.arange(size) + 0.5) / size
+    edge = (torch.minimum(axis, 1 - axis) / _BORDER).clamp(0, 1)
+    smooth = edge * edge * (3 - 2 * edge)
+    return (smooth[None, :] * smooth[:, None])[None, None]
+
+
+def _blurred(images: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur; sigma is a share of the width. Beyond its edges the picture is repeated."""
+    pixels = max(0.3, sigma * images.shape[-1])
+    # A wide blur of a smaller picture is the same and quick.
+    factor = max(1, int(pixels / 4))
+    small = F.avg_pool2d(images, factor) if factor > 1 else images
+    pixels /= factor
+    radius = math.ceil(3 * pixels)
+    offsets = torch.arange(-radius, radius + 1)
+    kernel = torch.exp(-0.5 * (offsets / pixels).square())
+    kernel = (kernel / kernel.sum()).to(images)
+    channels = images.shape[1]
+    for dimension in (2, 3):
+        shape = [1, 1, 1, 1]
+        shape[dimension] = len(kernel)
+        margin = [0, 0, 0, 0]
+        margin[2 * (3 - dimension)] = margin[2 * (3 - dimension) + 1] = radius
+        weight = kernel.view(shape).expand(channels, 1, *shape[2:])
+        small = F.conv2d(F.pad(small, margin, mode="replicate"), weight, groups=channels)
+    if factor > 1:
+        small = F.interpolate(small, images.shape[2:], mode="bilinear")
+    return small
+
+
+def _laid_over(
+    photo: Image.Image, layer: Image.Image, alpha: Image.Image, alignment: Alignment
+) -> Image.Image:
+    """The photo with the layer turned back to its square, through alpha."""
+    if alignment.is_whole:
+        layer = layer.resize(photo.size, Image.Resampling.LANCZOS)
+        return Image.composite(layer, photo, alpha.resize(photo.size, Image.Resampling.BICUBIC))
+    size = math.ceil(alignment.side)
+    if size < layer.width:  # smaller in the photo: reduced before it is turned, without aliasing
+        layer = layer.resize((size, size), Image.Resampling.LANCZOS)
+        alpha = alpha.resize((size, size), Image.Resampling.BOX)
+    corners: NDArray[np.float64] = np.array(alignment.quad) + 0.5  # from the first pixel's corner
+    low = np.maximum(np.floor(corners.min(0)).astype(int), 0)
+    high = np.minimum(np.ceil(corners.max(0)).astype(int), photo.size)
+    x0, y0, x1, y1 = int(low[0]), int(low[1]), int(high[0]), int(high[1])
+    # Where a pixel of this box lies in the layer: right is d - a of the quad, down is b - a.
+    top_left, bottom_left, _, top_right = corners - low
+    axes = np.column_stack([top_right - top_left, bottom_left - top_left]) / layer.width
+    inverse = np.linalg.inv(axes)
+    shift = -inverse @ top_left
+    matrix = (*inverse[0].tolist(), float(shift[0]), *inverse[1].tolist(), float(shift[1]))
+    box = (x1 - x0, y1 - y0)
+    affine, bicubic = Image.Transform.AFFINE, Image.Resampling.BICUBIC
+    turned = layer.transform(box, affine, matrix, bicubic)
+    covered = alpha.transform(box, affine, matrix, Image.Resampling.BILINEAR)
+    result = photo.copy()
+    result.paste(turned, (x0, y0), covered)
+    return result

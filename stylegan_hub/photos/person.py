@@ -1,0 +1,157 @@
+"""Somebody from a photograph, in one file: latent, place in the photograph, tuned generator.
+
+A safetensors file that `Latents.load` reads too: the tensor `codes`, and `tuned.<name>` for each
+weight of a tuned generator. The header holds the alignment, the generator's sizes and fingerprint,
+the settings and the likeness that was reached.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from stylegan_hub import images as image_files
+from stylegan_hub.artifacts import BaseModel, read_tensors, write_tensors
+from stylegan_hub.errors import ArtifactError
+from stylegan_hub.latents import Latents, Space
+from stylegan_hub.photos.align import Alignment, cut
+from stylegan_hub.photos.invert import OnStep, Refinement, Tuning, tune, tuned_parameters
+from stylegan_hub.photos.likeness import Likeness, likeness
+from stylegan_hub.photos.photo import Photo
+
+if TYPE_CHECKING:
+    from stylegan_hub.pipeline import StyleEditPipeline
+
+FORMAT_VERSION = 1
+_TUNED = "tuned."
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who was inverted from a photograph.
+
+    Attributes:
+        latents: one latent in w_plus.
+        alignment: where in which photograph.
+        base_model: the generator that the latent belongs to.
+        tuned: weights of the synthesis network that were tuned to the photograph; empty if none.
+        likeness: of the unedited drawing to the aligned photograph.
+        settings: how it was inverted, plain values.
+    """
+
+    latents: Latents
+    alignment: Alignment
+    base_model: BaseModel
+    tuned: Mapping[str, Tensor] = field(default_factory=dict)
+    likeness: Likeness | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def pipeline(self, pipe: StyleEditPipeline) -> StyleEditPipeline:
+        """The pipeline that draws this person: with the tuned generator, if there is one.
+
+        Raises:
+            MismatchError: the pipeline has another generator.
+            ArtifactError: the tuned weights do not fit it.
+        """
+        self.base_model.check_same(pipe.base_model, "latent")
+        return pipe.with_weights(self.tuned) if self.tuned else pipe
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file, as a whole or not at all."""
+        header = {
+            "kind": "latents",
+            "space": self.latents.space.value,
+            "format_version": str(FORMAT_VERSION),
+            "alignment": self.alignment.to_json(),
+            "base_model": json.dumps(asdict(self.base_model)),
+            "settings": json.dumps(dict(self.settings), allow_nan=False),
+        }
+        if self.likeness is not None:
+            header["likeness"] = json.dumps(self.likeness.to_dict())
+        tensors = {_TUNED + name: tensor for name, tensor in self.tuned.items()}
+        write_tensors(Path(path), {"codes": self.latents.codes, **tensors}, header)
+
+    @staticmethod
+    def load(path: str | Path) -> Person:
+        """Read what `save` wrote, perhaps by a stranger; nothing in it is run.
+
+        Raises:
+            NotFoundError: there is no such file.
+            ArtifactError: it is damaged, holds no person, or is from a newer version.
+        """
+        tensors, header = read_tensors(Path(path))
+        if missing := {"alignment", "base_model"} - header.keys():
+            raise ArtifactError(
+                f"{path} says nothing of a photograph (no {' and '.join(sorted(missing))} in its "
+                "header); expected a file written by `stylegan-hub invert`."
+            )
+        version = header.get("format_version", "")
+        if not version.isdecimal() or int(version) > FORMAT_VERSION:
+            raise ArtifactError(
+                f"{path} has format_version {version!r}; this library reads {FORMAT_VERSION}. "
+                "Upgrade stylegan_hub to read it."
+            )
+        try:
+            latents = Latents(header["space"], tensors.pop("codes"))
+            if latents.space is not Space.W_PLUS or len(latents) != 1:
+                raise ValueError(f"expected one latent in w_plus, got {latents!r}")
+            if strange := [name for name in tensors if not name.startswith(_TUNED)]:
+                raise ValueError(f"it holds the unknown tensor {strange[0]!r}")
+            for name, tensor in (("codes", latents.codes), *tensors.items()):
+                if not tensor.is_floating_point() or not tensor.isfinite().all():
+                    raise ValueError(f"the numbers of {name!r} are not finite")
+            return Person(
+                latents,
+                Alignment.from_json(header["alignment"]),
+                BaseModel(**json.loads(header["base_model"])),
+                {name.removeprefix(_TUNED): tensor for name, tensor in tensors.items()},
+                Likeness(**json.loads(header["likeness"])) if "likeness" in header else None,
+                dict(json.loads(header.get("settings", "{}"))),
+            )
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ArtifactError(f"{path} holds no sound person: {error}") from error
+
+
+def invert_photo(
+    pipe: StyleEditPipeline,
+    photo: Photo,
+    alignment: Alignment,
+    refinement: Refinement | None = None,
+    tuning: Tuning | None = None,
+    on_step: OnStep | None = None,
+) -> Person:
+    """Invert an aligned photograph.
+
+    Args:
+        refinement: how the encoder's latent is refined; not at all when None.
+        tuning: how the generator is tuned to it then; not at all when None.
+        on_step: told of the steps of both, one after the other.
+
+    Raises:
+        ValueError: neither an encoder nor a refinement, or a photo of another size.
+    """
+    size = pipe.generator.config.img_resolution
+    picture = cut(photo, alignment, size)
+    latents = pipe.invert(picture, refinement or 0, on_step)
+    image = image_files.from_pil(picture).to(pipe.device)
+    settings: dict[str, Any] = {"photo_sha256": photo.sha256}
+    weights: dict[str, Tensor] = {}
+    drawing = pipe
+    if refinement is not None:
+        settings["refinement"] = asdict(refinement)
+    if tuning is not None:
+        settings["tuning"] = asdict(tuning)
+        generator = tune(pipe, image, latents, tuning, on_step)
+        weights = {name: weight.detach().cpu() for name, weight in tuned_parameters(generator)}
+        drawing = pipe.with_weights(weights)
+    with torch.no_grad():
+        (reached,) = likeness(pipe, drawing.synthesize(latents), image)
+    return Person(
+        latents.to("cpu", torch.float32), alignment, pipe.base_model, weights, reached, settings
+    )
