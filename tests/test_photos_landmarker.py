@@ -16,7 +16,7 @@ from test_recipes import recipe
 from torch import Tensor
 
 from stylegan_hub import images as image_files
-from stylegan_hub.models.landmarker import Landmarker, cell_places
+from stylegan_hub.models.landmarker import Landmarker, _on_its_edges, cell_places
 from stylegan_hub.photos.align import cut
 from stylegan_hub.photos.finders import LearnedLandmarks, framing, locate, usual_of
 from stylegan_hub.photos.photo import Photo
@@ -97,6 +97,20 @@ def test_a_square_is_found_exactly(
     pipe: Any = SimpleNamespace(landmarker=oracle)
     quad = framing(pipe)(LearnedLandmarks(oracle)(image_files.to_pil(image)[0])[0])
     assert np.abs(np.array(quad) - corners).max() < 0.02 * 2 * half
+
+
+def test_a_square_moves_onto_its_edges() -> None:
+    """A flat picture laid into a colored one, seen a little wrong; and noise without any edges."""
+    image, _ = marked((300, 240), 150 + 120j, 70, 20)
+    inside = image[:, 2:] > 0
+    image = torch.where(inside, torch.tensor([0.5, 0.2, 0.3])[:, None, None], -0.3)
+    turn = torch.tensor([math.cos(math.radians(20)), math.sin(math.radians(20))])
+    wrong = torch.tensor([150.5 + 3, 120.5 - 4, *(70 * 1.06 * turn), 0.9])
+    right = _on_its_edges(image, wrong)
+    assert (right[:2] - torch.tensor([150.5, 120.5])).abs().max() < 0.5
+    assert (right[2:4] - 70.5 * turn).abs().max() < 0.7 and right[4] == wrong[4]
+    noise = torch.randn(1, 3, 240, 300, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    assert torch.equal(_on_its_edges(noise, wrong), wrong)
 
 
 def test_a_small_face_in_a_large_photo() -> None:

@@ -34,7 +34,7 @@ _FINAL = 0.3  # least score at the last look
 _LOOKS = 2  # after the first
 _MAX_FACES = 32
 _EDGE = 0.08  # a change of color, in [-1, 1], that makes an edge
-_CLEARLY = 1.0  # and so many times the change that there is anywhere
+_CLEARLY = 2.0  # and so many times the change that there is anywhere
 _EDGE_WINDOW = 1.4
 # Rounds of the search for edges: tries for x, y, logarithm of the scale and angle; how far they
 # reach, in units of the half side; and how far in- and outward colors are compared.
