@@ -6,7 +6,7 @@ import base64
 import io
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
@@ -51,6 +51,30 @@ def png(picture: Image.Image) -> bytes:
 def to_save(button: gr.DownloadButton, data: bytes, name: str) -> str:
     """Path of a file for a download button, in the cache that the page cleans up by itself."""
     return save_bytes_to_cache(data, name, cache_dir=button.GRADIO_CACHE)
+
+
+def thumbnails(
+    label: str,
+    elem_id: str,
+    columns: int,
+    pictures: Sequence[tuple[Path, str]] | None = None,
+    visible: bool = True,
+) -> gr.Gallery:
+    """Small pictures to click on."""
+    return gr.Gallery(
+        pictures,
+        label=label,
+        show_label=False,
+        elem_id=elem_id,
+        elem_classes="thumbnails",
+        columns=columns,
+        height="auto",
+        object_fit="cover",
+        allow_preview=False,
+        buttons=[],
+        interactive=False,
+        visible=visible,
+    )
 
 
 def heading(text: str) -> None:

@@ -19,7 +19,16 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from demo.components import for_screen, friendly, heading, message, png, progress, to_save
+from demo.components import (
+    for_screen,
+    friendly,
+    heading,
+    message,
+    png,
+    progress,
+    thumbnails,
+    to_save,
+)
 from stylegan_hub import images as image_files
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.direction import Direction
@@ -302,18 +311,7 @@ class Stage:
     def build_chooser(self) -> None:
         """Faces to choose from."""
         heading("Choose a face")
-        self._faces = gr.Gallery(
-            label="Faces to choose from",
-            show_label=False,
-            elem_id="faces",
-            elem_classes="thumbnails",
-            columns=4,
-            height="auto",
-            object_fit="cover",
-            allow_preview=False,
-            buttons=[],
-            interactive=False,
-        )
+        self._faces = thumbnails("Faces to choose from", "faces", 4)
         with gr.Row(elem_id="who"):
             self._seed = gr.Number(FIRST.seed, label="Seed", precision=0, minimum=0, min_width=80)
             self._roll = gr.Button("Random face", size="md", min_width=80)

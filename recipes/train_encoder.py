@@ -32,7 +32,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 import tyro
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -47,9 +46,9 @@ from stylegan_hub.losses import (
     r1_penalty,
 )
 from stylegan_hub.metrics.identity_similarity import identity_similarity
-from stylegan_hub.models.clip import preprocess
 from stylegan_hub.models.encoder import Encoder
 from stylegan_hub.models.stylegan2 import FullyConnectedLayer
+from stylegan_hub.photos.likeness import PerceptualDistance
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import applicable, sample
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
@@ -269,33 +268,6 @@ def generated(
     return Generated(torch.cat(pictures), torch.cat(ws))
 
 
-class PerceptualDistance:
-    """Distance of pictures in the patches of a CLIP, in the manner of LPIPS (Zhang et al. 2018).
-
-    After each layer of the image encoder the features of every patch are scaled to length 1; the
-    squared distances are averaged over patches and layers. It lies in [0, 4]. The weights of LPIPS,
-    fitted to what people say, do not exist for drawn portraits.
-    """
-
-    def __init__(self, pipe: StyleEditPipeline) -> None:
-        self._vision = pipe.clip.vision_model
-        self._size = pipe.clip.config.vision_config.image_size
-        self._normalization = (pipe.image_processor.image_mean, pipe.image_processor.image_std)
-
-    def features(self, images: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n patches d"]]:
-        pixels = preprocess(images, self._size, *self._normalization)
-        states = self._vision(pixel_values=pixels, output_hidden_states=True).hidden_states
-        return [F.normalize(state[:, 1:].float(), dim=-1) for state in states[1:]]
-
-    def __call__(
-        self, images: Float[Tensor, "n 3 h w"], targets: Float[Tensor, "n 3 h w"]
-    ) -> Float[Tensor, " n"]:
-        with torch.no_grad():
-            wanted = self.features(targets)
-        pairs = zip(self.features(images), wanted, strict=True)
-        return torch.stack([(a - b).square().sum(-1).mean(1) for a, b in pairs]).mean(0)
-
-
 class Objective:
     """The losses of e4e (equation 10), each a mean over the batch and times its weight."""
 
@@ -305,7 +277,6 @@ class Objective:
         self._config = config
         self._pipe = pipe
         self._discriminator = discriminator
-        self._perceptual = PerceptualDistance(pipe)
         self._recognizer = getattr(pipe, "recognizer", None)
         if self._recognizer is None and config.id_lambda > 0:
             print("The pipeline has no recognizer: training without the identity loss.")
@@ -339,7 +310,7 @@ class Objective:
             return losses
         images = self._pipe.synthesize(Latents(Space.W_PLUS, codes)).float()
         losses["l2"] = config.l2_lambda * (images - targets).square().mean()
-        perceptual = self._perceptual(images, targets)
+        perceptual = PerceptualDistance(self._pipe, targets)(images)
         losses["perceptual"] = config.perceptual_lambda * perceptual.mean()
         if self._recognizer is not None and config.id_lambda > 0:
             with torch.no_grad():
@@ -434,9 +405,9 @@ def measure(
 ) -> dict[str, Any]:
     """How close the reconstructions of unseen pictures are, and how far the codes are from W."""
     codes, drawn = reconstruct(pipe, encoder, images)
-    device, perceptual = encoder.device, PerceptualDistance(pipe)
+    device = encoder.device
     pairs = list(zip(images.split(_CHUNK), drawn.split(_CHUNK), strict=True))
-    distances = torch.cat([perceptual(b.to(device), a.to(device)) for a, b in pairs])
+    distances = torch.cat([PerceptualDistance(pipe, a.to(device))(b.to(device)) for a, b in pairs])
     squared = (drawn - images).square().mean((1, 2, 3))
     values: dict[str, Any] = {
         "mean_squared_error": float(squared.mean()),

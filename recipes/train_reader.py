@@ -133,6 +133,7 @@ def export(reader: AttributeReader, config: Config) -> None:
         "clean": measure(reader, portraits, images, augmented=False),
         "augmented": measure(reader, portraits, images),
     }
+    reader.register_to_config(_name_or_path=None)  # where it lay means nothing elsewhere
     reader.to(memory_format=torch.contiguous_format).save_pretrained(folder)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     (folder / "README.md").write_text(card(metrics, reader.num_parameters(), config))

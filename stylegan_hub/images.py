@@ -76,7 +76,7 @@ def from_pil(pictures: Image.Image | Sequence[Image.Image]) -> Float[Tensor, "n 
     pictures = [pictures] if isinstance(pictures, Image.Image) else list(pictures)
     if not pictures:
         raise ValueError("Expected at least one picture; got none.")
-    upright = [_to_rgb(ImageOps.exif_transpose(picture)) for picture in pictures]
+    upright = [to_rgb(ImageOps.exif_transpose(picture)) for picture in pictures]
     if len(sizes := {picture.size for picture in upright}) > 1:
         raise ValueError(
             f"Pictures of one size make a batch; got {sorted(sizes)}. Resize them first."
@@ -211,7 +211,11 @@ def _check(images: Tensor) -> None:
         )
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """An 8-bit color picture of any picture; 16 bits are scaled, clear pixels become white.
+
+    Raises `ValueError` for 32-bit floats, whose range nobody knows.
+    """
     if picture.mode == "F":
         raise ValueError(
             "Got a 32-bit float picture (mode F), whose range is unknown; "

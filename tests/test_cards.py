@@ -261,3 +261,9 @@ def test_a_folder_that_cannot_be_described(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"has no config\.json"):
         write_card(folder)
     assert not (folder / "README.md").exists()
+
+
+def test_bundled_configs_name_no_folder_of_a_machine() -> None:
+    for path in (Path(__file__).parents[1] / "cards").rglob("*.json"):
+        config = json.loads(path.read_text())
+        assert not (isinstance(config, dict) and config.get("_name_or_path")), path

@@ -23,7 +23,7 @@ from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.photos.align import Landmarks, align, whole
 from stylegan_hub.photos.folder import edit_folder
 from stylegan_hub.photos.invert import Refinement, Step, Tuning, tuned_parameters
-from stylegan_hub.photos.likeness import likeness
+from stylegan_hub.photos.likeness import PerceptualDistance, likeness
 from stylegan_hub.photos.person import Person, invert_photo
 from stylegan_hub.photos.photo import Photo
 from stylegan_hub.pipeline import StyleEditPipeline
@@ -344,3 +344,11 @@ def test_whole_pictures_are_inverted(pipe: StyleEditPipeline, targets: Tensor) -
     person = invert_photo(pipe, photo, whole(photo.size))
     codes = pipe.invert(image_files.to_pil(targets[:1])).codes
     assert torch.equal(person.latents.codes, codes) and person.tuned == {}
+
+
+def test_perceptual_distance_sees_changes(tiny_pipeline: StyleEditPipeline) -> None:
+    images = tiny_pipeline.synthesize(tiny_pipeline.sample([1, 2]))
+    distance = PerceptualDistance(tiny_pipeline, images)
+    assert torch.allclose(distance(images), torch.zeros(2), atol=1e-6)
+    little, much = (distance(images + s * torch.randn_like(images)) for s in (0.01, 0.5))
+    assert (little < much).all() and (little > 0).all() and (much <= 4).all()

@@ -13,7 +13,16 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
-from demo.components import after, for_screen, friendly, message, open_picture, plain, shown
+from demo.components import (
+    after,
+    for_screen,
+    friendly,
+    message,
+    open_picture,
+    plain,
+    shown,
+    thumbnails,
+)
 from demo.stage import DRAWING, PRIVATE, Desk, Frame, Stage, check_room, watched
 from stylegan_hub.edits.essence import IN_DOMAIN, METHOD, PRESETS
 from stylegan_hub.edits.latent_optimization import Cancelled
@@ -131,19 +140,8 @@ def build(studio: Studio, stage: Stage) -> None:
     paths = [_TARGETS_FOLDER / f"{name}.png" for name in names]
     gr.HTML(f'<p class="note">{CONSENT}</p>')
     target = gr.State(None)
-    targets = gr.Gallery(
-        [(path, name) for path, name in zip(paths, names, strict=True)],
-        label="Targets to choose from",
-        show_label=False,
-        elem_id="targets",
-        elem_classes="thumbnails",
-        columns=6,
-        height="auto",
-        object_fit="cover",
-        allow_preview=False,
-        buttons=[],
-        interactive=False,
-        visible=bool(names),
+    targets = thumbnails(
+        "Targets to choose from", "targets", 6, list(zip(paths, names, strict=True)), bool(names)
     )
     with gr.Row(elem_id="target"):
         looked_at = gr.HTML(elem_id="looked-at", min_height=0)

@@ -12,7 +12,16 @@ from html import escape
 
 import gradio as gr
 
-from demo.components import MAX_LETTERS, after, friendly, message, progress, recipe, warning
+from demo.components import (
+    MAX_LETTERS,
+    after,
+    friendly,
+    message,
+    progress,
+    recipe,
+    thumbnails,
+    warning,
+)
 from demo.stage import FACES, PRIVATE, Desk, Stage
 from stylegan_hub.edits.latent_optimization import Cancelled
 from stylegan_hub.session import Face, Studio
@@ -118,19 +127,7 @@ def build(studio: Studio, stage: Stage) -> None:
             buttons=[],
         )
     start = gr.Button("Draw faces", variant="primary")
-    gallery = gr.Gallery(
-        label="Faces that fit",
-        show_label=False,
-        elem_id="fitting",
-        elem_classes="thumbnails",
-        columns=4,
-        height="auto",
-        object_fit="cover",
-        allow_preview=False,
-        buttons=[],
-        interactive=False,
-        visible=False,
-    )
+    gallery = thumbnails("Faces that fit", "fitting", 4, visible=False)
     faces = gr.State(())
     next_seed = gr.State(0)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from stylegan_hub.errors import ArtifactError, NotFoundError
-from stylegan_hub.images import _to_rgb
+from stylegan_hub.images import to_rgb
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif",
             ".tiff", ".webp")  # fmt: skip
@@ -145,7 +145,7 @@ def _prepared(picture: Image.Image, name: str) -> tuple[Image.Image, str, str, t
     if upright.has_transparency_data:
         notes.append("Transparent parts were laid on white.")
     converted = None if profile is None else _in_srgb(upright, profile)
-    return converted or _to_rgb(upright), name, "", tuple(notes)
+    return converted or to_rgb(upright), name, "", tuple(notes)
 
 
 def _in_srgb(picture: Image.Image, profile: bytes) -> Image.Image | None:
