@@ -5,5 +5,8 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["stylegan_hub", "stylegan_hub.*"]), "stylegan_hub._cards"],
     package_dir={"stylegan_hub._cards": "cards"},
-    package_data={"stylegan_hub": ["py.typed"], "stylegan_hub._cards": ["**/*"]},
+    package_data={
+        "stylegan_hub": ["py.typed", "ops/*.cpp", "ops/*.cu"],
+        "stylegan_hub._cards": ["**/*"],
+    },
 )

@@ -12,13 +12,13 @@ import gradio as gr
 
 from demo.components import heading
 from demo.stage import Stage
-from demo.tabs import essence, local, text_to_face, words, zoo
+from demo.tabs import essence, local, photo, text_to_face, words, zoo
 from stylegan_hub.session import Studio
 
 TITLE = "Change a face by words"
 INTRODUCTION = (
-    "Pick a face or describe one, say what should be different or show it in a picture, and slide "
-    "the change from none to too much."
+    "Pick a face, describe one or bring your own, say what should be different or show it in a "
+    "picture, and slide the change from none to too much."
 )
 NOTE = (
     "The bundled portraits are drawings; they show nobody, and a likeness would be chance. "
@@ -56,6 +56,8 @@ def build(studio: Studio) -> gr.Blocks:
                         local.build(studio, stage)
                     with gr.Tab("Text to face"):
                         text_to_face.build(studio, stage)
+                    with gr.Tab("Photo"):
+                        photo.build(studio, stage)
         stage.wire(page)
         gr.HTML(f"<footer><p>{NOTE}</p></footer>")
     return page.queue(default_concurrency_limit=4)

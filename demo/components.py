@@ -123,7 +123,8 @@ def shown(picture: Image.Image, alt: str) -> str:
 
 def recipe(why: str, *commands: str) -> str:
     """HTML of what is missing, and the commands that make it."""
-    return f"<p>{plain(why)}</p><pre><code>{plain(chr(10).join(commands))}</code></pre>"
+    lines = "\n".join(plain(command) for command in commands)
+    return f"<p>{plain(why)}</p><pre><code>{lines}</code></pre>"
 
 
 def open_picture(path: str | Path) -> Image.Image:

@@ -3,7 +3,7 @@
     python recipes/assemble_pipeline.py --generator ffhq.pkl --clip openai/clip-vit-base-patch32 \\
         --recognizer model_ir_se50.pth --output ffhq
     python recipes/assemble_pipeline.py --generator https://example.org/afhqcat.pkl \\
-        --clip openai/clip-vit-base-patch32 --output cats
+        --clip openai/clip-vit-base-patch32 --neutral "a cat" --output cats
 
 Generator, encoder, recognizer and parser are paths or https addresses (see convert_checkpoint.py
 for the formats), or folders that were converted before; the CLIP is a folder or a Hub id. Parts
@@ -33,7 +33,7 @@ from stylegan_hub.checkpoints.generator import check_same_generator, generator_f
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.models.clip import build_image_processor
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
-from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.pipeline import NEUTRAL, StyleEditPipeline
 
 DOWNLOADS = Path.home() / ".cache" / "stylegan-hub" / "checkpoints"
 
@@ -63,6 +63,11 @@ class Config:
     """Checkpoint or folder of a face recognizer."""
     parser: str | None = None
     """Checkpoint or folder of a face parser."""
+    img_crop: tuple[int, int] | None = None
+    """Height and width of what is picture in the square that the generator draws: 384 512 for the
+    published cars, which have black bars."""
+    neutral: str = NEUTRAL
+    """What all its pictures show, in words, as "a car"; edits by words start there."""
     generator_license: str | None = None
     """License of the generator's weights, if you know better than the card would say."""
     downloads: Path = DOWNLOADS
@@ -90,6 +95,8 @@ def assemble(config: Config) -> StyleEditPipeline:
             "convert_checkpoint.py makes a folder of it that can be loaded by itself."
         )
     generator, license_name = load_generator(config)
+    if config.img_crop is not None:
+        generator.crop(*config.img_crop)
     extra: dict[str, Any] = {}
     if config.encoder:
         extra["encoder"] = load_encoder(config, generator)
@@ -98,6 +105,7 @@ def assemble(config: Config) -> StyleEditPipeline:
     if config.parser:
         extra["parser"] = load_part(config, config.parser, "parser")
     clip, tokenizer, image_processor = load_clip(config.clip)
+    extra["neutral"] = config.neutral
     pipe = StyleEditPipeline(generator, clip, tokenizer, image_processor, **extra)
     staging = config.output.absolute().with_name(f".{config.output.name}.{uuid4().hex[:8]}.partial")
     try:
@@ -235,7 +243,7 @@ def card(config: Config, pipe: StyleEditPipeline, generator_license: str) -> str
     for part in ("clip", "encoder", "recognizer", "parser"):
         if source := getattr(config, part):
             rows.append(f"| {part} | {_name(source)} | {LICENSES[part]} |")
-    size = pipe.generator.config.img_resolution
+    height, width = pipe.generator.img_size
     table = "\n".join(rows)
     return f"""---
 library_name: stylegan_hub
@@ -247,7 +255,7 @@ tags: [stylegan2, pipeline]
 
 # A pipeline of published parts
 
-A StyleGAN2 of {size} px (num_ws {pipe.generator.num_ws}, fingerprint
+A StyleGAN2 of {width} x {height} px (num_ws {pipe.generator.num_ws}, fingerprint
 `{pipe.base_model.fingerprint}`), put together by `recipes/assemble_pipeline.py`.
 
 ```python

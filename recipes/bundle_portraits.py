@@ -2,7 +2,8 @@
 
     python recipes/bundle_portraits.py --generator runs/generator/generator --clip runs/clip \\
         --recognizer runs/recognizer/recognizer --parser runs/parser/parser \\
-        --encoder runs/encoder/encoder --output_dir cards/portraits
+        --encoder runs/encoder/encoder --landmarker runs/landmarks/landmarker \\
+    --output_dir cards/portraits
 
 Weights are stored in half precision; how far the pictures are from those in full precision is in
 metrics.json. Everything is measured on seeds that no training has seen.
@@ -33,6 +34,7 @@ from stylegan_hub.metrics.zero_shot import (
     zero_shot_accuracy,
 )
 from stylegan_hub.models.encoder import Encoder
+from stylegan_hub.models.landmarker import Landmarker
 from stylegan_hub.models.parser import Parser
 from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
@@ -67,6 +69,8 @@ class Config:
     encoder: Path | None = None
     """Folder of the encoder (recipes/train_encoder.py), trained for this generator; without, the
     pipeline has none."""
+    landmarker: Path | None = None
+    """Folder of the landmarker (recipes/train_landmarks.py); without, the pipeline has none."""
     reader: str = "attribute-reader"
     """Bundled name or folder of the attribute reader, which measures."""
     output_dir: Path
@@ -82,7 +86,8 @@ def main(config: Config) -> None:
     recognizer = config.recognizer and Recognizer.from_pretrained(config.recognizer)
     parser = config.parser and Parser.from_pretrained(config.parser)
     encoder = config.encoder and Encoder.from_pretrained(config.encoder)
-    for part in (generator, recognizer, parser, encoder):
+    landmarker = config.landmarker and Landmarker.from_pretrained(config.landmarker)
+    for part in (generator, recognizer, parser, encoder, landmarker):
         if part is not None:  # where it lay on this machine means nothing elsewhere
             part.register_to_config(_name_or_path=None)
     pipe = StyleEditPipeline(
@@ -93,6 +98,7 @@ def main(config: Config) -> None:
         recognizer=recognizer,
         parser=parser,
         encoder=encoder,
+        landmarker=landmarker,
     )
     people = pipe.sample(range(64), truncation_psi=0.7)
     full = draw(pipe, people)
@@ -107,8 +113,8 @@ def main(config: Config) -> None:
             **on_unseen,
             "on_samples": recognition_of_samples(pipe, config.count),
         }
-    for name, part in (("parser", config.parser), ("encoder", config.encoder)):
-        if part is not None:
+    for name in ("parser", "encoder", "landmarker"):
+        if (part := getattr(config, name)) is not None:
             metrics[name] = json.loads((part / "metrics.json").read_text())
     write_bytes(config.output_dir / "metrics.json", json.dumps(metrics, indent=1).encode())
     shutil.rmtree(config.output_dir / "images", ignore_errors=True)
@@ -304,9 +310,11 @@ accelerate launch recipes/train_recognizer.py --cache runs/identities-128 \\
     --output_dir runs/recognizer
 accelerate launch recipes/train_parser.py --output_dir runs/parser
 accelerate launch recipes/train_encoder.py --output_dir runs/encoder
+accelerate launch recipes/train_landmarks.py --output_dir runs/landmarks
 python recipes/bundle_portraits.py --generator runs/generator/generator --clip runs/clip \\
     --recognizer runs/recognizer/recognizer --parser runs/parser/parser \\
-    --encoder runs/encoder/encoder --reader runs/reader/reader --output_dir cards/portraits
+    --encoder runs/encoder/encoder --landmarker runs/landmarks/landmarker \\
+    --reader runs/reader/reader --output_dir cards/portraits
 ```
 
 ## What was measured
@@ -331,7 +339,7 @@ CLIP's zero-shot answer on unseen renders (truth: the renderer) and on samples (
 {table}
 
 ![Rows give layers 4 to 16 px, columns the finer ones](images/style-mixing.webp)
-{_recognizer_section(metrics)}{_parser_section(metrics)}{_encoder_section(metrics)}
+{_recognizer_section(metrics)}{_parser_section(metrics)}{_encoder_section(metrics)}{_landmarker_section(metrics)}
 ## Intended use and limits
 
 For learning, for tests and for research on editing where the truth must be known. Drawn faces are
@@ -390,14 +398,40 @@ def _encoder_section(metrics: dict[str, object]) -> str:
     measured = metrics.get("encoder")
     if not isinstance(measured, dict):
         return ""
-    own = measured["generated"]
+    own, renders = measured["generated"], measured.get("renders")
+    on_renders = ""
+    if renders:
+        on_renders = textwrap.fill(
+            f"On as many renders: PSNR {renders['psnr']:.1f} dB, identity similarity "
+            f"{renders['identity_similarity']:.2f}, attributes kept "
+            f"{renders['attributes_kept']:.2f}.",
+            100,
+        )
     return f"""
 ## The encoder
 
 Which latent draws a picture (`recipes/train_encoder.py`). On {measured["images"]:,} pictures of the
-generator that it has not seen, the mean squared error of the pictures drawn from its answer is
-{own["mean_squared_error"]:.4f} (pixels in [-1, 1]), and the error of its answer in w
-{own["w_error"]:.2f} of the variance of w.
+generator that it has not seen: PSNR of the pictures drawn from its answer {own["psnr"]:.1f} dB,
+identity similarity {own["identity_similarity"]:.2f}, attributes kept {own["attributes_kept"]:.2f},
+error of its answer in w {own["w_error"]:.2f} of the variance of w.
+{on_renders}
+One pass gives a likeness; `pipe.invert(picture, refine=100)` comes closer.
+"""
+
+
+def _landmarker_section(metrics: dict[str, object]) -> str:
+    """How well the landmarker finds faces; nothing when there is none."""
+    measured = metrics.get("landmarker")
+    if not isinstance(measured, dict):
+        return ""
+    return f"""
+## The landmarker
+
+Where in a larger picture is a drawn face, and how is it turned (`recipes/train_landmarks.py`). Of
+{measured["faces"]:,} faces in {measured["scenes"]:,} scenes that it has not seen it finds
+{measured["found"]:.0%}, with corners {measured["corner_error"]:.1%} of the side off on average, and
+{measured["wrong_per_scene"]:.2f} squares a scene that hold no face. It finds no people in
+photographs.
 """
 
 

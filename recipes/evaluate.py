@@ -22,9 +22,9 @@ from tqdm import tqdm
 from stylegan_hub.artifacts import bundled, resolve
 from stylegan_hub.cards import evaluate_folder
 from stylegan_hub.edits.base import load_edit
-from stylegan_hub.metrics.edit_quality import parse_target
+from stylegan_hub.hub import read_metrics
+from stylegan_hub.metrics.edit_quality import parse_target, reader_for
 from stylegan_hub.pipeline import StyleEditPipeline
-from stylegan_hub.portraits.reader import AttributeReader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,9 @@ class Config:
     """Of the people; as before when not given, or 0.7."""
     pipeline: str = "portraits"
     """Bundled name, folder or Hub id."""
-    reader: str = "attribute-reader"
-    """Bundled name, folder or Hub id of the attribute reader."""
+    reader: str | None = "attribute-reader"
+    """Bundled name, folder or Hub id of the attribute reader; None where pictures are no drawn
+    portraits: what it would say is left out. That is noticed by itself for most pipelines."""
 
 
 def main(config: Config) -> None:
@@ -58,8 +59,9 @@ def main(config: Config) -> None:
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
     for folder in folders:  # all are checked before the first folder is changed
         load_edit(folder).check_fits(pipe.base_model)
-    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
     target = parse_target(config.target)
+    targets = target or any(read_metrics(folder).get("target") for folder in folders)
+    reader = reader_for(pipe, config.reader, targets)
     rows = {
         folder.name: evaluate_folder(
             folder, pipe, reader, target, config.samples, config.strength, config.truncation_psi
@@ -70,7 +72,7 @@ def main(config: Config) -> None:
 
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """The numbers in Markdown, a line for each edit."""
+    """The numbers in Markdown, a line for each edit; without columns that nobody measured."""
     columns: Sequence[tuple[str, str]] = (
         ("success", "success"),
         ("n", "success_images"),
@@ -82,12 +84,13 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
         ("step cosine std", "step_cosine_std"),
         ("ms", "milliseconds_per_edit"),
     )
+    shown = [column for column in columns if any(column[1] in row for row in rows.values())]
     lines = [
-        f"| edit | {' | '.join(title for title, _ in columns)} |",
-        f"|---|{'---|' * len(columns)}",
+        f"| edit | {' | '.join(title for title, _ in shown)} |",
+        f"|---|{'---|' * len(shown)}",
     ]
     for name, metrics in rows.items():
-        values = (metrics.get(key) for _, key in columns)
+        values = (metrics.get(key) for _, key in shown)
         cells = ("" if value is None else f"{value:.4g}" for value in values)
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

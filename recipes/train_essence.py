@@ -29,16 +29,14 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import resolve
 from stylegan_hub.cards import write_card
 from stylegan_hub.edits.essence import PRESETS, EssenceSearch, EssenceSettings, Start
 from stylegan_hub.hub import publish
 from stylegan_hub.latents import Latents
-from stylegan_hub.metrics.edit_quality import SHOWN, draw, parse_target, write_quality
+from stylegan_hub.metrics.edit_quality import SHOWN, draw, parse_target, reader_for, write_quality
 from stylegan_hub.metrics.method_report import TARGET_NAME
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
-from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.training import Training, TrainingConfig
 
 
@@ -57,7 +55,7 @@ class Config(TrainingConfig):
     """Bundled name, folder or Hub id."""
     reader: str | None = "attribute-reader"
     """Bundled name, folder or Hub id of the attribute reader; None where pictures are no drawn
-    portraits."""
+    portraits, which is noticed by itself for most pipelines."""
     attributes: tuple[str, ...] = ()
     """What the essence is said to be, as hair_style=afro or character=Zuri: then success is
     measured as for other edits."""
@@ -152,10 +150,7 @@ def main(config: Config) -> None:
     edit = search.direction(config.target.name)
     edit.save_pretrained(config.output_dir)
     image_files.save(search.target, config.output_dir / TARGET_NAME)
-    reader = None
-    if config.reader is not None:
-        reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
-        reader.to(training.accelerator.device)
+    reader = reader_for(pipe, config.reader, attributes)
     seeds = range(UNSEEN_SEED, UNSEEN_SEED + config.samples)
     metrics = write_quality(config.output_dir, pipe, reader, edit, attributes, seeds)
     write_card(config.output_dir)

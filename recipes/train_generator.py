@@ -5,6 +5,10 @@ The published way, on a GPU (non-saturating loss, lazy R1, style mixing, path le
     accelerate launch recipes/train_generator.py adversarial --cache runs/portraits-128 \\
         --output_dir runs/gan --train_batch_size 32 --max_train_steps 100000
 
+    # pictures of anything else in a folder, here of 256 x 192 (docs/other-domains.md)
+    accelerate launch recipes/train_generator.py adversarial --images photos-of-houses \\
+        --img_resolution 256 --img_crop 192 256 --output_dir runs/houses
+
 The paired way, which two CPU cores can afford, because the renderer knows what it drew (see
 stylegan_hub/portraits/paired.py). Three stages, each starts from the one before:
 
@@ -101,7 +105,10 @@ class Adversarial(TrainingConfig):
     cache: Path | None = None
     """Folder made by recipes/render_portraits.py."""
     images: Path | None = None
-    """Or a folder of square pictures of any domain."""
+    """Or a folder of pictures of any domain, whose middle is taken."""
+    img_crop: tuple[int, int] | None = None
+    """Height and width of pictures that are no squares, as 96 128: the network learns them with
+    black bars, and draws them without."""
     init_from: Path | None = None
     """Folder that holds `generator/`, for instance of a paired run, to start from."""
     img_resolution: int = 128
@@ -365,8 +372,12 @@ def train_adversarial(config: Adversarial) -> None:
             channel_base=config.channel_base,
             channel_max=config.channel_max,
         )
+    side = generator.config.img_resolution
+    size = config.img_crop or generator.img_size
+    generator.crop(*size)  # refuses an impossible size now, and not after the training
+    generator.crop(side, side)
     discriminator = StyleGAN2Discriminator(
-        img_resolution=generator.config.img_resolution,
+        img_resolution=side,
         channel_base=config.channel_base,
         channel_max=config.channel_max,
     )
@@ -392,7 +403,7 @@ def train_adversarial(config: Adversarial) -> None:
     )
     device = training.accelerator.device
     z_dim = generator.config.z_dim
-    reals_of = picture_source(config, generator.config.img_resolution)
+    reals_of = picture_source(config, side, size)
     mean_length = path.get_buffer("mean_length")
 
     def draw_ws(draw: torch.Generator) -> Tensor:
@@ -454,14 +465,20 @@ def train_adversarial(config: Adversarial) -> None:
     if training.accelerator.is_main_process:
         average = training.ema["generator"]
         set_w_avg(average, z_dim)
+        average.crop(*size)
         average.save_pretrained(config.output_dir / "generator")
         discriminator.save_pretrained(config.output_dir / "discriminator")
 
 
 def picture_source(
-    config: Adversarial, resolution: int
+    config: Adversarial, resolution: int, size: tuple[int, int]
 ) -> Callable[[Training, int], tuple[Tensor, Tensor | None]]:
-    """A function from (training, step) to real pictures, and their seeds when they are drawn."""
+    """A function from (training, step) to real pictures, and their seeds when they are drawn.
+
+    Args:
+        resolution: side of the square that pictures fill.
+        size: height and width of what they show; around it the square is black.
+    """
     if config.cache is not None:
         cache = RenderCache(config.cache)
 
@@ -482,10 +499,10 @@ def picture_source(
         def from_files(training: Training, step: int) -> tuple[Tensor, Tensor | None]:
             indices = training.indices(step, len(files))
             loaded = [
-                image_files.resize(image_files.from_pil(Image.open(files[int(i)])), resolution)
+                image_files.middle(image_files.from_pil(Image.open(files[int(i)])), size)
                 for i in indices
             ]
-            return torch.cat(loaded), None
+            return image_files.on_square(torch.cat(loaded)), None
 
         return from_files
     raise SystemExit("What shall the generator learn to make? Give --cache or --images.")

@@ -32,7 +32,6 @@ import tyro
 from torch import Tensor
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import resolve
 from stylegan_hub.cards import write_card
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.local_direction import (
@@ -47,7 +46,7 @@ from stylegan_hub.edits.local_direction import (
 from stylegan_hub.edits.regions import named_region
 from stylegan_hub.hub import publish
 from stylegan_hub.latents import Latents, Space
-from stylegan_hub.metrics.edit_quality import SHOWN, draw, parse_target, write_quality
+from stylegan_hub.metrics.edit_quality import SHOWN, draw, parse_target, reader_for, write_quality
 from stylegan_hub.models.parser import Parser
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
@@ -63,8 +62,8 @@ class Config(TrainingConfig):
     """What the pictures shall show: "a face with curly hair"; without, only the region counts."""
     region: str | None = None
     """Where: a part of the face, or several joined by commas; found from the prompt when None."""
-    neutral: str = "a face"
-    """What the pictures show already."""
+    neutral: str | None = None
+    """What the pictures show already; the pipeline's own words when not given."""
     target: tuple[str, ...] = ()
     """Attributes that the reader shall look for, as hair_style=curly."""
     pipeline: str = "portraits"
@@ -73,7 +72,7 @@ class Config(TrainingConfig):
     """Folder of a parser, in place of the pipeline's own."""
     reader: str | None = "attribute-reader"
     """Bundled name, folder or Hub id of the attribute reader; None where pictures are no drawn
-    portraits."""
+    portraits, which is noticed by itself for most pipelines."""
 
     space: Space = Space.W_PLUS
     """w (the same for all layers), w_plus, or s."""
@@ -183,10 +182,7 @@ def main(config: Config) -> None:
 
     if not training.run(step_fn, on_sample) or not training.accelerator.is_main_process:
         return
-    reader = None
-    if config.reader is not None:
-        reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
-        reader.to(training.accelerator.device)
+    reader = reader_for(pipe, config.reader, target)
     found = search.directions(given)
     for index, edit in enumerate(found):
         folder = config.output_dir if len(found) == 1 else config.output_dir / str(index)

@@ -24,9 +24,8 @@ import tyro
 from torch import Tensor
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import resolve
 from stylegan_hub.cards import write_card
-from stylegan_hub.edits.base import Origin, Strength
+from stylegan_hub.edits.base import NO_RECOGNIZER, Origin, Strength
 from stylegan_hub.edits.latent_mapper import (
     LEVELS,
     LatentMapper,
@@ -41,10 +40,9 @@ from stylegan_hub.edits.latent_mapper import (
 )
 from stylegan_hub.hub import publish
 from stylegan_hub.latents import Latents, Space
-from stylegan_hub.metrics.edit_quality import SHOWN, draw, parse_target, write_quality
+from stylegan_hub.metrics.edit_quality import SHOWN, draw, parse_target, reader_for, write_quality
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
-from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.training import Training, TrainingConfig
 
 
@@ -54,15 +52,16 @@ class Config(TrainingConfig):
 
     description: str
     """What the pictures shall show: "a face with an afro"."""
-    neutral: str = "a face"
-    """What they show already."""
+    neutral: str | None = None
+    """What they show already; the pipeline's own words when not given."""
     target: tuple[str, ...] = ()
     """Attributes that the reader shall look for, as hair_style=afro or character=Zuri; without one
     only what needs no reader is measured."""
     pipeline: str = "portraits"
     """Bundled name, folder or Hub id."""
-    reader: str = "attribute-reader"
-    """Bundled name, folder or Hub id of the attribute reader."""
+    reader: str | None = "attribute-reader"
+    """Bundled name, folder or Hub id of the attribute reader, which is asked about a target; None
+    where pictures are no drawn portraits."""
 
     space: Space = Space.W_PLUS
     """w_plus or s; in s every convolution has a mapper of its own."""
@@ -85,7 +84,7 @@ class Config(TrainingConfig):
     directional_lambda: float | None = None
     """Weight of the directional CLIP loss; 1, published 0."""
     id_lambda: float | None = None
-    """Weight of the identity loss; 0.1, or 0 when the pipeline has no recognizer."""
+    """Weight of the identity loss; 0.1, and by itself 0 when the pipeline has no recognizer."""
     latent_l2_lambda: float | None = None
     """Weight of the mean squared step; 0.1 in the units of the latents, published 0.8 in w."""
     views: int | None = None
@@ -170,10 +169,7 @@ def main(config: Config) -> None:
         return
     mapper.network.requires_grad_(False).half().float()  # so that it can be stored in half the size
     mapper.save_pretrained(config.output_dir)
-    reader = None
-    if target:
-        reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
-        reader.to(training.accelerator.device)
+    reader = reader_for(pipe, config.reader, target) if target else None
     seeds = range(UNSEEN_SEED, UNSEEN_SEED + config.samples)
     metrics = write_quality(config.output_dir, pipe, reader, mapper, target, seeds)
     write_card(config.output_dir)
@@ -194,7 +190,7 @@ def settings_of(config: Config, pipe: StyleEditPipeline) -> Settings:
         print("The pipeline has no recognizer: training without the identity loss (id_lambda 0).")
         given["id_lambda"] = 0.0
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(settings, **changes)
+    return dataclasses.replace(settings, **changes).resolved(pipe)
 
 
 def new_mapper(config: Config, pipe: StyleEditPipeline, settings: Settings) -> LatentMapper:
@@ -202,6 +198,7 @@ def new_mapper(config: Config, pipe: StyleEditPipeline, settings: Settings) -> L
     off = (config.no_coarse_mapper, config.no_medium_mapper, config.no_fine_mapper)
     levels = [level for level, is_off in zip(LEVELS, off, strict=True) if not is_off]
     by_layers = config.published and config.space is Space.W_PLUS
+    neutral = pipe.neutral if config.neutral is None else config.neutral
     torch.manual_seed(config.seed)
     mapper = LatentMapper(
         mapper_groups(pipe.generator, config.space, config.mapper_type, levels),
@@ -209,7 +206,7 @@ def new_mapper(config: Config, pipe: StyleEditPipeline, settings: Settings) -> L
         pipe.base_model,
         config.normalization or ("layers" if by_layers else "features"),
         strength=Strength(*config.strength),
-        origin=Origin(config.description, config.neutral, training_of(config, settings)),
+        origin=Origin(config.description, neutral, training_of(config, settings)),
     )
     if not config.published:
         start_at_identity(mapper)
@@ -223,12 +220,15 @@ def training_of(config: Config, settings: Settings) -> dict[str, Any]:
         "seed", "mapper_type", "train_batch_size", "gradient_accumulation_steps",
         "max_train_steps", "learning_rate", "lr_scheduler", "lr_warmup_steps", "mixed_precision",
     )  # fmt: skip
-    return {
+    training = {
         "method": "latent_mapper",
         "latents": config.latents.name if config.latents else f"{config.population} random people",
         **{name: getattr(config, name) for name in names},
         **dataclasses.asdict(settings),
     }
+    if config.id_lambda is None and not settings.id_lambda:
+        training["note"] = NO_RECOGNIZER
+    return training
 
 
 def people_of(config: Config, pipe: StyleEditPipeline) -> Latents:

@@ -104,9 +104,9 @@ class Config(TrainingConfig):
     reconstruction_lambda: float | None = None
     """Weight of the text reconstruction; 5, and 0 leaves it out."""
     attention_lambda: float | None = None
-    """Weight of the attention term in it; 0.02, published 1."""
+    """Weight of the attention term in it; 0.1, published 1."""
     clip_lambda: float | None = None
-    """Weight of the CLIP loss; 50, published 0."""
+    """Weight of the CLIP loss; 4, published 0."""
     views: int | None = None
     """Augmented copies that CLIP looks at; 1, published 0."""
 
@@ -141,8 +141,8 @@ class Config(TrainingConfig):
 
     train_batch_size: int = 16
     max_train_steps: int = 600
-    learning_rate: float = 5e-4
-    max_grad_norm: float = 50.0
+    learning_rate: float = 3e-4
+    max_grad_norm: float = 4.0
     """Longer gradients are shortened to this."""
     lr_warmup_steps: int = 20
     checkpointing_steps: int = 50

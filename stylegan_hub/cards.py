@@ -92,7 +92,7 @@ def write_card(folder: str | Path) -> Path:
 def evaluate_folder(
     folder: str | Path,
     pipe: StyleEditPipeline,
-    reader: AttributeReader,
+    reader: AttributeReader | None,
     target: Mapping[str, str] | None = None,
     samples: int | None = None,
     strength: float | None = None,

@@ -533,11 +533,11 @@ def evaluate(
     with _reporting():
         from tqdm import tqdm
 
-        from stylegan_hub.artifacts import read_config, resolve
+        from stylegan_hub.artifacts import read_config
         from stylegan_hub.cards import evaluate_folder
-        from stylegan_hub.metrics.edit_quality import parse_target
+        from stylegan_hub.hub import read_metrics
+        from stylegan_hub.metrics.edit_quality import parse_target, reader_for
         from stylegan_hub.pipeline import StyleEditPipeline
-        from stylegan_hub.portraits.reader import AttributeReader
 
         try:
             wanted = parse_target(target or ())
@@ -547,7 +547,8 @@ def evaluate(
             read_config(folder)
         _hide_loading()
         pipe = StyleEditPipeline.from_pretrained(pipeline)
-        judge = AttributeReader.from_pretrained(resolve(reader, "model")).eval()
+        known = any(read_metrics(folder).get("target") for folder in folders)
+        judge = reader_for(pipe, reader, wanted or known)
         for folder in tqdm(folders, desc="Measuring", unit="edit"):
             metrics = evaluate_folder(folder, pipe, judge, wanted, samples)
             success, collateral = metrics.get("success"), metrics.get("collateral")

@@ -97,6 +97,27 @@ def resize(images: Tensor, size: int | tuple[int, int]) -> Float[Tensor, "n 3 he
     return F.interpolate(images, (height, width), mode="bilinear", antialias=True)
 
 
+def middle(images: Tensor, size: int | tuple[int, int]) -> Float[Tensor, "n 3 height width"]:
+    """The middle of images, as much as fits into the shape of `size`, resized to it."""
+    _check(images)
+    wanted = (size, size) if isinstance(size, int) else size
+    given = images.shape[2:]
+    scale = min(have / want for have, want in zip(given, wanted, strict=True))
+    height, width = (max(1, round(side * scale)) for side in wanted)
+    top, left = (given[0] - height) // 2, (given[1] - width) // 2
+    return resize(images[:, :, top : top + height, left : left + width], wanted)
+
+
+def on_square(images: Float[Tensor, "n c h w"], value: float = -1) -> Float[Tensor, "n c s s"]:
+    """Images, or masks, in the middle of a square as wide as their longer side; black around."""
+    height, width = images.shape[2:]
+    if height == width:
+        return images
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    return F.pad(images, (left, side - width - left, top, side - height - top), value=value)
+
+
 def grid(images: Tensor | Sequence[Image.Image], columns: int) -> Image.Image:
     """One picture with all images, row by row, `columns` in a row; free cells are white.
 

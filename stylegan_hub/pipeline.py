@@ -52,6 +52,8 @@ _COMPONENTS: dict[str, tuple[str, str]] = {
 }
 _OPTIONAL = ("recognizer", "parser", "encoder", "landmarker")
 _MAX_SEED = 2**63 - 1
+NEUTRAL = "a face"
+"""What the pictures of most pipelines show, in words."""
 
 
 @dataclass
@@ -92,6 +94,11 @@ class StyleEditPipeline(DiffusionPipeline):
         parser: which part of a face is where?
         encoder: which latent draws a picture?
         landmarker: where in a larger picture are faces of this domain?
+        neutral: what all pictures of the domain show, in words, "a car"; edits by words start there
+            where nobody says anything else.
+
+    Raises:
+        ValueError: an empty `neutral`.
     """
 
     # Read by diffusers when it saves and loads.
@@ -107,8 +114,14 @@ class StyleEditPipeline(DiffusionPipeline):
         parser: Parser | None = None,
         encoder: Encoder | None = None,
         landmarker: Landmarker | None = None,
+        neutral: str = NEUTRAL,
     ) -> None:
         super().__init__()
+        if not isinstance(neutral, str) or not neutral.strip():
+            raise ValueError(
+                f"Got neutral {neutral!r}; say in words what the pictures show, such as 'a car'."
+            )
+        self.register_to_config(neutral=neutral.strip())
         self.register_modules(
             generator=generator.eval().requires_grad_(False),
             clip=clip.eval().requires_grad_(False),
@@ -158,6 +171,11 @@ class StyleEditPipeline(DiffusionPipeline):
             ) from error
         pipeline.name = str(name_or_path)
         return pipeline
+
+    @property
+    def neutral(self) -> str:
+        """What all pictures of the domain show, in words."""
+        return str(self.config.neutral)
 
     @property
     def base_model(self) -> BaseModel:
@@ -267,12 +285,15 @@ class StyleEditPipeline(DiffusionPipeline):
     ) -> Float[Tensor, "n d"]:
         """CLIP embeddings of length 1 of pictures in [-1, 1]; differentiable.
 
+        Pictures that are no squares are shown to CLIP whole and undistorted, on a black square, as
+        StyleCLIP's code does with cars.
+
         Args:
             preprocessing: "styleclip" repeats the official code, without CLIP's mean and std.
         """
         processor = self.image_processor
         pixels = preprocess(
-            images,
+            image_files.on_square(images),
             self.clip.config.vision_config.image_size,
             processor.image_mean,
             processor.image_std,
@@ -324,14 +345,15 @@ class StyleEditPipeline(DiffusionPipeline):
         `photos.align` cuts aligned pictures out of photographs.
 
         Args:
-            image: one or several squares, or a tensor in [-1, 1]; resized to the generator's size.
+            image: one or several pictures of the generator's shape (mostly a square), or a tensor
+                in [-1, 1]; resized to its size.
             refine: steps of the search near the encoder's latent for one that draws the picture
                 better, seconds for 100; 0 is the encoder alone. Or all settings of the search. A
                 pipeline without an encoder searches from the average face, with a warning.
             on_step: called after each step of the search.
 
         Raises:
-            ValueError: pictures that are no squares, or no encoder and nothing to refine.
+            ValueError: pictures of another shape, or no encoder and nothing to refine.
         """
         images = self._aligned(image)
         if refine == 0:
@@ -356,7 +378,7 @@ class StyleEditPipeline(DiffusionPipeline):
             latents: the pivot; `invert(image, 100)` when None.
 
         Raises:
-            ValueError: more than one picture or latent, or a picture that is no square.
+            ValueError: more than one picture or latent, or a picture of another shape.
         """
         pivot = self.invert(image, 100) if latents is None else latents
         generator = inversion.tune(self, self._aligned(image), pivot, settings, on_step)
@@ -386,7 +408,7 @@ class StyleEditPipeline(DiffusionPipeline):
                 )
             own[name].data.copy_(weight)
         parts = {name: getattr(self, name) for name in _COMPONENTS}
-        pipe = type(self)(**{**parts, "generator": generator})
+        pipe = type(self)(**{**parts, "generator": generator}, neutral=self.neutral)
         pipe.name, pipe.text_to_face = self.name, self.text_to_face
         pipe._tuned_from = self.base_model
         return pipe
@@ -466,15 +488,18 @@ class StyleEditPipeline(DiffusionPipeline):
 
     def _aligned(
         self, image: Image.Image | Sequence[Image.Image] | Tensor
-    ) -> Float[Tensor, "n 3 size size"]:
+    ) -> Float[Tensor, "n 3 height width"]:
         images = image if isinstance(image, Tensor) else image_files.from_pil(image)
-        if images.ndim == 4 and images.shape[2] != images.shape[3]:
+        height, width = self.generator.img_size
+        if images.ndim == 4 and images.shape[2] * width != images.shape[3] * height:
+            square = height == width
+            wanted = "an aligned square" if square else f"the shape of {width} x {height}"
+            advice = "photos.align, or `stylegan-hub invert`" if square else "Image.crop"
             raise ValueError(
-                f"Got a picture of {images.shape[3]} x {images.shape[2]} pixels; expected an "
-                "aligned square. Cut it out first: photos.align, or `stylegan-hub invert`."
+                f"Got a picture of {images.shape[3]} x {images.shape[2]} pixels; expected "
+                f"{wanted}. Cut it out first: {advice}."
             )
-        size = self.generator.config.img_resolution
-        return image_files.resize(images.to(self.device, self.dtype), size)
+        return image_files.resize(images.to(self.device, self.dtype), (height, width))
 
     def _check_size(self, latents: Latents) -> None:
         generator = self.generator
@@ -500,6 +525,8 @@ def _check_index(folder: Path) -> None:
         entries = {key: value for key, value in index.items() if not key.startswith("_")}
     except (ValueError, AttributeError) as error:
         raise ArtifactError(f"{path} is not a JSON object: {error}.") from error
+    if not isinstance(neutral := entries.pop("neutral", NEUTRAL), str):  # a list would be imported
+        raise ArtifactError(f"{path} says {neutral!r} for 'neutral'; expected a text.")
     for name, expected in _COMPONENTS.items():
         if name in _OPTIONAL and entries.get(name, [None, None]) == [None, None]:
             continue

@@ -51,9 +51,6 @@ from stylegan_hub.latents import Latents, Space
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.text_to_face import bundled_text_to_face
 
-NEUTRAL = "a face"
-"""What pictures show before an edit, in words, where nobody says anything else."""
-
 _MAX_FOUND = 64
 
 Progress = TypeVar("Progress")
@@ -332,7 +329,7 @@ class Studio:
         settings: Settings | None = None,
         space: Space | str = Space.W_PLUS,
         owner: Hashable = None,
-        neutral: str = NEUTRAL,
+        neutral: str | None = None,
     ) -> Search[Step, Direction]:
         """Start to look for the edit that makes the session's face, as edited, fit the words.
 
@@ -340,22 +337,23 @@ class Studio:
             settings: of the latent optimization.
             space: where the displacement lives; a face that is edited in s goes on in s.
             owner: who asks. An owner has one search at a time: the one before is stopped.
-            neutral: what the face shows now, in words.
+            neutral: what the face shows now, in words; here as elsewhere the pipeline's own words
+                when None.
 
         Raises:
             ValueError: empty words, more than this CLIP reads, a seed out of range.
             MismatchError: an edit of another generator.
         """
-        chosen = settings or Settings()
+        chosen, neutral = settings or Settings(), self._neutral(neutral)
         with self._turns:
             self._check(words, neutral)
             face = self._edited(session)
         space = max(face.space, Space(space))
 
         def work(report: Callable[[Step], None]) -> Direction:
-            return find(self.pipe, words.strip(), face, space, neutral.strip(), chosen, report)
+            return find(self.pipe, words.strip(), face, space, neutral, chosen, report)
 
-        return self._start(owner, chosen.steps, work)
+        return self.search_by(owner, chosen.steps, work)
 
     def target(self, picture: Image.Image) -> Image.Image:
         """What of a picture `search_essence` looks at: its middle, in the generator's size.
@@ -391,14 +389,14 @@ class Studio:
         def work(report: Callable[[Step], None]) -> Direction:
             return find_essence(self.pipe, target, chosen, report, name)
 
-        return self._start(owner, chosen.steps, work)
+        return self.search_by(owner, chosen.steps, work)
 
     @cached_property
     def regions(self) -> list[str]:
         """Names of the regions that an edit can be limited to; none without a parser."""
         return [] if self.pipe.parser is None else list(regions_of(self.pipe.parser))
 
-    def region(self, words: str, names: Sequence[str] = (), neutral: str = NEUTRAL) -> Region:
+    def region(self, words: str, names: Sequence[str] = (), neutral: str | None = None) -> Region:
         """The region of these names together, or else the one that the words speak of.
 
         Raises:
@@ -411,8 +409,9 @@ class Studio:
                 raise ValueError(
                     "Got neither words nor a region; say what shall change, or choose where."
                 )
+            neutral = self._neutral(neutral)
             self._check(words, neutral)
-            return find_region(self.pipe, words.strip(), neutral.strip())
+            return find_region(self.pipe, words.strip(), neutral)
 
     def mark(self, session: Session, region: Region, background: bool = False) -> Image.Image:
         """The face after the session's edits, with the region marked.
@@ -438,7 +437,7 @@ class Studio:
         space: Space | str = Space.W_PLUS,
         this_face: bool = False,
         owner: Hashable = None,
-        neutral: str = NEUTRAL,
+        neutral: str | None = None,
     ) -> Search[Step, Direction]:
         """Start to look for an edit that changes a region as the words say.
 
@@ -452,7 +451,7 @@ class Studio:
             ValueError: more words than this CLIP reads, a seed out of range.
             MismatchError: an edit of another generator.
         """
-        prompt = words.strip() or None
+        prompt, neutral = words.strip() or None, self._neutral(neutral)
         with self._turns:
             if prompt is not None:
                 self._check(prompt, neutral)
@@ -466,12 +465,12 @@ class Studio:
                 region,
                 face if this_face else None,
                 chosen,
-                neutral.strip(),
+                neutral,
                 settings,
                 report,
             )
 
-        return self._start(owner, settings.steps, work)
+        return self.search_by(owner, settings.steps, work)
 
     @cached_property
     def has_text_to_face(self) -> bool:
@@ -517,7 +516,7 @@ class Studio:
                 report(faces[-1])
             return faces
 
-        return self._start(owner, len(seeds), work)
+        return self.search_by(owner, len(seeds), work)
 
     @cached_property
     def directions(self) -> DirectionTable | None:
@@ -540,14 +539,15 @@ class Studio:
         """How many channels an edit for everybody has to choose from."""
         return len(self.directions.index if self.directions else editable_channels(self.pipe))
 
-    def is_known(self, target: str, neutral: str = NEUTRAL) -> bool:
+    def is_known(self, target: str, neutral: str | None = None) -> bool:
         """Whether `direction` has an answer, or needs a `search_for_everybody` before."""
-        return self.directions is not None or (target.strip(), neutral.strip()) in self._found
+        words = target.strip(), self._neutral(neutral)
+        return self.directions is not None or words in self._found
 
     def direction(
         self,
         target: str,
-        neutral: str = NEUTRAL,
+        neutral: str | None = None,
         threshold: float | None = None,
         channels: int | None = None,
     ) -> Direction:
@@ -561,7 +561,7 @@ class Studio:
             ValueError: empty texts, more than this CLIP reads, two that mean the same, a threshold
                 that no channel passes, an impossible number; the words are not known.
         """
-        target, neutral = target.strip(), neutral.strip()
+        target, neutral = target.strip(), self._neutral(neutral)
         with self._turns:
             self._check(target, neutral)
             if self.directions is not None:
@@ -577,14 +577,14 @@ class Studio:
             return found if channels is None else self._narrowed(found, channels)
 
     def search_for_everybody(
-        self, target: str, neutral: str = NEUTRAL, owner: Hashable = None
+        self, target: str, neutral: str | None = None, owner: Hashable = None
     ) -> Search[int, Direction]:
         """Start to look for what `direction` answers, without a table; reports the steps done.
 
         Raises:
             ValueError: empty texts, or more than this CLIP reads.
         """
-        target, neutral = target.strip(), neutral.strip()
+        target, neutral = target.strip(), self._neutral(neutral)
         with self._turns:
             self._check(target, neutral)
         settings = GradientSettings()
@@ -598,7 +598,7 @@ class Studio:
                 del self._found[next(iter(self._found))]  # the oldest
             return found
 
-        return self._start(owner, settings.steps, work)
+        return self.search_by(owner, settings.steps, work)
 
     def zoo(self, include_hub: bool = False) -> tuple[list[EditInfo], list[str]]:
         """The edits for this pipeline, bundled and from the Hub; and what went wrong with others.
@@ -639,12 +639,19 @@ class Studio:
         if search := self._searches.pop(owner, None):
             search.stop()
 
-    def _start(
+    def search_by(
         self,
         owner: Hashable,
         total: int,
         work: Callable[[Callable[[Progress], None]], Found],
     ) -> Search[Progress, Found]:
+        """Work in a thread of its own, when its turn comes; an owner's earlier search is stopped.
+
+        Args:
+            owner: whose search it is.
+            total: so many steps.
+            work: is given what reports a step, and returns what was found.
+        """
         self.stop(owner)
         search = Search(self._turns, total, work)
         self._searches[owner] = search
@@ -674,6 +681,9 @@ class Studio:
     def _draw_anew(self, session: Session) -> Image.Image:
         drawn = EditStack(session.edits).draw(self.pipe, self.face(session))
         return image_files.to_pil(drawn.float())[0]
+
+    def _neutral(self, text: str | None) -> str:
+        return self.pipe.neutral if text is None else text.strip()
 
     def _check(self, *texts: str) -> None:
         """Raise `ValueError` for an empty text, or one that is longer than this CLIP reads."""

@@ -8,8 +8,10 @@ through a mapping network of 8 fully connected layers to w, and the frozen gener
     kl_lambda * KL(N(mu, sigma^2) | N(0, 1)) + reconstruction_lambda * R(x, text)
 
 R is how badly the text can be told from the picture again (`models/captioner.py`): the negative
-log-likelihood of its words and the doubly stochastic attention term. The paper has the weights 1
-and 5, and `Published` repeats its settings.
+log-likelihood of its words and the doubly stochastic attention term. The weights are the paper's, 1
+and 5. It does not say over what the parts are sums and over what means, and with sums the weight 1
+lets a text say less than captions state (3.7 nats; 67 % of the statements true, 79 % before the
+training). So all are means here, as usual in code: over the dimensions of z, words and places.
 
 The paper does not say what the networks start from. What works here, and is not in the paper:
 
@@ -54,7 +56,7 @@ from stylegan_hub.edits.views import random_views, seen_through
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.losses import clip_loss
-from stylegan_hub.models.captioner import Captioner
+from stylegan_hub.models.captioner import PAD, Captioner
 from stylegan_hub.models.stylegan2 import MappingLayers
 
 if TYPE_CHECKING:
@@ -100,15 +102,15 @@ class Settings:
     """How it is trained. Defaults are what won on drawn portraits."""
 
     kl_lambda: float = 1.0
-    """Weight of the Kullback-Leibler divergence; the paper's lambda 1."""
+    """Weight of the Kullback-Leibler divergence, a mean over z's dimensions; the paper's
+    lambda 1."""
     reconstruction_lambda: float = 5.0
     """Weight of the text reconstruction; the paper's lambda 2. 0 needs no captioner."""
-    attention_lambda: float = 0.02
+    attention_lambda: float = 0.1
     """Weight of the attention term inside the reconstruction, 1 in the paper: a text of 10 words
     cannot look at every place of a picture."""
-    clip_lambda: float = 50.0
-    """Weight of the CLIP loss, 0 in the paper; about the scale by which CLIP itself multiplies
-    cosines."""
+    clip_lambda: float = 4.0
+    """Weight of the CLIP loss, 0 in the paper."""
     views: int = 1
     """Augmented copies that CLIP looks at; 0 = the picture itself."""
 
@@ -497,7 +499,10 @@ class Objective:
     def __call__(
         self, module: TextToFace, texts: Sequence[str], random: torch.Generator
     ) -> dict[str, Tensor]:
-        """The total "loss" and its parts, not weighted: means over the texts.
+        """The total "loss" and its parts, not weighted.
+
+        "kl" is a mean over texts and dimensions, "words" over the words of all texts, "attention"
+        over texts and places, "clip" over the texts.
 
         Args:
             texts: captions.
@@ -509,15 +514,17 @@ class Objective:
         mean, log_variance = module.distribution(text)
         noise = torch.randn(len(text), module.sizes.z_dim, generator=random)
         w = module.w_of(mean, log_variance, noise.to(text))
-        losses = {"kl": kl_divergence(mean, log_variance).mean()}
+        losses = {"kl": kl_divergence(mean, log_variance).mean() / module.sizes.z_dim}
         loss = settings.kl_lambda * losses["kl"]
         if settings.reconstruction_lambda or settings.clip_lambda:
             drawn = pipe.synthesize(Latents(Space.W, w)).float()
             if settings.reconstruction_lambda:
                 assert self.captioner is not None
                 tokens = self.captioner.tokenize(texts)
-                told = self.captioner(self.captioner.encode(drawn), tokens)
-                losses["words"], losses["attention"] = told.words.mean(), told.attention.mean()
+                features = self.captioner.encode(drawn)
+                told = self.captioner(features, tokens)
+                losses["words"] = told.words.sum() / (tokens[:, 1:] != PAD).sum()
+                losses["attention"] = told.attention.mean() / features.shape[1]
                 reconstruction = losses["words"] + settings.attention_lambda * losses["attention"]
                 loss = loss + settings.reconstruction_lambda * reconstruction
             if settings.clip_lambda:

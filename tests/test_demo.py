@@ -371,7 +371,8 @@ def test_public_endpoints(client: Client) -> None:
     strengths = {f"/strength_{place}" for place in range(1, SLOTS + 1)}
     stack = {"/save_stack", "/load_stack", *strengths}
     assert set(named) == {
-        "/edit", "/face", "/channels", "/apply", "/target", "/essence", "/others", *stack
+        "/edit", "/face", "/channels", "/apply", "/target", "/essence", "/others", "/photo",
+        "/square", "/points", "/invert", "/paste", *stack
     }  # fmt: skip
 
 

@@ -236,7 +236,7 @@ def test_a_folder_gets_all_of_it(
 @pytest.fixture
 def evaluate(monkeypatch: pytest.MonkeyPatch, reader: AttributeReader) -> Any:
     module = recipe("evaluate")
-    monkeypatch.setattr(module.AttributeReader, "from_pretrained", lambda *_: reader)
+    monkeypatch.setattr(AttributeReader, "from_pretrained", lambda *_: reader)
     return module
 
 

@@ -17,7 +17,7 @@ from demo.components import MAX_LETTERS, after, friendly, message, plain, recipe
 from demo.stage import DRAWING, Desk, Frame, Stage, check_room, watched
 from stylegan_hub.edits.latent_optimization import Cancelled, Step
 from stylegan_hub.edits.local_direction import WITHOUT_WORDS, LocalSettings
-from stylegan_hub.session import NEUTRAL, Session, Studio, local_label
+from stylegan_hub.session import Session, Studio, local_label
 
 SPACES = {
     "Whole layers (w+)": "w_plus",
@@ -29,6 +29,11 @@ _NO_PARSER = (
     "This pipeline has no parser, the network that knows which part of a face is where, and local "
     "edits need one. Train one, put it into a pipeline and open that:"
 )
+_NO_OTHER_PARSER = (
+    "This pipeline has no parser, the network that knows which part of a picture is where, and "
+    "local edits need one. Photographs of faces have a published one; other pictures need one "
+    "of their own. Put it into a pipeline and open that:"
+)
 _PICTURE_SIZE = 256
 
 
@@ -38,7 +43,7 @@ def part_shown(
     words: str,
     names: Sequence[str] = (),
     background: bool = False,
-    neutral: str = NEUTRAL,
+    neutral: str | None = None,
 ) -> str:
     """HTML of the face with the region marked, or of why there is none; nothing without input."""
     if not words.strip() and not names:
@@ -48,8 +53,9 @@ def part_shown(
     except ValueError as error:
         return message(str(error))
     picture = studio.mark(session, region, background)
-    size = max(_PICTURE_SIZE, *picture.size)
-    picture = picture.resize((size, size), Image.Resampling.BICUBIC)
+    factor = max(1, _PICTURE_SIZE / max(picture.size))
+    size = round(picture.width * factor), round(picture.height * factor)
+    picture = picture.resize(size, Image.Resampling.BICUBIC)
     what = f"{'all but ' * background}{region.name}"
     return (
         f'<figure class="part">{shown(picture, f"The face; marked: {what}")}'
@@ -68,7 +74,7 @@ def change_part(
     layers: Sequence[int] | None = None,
     space: str = "w_plus",
     background: bool = False,
-    neutral: str = NEUTRAL,
+    neutral: str | None = None,
     owner: Hashable = None,
 ) -> Iterator[Frame]:
     """Search an edit of one region, with pictures on the way.
@@ -128,13 +134,17 @@ def build(studio: Studio, stage: Stage) -> None:
     """The widgets and their wiring, or what to do where there is no parser."""
     if not studio.regions:
         name = studio.pipe.name or "portraits"
-        folder = "cards/portraits" if name == "portraits" else name
+        folder, why, training = name, _NO_OTHER_PARSER, []
+        parser = f'79999_iter.pth --neutral "{studio.pipe.neutral}"'
+        if name == "portraits":
+            folder, why, parser = "cards/portraits", _NO_PARSER, "runs/parser/parser"
+            training = ["accelerate launch recipes/train_parser.py --output_dir runs/parser"]
         gr.HTML(
             recipe(
-                _NO_PARSER,
-                "accelerate launch recipes/train_parser.py --output_dir runs/parser",
+                why,
+                *training,
                 f"python recipes/assemble_pipeline.py --generator {folder}/generator \\",
-                f"    --clip {folder} --parser runs/parser/parser --output runs/with-parser",
+                f"    --clip {folder} --parser {parser} --output runs/with-parser",
                 "python app.py --pipeline runs/with-parser",
             )
         )
@@ -178,7 +188,7 @@ def build(studio: Studio, stage: Stage) -> None:
         )
         space = gr.Radio(list(SPACES.items()), value="w_plus", label="What moves")
         background = gr.Checkbox(label="Change all but the part")
-        neutral = gr.Textbox(NEUTRAL, label="It shows now", max_length=MAX_LETTERS)
+        neutral = gr.Textbox(studio.pipe.neutral, label="It shows now", max_length=MAX_LETTERS)
 
     def run(
         desk: Desk,

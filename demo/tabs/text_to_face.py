@@ -36,6 +36,10 @@ _NO_NETWORK = (
     "No text-to-face network comes along for this generator. Train one into the folder of what "
     "comes along, and open the page again:"
 )
+_NO_OTHER_NETWORK = (
+    "No text-to-face network comes along for this generator. Networks learn from captions of its "
+    "kind of pictures; for photographs of faces there is Multi-Modal CelebA-HQ:"
+)
 _CANDIDATES = 4
 _MAX_CANDIDATES = 16
 
@@ -84,6 +88,17 @@ def draw_faces(
 
 def build(studio: Studio, stage: Stage) -> None:
     """The widgets and their wiring, or what to do where there is no network."""
+    name = studio.pipe.name or "portraits"
+    if not studio.has_text_to_face and name != "portraits":
+        gr.HTML(
+            recipe(
+                _NO_OTHER_NETWORK,
+                "accelerate launch recipes/train_text_to_face.py --data data/MM-CelebA-HQ \\",
+                f"    --pipeline {name} --reconstruction_lambda 0 --output_dir cards/text-to-face",
+                f"python app.py --pipeline {name}",
+            )
+        )
+        return
     if not studio.has_text_to_face:
         gr.HTML(
             recipe(

@@ -16,7 +16,8 @@ from demo.stage import DRAWING, PRIVATE, Desk, Frame, Stage, check_room, watched
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.global_direction import DEFAULT_CHANNELS
 from stylegan_hub.edits.latent_optimization import Cancelled, Settings
-from stylegan_hub.session import NEUTRAL, Session, Studio
+from stylegan_hub.pipeline import NEUTRAL
+from stylegan_hub.session import Session, Studio
 
 # What a chip says, and the words that it writes.
 EXAMPLES = {
@@ -43,7 +44,7 @@ def for_this_face(
     studio: Studio,
     session: Session,
     words: str,
-    neutral: str = NEUTRAL,
+    neutral: str | None = None,
     steps: int = Settings.steps,
     space: str = "w_plus",
     owner: Hashable = None,
@@ -65,7 +66,9 @@ def for_this_face(
         except Cancelled:
             yield Frame(message("Stopped; nothing was changed."), studio.draw(session))
             return
-    text = f"Found “{words.strip()}” for this face{after(started)}; slide it."
+    note = found.origin.training.get("note")
+    how = f", {note}" if note else ""
+    text = f"Found “{words.strip()}” for this face{after(started)}{how}; slide it."
     yield Frame(message(text), studio.draw(session.with_found(found)), found)
 
 
@@ -73,7 +76,7 @@ def for_everybody(
     studio: Studio,
     session: Session,
     words: str,
-    neutral: str = NEUTRAL,
+    neutral: str | None = None,
     threshold: float | None = None,
     channels: int | None = None,
     owner: Hashable = None,
@@ -132,16 +135,17 @@ def _how(edit: Direction) -> str:
 def build(studio: Studio, stage: Stage) -> None:
     """The widgets and their wiring."""
     has_table = studio.directions is not None
+    of_faces = studio.pipe.neutral == NEUTRAL
     with gr.Row():
         words = gr.Textbox(
             label="The picture shall show",
-            placeholder="a face with purple hair",
+            placeholder=EXAMPLES["purple hair"] if of_faces else f"{studio.pipe.neutral} in red",
             max_length=MAX_LETTERS,
             scale=3,
             min_width=200,
         )
         neutral = gr.Textbox(
-            NEUTRAL, label="Instead of", max_length=MAX_LETTERS, scale=2, min_width=120
+            studio.pipe.neutral, label="Instead of", max_length=MAX_LETTERS, scale=2, min_width=120
         )
     examples = gr.Dataset(
         components=[words],
@@ -149,6 +153,7 @@ def build(studio: Studio, stage: Stage) -> None:
         sample_labels=list(EXAMPLES),
         label="Examples",
         show_label=False,
+        visible=of_faces,
         elem_id="examples",
         elem_classes="chips",
     )

@@ -25,6 +25,9 @@ from stylegan_hub.artifacts import BaseModel, read_config, read_folder, resolve,
 from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.latents import Latents, Space
 
+NO_RECOGNIZER = "without an identity term, since the pipeline has no recognizer"
+"""How an edit was found, in `origin.training["note"]`, that would else have had that term."""
+
 
 @dataclass(frozen=True)
 class Strength:

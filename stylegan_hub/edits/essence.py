@@ -148,7 +148,7 @@ def find_essence(
     """Search the displacement that gives any face the essence of the target.
 
     Args:
-        target: any picture; its middle square is looked at.
+        target: any picture; its middle is looked at, in the shape of the generator's pictures.
         settings: how to search, see `PRESETS`.
         on_step: called after each step, for progress; may raise `latent_optimization.Cancelled`.
             It sees a source with the edit, by the restart that is best so far.
@@ -370,8 +370,8 @@ def consistency_loss(change: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b"]:
 
 def target_picture(
     pipe: StyleEditPipeline, target: Image.Image | Float[Tensor, "1 3 h w"]
-) -> Float[Tensor, "1 3 r r"]:
-    """The middle square of any picture, in the size that the generator draws.
+) -> Float[Tensor, "1 3 h w"]:
+    """The middle of any picture, in shape and size as the generator draws.
 
     Raises:
         ValueError: several pictures, or none.
@@ -380,9 +380,5 @@ def target_picture(
         target = image_files.from_pil(target)
     if target.ndim != 4 or len(target) != 1 or target.shape[1] != 3 or 0 in target.shape:
         raise ValueError(f"Got a target of shape {list(target.shape)}; expected [1, 3, h, w].")
-    height, width = target.shape[2:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = target[..., top : top + side, left : left + side]
-    size = pipe.generator.config.img_resolution
-    return image_files.resize(square.to(pipe.device, torch.float32), size).clamp(-1, 1)
+    picture = target.to(pipe.device, torch.float32)
+    return image_files.middle(picture, pipe.generator.img_size).clamp(-1, 1)

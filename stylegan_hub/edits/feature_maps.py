@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from stylegan_hub.images import on_square
 from stylegan_hub.latents import Latents
 
 if TYPE_CHECKING:
@@ -66,7 +67,12 @@ def draw_over(
 
 
 def at_size(mask: Float[Tensor, "n 1 h w"], size: Sequence[int]) -> Float[Tensor, "n 1 h2 w2"]:
-    """A mask at another size, without aliasing."""
+    """A mask at another size, without aliasing.
+
+    Layers draw squares, of which pictures may be the middle: around them a mask is 0.
+    """
+    if size[0] == size[1]:
+        mask = on_square(mask, value=0)
     if mask.shape[2:] == tuple(size):
         return mask
     return F.interpolate(mask, tuple(size), mode="bilinear", antialias=True)

@@ -118,7 +118,7 @@ class DirectionTable:
         self,
         pipe: StyleEditPipeline,
         target: str,
-        neutral: str = "a face",
+        neutral: str | None = None,
         threshold: float | None = None,
         channels: int | None = None,
         alpha: float = DEFAULT_ALPHA,
@@ -129,7 +129,8 @@ class DirectionTable:
         Args:
             pipe: the generator and CLIP that the table was made for.
             target: what pictures shall show, "a face with a beard".
-            neutral: what they show now; what both texts say does not change.
+            neutral: what they show now, the pipeline's own words when None; what both texts say
+                does not change.
             threshold: channels move whose relevance is at least so much (the paper's beta, 0.08 to
                 0.4 on its page): more moves fewer channels and changes less else.
             channels: or so many channels move, the most relevant ones. Without both,
@@ -143,6 +144,7 @@ class DirectionTable:
             MismatchError: another generator or another CLIP.
         """
         self.check_fits(pipe)
+        neutral = pipe.neutral if neutral is None else neutral
         relevance = self.project(text_change(pipe, target, neutral, templates))
         if threshold is None and channels is None:
             channels = min(DEFAULT_CHANNELS, len(relevance))

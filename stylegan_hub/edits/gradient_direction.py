@@ -63,7 +63,7 @@ class GradientSettings:
 def gradient_direction(
     pipe: StyleEditPipeline,
     target: str,
-    neutral: str = "a face",
+    neutral: str | None = None,
     channels: int | None = None,
     settings: GradientSettings | None = None,
     templates: Sequence[str] = TEMPLATES,
@@ -73,7 +73,7 @@ def gradient_direction(
 
     Args:
         target: what pictures shall show, "a face with a beard".
-        neutral: what they show now.
+        neutral: what they show now; the pipeline's own words when None.
         channels: only so many channels move, those that were moved most; all when None.
         settings: how to search.
         templates: sentences for the texts.
@@ -86,6 +86,7 @@ def gradient_direction(
         ValueError: an empty text, texts that mean the same, an impossible number of channels.
     """
     settings = settings or GradientSettings()
+    neutral = pipe.neutral if neutral is None else neutral
     change = text_change(pipe, target, neutral, templates)
     text = encode_prompt(pipe, target, templates)
     index = torch.tensor(editable_channels(pipe), device=pipe.device)

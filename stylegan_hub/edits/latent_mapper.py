@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
@@ -48,6 +48,7 @@ SCALE = 0.1
 """StyleCLIP's factor on what the network returns."""
 
 _NUM_LAYERS = 4
+_ID_LAMBDA = 0.1
 _LR_MULTIPLIER = 0.01
 
 
@@ -224,8 +225,8 @@ class Settings:
     """Weight of the CLIP loss, 1 in the paper."""
     directional_lambda: float = 1.0
     """Weight of the directional CLIP loss, 0 in the paper."""
-    id_lambda: float = 0.1
-    """Weight of the identity loss; needs a pipeline with a recognizer."""
+    id_lambda: float | None = None
+    """Weight of the identity loss; None is 0.1 where the pipeline has a recognizer, and else 0."""
     latent_l2_lambda: float = 0.1
     """Weight of the mean squared step over layers and features; in s summed over the layers."""
     views: int = 1
@@ -240,8 +241,25 @@ class Settings:
     def __post_init__(self) -> None:
         weights = ("clip_lambda", "directional_lambda", "id_lambda", "latent_l2_lambda", "views")
         for name in weights:
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"Got {name} {getattr(self, name)}; expected 0 or more.")
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"Got {name} {value}; expected 0 or more.")
+
+    def resolved(self, pipe: StyleEditPipeline) -> Settings:
+        """With a weight of the identity loss.
+
+        Raises:
+            ValueError: one above 0 was given, and the pipeline has no recognizer.
+        """
+        has_recognizer = getattr(pipe, "recognizer", None) is not None
+        if self.id_lambda is None:
+            return replace(self, id_lambda=_ID_LAMBDA if has_recognizer else 0.0)
+        if self.id_lambda and not has_recognizer:
+            raise ValueError(
+                f"Got id_lambda {self.id_lambda}, but this pipeline has no recognizer to tell "
+                "people apart. Use id_lambda=0 or a pipeline with a recognizer."
+            )
+        return self
 
 
 Published = Settings(
@@ -255,10 +273,11 @@ class Objective:
     """The losses of a mapper on a batch of latents, for one prompt.
 
     Args:
-        pipe: generator and CLIP; its recognizer if `id_lambda` is not 0.
+        pipe: generator and CLIP, and a recognizer for the identity loss.
         prompt: what the pictures shall show afterwards, "afro hair".
         space: the mapper's.
-        neutral: what they show already, in words; the directional loss starts there.
+        neutral: what they show already, in words; the directional loss starts there. The pipeline's
+            own words when None.
         settings: weights of the losses; `Published` for the official code's.
 
     Raises:
@@ -270,17 +289,13 @@ class Objective:
         pipe: StyleEditPipeline,
         prompt: str,
         space: Space | str = Space.W_PLUS,
-        neutral: str = "a face",
+        neutral: str | None = None,
         settings: Settings | None = None,
     ) -> None:
-        self.settings = settings or Settings()
-        if self.settings.id_lambda and getattr(pipe, "recognizer", None) is None:
-            raise ValueError(
-                f"Got id_lambda {self.settings.id_lambda}, but this pipeline has no recognizer to "
-                "tell people apart. Use id_lambda=0 or a pipeline with a recognizer."
-            )
+        self.settings = (settings or Settings()).resolved(pipe)
         self._pipe = pipe
         self._space = Space(space)
+        neutral = pipe.neutral if neutral is None else neutral
         self._text, origin = pipe.encode_text([prompt, neutral]).chunk(2)
         change = self._text - origin
         self._text_change = nn.functional.normalize(change, dim=-1, eps=1e-6)

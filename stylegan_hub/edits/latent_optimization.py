@@ -37,7 +37,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stylegan_hub.edits.base import Origin, Strength
+from stylegan_hub.edits.base import NO_RECOGNIZER, Origin, Strength
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.prompt_bank import encode_prompt
 from stylegan_hub.edits.units import MOMENTUM, EqualSteps, editable, units_of
@@ -140,7 +140,7 @@ def find(
     prompt: str,
     latents: Latents | None = None,
     space: Space | str = Space.W_PLUS,
-    neutral: str = "a face",
+    neutral: str | None = None,
     settings: Settings | None = None,
     on_step: Callable[[Step], None] | None = None,
     **changes: Any,
@@ -152,13 +152,15 @@ def find(
         prompt: what the picture shall show afterwards, "a face with purple hair".
         latents: one latent; None starts from the average face, as free generation does.
         space: "w_plus" or "s" (the toRGB layers stay as they are, as in StyleCLIP).
-        neutral: what the picture shows already, in words; the directional loss starts there.
+        neutral: what the picture shows already, in words; the directional loss starts there. The
+            pipeline's own words when None.
         settings: how to search; `Published` for the official code's.
         on_step: called after each step, for progress; may raise `Cancelled`.
         changes: single settings by name: `find(pipe, "a hat", steps=60, id_lambda=0.1)`.
 
     Returns:
-        A direction that fits these latents at strength 1, and others more or less.
+        A direction that fits these latents at strength 1, and others more or less. Its origin
+        notes when the identity term was left out for want of a recognizer.
 
     Raises:
         ValueError: an empty prompt, a space other than w_plus and s, more than one latent.
@@ -166,7 +168,9 @@ def find(
         TypeError: an unknown setting.
         Cancelled: `on_step` raised it.
     """
-    settings = _resolved(pipe, _changed(settings or Settings(), changes))
+    asked = _changed(settings or Settings(), changes)
+    settings = _resolved(pipe, asked)
+    neutral = pipe.neutral if neutral is None else neutral
     latents = pipe.mean_latent() if latents is None else latents
     if len(latents) != 1:
         raise ValueError(
@@ -175,6 +179,8 @@ def find(
         )
     moved = displacements(pipe, prompt, latents, space, neutral, settings, on_step)
     training = {"method": "latent_optimization", **asdict(settings)}
+    if asked.id_lambda is None and pipe.recognizer is None:
+        training["note"] = NO_RECOGNIZER
     return Direction(
         moved[0], space, pipe.base_model, Strength(), Origin(prompt, neutral, training)
     )
@@ -206,7 +212,7 @@ def displacements(
     prompt: str,
     latents: Latents,
     space: Space | str = Space.W_PLUS,
-    neutral: str = "a face",
+    neutral: str | None = None,
     settings: Settings | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Float[Tensor, "n ..."]:
@@ -214,6 +220,7 @@ def displacements(
     settings, space = _resolved(pipe, settings or Settings()), Space(space)
     if space not in (Space.W_PLUS, Space.S):
         raise ValueError(f"Got space {space}; latent optimization works in w_plus or s.")
+    neutral = pipe.neutral if neutral is None else neutral
     objective = _Objective(pipe, prompt, neutral, space, settings)
     people = objective.people(pipe.lower(latents, space).codes.detach())
     known = _SHARED.setdefault(pipe.generator, OrderedDict())

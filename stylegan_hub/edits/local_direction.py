@@ -144,7 +144,7 @@ def find_local_direction(
     region: Region | None = None,
     latents: Latents | None = None,
     space: Space | str = Space.W_PLUS,
-    neutral: str = "a face",
+    neutral: str | None = None,
     settings: LocalSettings | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Direction:
@@ -157,7 +157,7 @@ def find_local_direction(
         region: where, `regions.named_region(pipe, "hair")`; found from the prompt when None.
         latents: find it for these people; for random people, and so for everybody, when None.
         space: "w" (the same for all layers), "w_plus" or "s" (toRGB layers stay as they are).
-        neutral: what the picture shows already, in words.
+        neutral: what the picture shows already, in words; the pipeline's own when None.
         settings: how to search; `WITHOUT_WORDS` when None and without a prompt.
         on_step: called after each step, for progress; may raise `latent_optimization.Cancelled`.
             The similarity that it is told is NaN where no words are compared.
@@ -184,7 +184,7 @@ def find_local_directions(
     region: Region | None = None,
     latents: Latents | None = None,
     space: Space | str = Space.W_PLUS,
-    neutral: str = "a face",
+    neutral: str | None = None,
     settings: LocalSettings | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> list[Direction]:
@@ -246,13 +246,14 @@ class LocalSearch(nn.Module):
         prompt: str | None,
         region: Region | None = None,
         space: Space | str = Space.W_PLUS,
-        neutral: str = "a face",
+        neutral: str | None = None,
         settings: LocalSettings | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings = settings or (
             WITHOUT_WORDS if prompt is None else LocalSettings()
         )
+        neutral = pipe.neutral if neutral is None else neutral
         self._pipe, self._prompt, self._neutral = pipe, prompt, neutral
         self._space = Space(space)
         if self._space is Space.Z:

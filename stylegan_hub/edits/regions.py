@@ -161,8 +161,11 @@ def named_region(pipe: StyleEditPipeline, name: str) -> Region:
     return Region(", ".join(names), tuple(parts), "as given")
 
 
-def find_region(pipe: StyleEditPipeline, prompt: str, neutral: str = "a face") -> Region:
+def find_region(pipe: StyleEditPipeline, prompt: str, neutral: str | None = None) -> Region:
     """The region that the words speak of.
+
+    Args:
+        neutral: what pictures show without them; the pipeline's own words when None.
 
     Raises:
         ValueError: they speak of none, all are listed; or the pipeline has no parser.
@@ -172,6 +175,7 @@ def find_region(pipe: StyleEditPipeline, prompt: str, neutral: str = "a face") -
     if len(named) == 1:
         ((name, word),) = named.items()
         return Region(name, known[name], f"the word {word!r}")
+    neutral = pipe.neutral if neutral is None else neutral
     phrases = [(name, phrase) for name in named or known for phrase in _REGIONS[name].phrases]
     texts = [prompt, *(phrase for _, phrase in phrases), *_ELSEWHERE]
     changes = F.normalize(pipe.encode_text(texts) - pipe.encode_text(neutral), dim=1, eps=1e-6)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ from PIL import Image
 from torch import Tensor
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import write_bytes
+from stylegan_hub.artifacts import resolve, write_bytes
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.latents import Latents
 from stylegan_hub.metrics.edit_success import edit_report
 from stylegan_hub.metrics.identity_similarity import identity_similarity
 from stylegan_hub.metrics.method_report import method_report
 from stylegan_hub.metrics.step_cosine import step_cosine
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import (
     ATTRIBUTES,
@@ -36,6 +38,8 @@ from stylegan_hub.portraits.attributes import (
 from stylegan_hub.portraits.reader import AttributeReader
 
 METRICS_NAME = "metrics.json"
+READER = "attribute-reader"
+"""The bundled reader of drawn portraits."""
 SHOWN = 8
 """People in the pictures of an edit."""
 
@@ -65,6 +69,37 @@ def parse_target(texts: Sequence[str]) -> dict[str, str]:
             raise ValueError(f"Got the target {text!r}; expected one or several of: {known}.")
         target[name] = value
     return target
+
+
+def reader_for(pipe: StyleEditPipeline, name: str | None, target: object) -> AttributeReader | None:
+    """The attribute reader for the pictures of a pipeline; None where it would talk nonsense.
+
+    The bundled reader knows drawn portraits. It is taken for the bundled generator, and for another
+    one only if a target says that its pictures have these attributes.
+
+    Args:
+        name: bundled name, folder or Hub id; None for no reader.
+        target: what it shall look for, if anything.
+
+    Raises:
+        NotFoundError, ArtifactError: the name leads to no reader.
+    """
+    if name is None:
+        return None
+    if name == READER and not target:
+        portraits = StyleGAN2Generator.from_pretrained(
+            resolve("portraits", "pipeline") / "generator"
+        )
+        if portraits.fingerprint() != pipe.base_model.fingerprint:
+            warnings.warn(
+                f"The {READER} knows drawn portraits, and nothing says that this pipeline draws "
+                "some: what it would say is left out. If it does draw portraits, give a target, "
+                "or the reader as a folder (cards/attribute-reader).",
+                stacklevel=2,
+            )
+            return None
+    reader = AttributeReader.from_pretrained(resolve(name, "model"))
+    return reader.eval().to(pipe.device)
 
 
 @torch.no_grad()
@@ -189,8 +224,10 @@ def write_quality(
     """Write metrics.json, images/before-after.webp and images/strengths.webp; else `measure_edit`.
 
     What an edit's method calls for is measured as well, see `method_report`; there the reader has
-    something to say without a target too. The pictures show the first of the seeds, not selected.
+    something to say without a target too. Without a reader, whether the target was met is left out.
+    The pictures show the first of the seeds, not selected.
     """
+    target = target if reader is not None else {}
     judge = reader if target else None
     metrics = measure_edit(pipe, judge, edit, target, seeds, strength, truncation_psi)
     far = metrics["strength"]

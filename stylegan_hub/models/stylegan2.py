@@ -29,6 +29,8 @@ from torch.nn import functional as F
 
 from stylegan_hub.ops import bias_act, modulated_conv2d, setup_filter, upsample2d
 from stylegan_hub.ops.bias_act import ACTIVATIONS, ActivationName
+from stylegan_hub.ops.modulated_conv2d import demodulation, kernel_energy
+from stylegan_hub.ops.styled_conv import serves, styled_conv
 
 NoiseMode = Literal["const", "random", "none"]
 NOISE_MODES: tuple[str, ...] = ("const", "random", "none")
@@ -83,9 +85,13 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
         mapping_lr_multiplier: Its learning rate relative to the rest (StyleGAN, appendix C).
         layer_features: Size of the mapping network's inner layers. None: w_dim.
         embed_features: Size of embedded labels. None: w_dim.
+        img_crop: Height and width of the images in the middle of the square that the network
+            draws, one of them img_resolution: (384, 512) for the published cars of 512 px, whose
+            training pictures had black bars. None: the square.
 
     Raises:
-        ValueError: an impossible resolution, channels that do not fit it, or an unknown name.
+        ValueError: an impossible resolution or crop, channels that do not fit it, or an unknown
+            name.
     """
 
     @register_to_config
@@ -110,6 +116,7 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
         mapping_lr_multiplier: float = 0.01,
         layer_features: int | None = None,
         embed_features: int | None = None,
+        img_crop: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         widths = block_channels(img_resolution, channels, channel_base, channel_max)
@@ -148,6 +155,31 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
             layer_features=layer_features,
             embed_features=embed_features,
         )
+        if img_crop is not None:
+            self.crop(*img_crop)
+
+    def crop(self, height: int, width: int) -> None:
+        """From now on, and in a saved folder, images are the middle of what the network draws.
+
+        Weights, latents and the fingerprint stay what they were.
+
+        Raises:
+            ValueError: a size that does not lie inside of the square, or touches no side of it.
+        """
+        sizes = (height, width)
+        if min(sizes) < 1 or max(sizes) != self.img_resolution or sum(sizes) % 2:
+            raise ValueError(
+                f"Got img_crop={sizes}; expected an even height and width inside of the square of "
+                f"{self.img_resolution} px that the network draws, one of them its side: "
+                f"({self.img_resolution * 3 // 4}, {self.img_resolution})."
+            )
+        self.synthesis.img_size = sizes
+        self.register_to_config(img_crop=None if height == width else list(sizes))
+
+    @property
+    def img_size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return self.synthesis.img_size
 
     @property
     def num_ws(self) -> int:
@@ -238,7 +270,7 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
             x, img = (part if part is None else part.repeat(copies, 1, 1, 1) for part in known)
             _, img = blocks(codes, x, img, rest)
             assert img is not None
-            return img.contiguous()
+            return network.cropped(img).contiguous()
 
         return draw
 
@@ -435,6 +467,7 @@ class SynthesisNetwork(nn.Module):
         super().__init__()
         self.w_dim = w_dim
         self.resolutions = tuple(channels)
+        self.img_size = (self.resolutions[-1], self.resolutions[-1])
         self.conv_clamp = conv_clamp
         self.architecture = architecture
         highest = int(math.log2(self.resolutions[-1]))
@@ -544,7 +577,14 @@ class SynthesisNetwork(nn.Module):
                 break
             x, img = self.get_submodule(f"b{size}")(x, img, styles, noise_mode, generator)
         assert img is not None
-        return img.contiguous()
+        return self.cropped(img).contiguous()
+
+    def cropped(self, img: Float[Tensor, "n c size size"]) -> Float[Tensor, "n c h w"]:
+        """The middle of a square of any of the resolutions that is kept, see `img_size`."""
+        side = img.shape[-1]
+        height, width = (max(1, round(s * side / self.resolutions[-1])) for s in self.img_size)
+        top, left = (side - height) // 2, (side - width) // 2
+        return img[:, :, top : top + height, left : left + width]
 
     def _styles(self, ws: Tensor, resolution: int | None) -> Tensor:
         if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
@@ -692,6 +732,23 @@ class SynthesisLayer(nn.Module):
             self.noise_strength = nn.Parameter(torch.zeros([]))
             self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.bias = nn.Parameter(torch.zeros(out_channels))
+        self._known_energy: tuple[nn.Parameter, int, int, Tensor] | None = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SynthesisLayer:
+        self._known_energy = None  # weights change without a new version
+        return super()._apply(fn, recurse)
+
+    def _energy(self) -> Float[Tensor, "c_out c_in"]:
+        """Squared length of the kernels, computed once for frozen weights."""
+        weight = self.weight
+        if weight.requires_grad and torch.is_grad_enabled():
+            return kernel_energy(weight)
+        state = (weight._version, weight.data_ptr())
+        known = self._known_energy
+        if known is None or known[0] is not weight or known[1:3] != state:
+            known = (weight, *state, kernel_energy(weight.detach()))
+            self._known_energy = known
+        return known[3]
 
     def forward(
         self,
@@ -712,6 +769,16 @@ class SynthesisLayer(nn.Module):
         if self.use_noise and noise_mode != "none":
             noise = self._noise(len(x), noise_mode, generator) * (self.noise_strength * gain)
             noise = noise.to(x.dtype)
+        if is_lrelu and serves(
+            x,
+            self.weight,
+            (noise, self.bias),
+            up=self.up,
+            resample_filter=self.resample_filter,
+        ):
+            scale = demodulation(styles, self._energy()) * gain
+            bias = self.bias * gain
+            return styled_conv(x, self.weight, styles, scale, noise, bias, up=self.up, clamp=clamp)
         x = modulated_conv2d(
             x,
             self.weight,
@@ -721,6 +788,7 @@ class SynthesisLayer(nn.Module):
             padding=1,
             resample_filter=self.resample_filter,
             gain=gain,
+            energy=None if x.dtype == torch.float16 else self._energy(),
         )
         bias = (self.bias * gain).to(x.dtype)
         if not is_lrelu:

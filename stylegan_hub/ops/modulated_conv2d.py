@@ -29,6 +29,7 @@ def modulated_conv2d(
     resample_filter: Float[Tensor, "*_"] | None = None,
     demodulate: bool = True,
     gain: float = 1.0,
+    energy: Float[Tensor, "c_out c_in"] | None = None,
 ) -> Float[Tensor, "n c_out h2 w2"]:
     """Convolve with weights whose input channels are scaled by each sample's styles.
 
@@ -43,6 +44,7 @@ def modulated_conv2d(
         resample_filter: Filter from `setup_filter`, used if up is not 1.
         demodulate: Scale each output channel so that the modulated kernel has length 1.
         gain: Factor on the result, before the noise.
+        energy: `kernel_energy(weight)`, where it is known already. Not used in half precision.
 
     Raises:
         ValueError: channels of x, weight and styles that differ.
@@ -56,9 +58,9 @@ def modulated_conv2d(
         # Demodulation cancels these scales; without them sums overflow in half precision.
         weight = weight / (weight.abs().amax((1, 2, 3), keepdim=True) * weight[0].numel() ** 0.5)
         styles = styles / styles.abs().amax(1, keepdim=True)
+        energy = None
     if demodulate:
-        energy = styles.square() @ weight.square().sum((2, 3)).T  # [n, c_out]
-        scale = (energy + DEMODULATION_EPS).rsqrt() * gain
+        scale = demodulation(styles, kernel_energy(weight) if energy is None else energy) * gain
     else:
         scale = None
         styles = styles * gain
@@ -80,6 +82,18 @@ def modulated_conv2d(
         if scale is not None:
             y = y * scale[:, :, None, None].to(x.dtype)
     return y if noise is None else y.add_(noise)
+
+
+def kernel_energy(weight: Float[Tensor, "c_out c_in k k"]) -> Float[Tensor, "c_out c_in"]:
+    """Squared length of each kernel; all that demodulation needs of the weights."""
+    return weight.square().sum((2, 3))
+
+
+def demodulation(
+    styles: Float[Tensor, "n c_in"], energy: Float[Tensor, "c_out c_in"]
+) -> Float[Tensor, "n c_out"]:
+    """What gives the modulated kernels of an output channel length 1 together (equation 3)."""
+    return (styles.square() @ energy.T + DEMODULATION_EPS).rsqrt()
 
 
 def _upsampling_conv(

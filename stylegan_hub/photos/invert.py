@@ -292,11 +292,11 @@ def _check_start(pipe: StyleEditPipeline, start: Latents, images: Tensor) -> Non
             f"Got {start!r} for {len(images)} pictures; expected one latent in w_plus for each."
         )
     pipe.lower(start, Space.W_PLUS)  # raises for another generator's
-    size = pipe.generator.config.img_resolution
-    if tuple(images.shape[1:]) != (3, size, size):
+    height, width = pipe.generator.img_size
+    if tuple(images.shape[1:]) != (3, height, width):
         raise ValueError(
-            f"Got pictures of shape {list(images.shape)}; expected [n, 3, {size}, {size}], as the "
-            "generator draws them. images.resize makes them so."
+            f"Got pictures of shape {list(images.shape)}; expected [n, 3, {height}, {width}], as "
+            "the generator draws them. images.resize makes them so."
         )
 
 

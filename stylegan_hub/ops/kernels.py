@@ -1,0 +1,206 @@
+"""Kernels of our own, compiled at first use: faster than PyTorch's operations, and never needed.
+
+Sources lie beside this file. The first call that could use one builds it (a C++ kernel in some
+seconds, a CUDA kernel in a minute) with ninja and the machine's compiler, through
+torch.utils.cpp_extension, and puts the library into a cache folder; later processes only load it.
+Where that does not work, one `KernelWarning` says why and what to do, and PyTorch's operations
+compute the same. `stylegan-hub doctor` shows what there is.
+
+A library is built in a folder of its own and moved into the cache when it is complete. So no
+process waits for a lock that a dead one has left, and none finds half a library.
+
+Environment:
+    STYLEGAN_HUB_KERNELS: "off" builds and loads nothing.
+    STYLEGAN_HUB_CACHE: the cache folder; else `stylegan_hub` in XDG_CACHE_HOME or ~/.cache.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SWITCH: Final = "STYLEGAN_HUB_KERNELS"
+CACHE: Final = "STYLEGAN_HUB_CACHE"
+
+_HERE = Path(__file__).parent
+_ABANDONED = 3600.0  # seconds after which a folder of an unfinished build is nobody's
+_LAST_LINES = 12  # of a compiler's output, in a message
+
+# What a processor can do, as flags of gcc and clang. GCC's -march=native would not do: it leaves
+# out AVX-512 for processors that it is too old to know.
+_CPU_FLAGS = {
+    "AVX512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"],
+    "AVX2": ["-mavx2", "-mfma"],
+}
+
+
+class KernelWarning(UserWarning):
+    """A kernel could not be built or loaded; PyTorch's operations take its place."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What became of a kernel.
+
+    Attributes:
+        path: of the library; None if there is none.
+        seconds: that building it took; 0 if it came from the cache.
+        problem: why there is none, and what to do; None if all is well.
+    """
+
+    path: Path | None
+    seconds: float
+    problem: str | None
+
+
+_lock = threading.Lock()
+_states: dict[str, tuple[ctypes.CDLL | None, Status]] = {}
+
+
+def load(name: str) -> ctypes.CDLL | None:
+    """The library of a source beside this file, built if need be; None where that fails.
+
+    The first failure of a process warns with a `KernelWarning`; later calls return None at once.
+
+    Args:
+        name: of the source, such as "styled_conv.cpp".
+    """
+    if os.environ.get(SWITCH, "").lower() == "off":
+        return None
+    if name not in _states:
+        with _lock:
+            if name not in _states:
+                _states[name] = _load(name)
+    return _states[name][0]
+
+
+def status(name: str) -> Status:
+    """What became of a kernel, which is built if need be."""
+    if os.environ.get(SWITCH, "").lower() == "off":
+        return Status(None, 0.0, f"switched off by {SWITCH}=off")
+    load(name)
+    return _states[name][1]
+
+
+def cache_folder() -> Path:
+    """Where libraries are kept."""
+    if given := os.environ.get(CACHE):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stylegan_hub"
+
+
+def _load(name: str) -> tuple[ctypes.CDLL | None, Status]:
+    began = time.perf_counter()
+    path = None
+    try:
+        path = cache_folder() / _file_name(name)
+        if path.is_file() and (library := _opened(path)) is not None:
+            return library, Status(path, 0.0, None)
+        print(f"Building {name} (once on this machine).", file=sys.stderr, flush=True)
+        _build(name, path)
+        seconds = time.perf_counter() - began
+        return ctypes.CDLL(str(path)), Status(path, seconds, None)
+    # Compilers, drivers, full disks and read-only folders fail in any way, and none matters here.
+    except Exception as error:
+        problem = _explained(error, path)
+        warnings.warn(
+            f"The kernel {name} could not be built, and PyTorch's slower operations take its "
+            f"place. {problem}",
+            KernelWarning,
+            stacklevel=4,
+        )
+        return None, Status(None, time.perf_counter() - began, problem)
+
+
+def _opened(path: Path) -> ctypes.CDLL | None:
+    """A library of the cache; None if it is damaged, and then it is built again."""
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        return None
+
+
+def _file_name(name: str) -> str:
+    """Another one for another source, PyTorch or processor."""
+    parts = [(_HERE / name).read_text(), torch.__version__, sys.platform, *_flags(name)]
+    if name.endswith(".cu"):
+        major, minor = torch.cuda.get_device_capability()
+        parts += [str(torch.version.cuda), f"sm_{major}{minor}"]
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return f"{Path(name).stem}-{digest}.so"
+
+
+def _flags(name: str) -> list[str]:
+    if name.endswith(".cu"):
+        return ["-O3"]
+    capability = torch.backends.cpu.get_cpu_capability()
+    return ["-O3", "-DNDEBUG", *_CPU_FLAGS.get(capability, [])]
+
+
+def _build(name: str, path: Path) -> None:
+    from torch.utils import cpp_extension
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob("build-*"):
+        if time.time() - left.stat().st_mtime > _ABANDONED:
+            shutil.rmtree(left, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix="build-", dir=path.parent)
+    try:
+        with _ninja_found():
+            cpp_extension.load(
+                path.stem.replace("-", "_"),
+                [str(_HERE / name)],
+                extra_cflags=_flags(name),
+                extra_cuda_cflags=_flags(name),
+                build_directory=folder,
+                is_python_module=False,
+            )
+        (built,) = Path(folder).glob("*.so")
+        os.replace(built, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _ninja_found() -> Iterator[None]:
+    """Let PyTorch find the ninja that is installed as a package, whatever PATH says."""
+    import ninja
+
+    before = os.environ.get("PATH", "")
+    os.environ["PATH"] = os.pathsep.join([ninja.BIN_DIR, before])
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
+
+
+def _explained(error: Exception, path: Path | None) -> str:
+    """The reason in the words of what failed, and a remedy."""
+    lines = str(error).strip().splitlines()
+    reason = "\n".join(line for line in lines[-_LAST_LINES:] if line.strip())
+    if isinstance(error, OSError) and path is not None:
+        remedy = f"Make {path.parent} writable, or name another folder in {CACHE}."
+    elif isinstance(error, ImportError):
+        remedy = "Install ninja: pip install ninja."
+    else:
+        remedy = (
+            "Install a C++ compiler (Debian: apt-get install g++; for CUDA kernels the CUDA "
+            "toolkit of PyTorch's version too)."
+        )
+    return f"Reason: {type(error).__name__}: {reason}\n{remedy} {SWITCH}=off silences this."

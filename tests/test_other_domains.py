@@ -1,0 +1,490 @@
+"""Nothing but recognizer and parser is about faces: drawn houses run through everything.
+
+The generator is made by the recipe from a folder of pictures, in so few steps that it draws noise;
+pictures of 64 x 48 in a square of 64, a latent of 10 ws, channels and sizes unlike the portraits'.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import gc
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import houses
+import pytest
+import torch
+from click.testing import Result
+from houses import HEIGHT, NEUTRAL, WIDTH, House
+from PIL import Image
+from test_demo import (
+    browser,  # noqa: F401
+    open_page,
+    pytestmark,  # noqa: F401
+    serve,
+    wait_for_other_picture,
+)
+from test_recipes import recipe
+from typer.testing import CliRunner
+
+from demo.app import build
+from demo.tabs.words import for_this_face
+from stylegan_hub import images as image_files
+from stylegan_hub.cli import main
+from stylegan_hub.edits.base import NO_RECOGNIZER, load_edit
+from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.essence import target_picture
+from stylegan_hub.edits.feature_maps import at_size, draw_with_features
+from stylegan_hub.edits.global_direction import load_directions
+from stylegan_hub.edits.gradient_direction import GradientSettings, gradient_direction
+from stylegan_hub.edits.latent_mapper import Objective
+from stylegan_hub.edits.latent_mapper import Settings as MapperSettings
+from stylegan_hub.edits.latent_optimization import Settings, find
+from stylegan_hub.edits.local_direction import LocalSettings, find_local_direction
+from stylegan_hub.edits.regions import draw_within, named_region
+from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
+from stylegan_hub.metrics.edit_quality import measure_edit, reader_for
+from stylegan_hub.models.clip import build_clip, build_image_processor, train_tokenizer
+from stylegan_hub.models.encoder import Encoder
+from stylegan_hub.models.parser import Parser
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+from stylegan_hub.photos.invert import Tuning
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.session import Session, Studio
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+RED = "a red house"
+NUM_WS, W_DIM = 10, 20
+SIZE = (WIDTH, HEIGHT)
+QUICK = Settings(steps=2, shared_steps=2, shared_people=2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pipeline of houses: pictures, then the recipes, as docs/other-domains.md has it."""
+    work = tmp_path_factory.mktemp("houses")
+    for seed in range(8):
+        image_files.save(houses.draw([House.of(seed)]), work / "pictures" / f"{seed}.png")
+    train = recipe("train_generator")
+    train.main(
+        train.Adversarial(
+            images=work / "pictures", img_crop=(HEIGHT, WIDTH), output_dir=work / "gan",
+            img_resolution=64, channel_base=256, channel_max=12, z_dim=24, w_dim=W_DIM,
+            num_mapping_layers=2, train_batch_size=4, max_train_steps=2,
+        )
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        words = [House.of(seed).caption() for seed in range(64)]
+        tokenizer = train_tokenizer([*words, NEUTRAL], vocab_size=600, context_length=32)
+        clip = build_clip(
+            tokenizer, image_size=32, vision_width=32, vision_layers=1, text_width=32,
+            text_layers=1, embedding_dim=16,
+        )  # fmt: skip
+    clip.save_pretrained(work / "language" / "clip")
+    tokenizer.save_pretrained(work / "language" / "tokenizer")
+    build_image_processor(32).save_pretrained(work / "language" / "image_processor")
+    assemble = recipe("assemble_pipeline")
+    assemble.main(
+        assemble.Config(
+            generator=str(work / "gan" / "generator"), clip=str(work / "language"),
+            output=work / "pipeline", neutral=NEUTRAL,
+        )
+    )  # fmt: skip
+    return work / "pipeline"
+
+
+@pytest.fixture(scope="module")
+def pipe(folder: Path) -> StyleEditPipeline:
+    return StyleEditPipeline.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def studio(folder: Path) -> Iterator[Studio]:
+    yield Studio.open(folder)
+    gc.collect()  # what gradio leaves open, while the marks above still hold
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    return image_files.to_pil(houses.draw([House.of(99)]))[0]
+
+
+@pytest.fixture(scope="module")
+def brighter(pipe: StyleEditPipeline) -> Direction:
+    return Direction(torch.ones(NUM_WS, W_DIM), "w_plus", pipe.base_model)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+# Sizes come from the config
+
+
+def test_sizes_come_from_the_config(pipe: StyleEditPipeline, folder: Path) -> None:
+    generator = pipe.generator
+    assert (generator.img_size, generator.num_ws) == ((HEIGHT, WIDTH), NUM_WS)
+    config = json.loads((folder / "generator" / "config.json").read_text())
+    assert config["img_crop"] == [HEIGHT, WIDTH]
+    assert f"A StyleGAN2 of {WIDTH} x {HEIGHT} px" in (folder / "README.md").read_text()
+    base = pipe.base_model
+    assert (base.num_ws, base.w_dim, base.resolution) == (NUM_WS, W_DIM, 64)
+    people = pipe.sample([1, 2])
+    drawn = pipe.synthesize(people)
+    assert drawn.shape == (2, 3, HEIGHT, WIDTH)
+    assert torch.allclose(drawn, pipe.synthesize(pipe.lower(people, "s")), atol=1e-5)
+    assert [one.size for one in pipe(seed=[1, 2]).images] == [SIZE] * 2
+    for resolution in (64, 32, 4):
+        small = generator.synthesis(people.codes, resolution=resolution)
+        assert small.shape[2:] == (resolution * 3 // 4, resolution)
+
+
+def test_a_crop_is_the_middle_of_what_the_network_draws(pipe: StyleEditPipeline) -> None:
+    people = pipe.sample([1, 2])
+    drawn = pipe.synthesize(people)
+    whole = copy.deepcopy(pipe.generator)
+    whole.crop(64, 64)
+    assert whole.config.img_crop is None and whole.fingerprint() == pipe.base_model.fingerprint
+    assert torch.equal(whole.synthesis(people.codes)[:, :, 8:56], drawn)
+    s = pipe.lower(people, "s").codes
+    from_block = pipe.generator.synthesis_from_block(s, 16)(s)
+    assert torch.allclose(from_block, drawn, atol=1e-5)
+    whole.crop(64, 32)
+    assert whole.synthesis(people.codes).shape[2:] == (64, 32)
+    for wrong in ((48, 48), (47, 64), (0, 64), (64, 128)):
+        with pytest.raises(ValueError, match=r"Got img_crop=.* square of 64 px .* \(48, 64\)"):
+            whole.crop(*wrong)
+    with pytest.raises(ValueError, match=r"Got img_crop=\(48, 48\)"):
+        StyleGAN2Generator(16, 0, 16, 64, channel_max=4, img_crop=[48, 48])
+
+
+def test_clip_sees_the_whole_picture_undistorted(pipe: StyleEditPipeline) -> None:
+    images = houses.draw([House.of(1)])
+    bars = torch.full((1, 3, 8, WIDTH), -1.0)
+    square = torch.cat([bars, images, bars], dim=2)
+    for preprocessing in ("proper", "styleclip"):
+        seen = pipe.encode_image(images, preprocessing)
+        assert torch.equal(seen, pipe.encode_image(square, preprocessing))
+
+
+def test_the_generator_learns_pictures_with_bars(folder: Path) -> None:
+    train = recipe("train_generator")
+    config = train.Adversarial(images=folder.parent / "pictures", output_dir=folder)
+    reals_of = train.picture_source(config, 64, (HEIGHT, WIDTH))
+
+    class Training:
+        def indices(self, step: int, count: int) -> torch.Tensor:
+            return torch.tensor([step])
+
+    square, labels = reals_of(Training(), 3)
+    assert labels is None and square.shape == (1, 3, 64, 64)
+    assert (square[:, :, :8] == -1).all() and (square[:, :, 56:] == -1).all()
+    assert torch.allclose(square[:, :, 8:56], houses.draw([House.of(3)]), atol=0.01)
+    wrong = train.Adversarial(
+        images=config.images, img_crop=(30, 40), img_resolution=64, channel_max=4,
+        output_dir=folder.parent / "never",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"Got img_crop=\(30, 40\)"):
+        train.main(wrong)
+    assert not (folder.parent / "never").exists()
+
+
+def test_a_pipeline_knows_what_its_pictures_show(
+    pipe: StyleEditPipeline, folder: Path, tiny_pipeline: StyleEditPipeline, tmp_path: Path
+) -> None:
+    assert (pipe.neutral, tiny_pipeline.neutral) == (NEUTRAL, "a face")
+    assert json.loads((folder / "model_index.json").read_text())["neutral"] == NEUTRAL
+    parts = (pipe.generator, pipe.clip, pipe.tokenizer, pipe.image_processor)
+    with pytest.raises(ValueError, match="Got neutral ' '; say in words what the pictures show"):
+        StyleEditPipeline(*parts, neutral=" ")
+    shutil.copytree(folder, broken := tmp_path / "broken")
+    index = json.loads((broken / "model_index.json").read_text())
+    (broken / "model_index.json").write_text(json.dumps({**index, "neutral": ["os", "system"]}))
+    with pytest.raises(ArtifactError, match="for 'neutral'; expected a text"):
+        StyleEditPipeline.from_pretrained(broken)
+
+
+# Methods
+
+
+@pytest.mark.parametrize("space", ["w_plus", "s"])
+def test_latent_optimization(pipe: StyleEditPipeline, space: str, tmp_path: Path) -> None:
+    found = find(pipe, RED, pipe.sample(1), space, settings=QUICK)
+    training = found.origin.training
+    assert training["note"] == NO_RECOGNIZER and training["id_lambda"] == 0
+    assert found.origin.neutral == NEUTRAL
+    assert "note" not in find(pipe, RED, settings=QUICK, id_lambda=0.0).origin.training
+    edit = load_edit(found.save_pretrained(tmp_path / "red"))
+    edit.check_fits(pipe.base_model)
+    before, after = (pipe(seed=1, edits=[(edit, s)]).images[0] for s in (0.0, 1.0))
+    assert before.size == after.size == SIZE and before.tobytes() != after.tobytes()
+
+
+def test_edits_belong_to_their_generator(
+    pipe: StyleEditPipeline, brighter: Direction, tiny_pipeline: StyleEditPipeline
+) -> None:
+    with pytest.raises(MismatchError, match=pipe.base_model.fingerprint):
+        tiny_pipeline(edits=[(brighter, 1.0)])
+    with pytest.raises(MismatchError, match=r"this generator takes \[n, 10, 20\]"):
+        pipe(latents=tiny_pipeline.sample(1))
+
+
+def test_table_and_directions_from_words(
+    folder: Path, pipe: StyleEditPipeline, tmp_path: Path
+) -> None:
+    build_table = recipe("build_direction_table")
+    build_table.main(
+        build_table.Config(
+            output_dir=tmp_path, pipeline=str(folder), samples=2, statistics_samples=50,
+        )
+    )  # fmt: skip
+    table = load_directions(tmp_path / "direction_table")
+    layers = [layer for layer in pipe.generator.style_layout if not layer.is_to_rgb]
+    assert len(table.index) == sum(layer.stop - layer.start for layer in layers)
+    found = table.direction(pipe, RED, channels=5)
+    assert found.origin.neutral == NEUTRAL
+    assert int((found.vector != 0).sum()) == 5
+    own = ("{}", "a drawing of {}")
+    assert table.direction(pipe, RED, NEUTRAL, templates=own).origin.training["templates"] == 2
+    assert pipe(seed=1, edits=[(found, 1.0)]).images[0].size == SIZE
+
+
+def test_gradient_direction(pipe: StyleEditPipeline) -> None:
+    settings = GradientSettings(steps=2, batch_size=2)
+    found = gradient_direction(pipe, RED, channels=7, settings=settings)
+    assert found.vector.shape == (pipe.generator.num_styles,)
+    assert int((found.vector != 0).sum()) == 7
+
+
+def test_latent_mapper(
+    folder: Path, pipe: StyleEditPipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = recipe("train_mapper")
+    train.main(
+        train.Config(
+            description=RED, pipeline=str(folder), output_dir=tmp_path / "red",
+            max_train_steps=2, train_batch_size=2, population=4, samples=2,
+        )
+    )  # fmt: skip
+    assert "training without the identity loss (id_lambda 0)" in capsys.readouterr().out
+    edit = load_edit(tmp_path / "red")
+    assert edit.origin.training["note"] == NO_RECOGNIZER and edit.origin.neutral == NEUTRAL
+    assert NO_RECOGNIZER.split(",")[0] in (tmp_path / "red" / "README.md").read_text()
+    metrics = json.loads((tmp_path / "red" / "metrics.json").read_text())
+    assert "clip_similarity_after" in metrics
+    assert not {"success", "collateral", "identity_similarity"} & metrics.keys()
+    with Image.open(tmp_path / "red" / "images" / "before-after.webp") as sheet:
+        assert sheet.size == (2 * WIDTH, 2 * HEIGHT)
+    objective = Objective(pipe, RED, settings=MapperSettings(whiten=False))
+    assert objective.settings.id_lambda == 0
+
+
+def test_essence(folder: Path, pipe: StyleEditPipeline, tmp_path: Path) -> None:
+    wide = tmp_path / "wide.png"
+    row = houses.draw([House.of(seed) for seed in (5, 6, 7)])
+    image_files.save(image_files.grid(row, columns=3), wide)
+    train = recipe("train_essence")
+    with pytest.warns(UserWarning, match="attribute-reader knows drawn portraits"):
+        train.main(
+            train.Config(
+                target=wide, pipeline=str(folder), output_dir=tmp_path / "essence", restarts=1,
+                max_train_steps=2, train_batch_size=2, sources=2, samples=2,
+            )
+        )  # fmt: skip
+    metrics = json.loads((tmp_path / "essence" / "metrics.json").read_text())
+    assert "target_similarity_after" in metrics and "attributes_taken" not in metrics
+    with Image.open(wide) as target:
+        middle = target_picture(pipe, target)
+    assert torch.allclose(middle, row[1:2], atol=0.01)
+    assert pipe(seed=1, edits=[(load_edit(tmp_path / "essence"), 1.0)]).images[0].size == SIZE
+
+
+def test_local_edits_need_a_parser(pipe: StyleEditPipeline) -> None:
+    with pytest.raises(ValueError, match=r"no parser, .* Use a pipeline with one, or train it"):
+        find_local_direction(pipe, RED)
+    with pytest.raises(ValueError, match="no parser"):
+        pipe(seed=1, region="roof")
+
+
+class Halves(Parser):
+    """Sees a left half and a right half."""
+
+    def __init__(self) -> None:
+        super().__init__(("left half", "right half"), width=4, input_size=32, stem_stride=1)
+
+    def masks(self, images: torch.Tensor) -> torch.Tensor:
+        left = torch.zeros(len(images), 1, *images.shape[2:])
+        left[..., : images.shape[3] // 2] = 1
+        return torch.cat([left, 1 - left], dim=1)
+
+
+def test_local_edits_with_a_parser(pipe: StyleEditPipeline, brighter: Direction) -> None:
+    parts = (pipe.generator, pipe.clip, pipe.tokenizer, pipe.image_processor)
+    seeing = StyleEditPipeline(*parts, parser=Halves(), neutral=NEUTRAL)
+    left = named_region(seeing, "left half")
+    settings = LocalSettings(steps=2, batch_size=2)
+    found = find_local_direction(seeing, RED, left, settings=settings)
+    assert found.origin.training["region"] == "left half" and found.origin.neutral == NEUTRAL
+    before = seeing.sample(1)
+    after = seeing.apply(before, [(brighter, 1.0)])
+    for blend in ("images", "features"):
+        drawn = draw_within(seeing, before, after, left, blend)
+        changed = drawn - seeing.synthesize(before).clamp(-1, 1)
+        assert changed.shape == (1, 3, HEIGHT, WIDTH)
+        assert float(changed[..., :24].abs().max()) > 0 == float(changed[..., 40:].abs().max())
+
+
+def test_masks_lie_on_feature_maps_where_they_lie_on_pictures(pipe: StyleEditPipeline) -> None:
+    _, features = draw_with_features(pipe, pipe.sample(1), ["b32.conv1"])
+    upper = torch.zeros(1, 1, HEIGHT, WIDTH)
+    upper[:, :, :24] = 1
+    mask = at_size(upper, features["b32.conv1"].shape[2:])[0, 0, :, 0]
+    assert mask[5:15].min() == 1 and mask[:3].max() == 0 and mask[17:].max() == 0
+
+
+# Pictures to latents
+
+
+def test_inversion(pipe: StyleEditPipeline, picture: Image.Image) -> None:
+    with pytest.raises(ValueError, match="no encoder"):
+        pipe.invert(picture)
+    with pytest.warns(UserWarning, match="no encoder, so the search starts from the average"):
+        latents = pipe.invert(picture, refine=2)
+    assert latents.codes.shape == (1, NUM_WS, W_DIM)
+    tuned = pipe.tune(picture, latents, Tuning(steps=1))
+    assert tuned.pipe(latents=tuned.latents).images[0].size == SIZE
+    with pytest.raises(ValueError, match="Got a picture of 64 x 64 pixels; expected the shape of"):
+        pipe.invert(picture.resize((64, 64)), refine=2)
+    encoder = Encoder(
+        NUM_WS, W_DIM, input_size=(HEIGHT, WIDTH), units=(1, 1, 1, 1), widths=(8, 8, 8, 8),
+        head_width=4, reduction=4,
+    )  # fmt: skip
+    parts = (pipe.generator, pipe.clip, pipe.tokenizer, pipe.image_processor)
+    fast = StyleEditPipeline(*parts, encoder=encoder)
+    assert fast.invert(picture.resize((128, 96))).codes.shape == (1, NUM_WS, W_DIM)
+
+
+# What is measured
+
+
+def test_nobody_reads_attributes_of_houses(
+    folder: Path,
+    pipe: StyleEditPipeline,
+    brighter: Direction,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert reader_for(pipe, None, {}) is None
+    portraits = StyleEditPipeline.from_pretrained("portraits")
+    assert portraits.neutral == "a face"
+    assert reader_for(portraits, "attribute-reader", {}) is not None
+    # Somebody may train portraits anew, and says so by a target.
+    assert reader_for(pipe, "attribute-reader", {"hat": "yes"}) is not None
+    assert "success" not in measure_edit(pipe, None, brighter, {}, [1, 2])
+
+    edit = brighter.save_pretrained(tmp_path / "brighter")
+    evaluate = recipe("evaluate")
+    options: dict[str, Any] = dict(folders=(str(edit),), pipeline=str(folder), samples=2)
+    with pytest.warns(UserWarning, match="what it would say is left out"):
+        evaluate.main(evaluate.Config(**options))
+    header = next(line for line in capsys.readouterr().out.splitlines() if "| edit |" in line)
+    assert header == "| edit | step cosine mean | step cosine std | ms |"
+    (edit / "metrics.json").write_text('{"target": {"hat": "yes"}}')
+    evaluate.main(evaluate.Config(**options, reader=None))
+    assert "success" not in json.loads((edit / "metrics.json").read_text())
+
+
+# The document
+
+
+def test_the_document_names_options_that_there_are() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "other-domains.md").read_text()
+    commands = re.findall(r"recipes/(\w+)\.py((?:.*\\\n)*.*)", text.replace("`", "\n"))
+    flags = [(name, flag) for name, rest in commands for flag in re.findall(r"--(\w+)", rest)]
+    assert len(flags) > 15
+    for name, flag in flags:
+        module = recipe(name)
+        config = module.Adversarial if name == "train_generator" else module.Config
+        assert flag in {field.name for field in dataclasses.fields(config)}, (name, flag)
+
+
+# The command and the page
+
+
+def test_the_command(folder: Path, brighter: Direction, tmp_path: Path) -> None:
+    sheet = tmp_path / "houses.png"
+    result = run("sample", "--pipeline", folder, "--seeds", "0-3", "-o", sheet)
+    assert result.exit_code == 0, result.output
+    with Image.open(sheet) as picture:
+        assert picture.size == (2 * WIDTH, 2 * HEIGHT)
+    edit = brighter.save_pretrained(tmp_path / "brighter")
+    result = run(
+        "edit", "--pipeline", folder, "--seed", 1, "--edit", f"{edit}:0.5", "--text", RED,
+        "--steps", 1, "--save-edit", tmp_path / "red", "--before-after", "-o", sheet,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    with Image.open(sheet) as picture:
+        assert picture.size == (2 * WIDTH, HEIGHT)
+    assert load_edit(tmp_path / "red").origin.neutral == NEUTRAL
+    result = run("edit", "--pipeline", folder, "--edit", "afro-hair", "-o", sheet)
+    assert result.exit_code == 1 and "was made for 'portraits'" in result.stderr
+
+
+def test_what_is_for_faces_says_so(pipe: StyleEditPipeline) -> None:
+    with pytest.raises(NotFoundError, match="text-to-face"):
+        pipe.from_text(RED)
+
+
+def test_handlers_of_the_page(studio: Studio) -> None:
+    *_, last = for_this_face(studio, Session(), RED, steps=1)
+    assert NO_RECOGNIZER in last.status
+    assert last.pictures is not None
+    before, after = last.pictures
+    assert before.size == after.size == SIZE and before.tobytes() != after.tobytes()
+    assert studio.directions is None and studio.regions == [] and not studio.has_text_to_face
+
+
+def test_the_page_says_what_is_missing(studio: Studio, folder: Path) -> None:
+    shown = str(build(studio).get_config_file()["components"])
+    for part in (
+        "which part of a picture is where",
+        f"--generator {folder}/generator",
+        "No text-to-face network comes along for this generator",
+        f"--pipeline {folder} --reconstruction_lambda 0",
+        "a house in red",
+    ):
+        assert part in shown, part
+    assert "Draw faces" not in shown and "Change this part" not in shown
+
+
+@pytest.mark.browser
+def test_a_visit(browser: Browser, studio: Studio) -> None:  # noqa: F811
+    for url in serve(studio):
+        for page in open_page(browser, url):
+            before = wait_for_other_picture(page, "")
+            words = page.get_by_label("The picture shall show")
+            assert page.get_by_label("Instead of").input_value() == NEUTRAL
+            assert page.locator("#examples").count() == 0
+            page.get_by_role("button", name="Settings of the search").click()
+            page.get_by_role("spinbutton", name="Steps").fill("10")
+            words.fill(RED)
+            words.press("Enter")
+            page.get_by_text(NO_RECOGNIZER).wait_for()
+            wait_for_other_picture(page, before)
+            size = (
+                page.locator("#pictures img")
+                .nth(1)
+                .evaluate(
+                    "image => [image.naturalWidth / image.naturalHeight, "
+                    "image.clientWidth / image.clientHeight]"
+                )
+            )
+            assert size == pytest.approx([WIDTH / HEIGHT] * 2, rel=0.02)
