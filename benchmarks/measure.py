@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,6 +69,41 @@ def ceilings(device: str) -> dict[str, float]:
         "matmul_gflops": 2 * side**3 / found["matmul"].median / 1e9,
         "copy_gb_per_second": 2 * source.nbytes / found["copy"].median / 1e9,
     }
+
+
+def peak_bytes(make: Callable[..., Callable[[], object]], *arguments: object) -> int:
+    """Most memory that `make(*arguments)()` takes beside what `make` has taken, in a new process.
+
+    What a pass keeps for later ones counts.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measure_peak, args=(sender, make, arguments))
+    process.start()
+    sender.close()
+    try:
+        found: int = receiver.recv()
+    except EOFError:
+        raise RuntimeError("The process that measures memory has died; is there enough?") from None
+    process.join()
+    return found
+
+
+def _measure_peak(
+    sender: Connection, make: Callable[..., Callable[[], object]], arguments: tuple[object, ...]
+) -> None:
+    run = make(*arguments)
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = _status("VmRSS")
+    run()
+    sender.send(_status("VmHWM") - before)
+
+
+def _status(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"This system does not tell {name}; memory is measured on Linux.")
 
 
 def machine(device: str) -> dict[str, Any]:

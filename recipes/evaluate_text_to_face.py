@@ -8,7 +8,7 @@ The captions are those of unseen portraits (seeds from 10,000,000), the judge is
 reader. metrics.json and card of the network's folder are written again; the numbers of captions and
 seeds are those of its present metrics.json unless flags say otherwise. With --output_dir, all
 methods side by side go there: metrics.json, a table in Markdown (table.md) and a sheet of pictures
-(captions.png: a row for each caption, a face of each method, and the portrait that it was written
+(captions.webp: a row for each caption, a face of each method, and the portrait that it was written
 for).
 
 Random faces say what is true without reading the caption. --optimization searches w_plus by latent
@@ -43,7 +43,7 @@ from stylegan_hub.metrics.text_to_face import (
 )
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.reader import AttributeReader
-from stylegan_hub.text_to_face import TextToFace, draw_from_text, load_text_to_face
+from stylegan_hub.text_to_face import CANDIDATES, TextToFace, draw_from_text, load_text_to_face
 
 SHOWN = 12
 
@@ -56,8 +56,9 @@ class Config:
     """Bundled name or folder of the network."""
     other: tuple[str, ...] = ()
     """Networks to compare with, as name=folder; needs --output_dir."""
-    candidates: int = 1
-    """With more, best-of-n by CLIP is compared too; needs --output_dir."""
+    candidates: int | None = None
+    """Faces drawn for each that is kept, CLIP chooses; as before when not given, or 8. With
+    --output_dir a single draw is compared too."""
     optimization: bool = False
     """Compare with latent optimization; needs --output_dir."""
     optimization_captions: int = 64
@@ -96,9 +97,10 @@ def main(config: Config) -> None:
     psi = config.truncation_psi
     if psi is None:
         psi = before.get("truncation_psi", 0.7)
+    candidates = config.candidates or before.get("candidates", CANDIDATES)
     unseen = UnseenCaptions.draw(count, pipe.generator.config.img_resolution)
     own = write_text_to_face_quality(
-        folder, pipe, networks["text-to-face"], reader, unseen, seeds, psi
+        folder, pipe, networks["text-to-face"], reader, unseen, seeds, psi, candidates
     )
     write_card(folder)
     rows: dict[str, dict[str, Any]] = {
@@ -106,7 +108,7 @@ def main(config: Config) -> None:
         "text-to-face": own,
     }
     if config.output_dir is not None:
-        methods = compared(config, pipe, networks, psi)
+        methods = compared(config, pipe, networks, psi, candidates)
         for name, draw in tqdm(methods.items(), unit="method"):
             is_search = name == "latent optimization"
             part = config.optimization_captions if is_search else count
@@ -117,28 +119,30 @@ def main(config: Config) -> None:
                 unseen.portraits[:part],
                 1 if is_search else seeds,
             ) | {"captions": min(part, count)}
-        own_draw = from_network(pipe, networks["text-to-face"], psi)
+        own_draw = from_network(pipe, networks["text-to-face"], psi, candidates)
         write(config.output_dir, rows, unseen, {"text-to-face": own_draw, **methods}, psi)
     print(table(rows))
 
 
 def compared(
-    config: Config, pipe: StyleEditPipeline, networks: dict[str, TextToFace], psi: float
+    config: Config,
+    pipe: StyleEditPipeline,
+    networks: dict[str, TextToFace],
+    psi: float,
+    candidates: int,
 ) -> dict[str, Draw]:
-    """The methods beside the network itself."""
+    """The methods beside the network itself; other networks with a single draw too."""
     own, *others = networks
-    methods = {name: from_network(pipe, networks[name], psi) for name in others}
-    if config.candidates > 1:
-        name = f"best of {config.candidates} by CLIP"
-        methods[name] = from_network(pipe, networks[own], psi, config.candidates)
+    methods = {}
+    if candidates > 1:
+        methods["a single draw"] = from_network(pipe, networks[own], psi, 1)
+    methods |= {name: from_network(pipe, networks[name], psi, 1) for name in others}
     if config.optimization:
         methods["latent optimization"] = lambda text, seeds: optimized(pipe, text, seeds)
     return methods
 
 
-def from_network(
-    pipe: StyleEditPipeline, network: TextToFace, psi: float, candidates: int = 1
-) -> Draw:
+def from_network(pipe: StyleEditPipeline, network: TextToFace, psi: float, candidates: int) -> Draw:
     """Faces drawn by a network."""
     return lambda text, seeds: pictures_of(
         pipe, draw_from_text(pipe, network, text, seeds, psi, candidates)
@@ -158,18 +162,23 @@ def write(
     methods: dict[str, Draw],
     psi: float,
 ) -> None:
-    """The comparison: metrics.json, table.md and captions.png."""
+    """The comparison: metrics.json, table.md and captions.webp."""
     text = json.dumps({"truncation_psi": psi, "methods": rows}, indent=2) + "\n"
     write_bytes(folder / "metrics.json", text.encode())
     shown = unseen.captions[:SHOWN]
-    lines = [table(rows), "", f"Columns of captions.png: {', '.join(methods)}, portrait. Rows:", ""]
+    lines = [
+        table(rows),
+        "",
+        f"Columns of captions.webp: {', '.join(methods)}, portrait. Rows:",
+        "",
+    ]
     lines += [f"{index}. {caption.text}" for index, caption in enumerate(shown, 1)]
     write_bytes(folder / "table.md", ("\n".join(lines) + "\n").encode())
     cells = []
     for caption, portrait in zip(shown, unseen.portraits, strict=False):
         cells += [*(draw(caption.text, [0])[0] for draw in methods.values()), portrait]
     sheet = image_files.grid(torch.stack(cells), columns=len(methods) + 1)
-    image_files.save(sheet, folder / "captions.png")
+    image_files.save(sheet, folder / "captions.webp")
 
 
 if __name__ == "__main__":

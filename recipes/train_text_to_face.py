@@ -366,7 +366,7 @@ def export(network: TextToFace, pipe: StyleEditPipeline, config: Config) -> None
     # So that what is measured is what is stored.
     network.half().float().requires_grad_(False)
     folder = network.save_pretrained(config.output_dir)
-    image_files.save(sheet(pipe, network), folder / "images" / "captions.png")
+    image_files.save(sheet(pipe, network), folder / "images" / "captions.webp")
     if config.captions:
         reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
         unseen = UnseenCaptions.draw(config.captions, pipe.generator.config.img_resolution)

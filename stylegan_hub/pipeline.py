@@ -36,7 +36,12 @@ from stylegan_hub.models.parser import Parser
 from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.photos import invert as inversion
-from stylegan_hub.text_to_face import TextToFace, bundled_text_to_face, draw_from_text
+from stylegan_hub.text_to_face import (
+    CANDIDATES,
+    TextToFace,
+    bundled_text_to_face,
+    draw_from_text,
+)
 
 # The only classes that a pipeline folder may name: a stranger's model_index.json cannot make us
 # import anything else.
@@ -307,7 +312,7 @@ class StyleEditPipeline(DiffusionPipeline):
         text: str,
         seeds: int | Sequence[int] = 0,
         truncation_psi: float = 0.7,
-        candidates: int = 1,
+        candidates: int = CANDIDATES,
     ) -> StyleEditOutput:
         """New faces that fit a text, "a young woman with long red hair and glasses".
 

@@ -49,7 +49,7 @@ from stylegan_hub.errors import MismatchError, NotFoundError
 from stylegan_hub.hub import EditInfo, list_edits
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.pipeline import StyleEditPipeline
-from stylegan_hub.text_to_face import bundled_text_to_face
+from stylegan_hub.text_to_face import CANDIDATES, bundled_text_to_face
 
 _MAX_FOUND = 64
 
@@ -491,7 +491,7 @@ class Studio:
         text: str,
         seeds: Sequence[int],
         truncation_psi: float = 0.7,
-        candidates: int = 1,
+        candidates: int = CANDIDATES,
         owner: Hashable = None,
     ) -> Search[Face, list[Face]]:
         """Start to draw new faces that fit a text, see `StyleEditPipeline.from_text`.

@@ -64,6 +64,9 @@ if TYPE_CHECKING:
 
 KIND: Final = "text_to_face"
 
+CANDIDATES: Final = 8
+"""Faces that are drawn for each one that is wanted; CLIP chooses."""
+
 _MIN_LOG_VARIANCE = -8.0  # a standard deviation of 0.02; less is no better
 _DOUBT = 0.15  # share of samples about which CLIP may be wrong
 _ENOUGH_SAMPLES = 100  # of which a text is half reliable
@@ -541,7 +544,7 @@ def draw_from_text(
     text: str,
     seeds: Sequence[int],
     truncation_psi: float = 0.7,
-    candidates: int = 1,
+    candidates: int = CANDIDATES,
 ) -> Latents:
     """Faces that fit a text, in w_plus: one for each seed.
 

@@ -279,7 +279,7 @@ def test_draw_faces(studio: Studio) -> None:
     expected = studio.pipe.from_text("a hat", range(8), candidates=2)
     assert [picture for picture, _ in last.faces] == expected.images
     *_, others = draw_faces(studio, "a hat", first_seed=8, candidates=1)
-    assert others.faces[0][0] == studio.pipe.from_text("a hat", 8).images[0]
+    assert others.faces[0][0] == studio.pipe.from_text("a hat", 8, candidates=1).images[0]
     with pytest.raises(ValueError, match="Got no words"):
         list(draw_faces(studio, " "))
 

@@ -95,7 +95,7 @@ def captioner() -> Captioner:
 
 def test_before_training_faces_are_random_faces(pipe: StyleEditPipeline) -> None:
     pipe.text_to_face = new_network(pipe, learned=False)
-    drawn = pipe.from_text(TEXT, [4, 7], truncation_psi=0.6).latents
+    drawn = pipe.from_text(TEXT, [4, 7], truncation_psi=0.6, candidates=1).latents
     assert torch.allclose(drawn.codes, pipe.sample([4, 7], 0.6).codes, atol=1e-5)
 
 
@@ -332,9 +332,9 @@ def test_the_bundled_one_is_found_by_the_generator(
     network.save_pretrained(tmp_path / "text-to-face")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "config.json").write_text("{}")
-    drawn = pipe.from_text(TEXT, 3).latents
+    drawn = pipe.from_text(TEXT, 3, candidates=1).latents
     pipe.text_to_face = network
-    assert torch.equal(drawn.codes, pipe.from_text(TEXT, 3).latents.codes)
+    assert torch.equal(drawn.codes, pipe.from_text(TEXT, 3, candidates=1).latents.codes)
     assert torch.equal(bundled_text_to_face(pipe).skew, network.skew)
 
 
@@ -559,7 +559,7 @@ def test_the_recipe_trains_resumes_and_measures(
     metrics = json.loads((whole / "metrics.json").read_text())
     assert metrics["images"] == 12 and metrics["captions"] == 6
     assert metrics["random_faces"]["attributes"].keys() == metrics["attributes"].keys()
-    assert (whole / "images" / "captions.png").is_file() and (whole / "README.md").is_file()
+    assert (whole / "images" / "captions.webp").is_file() and (whole / "README.md").is_file()
     lines = (whole / "training.log").read_text().splitlines()
     assert {"kl", "words", "attention", "clip", "loss"} <= json.loads(lines[-1]).keys()
 
@@ -567,7 +567,7 @@ def test_the_recipe_trains_resumes_and_measures(
     evaluate.main(
         evaluate.Config(
             folder=str(whole), other=(f"ablation={cut}",), output_dir=tmp_path / "compared",
-            pipeline=str(parts["pipeline"]), reader=str(parts["reader"]), candidates=2,
+            pipeline=str(parts["pipeline"]), reader=str(parts["reader"]),
             optimization=True, optimization_captions=2,
         )
     )  # fmt: skip
@@ -577,12 +577,13 @@ def test_the_recipe_trains_resumes_and_measures(
     assert again == metrics
     compared = json.loads((tmp_path / "compared" / "metrics.json").read_text())["methods"]
     assert list(compared) == [
-        "random faces", "text-to-face", "ablation", "best of 2 by CLIP", "latent optimization",
+        "random faces", "text-to-face", "a single draw", "ablation", "latent optimization",
     ]  # fmt: skip
     assert compared["latent optimization"]["captions"] == 2
-    stated = compared["text-to-face"]["statements"]
+    stated = compared["a single draw"]["statements"]
     assert compared["ablation"]["statements"] == pytest.approx(stated, abs=1e-3)
-    assert "best of 2 by CLIP" in (tmp_path / "compared" / "table.md").read_text()
+    assert metrics["candidates"] == 8
+    assert "a single draw" in (tmp_path / "compared" / "table.md").read_text()
 
 
 @LONG_TEXTS

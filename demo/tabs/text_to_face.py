@@ -25,6 +25,7 @@ from demo.components import (
 from demo.stage import FACES, PRIVATE, Desk, Stage
 from stylegan_hub.edits.latent_optimization import Cancelled
 from stylegan_hub.session import Face, Studio
+from stylegan_hub.text_to_face import CANDIDATES
 
 EXAMPLES = (
     "a young woman with long red hair and glasses",
@@ -40,7 +41,6 @@ _NO_OTHER_NETWORK = (
     "No text-to-face network comes along for this generator. Networks learn from captions of its "
     "kind of pictures; for photographs of faces there is Multi-Modal CelebA-HQ:"
 )
-_CANDIDATES = 4
 _MAX_CANDIDATES = 16
 
 
@@ -62,7 +62,7 @@ def draw_faces(
     text: str,
     first_seed: int = 0,
     truncation_psi: float = 0.7,
-    candidates: int = _CANDIDATES,
+    candidates: int = CANDIDATES,
     owner: Hashable = None,
 ) -> Iterator[Drawn]:
     """Faces that fit the text, one after the other.
@@ -135,7 +135,7 @@ def build(studio: Studio, stage: Stage) -> None:
         candidates = gr.Slider(
             1,
             _MAX_CANDIDATES,
-            _CANDIDATES,
+            CANDIDATES,
             step=1,
             label="Candidates for each",
             info="CLIP keeps the best of them.",

@@ -31,7 +31,7 @@ from stylegan_hub.portraits.captions import Caption, captions_with_facts
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
 from stylegan_hub.portraits.reader import AttributeReader, Reading
 from stylegan_hub.portraits.renderer import render
-from stylegan_hub.text_to_face import TextToFace, draw_from_text
+from stylegan_hub.text_to_face import CANDIDATES, TextToFace, draw_from_text
 
 FEATURES = "the layer before its heads for the Frechet distance, its stages for the perceptual one"
 
@@ -207,6 +207,7 @@ def write_text_to_face_quality(
     unseen: UnseenCaptions,
     seeds: int = 4,
     truncation_psi: float = 0.7,
+    candidates: int = CANDIDATES,
 ) -> dict[str, Any]:
     """Measure a network, beside random faces, and write metrics.json into its folder.
 
@@ -217,7 +218,7 @@ def write_text_to_face_quality(
     size = reader.config["resolution"]
     draws: dict[str, Draw] = {
         "own": lambda text, numbers: pictures_of(
-            pipe, draw_from_text(pipe, network, text, numbers, truncation_psi)
+            pipe, draw_from_text(pipe, network, text, numbers, truncation_psi, candidates)
         ),
         "random": lambda text, numbers: pictures_of(pipe, pipe.sample(numbers, truncation_psi)),
     }
@@ -230,6 +231,7 @@ def write_text_to_face_quality(
         "captions": len(unseen.captions),
         "first_seed": unseen.first_seed,
         "truncation_psi": truncation_psi,
+        "candidates": candidates,
         **own,
         "features": f"attribute reader, {size} px: {FEATURES}",
         "random_faces": random,

@@ -150,7 +150,9 @@ def _flags(name: str) -> list[str]:
     if name.endswith(".cu"):
         return ["-O3"]
     capability = torch.backends.cpu.get_cpu_capability()
-    return ["-O3", "-DNDEBUG", *_CPU_FLAGS.get(capability, [])]
+    # OpenMP for the compiler, but not for the linker: threads are those of PyTorch's own OpenMP
+    # library, which is loaded. With a second one, the threads of both would wait for each other.
+    return ["-O3", "-DNDEBUG", "-fopenmp", *_CPU_FLAGS.get(capability, [])]
 
 
 def _build(name: str, path: Path) -> None:
