@@ -555,6 +555,27 @@ def evaluate(
             typer.echo(f"{folder}: success {_shown(success)}, collateral {_shown(collateral)}")
 
 
+@main.command()
+def doctor() -> None:
+    """Show what this machine has of what makes things fast, and what to do about the rest.
+
+    \b
+    Example:
+      stylegan-hub doctor
+    """
+    with _reporting():
+        from stylegan_hub.doctor import examine
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the same is said here, once
+            for finding in examine():
+                typer.echo(f"{finding.name + ':':<24} {finding.answer}")
+                if finding.remedy is not None:
+                    typer.echo(
+                        "".join(f"    {line}\n" for line in finding.remedy.splitlines()), nl=False
+                    )
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(__version__)

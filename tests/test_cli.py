@@ -37,13 +37,24 @@ def test_help_is_quick() -> None:
     before = os.times().children_user
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     assert os.times().children_user - before < 1  # processor time: other work does not count
-    names = ("edit", "invert", "batch", "sample", "demo", "list", "info", "publish", "evaluate")
+    names = (
+        "edit",
+        "invert",
+        "batch",
+        "sample",
+        "demo",
+        "list",
+        "info",
+        "publish",
+        "evaluate",
+        "doctor",
+    )
     assert all(f"\n  {name} " in result.stdout for name in names)
 
 
 @pytest.mark.parametrize(
     "name",
-    ["edit", "invert", "batch", "sample", "demo", "list", "info", "publish", "evaluate"],
+    ["edit", "invert", "batch", "sample", "demo", "list", "info", "publish", "evaluate", "doctor"],
 )
 def test_each_help_has_an_example(name: str) -> None:
     result = run(name, "--help")
@@ -427,3 +438,17 @@ def test_a_batch(snapshot: Path, tiny_pipeline_folder: Path, tmp_path: Path) -> 
     assert again.exit_code == 0 and "Inverted 1 of 1 photos, 1 of them before." in again.stdout
     assert (output / "edited" / "square-png.png").is_file()
     assert run(*command, "--paste", "none").exit_code == 2
+
+
+def test_doctor_says_what_there_is(monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setenv("STYLEGAN_HUB_KERNELS", "off")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = run("doctor")
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert any(line.startswith("versions:") and torch.__version__ in line for line in lines)
+    place = next(i for i, line in enumerate(lines) if line.startswith("kernel styled_conv.cpp:"))
+    assert "PyTorch's operations take its place" in lines[place]
+    assert "STYLEGAN_HUB_KERNELS=off" in lines[place + 1]
+    assert '    pip install "stylegan-hub[photos]"' in lines
+    assert any(line.startswith("bundled:") and "portraits" in line for line in lines)

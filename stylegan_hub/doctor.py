@@ -1,0 +1,111 @@
+"""What this machine has of what makes the library fast and complete, and what to do about the rest.
+
+Nothing here is needed to run: where something is missing, something slower takes its place or a
+feature says so when it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from stylegan_hub import __version__
+from stylegan_hub.artifacts import bundled
+from stylegan_hub.ops import kernels
+from stylegan_hub.ops.styled_conv import SOURCE
+
+_EXTRAS = {
+    "gradio": ("demo", "the page"),
+    "tyro": ("train", "the recipes"),
+    "mediapipe": ("photos", "faces found in photographs of people"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        name: of the thing.
+        answer: what there is.
+        remedy: what to do about what is missing; None if nothing is.
+    """
+
+    name: str
+    answer: str
+    remedy: str | None = None
+
+
+def examine() -> Iterator[Finding]:
+    """Look at this machine; builds the kernels if they are not built yet."""
+    yield Finding(
+        "versions",
+        f"stylegan_hub {__version__}, PyTorch {torch.__version__}, "
+        f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
+    )
+    yield Finding(
+        "processor",
+        f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"{torch.backends.cpu.get_cpu_capability()}"
+        + ("" if _has_bfloat16() else ", no fast bfloat16: --mixed_precision bf16 gains nothing"),
+    )
+    yield _gpu()
+    ninja = importlib.util.find_spec("ninja") is not None
+    yield Finding(
+        "ninja",
+        "installed" if ninja else "missing",
+        None if ninja else "pip install ninja; kernels are built with it.",
+    )
+    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    yield Finding(
+        "C++ compiler",
+        compiler or "missing",
+        None if compiler else "Debian: apt-get install g++. Kernels are built with it.",
+    )
+    state = kernels.status(SOURCE)
+    if state.problem is None:
+        how = f"built in {state.seconds:.0f} s" if state.seconds else "from the cache"
+        yield Finding(f"kernel {SOURCE}", f"{how}: {state.path}")
+    else:
+        yield Finding(f"kernel {SOURCE}", "PyTorch's operations take its place", state.problem)
+    for module, (extra, purpose) in _EXTRAS.items():
+        found = importlib.util.find_spec(module) is not None
+        yield Finding(
+            module,
+            "installed" if found else f"missing: without it no {purpose}",
+            None if found else f'pip install "stylegan-hub[{extra}]"',
+        )
+    pipelines = ", ".join(bundled("pipeline")) or "none"
+    yield Finding("bundled", f"pipelines: {pipelines}; {len(bundled('edit'))} edits")
+
+
+def _has_bfloat16() -> bool:
+    return bool(
+        torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
+def _gpu() -> Finding:
+    if torch.cuda.is_available():
+        return Finding(
+            "GPU",
+            f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, TF32 for matrices "
+            f"{'on' if torch.backends.cuda.matmul.allow_tf32 else 'off'}",
+        )
+    if torch.version.cuda is None:
+        return Finding(
+            "GPU",
+            "none that PyTorch can use: it was built for processors only",
+            "With an NVIDIA card: install PyTorch's CUDA build (pytorch.org, Get started).",
+        )
+    return Finding(
+        "GPU",
+        f"none, although PyTorch was built for CUDA {torch.version.cuda}",
+        "Is there a card, and is its driver new enough? nvidia-smi tells.",
+    )
