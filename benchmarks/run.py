@@ -2,6 +2,7 @@
 
     python benchmarks/run.py                                  # portraits and 256 px
     python benchmarks/run.py --suite all --output runs/bench  # 1024 px too, some minutes
+    python benchmarks/run.py --suite slider                   # a strength is moved
     python benchmarks/run.py --device cuda --suite all
 
 Candidates take turns, results are compared before anything is timed, and ratios are of medians. A
@@ -24,11 +25,12 @@ import torch
 import tyro
 from torch import Tensor
 
-from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+from stylegan_hub.models.redrawing import Redrawing
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator, StyleLayer
 from stylegan_hub.pipeline import StyleEditPipeline
 
 SIZES = {"256": (256, 16384), "1024": (1024, 32768)}
-SUITES = ("portraits", *SIZES)
+SUITES = ("portraits", *SIZES, "slider")
 TOLERANCE = {"forward": 1e-4, "forward + backward": 1e-2}
 
 
@@ -38,7 +40,7 @@ class Config:
 
     device: Literal["cpu", "cuda"] = "cpu"
     """Where."""
-    suite: tuple[Literal["portraits", "256", "1024", "all"], ...] = ("portraits", "256")
+    suite: tuple[Literal["portraits", "256", "1024", "slider", "all"], ...] = ("portraits", "256")
     """Sizes of the generator: the bundled one, 256 px, 1024 px (config-f)."""
     batch_sizes: tuple[int, ...] = (1, 8)
     """Pictures at once."""
@@ -81,13 +83,20 @@ def main(config: Config) -> None:
     facts = measure.machine(config.device) | measure.ceilings(config.device)
     print(json.dumps(facts, indent=1))
     rows: list[Row] = []
+    slider_rows: list[dict[str, Any]] = []
     for suite in SUITES if "all" in config.suite else config.suite:
+        if suite == "slider":
+            for name in ("portraits", "256"):
+                for moves in slider(name, config):
+                    slider_rows.append(moves)
+                    print(slider_line(moves), flush=True)
+            continue
         generator = generator_of(suite).to(config.device)
         for row in synthesis(suite, generator, config, facts["matmul_gflops"]):
             rows.append(row)
             print(line(row), flush=True)
     if config.output is not None:
-        write(config.output, facts, rows)
+        write(config.output, facts, rows, slider_rows)
 
 
 def generator_of(suite: str) -> StyleGAN2Generator:
@@ -168,6 +177,50 @@ def _pass(suite: str, batch_size: int, name: str, back: bool) -> Callable[[], ob
     return run
 
 
+def slider(suite: str, config: Config) -> Iterator[dict[str, Any]]:
+    """Moving the strength of an edit that begins at each resolution: all layers, or from there."""
+    generator = generator_of(suite).to(config.device)
+    z = torch.randn(1, generator.z_dim, generator=torch.Generator().manual_seed(0))
+    s = generator.styles(generator.mapping(z.to(config.device)))
+    drawing = Redrawing(generator)
+
+    def moved(layer: StyleLayer) -> Tensor:
+        s[:, layer.start] += 0.1
+        return s
+
+    for layer in generator.style_layout:
+        if not layer.name.endswith("conv1"):
+            continue
+        if not torch.equal(drawing(moved(layer)), generator.synthesis_from_styles(s)):
+            raise SystemExit(f"{suite}, {layer.name}: another picture. Nothing was timed.")
+        with torch.no_grad():
+            found = measure.interleaved(
+                {
+                    "whole": lambda layer=layer: generator.synthesis_from_styles(moved(layer)),
+                    "redrawn": lambda layer=layer: drawing(moved(layer)),
+                },
+                config.device,
+                config.seconds / 5,
+            )
+        times = {name: timing.median for name, timing in found.items()}
+        yield {"suite": suite, "first_layer": layer.name, **times}
+
+
+SLIDER_HEADER = [
+    "| generator | first layer that the edit moves | whole ms | redrawn ms | ratio |",
+    "|---|---|---|---|---|",
+]
+
+
+def slider_line(row: dict[str, Any]) -> str:
+    """A row of the slider's table."""
+    whole, redrawn = 1e3 * row["whole"], 1e3 * row["redrawn"]
+    return (
+        f"| {row['suite']} | {row['first_layer']} | {whole:.1f} | {redrawn:.1f} "
+        f"| {whole / redrawn:.1f} |"
+    )
+
+
 HEADER = [
     "| suite | work | batch | plain ms | ours ms | spread ms | ratio | floor ms | of the floor "
     "| plain MB | ours MB |",
@@ -189,12 +242,21 @@ def _megabytes(count: int | None) -> str:
     return "" if count is None else f"{count / 1e6:.0f}"
 
 
-def write(folder: Path, facts: dict[str, Any], rows: list[Row]) -> None:
+def write(
+    folder: Path, facts: dict[str, Any], rows: list[Row], slider_rows: list[dict[str, Any]]
+) -> None:
     """results.json and table.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    result = {"machine": facts, "rows": [asdict(row) | {"ratio": row.ratio} for row in rows]}
+    result = {
+        "machine": facts,
+        "rows": [asdict(row) | {"ratio": row.ratio} for row in rows],
+        "slider": slider_rows,
+    }
     (folder / "results.json").write_text(json.dumps(result, indent=1))
-    (folder / "table.md").write_text("\n".join([*HEADER, *map(line, rows)]) + "\n")
+    lines = [*HEADER, *map(line, rows)] if rows else []
+    if slider_rows:
+        lines += ["", *SLIDER_HEADER, *map(slider_line, slider_rows)]
+    (folder / "table.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

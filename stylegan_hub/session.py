@@ -48,10 +48,12 @@ from stylegan_hub.edits.stack import EditStack, StackedEdit
 from stylegan_hub.errors import MismatchError, NotFoundError
 from stylegan_hub.hub import EditInfo, list_edits
 from stylegan_hub.latents import Latents, Space
+from stylegan_hub.models.redrawing import Redrawing
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.text_to_face import CANDIDATES, bundled_text_to_face
 
 _MAX_FOUND = 64
+_MAX_DRAWINGS = 2  # each keeps all features of a picture: 0.5 GB at 1024 px
 
 Progress = TypeVar("Progress")
 Found = TypeVar("Found")
@@ -235,6 +237,8 @@ class Studio:
         self._found: dict[tuple[str, str], Direction] = {}
         # A slider asks for the same face before the edit again and again.
         self._picture = lru_cache(maxsize=64)(self._draw_anew)
+        # A slider moves one edit on one face: most layers stay as they are. By face.
+        self._drawing = lru_cache(maxsize=_MAX_DRAWINGS)(lambda *_: Redrawing(pipe.generator))
 
     @classmethod
     def open(cls, name_or_path: str | Path = "portraits") -> Self:
@@ -679,7 +683,13 @@ class Studio:
         return style_statistics(self.pipe, 2000, 0, GradientSettings.truncation_psi)[1]
 
     def _draw_anew(self, session: Session) -> Image.Image:
-        drawn = EditStack(session.edits).draw(self.pipe, self.face(session))
+        stack = EditStack(session.edits)
+        if any(applied.region is not None for applied in session.edits):
+            drawn = stack.draw(self.pipe, self.face(session))
+        else:
+            edited = stack.apply(self.pipe, self.face(session))
+            drawing = self._drawing(session.seed, session.truncation_psi, session.latents)
+            drawn = drawing(self.pipe.lower(edited, Space.S).codes).clamp(-1, 1)
         return image_files.to_pil(drawn.float())[0]
 
     def _neutral(self, text: str | None) -> str:

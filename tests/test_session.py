@@ -31,6 +31,7 @@ from stylegan_hub.edits.regions import named_region
 from stylegan_hub.edits.stack import EditStack
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
+from stylegan_hub.models.redrawing import Redrawing
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.session import Applied, Session, Studio, essence_label, local_label
 from stylegan_hub.text_to_face import TextToFace
@@ -269,11 +270,30 @@ def test_a_slider_draws_one_picture_a_move(
     session = Session(seed=7).with_edit(edit)
     studio.draw(session)
     drawn = []
-    synthesize = studio.pipe.synthesize
-    monkeypatch.setattr(studio.pipe, "synthesize", lambda x: drawn.append(x) or synthesize(x))
+    call = Redrawing.__call__
+
+    def counted(drawing: Redrawing, s: torch.Tensor) -> torch.Tensor:
+        picture = call(drawing, s)
+        drawn.append(drawing.layers_drawn)
+        return picture
+
+    monkeypatch.setattr(Redrawing, "__call__", counted)
     studio.draw(session.with_strength(0.5))
     studio.draw(session.with_strength(0.5))
     assert len(drawn) == 1
+
+
+def test_a_slider_of_fine_layers_draws_only_these(studio: Studio) -> None:
+    layer = studio.pipe.generator.style_layout[-2]
+    vector = torch.zeros(studio.pipe.generator.num_styles)
+    vector[layer.start : layer.stop] = 1.0
+    fine = Direction(vector, Space.S, studio.pipe.base_model)
+    session = Session(seed=7).with_edit(fine)
+    studio.draw(session)
+    before, after = studio.draw(session.with_strength(0.25))
+    assert studio._drawing(7, session.truncation_psi, None).layers_drawn == 2
+    expected = studio.pipe(seed=7, edits=[(fine, 0.25)]).images[0]
+    assert pixels(after) == pixels(expected) != pixels(before)
 
 
 def test_keep(studio: Studio, edit: Direction) -> None:
@@ -455,16 +475,16 @@ def test_others_are_served_between_the_steps_of_a_search(studio: Studio) -> None
 def test_one_model_call_at_a_time(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     running: list[int] = []
     most: list[int] = []
-    draw = studio.pipe.synthesize
+    draw = Redrawing.__call__
 
-    def watched(latents: object) -> torch.Tensor:
+    def watched(drawing: Redrawing, s: torch.Tensor) -> torch.Tensor:
         running.append(1)
         most.append(len(running))
         time.sleep(0.01)
         running.pop()
-        return draw(latents)  # type: ignore[arg-type]
+        return draw(drawing, s)
 
-    monkeypatch.setattr(studio.pipe, "synthesize", watched)
+    monkeypatch.setattr(Redrawing, "__call__", watched)
     threads = [threading.Thread(target=studio.draw, args=(Session(seed=i),)) for i in range(6)]
     for thread in threads:
         thread.start()

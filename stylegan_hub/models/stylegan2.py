@@ -59,6 +59,17 @@ class StyleLayer(NamedTuple):
     """Index in ws; a toRGB layer shares it with the first convolution of the next block."""
 
 
+class DrawingState(NamedTuple):
+    """What is drawn between two layers."""
+
+    x: Tensor | None = None
+    """Features."""
+    img: Tensor | None = None
+    """The image so far, at the resolution of the last toRGB."""
+    around: Tensor | None = None
+    """What goes around the block (resnet architecture), inside of one."""
+
+
 class StyleGAN2Generator(ModelMixin, ConfigMixin):
     """The StyleGAN2 generator.
 
@@ -246,19 +257,11 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
                 f"[n, num_styles={self.num_styles}]. Make them with generator.styles(ws)."
             )
 
-        def blocks(
-            codes: Tensor, x: Tensor | None, img: Tensor | None, sizes: list[int]
-        ) -> tuple[Tensor | None, Tensor | None]:
-            codes = codes.to(network.get_parameter("b4.const").dtype)
-            layers = (layer for layer in network.style_layout if layer.resolution in sizes)
-            styles = iter([codes[:, layer.start : layer.stop] for layer in layers])
-            for size in sizes:
-                x, img = network.get_submodule(f"b{size}")(x, img, styles, noise_mode, None)
-            return x, img
-
-        before = [size for size in network.resolutions if size < resolution]
-        rest = [size for size in network.resolutions if size >= resolution]
-        known = blocks(s, None, None, before)
+        before = [layer for layer in network.style_layout if layer.resolution < resolution]
+        rest = network.style_layout[len(before) :]
+        known = DrawingState()
+        for layer in before:
+            known = network.step(layer, known, s, noise_mode)
 
         def draw(codes: Tensor) -> Tensor:
             copies, rest_of_batch = divmod(len(codes), len(s))
@@ -267,10 +270,12 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
                     f"Got style codes of shape {tuple(codes.shape)}; expected "
                     f"[k * {len(s)}, num_styles={self.num_styles}], whole batches of the images."
                 )
-            x, img = (part if part is None else part.repeat(copies, 1, 1, 1) for part in known)
-            _, img = blocks(codes, x, img, rest)
-            assert img is not None
-            return network.cropped(img).contiguous()
+            state = DrawingState(
+                *(part if part is None else part.repeat(copies, 1, 1, 1) for part in known)
+            )
+            for layer in rest:
+                state = network.step(layer, state, codes, noise_mode)
+            return network.finished(state)
 
         return draw
 
@@ -569,15 +574,30 @@ class SynthesisNetwork(nn.Module):
             raise ValueError(
                 f"Unknown noise_mode {noise_mode!r}; known ones: {', '.join(NOISE_MODES)}."
             )
-        s = s[:, : layout[-1].stop].to(self.get_parameter("b4.const").dtype)
-        styles = iter(s.split([layer.stop - layer.start for layer in layout], dim=1))
-        x = img = None
-        for size in self.resolutions:
-            if size > layout[-1].resolution:
-                break
-            x, img = self.get_submodule(f"b{size}")(x, img, styles, noise_mode, generator)
-        assert img is not None
-        return self.cropped(img).contiguous()
+        state = DrawingState()
+        for layer in layout:
+            state = self.step(layer, state, s, noise_mode, generator)
+        return self.finished(state)
+
+    def step(
+        self,
+        layer: StyleLayer,
+        state: DrawingState,
+        s: Float[Tensor, "n num_styles"],
+        noise_mode: NoiseMode = "const",
+        generator: torch.Generator | None = None,
+    ) -> DrawingState:
+        """What is drawn before a layer of `style_layout` to what is drawn after it."""
+        block = self.get_submodule(f"b{layer.resolution}")
+        assert isinstance(block, SynthesisBlock)
+        style = s[:, layer.start : layer.stop].to(self.get_parameter("b4.const").dtype)
+        name = layer.name.rpartition(".")[2]
+        return block.step(name, state, style, noise_mode, generator)
+
+    def finished(self, state: DrawingState) -> Float[Tensor, "n c h w"]:
+        """The image after the last layer."""
+        assert state.img is not None
+        return self.cropped(state.img).contiguous()
 
     def cropped(self, img: Float[Tensor, "n c size size"]) -> Float[Tensor, "n c h w"]:
         """The middle of a square of any of the resolutions that is kept, see `img_size`."""
@@ -672,32 +692,32 @@ class SynthesisBlock(nn.Module):
         if self.has_to_rgb:
             yield "torgb", self.torgb
 
-    def forward(
+    def step(
         self,
-        x: Tensor | None,
-        img: Tensor | None,
-        styles: Iterator[Tensor],
+        name: str,
+        state: DrawingState,
+        style: Tensor,
         noise_mode: NoiseMode,
         generator: torch.Generator | None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Features and image of the block before to those of this one; takes the next styles."""
-        style = next(styles)
-        if self.is_first:
-            x = self.const.expand(len(style), -1, -1, -1)
+    ) -> DrawingState:
+        """What is drawn before one of this block's layers to what is drawn after it."""
+        x, img, around = state
+        if name == "torgb":
+            assert x is not None
+            rgb = self.torgb(x, style)
+            rgb = rgb.to(torch.promote_types(rgb.dtype, torch.float32))
+            img = rgb if img is None else upsample2d(img, self.resample_filter) + rgb
+            return DrawingState(x, img, None)
+        if name == "conv0" or self.is_first:  # the first layer of a block
+            x = self.const.expand(len(style), -1, -1, -1) if self.is_first else x
+            assert x is not None
+            x = block_input(x, self.conv1.weight.dtype, self.use_fp16)
+            around = self.skip(x) if self.has_skip else None
         assert x is not None
-        x = block_input(x, self.conv1.weight.dtype, self.use_fp16)
-        around = self.skip(x) if self.has_skip else None
-        if not self.is_first:
-            x = self.conv0(x, style, noise_mode, generator)
-            style = next(styles)
+        if name == "conv0":
+            return DrawingState(self.conv0(x, style, noise_mode, generator), img, around)
         x = self.conv1(x, style, noise_mode, generator, gain=1 if around is None else SKIP_GAIN)
-        if around is not None:
-            x = around + x
-        if not self.has_to_rgb:
-            return x, img
-        rgb = self.torgb(x, next(styles))
-        rgb = rgb.to(torch.promote_types(rgb.dtype, torch.float32))
-        return x, rgb if img is None else upsample2d(img, self.resample_filter) + rgb
+        return DrawingState(x if around is None else around + x, img, None)
 
 
 class SynthesisLayer(nn.Module):
