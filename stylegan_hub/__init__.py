@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from stylegan_hub.latents import Latents, Space
     from stylegan_hub.models.stylegan2 import StyleGAN2Generator
     from stylegan_hub.pipeline import StyleEditPipeline
+    from stylegan_hub.text_to_face import load_text_to_face
 
 __all__ = [
     "Direction",
@@ -47,6 +48,7 @@ __all__ = [
     "list_edits",
     "load_directions",
     "load_edit",
+    "load_text_to_face",
     "portraits",
     "publish",
 ]
@@ -67,6 +69,7 @@ _HOMES = {
     "list_edits": "hub",
     "load_directions": "edits.global_direction",
     "load_edit": "edits.base",
+    "load_text_to_face": "text_to_face",
     "publish": "hub",
 }
 

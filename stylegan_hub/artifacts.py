@@ -34,13 +34,20 @@ FORMAT_VERSION = 1
 CONFIG_NAME = "config.json"
 TENSORS_NAME = "model.safetensors"
 
-Kind = Literal["edit", "direction_table", "pipeline", "model"]
+Kind = Literal["edit", "direction_table", "text_to_face", "pipeline", "model"]
 # The file that tells what a folder holds; the first that is there decides.
 _MARKERS: dict[Kind, str] = {
     "pipeline": "model_index.json",
     "model": "diffusion_pytorch_model.safetensors",
     "edit": CONFIG_NAME,
-    "direction_table": CONFIG_NAME,  # an artifact too, but no edit: told apart by its config
+    # Artifacts too, but no edits: told apart by their config.
+    "direction_table": CONFIG_NAME,
+    "text_to_face": CONFIG_NAME,
+}
+_LOADERS: dict[Kind, str] = {
+    "edit": "load_edit",
+    "direction_table": "load_directions",
+    "text_to_face": "load_text_to_face",
 }
 
 # Types of the config's keys. A kind of edit may add keys; these, when present, are as said here.
@@ -268,8 +275,8 @@ def resolve(
     and pictures are fetched, no code.
 
     Args:
-        kind: what the folder must hold: "edit" (config.json), "direction_table" (config.json of
-            that kind), "pipeline" (model_index.json) or "model"
+        kind: what the folder must hold: "edit" (config.json), "direction_table" or
+            "text_to_face" (config.json of that kind), "pipeline" (model_index.json) or "model"
             (diffusion_pytorch_model.safetensors).
         revision: branch, tag or commit on the Hub, if not given in the id.
         token: for a private or gated repository; the saved login when None.
@@ -300,10 +307,8 @@ def resolve(
         except NotFoundError as error:
             raise NotFoundError(f"{nothing} {error}") from error
     if kind is not None and (found := _kind_of(folder)) != kind:
-        if found == "direction_table":
-            why = "This is a direction table: use load_directions."
-        elif found == "edit" and kind == "direction_table":
-            why = "This is no direction table: use load_edit."
+        if found in _LOADERS and kind in _LOADERS:
+            why = f"Use {_LOADERS[found]}."
         else:
             why = f"{folder} has no {_MARKERS[kind]}."
         raise ArtifactError(
@@ -317,8 +322,9 @@ def _kind_of(folder: Path) -> Kind | None:
     found = next((kind for kind, marker in _MARKERS.items() if (folder / marker).is_file()), None)
     if found == "edit":
         try:
-            if read_config(folder)["kind"] == "direction_table":
-                return "direction_table"
+            stored = read_config(folder)["kind"]
+            if stored == "direction_table" or stored == "text_to_face":
+                return stored
         except ArtifactError:
             pass  # a damaged config is reported by whoever reads the folder
     return found

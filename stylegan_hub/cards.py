@@ -47,13 +47,27 @@ _WHAT_IT_IS = {
         "A table of how each style channel changes what CLIP sees (StyleCLIP, section 6). With it, "
         "any text becomes a direction at once, with no training."
     ),
+    "text_to_face": (
+        "Texts to new faces: CLIP's embedding of a text gives a Gaussian, whose samples the "
+        "generator draws. Every seed is another face that fits the text."
+    ),
 }
+NO_EDITS = {"direction_table", "text_to_face"}
+"""Kinds of artifacts that have no strength."""
+
 # Words for the numbers in metrics.json. Shares are written as percentages.
 _SHARES = {
     "success": "Success: faces without the target that show it afterwards",
     "collateral": "Collateral: other attributes that changed too",
+    "statements": "Statements of the texts that are true of the faces",
+    "whole_captions": "Faces of which everything is true that their text states",
+    "unspoken": "Attributes that the text leaves open in which two of its faces differ",
 }
 _NUMBERS = {
+    "distance": "Perceptual distance between faces of the same text",
+    "frechet_distance": "Frechet distance to the portraits that the texts were written for",
+    "perceptual_distance": "Perceptual distance to the portrait of the text",
+    "seconds": "Seconds a face",
     "identity_similarity": "Identity similarity before and after (cosine, recognizer)",
     "clip_similarity_before": "CLIP similarity to the text, before",
     "clip_similarity_after": "CLIP similarity to the text, after",
@@ -192,7 +206,7 @@ class _Card:
             base_model=self.base_id,
             base_model_relation="adapter" if self.base_id else None,
             library_name="stylegan_hub",
-            pipeline_tag="image-to-image",
+            pipeline_tag="text-to-image" if self.kind == "text_to_face" else "image-to-image",
             license=license,
             tags=[
                 "stylegan2",
@@ -263,7 +277,7 @@ class _Card:
                 f"`{_code(base.get('fingerprint', 'unknown'))}`, "
                 f"{escape(base.get('resolution', '?'))} px) and to no other."
             )
-        if self.kind != "direction_table":
+        if self.kind not in NO_EDITS:
             low, high = self.strength.min, self.strength.max
             lines.append(
                 f"Strength {self.strength.default:g} is what its maker meant; the slider goes from "
@@ -300,6 +314,12 @@ class _Card:
                 f'table = hub.load_directions("{name}")  # or a folder, or "user/repo"',
                 'smile = table.direction(pipe, target="a smiling face", neutral="a face")',
                 'pipe(seed=7, edits=[(smile, 1.0)]).images[0].save("edited.png")',
+            ]
+        elif self.kind == "text_to_face":
+            load = [
+                f'pipe.text_to_face = hub.load_text_to_face("{name}")  # or a folder, or a Hub id',
+                'faces = pipe.from_text("a smiling face with long red hair", seeds=[1, 2, 3])',
+                'faces.images[0].save("face.png")  # faces.latents take edits as any others',
             ]
         else:
             load = [
@@ -391,6 +411,11 @@ class _Card:
             lines[1] = (
                 "- It adds up what each channel does alone. What only many channels do together, "
                 "such as another hair style, may fail; a trained edit does better there."
+            )
+        elif self.kind == "text_to_face":
+            lines[1] = (
+                "- One face in some does not fit all that a text says. CLIP chooses among several "
+                "(candidates); with more of them fewer are wrong, and all are more alike."
             )
         elif self.metrics:
             lines.append(

@@ -457,6 +457,7 @@ def info(
     """
     with _reporting():
         from stylegan_hub import hub as zoo
+        from stylegan_hub.cards import NO_EDITS
 
         found = zoo.edit_info(name, revision)
     strength = found.strength
@@ -467,7 +468,9 @@ def info(
         "made for": found.prompt,
         "generator": f"{found.base_model or 'unknown'} (fingerprint {found.fingerprint})",
         "space": found.space,
-        "strength": f"{strength.default:g} (slider from {strength.min:g} to {strength.max:g})",
+        "strength": f"{strength.default:g} (slider from {strength.min:g} to {strength.max:g})"
+        if found.kind not in NO_EDITS
+        else None,
         "numbers": f"{found.parameters:,}",
         "picture": found.picture,
         **found.metrics,

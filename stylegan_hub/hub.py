@@ -346,6 +346,10 @@ def _check_loads(folder: Path) -> None:
         from stylegan_hub.edits.global_direction import load_directions
 
         load_directions(folder)
+    elif artifacts.read_config(folder)["kind"] == "text_to_face":
+        from stylegan_hub.text_to_face import load_text_to_face
+
+        load_text_to_face(folder)
     else:
         from stylegan_hub.edits.base import load_edit
 

@@ -304,11 +304,7 @@ def load_text_to_face(
         NotFoundError: the name leads nowhere; the bundled names are listed.
         ArtifactError: it is something else, or files are missing, damaged or from a newer version.
     """
-    folder = resolve(name_or_path, None, revision, token, cache_dir, local_files_only)
-    if (kind := read_config(folder)["kind"]) != KIND:
-        raise ArtifactError(
-            f"{folder} is a {kind}, not a {KIND}. Bundled ones: {', '.join(_bundled()) or 'none'}."
-        )
+    folder = resolve(name_or_path, KIND, revision, token, cache_dir, local_files_only)
     config, tensors = read_folder(folder)
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
@@ -332,27 +328,14 @@ def bundled_text_to_face(pipe: StyleEditPipeline) -> TextToFace:
         NotFoundError: none is bundled for it.
     """
     fingerprint = pipe.base_model.fingerprint
-    for name, config in _bundled().items():
-        if config.get("base_model", {}).get("fingerprint") == fingerprint:
-            return load_text_to_face(name)
+    for folder in bundled(KIND).values():
+        if read_config(folder).get("base_model", {}).get("fingerprint") == fingerprint:
+            return load_text_to_face(folder)
     raise NotFoundError(
         f"No text-to-face network is bundled for this generator (fingerprint {fingerprint}). Train "
         "one with recipes/train_text_to_face.py, and load it: "
         'pipe.text_to_face = load_text_to_face("runs/text-to-face").'
     )
-
-
-def _bundled() -> dict[str, Mapping[str, Any]]:
-    """Name and config of the bundled ones."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for name, folder in bundled().items():
-        try:
-            config = read_config(folder)
-        except (ArtifactError, NotFoundError):  # a pipeline or a model: no artifact
-            continue
-        if config["kind"] == KIND:
-            found[name] = config
-    return found
 
 
 def kl_divergence(

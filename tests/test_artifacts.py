@@ -229,10 +229,14 @@ def test_a_direction_table_is_told_from_an_edit(cards: Path) -> None:
     assert list(artifacts.bundled("edit")) == ["afro-hair"]
     assert list(artifacts.bundled("direction_table")) == ["words"]
     assert resolve("words", kind="direction_table") == resolve("words") == cards / "words"
-    with pytest.raises(ArtifactError, match="This is a direction table: use load_directions"):
+    with pytest.raises(ArtifactError, match=r"got: direction_table\. Use load_directions"):
         resolve("words", kind="edit")
-    with pytest.raises(ArtifactError, match="This is no direction table: use load_edit"):
+    with pytest.raises(ArtifactError, match=r"got: edit\. Use load_edit"):
         resolve("afro-hair", kind="direction_table")
+    write_folder(cards / "faces-of-words", {**CONFIG, "kind": "text_to_face"}, TENSORS)
+    assert list(artifacts.bundled("text_to_face")) == ["faces-of-words"]
+    with pytest.raises(ArtifactError, match="Use load_text_to_face"):
+        resolve("faces-of-words", kind="edit")
     # A damaged config is no reason to hide a card; whoever reads it is told.
     (cards / "words" / "config.json").write_text("{")
     assert list(artifacts.bundled("edit")) == ["afro-hair", "words"]

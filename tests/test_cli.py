@@ -59,7 +59,7 @@ def test_help_is_quick() -> None:
 def test_each_help_has_an_example(name: str) -> None:
     result = run(name, "--help")
     assert result.exit_code == 0
-    assert f"\n    stylegan-hub {name} " in result.stdout
+    assert f"\n    stylegan-hub {name}" in result.stdout
 
 
 def test_import_is_light() -> None:

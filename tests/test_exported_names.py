@@ -25,6 +25,7 @@ NAMES = [
     "list_edits",
     "load_directions",
     "load_edit",
+    "load_text_to_face",
     "portraits",
     "publish",
 ]

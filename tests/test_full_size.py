@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_checkpoints import assemble, nvidia, saved
+from test_checkpoints import assemble, foreign, nvidia, saved  # noqa: F401  foreign: a fixture
 from transformers import CLIPConfig, CLIPModel
 
 from stylegan_hub.edits.latent_optimization import find
@@ -22,6 +22,7 @@ GIGABYTE = 2**30
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("foreign")
 def test_ffhq_from_files_to_an_edit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     times = {"start": time.perf_counter()}
     torch.manual_seed(0)

@@ -370,9 +370,9 @@ def test_a_table_is_no_edit_and_an_edit_no_table(
     monkeypatch.setattr(artifacts, "_cards_folder", lambda: cards)
     table.save_pretrained(cards / "words")
     table.direction(tiny_pipeline, HAT).save_pretrained(cards / "hat")
-    with pytest.raises(ArtifactError, match=r"(?i)this is a direction table: use load_directions"):
+    with pytest.raises(ArtifactError, match=r"got: direction_table\. Use load_directions"):
         load_edit("words")
-    with pytest.raises(ArtifactError, match=r"This is no direction table: use load_edit.*words"):
+    with pytest.raises(ArtifactError, match=r"got: edit\. Use load_edit\. Bundled: words"):
         load_directions("hat")
     assert list(artifacts.bundled("edit")) == ["hat"]
     assert list(artifacts.bundled("direction_table")) == ["words"]

@@ -314,7 +314,9 @@ def test_folders_that_are_unsound(pipe: StyleEditPipeline, tmp_path: Path) -> No
         load_text_to_face(tmp_path / "nan")
     edit = Direction(torch.zeros(pipe.generator.num_ws, 16), "w_plus", pipe.base_model)
     edit.save_pretrained(tmp_path / "edit")
-    with pytest.raises(ArtifactError, match="is a direction, not a text_to_face"):
+    with pytest.raises(
+        ArtifactError, match=r"hold the files of: text_to_face; got: edit\. Use load_edit"
+    ):
         load_text_to_face(tmp_path / "edit")
     with pytest.raises(NotFoundError, match="Found nothing under"):
         load_text_to_face("no such name")
