@@ -15,6 +15,10 @@ from stylegan_hub.models.clip import build_clip, build_image_processor, train_to
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.pipeline import StyleEditPipeline
 
+# Workers of pytest-xdist share the cores.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(workers)))
+
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 CAPTIONS = [
     f"{subject} with {trait}"

@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -59,6 +60,8 @@ def test_the_command(
     plain, run = modules
     monkeypatch.setitem(run.SIZES, "256", (16, 64))
     monkeypatch.setattr(run.measure, "ceilings", lambda device: {"matmul_gflops": 10.0})
+    # Every number of it comes from a new process, which takes seconds to start.
+    monkeypatch.setattr(run.measure, "peak_bytes", lambda *_: 5_000_000)
     config = run.Config(suite=("256",), batch_sizes=(1, 2), seconds=0.01, output=tmp_path / "b")
     run.main(config)
     rows = json.loads((tmp_path / "b" / "results.json").read_text())["rows"]
@@ -66,8 +69,19 @@ def test_the_command(
         ("forward", 1), ("forward + backward", 1), ("forward", 2), ("forward + backward", 2),
     ]  # fmt: skip
     assert all(row["ratio"] > 0 and row["difference"] < 1e-4 for row in rows)
-    assert (tmp_path / "b" / "table.md").read_text().count("\n") == 2 + 4
+    table = (tmp_path / "b" / "table.md").read_text()
+    assert table.count("\n") == 2 + 4 and table.count("| 5 | 5 |") == 4
     right = plain.synthesize
     monkeypatch.setattr(run.plain, "synthesize", lambda *inputs: 1.01 * right(*inputs))
     with pytest.raises(SystemExit, match=r"256, forward: results differ by .* Nothing was timed"):
         run.main(config)
+
+
+def _hold(megabytes: int) -> Callable[[], object]:
+    return lambda: torch.ones(megabytes * 2**18)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is measured on Linux")
+def test_peak_memory(modules: tuple[ModuleType, ModuleType]) -> None:
+    _, run = modules
+    assert 200e6 < run.measure.peak_bytes(_hold, 200) < 300e6

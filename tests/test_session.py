@@ -744,7 +744,7 @@ def test_load(studio: Studio, cards: Path) -> None:
     assert studio.load(" afro ").origin.prompt == "an afro"
     with pytest.raises(MismatchError, match="fingerprint"):
         studio.load("strangers")
-    with pytest.raises(ArtifactError, match="use load_directions"):
+    with pytest.raises(ArtifactError, match="Use load_directions"):
         studio.load("tiny-directions")
     with pytest.raises(NotFoundError, match=r"Found nothing under 'afros'.*afro, beard"):
         studio.load("afros")
