@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,23 +116,12 @@ def synthesis(
         ws = generator.mapping(z.to(config.device)).detach()
         weights = torch.randn_like(generator.synthesis(ws))
 
-        def draw(
-            synthesize: Any, ws: Tensor = ws, weights: Tensor = weights, back: bool = False
-        ) -> Tensor:
-            with torch.set_grad_enabled(back):
-                leaf = ws.clone().requires_grad_(back)
-                images = synthesize(leaf)
-                if not back:
-                    return images
-                (images * weights).sum().backward()
-                assert leaf.grad is not None
-                return leaf.grad
-
-        def textbook(ws: Tensor) -> Tensor:
-            return plain.synthesize(generator, ws)
-
+        candidates = {name: synthesizer(name, generator) for name in ("plain", "ours")}
         for work, back in (("forward", False), ("forward + backward", True)):
-            ours, baseline = draw(generator.synthesis, back=back), draw(textbook, back=back)
+            upstream = weights if back else None
+            ours, baseline = (
+                one_pass(candidates[name], ws, upstream) for name in ("ours", "plain")
+            )
             order = 2 if back else math.inf
             error = torch.linalg.vector_norm(ours - baseline, order)
             difference = float(error / torch.linalg.vector_norm(baseline, order))
@@ -142,8 +132,8 @@ def synthesis(
                 )
             found = measure.interleaved(
                 {
-                    "plain": lambda back=back: draw(textbook, back=back),
-                    "ours": lambda back=back: draw(generator.synthesis, back=back),
+                    name: partial(one_pass, synthesize, ws, upstream)
+                    for name, synthesize in candidates.items()
                 },
                 config.device,
                 config.seconds,
@@ -161,20 +151,29 @@ def synthesis(
             )
 
 
+def synthesizer(name: str, generator: StyleGAN2Generator) -> Callable[[Tensor], Tensor]:
+    """What draws images of ws: "ours", or "plain"."""
+    return generator.synthesis if name == "ours" else partial(plain.synthesize, generator)
+
+
+def one_pass(synthesize: Callable[[Tensor], Tensor], ws: Tensor, upstream: Tensor | None) -> Tensor:
+    """Images; or with the gradient of images, `upstream`, the gradient of ws."""
+    with torch.set_grad_enabled(upstream is not None):
+        leaf = ws.clone().requires_grad_(upstream is not None)
+        images = synthesize(leaf)
+        if upstream is None:
+            return images
+        (images * upstream).sum().backward()
+        assert leaf.grad is not None
+        return leaf.grad
+
+
 def _pass(suite: str, batch_size: int, name: str, back: bool) -> Callable[[], object]:
     """One pass of a candidate, for a process of its own."""
     generator = generator_of(suite)
     ws = generator.mapping(torch.randn(batch_size, generator.z_dim)).detach()
-
-    def run() -> None:
-        with torch.set_grad_enabled(back):
-            leaf = ws.clone().requires_grad_(back)
-            own = name == "ours"
-            images = generator.synthesis(leaf) if own else plain.synthesize(generator, leaf)
-            if back:
-                images.sum().backward()
-
-    return run
+    size = (batch_size, generator.config.img_channels, *generator.img_size)
+    return partial(one_pass, synthesizer(name, generator), ws, torch.ones(size) if back else None)
 
 
 def slider(suite: str, config: Config) -> Iterator[dict[str, Any]]:

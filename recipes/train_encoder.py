@@ -6,7 +6,7 @@ It learns from pictures of the pipeline's own generator, whose w is known, and, 
 portraits, from renders, whose w is not (--rendered_share 0 for other pipelines). The first
 --latent_steps learn only to name the known w, which needs no drawing and is five times as fast;
 then the losses of e4e take over: pixels, perceptual, identity (with a recognizer in the pipeline)
-and the regularization of the deltas, which are switched on one by one. About 20 minutes on one CPU
+and the regularization of the deltas, which are switched on one by one. 90 minutes on one CPU
 core with bf16. An interrupted run goes on with --resume_from_checkpoint latest. At the end, the
 folder `encoder/` in the output folder holds the averaged network, how well it reconstructs unseen
 pictures (metrics.json) and a card (README.md).

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before anything imports huggingface_hub: a name that is not bundled must not ask the internet.
@@ -11,6 +13,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 
+from stylegan_hub import artifacts
 from stylegan_hub.models.clip import build_clip, build_image_processor, train_tokenizer
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.pipeline import StyleEditPipeline
@@ -33,6 +36,16 @@ def golden() -> Path:
     if not GOLDEN.is_dir():
         pytest.skip("The reference numbers (../shared/golden) are not on this machine.")
     return GOLDEN
+
+
+@pytest.fixture(scope="module")
+def nothing_bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """So that the page's parts that list what is bundled have nothing to do."""
+    folder = tmp_path_factory.mktemp("cards")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(artifacts, "_cards_folder", lambda: folder)
+        yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import re
 import shutil
 from collections.abc import Iterator
@@ -47,13 +46,8 @@ TARGETS_FOLDER = Path(__file__).parents[1] / "docs" / "targets"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def nothing_bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """So that the page's parts that list what is bundled have nothing to do."""
-    folder = tmp_path_factory.mktemp("cards")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(artifacts, "_cards_folder", lambda: folder)
-        yield
-    gc.collect()
+def without_cards(nothing_bundled: None) -> None:
+    """Nothing is bundled for any test of this file."""
 
 
 @pytest.fixture(scope="module")

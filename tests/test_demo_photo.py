@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -45,7 +44,6 @@ from demo.tabs.photo import (
     receive,
     save_person,
 )
-from stylegan_hub import artifacts
 from stylegan_hub.models.encoder import Encoder
 from stylegan_hub.models.landmarker import Landmarker
 from stylegan_hub.models.recognizer import Recognizer
@@ -66,12 +64,8 @@ SMALL = Landmarks((234.0, 57.0), (246.0, 57.0), (240.0, 69.0))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def nothing_bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    folder = tmp_path_factory.mktemp("cards")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(artifacts, "_cards_folder", lambda: folder)
-        yield
-    gc.collect()
+def without_cards(nothing_bundled: None) -> None:
+    """Nothing is bundled for any test of this file."""
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -81,7 +81,7 @@ def load(name: str) -> ctypes.CDLL | None:
     Args:
         name: of the source, such as "styled_conv.cpp".
     """
-    if os.environ.get(SWITCH, "").lower() == "off":
+    if _switched_off():
         return None
     if name not in _states:
         with _lock:
@@ -92,7 +92,7 @@ def load(name: str) -> ctypes.CDLL | None:
 
 def status(name: str) -> Status:
     """What became of a kernel, which is built if need be."""
-    if os.environ.get(SWITCH, "").lower() == "off":
+    if _switched_off():
         return Status(None, 0.0, f"switched off by {SWITCH}=off")
     load(name)
     return _states[name][1]
@@ -103,6 +103,10 @@ def cache_folder() -> Path:
     if given := os.environ.get(CACHE):
         return Path(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stylegan_hub"
+
+
+def _switched_off() -> bool:
+    return os.environ.get(SWITCH, "").lower() == "off"
 
 
 def _load(name: str) -> tuple[ctypes.CDLL | None, Status]:

@@ -296,8 +296,7 @@ void transform_tiles(const Layer& layer, const float* x, const float* styles, in
 
 // M[ROWS or fewer][PANEL] = V[.][k] U[k][PANEL]
 template <int COUNT>
-inline void product(const float* v, int64_t v_step, const float* u, int64_t k_count, float* m,
-                    int64_t m_step) {
+inline void product(const float* v, int64_t v_step, const float* u, int64_t k_count, float* m) {
   Vec sums[COUNT][2] = {};
   for (int64_t k = 0; k < k_count; k++) {
     const Vec a = load(u + k * PANEL), b = load(u + k * PANEL + LANES);
@@ -310,20 +309,19 @@ inline void product(const float* v, int64_t v_step, const float* u, int64_t k_co
   }
 #pragma GCC unroll 16
   for (int r = 0; r < COUNT; r++) {
-    store(m + r * m_step, sums[r][0]);
-    store(m + r * m_step + LANES, sums[r][1]);
+    store(m + r * PANEL, sums[r][0]);
+    store(m + r * PANEL + LANES, sums[r][1]);
   }
 }
 
 template <int COUNT>
-void product_of(int count, const float* v, int64_t v_step, const float* u, int64_t k_count, float* m,
-                int64_t m_step) {
+void product_of(int count, const float* v, int64_t v_step, const float* u, int64_t k_count, float* m) {
   if constexpr (COUNT == 1)
-    product<1>(v, v_step, u, k_count, m, m_step);
+    product<1>(v, v_step, u, k_count, m);
   else if (count == COUNT)
-    product<COUNT>(v, v_step, u, k_count, m, m_step);
+    product<COUNT>(v, v_step, u, k_count, m);
   else
-    product_of<COUNT - 1>(count, v, v_step, u, k_count, m, m_step);
+    product_of<COUNT - 1>(count, v, v_step, u, k_count, m);
 }
 
 // M[36][rows][PANEL] = V[36][rows][step] U[36][u_step(k)], of `count` rows.
@@ -332,7 +330,7 @@ void multiply(const float* v, int64_t step, const float* u, int64_t k_count, int
   for (int64_t xi = 0; xi < 36; xi++)
     for (int64_t row = 0; row < count; row += ROWS)
       product_of<ROWS>(std::min<int64_t>(ROWS, count - row), v + (xi * rows + row) * step, step,
-                       u + xi * u_step(k_count), k_count, m + (xi * rows + row) * PANEL, PANEL);
+                       u + xi * u_step(k_count), k_count, m + (xi * rows + row) * PANEL);
 }
 
 struct After {  // what comes after the convolution
