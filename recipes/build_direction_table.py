@@ -6,13 +6,14 @@ r"""Measure the table of global directions of a generator and its CLIP (StyleCLI
     torchrun --standalone --nproc_per_node 2 recipes/build_direction_table.py \
         --output_dir runs/directions
 
-For every convolution's channel of s, 100 people are drawn with it 5 standard deviations up and
-down. An interrupted run goes on with --resume_from_checkpoint latest, also with another number of
-processes. At the end the folder `direction_table/` in the output folder is what
-`stylegan_hub.load_directions` takes; its metrics.json says how long it took.
+What every convolution's channel of s does to 100 people, in CLIP's terms: by derivatives, and where
+5 standard deviations change pictures much, by drawing them. With --drawn_above 0 all is drawn, as
+in the paper, and takes much longer. An interrupted run goes on with --resume_from_checkpoint
+latest, also with another number of processes. At the end the folder `direction_table/` in the
+output folder is what `stylegan_hub.load_directions` takes; its metrics.json says how long it took.
 
-The published variants: --around mean is what the released code does; with it, its TensorFlow
-release is --truncation_cutoff None, its PyTorch release --truncation_cutoff 8.
+The published variants: --drawn_above 0 --around mean is what the released code does; with it, its
+TensorFlow release is --truncation_cutoff None, its PyTorch release --truncation_cutoff 8.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +30,7 @@ import torch
 import tyro
 from accelerate import Accelerator
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from stylegan_hub.artifacts import read_tensors, write_bytes, write_tensors
@@ -36,14 +38,16 @@ from stylegan_hub.edits.direction_statistics import (
     Around,
     channel_relevance,
     editable_channels,
+    linear_relevance,
     style_statistics,
 )
 from stylegan_hub.edits.global_direction import DirectionTable, clip_model, table_layout
 from stylegan_hub.latents import Space
 from stylegan_hub.pipeline import StyleEditPipeline
 
-# Channels between two checkpoints: about half a minute on one CPU core at 128 px.
-_UNIT = 8
+# Channels and people between two checkpoints: about half a minute on one CPU core at 128 px.
+_CHANNELS = 8
+_PEOPLE = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,15 +67,20 @@ class Config:
     truncation_cutoff: int | None = None
     """So many first layers are truncated; None = all."""
     around: Around = "sample"
-    """A channel moves around its value in each person (the paper) or around its mean (the code)."""
+    """A channel moves around its value in each person (the paper) or around its mean (the code).
+    Derivatives are those at its value."""
     deviations: float = 5.0
     """How far it moves up and down, in standard deviations."""
+    drawn_above: float = 0.05
+    """Channels are drawn that move the embedding, of length 1, farther than this by their
+    derivative; for all others the derivative is the result. 0 = all are drawn."""
     include_to_rgb: bool = False
     """Also measure the channels of the layers that make colors."""
     batch_size: int = 10
     """People who are drawn together, two pictures each."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
-    """Arithmetic of pictures and CLIP; bf16 halves the time on a recent CPU, fp16 needs a GPU."""
+    """Arithmetic of drawn pictures and CLIP; rows in bf16 differ from those in full precision by as
+    much as rows of 40 people from those of 100. fp16 needs a GPU."""
     resume_from_checkpoint: Literal["latest"] | None = None
     """"latest" goes on with the run in output_dir, and starts one where there is none."""
 
@@ -81,6 +90,8 @@ class Config:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more.")
         if not self.deviations > 0:
             raise ValueError(f"deviations is {self.deviations}; it must be above 0.")
+        if not self.drawn_above >= 0:
+            raise ValueError(f"drawn_above is {self.drawn_above}; it must be 0 or more.")
 
 
 def main(config: Config) -> None:
@@ -100,38 +111,100 @@ def main(config: Config) -> None:
     s_mean, s_std = style_statistics(pipe, config.statistics_samples, 0, *truncation)
     people = pipe.lower(pipe.sample(range(config.samples), *truncation), Space.S).codes
 
-    units = [channels[i : i + _UNIT] for i in range(0, len(channels), _UNIT)]
+    linear, drawn = None, list(channels)
+    if config.drawn_above > 0:
+
+        def derive(group: Sequence[int]) -> dict[str, Tensor]:
+            codes = people[group[0] : group[-1] + 1]
+            directions, sizes = linear_relevance(pipe, codes, channels, s_std, config.deviations)
+            return {"directions": directions, "sizes": sizes}
+
+        groups = parted(range(config.samples), _PEOPLE)
+        measure(accelerator, folder, "people", groups, derive)
+        sums = [read_tensors(unit_path(folder, "people", group))[0] for group in groups]
+        linear = F.normalize(sum_of(sums, "directions"), dim=1)
+        sizes = sum_of(sums, "sizes") / config.samples
+        drawn = [c for c, size in zip(channels, sizes, strict=True) if size > config.drawn_above]
+        say(
+            accelerator,
+            f"{len(drawn)} of {len(channels)} channels change so much that they are drawn.",
+        )
+
+    def draw(unit: Sequence[int]) -> dict[str, Tensor]:
+        with accelerator.autocast():
+            rows = channel_relevance(
+                pipe,
+                people,
+                unit,
+                s_mean,
+                s_std,
+                config.around,
+                config.deviations,
+                config.batch_size,
+            )
+        return {"relevance": rows}
+
+    units = parted(drawn, _CHANNELS)
+    measure(accelerator, folder, "channels", units, draw)
+    if accelerator.is_main_process:
+        rows = {
+            channel: row
+            for unit in units
+            for channel, row in zip(
+                unit, read_tensors(unit_path(folder, "channels", unit))[0]["relevance"], strict=True
+            )
+        }
+        if linear is not None:
+            rows = dict(zip(channels, linear, strict=True)) | rows
+        table = DirectionTable(
+            relevance=torch.stack([rows[channel] for channel in channels]),
+            index=torch.tensor(channels),
+            s_mean=s_mean,
+            s_std=s_std,
+            base_model=pipe.base_model,
+            clip=clip_model(pipe),
+            layout=table_layout(pipe, config.include_to_rgb),
+            training=settings,
+        )
+        export(config, table, len(drawn), accelerator.num_processes)
+    accelerator.end_training()
+
+
+def parted(items: Sequence[int], size: int) -> list[Sequence[int]]:
+    """Items in groups of at most `size`: one group is one checkpoint."""
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def measure(
+    accelerator: Accelerator,
+    folder: Path,
+    what: str,
+    units: Sequence[Sequence[int]],
+    work: Callable[[Sequence[int]], dict[str, Tensor]],
+) -> None:
+    """Do the work of all units that have no checkpoint yet; processes share the units."""
     own = units[accelerator.process_index :: accelerator.num_processes]
-    left = [unit for unit in own if not unit_path(folder, unit).exists()]
-    done = len(own) - len(left)
+    left = [unit for unit in own if not unit_path(folder, what, unit).exists()]
     terminal = sys.stderr.isatty()
     with tqdm(
-        total=len(own) * _UNIT,
-        initial=done * _UNIT,
-        desc=f"channels of process 1 of {accelerator.num_processes}",
+        total=sum(map(len, own)),
+        initial=sum(map(len, own)) - sum(map(len, left)),
+        desc=f"{what} of process 1 of {accelerator.num_processes}",
         disable=not accelerator.is_main_process,
         mininterval=0.1 if terminal else 20,
     ) as progress:
         for unit in left:
             began = time.perf_counter()
-            with accelerator.autocast():
-                rows = channel_relevance(
-                    pipe,
-                    people,
-                    unit,
-                    s_mean,
-                    s_std,
-                    config.around,
-                    config.deviations,
-                    config.batch_size,
-                )
+            tensors = work(unit)
             seconds = {"seconds": repr(time.perf_counter() - began)}
-            write_tensors(unit_path(folder, unit), {"relevance": rows}, seconds)
-            progress.update(_UNIT)
+            write_tensors(unit_path(folder, what, unit), tensors, seconds)
+            progress.update(len(unit))
     accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        export(config, pipe, units, s_mean, s_std, settings, accelerator.num_processes)
-    accelerator.end_training()
+
+
+def sum_of(parts: Sequence[dict[str, Tensor]], name: str) -> Tensor:
+    """The sum of the tensors of this name, always in the same order."""
+    return torch.stack([part[name] for part in parts]).sum(0)
 
 
 def measured(config: Config, pipe: StyleEditPipeline) -> dict[str, Any]:
@@ -165,47 +238,29 @@ def start(folder: Path, settings: dict[str, Any], resume: bool) -> None:
         )
 
 
-def unit_path(folder: Path, unit: Sequence[int]) -> Path:
-    """The checkpoint of some channels; whole when it is there."""
-    return folder / f"channels-{unit[0]:06}-{unit[-1]:06}.safetensors"
+def unit_path(folder: Path, what: str, unit: Sequence[int]) -> Path:
+    """The checkpoint of some channels or people; whole when it is there."""
+    return folder / f"{what}-{unit[0]:06}-{unit[-1]:06}.safetensors"
 
 
-def export(
-    config: Config,
-    pipe: StyleEditPipeline,
-    units: Sequence[Sequence[int]],
-    s_mean: Tensor,
-    s_std: Tensor,
-    settings: dict[str, Any],
-    processes: int,
-) -> None:
+def export(config: Config, table: DirectionTable, drawn: int, processes: int) -> None:
     """Write the folder `direction_table/`: the table and its metrics.json."""
-    folder = config.output_dir / "checkpoint"
-    parts = [read_tensors(unit_path(folder, unit)) for unit in units]
-    channels = [channel for unit in units for channel in unit]
-    table = DirectionTable(
-        relevance=torch.cat([tensors["relevance"] for tensors, _ in parts]),
-        index=torch.tensor(channels),
-        s_mean=s_mean,
-        s_std=s_std,
-        base_model=pipe.base_model,
-        clip=clip_model(pipe),
-        layout=table_layout(pipe, config.include_to_rgb),
-        training=settings,
-    )
     target = table.save_pretrained(config.output_dir / "direction_table")
-    seconds = sum(float(metadata["seconds"]) for _, metadata in parts)
-    images = 2 * config.samples * len(channels)
+    seconds = sum(
+        float(read_tensors(path)[1]["seconds"])
+        for path in (config.output_dir / "checkpoint").glob("*.safetensors")
+    )
     metrics = {
-        "channels": len(channels),
-        "images": images,
+        "channels": len(table.index),
+        "drawn_channels": drawn,
+        "images": 2 * config.samples * drawn,
         "processes": processes,
         "process_seconds": round(seconds, 1),  # of resumed runs together
         "wall_seconds": round(seconds / processes, 1),
-        "milliseconds_per_image": round(1000 * seconds / images, 2),
+        "milliseconds_per_channel": round(1000 * seconds / len(table.index), 1),
     }
     write_bytes(target / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
-    print(f"The table is in {target}: {len(channels)} channels, {images:,} pictures.")
+    print(f"The table of {len(table.index)} channels is in {target}.")
 
 
 def say(accelerator: Accelerator, text: str) -> None:

@@ -8,8 +8,8 @@
 
 Over people that no training has seen: share of the squared change inside the region, perceptual
 distance outside, success and collateral as the attribute reader sees them, CLIP score; for each
-edit as it is and when it is drawn inside its region only. Writes metrics.json, table.md with the
-tables for docs/results.md, and pictures in images/.
+edit as it is and when it is drawn inside its region only, by joining pictures or features. Writes
+metrics.json, table.md with the tables for docs/results.md, and pictures in images/.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import bundled, read_config, resolve, write_bytes
 from stylegan_hub.edits.base import Edit, load_edit
 from stylegan_hub.edits.local_direction import METHOD, LocalSettings, find_local_direction
-from stylegan_hub.edits.regions import Region, draw_within, find_region
+from stylegan_hub.edits.regions import Blend, Region, draw_within, find_region
 from stylegan_hub.hub import read_metrics
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.edit_quality import draw, parse_target
@@ -55,6 +55,9 @@ PROMPTS: dict[str, str] = {
     "a surprised face with an open mouth": "expression=surprised",
     "a face with glasses": "glasses=yes",
 }
+DRAWN: dict[str, Blend | None] = {
+    "as it is": None, "in its region": "images", "in its region, features": "features",
+}  # fmt: skip
 _BATCH_SIZE = 8
 
 
@@ -104,8 +107,8 @@ def main(config: Config) -> None:
         edit, target = load_edit(folder), read_metrics(folder).get("target", {})
         rows: dict[str, Any] = {}
         drawn = [draw(pipe, people[:8])]
-        for how in ("as it is", "in its region"):
-            pictures = edited(pipe, edit, people, edit.strength.default, how == "in its region")
+        for how, blend in DRAWN.items():
+            pictures = edited(pipe, edit, people, edit.strength.default, blend)
             rows[how] = measured(pipe, reader, edit, people, pictures, target)
             drawn.append(pictures[:8])
         result["edits"][folder.name] = rows
@@ -131,16 +134,16 @@ def bundled_local_edits() -> list[Path]:
 
 @torch.no_grad()
 def edited(
-    pipe: StyleEditPipeline, edit: Edit, people: Latents, strength: float, inside: bool
+    pipe: StyleEditPipeline, edit: Edit, people: Latents, strength: float, blend: Blend | None
 ) -> Tensor:
-    """Pictures after the edit, everywhere or inside its region only."""
+    """Pictures after the edit: everywhere, or, by joining one or the other, inside its region."""
     moved = pipe.apply(people, [(edit, strength)])
-    if not inside:
+    if blend is None:
         return draw(pipe, moved)
     region = region_of(edit)
     batches = range(0, len(people), _BATCH_SIZE)
     parts = [
-        draw_within(pipe, people[i : i + _BATCH_SIZE], moved[i : i + _BATCH_SIZE], region)
+        draw_within(pipe, people[i : i + _BATCH_SIZE], moved[i : i + _BATCH_SIZE], region, blend)
         for i in batches
     ]
     return torch.cat(parts)
@@ -207,13 +210,13 @@ def compared(
         began = time.perf_counter()
         edit = find_local_direction(pipe, prompt, region, given, space, settings=settings)
         seconds = round(time.perf_counter() - began, 1)
-        pictures = edited(pipe, edit, people, 1.0, False)
+        pictures = edited(pipe, edit, people, 1.0, None)
         rows[name] = measured(pipe, reader, edit, people, pictures, target)
         rows[name]["seconds_to_find"] = seconds
         drawn.append(pictures[:8])
         if given is None:
             continue
-        own = edited(pipe, edit, given, 1.0, False)
+        own = edited(pipe, edit, given, 1.0, None)
         rows[f"{name}, on that person"] = measured(pipe, reader, edit, given, own, target)
     picture = image_files.grid(torch.cat(drawn), columns=8)
     name = f"table-1-{prompt.replace(' ', '-')}.png"
@@ -230,6 +233,8 @@ def write(folder: Path, result: dict[str, Any]) -> None:
             for name, found in result["edits"].items()
             for how, values in found.items()
         ]
+        for how in DRAWN:
+            rows.append((f"mean | {how}", mean([found[how] for found in result["edits"].values()])))
         lines += table("edit | drawn", rows, COLUMNS)
     if result.get("table_1"):
         found = list(result["table_1"].values())

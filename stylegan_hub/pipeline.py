@@ -451,7 +451,7 @@ class StyleEditPipeline(DiffusionPipeline):
         edits: Sequence[tuple[Edit, float]] = (),
         truncation_psi: float = 0.7,
         region: str | None = None,
-        blend: Blend = "features",
+        blend: Blend = "images",
     ) -> StyleEditOutput:
         """Draw people, optionally edited.
 
@@ -499,10 +499,9 @@ class StyleEditPipeline(DiffusionPipeline):
         if images.ndim == 4 and images.shape[2] * width != images.shape[3] * height:
             square = height == width
             wanted = "an aligned square" if square else f"the shape of {width} x {height}"
-            advice = "photos.align, or `stylegan-hub invert`" if square else "Image.crop"
             raise ValueError(
                 f"Got a picture of {images.shape[3]} x {images.shape[2]} pixels; expected "
-                f"{wanted}. Cut it out first: {advice}."
+                f"{wanted}. Cut it out first: photos.align, or `stylegan-hub invert`."
             )
         return image_files.resize(images.to(self.device, self.dtype), (height, width))
 

@@ -22,6 +22,7 @@ from stylegan_hub.edits.base import load_edit
 from stylegan_hub.edits.direction_statistics import (
     channel_relevance,
     editable_channels,
+    linear_relevance,
     style_statistics,
 )
 from stylegan_hub.edits.global_direction import (
@@ -218,6 +219,36 @@ def test_a_channel_that_never_varies_has_no_relevance(tiny_pipeline: StyleEditPi
     s = tiny_pipeline.lower(tiny_pipeline.sample(1), "s").codes
     found = channel_relevance(tiny_pipeline, s, [0], s_mean, torch.zeros_like(s_std))
     assert torch.equal(found, torch.zeros_like(found))
+
+
+def test_derivatives_say_the_same_of_small_moves(tiny_pipeline: StyleEditPipeline) -> None:
+    s_mean, s_std = style_statistics(tiny_pipeline, 100)
+    s = tiny_pipeline.lower(tiny_pipeline.sample(range(3)), "s").codes
+    channels = [40, 0, 7]
+    s_std[7] = 0  # never varies
+    deviations = 0.05
+    drawn = channel_relevance(
+        tiny_pipeline, s, channels, s_mean, s_std, deviations=deviations, batch_size=3
+    )
+    directions, sizes = linear_relevance(tiny_pipeline, s, channels, s_std, deviations)
+    cosines = (F.normalize(directions, dim=1) * drawn).sum(1)
+    assert cosines[:2].min() > 0.99
+    assert not directions[2].any() and sizes[2] == 0
+    # Sums over people: of two parts they are those of the whole.
+    parts = [linear_relevance(tiny_pipeline, part, channels, s_std) for part in s.split([1, 2])]
+    assert torch.allclose(parts[0][0] + parts[1][0], directions, atol=1e-5)
+    # A hundred times the move, a hundred times the size.
+    assert torch.allclose((parts[0][1] + parts[1][1])[:2], 100 * sizes[:2], rtol=1e-3)
+    # The size is how far the embedding goes.
+    moved = s.clone()
+    moved[:, 40] += deviations * s_std[40]
+    seen = [
+        tiny_pipeline.encode_image(
+            tiny_pipeline.generator.synthesis_from_styles(codes).clamp(-1, 1)
+        )
+        for codes in (s, moved)
+    ]
+    assert float((seen[1] - seen[0]).norm(dim=1).sum()) == pytest.approx(float(sizes[0]), rel=0.05)
 
 
 # Words to a direction
@@ -425,12 +456,28 @@ def build(build_recipe: ModuleType, pipeline: Path, output: Path, **changes: Any
     return load_directions(output / "direction_table")
 
 
+def read_sizes(recipe_module: ModuleType, pipeline: Path, output: Path) -> torch.Tensor:
+    """How far each channel moves the embedding, by its derivatives."""
+    build(recipe_module, pipeline, output, drawn_above=1e9)
+    parts = (output / "checkpoint").glob("people-*.safetensors")
+    return torch.stack([read_tensors(path)[0]["sizes"] for path in parts]).sum(0) / 2
+
+
 def test_recipe_resumes_and_refuses_to_mix(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
     recipe_module = recipe("build_direction_table")
-    table = build(recipe_module, tiny_pipeline_folder, tmp_path / "whole")
-    assert table.relevance.shape == (56, 16) and table.training["samples"] == 2
-    metrics = json.loads((tmp_path / "whole" / "direction_table" / "metrics.json").read_text())
+    drawn = build(recipe_module, tiny_pipeline_folder, tmp_path / "drawn", drawn_above=0)
+    assert drawn.relevance.shape == (56, 16) and drawn.training["samples"] == 2
+    metrics = json.loads((tmp_path / "drawn" / "direction_table" / "metrics.json").read_text())
     assert metrics["images"] == 56 * 2 * 2 and metrics["process_seconds"] > 0
+
+    # Of some channels derivatives are enough; the others are those of a table that is all drawn.
+    sizes = read_sizes(recipe_module, tiny_pipeline_folder, tmp_path / "sizes")
+    some = float(sizes.median())
+    table = build(recipe_module, tiny_pipeline_folder, tmp_path / "whole", drawn_above=some)
+    metrics = json.loads((tmp_path / "whole" / "direction_table" / "metrics.json").read_text())
+    assert metrics["drawn_channels"] == 28 and metrics["images"] == 28 * 2 * 2
+    same = (table.relevance == drawn.relevance).all(1)
+    assert torch.equal(same, sizes > some)
 
     # Interrupted: some channels are measured, the table is not written.
     shutil.copytree(tmp_path / "whole", tmp_path / "part")
@@ -447,10 +494,15 @@ def test_recipe_resumes_and_refuses_to_mix(tiny_pipeline_folder: Path, tmp_path:
             tiny_pipeline_folder,
             tmp_path / "part",
             samples=3,
+            drawn_above=some,
             resume_from_checkpoint="latest",
         )
     resumed = build(
-        recipe_module, tiny_pipeline_folder, tmp_path / "part", resume_from_checkpoint="latest"
+        recipe_module,
+        tiny_pipeline_folder,
+        tmp_path / "part",
+        drawn_above=some,
+        resume_from_checkpoint="latest",
     )
     assert torch.equal(resumed.relevance, table.relevance)
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
@@ -458,6 +510,8 @@ def test_recipe_resumes_and_refuses_to_mix(tiny_pipeline_folder: Path, tmp_path:
 
 def test_recipe_settings_are_checked(tmp_path: Path) -> None:
     config = recipe("build_direction_table").Config
+    with pytest.raises(ValueError, match=r"drawn_above is -1\.0; it must be 0 or more"):
+        config(output_dir=tmp_path, drawn_above=-1.0)
     with pytest.raises(ValueError, match="samples is 0; it must be 1 or more"):
         config(output_dir=tmp_path, samples=0)
     with pytest.raises(ValueError, match=r"deviations is 0\.0; it must be above 0"):

@@ -29,7 +29,7 @@ from stylegan_hub.edits.local_direction import (
     find_local_directions,
     localization_score,
 )
-from stylegan_hub.edits.regions import Region
+from stylegan_hub.edits.regions import Region, draw_within
 from stylegan_hub.latents import Space
 from stylegan_hub.metrics.edit_quality import draw
 from stylegan_hub.metrics.locality import change_inside, perceptual_distance
@@ -410,6 +410,11 @@ def test_bundled_local_edits_keep_their_promise(name: str) -> None:
         report = edit_report(reader.read(before), reader.read(after), target)
         assert report.success > 0.3 and report.collateral < 0.2
         assert report.success == pytest.approx(stated["success"], abs=0.35)
+        # Kept inside the region it does as much, also where the region is thin.
+        inside = draw_within(pipe, people, edit.apply(people), region)
+        limited = edit_report(reader.read(before), reader.read(inside), target)
+        assert limited.success > report.success - 0.15
+        assert limited.collateral < report.collateral + 0.02
 
 
 def test_the_sides_parser_is_a_parser() -> None:

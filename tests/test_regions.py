@@ -235,6 +235,19 @@ def test_feature_maps_are_seen_and_joined(tiny_pipeline: StyleEditPipeline) -> N
         draw_with_features(pipe, first, ["b7.conv0"])
 
 
+def test_thin_regions_are_whole_in_coarse_features(tiny_pipeline: StyleEditPipeline) -> None:
+    pipe = tiny_pipeline
+    first, second = pipe.sample(1), pipe.sample(2)
+    layers = ["b8.conv0"]
+    _, below = draw_with_features(pipe, first, layers)
+    _, above = draw_with_features(pipe, second, layers)
+    line = torch.zeros(1, 1, 32, 32)
+    line[..., 18] = 1  # a quarter of the cells in column 4 of 8
+    _, joined = draw_over(pipe, second, below, line)
+    assert torch.allclose(joined["b8.conv0"][..., 4], above["b8.conv0"][..., 4])
+    assert torch.equal(joined["b8.conv0"][..., 5:], below["b8.conv0"][..., 5:])
+
+
 # A pipeline that has a parser and an encoder
 
 

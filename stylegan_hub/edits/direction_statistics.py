@@ -5,6 +5,12 @@ twice, with s_c moved up and down by 5 standard deviations. How CLIP's embedding
 changes, averaged over people, is what the channel does, in CLIP's terms. Rendering is all the cost:
 two pictures for each channel and person.
 
+Most channels change a picture so little that the embedding follows linearly. Then derivatives say
+the same (`linear_relevance`), and one backward pass for each dimension of CLIP space gives those of
+all channels at once: 128 passes a person in place of 2560 pictures for the drawn portraits, 512 in
+place of 12,096 for a face generator of 1024 px and OpenAI's CLIP. How far a channel moves the
+embedding tells where that holds (docs/performance.md).
+
 The paper moves s_c around its value in each person; the released code puts it at 5 deviations
 around the *mean* of the channel (`around`). The two releases also differ in the s from which mean
 and deviation are taken: TensorFlow's truncates all layers, PyTorch's the first 8
@@ -118,3 +124,47 @@ def channel_relevance(
                 up, down = seen.chunk(2)
                 sums[row] += F.normalize(up - down, dim=1).sum(0)
     return F.normalize(sums, dim=1).cpu()
+
+
+def linear_relevance(
+    pipe: StyleEditPipeline,
+    s: Float[Tensor, "n num_styles"],
+    channels: Sequence[int],
+    s_std: Float[Tensor, " num_styles"],
+    deviations: float = 5.0,
+) -> tuple[Float[Tensor, "channels d"], Float[Tensor, " channels"]]:
+    """What each channel does to pictures, by derivatives at the people's own values.
+
+    Args:
+        s: the people.
+        channels: indices in s.
+        deviations: of the moves whose size is told.
+
+    Returns:
+        Sums over the people, to be added to those of others: of directions of length 1 in CLIP
+        space (a channel that changes nothing gives zeros); and of how far a move of `deviations`
+        takes the embedding, which has length 1.
+    """
+    rows = list(channels)
+    steps = deviations * s_std.to(pipe.device, torch.float32)[rows, None]
+    directions, sizes = [], []
+    for person in s.to(pipe.device, torch.float32):
+        changes = _embedding_derivatives(pipe, person).T[rows] * steps
+        directions.append(F.normalize(changes, dim=1))
+        sizes.append(changes.norm(dim=1))
+    return torch.stack(directions).sum(0).cpu(), torch.stack(sizes).sum(0).cpu()
+
+
+def _embedding_derivatives(
+    pipe: StyleEditPipeline, s: Float[Tensor, " num_styles"]
+) -> Float[Tensor, "d num_styles"]:
+    """Derivatives of the embedding of one person's picture."""
+    with torch.enable_grad():
+        leaf = s.detach()[None].clone().requires_grad_()
+        picture = pipe.generator.synthesis_from_styles(leaf).clamp(-1, 1).float()
+        # The picture once, and a backward pass for each dimension.
+        rows = [
+            torch.autograd.grad(number, leaf, retain_graph=True)[0][0]
+            for number in pipe.encode_image(picture).float()[0]
+        ]
+    return torch.stack(rows)

@@ -21,6 +21,8 @@ from stylegan_hub.latents import Latents
 if TYPE_CHECKING:
     from stylegan_hub.pipeline import StyleEditPipeline
 
+_TOUCHED = 0.1  # of a mask, in a coarse cell
+
 
 def convolutions(pipe: StyleEditPipeline) -> tuple[str, ...]:
     """Names of the generator's convolutions, in order; the k-th is driven by the k-th w."""
@@ -59,7 +61,7 @@ def draw_over(
 
     def join(name: str, out: Tensor) -> Tensor:
         below = features[name].to(out.dtype)
-        joined[name] = below + at_size(mask, out.shape[2:]).to(out.dtype) * (out - below)
+        joined[name] = below + _cells(mask, out.shape[2:]).to(out.dtype) * (out - below)
         return joined[name]
 
     with _watched(pipe, tuple(features), join):
@@ -76,6 +78,19 @@ def at_size(mask: Float[Tensor, "n 1 h w"], size: Sequence[int]) -> Float[Tensor
     if mask.shape[2:] == tuple(size):
         return mask
     return F.interpolate(mask, tuple(size), mode="bilinear", antialias=True)
+
+
+def _cells(mask: Float[Tensor, "n 1 h w"], size: Sequence[int]) -> Float[Tensor, "n 1 h2 w2"]:
+    """A mask for joining features at another size: coarse cells that it touches are whole.
+
+    A cell's share of the mask would be taken from the edit in every layer anew, and thin things
+    (the frame of glasses) would fade away.
+    """
+    if size[0] == size[1]:
+        mask = on_square(mask, value=0)
+    if size[0] >= mask.shape[2]:
+        return at_size(mask, size)
+    return (F.adaptive_max_pool2d(mask, tuple(size)) > _TOUCHED).to(mask)
 
 
 @contextmanager

@@ -250,15 +250,16 @@ def draw_within(
     before: Latents,
     after: Latents,
     region: Region,
-    blend: Blend = "features",
+    blend: Blend = "images",
     border: float = _BORDER,
 ) -> Float[Tensor, "n 3 h w"]:
     """Pictures of `after` inside the region and of `before` outside, for any edit whatever.
 
     Args:
         before, after: the same people before and after, each in any space.
-        blend: "features" joins what every layer of the generator draws, so that the border is
-            drawn as one picture; "images" joins the two finished pictures.
+        blend: "images" joins the two finished pictures; "features" joins what every layer of the
+            generator draws, so that the border is drawn as one picture, and costs a little of
+            what is thin or fine (docs/results.md, local edits).
         border: width of the soft border, as a share of the picture's.
 
     Returns:
@@ -286,7 +287,7 @@ class Picture:
     features: dict[str, Tensor]
 
     @staticmethod
-    def of(pipe: StyleEditPipeline, latents: Latents, blend: Blend = "features") -> Picture:
+    def of(pipe: StyleEditPipeline, latents: Latents, blend: Blend = "images") -> Picture:
         """The picture of these latents. Raises `ValueError` for another blend."""
         if blend not in ("features", "images"):
             raise ValueError(f"Got blend {blend!r}; use 'features' or 'images'.")

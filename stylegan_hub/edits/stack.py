@@ -133,7 +133,7 @@ class EditStack:
 
     @torch.no_grad()
     def draw(
-        self, pipe: StyleEditPipeline, latents: Latents | None = None, blend: Blend = "features"
+        self, pipe: StyleEditPipeline, latents: Latents | None = None, blend: Blend = "images"
     ) -> Float[Tensor, "n 3 h w"]:
         """Pictures in [-1, 1] after all edits, each in its region.
 
