@@ -13,7 +13,8 @@ import gradio as gr
 from demo.components import heading
 from demo.stage import Stage
 from demo.tabs import essence, local, photo, text_to_face, words, zoo
-from stylegan_hub.session import Studio
+from stylegan_hub.memory import keep_freed_memory
+from stylegan_hub.studio import Studio
 
 TITLE = "Change a face by words"
 INTRODUCTION = (
@@ -87,6 +88,7 @@ def launch(pipeline: str = "portraits", host: str | None = None, port: int | Non
     Raises:
         SystemExit: the pipeline cannot be loaded; the message says why.
     """
+    keep_freed_memory()
     try:
         page = build(Studio.open(pipeline))
     except (ValueError, OSError) as error:

@@ -15,7 +15,7 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from PIL import Image, ImageOps
 
-from stylegan_hub.session import Studio
+from stylegan_hub.studio import Studio
 
 MAX_LETTERS = 300
 """Of a text that a person writes."""

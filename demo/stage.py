@@ -11,10 +11,10 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 from PIL import Image
@@ -32,14 +32,18 @@ from demo.components import (
 from stylegan_hub import images as image_files
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.edits.latent_optimization import Step
-from stylegan_hub.session import Applied, Search, Session, Studio
+from stylegan_hub.edits.latent_optimization import Cancelled, Step
+from stylegan_hub.photos import invert as inversion
+from stylegan_hub.search import Found, Progress, Search
+from stylegan_hub.session import Applied, Session
+from stylegan_hub.studio import Studio
 
 FACES = 8
 SLOTS = 8
 """Edits that the page has sliders for."""
 FIRST = Session(seed=0)
 WELCOME = "Pick a face, then say what should change or take an edit from the zoo."
+STOPPED = "Stopped; nothing was changed."
 STACK_NAME = "face.safetensors"
 _MAX_RANDOM_SEED = 99_999
 _SECONDS_BETWEEN_PICTURES = 0.4
@@ -47,6 +51,8 @@ _SECONDS_BETWEEN_PICTURES = 0.4
 _CHANGING = threading.Lock()  # of all desks: a desk must be copyable
 
 Pair = tuple[Image.Image, Image.Image]
+Shown = TypeVar("Shown")
+AnyStep = TypeVar("AnyStep", Step, inversion.Step)
 
 # Model calls take turns in the studio; a search must not hold up the sliders of others.
 DRAWING = {"concurrency_id": "draw", "concurrency_limit": 4, "show_progress": "hidden"}
@@ -111,20 +117,50 @@ def archive(edit: Edit, name: str) -> bytes:
 
 
 def watched(
-    search: Search[Step, Direction], started: float, before: Callable[[Step], Image.Image]
-) -> Iterator[Frame]:
-    """A frame of a search now and then.
+    search: Search[Progress, Found],
+    show: Callable[[Progress], Shown | None],
+    stopped: Callable[[], Shown],
+) -> Generator[Shown, None, Found | None]:
+    """What the page shows of a search while it runs; returns what was found.
+
+        found = yield from watched(search, show, stopped)
+
+    Args:
+        search: is over when this is, however it ends.
+        show: what of its progress is shown; None for nothing new.
+        stopped: the last that is shown of a search that was stopped, which then found None.
+    """
+    with search:
+        for reported in search:
+            if (shown := show(reported)) is not None:
+                yield shown
+        try:
+            return search.result()
+        except Cancelled:
+            yield stopped()
+            return None
+
+
+def pictured(
+    started: float, before: Callable[[AnyStep], Image.Image]
+) -> Callable[[AnyStep], Frame | None]:
+    """For `watched`: shows the first step of a search, and others now and then.
 
     Args:
         started: `time.monotonic()` when it began.
         before: the picture to compare that of a step with.
     """
-    shown = started
-    for step in search:
-        if step.index == 1 or time.monotonic() - shown > _SECONDS_BETWEEN_PICTURES:
-            shown = time.monotonic()
-            (now,) = image_files.to_pil(step.image)
-            yield Frame(progress(step.index, step.total, started), (before(step), now))
+    last = started
+
+    def show(step: AnyStep) -> Frame | None:
+        nonlocal last
+        if step.index > 1 and time.monotonic() - last <= _SECONDS_BETWEEN_PICTURES:
+            return None
+        last = time.monotonic()
+        (now,) = image_files.to_pil(step.image)
+        return Frame(progress(step.index, step.total, started), (before(step), now))
+
+    return show
 
 
 def _places(regions: Sequence[str]) -> list[tuple[str, str]]:

@@ -31,7 +31,7 @@ from torch import Tensor
 from stylegan_hub import images as image_files
 from stylegan_hub.cards import write_card
 from stylegan_hub.edits.essence import PRESETS, EssenceSearch, EssenceSettings, Start
-from stylegan_hub.hub import publish
+from stylegan_hub.hub import Publishing
 from stylegan_hub.latents import Latents
 from stylegan_hub.metrics.edit_quality import SHOWN, draw, parse_target, reader_for, write_quality
 from stylegan_hub.metrics.method_report import TARGET_NAME
@@ -41,7 +41,7 @@ from stylegan_hub.training import Training, TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(TrainingConfig):
+class Config(Publishing, TrainingConfig):
     """Whose essence, and how it is searched and measured."""
 
     target: Path
@@ -91,13 +91,6 @@ class Config(TrainingConfig):
     samples: int = 64
     """Unseen people who are edited and measured at the end."""
 
-    push_to_hub: bool = False
-    """Publish the folder when it is complete."""
-    hub_model_id: str | None = None
-    """Where to: "user/essence-zuri"."""
-    hub_private: bool = False
-    """Make the repository a private one."""
-
     train_batch_size: int = 6
     """Sources per step, all pairs of which are compared; for each restart."""
     max_train_steps: int = 100
@@ -110,8 +103,7 @@ class Config(TrainingConfig):
 
 def main(config: Config) -> None:
     attributes = parse_target(config.attributes)
-    if config.push_to_hub and config.hub_model_id is None:
-        raise SystemExit("--push_to_hub needs --hub_model_id user/name: where to?")
+    config.check_publishing()
     target = opened(config.target)
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
     settings = settings_of(config)
@@ -157,9 +149,7 @@ def main(config: Config) -> None:
     for name, value in metrics.items():
         print(f"{name}: {value}")
     print(f"The edit is in {config.output_dir}.")
-    if config.push_to_hub:
-        assert config.hub_model_id is not None
-        print(publish(config.output_dir, config.hub_model_id, private=config.hub_private))
+    config.publish_if_asked(config.output_dir)
 
 
 def opened(path: Path) -> Image.Image:

@@ -44,7 +44,7 @@ from stylegan_hub.edits.local_direction import (
     Masks,
 )
 from stylegan_hub.edits.regions import named_region
-from stylegan_hub.hub import publish
+from stylegan_hub.hub import Publishing
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.edit_quality import SHOWN, draw, parse_target, reader_for, write_quality
 from stylegan_hub.models.parser import Parser
@@ -55,7 +55,7 @@ from stylegan_hub.training import Training, TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(TrainingConfig):
+class Config(Publishing, TrainingConfig):
     """What shall change, where, and how that is searched and measured."""
 
     prompt: str | None = None
@@ -117,13 +117,6 @@ class Config(TrainingConfig):
     samples: int = 64
     """Unseen people who are edited and measured at the end."""
 
-    push_to_hub: bool = False
-    """Publish the folder when it is complete."""
-    hub_model_id: str | None = None
-    """Where to: "user/curly-hair"."""
-    hub_private: bool = False
-    """Make the repository a private one."""
-
     train_batch_size: int = 4
     max_train_steps: int = 60
     learning_rate: float = 0.2
@@ -135,8 +128,9 @@ class Config(TrainingConfig):
 
 def main(config: Config) -> None:
     target = parse_target(config.target)
-    if config.push_to_hub and (config.hub_model_id is None or config.directions > 1):
-        raise SystemExit("--push_to_hub needs --hub_model_id user/name, and takes one direction.")
+    config.check_publishing()
+    if config.push_to_hub and config.directions > 1:
+        raise SystemExit("--push_to_hub takes one direction: leave out --directions.")
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
     if config.parser is not None:
         own = Parser.from_pretrained(config.parser).eval().requires_grad_(False)
@@ -187,9 +181,7 @@ def main(config: Config) -> None:
     for index, edit in enumerate(found):
         folder = config.output_dir if len(found) == 1 else config.output_dir / str(index)
         write(edit, folder, config, pipe, reader, target)
-    if config.push_to_hub:
-        assert config.hub_model_id is not None
-        print(publish(config.output_dir, config.hub_model_id, private=config.hub_private))
+    config.publish_if_asked(config.output_dir)
 
 
 def write(

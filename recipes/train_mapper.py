@@ -38,7 +38,7 @@ from stylegan_hub.edits.latent_mapper import (
     start_at_identity,
     training_latents,
 )
-from stylegan_hub.hub import publish
+from stylegan_hub.hub import Publishing
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.edit_quality import SHOWN, draw, parse_target, reader_for, write_quality
 from stylegan_hub.pipeline import StyleEditPipeline
@@ -47,7 +47,7 @@ from stylegan_hub.training import Training, TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(TrainingConfig):
+class Config(Publishing, TrainingConfig):
     """What the mapper is for, how it is built, trained and measured."""
 
     description: str
@@ -102,13 +102,6 @@ class Config(TrainingConfig):
     samples: int = 128
     """Unseen people who are edited and measured at the end."""
 
-    push_to_hub: bool = False
-    """Publish the folder when it is complete."""
-    hub_model_id: str | None = None
-    """Where to: "user/afro-hair"."""
-    hub_private: bool = False
-    """Make the repository a private one."""
-
     train_batch_size: int = 8
     max_train_steps: int = 200
     learning_rate: float = 3.0
@@ -123,8 +116,7 @@ class Config(TrainingConfig):
 
 def main(config: Config) -> None:
     target = parse_target(config.target)
-    if config.push_to_hub and config.hub_model_id is None:
-        raise SystemExit("--push_to_hub needs --hub_model_id user/name: where to?")
+    config.check_publishing()
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
     settings = settings_of(config, pipe)
     mapper = new_mapper(config, pipe, settings)
@@ -176,9 +168,7 @@ def main(config: Config) -> None:
     for name, value in metrics.items():
         print(f"{name}: {value}")
     print(f"The edit is in {config.output_dir}.")
-    if config.push_to_hub:
-        assert config.hub_model_id is not None
-        print(publish(config.output_dir, config.hub_model_id, private=config.hub_private))
+    config.publish_if_asked(config.output_dir)
 
 
 def settings_of(config: Config, pipe: StyleEditPipeline) -> Settings:

@@ -39,7 +39,7 @@ from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import read_tensors, resolve, write_tensors
 from stylegan_hub.cards import write_card
 from stylegan_hub.celeba_hq import CelebAHQ
-from stylegan_hub.hub import publish
+from stylegan_hub.hub import Publishing
 from stylegan_hub.metrics.text_to_face import (
     UnseenCaptions,
     table,
@@ -75,7 +75,7 @@ _AXES_CAPTIONS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(TrainingConfig):
+class Config(Publishing, TrainingConfig):
     """Data, network and loss."""
 
     cache: Path | None = None
@@ -132,13 +132,6 @@ class Config(TrainingConfig):
     reader: str = "attribute-reader"
     """Bundled name, folder or Hub id of the attribute reader."""
 
-    push_to_hub: bool = False
-    """Publish the folder when it is complete."""
-    hub_model_id: str | None = None
-    """Where to: "user/text-to-face"."""
-    hub_private: bool = False
-    """Make the repository a private one."""
-
     train_batch_size: int = 16
     max_train_steps: int = 600
     learning_rate: float = 3e-4
@@ -150,8 +143,7 @@ class Config(TrainingConfig):
 
 
 def main(config: Config) -> None:
-    if config.push_to_hub and config.hub_model_id is None:
-        raise SystemExit("--push_to_hub needs --hub_model_id user/name: where to?")
+    config.check_publishing()
     data = read_data(config)
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
     settings = settings_of(config)
@@ -192,9 +184,7 @@ def main(config: Config) -> None:
     if not training.run(step_fn, on_sample) or not training.accelerator.is_main_process:
         return
     export(average, pipe, config)
-    if config.push_to_hub:
-        assert config.hub_model_id is not None
-        print(publish(config.output_dir, config.hub_model_id, private=config.hub_private))
+    config.publish_if_asked(config.output_dir)
 
 
 def read_data(config: Config) -> CelebAHQ | CaptionedPortraits:

@@ -310,10 +310,13 @@ class _Card:
             name = self.name
         strength = f"{self.strength.default:g}"
         if self.kind == "direction_table":
+            is_bundled = (base or "").rpartition("/")[2] == "portraits"
+            # Of other pipelines only they themselves know what their pictures show.
+            words = '"a smiling face"' if is_bundled else 'f"{pipe.neutral} in red"'
             load = [
                 f'table = hub.load_directions("{name}")  # or a folder, or "user/repo"',
-                'smile = table.direction(pipe, target="a smiling face", neutral="a face")',
-                'pipe(seed=7, edits=[(smile, 1.0)]).images[0].save("edited.png")',
+                f"edit = table.direction(pipe, target={words})  # instead of pipe.neutral",
+                'pipe(seed=7, edits=[(edit, 1.0)]).images[0].save("edited.png")',
             ]
         elif self.kind == "text_to_face":
             load = [

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from stylegan_hub.photos.invert import Step
     from stylegan_hub.photos.person import Person
     from stylegan_hub.photos.photo import Photo
-    from stylegan_hub.session import Session, Studio
+    from stylegan_hub.session import Session
+    from stylegan_hub.studio import Studio
 
 _BATCH = 16
 _MAX_SEEDS = 10_000
@@ -208,7 +209,8 @@ def invert(
         ),
     ] = None,
     aligned: Annotated[
-        bool, typer.Option("--aligned", help="The whole picture is the aligned face.")
+        bool,
+        typer.Option("--aligned", help="The whole picture is what the generator would draw."),
     ] = False,
     preview: Annotated[
         Path | None, typer.Option(help="Picture to write of the aligned photo and the drawing.")
@@ -217,7 +219,8 @@ def invert(
 ) -> None:
     """Find the face of a photo and the latent that draws it.
 
-    Ask people before you edit pictures of them.
+    Ask people before you edit pictures of them. For a pipeline of houses or cars, the middle of the
+    photo is taken, in the shape of its pictures.
 
     \b
     Examples:
@@ -252,7 +255,7 @@ def invert(
             landmarks = align.Landmarks.from_clicks(*clicks)
             alignment = align.align(picture, landmarks, finders.framing(pipe))
         elif aligned:
-            alignment = align.whole(picture.size, picture.name)
+            alignment = align.whole(picture.size, picture.name, pipe.generator.img_size)
         else:
             alignment = finders.locate(pipe, picture, face)
         with tqdm(desc="Inverting", total=refine + tune, unit="step", disable=None) as progress:
@@ -272,10 +275,11 @@ def invert(
         person.save(output)
         if preview is not None:
             (drawn,) = person.pipeline(pipe)(latents=person.latents).images
-            shown = align.cut(picture, alignment, drawn.width)
+            shown = align.cut(picture, alignment, (drawn.height, drawn.width))
             images.save(images.grid([shown, drawn], columns=2), preview)
-    corners = " ".join(f"({x:.0f}, {y:.0f})" for x, y in alignment.quad)
-    typer.echo(f"The face in {picture.name} has the corners {corners}.")
+    corners = " ".join(f"({round(x)}, {round(y)})" for x, y in alignment.quad)
+    what = "The face" if finders.draws_faces(pipe) else "What was cut out"
+    typer.echo(f"{what} in {picture.name} has the corners {corners}.")
     typer.echo(f"Likeness of the drawing: {person.likeness}.")
     typer.echo(f"Wrote {output}" + (f" and {preview}" if preview else "") + ".")
 
@@ -627,9 +631,11 @@ def _hide_loading() -> None:
 
 def _open(pipeline: str, person: Person | None = None) -> Studio:
     """A studio; for a person with a tuned generator, with that one."""
-    from stylegan_hub.session import Studio
+    from stylegan_hub.memory import keep_freed_memory
+    from stylegan_hub.studio import Studio
 
     _hide_loading()
+    keep_freed_memory()
     studio = Studio.open(pipeline)
     return studio if person is None else Studio(person.pipeline(studio.pipe))
 

@@ -250,6 +250,29 @@ def publish(
 # Checks before publishing
 
 
+@dataclass(frozen=True, kw_only=True)
+class Publishing:
+    """What a recipe can be told of publishing its folder; its config inherits these options."""
+
+    push_to_hub: bool = False
+    """Publish the folder when it is complete."""
+    hub_model_id: str | None = None
+    """Where to: "user/afro-hair"."""
+    hub_private: bool = False
+    """Make the repository a private one."""
+
+    def check_publishing(self) -> None:
+        """Raise `SystemExit` where it is not said where to, rather before a training than after."""
+        if self.push_to_hub and self.hub_model_id is None:
+            raise SystemExit("--push_to_hub needs --hub_model_id user/name: where to?")
+
+    def publish_if_asked(self, folder: Path) -> None:
+        """Publish the folder if that was asked for, and print the address of the commit."""
+        if self.push_to_hub:
+            assert self.hub_model_id is not None
+            print(publish(folder, self.hub_model_id, private=self.hub_private))
+
+
 def _checked_files(folder: Path) -> dict[str, Path]:
     """Name in the repository and path of every file to send."""
     if not folder.is_dir():

@@ -51,6 +51,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
+from stylegan_hub.memory import keep_freed_memory
+
 CHECKPOINT_FORMAT = 1
 # NVIDIA's stylegan2 configs: the average reaches back over at most 5 % of the images seen so far.
 EMA_RAMPUP = 0.05
@@ -164,6 +166,7 @@ class Training:
             raise ValueError(
                 f"ema follows unknown models {sorted(unknown)}; the models are {sorted(models)}."
             )
+        keep_freed_memory()
         self.config = config
         self.accelerator = Accelerator(
             cpu=not torch.accelerator.is_available(),

@@ -15,6 +15,8 @@ import torch
 
 from stylegan_hub import artifacts
 from stylegan_hub.models.clip import build_clip, build_image_processor, train_tokenizer
+from stylegan_hub.models.encoder import Encoder
+from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.pipeline import StyleEditPipeline
 
@@ -52,6 +54,26 @@ def nothing_bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def tiny_pipeline() -> StyleEditPipeline:
     """A pipeline of random weights, 32 px: it draws noise, but everything about it works."""
     return build_tiny_pipeline(seed=0)
+
+
+@pytest.fixture(scope="session")
+def inverting_pipeline(tiny_pipeline: StyleEditPipeline) -> StyleEditPipeline:
+    """`tiny_pipeline` with an encoder and a recognizer of random weights."""
+    generator = tiny_pipeline.generator
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = Encoder(
+            num_ws=generator.num_ws, w_dim=16, input_size=32, units=(1, 1, 1, 1),
+            widths=(8, 8, 8, 8), head_width=4, reduction=4,
+        )  # fmt: skip
+        recognizer = Recognizer(
+            units=(1, 1), widths=(8, 8), input_size=16, embedding_dim=8, crop=None, reduction=4
+        )
+    for head in encoder.styles:
+        head.get_submodule("linear").get_parameter("weight").data.mul_(0.1)
+    encoder.latent_avg.copy_(generator.mapping.w_avg.expand_as(encoder.latent_avg))
+    clip = (tiny_pipeline.clip, tiny_pipeline.tokenizer, tiny_pipeline.image_processor)
+    return StyleEditPipeline(generator, *clip, recognizer=recognizer, encoder=encoder)
 
 
 @pytest.fixture(scope="session")

@@ -219,12 +219,19 @@ def test_a_direction_table_and_a_mapper(tmp_path: Path) -> None:
     metadata, text = parts(write_card(tmp_path / "table"))
     assert "direction_table" in metadata["tags"]
     assert "# table" in text and 'hub.load_directions("table")' in text
+    assert 'table.direction(pipe, target="a smiling face")' in text
     assert "| a hat | 0.5 | 0.01 |\n| a beard | 0.75 |  |" in text
     assert "slider goes" not in text
     assert "It adds up what each channel does alone." in text
     (tmp_path / "table" / "metrics.json").write_text(json.dumps({"images": 5000, "channels": 25}))
     _, text = parts(write_card(tmp_path / "table"))
     assert "5,000 pictures went into it." in text and "no training has seen" not in text
+    write_folder(tmp_path / "cars", config | {"base_model": base | {"id": "me/cars"}}, tensors)
+    _, text = parts(write_card(tmp_path / "cars"))
+    assert (
+        'table.direction(pipe, target=f"{pipe.neutral} in red")' in text
+        and "face" not in (text.partition("```python")[2].partition("```")[0])
+    )
 
     config = {"kind": "latent_mapper", "space": "w_plus", "base_model": base, "prompt": "mohawk"}
     write_folder(tmp_path / "mapper", config, tensors)

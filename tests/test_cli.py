@@ -394,7 +394,7 @@ def test_inverting_that_cannot_be_done(
         (1, (), "this pipeline has no landmarker of its own"),
         (2, ("--points", "1,2 3,4"), "Got the points '1,2 3,4'; expected both eyes"),
         (1, ("--points", "1,2 3,4 5,6"), "the three lie on a line"),
-        (1, ("--aligned",), "an aligned face is a square"),
+        (1, ("--aligned",), "an aligned picture is a square"),
         (2, ("--aligned", "--face", 2), "Give one of --face, --points and --aligned"),
         (2, ("-o", tmp_path / "me.pt"), "the name ends in .safetensors"),
         (1, POINTS, "no encoder that could name a latent at once"),

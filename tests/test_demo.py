@@ -22,18 +22,21 @@ from test_session import write_cards
 
 from demo.app import build, launch_options
 from demo.components import message, warning
-from demo.stage import SLOTS, Desk, archive, choose, random_seeds
+from demo.stage import SLOTS, Desk, archive, choose, random_seeds, watched
 from demo.tabs.words import EXAMPLES, for_everybody, for_this_face, refine
 from demo.tabs.zoo import gallery, put_on
 from stylegan_hub import artifacts
 from stylegan_hub.edits.base import Strength, load_edit
 from stylegan_hub.edits.global_direction import DEFAULT_CHANNELS
+from stylegan_hub.edits.latent_optimization import Cancelled
 from stylegan_hub.errors import MismatchError
 from stylegan_hub.hub import EditInfo
 from stylegan_hub.images import from_pil
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.reader import AttributeReader
-from stylegan_hub.session import Session, Studio
+from stylegan_hub.search import Search, Turns
+from stylegan_hub.session import Session
+from stylegan_hub.studio import Studio
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -129,6 +132,39 @@ def add_one(session: Session) -> Session:
     seed = session.seed
     time.sleep(0)  # let others in
     return session.with_seed(seed + 1)
+
+
+def test_a_search_is_watched_to_whatever_end() -> None:
+    def count(report: Callable[[int], None]) -> str:
+        for step in range(1, 5):
+            report(step)
+        return "found"
+
+    def fail(report: Callable[[int], None]) -> str:
+        raise ValueError("Got nothing.")
+
+    def for_ever(report: Callable[[int], None]) -> str:
+        while True:
+            report(1)
+
+    def even(step: int) -> str | None:
+        return None if step % 2 else f"step {step}"
+
+    def watch(search: Search[int, str]) -> Iterator[str | None]:
+        yield (yield from watched(search, even, lambda: "stopped"))
+
+    assert [*watch(Search(Turns(), 4, count))] == ["step 2", "step 4", "found"]
+    with pytest.raises(ValueError, match="Got nothing"):
+        list(watch(Search(Turns(), 4, fail)))
+    stopped = Search(Turns(), 4, for_ever)
+    stopped.stop()
+    assert [*watch(stopped)] == ["stopped", None]
+    left = Search(Turns(), 4, for_ever)
+    frames = watched(left, str, str)
+    assert next(frames) == "1"
+    frames.close()  # as when somebody leaves the page
+    with pytest.raises(Cancelled):
+        left.result()
 
 
 def test_for_this_face(studio: Studio) -> None:

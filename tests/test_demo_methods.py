@@ -37,7 +37,8 @@ from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.stack import EditStack
 from stylegan_hub.errors import ArtifactError
 from stylegan_hub.pipeline import StyleEditPipeline
-from stylegan_hub.session import Session, Studio
+from stylegan_hub.session import Session
+from stylegan_hub.studio import Studio
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

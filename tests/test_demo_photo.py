@@ -28,32 +28,29 @@ from test_demo import (
 from test_demo_methods import tab
 from test_session import make_edit
 
+from demo import upload as uploads
 from demo.app import build
 from demo.components import recipe
-from demo.tabs import photo as tab_photo
+from demo.stage import Frame
 from demo.tabs.photo import (
-    POINTS,
-    WHOLE,
     Inverted,
-    Upload,
+    Moment,
     compared,
     in_words,
     invert,
-    pairs,
     put_back,
-    receive,
     save_person,
 )
-from stylegan_hub.models.encoder import Encoder
+from demo.upload import POINTS, WHOLE, Upload, pairs, receive
 from stylegan_hub.models.landmarker import Landmarker
-from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.photos.align import Landmarks, NoFaceError, align, cut
 from stylegan_hub.photos.finders import framing
 from stylegan_hub.photos.likeness import Likeness
 from stylegan_hub.photos.person import Person
 from stylegan_hub.photos.photo import read_photo
 from stylegan_hub.pipeline import StyleEditPipeline
-from stylegan_hub.session import Session, Studio
+from stylegan_hub.session import Session
+from stylegan_hub.studio import Studio
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -76,33 +73,15 @@ def seeing() -> Iterator[None]:
         return [SMALL, LARGE] if picture.size == SIZE else []
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tab_photo, "finder", lambda pipe: look)
+        patch.setattr(uploads, "finder", lambda pipe: look)
         yield
 
 
 @pytest.fixture(scope="module")
-def pipe(tiny_pipeline: StyleEditPipeline) -> StyleEditPipeline:
+def pipe(inverting_pipeline: StyleEditPipeline) -> StyleEditPipeline:
     """With encoder, recognizer and landmarker of random weights."""
-    generator = tiny_pipeline.generator
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        encoder = Encoder(
-            num_ws=generator.num_ws, w_dim=16, input_size=32, units=(1, 1, 1, 1),
-            widths=(8, 8, 8, 8), head_width=4, reduction=4,
-        )  # fmt: skip
-        recognizer = Recognizer(
-            units=(1, 1), widths=(8, 8), input_size=16, embedding_dim=8, crop=None, reduction=4
-        )
-    encoder.latent_avg.copy_(generator.mapping.w_avg.expand_as(encoder.latent_avg))
-    return StyleEditPipeline(
-        generator,
-        tiny_pipeline.clip,
-        tiny_pipeline.tokenizer,
-        tiny_pipeline.image_processor,
-        recognizer=recognizer,
-        encoder=encoder.eval(),
-        landmarker=Landmarker(input_size=32, widths=(8, 8, 8)),
-    )
+    parts = inverting_pipeline.components
+    return StyleEditPipeline(**parts | {"landmarker": Landmarker(input_size=32, widths=(8, 8, 8))})
 
 
 @pytest.fixture(scope="module")
@@ -131,9 +110,9 @@ def inverted(studio: Studio, file: Path) -> Inverted:
     return last(invert(studio, receive(studio.pipe, file), refine=0))
 
 
-def last(moments: Iterator[tab_photo.Moment]) -> Inverted:
+def last(moments: Iterator[Frame]) -> Inverted:
     *_, end = moments
-    assert end.inverted is not None
+    assert isinstance(end, Moment)
     return end.inverted
 
 
@@ -186,7 +165,7 @@ def test_nobody_looks(
     def finder(pipe: StyleEditPipeline) -> None:
         raise NoFaceError("mediapipe's model file is not at /home/me")
 
-    monkeypatch.setattr(tab_photo, "finder", finder)
+    monkeypatch.setattr(uploads, "finder", finder)
     upload = receive(pipe, file)
     assert upload.choice == POINTS and upload.note.endswith("installed here, so show where it is.")
     Image.new("RGB", (64, 64)).save(tmp_path / "square.png")
@@ -256,7 +235,7 @@ def test_squares_and_points_are_shown(pipe: StyleEditPipeline, upload: Upload) -
         wanted = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
         return int((np.asarray(picture) == wanted).all(2).sum())
 
-    violet, white = tab_photo._CHOSEN, tab_photo._OTHER
+    violet, white = uploads._CHOSEN, uploads._OTHER
     large, small = upload.shown(pipe), upload.chosen("2").shown(pipe)
     assert count(large, violet) > 1.5 * count(small, violet) > 0
     assert count(small, white) > 1.5 * count(large, white) > 0
@@ -289,8 +268,8 @@ def test_refine_and_tune(studio: Studio, upload: Upload, inverted: Inverted) -> 
     moments = [*invert(studio, upload, refine=4, tune=2)]
     assert "Step 1 of 6" in moments[0].status and moments[0].pictures is not None
     assert moments[0].pictures[0] == inverted.crop
-    new = moments[-1].inverted
-    assert new is not None and new.person.tuned and new.studio is not studio
+    new = last(iter(moments))
+    assert new.person.tuned and new.studio is not studio
     assert new.person.settings["tuning"]["steps"] == 2
     assert inverted.person.likeness is not None and new.person.likeness is not None
     assert new.person.likeness.psnr > inverted.person.likeness.psnr
@@ -305,7 +284,7 @@ def test_invert_stopped(studio: Studio, upload: Upload) -> None:
     next(moments)
     studio.stop("me")
     *_, end = moments
-    assert "Stopped; nothing was changed" in end.status and end.inverted is None
+    assert "Stopped; nothing was changed" in end.status and not isinstance(end, Moment)
 
 
 @pytest.mark.filterwarnings("ignore:This pipeline has no encoder")

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from test_recipes import recipe
 from torch import Tensor
 
+from stylegan_hub import hub
 from stylegan_hub.artifacts import BaseModel
 from stylegan_hub.edits.base import Origin, Strength, load_edit
 from stylegan_hub.edits.latent_mapper import (
@@ -417,7 +418,7 @@ def test_the_recipe_leaves_a_complete_folder(
         published.append((folder, repo_id, private))
         return "https://hub/me/milo/commit/1"
 
-    monkeypatch.setattr(train, "publish", publish)
+    monkeypatch.setattr(hub, "publish", publish)
     train.main(config)
     assert published == [(folder, "me/milo", False)]
     edit = load_edit(folder)

@@ -21,7 +21,7 @@ import pytest
 import torch
 from click.testing import Result
 from houses import HEIGHT, NEUTRAL, WIDTH, House
-from PIL import Image
+from PIL import Image, ImageChops
 from test_demo import (
     browser,  # noqa: F401
     open_page,
@@ -29,11 +29,15 @@ from test_demo import (
     serve,
     wait_for_other_picture,
 )
+from test_demo_methods import tab
+from test_demo_photo import send
 from test_recipes import recipe
 from typer.testing import CliRunner
 
 from demo.app import build
+from demo.tabs.photo import Moment, compared, invert, put_back
 from demo.tabs.words import for_this_face
+from demo.upload import WHOLE, receive
 from stylegan_hub import images as image_files
 from stylegan_hub.cli import main
 from stylegan_hub.edits.base import NO_RECOGNIZER, load_edit
@@ -54,8 +58,10 @@ from stylegan_hub.models.encoder import Encoder
 from stylegan_hub.models.parser import Parser
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.photos.invert import Tuning
+from stylegan_hub.photos.person import Person
 from stylegan_hub.pipeline import StyleEditPipeline
-from stylegan_hub.session import Session, Studio
+from stylegan_hub.session import Session
+from stylegan_hub.studio import Studio
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -372,6 +378,138 @@ def test_inversion(pipe: StyleEditPipeline, picture: Image.Image) -> None:
     assert fast.invert(picture.resize((128, 96))).codes.shape == (1, NUM_WS, W_DIM)
 
 
+# Photographs: their middle, since a house has no eyes
+
+PHOTO_SIZE = (256, 96)
+MIDDLE = (64, 0, 192, 96)  # 128 x 96, twice the generator's pictures
+
+
+@pytest.fixture
+def photo(picture: Image.Image, tmp_path: Path) -> Path:
+    """A house in the middle of a street of flowers."""
+    street = Image.effect_noise(PHOTO_SIZE, 60).convert("RGB")
+    street.paste(picture.resize((128, 96)), MIDDLE)
+    (tmp_path / "photos").mkdir()
+    street.save(tmp_path / "photos" / "house.png")
+    return tmp_path / "photos" / "house.png"
+
+
+def changed_box(before: Path, after: Path | Image.Image) -> tuple[int, int, int, int] | None:
+    """Around all pixels in which two pictures of one size differ; None if they are the same."""
+    with Image.open(before) as original:
+        other = after if isinstance(after, Image.Image) else Image.open(after)
+        assert other.size == original.size == PHOTO_SIZE
+        return ImageChops.difference(original.convert("RGB"), other.convert("RGB")).getbbox()
+
+
+def is_in_the_middle(box: tuple[int, int, int, int] | None) -> bool:
+    """Whether there is a box, and in the middle, from the upper to the lower edge of the photo."""
+    return box is not None and MIDDLE[0] <= box[0] and box[2] <= MIDDLE[2] and box[1::2] == (0, 96)
+
+
+@pytest.mark.filterwarnings("ignore:This pipeline has no encoder")
+def test_the_middle_of_a_photo_on_the_command_line(
+    folder: Path, brighter: Direction, photo: Path, tmp_path: Path
+) -> None:
+    common = ("--pipeline", folder)
+    preview, saved = tmp_path / "look.png", photo.with_suffix(".safetensors")
+    result = run("invert", photo, "--refine", 2, "--tune", 1, "--preview", preview, *common)
+    assert result.exit_code == 0, result.output
+    said, likeness, _ = result.stdout.splitlines()
+    assert said == (
+        "What was cut out in house.png has the corners (64, 0) (64, 96) (192, 96) (192, 0)."
+    )
+    assert "identity not measured (no recognizer)" in likeness
+    with Image.open(preview) as look, Image.open(photo) as original:
+        assert look.size == (2 * WIDTH, HEIGHT)
+        shown = image_files.from_pil([look.crop((0, 0, *SIZE))])
+        expected = original.crop(MIDDLE).resize(SIZE, Image.Resampling.LANCZOS)
+        assert torch.equal(shown, image_files.from_pil(expected))
+    edit = f"{brighter.save_pretrained(tmp_path / 'brighter')}:2"
+    edited = tmp_path / "edited.png"
+    for paste in ("changed", "face"):
+        result = run("edit", saved, "--edit", edit, "--paste", paste, "-o", edited, *common)
+        assert result.exit_code == 0, result.output
+        assert is_in_the_middle(changed_box(photo, edited))
+    assert run("edit", saved, "--edit", f"{edit[:-2]}:0", "-o", edited, *common).exit_code == 0
+    assert changed_box(photo, edited) is None
+
+    result = run("invert", photo, "--refine", 1, "--aligned", *common)
+    assert result.exit_code == 1 and "an aligned picture has the shape of 64 x 48" in result.stderr
+    result = run("invert", photo, "--refine", 1, "--face", 1, *common)
+    assert result.exit_code == 1 and "this pipeline draws no faces ('a house')" in result.stderr
+    with Image.open(photo) as original:
+        original.crop(MIDDLE).save(photo)
+    result = run("invert", photo, "--refine", 1, "--aligned", *common)
+    assert result.exit_code == 0, result.output
+
+
+def test_an_encoder_by_the_recipe(folder: Path, photo: Path, tmp_path: Path) -> None:
+    """With it the middle of a photo becomes a latent at once."""
+    train, assemble = recipe("train_encoder"), recipe("assemble_pipeline")
+    train.main(
+        train.Config(
+            pipeline=str(folder), output_dir=tmp_path / "run", rendered_share=0, reader=None,
+            num_generated=8, unseen=2, train_batch_size=2, max_train_steps=2, latent_steps=1,
+            input_size=32, units=(1, 1, 1, 1), widths=(8, 8, 8, 8), head_width=4, input_stride=1,
+        )
+    )  # fmt: skip
+    assemble.main(
+        assemble.Config(
+            generator=str(folder / "generator"), clip=str(folder), neutral=NEUTRAL,
+            encoder=str(tmp_path / "run" / "encoder"), output=tmp_path / "seeing",
+        )
+    )  # fmt: skip
+    result = run("invert", photo, "--pipeline", tmp_path / "seeing")
+    assert result.exit_code == 0, result.output
+    latents = Person.load(photo.with_suffix(".safetensors")).latents
+    with Image.open(photo) as original:
+        house = original.crop(MIDDLE).resize(SIZE, Image.Resampling.LANCZOS)
+    expected = StyleEditPipeline.from_pretrained(tmp_path / "seeing").invert(house)
+    assert torch.allclose(latents.codes, expected.codes, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:This pipeline has no encoder")
+def test_a_folder_of_photos(folder: Path, brighter: Direction, photo: Path, tmp_path: Path) -> None:
+    with Image.open(photo) as original:
+        original.rotate(90, expand=True).save(photo.with_name("tall.jpg"))
+    edit, output = brighter.save_pretrained(tmp_path / "brighter"), tmp_path / "out"
+    command = ("batch", photo.parent, "-o", output, "--refine", 1, "--edit", f"{edit}:2")
+    result = run(*command, "--pipeline", folder)
+    assert result.exit_code == 0, result.output
+    assert is_in_the_middle(changed_box(photo, output / "edited" / "house-png.png"))
+    with Image.open(output / "edited" / "tall-jpg.png") as tall:
+        assert tall.size == PHOTO_SIZE[::-1]
+    with Image.open(output / "sheet.png") as sheet:
+        assert sheet.size == (3 * 192, 2 * 144)
+
+
+@pytest.mark.filterwarnings("ignore:This pipeline has no encoder")
+def test_the_tab_photo(studio: Studio, brighter: Direction, photo: Path) -> None:
+    upload = receive(studio.pipe, photo)
+    assert upload.note == "This pipeline draws no faces (a house): the middle was taken."
+    assert upload.hint == "What the violet frame holds is cut out. Press Invert."
+    assert upload.choices == [("The middle of the picture", WHOLE)]
+    assert upload.clicked(studio.pipe, (30, 30)) == upload
+    shown = upload.shown(studio.pipe)
+    assert shown.size == upload.preview.size != SIZE
+    left, _, right, bottom = ImageChops.difference(shown, upload.preview).getbbox() or ()
+    scale = shown.width / PHOTO_SIZE[0]
+    assert (left / scale, right / scale) == pytest.approx((MIDDLE[0], MIDDLE[2]), abs=4 / scale)
+    assert bottom == shown.height
+
+    *frames, last = invert(studio, upload, refine=2)
+    assert frames[0].pictures is not None and frames[0].pictures[0].size == SIZE
+    assert isinstance(last, Moment) and "The middle of house.png is here" in last.status
+    inverted = last.inverted
+    assert inverted.crop.size == inverted.drawn.size == SIZE
+    assert "Nobody says whether it is the same person" in compared(inverted)
+    session = Session(latents=inverted.person.latents).with_edit(brighter, 2.0)
+    for where in ("changed", "face"):
+        name, result = put_back(inverted, session, where)
+        assert name == "house-edited.png" and is_in_the_middle(changed_box(photo, result))
+
+
 # What is measured
 
 
@@ -466,7 +604,8 @@ def test_the_page_says_what_is_missing(studio: Studio, folder: Path) -> None:
 
 
 @pytest.mark.browser
-def test_a_visit(browser: Browser, studio: Studio) -> None:  # noqa: F811
+@pytest.mark.filterwarnings("ignore:This pipeline has no encoder")
+def test_a_visit(browser: Browser, studio: Studio, photo: Path) -> None:  # noqa: F811
     for url in serve(studio):
         for page in open_page(browser, url):
             before = wait_for_other_picture(page, "")
@@ -488,3 +627,16 @@ def test_a_visit(browser: Browser, studio: Studio) -> None:  # noqa: F811
                 )
             )
             assert size == pytest.approx([WIDTH / HEIGHT] * 2, rel=0.02)
+            edited = wait_for_other_picture(page, before)
+
+            tab(page, "Photo")
+            send(page, photo)
+            page.get_by_text("This pipeline draws no faces (a house): the middle").wait_for()
+            page.get_by_role("button", name="The photo", exact=True).wait_for()
+            assert not page.get_by_text("Points without a mouse").is_visible()
+            page.get_by_label("30 steps").check()
+            page.get_by_role("button", name="Invert", exact=True).click()
+            page.get_by_text("The middle of house.png is here").wait_for()
+            wait_for_other_picture(page, edited)
+            page.get_by_role("button", name="Paste back").click()
+            page.get_by_alt_text("The photo with the edited face").wait_for()

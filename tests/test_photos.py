@@ -7,6 +7,7 @@ import json
 import math
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -24,10 +25,12 @@ from stylegan_hub.photos.align import (
     NoFaceError,
     align,
     choose,
+    cropped,
     cut,
     ffhq_quad,
     find_faces,
     fitted_framing,
+    middle,
     whole,
 )
 from stylegan_hub.photos.paste import paste
@@ -182,7 +185,7 @@ def test_the_square_of_ffhq() -> None:
     expected = np.stack([c - x - y, c - x + y, c + x + y, c + x - y])
     assert np.allclose(ffhq_quad(FACE), expected, atol=1e-9)
     found = align(Photo(gradient(1000, 800)), FACE)
-    assert found.side == pytest.approx(2 * np.hypot(*x)) and not found.is_whole
+    assert found.extent == pytest.approx([2 * np.hypot(*x)] * 2) and not found.is_whole
 
 
 def test_68_points() -> None:
@@ -276,8 +279,60 @@ def test_aligned_pictures_stay_as_they_are() -> None:
     nearly = [((x + 1) * 32 + 0.3, (y + 1) * 32 - 0.6) for x, y in
               (usual.left_eye, usual.right_eye, usual.mouth)]  # fmt: skip
     assert align(picture, Landmarks(*nearly), fitted_framing(usual)).is_whole
-    with pytest.raises(ValueError, match="has 30 x 20 pixels; an aligned face is a square"):
+    with pytest.raises(ValueError, match="has 30 x 20 pixels; an aligned picture is a square"):
         whole((30, 20))
+
+
+@pytest.mark.parametrize(
+    ("size", "shape", "box"),
+    [
+        ((300, 100), (48, 64), (83, 0, 216, 100)),
+        ((300, 400), (48, 64), (0, 87, 300, 312)),
+        ((640, 480), (48, 64), (0, 0, 640, 480)),
+        ((30, 20), (1, 1), (5, 0, 25, 20)),
+        ((17, 16), (16, 9), (4, 0, 13, 16)),
+    ],
+)
+def test_the_middle_of_a_picture(
+    size: tuple[int, int], shape: tuple[int, int], box: tuple[int, int, int, int]
+) -> None:
+    alignment = middle(size, "house.png", shape)
+    assert alignment.box == box and alignment.extent == (box[2] - box[0], box[3] - box[1])
+    assert alignment.is_whole == (box == (0, 0, *size))
+    assert Alignment.from_json(alignment.to_json()).box == box
+    picture = Photo(gradient(*size), "house.png")
+    result = cut(picture, alignment, (box[3] - box[1], box[2] - box[0]))
+    assert result.tobytes() == picture.image.crop(box).tobytes()
+    if alignment.is_whole:
+        assert whole(size, "house.png", shape) == alignment
+    else:
+        with pytest.raises(ValueError, match=r"an aligned picture .* Let it be cut out"):
+            whole(size, "house.png", shape)
+
+
+def test_only_the_middle_has_a_box() -> None:
+    assert align(Photo(gradient(1000, 800)), FACE).box is None
+    upright = align(
+        Photo(gradient(400, 300)), Landmarks((180.0, 130.0), (220.0, 130.0), (200, 170))
+    )
+    assert upright.box is None
+    assert replace(upright, quad=((0.0, 0.0),) * 4).box is None
+
+
+def test_landmarks_frame_pictures_that_are_no_squares() -> None:
+    """The quad is the middle of the square, as the picture is of what the network draws."""
+    picture = Photo(gradient(1000, 800))
+    assert cropped(ffhq_quad, (64, 64)) is ffhq_quad
+    square, wide = (align(picture, FACE, cropped(ffhq_quad, shape)) for shape in ((1, 1), (48, 64)))
+    assert wide.extent == pytest.approx((square.extent[0], 0.75 * square.extent[1]))
+    a, b, c, d = (np.array(corner) for corner in square.quad)
+    down = (b - a) / 8
+    assert np.allclose(wide.quad, [a + down, b - down, c - down, d + down])
+    in_square = np.asarray(cut(picture, square, 256)).astype(int)[32:224]
+    alone = np.asarray(cut(picture, wide, (192, 256))).astype(int)
+    assert alone.shape == (192, 256, 3) and np.abs(alone - in_square).max() <= 2
+    tall = align(picture, FACE, cropped(ffhq_quad, (64, 16)))
+    assert tall.extent == pytest.approx((square.extent[0] / 4, square.extent[1]))
 
 
 def test_alignment_as_text() -> None:
@@ -286,7 +341,9 @@ def test_alignment_as_text() -> None:
     state = json.loads(alignment.to_json())
     for change in (
         {"name": "../me.jpg"}, {"name": "C:\\me.jpg"}, {"quad": [[0, 0]] * 3}, {"size": [0, 4]},
-        {"quad": [[0, 0], [0, 1], [1, float("inf")], [1, 0]]}, {"name": 7}, {"size": None},
+        {"quad": [[0, 0], [0, 1], [1, float("inf")], [1, 0]]}, {"quad": [[5, 5]] * 4},
+        {"quad": [[0, 0], [0, 1], [1e300, 1e300], [1, 0]]},
+        {"quad": [[0, 0], [4, 4], [2, 2], [1, 1]]}, {"name": 7}, {"size": None},
     ):  # fmt: skip
         with pytest.raises(ArtifactError, match="The alignment of a photograph is damaged"):
             Alignment.from_json(json.dumps(state | change))
@@ -324,7 +381,8 @@ def test_the_largest_face_first_and_a_choice() -> None:
 
 
 def without_landmarker() -> Any:
-    return SimpleNamespace(landmarker=None)
+    generator = SimpleNamespace(img_size=(64, 64))
+    return SimpleNamespace(landmarker=None, recognizer=None, neutral="a face", generator=generator)
 
 
 def test_locating(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,6 +398,33 @@ def test_locating(monkeypatch: pytest.MonkeyPatch) -> None:
         finders.locate(pipe, picture)
     with pytest.warns(UserWarning, match="is a square and is taken for an aligned face"):
         assert finders.locate(pipe, Photo(gradient(64, 64))).is_whole
+
+
+def test_whose_pictures_are_faces() -> None:
+    def pipe(neutral: str, size: tuple[int, int] = (64, 64), **parts: object) -> Any:
+        generator = SimpleNamespace(img_size=size)
+        none = {"landmarker": None, "recognizer": None}
+        return SimpleNamespace(neutral=neutral, generator=generator, **(none | parts))
+
+    for drawing, expected in (
+        (pipe("a face"), True),
+        (pipe("the face of a baby"), True),
+        (pipe("a person", recognizer=1), True),
+        (pipe("a cat", landmarker=1), True),
+        (pipe("a cat"), False),
+        (pipe("a surface"), False),
+        (pipe("a face", (48, 64)), False),  # what an assembled pipeline says by default
+        (pipe("a face", (48, 64), landmarker=1), True),
+    ):
+        assert finders.draws_faces(drawing) == expected
+    picture = Photo(gradient(300, 100), "car.jpg")
+    cars = pipe("a car", (48, 64))
+    assert finders.locate(cars, picture) == middle((300, 100), "car.jpg", (48, 64))
+    with pytest.raises(ValueError, match=r"Got face 1, .* draws no faces \('a car'\): of a photo"):
+        finders.locate(cars, picture, 1)
+    found = finders.locate(cars, picture, provider=lambda _: [moved(FACE, 0, 0.2)])
+    width, height = found.extent
+    assert height == pytest.approx(0.75 * width)
 
 
 def missing(name: str) -> ModuleType:
@@ -411,7 +496,7 @@ def inside(alignment: Alignment) -> np.ndarray[Any, Any]:
     width, height = alignment.size
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     way = np.stack([x, y], 2) - a
-    margin = 1 / alignment.side
+    margin = 1 / alignment.extent[0]
     shares = [way @ (axis / (axis @ axis)) for axis in (d - a, b - a)]
     return np.logical_and(*((-margin < share) & (share < 1 + margin) for share in shares))
 
@@ -434,7 +519,7 @@ def test_only_the_edit_is_pasted_and_where_it_belongs() -> None:
     x, y = a + (d - a) * 128 / 256 + (b - a) * 68 / 256
     assert change[round(y), round(x)] > 100
     rows, columns = np.nonzero(change)
-    assert np.hypot(columns - x, rows - y).max() < 0.15 * alignment.side
+    assert np.hypot(columns - x, rows - y).max() < 0.15 * alignment.extent[0]
     weighted = np.array(
         [(columns * change[rows, columns]).sum(), (rows * change[rows, columns]).sum()]
     )
@@ -479,12 +564,52 @@ def test_pasting_at_the_edge_and_whole_pictures() -> None:
     assert paste(larger, whole((128, 128)), red, where="face").getpixel((0, 0)) == (255, 0, 0)
 
 
+@pytest.mark.parametrize("size", [(300, 120), (200, 300)])
+def test_pasting_into_the_middle(size: tuple[int, int]) -> None:
+    """Soft only where the photo goes on, and outside of the middle every pixel stays."""
+    picture = Photo(gradient(*size))
+    alignment = middle(size, shape=(48, 64))
+    drawn = cut(picture, alignment, (96, 128))
+    assert paste(picture, alignment, drawn, drawn).tobytes() == picture.image.tobytes()
+    result = np.asarray(paste(picture, alignment, Image.new("RGB", (128, 96), "red"), where="face"))
+    left, top, right, bottom = alignment.box or ()
+    is_red = (result == (255, 0, 0)).all(2)
+    outside = np.ones(is_red.shape, bool)
+    outside[top:bottom, left:right] = False
+    assert (result[outside] == np.asarray(picture.image)[outside]).all()
+    x, y = (left + right) // 2, (top + bottom) // 2
+    width = round(0.12 * min(alignment.extent))
+    if left > 0:
+        assert is_red[0, x] and is_red[-1, x] and not is_red[y, [left, right - 1]].any()
+        assert is_red[:, left + width + 3 : right - width - 3].all()
+    else:
+        assert is_red[y, 0] and is_red[y, -1] and not is_red[[top, bottom - 1], x].any()
+        assert is_red[top + width + 3 : bottom - width - 3].all()
+
+
+def test_pasting_a_turned_picture_that_is_no_square() -> None:
+    picture = scene()[0]
+    face = Landmarks((185.0, 130.0), (218.0, 140.0), (192.0, 170.0))
+    alignment = align(picture, face, cropped(ffhq_quad, (3, 4)))
+    drawn = cut(picture, alignment, (192, 256))
+    spot = drawn.copy()
+    ImageDraw.Draw(spot).ellipse((190, 130, 206, 146), fill=(20, 20, 200))
+    result = np.asarray(paste(picture, alignment, spot, drawn)).astype(int)
+    change = np.abs(result - np.asarray(picture.image)).max(2)
+    a, b, _, d = (np.array(corner) for corner in alignment.quad)
+    wanted = a + (d - a) * 198 / 256 + (b - a) * 138 / 192
+    rows, columns = np.nonzero(change)
+    weights = change[rows, columns]
+    assert np.allclose(((columns * weights).sum(), (rows * weights).sum()) / weights.sum(),
+                       wanted, atol=1.0)  # fmt: skip
+
+
 def test_pictures_that_cannot_be_pasted() -> None:
     picture, alignment, face = scene()
     for options, words in (
         ({"after": face}, "without the picture before the edit"),
-        ({"after": face, "before": face.resize((32, 32))}, "expected squares of one size"),
-        ({"after": face.resize((64, 32)), "where": "face"}, "expected squares of one size"),
+        ({"after": face, "before": face.resize((32, 32))}, "expected one size, in the shape of"),
+        ({"after": face.resize((64, 32)), "where": "face"}, "expected one size, in the shape of"),
         ({"after": face, "where": "mouth"}, "Got where 'mouth'"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -18,8 +18,6 @@ from stylegan_hub import images as image_files
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents
-from stylegan_hub.models.encoder import Encoder
-from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.photos.align import Landmarks, align, whole
 from stylegan_hub.photos.folder import edit_folder
 from stylegan_hub.photos.invert import Refinement, Step, Tuning, tuned_parameters
@@ -33,23 +31,8 @@ QUICK = Refinement(steps=8, lr=0.15)
 
 
 @pytest.fixture(scope="module")
-def pipe(tiny_pipeline: StyleEditPipeline) -> StyleEditPipeline:
-    """The tiny pipeline with an encoder of random weights and a recognizer."""
-    generator = tiny_pipeline.generator
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        encoder = Encoder(
-            num_ws=generator.num_ws, w_dim=16, input_size=32, units=(1, 1, 1, 1),
-            widths=(8, 8, 8, 8), head_width=4, reduction=4,
-        )  # fmt: skip
-        recognizer = Recognizer(
-            units=(1, 1), widths=(8, 8), input_size=16, embedding_dim=8, crop=None, reduction=4
-        )
-    for head in encoder.styles:
-        head.get_submodule("linear").get_parameter("weight").data.mul_(0.1)
-    encoder.latent_avg.copy_(generator.mapping.w_avg.expand_as(encoder.latent_avg))
-    clip = (tiny_pipeline.clip, tiny_pipeline.tokenizer, tiny_pipeline.image_processor)
-    return StyleEditPipeline(generator, *clip, recognizer=recognizer, encoder=encoder)
+def pipe(inverting_pipeline: StyleEditPipeline) -> StyleEditPipeline:
+    return inverting_pipeline
 
 
 @pytest.fixture(scope="module")

@@ -61,6 +61,11 @@ class Oracle(Landmarker):
         return said
 
 
+def pipe_with(landmarker: Landmarker) -> Any:
+    """What of a pipeline is asked where faces are framed."""
+    return SimpleNamespace(landmarker=landmarker, generator=SimpleNamespace(img_size=(128, 128)))
+
+
 def marked(
     size: tuple[int, int], middle: complex, half: float, degrees: float
 ) -> tuple[Tensor, np.ndarray[Any, Any]]:
@@ -94,8 +99,7 @@ def test_a_square_is_found_exactly(
     oracle = Oracle()
     faces = oracle.find(image)
     assert faces.shape == (1, 3, 2)
-    pipe: Any = SimpleNamespace(landmarker=oracle)
-    quad = framing(pipe)(LearnedLandmarks(oracle)(image_files.to_pil(image)[0])[0])
+    quad = framing(pipe_with(oracle))(LearnedLandmarks(oracle)(image_files.to_pil(image)[0])[0])
     assert np.abs(np.array(quad) - corners).max() < 0.02 * 2 * half
 
 
@@ -117,8 +121,7 @@ def test_a_small_face_in_a_large_photo() -> None:
     """Seen only when parts of the photo are looked at, and only a smaller copy is searched."""
     image, corners = marked((2600, 2000), 2300 + 1700j, 60, 25)
     picture = Photo(image_files.to_pil(image)[0], "large.png")
-    pipe: Any = SimpleNamespace(landmarker=Oracle())
-    alignment = locate(pipe, picture)
+    alignment = locate(pipe_with(Oracle()), picture)
     assert np.abs(np.array(alignment.quad) - corners).max() < 4
     face = np.asarray(cut(picture, alignment, 64)).astype(int)
     assert face[32, 60, 0] > 220 and face[32, 3, 0] < 35 and face[60, 32, 1] > 220
@@ -128,10 +131,7 @@ def test_nothing_there() -> None:
     image = -torch.ones(1, 3, 90, 120)
     assert Oracle().find(image).shape == (0, 3, 2)
     with pytest.raises(ValueError, match=r"No face was found in empty.png"):
-        locate(
-            SimpleNamespace(landmarker=Oracle()),  # type: ignore[arg-type]
-            Photo(image_files.to_pil(image)[0], "empty.png"),
-        )
+        locate(pipe_with(Oracle()), Photo(image_files.to_pil(image)[0], "empty.png"))
 
 
 def test_the_network_is_kept_in_a_pipeline(
@@ -223,7 +223,7 @@ def test_corner_errors() -> None:
 
 def test_a_portrait_picture_without_margins_is_taken_whole() -> None:
     image, _ = marked((128, 128), 63.5 + 63.5j, 64, 0)
-    pipe: Any = SimpleNamespace(landmarker=Oracle())
+    pipe = pipe_with(Oracle())
     assert locate(pipe, Photo(image_files.to_pil(image)[0])).is_whole
     larger = Image.new("RGB", (128, 128))
     larger.paste(image_files.to_pil(image)[0].resize((90, 90)), (20, 20))

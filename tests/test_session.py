@@ -16,7 +16,7 @@ from test_regions import SidesParser, with_parts
 from test_stack import mapper
 
 from stylegan_hub import artifacts
-from stylegan_hub import session as session_module
+from stylegan_hub import studio as studio_module
 from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.direction_statistics import editable_channels
@@ -33,7 +33,8 @@ from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.models.redrawing import Redrawing
 from stylegan_hub.pipeline import StyleEditPipeline
-from stylegan_hub.session import Applied, Session, Studio, essence_label, local_label
+from stylegan_hub.session import Applied, Session, essence_label, local_label
+from stylegan_hub.studio import Studio
 from stylegan_hub.text_to_face import TextToFace
 
 QUICK = Settings(steps=3, shared_steps=0, views=1)
@@ -672,7 +673,7 @@ def test_search_for_everybody(bare: Studio, tiny_pipeline: StyleEditPipeline) ->
 
 
 def test_only_so_many_directions_are_kept(bare: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "_MAX_FOUND", 1)
+    monkeypatch.setattr(studio_module, "_MAX_FOUND", 1)
     for words in ("a hat", "a beard"):
         bare.search_for_everybody(words).result()
     assert [bare.is_known(words) for words in ("a hat", "a beard")] == [False, True]
@@ -730,13 +731,13 @@ def test_zoo_without_a_hub(studio: Studio, cards: Path) -> None:
 def test_warnings_of_others_are_not_the_zoos(
     studio: Studio, cards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listed = session_module.list_edits
+    listed = studio_module.list_edits
 
     def while_others_work(**options: object) -> object:
         warnings.warn("something else", stacklevel=1)
         return listed(**options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(session_module, "list_edits", while_others_work)
+    monkeypatch.setattr(studio_module, "list_edits", while_others_work)
     assert studio.zoo()[1] == []
 
 

@@ -23,11 +23,21 @@ from demo.components import (
     shown,
     thumbnails,
 )
-from demo.stage import DRAWING, PRIVATE, Desk, Frame, Stage, check_room, watched
+from demo.stage import (
+    DRAWING,
+    PRIVATE,
+    STOPPED,
+    Desk,
+    Frame,
+    Stage,
+    check_room,
+    pictured,
+    watched,
+)
 from stylegan_hub.edits.essence import IN_DOMAIN, METHOD, PRESETS
-from stylegan_hub.edits.latent_optimization import Cancelled
 from stylegan_hub.latents import Space
-from stylegan_hub.session import Applied, Session, Studio, essence_label
+from stylegan_hub.session import Applied, Session, essence_label
+from stylegan_hub.studio import Studio
 
 CONSENT = (
     "Any picture will do: a portrait, a photograph, a drawing. Take one of a real person only if "
@@ -100,14 +110,14 @@ def transfer(
         truncation_psi=session.truncation_psi,
         first_seed=session.seed,
     )
-    with studio.search_essence(target.picture, target.name, settings, owner) as search:
-        (before,) = studio.faces([session.seed], session.truncation_psi)
-        yield from watched(search, started, lambda _: before)
-        try:
-            found = search.result()
-        except Cancelled:
-            yield Frame(message("Stopped; nothing was changed."), studio.draw(session))
-            return
+    (before,) = studio.faces([session.seed], session.truncation_psi)
+    found = yield from watched(
+        studio.search_essence(target.picture, target.name, settings, owner),
+        pictured(started, lambda _: before),
+        lambda: Frame(message(STOPPED), studio.draw(session)),
+    )
+    if found is None:
+        return
     text = f"Found the {label}{after(started)}; slide it."
     yield Frame(message(text), studio.draw(session.with_found(found)), found)
 

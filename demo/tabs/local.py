@@ -14,10 +14,11 @@ import gradio as gr
 from PIL import Image
 
 from demo.components import MAX_LETTERS, after, friendly, message, plain, recipe, shown, warning
-from demo.stage import DRAWING, Desk, Frame, Stage, check_room, watched
-from stylegan_hub.edits.latent_optimization import Cancelled, Step
+from demo.stage import DRAWING, STOPPED, Desk, Frame, Stage, check_room, pictured, watched
+from stylegan_hub.edits.latent_optimization import Step
 from stylegan_hub.edits.local_direction import WITHOUT_WORDS, LocalSettings
-from stylegan_hub.session import Session, Studio, local_label
+from stylegan_hub.session import Session, local_label
+from stylegan_hub.studio import Studio
 
 SPACES = {
     "Whole layers (w+)": "w_plus",
@@ -118,14 +119,13 @@ def change_part(
         seed = settings.first_seed + (step.index - 1) * settings.batch_size
         return studio.faces([seed], settings.truncation_psi)[0]
 
-    search = studio.search_local(others, words, region, settings, space, this_face, owner, neutral)
-    with search:
-        yield from watched(search, started, before)
-        try:
-            found = search.result()
-        except Cancelled:
-            yield Frame(message("Stopped; nothing was changed."), studio.draw(session))
-            return
+    found = yield from watched(
+        studio.search_local(others, words, region, settings, space, this_face, owner, neutral),
+        pictured(started, before),
+        lambda: Frame(message(STOPPED), studio.draw(session)),
+    )
+    if found is None:
+        return
     text = f"Found “{label}”{after(started)}; slide it."
     yield Frame(message(text), studio.draw(session.with_found(found)), found)
 

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import io
 import math
-import re
 import tempfile
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from demo.components import (
     after,
@@ -29,36 +28,25 @@ from demo.components import (
     shown,
     to_save,
 )
-from demo.stage import PRIVATE, Desk, Frame, Stage, watched
-from stylegan_hub.edits.latent_optimization import Cancelled
-from stylegan_hub.errors import NotFoundError
-from stylegan_hub.photos.align import (
-    Alignment,
-    Landmarks,
-    NoFaceError,
-    Point,
-    Quad,
-    align,
-    cut,
-    find_faces,
-    whole,
-)
-from stylegan_hub.photos.finders import finder, framing
+from demo.stage import PRIVATE, STOPPED, Desk, Frame, Stage, pictured, watched
+from demo.upload import POINTS, Upload, pairs, preview_of, read, receive
+from stylegan_hub.photos.align import cut
+from stylegan_hub.photos.finders import draws_faces
 from stylegan_hub.photos.invert import Refinement, Step, Tuning
 from stylegan_hub.photos.likeness import Likeness
 from stylegan_hub.photos.paste import Where
 from stylegan_hub.photos.paste import paste as paste_back
 from stylegan_hub.photos.person import Person, invert_photo
-from stylegan_hub.photos.photo import SUFFIXES, Photo, read_photo
-from stylegan_hub.pipeline import StyleEditPipeline
-from stylegan_hub.session import Search, Session, Studio
+from stylegan_hub.photos.photo import SUFFIXES
+from stylegan_hub.search import Search
+from stylegan_hub.session import Session
+from stylegan_hub.studio import Studio
 
 CONSENT = (
     "Bring a picture of yourself, or of somebody who agrees to it, and say that it is edited when "
     "you share it. What comes out is a likeness, not a copy. What you upload is deleted within "
     "hours."
 )
-POINTS, WHOLE = "points", "whole"
 WAYS = {"Only what the edits changed": "changed", "The whole face": "face"}
 BACK = "Back to this face"
 _NO_ENCODER = (
@@ -66,25 +54,16 @@ _NO_ENCODER = (
     "the average face works still: it takes longer, and may end at somebody else. To train one, "
     "put it into a pipeline and open that:"
 )
-_CLICKS = (
-    "Click the middle of one eye",
-    "Click the middle of the other eye",
-    "Click the middle of the mouth",
-)
 _REFINEMENTS = (30, 100, 300)
 _REFINE, _REFINE_FROM_AVERAGE = 100, 300
 _MAX_TUNING = 300
-_LONGEST, _SHORTEST = 1024, 512  # of the photograph's longer side on the page
-_CHOSEN, _OTHER, _DARK = "#8b5cf6", "#fafafa", "#1c1917"
-_LETTER = 20
 _FAST = 3  # PNG's compression; more takes long for little
-_PICTURE = "The photo; a click shows where the face is"
 # gradio makes the picture a button without words, as soon as it is shown.
-_NAME_PICTURE = f"""function nameIt() {{
+_NAME_PICTURE = """function nameIt() {
   const button = document.querySelector('#photo button');
-  if (button) button.ariaLabel = '{_PICTURE}';
+  if (button) button.ariaLabel = '%s';
   else setTimeout(nameIt, 50);
-}}"""
+}"""
 _NO_PHOTO = "Got no photo; upload one."
 # What reads and holds all pixels of a photograph, which may be many.
 _READING = {"concurrency_id": "photo", "concurrency_limit": 2, "show_progress": "hidden"}
@@ -92,179 +71,6 @@ _READING = {"concurrency_id": "photo", "concurrency_limit": 2, "show_progress": 
 _PLACING = {"concurrency_id": "place", "concurrency_limit": 1, "show_progress": "hidden"}
 
 Updates = dict[gr.blocks.Block, object]
-
-
-@dataclass(frozen=True)
-class Upload:
-    """A photograph and where its face is.
-
-    Not the pixels, of which there may be too many to hold for everybody; positions are in pixels
-    of the upright photograph.
-
-    Attributes:
-        path: where the page keeps the file.
-        size: width and height.
-        preview: what the page shows of it.
-        note: what is to be said of it, for people to read.
-        faces: that were found, the largest first.
-        choice: which square is the face: the number of one of the faces, from "1"; that of the
-            points; or the whole picture.
-        points: clicks: both eyes in any order, and the mouth; up to three.
-    """
-
-    path: Path
-    size: tuple[int, int]
-    preview: Image.Image
-    note: str
-    faces: tuple[Landmarks, ...] = ()
-    choice: str = POINTS
-    points: tuple[Point, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Of the file, without folders."""
-        return self.path.name
-
-    @property
-    def slug(self) -> str:
-        """The name, without its ending, in letters that every file system takes."""
-        return re.sub(r"[^a-z0-9]+", "-", self.path.stem.lower()).strip("-")[:60] or "photo"
-
-    @property
-    def choices(self) -> list[tuple[str, str]]:
-        """What the face may be: words and `choice`."""
-        several = len(self.faces) > 1
-        labels = [f"Face {n}" if several else "The face found" for n, _ in enumerate(self.faces, 1)]
-        if several:
-            labels[0] += ", the largest"
-        found = [(label, str(n)) for n, label in enumerate(labels, 1)]
-        square = self.size[0] == self.size[1]
-        aligned = [("The whole picture: an aligned portrait", WHOLE)] if square else []
-        return [*found, ("Where I click: eyes and mouth", POINTS), *aligned]
-
-    @property
-    def landmarks(self) -> Landmarks | None:
-        """Of the chosen face; None for the whole picture, or before there are three points."""
-        if self.choice == POINTS:
-            return Landmarks.from_clicks(*self.points) if len(self.points) == 3 else None
-        return None if self.choice == WHOLE else self.faces[int(self.choice) - 1]
-
-    @property
-    def hint(self) -> str:
-        """What to do next."""
-        if self.choice == WHOLE:
-            return "The whole picture is the face. Press Invert."
-        if self.choice != POINTS:
-            return "The violet square is what is cut out. Press Invert, or choose another one."
-        if (count := len(self.points)) < 3:
-            return f"{_CLICKS[count]} in the photo."
-        return "The violet square is what is cut out. Press Invert, or click to move a point."
-
-    def chosen(self, choice: str) -> Upload:
-        """With another square.
-
-        Raises:
-            ValueError: there is no such square.
-        """
-        if choice not in (values := [value for _, value in self.choices]):
-            raise ValueError(f"Got the face {choice!r}; choose one of {', '.join(values)}.")
-        return replace(self, choice=choice)
-
-    def with_points(self, *points: Point) -> Upload:
-        """With these clicks, whose square then is the face.
-
-        Raises:
-            ValueError: a point outside of the photo, or three on a line.
-        """
-        width, height = self.size
-        for x, y in points:
-            if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
-                raise ValueError(
-                    f"Got the point ({x:g}, {y:g}), which is outside of {self.name}; it has "
-                    f"{width} x {height} pixels, and (0, 0) is at the top left."
-                )
-        moved = replace(self, choice=POINTS, points=points)
-        _ = moved.landmarks  # three on a line are refused here, and those before stay
-        return moved
-
-    def clicked(self, pipe: StyleEditPipeline, index: tuple[float, float]) -> Upload:
-        """After a click on the preview: into a square, which is taken then, or one more point.
-
-        A fourth point takes the place of the one that is nearest to it.
-
-        Raises:
-            ValueError: see `with_points`.
-        """
-        x, y = ((at + 0.5) / scale - 0.5 for at, scale in zip(index, self._scale, strict=True))
-        if self.choice != POINTS:
-            squares = self.squares(pipe)
-            smallest_first = [str(number) for number in range(len(self.faces), 0, -1)]
-            inside = (choice for choice in smallest_first if _is_in((x, y), squares[choice]))
-            if (choice := next(inside, None)) is not None:
-                return self.chosen(choice)
-        points = [*self.points]
-        if len(points) == 3:
-            nearest = min(range(3), key=lambda i: math.dist(points[i], (x, y)))
-            points[nearest] = (x, y)
-        else:
-            points.append((x, y))
-        return self.with_points(*points)
-
-    def squares(self, pipe: StyleEditPipeline) -> dict[str, Quad]:
-        """By their `choice`, all that can be shown now."""
-        frame = framing(pipe)
-        known = {str(number): frame(face) for number, face in enumerate(self.faces, 1)}
-        if self.choice == POINTS and self.landmarks is not None:
-            known[POINTS] = frame(self.landmarks)
-        if self.choice == WHOLE:
-            right, bottom = self.size[0] - 1.0, self.size[1] - 1.0
-            known[WHOLE] = ((0, 0), (0, bottom), (right, bottom), (right, 0))
-        return known
-
-    def shown(self, pipe: StyleEditPipeline) -> Image.Image:
-        """The preview with squares and points, the chosen square in violet."""
-        picture = self.preview.copy()
-        pen = ImageDraw.Draw(picture)
-        font = ImageFont.load_default(_LETTER)
-
-        def on_preview(point: Point) -> Point:
-            x, y = ((at + 0.5) * scale for at, scale in zip(point, self._scale, strict=True))
-            return x, y
-
-        squares = self.squares(pipe)
-        # The chosen one last, so that nothing lies over it.
-        for choice, quad in sorted(squares.items(), key=lambda item: item[0] == self.choice):
-            corners = [on_preview(corner) for corner in (*quad, quad[0])]
-            is_chosen = choice == self.choice
-            pen.line(corners, _DARK, 7 if is_chosen else 5, "curve")
-            pen.line(corners, _CHOSEN if is_chosen else _OTHER, 5 if is_chosen else 3, "curve")
-            if len(self.faces) > 1 and choice.isdecimal():
-                _label(pen, corners[0], choice, font, _CHOSEN if is_chosen else _DARK)
-        if self.choice == POINTS:
-            for number, point in enumerate(self.points, 1):
-                _label(pen, on_preview(point), str(number), font, _CHOSEN)
-        return picture
-
-    def alignment(self, pipe: StyleEditPipeline, photo: Photo) -> Alignment:
-        """The chosen square of the photo.
-
-        Raises:
-            ValueError: there are no three points yet, or their square lies outside of the photo.
-        """
-        if self.choice == WHOLE:
-            return whole(photo.size, photo.name)
-        if self.landmarks is None:
-            raise ValueError(
-                f"Got {len(self.points)} of the three points that show where the face is. "
-                f"{_CLICKS[len(self.points)]}."
-            )
-        return align(photo, self.landmarks, framing(pipe))
-
-    @property
-    def _scale(self) -> tuple[float, float]:
-        """Pixels of the preview for each of the photograph."""
-        (width, height), shown = self.size, self.preview.size
-        return shown[0] / width, shown[1] / height
 
 
 @dataclass(frozen=True)
@@ -286,40 +92,11 @@ class Inverted:
     studio: Studio
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Moment(Frame):
-    """A `Frame` of an inversion; who was found, in the last one."""
+    """The last `Frame` of an inversion: who was found."""
 
-    inverted: Inverted | None = None
-
-
-def receive(pipe: StyleEditPipeline, path: str | Path) -> Upload:
-    """The photograph in a file that anybody may have made, and the faces in it.
-
-    Raises:
-        ValueError: no picture, a damaged one, too many pixels, or too few.
-    """
-    path = Path(path)
-    photo = _read(path)
-    upload = Upload(path, photo.size, _preview(photo.image), "")
-    notes, choice, faces = [*photo.notes], "1", []
-    try:
-        provider = finder(pipe)
-    except NoFaceError:  # its words are for the command line
-        choice = WHOLE if photo.size[0] == photo.size[1] else POINTS
-        notes.append(
-            "Nothing that could find a face is installed here, so "
-            + ("the whole picture was taken." if choice == WHOLE else "show where it is.")
-        )
-    else:
-        try:
-            faces = find_faces(photo, provider)
-            count = f"{len(faces)} faces" if len(faces) > 1 else "a face"
-            notes.append(f"Found {count} in {photo.name}.")
-        except NoFaceError:
-            choice = POINTS
-            notes.append(f"Found no face in {photo.name}; show where it is.")
-    return replace(upload, note=" ".join(notes), faces=tuple(faces), choice=choice)
+    inverted: Inverted
 
 
 def invert(
@@ -328,8 +105,10 @@ def invert(
     refine: int = _REFINE,
     tune: int = 0,
     owner: Hashable = None,
-) -> Iterator[Moment]:
+) -> Iterator[Frame]:
     """Find the latent that draws the face, with pictures on the way: the photo's first.
+
+    The last frame is a `Moment`, unless it was stopped.
 
     Args:
         refine: steps of the search near to the encoder's latent; 0 takes that one as it is.
@@ -341,9 +120,9 @@ def invert(
     if upload is None:
         raise ValueError(_NO_PHOTO)
     started = time.monotonic()
-    photo = _read(upload.path)
+    photo = read(upload.path)
     alignment = upload.alignment(studio.pipe, photo)
-    crop = cut(photo, alignment, studio.pipe.generator.config.img_resolution)
+    crop = cut(photo, alignment, studio.pipe.generator.img_size)
     refinement = Refinement(steps=int(refine)) if refine else None
     tuning = Tuning(steps=int(tune)) if tune else None
     total = int(refine) + int(tune)
@@ -362,17 +141,11 @@ def invert(
         return Inverted(upload, person, crop, drawn, own)
 
     search: Search[Step, Inverted] = studio.search_by(owner, max(total, 1), work)
-    with search:
-        yield from (
-            Moment(frame.status, frame.pictures)
-            for frame in watched(search, started, lambda _: crop)
-        )
-        try:
-            found = search.result()
-        except Cancelled:
-            yield Moment(message("Stopped; nothing was changed."))
-            return
-    text = f"The face of {upload.name} is here{after(started)}; edits go on it."
+    stopped = Frame(message(STOPPED))
+    found = yield from watched(search, pictured(started, lambda _: crop), lambda: stopped)
+    if found is None:
+        return
+    text = f"{upload.subject} is here{after(started)}; edits go on it."
     yield Moment(message(text), (found.drawn, found.drawn), inverted=found)
 
 
@@ -398,7 +171,7 @@ def put_back(
             "Nothing was changed on the face yet. Put an edit on it, or paste the whole face."
         )
     upload = inverted.upload
-    photo = paste_back(_read(upload.path), inverted.person.alignment, edited, before, where)
+    photo = paste_back(read(upload.path), inverted.person.alignment, edited, before, where)
     return f"{upload.slug}-edited.png", photo
 
 
@@ -432,20 +205,6 @@ def compared(inverted: Inverted) -> str:
     )
 
 
-def pairs(places: Sequence[float | None]) -> list[Point]:
-    """Three points of x, y, x, y, x, y.
-
-    Raises:
-        ValueError: numbers are missing.
-    """
-    numbers = [at for at in places if at is not None]
-    if len(numbers) != 6:
-        raise ValueError(
-            f"Got {len(numbers)} of six numbers; give both eyes and the mouth, across and down."
-        )
-    return [*zip(numbers[::2], numbers[1::2], strict=True)]
-
-
 def in_words(likeness: Likeness) -> list[tuple[str, str]]:
     """What each number of a likeness says, and the number."""
     psnr, look, who = likeness.psnr, likeness.perceptual, likeness.identity
@@ -469,49 +228,10 @@ def _word(value: float, words: dict[float, str], otherwise: str) -> str:
     return next((word for least, word in words.items() if value >= least), otherwise)
 
 
-def _read(path: Path) -> Photo:
-    try:
-        return read_photo(path)
-    except NotFoundError as error:
-        raise ValueError(
-            f"{path.name} is no longer here: uploads are deleted within hours. Upload it again."
-        ) from error
-    except (ValueError, OSError) as error:  # where it lies here says nothing to who sent it
-        raise ValueError(str(error).replace(str(path), path.name)) from error
-
-
-def _preview(image: Image.Image) -> Image.Image:
-    """A copy whose longer side is neither too long for a page nor too short to click on."""
-    longer = max(image.size)
-    scale = min(max(longer, _SHORTEST), _LONGEST) / longer
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
-
-
-def _is_in(point: Point, quad: Quad) -> bool:
-    """Whether a point lies in a square, which may be turned."""
-    corner, bottom, _, right = (complex(*at) for at in quad)
-    place = (complex(*point) - corner) / (right - corner)
-    below = ((bottom - corner) / (right - corner)).imag
-    return 0 <= place.real <= 1 and 0 <= place.imag / below <= 1
-
-
-def _label(
-    pen: ImageDraw.ImageDraw,
-    middle: Point,
-    text: str,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    color: str,
-) -> None:
-    """A number in a circle."""
-    (x, y), radius = middle, 0.7 * _LETTER
-    pen.ellipse((x - radius, y - radius, x + radius, y + radius), color, _OTHER, 2)
-    pen.text(middle, text, _OTHER, font, "mm")
-
-
 def build(studio: Studio, stage: Stage) -> None:
     """The widgets and their wiring."""
-    pipe = studio.pipe
+    pipe, of_faces = studio.pipe, draws_faces(studio.pipe)
+    called = "The photo; a click shows where the face is" if of_faces else "The photo"
     gr.HTML(f'<p class="note">{CONSENT}</p>')
     if pipe.encoder is None:
         name = pipe.name or "portraits"
@@ -534,7 +254,7 @@ def build(studio: Studio, stage: Stage) -> None:
     said = gr.HTML(min_height=0)
     with gr.Column(visible=False) as found:
         picture = gr.Image(
-            label=_PICTURE,
+            label=called,
             show_label=False,
             elem_id="photo",
             buttons=[],
@@ -544,7 +264,7 @@ def build(studio: Studio, stage: Stage) -> None:
             undo = gr.Button("Undo point", size="sm", min_width=80)
             clear = gr.Button("Clear points", size="sm", min_width=80)
         choice = gr.Radio([], label="The face is")
-        with gr.Accordion("Points without a mouse", open=False):
+        with gr.Accordion("Points without a mouse", open=False, visible=of_faces):
             gr.HTML('<p class="note">In pixels of the photo; (0, 0) is at the top left.</p>')
             places = []
             for label in ("One eye", "Other eye", "Mouth"):
@@ -600,7 +320,7 @@ def build(studio: Studio, stage: Stage) -> None:
         }
 
     def take(file: str | None) -> Iterator[Updates]:
-        yield {said: message("Looking for the face …")}
+        yield {said: message("Looking at the photo …")}
         with friendly():
             if file is None:
                 raise ValueError(_NO_PHOTO)
@@ -635,8 +355,8 @@ def build(studio: Studio, stage: Stage) -> None:
             for moment in invert(studio, taken, refine, tune, request.session_hash):
                 pictures, status = stage.show_frame(desk, moment)
                 updates: Updates = {stage.pictures: pictures, stage.status: status}
-                if (new := moment.inverted) is not None:
-                    updates |= show_person(desk, new)
+                if isinstance(moment, Moment):
+                    updates |= show_person(desk, moment.inverted)
                 yield updates
 
     def show_person(desk: Desk, new: Inverted) -> Updates:
@@ -654,7 +374,7 @@ def build(studio: Studio, stage: Stage) -> None:
     def go_back(desk: Desk, somebody: Inverted, request: gr.Request) -> str:
         studio.stop(request.session_hash)
         desk.change(lambda session: session.with_latents(somebody.person.latents))
-        return message(f"The face of {somebody.upload.name} is here again; edits stay on it.")
+        return message(f"{somebody.upload.subject} is here again; edits stay on it.")
 
     def paste(desk: Desk, somebody: Inverted | None, where: Where) -> tuple[str, Any]:
         with friendly():
@@ -662,13 +382,13 @@ def build(studio: Studio, stage: Stage) -> None:
         data = io.BytesIO()
         photo.save(data, "PNG", compress_level=_FAST)
         file = to_save(save_photo, data.getvalue(), name)
-        picture = shown(_preview(photo), "The photo with the edited face")
+        picture = shown(preview_of(photo), "The photo with the edited face")
         return picture, gr.DownloadButton(value=file, visible=True)
 
     placed = [upload, said, found, picture, taking_back, choice, *places]
     sent = send.upload(take, send, placed, api_name="photo", **_READING)
     sent.failure(lambda: message("This file was not taken."), None, said, **PRIVATE)
-    sent.success(None, js=_NAME_PICTURE, **PRIVATE)
+    sent.success(None, js=_NAME_PICTURE % called, **PRIVATE)
     picture.select(click, upload, placed, trigger_mode="multiple", **_PLACING, **PRIVATE)
     choice.input(choose, [upload, choice], placed, api_name="square", **_PLACING)
     use.click(type_in, [upload, *places], placed, api_name="points", **_PLACING)

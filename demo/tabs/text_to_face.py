@@ -22,9 +22,8 @@ from demo.components import (
     thumbnails,
     warning,
 )
-from demo.stage import FACES, PRIVATE, Desk, Stage
-from stylegan_hub.edits.latent_optimization import Cancelled
-from stylegan_hub.session import Face, Studio
+from demo.stage import FACES, PRIVATE, Desk, Stage, watched
+from stylegan_hub.studio import Face, Studio
 from stylegan_hub.text_to_face import CANDIDATES
 
 EXAMPLES = (
@@ -73,15 +72,18 @@ def draw_faces(
     started = time.monotonic()
     seeds = range(first_seed, first_seed + FACES)
     faces: list[Face] = []
-    with studio.search_faces(text, seeds, truncation_psi, int(candidates), owner) as search:
-        for face in search:
-            faces.append(face)
-            yield Drawn(progress(len(faces), search.total, started), (*faces,))
-        try:
-            search.result()
-        except Cancelled:
-            yield Drawn(message(f"Stopped after {len(faces)} faces."), (*faces,))
-            return
+
+    def show(face: Face) -> Drawn:
+        faces.append(face)
+        return Drawn(progress(len(faces), len(seeds), started), (*faces,))
+
+    found = yield from watched(
+        studio.search_faces(text, seeds, truncation_psi, int(candidates), owner),
+        show,
+        lambda: Drawn(message(f"Stopped after {len(faces)} faces."), (*faces,)),
+    )
+    if found is None:
+        return
     text = f"{len(faces)} faces for “{text.strip()}”{after(started)}; click one to go on with it."
     yield Drawn(message(text), (*faces,))
 

@@ -12,12 +12,23 @@ from html import escape
 import gradio as gr
 
 from demo.components import MAX_LETTERS, after, friendly, message, progress, warning
-from demo.stage import DRAWING, PRIVATE, Desk, Frame, Stage, check_room, watched
+from demo.stage import (
+    DRAWING,
+    PRIVATE,
+    STOPPED,
+    Desk,
+    Frame,
+    Stage,
+    check_room,
+    pictured,
+    watched,
+)
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.global_direction import DEFAULT_CHANNELS
-from stylegan_hub.edits.latent_optimization import Cancelled, Settings
+from stylegan_hub.edits.latent_optimization import Settings
 from stylegan_hub.pipeline import NEUTRAL
-from stylegan_hub.session import Session, Studio
+from stylegan_hub.session import Session
+from stylegan_hub.studio import Studio
 
 # What a chip says, and the words that it writes.
 EXAMPLES = {
@@ -58,14 +69,14 @@ def for_this_face(
     others = session.without_found(words)
     check_room(others)
     settings = Settings(steps=int(steps))
-    with studio.search(others, words, settings, space, owner, neutral) as search:
-        before, _ = studio.draw(session.without_edits())
-        yield from watched(search, started, lambda _: before)
-        try:
-            found = search.result()
-        except Cancelled:
-            yield Frame(message("Stopped; nothing was changed."), studio.draw(session))
-            return
+    before, _ = studio.draw(session.without_edits())
+    found = yield from watched(
+        studio.search(others, words, settings, space, owner, neutral),
+        pictured(started, lambda _: before),
+        lambda: Frame(message(STOPPED), studio.draw(session)),
+    )
+    if found is None:
+        return
     note = found.origin.training.get("note")
     how = f", {note}" if note else ""
     text = f"Found “{words.strip()}” for this face{after(started)}{how}; slide it."
@@ -90,14 +101,14 @@ def for_everybody(
     others = session.without_found(words)
     check_room(others)
     if not studio.is_known(words, neutral):
-        with studio.search_for_everybody(words, neutral, owner) as search:
-            for done in search:
-                yield Frame(progress(done, search.total, started))
-            try:
-                search.result()
-            except Cancelled:
-                yield Frame(message("Stopped; nothing was changed."))
-                return
+        search = studio.search_for_everybody(words, neutral, owner)
+        searched = yield from watched(
+            search,
+            lambda done: Frame(progress(done, search.total, started)),
+            lambda: Frame(message(STOPPED)),
+        )
+        if searched is None:
+            return
     found = studio.direction(words, neutral, threshold, channels)
     text = f"Found “{words.strip()}” for everybody{after(started)}; {_how(found)}."
     yield Frame(message(text), studio.draw(session.with_found(found)), found)

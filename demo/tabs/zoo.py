@@ -17,7 +17,8 @@ from PIL import Image
 from demo.components import data_url, friendly, message, plain
 from demo.stage import PRIVATE, Desk, Stage, check_room
 from stylegan_hub.hub import EditInfo
-from stylegan_hub.session import Session, Studio
+from stylegan_hub.session import Session
+from stylegan_hub.studio import Studio
 
 NOTHING = (
     "No edit for this generator is bundled. Load one by its name on the Hub, or make one: the "

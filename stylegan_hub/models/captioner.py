@@ -26,6 +26,8 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from stylegan_hub.models.residual_trunk import GROUP, residual_trunk, shrink
+
 PAPER: Mapping[str, Any] = {
     "resolution": 224,
     "widths": (256, 512, 1024),
@@ -43,8 +45,6 @@ from nothing."""
 PAD, START, END, UNKNOWN = range(4)
 _SPECIAL = 4
 _WORD = re.compile(r"\w+|[^\w\s]")
-_PATCH = 4  # pixels of the picture that the first layer folds into channels
-_GROUP = 8  # channels per normalization group
 _MAX_ATTEMPTED = 40  # letters of a text in a message
 
 
@@ -100,35 +100,20 @@ class Captioner(ModelMixin, ConfigMixin):
                 f"Got a vocabulary of {len(vocabulary)} words, {len(set(vocabulary))} of them "
                 "different; expected at least one, and each once."
             )
-        if len(widths) != len(blocks) or not widths or any(width % _GROUP for width in widths):
+        if len(widths) != len(blocks) or not widths or any(width % GROUP for width in widths):
             raise ValueError(
                 f"Got widths {tuple(widths)} and blocks {tuple(blocks)}; expected as many of both, "
-                f"and widths that are multiples of {_GROUP}."
+                f"and widths that are multiples of {GROUP}."
             )
-        shrink = _PATCH * 2 ** (len(widths) - 1)
-        if resolution < shrink or resolution % shrink:
+        factor = shrink(widths)
+        if resolution < factor or resolution % factor:
             raise ValueError(
-                f"resolution is {resolution}; expected a multiple of {shrink}, by which the stages "
+                f"resolution is {resolution}; expected a multiple of {factor}, by which the stages "
                 "shrink a picture."
             )
-        self.places = (resolution // shrink) ** 2
+        self.places = (resolution // factor) ** 2
         self._ids = {word: index for index, word in enumerate(vocabulary, start=_SPECIAL)}
-        layers: list[nn.Module] = [
-            nn.PixelUnshuffle(_PATCH),
-            nn.Conv2d(3 * _PATCH**2, widths[0], 3, padding=1),
-        ]
-        width = widths[0]
-        for stage, (wider, count) in enumerate(zip(widths, blocks, strict=True)):
-            if stage > 0:
-                layers.append(nn.Conv2d(width, wider, 2, stride=2))
-                width = wider
-            layers += [_ResidualBlock(width) for _ in range(count)]
-        layers += [
-            nn.GroupNorm(width // _GROUP, width),
-            nn.SiLU(),
-            nn.Conv2d(width, feature_dim, 1),
-        ]
-        self.encoder = nn.Sequential(*layers)
+        self.encoder = residual_trunk(widths, blocks, feature_dim)
         # Attention forgets where a feature came from, and "looking left" is about places.
         self.position = nn.Parameter(0.02 * torch.randn(self.places, feature_dim))
         self.norm = nn.LayerNorm(feature_dim)
@@ -269,25 +254,6 @@ class Captioner(ModelMixin, ConfigMixin):
         tokens = tokens[: tokens.index(END)] if END in tokens else tokens
         words = [self.config["vocabulary"][token - _SPECIAL] for token in tokens]
         return re.sub(r" (?=[,.;:!?'-])|(?<=['-]) ", "", " ".join(words))
-
-
-class _ResidualBlock(nn.Module):
-    """Two normalized 3x3 convolutions beside the identity."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.GroupNorm(width // _GROUP, width),
-            nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.GroupNorm(width // _GROUP, width),
-            nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        result: Tensor = features + self.layers(features)
-        return result
 
 
 def split(text: str) -> list[str]:

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn, stack, zeros, zeros_like
 
 from stylegan_hub import images as image_files
-from stylegan_hub.models.recognizer import _Unit
+from stylegan_hub.models.recognizer import ir_se_body, ir_se_input
 from stylegan_hub.models.stylegan2 import FullyConnectedLayer
 
 _STAGES = 4
@@ -92,28 +92,18 @@ class Encoder(ModelMixin, ConfigMixin):
         self.w_dim = w_dim
         self.deltas = deltas
         self.input_size: tuple[int, int] = (size[0], size[1])
-        self.input_layer = nn.Sequential(
-            nn.Conv2d(3, widths[0], 3, input_stride, 1, bias=False),
-            nn.BatchNorm2d(widths[0]),
-            nn.PReLU(widths[0]),
-        )
-        layers: list[nn.Module] = []
-        width = widths[0]
-        for count, wider in zip(units, widths, strict=True):
-            layers.append(_Unit(width, wider, 2, reduction))
-            layers += [_Unit(wider, wider, 1, reduction) for _ in range(count - 1)]
-            width = wider
-        self.body = nn.Sequential(*layers)
+        self.input_layer = ir_se_input(widths[0], input_stride)
+        self.body = ir_se_body(units, widths, reduction)
         # The fine, medium and coarse features are what the last three stages give.
         self._taps = [sum(units[: stage + 1]) - 1 for stage in range(1, _STAGES)]
         coarse = max(size) // shrink
         self._levels = [0 if i < levels[0] else 1 if i < levels[1] else 2 for i in range(num_ws)]
         self.styles = nn.ModuleList(
-            _StyleHead(width, head_width or w_dim, w_dim, coarse * 2**level)
+            _StyleHead(widths[3], head_width or w_dim, w_dim, coarse * 2**level)
             for level in self._levels
         )
-        self.latlayer1 = nn.Conv2d(widths[2], width, 1)
-        self.latlayer2 = nn.Conv2d(widths[1], width, 1)
+        self.latlayer1 = nn.Conv2d(widths[2], widths[3], 1)
+        self.latlayer2 = nn.Conv2d(widths[1], widths[3], 1)
         self.register_buffer("latent_avg", zeros(num_ws, w_dim))
 
     def encode(

@@ -23,11 +23,11 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stylegan_hub.models.residual_trunk import GROUP, PATCH, ResidualBlock
+
 STRIDE = 8
 """Pixels of the input that make a cell of the grid."""
 
-_PATCH = 4  # pixels of the input that the first layer folds into channels
-_GROUP = 8  # channels per normalization group
 _WINDOW = 1.5  # a second look sees so many times the side of the square
 _SURE = 0.5  # least score of a face
 _FINAL = 0.3  # least score at the last look
@@ -70,18 +70,20 @@ class Landmarker(ModelMixin, ConfigMixin):
             raise ValueError(f"Got usual landmarks {usual}; expected three points (x, y).")
         if input_size < 32 or input_size % 32:
             raise ValueError(f"input_size is {input_size}; expected a multiple of 32.")
-        if len(widths) != 3 or any(width < _GROUP or width % _GROUP for width in widths):
-            raise ValueError(f"Got widths {tuple(widths)}; expected three multiples of {_GROUP}.")
+        if len(widths) != 3 or any(width < GROUP or width % GROUP for width in widths):
+            raise ValueError(f"Got widths {tuple(widths)}; expected three multiples of {GROUP}.")
         fine, medium, coarse = widths
         self.fine = nn.Sequential(
-            nn.PixelUnshuffle(_PATCH), nn.Conv2d(3 * _PATCH**2, fine, 3, padding=1), _Block(fine)
+            nn.PixelUnshuffle(PATCH),
+            nn.Conv2d(3 * PATCH**2, fine, 3, padding=1),
+            ResidualBlock(fine),
         )
-        self.medium = nn.Sequential(nn.Conv2d(fine, medium, 2, 2), _Block(medium), _Block(medium))
-        self.coarse = nn.Sequential(nn.Conv2d(medium, coarse, 2, 2), _Block(coarse), _Block(coarse))
-        self.whole = nn.Sequential(nn.Conv2d(coarse, coarse, 2, 2), _Block(coarse), _Block(coarse))
+        self.medium = _smaller(fine, medium)
+        self.coarse = _smaller(medium, coarse)
+        self.whole = _smaller(coarse, coarse)
         self.to_medium = nn.Conv2d(coarse, medium, 1)
         self.head = nn.Sequential(
-            _Block(medium), nn.GroupNorm(medium // _GROUP, medium), nn.SiLU(),
+            ResidualBlock(medium), nn.GroupNorm(medium // GROUP, medium), nn.SiLU(),
             nn.Conv2d(medium, 6, 1),
         )  # fmt: skip
         last = self.head[-1]
@@ -178,19 +180,11 @@ class Landmarker(ModelMixin, ConfigMixin):
         return _distinct(torch.cat(squares))
 
 
-class _Block(nn.Module):
-    """Two 3 x 3 convolutions beside an identity path, normalized before each."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        groups = width // _GROUP
-        self.layers = nn.Sequential(
-            nn.GroupNorm(groups, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1),
-            nn.GroupNorm(groups, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1),
-        )  # fmt: skip
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features + self.layers(features)
+def _smaller(width: int, wider: int) -> nn.Sequential:
+    """Features of half the size."""
+    return nn.Sequential(
+        nn.Conv2d(width, wider, 2, stride=2), ResidualBlock(wider), ResidualBlock(wider)
+    )
 
 
 def cell_places(height: int, width: int) -> Float[Tensor, "2 gh gw"]:

@@ -77,11 +77,7 @@ class Recognizer(ModelMixin, ConfigMixin):
                 f"crop is {tuple(crop)}; expected (top, bottom, left, right) inside of "
                 f"{_ALIGNED_SIZE} x {_ALIGNED_SIZE}, or None."
             )
-        self.input_layer = nn.Sequential(
-            nn.Conv2d(3, widths[0], 3, input_stride, 1, bias=False),
-            nn.BatchNorm2d(widths[0]),
-            nn.PReLU(widths[0]),
-        )
+        self.input_layer = ir_se_input(widths[0], input_stride)
         self.output_layer = nn.Sequential(
             nn.BatchNorm2d(widths[-1]),
             nn.Dropout(dropout),
@@ -89,13 +85,7 @@ class Recognizer(ModelMixin, ConfigMixin):
             nn.Linear(widths[-1] * (input_size // shrink) ** 2, embedding_dim),
             nn.BatchNorm1d(embedding_dim, affine=affine),
         )
-        layers: list[nn.Module] = []
-        width = widths[0]
-        for count, wider in zip(units, widths, strict=True):
-            layers.append(_Unit(width, wider, 2, reduction))
-            layers += [_Unit(wider, wider, 1, reduction) for _ in range(count - 1)]
-            width = wider
-        self.body = nn.Sequential(*layers)
+        self.body = ir_se_body(units, widths, reduction)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """Embeddings of length 1, float32, of pictures in [-1, 1]; differentiable.
@@ -126,6 +116,30 @@ class Recognizer(ModelMixin, ConfigMixin):
             images = F.adaptive_avg_pool2d(images, _ALIGNED_SIZE)
         top, bottom, left, right = self.config["crop"]
         return F.adaptive_avg_pool2d(images[:, :, top:bottom, left:right], size)
+
+
+def ir_se_input(width: int, stride: int) -> nn.Sequential:
+    """The first layer of an IR-SE network, from RGB to `width` channels."""
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.PReLU(width)
+    )
+
+
+def ir_se_body(units: Sequence[int], widths: Sequence[int], reduction: int) -> nn.Sequential:
+    """The residual units of an IR-SE network, one after the other; each stage halves the size.
+
+    Args:
+        units: how many of each stage.
+        widths: channels of each stage; the input has as many as the first.
+        reduction: by which the channels shrink inside squeeze-and-excitation.
+    """
+    layers: list[nn.Module] = []
+    width = widths[0]
+    for count, wider in zip(units, widths, strict=True):
+        layers.append(_Unit(width, wider, 2, reduction))
+        layers += [_Unit(wider, wider, 1, reduction) for _ in range(count - 1)]
+        width = wider
+    return nn.Sequential(*layers)
 
 
 class _Unit(nn.Module):

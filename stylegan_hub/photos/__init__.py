@@ -7,4 +7,5 @@
     paste(photo, alignment, after, before)                    # paste.py
 
 `person.py` keeps what came of it in one file, and `folder.py` does it for a folder of photographs.
+For pipelines that draw no faces the middle of a photograph is taken (`finders.locate`).
 """

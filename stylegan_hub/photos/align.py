@@ -1,9 +1,12 @@
-"""Where a face is in a photograph, and the square that a generator's picture of it is cut from.
+"""What of a photograph a generator's picture is cut from: the square around a face, or the middle.
 
 A landmark provider finds eyes and mouth; a framing makes a square of them, as the pictures that a
 generator learned from were framed; `cut` cuts it out. For FFHQ that is the square of Karras et al.
 2019, "A Style-Based Generator Architecture", appendix A, as its authors' alignment computes it, at
 full resolution: reflected and blurred beyond the photograph's edges.
+
+Houses have no landmarks: of their photographs it is the `middle`, in the shape of the generator's
+pictures.
 
 Positions are (x, y) in pixels of the upright photograph, x to the right and y down, and the middle
 of the first pixel is (0, 0), as landmark detectors have it. Left is what the viewer sees on the
@@ -28,11 +31,15 @@ from stylegan_hub.photos.photo import Photo
 
 Point = tuple[float, float]
 Quad = tuple[Point, Point, Point, Point]
-"""Corners of the square in the order that Pillow takes: top left, bottom left, bottom right, top
-right, as the face has them; turned with it in the photograph."""
+"""Corners of what is cut out in the order that Pillow takes: top left, bottom left, bottom right,
+top right, as the face has them; turned with it in the photograph. Mostly a square."""
+Shape = tuple[float, float]
+"""Height and width of a generator's pictures (`generator.img_size`), or any such proportion."""
 
 _OVERSAMPLING = 4  # 4096 px for pictures of 1024, as FFHQ was made
-_WHOLE = 0.03  # a square picture that is the square up to this share of its side is taken whole
+_WHOLE = 0.03  # a picture that differs from what is cut out by this share at most is taken whole
+_SQUARE = (1, 1)
+_FARTHEST = 1e9  # pixels from a photograph's corner
 
 
 class NoFaceError(StyleganHubError, ValueError):
@@ -118,6 +125,7 @@ class LandmarkProvider(Protocol):
 
 
 Framing = Callable[[Landmarks], Quad]
+"""From landmarks to what is cut out around them."""
 
 
 def ffhq_quad(landmarks: Landmarks) -> Quad:
@@ -154,12 +162,26 @@ def fitted_framing(usual: Landmarks) -> Framing:
     return framing
 
 
+def cropped(framing: Framing, shape: Shape) -> Framing:
+    """A framing for pictures of a shape: the middle of its square.
+
+    So a generator's pictures that are no squares are the middle of the square that it draws.
+    """
+    height, width = (side / max(shape) for side in shape)
+
+    def middle_of_square(landmarks: Landmarks) -> Quad:
+        a, b, c, d = (np.array(corner) for corner in framing(landmarks))
+        return _quad((a + c) / 2, width * (d - a) / 2, height * (b - a) / 2)
+
+    return framing if height == width else middle_of_square
+
+
 @dataclass(frozen=True)
 class Alignment:
-    """Which square of which photograph a picture was cut from.
+    """What of which photograph a picture was cut from.
 
     Attributes:
-        quad: the square.
+        quad: its corners.
         size: width and height of the upright photograph.
         name: of the photograph's file, without folders.
     """
@@ -169,15 +191,23 @@ class Alignment:
     name: str = "picture"
 
     @property
-    def side(self) -> float:
-        """Side of the square in pixels of the photograph."""
-        (ax, ay), _, _, (bx, by) = self.quad
-        return math.hypot(bx - ax, by - ay)
+    def extent(self) -> tuple[float, float]:
+        """Width and height of the quad, in pixels of the photograph."""
+        (ax, ay), (bx, by), _, (dx, dy) = self.quad
+        return math.hypot(dx - ax, dy - ay), math.hypot(bx - ax, by - ay)
+
+    @property
+    def box(self) -> tuple[int, int, int, int] | None:
+        """Left, upper, right and lower edge of what `middle` gave; None for any other quad."""
+        (left, top), _, (right, bottom), _ = self.quad
+        edges = (round(left + 0.5), round(top + 0.5), round(right + 0.5), round(bottom + 0.5))
+        shape = (edges[3] - edges[1], edges[2] - edges[0])
+        return edges if min(shape) > 0 and self == middle(self.size, self.name, shape) else None
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is the whole photograph, which then is a square."""
-        return self.size[0] == self.size[1] and self.quad == _corners(self.size[0])
+        """Whether it is the whole photograph."""
+        return self.box == (0, 0, *self.size)
 
     def to_json(self) -> str:
         """For the header of a file; `from_json` reads it."""
@@ -192,8 +222,12 @@ class Alignment:
             corners = [(float(x), float(y)) for x, y in state["quad"]]
             width, height = (int(side) for side in state["size"])
             name = state["name"]
-            if len(corners) != 4 or not np.isfinite(corners).all() or min(width, height) < 1:
+            is_near = (np.abs(corners) < _FARTHEST).all()  # false for what is no number, too
+            if len(corners) != 4 or not is_near or min(width, height) < 1:
                 raise ValueError(f"four corners in a picture were expected, got {state}")
+            (ax, ay), (bx, by), _, (dx, dy) = corners
+            if (dx - ax) * (by - ay) - (dy - ay) * (bx - ax) <= 0:
+                raise ValueError(f"four corners around an area were expected, got {corners}")
             if not isinstance(name, str) or name != name.replace("\\", "/").rpartition("/")[2]:
                 raise ValueError(f"a file name without folders was expected, got {name!r}")
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -232,7 +266,7 @@ def choose(faces: Sequence[Landmarks], face: int = 1) -> Landmarks:
 
 
 def align(photo: Photo, landmarks: Landmarks, framing: Framing = ffhq_quad) -> Alignment:
-    """The square around a face.
+    """The square around a face, or what else the framing cuts out.
 
     Raises:
         ValueError: its middle lies outside the photo.
@@ -246,46 +280,70 @@ def align(photo: Photo, landmarks: Landmarks, framing: Framing = ffhq_quad) -> A
             "Landmarks are in pixels of the upright picture, (0, 0) is at the top left."
         )
     found = Alignment(quad, photo.size, photo.name)
-    if width == height:
-        entire = whole(photo.size, photo.name)
-        farthest = np.abs(np.array(quad) - np.array(entire.quad)).max()
-        if farthest <= _WHOLE * width:  # a picture that was aligned before
-            return entire
-    return found
+    shape = (math.dist(quad[0], quad[1]), math.dist(quad[0], quad[3]))
+    entire = middle(photo.size, photo.name, shape)
+    farthest = np.abs(np.array(quad) - np.array(entire.quad)).max()
+    # A picture that was aligned before.
+    return entire if entire.is_whole and farthest <= _WHOLE * max(photo.size) else found
 
 
-def whole(size: tuple[int, int], name: str = "picture") -> Alignment:
-    """The whole picture, where it is an aligned face already.
+def middle(size: tuple[int, int], name: str = "picture", shape: Shape = _SQUARE) -> Alignment:
+    """The middle of a picture: as much of it as has this shape, in whole pixels.
+
+    Args:
+        size: width and height of the picture.
+        shape: height and width, or any such proportion; a square by default.
+    """
+    height, width = shape
+    scale = min(size[0] / width, size[1] / height)
+    kept = (max(1, round(width * scale)), max(1, round(height * scale)))
+    left, top = ((have - take) // 2 for have, take in zip(size, kept, strict=True))
+    x0, y0, x1, y1 = left - 0.5, top - 0.5, left + kept[0] - 0.5, top + kept[1] - 0.5
+    return Alignment(((x0, y0), (x0, y1), (x1, y1), (x1, y0)), size, name)
+
+
+def whole(size: tuple[int, int], name: str = "picture", shape: Shape = _SQUARE) -> Alignment:
+    """The whole picture, where it is an aligned one already.
+
+    Args:
+        size: width and height of the picture.
+        shape: height and width, or any such proportion; a square by default.
 
     Raises:
-        ValueError: it is no square.
+        ValueError: it has another shape.
     """
-    width, height = size
-    if width != height:
+    entire = middle(size, name, shape)
+    if not entire.is_whole:
+        height, width = shape
+        expected = "is a square" if height == width else f"has the shape of {width:g} x {height:g}"
         raise ValueError(
-            f"{name} has {width} x {height} pixels; an aligned face is a square. Let the face be "
-            "found in it, or give the middles of eyes and mouth."
+            f"{name} has {size[0]} x {size[1]} pixels; an aligned picture {expected}. Let it be "
+            "cut out (without --aligned), or give the middles of eyes and mouth."
         )
-    return Alignment(_corners(width), size, name)
+    return entire
 
 
-def cut(photo: Photo, alignment: Alignment, resolution: int) -> Image.Image:
-    """The aligned picture, `resolution` x `resolution`.
+def cut(photo: Photo, alignment: Alignment, size: int | tuple[int, int]) -> Image.Image:
+    """The aligned picture.
 
-    Where the square reaches beyond the photo, the photo is continued by its reflection, which fades
-    into a blur and then into its median color.
+    Where a quad around a face reaches beyond the photo, the photo is continued by its reflection,
+    which fades into a blur and then into its median color.
+
+    Args:
+        size: height and width of the result, or one number for a square.
 
     Raises:
         ValueError: the alignment is that of a photo of another size.
     """
     check_same(photo, alignment)
-    if alignment.is_whole:
-        return photo.image.resize((resolution, resolution), Image.Resampling.LANCZOS)
+    height, width = (size, size) if isinstance(size, int) else size
     image, quad = photo.image, np.array(alignment.quad)
-    side = alignment.side
+    if (box := alignment.box) is not None:
+        return image.crop(box).resize((width, height), Image.Resampling.LANCZOS)
+    side = max(alignment.extent)
 
     # A first reduction by a whole number, so that nothing below is much larger than the result.
-    shrink = math.floor(side / resolution * 0.5)
+    shrink = math.floor(side / max(width, height) * 0.5)
     if shrink > 1:
         reduced = [max(1, round(edge / shrink)) for edge in image.size]
         # Counted from the corner of the first pixel, where FFHQ's own code is off by up to half a
@@ -317,19 +375,17 @@ def cut(photo: Photo, alignment: Alignment, resolution: int) -> Image.Image:
         image = _continued(image, margins, blur=0.02 * side)
         quad = quad + margins[:2]
 
-    large = _OVERSAMPLING * resolution
+    large = (_OVERSAMPLING * width, _OVERSAMPLING * height)
     corners = (quad + 0.5).flatten().tolist()  # Pillow counts from the corner of the first pixel
-    picture = image.transform(
-        (large, large), Image.Transform.QUAD, corners, Image.Resampling.BILINEAR
-    )
-    return picture.resize((resolution, resolution), Image.Resampling.LANCZOS)
+    picture = image.transform(large, Image.Transform.QUAD, corners, Image.Resampling.BILINEAR)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def check_same(photo: Photo, alignment: Alignment) -> None:
     """Raise `ValueError` when the alignment is that of a photo of another size."""
     if photo.size != alignment.size:
         raise ValueError(
-            f"{photo.name} has {photo.size[0]} x {photo.size[1]} pixels; the face was aligned in "
+            f"{photo.name} has {photo.size[0]} x {photo.size[1]} pixels; what was cut out is from "
             f"{alignment.name} with {alignment.size[0]} x {alignment.size[1]}. Give the same "
             "picture again."
         )
@@ -352,14 +408,8 @@ def _continued(image: Image.Image, margins: Sequence[int], blur: float) -> Image
     return Image.fromarray(np.clip(np.rint(faded), 0, 255).astype(np.uint8))
 
 
-def _corners(side: int) -> Quad:
-    """The whole of a square picture."""
-    low, high = -0.5, side - 0.5
-    return ((low, low), (low, high), (high, high), (high, low))
-
-
 def _quad(middle: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]) -> Quad:
-    """The square with this middle; x and y go from there to its right and lower edge."""
+    """The rectangle with this middle; x and y go from there to its right and lower edge."""
     a, b, c, d = (middle - x - y, middle - x + y, middle + x + y, middle + x - y)
     return _point(a), _point(b), _point(c), _point(d)
 

@@ -2,7 +2,8 @@
 
 A pipeline with a landmarker (the drawn portraits) finds its own kind of faces. For photographs of
 people there is MediaPipe, an optional package whose model file is downloaded once; and any function
-from a picture to landmarks will do in its place.
+from a picture to landmarks will do in its place. For pipelines of houses or cars nobody looks: of
+their photographs the middle is taken.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from stylegan_hub.photos.align import (
     NoFaceError,
     align,
     choose,
+    cropped,
     ffhq_quad,
     find_faces,
     fitted_framing,
+    middle,
     whole,
 )
 from stylegan_hub.photos.photo import Photo
@@ -60,7 +63,7 @@ def locate(
     face: int | None = None,
     provider: LandmarkProvider | None = None,
 ) -> Alignment:
-    """The face of a photo, framed as the pipeline's pictures are.
+    """The face of a photo, framed as the pipeline's pictures are; the middle if it draws no faces.
 
     Args:
         face: which one, counted from 1, the largest; the largest, with a warning if there are
@@ -72,6 +75,13 @@ def locate(
         NoFaceError: no face, or nobody who could look for one.
         ValueError: there is no such face.
     """
+    if provider is None and not draws_faces(pipe):
+        if face is not None:
+            raise ValueError(
+                f"Got face {face}, and this pipeline draws no faces ({pipe.neutral!r}): of a "
+                "photo the middle is taken. Leave out the face."
+            )
+        return middle(photo.size, photo.name, pipe.generator.img_size)
     try:
         provider = provider or finder(pipe)
     except NoFaceError as error:
@@ -90,6 +100,18 @@ def locate(
             stacklevel=2,
         )
     return align(photo, choose(faces, face or 1), framing(pipe))
+
+
+def draws_faces(pipe: StyleEditPipeline) -> bool:
+    """Whether faces are what a pipeline draws, so that eyes and mouth say what is cut out.
+
+    It has a landmarker; or it draws squares, as FFHQ's are, and has a recognizer or speaks of a
+    face in its own words.
+    """
+    if pipe.landmarker is not None:
+        return True
+    height, width = pipe.generator.img_size
+    return height == width and (pipe.recognizer is not None or "face" in pipe.neutral.split())
 
 
 def finder(pipe: StyleEditPipeline) -> LandmarkProvider:
@@ -115,7 +137,8 @@ def finder(pipe: StyleEditPipeline) -> LandmarkProvider:
 
 def framing(pipe: StyleEditPipeline) -> Framing:
     """How a pipeline's pictures are cut around landmarks: as its landmarker says, else as FFHQ."""
-    return ffhq_quad if pipe.landmarker is None else fitted_framing(usual_of(pipe.landmarker))
+    square = ffhq_quad if pipe.landmarker is None else fitted_framing(usual_of(pipe.landmarker))
+    return cropped(square, pipe.generator.img_size)
 
 
 def usual_of(landmarker: Landmarker) -> Landmarks:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stylegan_hub.pipeline import StyleEditPipeline
 
 SHEET_NAME = "sheet.png"
-_SHOWN = 192  # pixels of a picture on the sheet
+_SHOWN = 192  # pixels of a picture's longer side on the sheet
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def edit_folder(
             people[path.name] = kept
             drawing = person.pipeline(pipe)
             (before,) = drawing(latents=person.latents).images
-            row = [cut(photo, person.alignment, before.width), before]
+            row = [cut(photo, person.alignment, (before.height, before.width)), before]
             if edits:
                 (after,) = drawing(latents=person.latents, edits=edits).images
                 result = paste(photo, person.alignment, after, before, where)
@@ -109,7 +109,7 @@ def edit_folder(
                 image_files.save(result, target)
                 edited[path.name] = target
                 row.append(after)
-            rows.append([picture.resize((_SHOWN, _SHOWN)) for picture in row])
+            rows.append([_on_sheet(picture) for picture in row])
         except (ValueError, OSError, ImportError) as error:
             failures[path.name] = str(error)
     sheet = None
@@ -119,6 +119,11 @@ def edit_folder(
         cells = [picture for row in rows for picture in row]
         image_files.save(image_files.grid(cells, columns=beside * len(rows[0])), sheet)
     return FolderReport(people, tuple(reused), edited, failures, sheet)
+
+
+def _on_sheet(picture: Image.Image) -> Image.Image:
+    scale = _SHOWN / max(picture.size)
+    return picture.resize((round(picture.width * scale), round(picture.height * scale)))
 
 
 def _known(

@@ -1,6 +1,6 @@
 """The edited face back in the photograph, at the photograph's own resolution.
 
-The aligned square is turned back to where it was cut out, and laid over the photograph through a
+The aligned picture is turned back to where it was cut out, and laid over the photograph through a
 soft mask. With the picture before the edit at hand, the mask keeps to what the edit changed, and
 everything else stays the photograph's own pixels; and the face gets the photograph's tone, which an
 inversion meets only roughly.
@@ -9,6 +9,7 @@ inversion meets only roughly.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -24,10 +25,12 @@ from stylegan_hub.photos.photo import Photo
 
 Where = Literal["changed", "face"]
 
-_BORDER = 0.12  # of the square's side: over so much the mask rises from 0 to 1
-_TONE = 0.08  # of the side: the tone of a place is what a blur of this deviation leaves
-_SOFT = 0.02  # of the side: the blur of the mask of what changed
+# Shares of the picture's shorter side.
+_BORDER = 0.12  # over so much the mask rises from 0 to 1
+_TONE = 0.08  # the tone of a place is what a blur of this deviation leaves
+_SOFT = 0.02  # the blur of the mask of what changed
 _FAINT, _CLEAR = 0.04, 0.14  # changes of a color in [-1, 1] that nobody sees, and that all see
+_SAME_SHAPE = 0.1  # so far proportions may differ: a photo of a few pixels has whole ones
 
 
 def paste(
@@ -41,22 +44,27 @@ def paste(
 
     Args:
         photo: the one that was aligned.
-        after: the square aligned picture after the edit, of any resolution.
+        after: the aligned picture after the edit, in any resolution of the aligned shape.
         before: what the generator drew of the photo before the edit, of the same resolution.
-        where: "changed" pastes only what differs from `before`; "face" the whole square. Both end
-            softly at the border of the square.
+        where: "changed" pastes only what differs from `before`; "face" the whole picture. Both end
+            softly at its border, where the photo goes on.
 
     Returns:
         An RGB picture as large as the photo. Outside of the mask it is the photo, bit by bit.
 
     Raises:
-        ValueError: a photo of another size than was aligned, pictures that are no squares of one
-            size, or "changed" without `before`.
+        ValueError: a photo of another size than was aligned, pictures of two sizes or of another
+            shape than was cut out, or "changed" without `before`.
     """
     check_same(photo, alignment)
-    if after.width != after.height or (before is not None and before.size != after.size):
+    width, height = alignment.extent
+    has_shape = abs(after.width / after.height * height / width - 1) < _SAME_SHAPE
+    if not has_shape or (before is not None and before.size != after.size):
         sizes = [picture.size for picture in (after, before) if picture is not None]
-        raise ValueError(f"Got pictures of {sizes}; expected squares of one size.")
+        raise ValueError(
+            f"Got pictures of {sizes}; expected one size, in the shape of the {width:.0f} x "
+            f"{height:.0f} pixels that were cut out."
+        )
     if where not in ("changed", "face"):
         raise ValueError(f"Got where {where!r}; use 'changed' or 'face'.")
     if where == "changed" and before is None:
@@ -67,12 +75,11 @@ def paste(
     mask = torch.ones_like(face[:, :1])
     if before is not None:
         drawn = image_files.from_pil(before)
-        original = image_files.from_pil(cut(photo, alignment, after.width))
+        original = image_files.from_pil(cut(photo, alignment, (after.height, after.width)))
         face = (face + _blurred(original - drawn, _TONE)).clamp(-1, 1)
         if where == "changed":
             mask = _changed(image_files.from_pil(after), drawn)
-    if not alignment.is_whole:
-        mask = mask * _inside(after.width)
+    mask = mask * _inside(mask.shape[2:], _inner_edges(alignment))
     layer = image_files.to_pil(face)[0]
     alpha = Image.fromarray((mask[0, 0] * 255).round().to(torch.uint8).numpy())
     return _laid_over(photo.image, layer, alpha, alignment)
@@ -82,22 +89,35 @@ def _changed(after: Tensor, before: Tensor) -> Tensor:
     """1 where an edit changed the picture visibly, softly 0 elsewhere, `[1, 1, h, w]`."""
     change = _blurred((after - before).abs().amax(1, keepdim=True), _SOFT / 2)
     clear = ((change - _FAINT) / (_CLEAR - _FAINT)).clamp(0, 1)
-    reach = max(1, round(_SOFT * clear.shape[-1]))
+    reach = max(1, round(_SOFT * min(clear.shape[2:])))
     grown = F.max_pool2d(clear, 2 * reach + 1, 1, reach)
     return _blurred(grown, _SOFT)
 
 
-def _inside(size: int) -> Tensor:
-    """0 at the border of the square, 1 inside, `[1, 1, size, size]`."""
-    axis = (torch.arange(size) + 0.5) / size
-    edge = (torch.minimum(axis, 1 - axis) / _BORDER).clamp(0, 1)
-    smooth = edge * edge * (3 - 2 * edge)
-    return (smooth[None, :] * smooth[:, None])[None, None]
+def _inner_edges(alignment: Alignment) -> list[bool]:
+    """Of the left, upper, right and lower edge, whether the photo goes on beyond it."""
+    if (box := alignment.box) is None:
+        return [True] * 4
+    return [edge != end for edge, end in zip(box, (0, 0, *alignment.size), strict=True)]
+
+
+def _inside(size: Sequence[int], inner: Sequence[bool]) -> Tensor:
+    """0 at the inner edges, 1 away from them, `[1, 1, height, width]`."""
+    border = _BORDER * min(size)
+    y, x = (torch.arange(length) + 0.5 for length in size)
+    mask = torch.ones(tuple(size))
+    for is_inner, distance in zip(
+        inner, (x[None], y[:, None], size[1] - x[None], size[0] - y[:, None]), strict=True
+    ):
+        if is_inner:
+            edge = (distance / border).clamp(0, 1)
+            mask = mask * edge * edge * (3 - 2 * edge)
+    return mask[None, None]
 
 
 def _blurred(images: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur; sigma is a share of the width. Beyond its edges the picture is repeated."""
-    pixels = max(0.3, sigma * images.shape[-1])
+    """Gaussian blur; sigma is a share of the shorter side. Beyond its edges the picture repeats."""
+    pixels = max(0.3, sigma * min(images.shape[2:]))
     # A wide blur of a smaller picture is the same and quick.
     factor = max(1, int(pixels / 4))
     small = F.avg_pool2d(images, factor) if factor > 1 else images
@@ -122,21 +142,24 @@ def _blurred(images: Tensor, sigma: float) -> Tensor:
 def _laid_over(
     photo: Image.Image, layer: Image.Image, alpha: Image.Image, alignment: Alignment
 ) -> Image.Image:
-    """The photo with the layer turned back to its square, through alpha."""
-    if alignment.is_whole:
-        layer = layer.resize(photo.size, Image.Resampling.LANCZOS)
-        return Image.composite(layer, photo, alpha.resize(photo.size, Image.Resampling.BICUBIC))
-    size = math.ceil(alignment.side)
-    if size < layer.width:  # smaller in the photo: reduced before it is turned, without aliasing
-        layer = layer.resize((size, size), Image.Resampling.LANCZOS)
-        alpha = alpha.resize((size, size), Image.Resampling.BOX)
+    """The photo with the layer turned back to where it was cut out, through alpha."""
+    result = photo.copy()
+    if (there := alignment.box) is not None:
+        size = (there[2] - there[0], there[3] - there[1])
+        layer = layer.resize(size, Image.Resampling.LANCZOS)
+        result.paste(layer, there, alpha.resize(size, Image.Resampling.BICUBIC))
+        return result
+    width, height = (math.ceil(length) for length in alignment.extent)
+    if width < layer.width:  # smaller in the photo: reduced before it is turned, without aliasing
+        layer = layer.resize((width, height), Image.Resampling.LANCZOS)
+        alpha = alpha.resize((width, height), Image.Resampling.BOX)
     corners: NDArray[np.float64] = np.array(alignment.quad) + 0.5  # from the first pixel's corner
     low = np.maximum(np.floor(corners.min(0)).astype(int), 0)
     high = np.minimum(np.ceil(corners.max(0)).astype(int), photo.size)
     x0, y0, x1, y1 = int(low[0]), int(low[1]), int(high[0]), int(high[1])
     # Where a pixel of this box lies in the layer: right is d - a of the quad, down is b - a.
     top_left, bottom_left, _, top_right = corners - low
-    axes = np.column_stack([top_right - top_left, bottom_left - top_left]) / layer.width
+    axes = np.column_stack([top_right - top_left, bottom_left - top_left]) / layer.size
     inverse = np.linalg.inv(axes)
     shift = -inverse @ top_left
     matrix = (*inverse[0].tolist(), float(shift[0]), *inverse[1].tolist(), float(shift[1]))
@@ -144,6 +167,5 @@ def _laid_over(
     affine, bicubic = Image.Transform.AFFINE, Image.Resampling.BICUBIC
     turned = layer.transform(box, affine, matrix, bicubic)
     covered = alpha.transform(box, affine, matrix, Image.Resampling.BILINEAR)
-    result = photo.copy()
     result.paste(turned, (x0, y0), covered)
     return result

@@ -136,8 +136,7 @@ def invert_photo(
     Raises:
         ValueError: neither an encoder nor a refinement, or a photo of another size.
     """
-    size = pipe.generator.config.img_resolution
-    picture = cut(photo, alignment, size)
+    picture = cut(photo, alignment, pipe.generator.img_size)
     latents = pipe.invert(picture, refinement or 0, on_step)
     image = image_files.from_pil(picture).to(pipe.device)
     settings: dict[str, Any] = {"photo_sha256": photo.sha256}

@@ -17,11 +17,8 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from stylegan_hub.models.residual_trunk import residual_trunk, shrink
 from stylegan_hub.portraits.attributes import ATTRIBUTES, applicable
-
-_PATCH = 4  # pixels of the input that the first layer folds into channels
-_GROUP = 8  # channels per normalization group
-_SHRINK = 4 * _PATCH  # from the input to the last features
 
 
 @dataclass(frozen=True)
@@ -88,33 +85,19 @@ class AttributeReader(ModelMixin, ConfigMixin):
         attributes: dict[str, tuple[str, ...]] | None = None,
     ) -> None:
         super().__init__()
-        if resolution % _SHRINK:
-            raise ValueError(f"resolution is {resolution}; expected a multiple of {_SHRINK}.")
+        factor = shrink(channels)
+        if resolution % factor:
+            raise ValueError(f"resolution is {resolution}; expected a multiple of {factor}.")
         self.attributes = {
             name: tuple(values) for name, values in (attributes or ATTRIBUTES).items()
         }
         # What was learned is saved, so that a reader stays readable when the portraits change.
         self.register_to_config(attributes={n: list(v) for n, v in self.attributes.items()})
-        layers: list[nn.Module] = [
-            nn.PixelUnshuffle(_PATCH),
-            nn.Conv2d(3 * _PATCH**2, channels[0], 3, padding=1),
-        ]
-        width = channels[0]
-        for stage, (wider, count) in enumerate(zip(channels, blocks, strict=True)):
-            if stage > 0:
-                layers.append(nn.Conv2d(width, wider, 2, stride=2))
-                width = wider
-            layers += [_ResidualBlock(width) for _ in range(count)]
-        layers += [
-            nn.GroupNorm(width // _GROUP, width),
-            nn.SiLU(),
-            nn.Conv2d(width, last_channels, 1),
-        ]
-        self.trunk = nn.Sequential(*layers)
+        self.trunk = residual_trunk(channels, blocks, last_channels)
         # Portraits are aligned, so features keep their place instead of being averaged over it.
         self.summary = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(last_channels * (resolution // _SHRINK) ** 2, hidden_size),
+            nn.Linear(last_channels * (resolution // factor) ** 2, hidden_size),
             nn.LayerNorm(hidden_size),
             nn.SiLU(),
         )
@@ -164,25 +147,6 @@ class AttributeReader(ModelMixin, ConfigMixin):
         }
         labels = {name: values.argmax(-1) for name, values in probabilities.items()}
         return Reading(self.attributes, probabilities, labels)
-
-
-class _ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions beside an identity path, normalized before each."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        groups = width // _GROUP
-        self.layers = nn.Sequential(
-            nn.GroupNorm(groups, width),
-            nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.GroupNorm(groups, width),
-            nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features + self.layers(features)
 
 
 def class_weights(labels: Mapping[str, Tensor]) -> dict[str, Float[Tensor, " values"]]:
