@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from stylegan_hub.ops import cuda, kernels
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -118,7 +120,12 @@ def machine(device: str) -> dict[str, Any]:
     }
     if device == "cuda":
         facts["gpu"] = torch.cuda.get_device_name()
-        facts["tf32"] = torch.backends.cuda.matmul.allow_tf32
+        facts["cuda"] = torch.version.cuda
+        facts["cudnn"] = torch.backends.cudnn.version()
+        facts["tf32"] = "off in rows of full precision, on in the rest"
+        facts["kernels"] = {
+            source: kernels.status(source).problem or "in use" for source in cuda.SOURCES
+        }
     return facts
 
 

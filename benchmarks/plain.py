@@ -9,33 +9,65 @@ generators, so that both must draw the same picture.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylegan_hub.models.stylegan2 import StyleGAN2Generator, SynthesisLayer, ToRGBLayer
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator, StyleLayer, SynthesisLayer, ToRGBLayer
+from stylegan_hub.ops import bias_act, upfirdn2d, upsample2d
 
 
-def synthesize(generator: StyleGAN2Generator, ws: Tensor) -> Tensor:
-    """Images of ws, [n, num_ws, w_dim], with the stored noise; skip architecture, lrelu."""
+def synthesize(generator: StyleGAN2Generator, ws: Tensor, fused: bool = False) -> Tensor:
+    """Images of ws, [n, num_ws, w_dim], with the stored noise; skip architecture, lrelu.
+
+    With `fused`, filters and bias with activation are `upfirdn2d` and `bias_act`, for which the
+    published implementations have CUDA kernels, as we do.
+    """
+
+    def styles(entry: StyleLayer) -> Tensor:
+        affine = generator.synthesis.affine(entry.name)
+        weight = affine.weight / math.sqrt(affine.weight.shape[1])
+        return F.linear(ws[:, entry.ws_index], weight, affine.bias)
+
+    return _draw(generator, styles, fused)
+
+
+@contextmanager
+def drawing(generator: StyleGAN2Generator) -> Iterator[None]:
+    """Whatever the generator draws meanwhile is drawn in the textbook's way."""
     network = generator.synthesis
-    x = network.get_parameter("b4.const").expand(len(ws), -1, -1, -1)
+
+    def render(s: Tensor, *_: object) -> Tensor:
+        return _draw(generator, lambda entry: s[:, entry.start : entry.stop], fused=False)
+
+    network.render = render  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        del network.render
+
+
+def _draw(
+    generator: StyleGAN2Generator, styles: Callable[[StyleLayer], Tensor], fused: bool
+) -> Tensor:
+    network = generator.synthesis
+    x = network.get_parameter("b4.const")[None]
     image: Tensor | None = None
     for entry in network.style_layout:
-        layer = network.get_submodule(entry.name)
+        layer, style = network.get_submodule(entry.name), styles(entry)
         assert isinstance(layer, SynthesisLayer | ToRGBLayer)
-        affine = layer.affine
-        styles = F.linear(
-            ws[:, entry.ws_index], affine.weight / math.sqrt(affine.weight.shape[1]), affine.bias
-        )
+        x = x.expand(len(style), -1, -1, -1)
         if isinstance(layer, SynthesisLayer):
-            x = _convolution(layer, x, styles)
+            x = _convolution(layer, x, style, fused)
             continue
-        rgb = modulated(x, layer.weight, styles * layer.weight_gain, demodulate=False)
+        rgb = modulated(x, layer.weight, style * layer.weight_gain, demodulate=False)
         rgb = rgb + layer.bias[:, None, None]
         block = network.get_submodule(f"b{entry.resolution}")
-        image = rgb if image is None else _enlarge(image, block.get_buffer("resample_filter")) + rgb
+        enlarge = upsample2d if fused else _enlarge
+        image = rgb if image is None else enlarge(image, block.get_buffer("resample_filter")) + rgb
     assert image is not None
     return image
 
@@ -57,12 +89,16 @@ def modulated(
     return x.unflatten(1, (n, -1))[0]
 
 
-def _convolution(layer: SynthesisLayer, x: Tensor, styles: Tensor) -> Tensor:
+def _convolution(layer: SynthesisLayer, x: Tensor, styles: Tensor, fused: bool) -> Tensor:
     x = modulated(x, layer.weight, styles, up=layer.up == 2)
-    if layer.up == 2:
+    if layer.up == 2 and fused:
+        x = upfirdn2d(x, layer.resample_filter, padding=1, gain=4.0)
+    elif layer.up == 2:
         x = _filtered(x, layer.resample_filter * 4, (1, 1, 1, 1))
     if layer.use_noise:
         x = x + layer.noise_const * layer.noise_strength
+    if fused:
+        return bias_act(x, layer.bias, act="lrelu")
     x = x + layer.bias[:, None, None]
     return F.leaky_relu(x, 0.2) * math.sqrt(2)
 
@@ -92,6 +128,25 @@ def macs(generator: StyleGAN2Generator) -> int:
         up = isinstance(layer, SynthesisLayer) and layer.up == 2
         pixels = (entry.resolution // 2 if up else entry.resolution) ** 2
         total += pixels * weight.numel()
+    return total
+
+
+def features(generator: StyleGAN2Generator) -> int:
+    """How often a feature of one image goes through a card's memory, as `ops.styled_conv` computes.
+
+    For each 3x3 layer: its input is read, written and read again (modulation, convolution), its
+    output is written, read and written again (convolution, and what comes after it). Colors read
+    the output once more.
+    """
+    total = 0
+    for entry in generator.style_layout:
+        layer = generator.synthesis.get_submodule(entry.name)
+        c_out, c_in = layer.get_parameter("weight").shape[:2]
+        pixels = entry.resolution**2
+        if isinstance(layer, SynthesisLayer):
+            total += 3 * pixels // layer.up**2 * c_in + 3 * pixels * c_out
+        else:
+            total += pixels * c_in
     return total
 
 

@@ -3,7 +3,7 @@
     python benchmarks/run.py                                  # portraits and 256 px
     python benchmarks/run.py --suite all --output runs/bench  # 1024 px too, some minutes
     python benchmarks/run.py --suite slider                   # a strength is moved
-    python benchmarks/run.py --device cuda --suite all
+    python benchmarks/run.py --device cuda --suite all        # an NVIDIA card; see gpu.py
 
 Candidates take turns, results are compared before anything is timed, and ratios are of medians. A
 ratio above 1 says that ours is faster. `floor` is the time that the multiply-adds of direct
@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import gpu
 import measure
 import plain
 import torch
@@ -43,8 +44,8 @@ class Config:
     """Where."""
     suite: tuple[Literal["portraits", "256", "1024", "slider", "all"], ...] = ("portraits", "256")
     """Sizes of the generator: the bundled one, 256 px, 1024 px (config-f)."""
-    batch_sizes: tuple[int, ...] = (1, 8)
-    """Pictures at once."""
+    batch_sizes: tuple[int, ...] | None = None
+    """Pictures at once. None: 1 and 8, and on a card 32."""
     seconds: float = 10.0
     """About how long to time each row."""
     output: Path | None = None
@@ -82,8 +83,11 @@ class Row:
 
 def main(config: Config) -> None:
     facts = measure.machine(config.device) | measure.ceilings(config.device)
+    rates = gpu.ceilings(config.device) if config.device == "cuda" else {}
+    facts |= {f"ceiling_{name}": rate for name, rate in rates.items()}
     print(json.dumps(facts, indent=1))
     rows: list[Row] = []
+    gpu_rows: list[gpu.Row] = []
     slider_rows: list[dict[str, Any]] = []
     for suite in SUITES if "all" in config.suite else config.suite:
         if suite == "slider":
@@ -93,11 +97,22 @@ def main(config: Config) -> None:
                     print(slider_line(moves), flush=True)
             continue
         generator = generator_of(suite).to(config.device)
+        if config.device == "cuda":
+            sizes, seconds = batch_sizes(config), config.seconds
+            for found in gpu.synthesis(suite, generator, sizes, "cuda", seconds, rates, one_pass):
+                gpu_rows.append(found)
+                print(gpu.line(found), flush=True)
+            continue
         for row in synthesis(suite, generator, config, facts["matmul_gflops"]):
             rows.append(row)
             print(line(row), flush=True)
     if config.output is not None:
-        write(config.output, facts, rows, slider_rows)
+        write(config.output, facts, rows, slider_rows, gpu_rows)
+
+
+def batch_sizes(config: Config) -> tuple[int, ...]:
+    """How many pictures at once."""
+    return config.batch_sizes or ((1, 8, 32) if config.device == "cuda" else (1, 8))
 
 
 def generator_of(suite: str) -> StyleGAN2Generator:
@@ -111,7 +126,7 @@ def synthesis(
     suite: str, generator: StyleGAN2Generator, config: Config, gflops: float
 ) -> Iterator[Row]:
     """Forward, and forward with the gradient of w_plus."""
-    for batch_size in config.batch_sizes:
+    for batch_size in batch_sizes(config):
         z = torch.randn(batch_size, generator.z_dim, generator=torch.Generator().manual_seed(0))
         ws = generator.mapping(z.to(config.device)).detach()
         weights = torch.randn_like(generator.synthesis(ws))
@@ -242,7 +257,11 @@ def _megabytes(count: int | None) -> str:
 
 
 def write(
-    folder: Path, facts: dict[str, Any], rows: list[Row], slider_rows: list[dict[str, Any]]
+    folder: Path,
+    facts: dict[str, Any],
+    rows: list[Row],
+    slider_rows: list[dict[str, Any]],
+    gpu_rows: list[gpu.Row],
 ) -> None:
     """results.json and table.md."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -250,11 +269,14 @@ def write(
         "machine": facts,
         "rows": [asdict(row) | {"ratio": row.ratio} for row in rows],
         "slider": slider_rows,
+        "gpu": [asdict(row) for row in gpu_rows],
     }
     (folder / "results.json").write_text(json.dumps(result, indent=1))
     lines = [*HEADER, *map(line, rows)] if rows else []
     if slider_rows:
         lines += ["", *SLIDER_HEADER, *map(slider_line, slider_rows)]
+    if gpu_rows:
+        lines += ["", *gpu.HEADER, *map(gpu.line, gpu_rows)]
     (folder / "table.md").write_text("\n".join(lines) + "\n")
 
 

@@ -17,7 +17,7 @@ import torch
 
 from stylegan_hub import __version__
 from stylegan_hub.artifacts import bundled
-from stylegan_hub.ops import kernels
+from stylegan_hub.ops import cuda, kernels
 from stylegan_hub.ops.styled_conv import SOURCE
 
 _EXTRAS = {
@@ -68,12 +68,14 @@ def examine() -> Iterator[Finding]:
         compiler or "missing",
         None if compiler else "Debian: apt-get install g++. Kernels are built with it.",
     )
-    state = kernels.status(SOURCE)
-    if state.problem is None:
-        how = f"built in {state.seconds:.0f} s" if state.seconds else "from the cache"
-        yield Finding(f"kernel {SOURCE}", f"{how}: {state.path}")
-    else:
-        yield Finding(f"kernel {SOURCE}", "PyTorch's operations take its place", state.problem)
+    yield _kernel(SOURCE)
+    if torch.version.cuda is not None:
+        yield _nvcc()
+    for source in cuda.SOURCES:
+        if torch.cuda.is_available():
+            yield _kernel(source)
+        else:
+            yield Finding(f"kernel {source}", "not in use: for an NVIDIA card (see GPU)")
     for module, (extra, purpose) in _EXTRAS.items():
         found = importlib.util.find_spec(module) is not None
         yield Finding(
@@ -85,6 +87,22 @@ def examine() -> Iterator[Finding]:
     yield Finding("bundled", f"pipelines: {pipelines}; {len(bundled('edit'))} edits")
 
 
+def _kernel(source: str) -> Finding:
+    state = kernels.status(source)
+    if state.problem is None:
+        how = f"built in {state.seconds:.0f} s" if state.seconds else "from the cache"
+        return Finding(f"kernel {source}", f"{how}: {state.path}")
+    return Finding(f"kernel {source}", "PyTorch's operations take its place", state.problem)
+
+
+def _nvcc() -> Finding:
+    try:
+        path, version = kernels.nvcc()
+    except kernels.ToolkitError as error:
+        return Finding("nvcc", "none that fits: the CUDA kernels cannot be built", str(error))
+    return Finding("nvcc", f"{path}, CUDA {version}")
+
+
 def _has_bfloat16() -> bool:
     return bool(
         torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -93,10 +111,16 @@ def _has_bfloat16() -> bool:
 
 def _gpu() -> Finding:
     if torch.cuda.is_available():
+        major, minor = torch.cuda.get_device_capability()
+        tf32 = {
+            "convolutions": torch.backends.cudnn.allow_tf32,
+            "matrices": torch.backends.cuda.matmul.allow_tf32,
+        }
+        choices = ", ".join(f"TF32 for {what} {'on' if on else 'off'}" for what, on in tf32.items())
         return Finding(
             "GPU",
-            f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, TF32 for matrices "
-            f"{'on' if torch.backends.cuda.matmul.allow_tf32 else 'off'}",
+            f"{torch.cuda.get_device_name()} (compute capability {major}.{minor}), PyTorch for "
+            f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, {choices}",
         )
     if torch.version.cuda is None:
         return Finding(

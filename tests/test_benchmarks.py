@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 @pytest.fixture
 def modules(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
     monkeypatch.syspath_prepend(str(FOLDER))
-    for name in ("plain", "run", "measure"):
+    for name in ("plain", "run", "measure", "gpu"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return importlib.import_module("plain"), importlib.import_module("run")
 
@@ -28,7 +28,9 @@ def test_the_textbook_draws_the_same(modules: tuple[ModuleType, ModuleType]) -> 
     ws = generator.mapping(torch.randn(3, 512)) + 0.1 * torch.randn(1, generator.num_ws, 512)
     with torch.no_grad():
         ours = generator.synthesis(ws)
-        assert torch.allclose(plain.synthesize(generator, ws), ours, atol=1e-5 * float(ours.std()))
+        for fused in (False, True):
+            images = plain.synthesize(generator, ws, fused)
+            assert torch.allclose(images, ours, atol=1e-5 * float(ours.std()))
 
 
 def test_multiply_adds(modules: tuple[ModuleType, ModuleType]) -> None:
@@ -75,6 +77,53 @@ def test_the_command(
     monkeypatch.setattr(run.plain, "synthesize", lambda *inputs: 1.01 * right(*inputs))
     with pytest.raises(SystemExit, match=r"256, forward: results differ by .* Nothing was timed"):
         run.main(config)
+
+
+def test_what_a_card_is_asked(modules: tuple[ModuleType, ModuleType]) -> None:
+    """All but the graphs, on a processor."""
+    plain, run = modules
+    generator = plain.random_generator(16, 64)
+    gpu = run.gpu
+    rates = gpu.ceilings("cpu")
+    assert rates.keys() == {"full", "TF32", "half", "copy"} and min(rates.values()) > 0
+    rows = list(gpu.synthesis("16", generator, (1, 3), "cpu", 0.01, rates, run.one_pass))
+    full, half = ("plain", "full"), ("ours", "half")
+    ways = [full, (gpu.BASELINE, "full"), ("ours", "full"), (gpu.BASELINE, "TF32")]
+    ways += [("plain, autocast", "half"), ("ours", "TF32"), half]
+    asked = [
+        (batch_size, work, *way)
+        for batch_size in (1, 3)
+        for work in ("forward", "forward + backward")
+        for way in ways
+    ]
+    assert [(row.batch_size, row.work, row.name, row.precision) for row in rows] == asked
+    for row in rows:
+        assert row.ratio > 0 and row.floor > 0 and row.peak_bytes is None
+        assert gpu.line(row).count("|") == gpu.HEADER[0].count("|")
+        exact = row.work == "forward" and "autocast" not in row.name
+        assert row.largest == row.typical == 0 or not exact or 0 < row.largest < 1e-4
+    own = {row.ratio for row in rows if (row.name, row.precision) == (gpu.BASELINE, "full")}
+    assert own == {1.0}
+
+
+def test_a_card_must_draw_the_same(
+    modules: tuple[ModuleType, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, run = modules
+    generator = plain.random_generator(16, 64)
+    rates = dict.fromkeys(("full", "TF32", "half", "copy"), 1.0)
+    right = generator.synthesis.forward
+    monkeypatch.setattr(generator.synthesis, "forward", lambda ws: 1.01 * right(ws))
+    with pytest.raises(SystemExit, match=r"16, forward, ours: results differ by .* Nothing was"):
+        list(run.gpu.synthesis("16", generator, (1,), "cpu", 0.01, rates, run.one_pass))
+
+
+def test_features(modules: tuple[ModuleType, ModuleType]) -> None:
+    plain, _ = modules
+    generator = plain.random_generator(8, 64)  # 16 channels at 4 px, 8 at 8 px
+    same = 6 * 16 * 16 + 6 * 64 * 8
+    doubled = 3 * 16 * 16 + 3 * 64 * 8
+    assert plain.features(generator) == same + doubled + 16 * 16 + 64 * 8
 
 
 def _hold(megabytes: int) -> Callable[[], object]:

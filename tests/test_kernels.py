@@ -155,6 +155,7 @@ def test_which_layers_it_serves() -> None:
     assert asked(resample_filter=setup_filter([1, 1]))  # has no say without upsampling
     assert not asked(x=given.x.double(), weight=given.weight.double(), others=(None, None))
     assert not asked(weight=given.weight[:, :, :1, :1])
+    assert not asked(x=given.x.to("meta"))
     trained = given.weight.clone().requires_grad_()
     assert not asked(weight=trained)
     assert not asked(others=(None, given.bias.clone().requires_grad_()))

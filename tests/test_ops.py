@@ -22,6 +22,13 @@ class Case(NamedTuple):
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
 
+    def moved(self, device: str) -> Case:
+        inputs, outputs = (
+            {name: tensor.to(device) for name, tensor in tensors.items()}
+            for tensors in (self.inputs, self.outputs)
+        )
+        return Case(self.args, inputs, outputs)
+
 
 def cases(file: Path) -> list[Case]:
     arrays = np.load(file)

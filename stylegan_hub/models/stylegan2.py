@@ -29,7 +29,12 @@ from torch.nn import functional as F
 
 from stylegan_hub.ops import bias_act, modulated_conv2d, setup_filter, upsample2d
 from stylegan_hub.ops.bias_act import ACTIVATIONS, ActivationName
-from stylegan_hub.ops.modulated_conv2d import demodulation, kernel_energy
+from stylegan_hub.ops.modulated_conv2d import (
+    bounded_styles,
+    bounded_weight,
+    demodulation,
+    kernel_energy,
+)
 from stylegan_hub.ops.styled_conv import serves, styled_conv
 
 NoiseMode = Literal["const", "random", "none"]
@@ -186,6 +191,23 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
             )
         self.synthesis.img_size = sizes
         self.register_to_config(img_crop=None if height == width else list(sizes))
+
+    def use_half_precision(self, num_fp16_res: int) -> None:
+        """From now on, and in a saved folder, this is num_fp16_res; see the class.
+
+        The published networks were trained with 4 and a conv_clamp of 256. Without a clamp,
+        features beyond 65504 become infinite. Weights and fingerprint stay what they were.
+
+        Raises:
+            ValueError: a negative number.
+        """
+        if num_fp16_res < 0:
+            raise ValueError(
+                f"Got num_fp16_res={num_fp16_res}; give how many of the highest resolutions are "
+                "computed in half precision, 0 for none."
+            )
+        self.synthesis.use_half_precision(num_fp16_res)
+        self.register_to_config(num_fp16_res=num_fp16_res)
 
     @property
     def img_size(self) -> tuple[int, int]:
@@ -475,8 +497,6 @@ class SynthesisNetwork(nn.Module):
         self.img_size = (self.resolutions[-1], self.resolutions[-1])
         self.conv_clamp = conv_clamp
         self.architecture = architecture
-        highest = int(math.log2(self.resolutions[-1]))
-        fp16_from = max(2 ** (highest + 1 - num_fp16_res), 8)
         layout: list[StyleLayer] = []
         in_channels = 0
         ws_index = 0
@@ -489,7 +509,6 @@ class SynthesisNetwork(nn.Module):
                 resolution,
                 img_channels,
                 conv_clamp,
-                use_fp16=num_fp16_res > 0 and resolution >= fp16_from,
                 use_noise=use_noise,
                 has_to_rgb=architecture == "skip" or resolution == self.resolutions[-1],
                 has_skip=architecture == "resnet" and in_channels > 0,
@@ -511,6 +530,15 @@ class SynthesisNetwork(nn.Module):
         self.style_layout = tuple(layout)
         self.num_ws = ws_index + 1  # the last toRGB has a w of its own
         self.num_styles = start
+        self.use_half_precision(num_fp16_res)
+
+    def use_half_precision(self, num_fp16_res: int) -> None:
+        """So many of the highest resolutions, but never the lowest, in half precision on CUDA."""
+        highest = set(self.resolutions[1:][::-1][:num_fp16_res])
+        for resolution in self.resolutions:
+            block = self.get_submodule(f"b{resolution}")
+            assert isinstance(block, SynthesisBlock)
+            block.use_fp16 = resolution in highest
 
     def affine(self, name: str) -> FullyConnectedLayer:
         """The affine layer, w to styles, of the layer with this name in `style_layout`."""
@@ -647,7 +675,6 @@ class SynthesisBlock(nn.Module):
         img_channels: int,
         conv_clamp: float | None,
         *,
-        use_fp16: bool,
         use_noise: bool,
         has_to_rgb: bool,
         has_skip: bool,
@@ -655,7 +682,7 @@ class SynthesisBlock(nn.Module):
         resample_filter: Sequence[float],
     ) -> None:
         super().__init__()
-        self.use_fp16 = use_fp16
+        self.use_fp16 = False
         self.is_first = in_channels == 0
         self.has_to_rgb = has_to_rgb
         self.has_skip = has_skip
@@ -752,23 +779,34 @@ class SynthesisLayer(nn.Module):
             self.noise_strength = nn.Parameter(torch.zeros([]))
             self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        self._known_energy: tuple[nn.Parameter, int, int, Tensor] | None = None
+        self._known: tuple[nn.Parameter, tuple[object, ...], Tensor, Tensor] | None = None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SynthesisLayer:
-        self._known_energy = None  # weights change without a new version
+        self._known = None  # weights change without a new version
         return super()._apply(fn, recurse)
 
     def _energy(self) -> Float[Tensor, "c_out c_in"]:
         """Squared length of the kernels, computed once for frozen weights."""
-        weight = self.weight
-        if weight.requires_grad and torch.is_grad_enabled():
-            return kernel_energy(weight)
-        state = (weight._version, weight.data_ptr())
-        known = self._known_energy
-        if known is None or known[0] is not weight or known[1:3] != state:
-            known = (weight, *state, kernel_energy(weight.detach()))
-            self._known_energy = known
-        return known[3]
+        if self.weight.requires_grad and torch.is_grad_enabled():
+            return kernel_energy(self.weight)
+        return self._frozen(self.weight.dtype)[1]
+
+    def _frozen(
+        self, dtype: torch.dtype
+    ) -> tuple[Float[Tensor, "c_out c_in 3 3"], Float[Tensor, "c_out c_in"]]:
+        """Frozen weights for features of a type, and the squared length of their kernels."""
+        state = (self.weight._version, self.weight.data_ptr(), dtype)
+        known = self._known
+        if known is None or known[0] is not self.weight or known[1] != state:
+            weight = self.weight.detach()
+            if dtype == torch.float16:
+                weight = bounded_weight(weight)
+                own = weight.to(dtype, memory_format=torch.channels_last)
+            else:
+                own = weight.to(dtype)
+            known = (self.weight, state, own, kernel_energy(weight))
+            self._known = known
+        return known[2:]
 
     def forward(
         self,
@@ -788,7 +826,6 @@ class SynthesisLayer(nn.Module):
         noise = None
         if self.use_noise and noise_mode != "none":
             noise = self._noise(len(x), noise_mode, generator) * (self.noise_strength * gain)
-            noise = noise.to(x.dtype)
         if is_lrelu and serves(
             x,
             self.weight,
@@ -796,14 +833,25 @@ class SynthesisLayer(nn.Module):
             up=self.up,
             resample_filter=self.resample_filter,
         ):
-            scale = demodulation(styles, self._energy()) * gain
-            bias = self.bias * gain
-            return styled_conv(x, self.weight, styles, scale, noise, bias, up=self.up, clamp=clamp)
+            weight, energy = self._frozen(x.dtype)
+            if x.dtype == torch.float16:
+                styles = bounded_styles(styles)
+            return styled_conv(
+                x,
+                weight,
+                styles,
+                demodulation(styles, energy) * gain,
+                noise,
+                self.bias * gain,
+                up=self.up,
+                resample_filter=self.resample_filter,
+                clamp=clamp,
+            )
         x = modulated_conv2d(
             x,
             self.weight,
             styles,
-            noise=noise,
+            noise=None if noise is None else noise.to(x.dtype),
             up=self.up,
             padding=1,
             resample_filter=self.resample_filter,
@@ -811,8 +859,9 @@ class SynthesisLayer(nn.Module):
             energy=None if x.dtype == torch.float16 else self._energy(),
         )
         bias = (self.bias * gain).to(x.dtype)
-        if not is_lrelu:
-            return bias_act(x, bias, act=self.activation, gain=gain_after, clamp=clamp)
+        if not is_lrelu or x.is_cuda:  # where it is one kernel
+            after = 1.0 if is_lrelu else gain_after
+            return bias_act(x, bias, act=self.activation, gain=after, clamp=clamp)
         x = F.leaky_relu_(x.add_(bias[:, None, None]), 0.2)  # in place: made by the lines above
         return x if clamp is None else x.clamp(-clamp, clamp)
 

@@ -1,10 +1,13 @@
 """Kernels of our own, compiled at first use: faster than PyTorch's operations, and never needed.
 
-Sources lie beside this file. The first call that could use one builds it (a C++ kernel in some
-seconds, a CUDA kernel in a minute) with ninja and the machine's compiler, through
-torch.utils.cpp_extension, and puts the library into a cache folder; later processes only load it.
-Where that does not work, one `KernelWarning` says why and what to do, and PyTorch's operations
-compute the same. `stylegan-hub doctor` shows what there is.
+Sources lie beside this file. The first call that could use one builds it, in some seconds, with
+ninja and the machine's compiler, through torch.utils.cpp_extension, and puts the library into a
+cache folder; later processes only load it. Where that does not work, one `KernelWarning` says why
+and what to do, and PyTorch's operations compute the same. `stylegan-hub doctor` shows what there
+is.
+
+CUDA sources are compiled for the cards of this machine, by an nvcc of PyTorch's major CUDA version;
+nothing of PyTorch is compiled into them.
 
 A library is built in a folder of its own and moved into the cache when it is complete. So no
 process waits for a lock that a dead one has left, and none finds half a library.
@@ -19,7 +22,9 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -49,9 +54,25 @@ _CPU_FLAGS = {
     "AVX2": ["-mavx2", "-mfma"],
 }
 
+# What a compiler says, and what helps.
+_REMEDIES = {
+    "unsupported GNU version": "nvcc needs an older g++: install one, such as Debian's g++-12, and "
+    "name it in the variables CC and CXX.",
+    "unsupported clang version": "nvcc needs an older clang, or g++: name it in the variables CC "
+    "and CXX.",
+    "Unsupported gpu architecture": "This nvcc is too old for the card, or too new for it: name "
+    "the folder of another CUDA toolkit in CUDA_HOME.",
+    "cannot find -lcudart": "The CUDA toolkit is not complete: its folder lib64 has no libcudart.",
+    "cuda_runtime.h": "The CUDA toolkit is not complete: it has no header files.",
+}
+
 
 class KernelWarning(UserWarning):
     """A kernel could not be built or loaded; PyTorch's operations take its place."""
+
+
+class ToolkitError(RuntimeError):
+    """The CUDA toolkit is missing, or does not fit; says what would."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +126,35 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stylegan_hub"
 
 
+def nvcc() -> tuple[Path, str]:
+    """The compiler of CUDA sources, and its version, such as "13.0".
+
+    Raises:
+        ToolkitError: there is none, or one of another major version than PyTorch's.
+    """
+    from torch.utils.cpp_extension import CUDA_HOME
+
+    wanted = str(torch.version.cuda)
+    remedy = (
+        f"Install the CUDA toolkit {wanted}, which fits PyTorch {torch.__version__}, and name its "
+        f"folder in CUDA_HOME (/usr/local/cuda-{wanted}, for instance)."
+    )
+    path = None if CUDA_HOME is None else Path(CUDA_HOME, "bin", "nvcc")
+    if path is None:
+        raise ToolkitError(f"There is no CUDA toolkit: CUDA_HOME is not set. {remedy}")
+    if not path.is_file():
+        raise ToolkitError(f"There is no CUDA toolkit in {CUDA_HOME}: no bin/nvcc. {remedy}")
+    try:
+        ran = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise ToolkitError(f"{path} does not run: {error}. {remedy}") from error
+    found = re.search(r"release (\d+)\.(\d+)", ran.stdout)
+    version = "unknown" if found is None else f"{found[1]}.{found[2]}"
+    if version.split(".")[0] != wanted.split(".")[0]:
+        raise ToolkitError(f"{path} is of CUDA {version}. {remedy}")
+    return path, version
+
+
 def _switched_off() -> bool:
     return os.environ.get(SWITCH, "").lower() == "off"
 
@@ -142,17 +192,21 @@ def _opened(path: Path) -> ctypes.CDLL | None:
 
 def _file_name(name: str) -> str:
     """Another one for another source, PyTorch or processor."""
-    parts = [(_HERE / name).read_text(), torch.__version__, sys.platform, *_flags(name)]
+    parts = [(_HERE / name).read_text(), sys.platform, *_flags(name)]
     if name.endswith(".cu"):
-        major, minor = torch.cuda.get_device_capability()
-        parts += [str(torch.version.cuda), f"sm_{major}{minor}"]
+        parts += [str(torch.version.cuda), *(x.read_text() for x in sorted(_HERE.glob("*.cuh")))]
+    else:
+        parts.append(torch.__version__)
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     return f"{Path(name).stem}-{digest}.so"
 
 
 def _flags(name: str) -> list[str]:
     if name.endswith(".cu"):
-        return ["-O3"]
+        # Named here, PyTorch does not take them from TORCH_CUDA_ARCH_LIST.
+        count = torch.cuda.device_count()
+        cards = sorted({torch.cuda.get_device_capability(index) for index in range(count)})
+        return ["-O3", *(f"-gencode=arch=compute_{a}{b},code=sm_{a}{b}" for a, b in cards)]
     capability = torch.backends.cpu.get_cpu_capability()
     # OpenMP for the compiler, but not for the linker: threads are those of PyTorch's own OpenMP
     # library, which is loaded. With a second one, the threads of both would wait for each other.
@@ -162,6 +216,9 @@ def _flags(name: str) -> list[str]:
 def _build(name: str, path: Path) -> None:
     from torch.utils import cpp_extension
 
+    flags = _flags(name)
+    if name.endswith(".cu"):
+        nvcc()
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob("build-*"):
         if time.time() - left.stat().st_mtime > _ABANDONED:
@@ -172,8 +229,8 @@ def _build(name: str, path: Path) -> None:
             cpp_extension.load(
                 path.stem.replace("-", "_"),
                 [str(_HERE / name)],
-                extra_cflags=_flags(name),
-                extra_cuda_cflags=_flags(name),
+                extra_cflags=flags,
+                extra_cuda_cflags=flags,
                 build_directory=folder,
                 is_python_module=False,
             )
@@ -198,10 +255,15 @@ def _ninja_found() -> Iterator[None]:
 
 def _explained(error: Exception, path: Path | None) -> str:
     """The reason in the words of what failed, and a remedy."""
-    lines = str(error).strip().splitlines()
-    reason = "\n".join(line for line in lines[-_LAST_LINES:] if line.strip())
+    if isinstance(error, ToolkitError):
+        return f"{error} {SWITCH}=off silences this."
+    text = str(error).strip()
+    reason = "\n".join(line for line in text.splitlines()[-_LAST_LINES:] if line.strip())
+    known = next((remedy for said, remedy in _REMEDIES.items() if said in text), None)
     if isinstance(error, OSError) and path is not None:
         remedy = f"Make {path.parent} writable, or name another folder in {CACHE}."
+    elif known is not None:
+        remedy = known
     elif isinstance(error, ImportError):
         remedy = "Install ninja: pip install ninja."
     else:

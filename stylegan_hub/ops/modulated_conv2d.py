@@ -55,9 +55,7 @@ def modulated_conv2d(
             f"{tuple(styles.shape)}; expected [n, c_in, h, w], [c_out, c_in, k, k], [n, c_in]."
         )
     if demodulate and x.dtype == torch.float16:
-        # Demodulation cancels these scales; without them sums overflow in half precision.
-        weight = weight / (weight.abs().amax((1, 2, 3), keepdim=True) * weight[0].numel() ** 0.5)
-        styles = styles / styles.abs().amax(1, keepdim=True)
+        weight, styles = bounded_weight(weight), bounded_styles(styles)
         energy = None
     if demodulate:
         scale = demodulation(styles, kernel_energy(weight) if energy is None else energy) * gain
@@ -78,7 +76,7 @@ def modulated_conv2d(
         if up == 1:
             y = F.conv2d(y, weight, padding=padding)
         else:
-            y = _upsampling_conv(y, weight, up, padding, resample_filter)
+            y = upsampling_conv(y, weight, up, padding, resample_filter)
         if scale is not None:
             y = y * scale[:, :, None, None].to(x.dtype)
     return y if noise is None else y.add_(noise)
@@ -96,9 +94,27 @@ def demodulation(
     return (styles.square() @ energy.T + DEMODULATION_EPS).rsqrt()
 
 
-def _upsampling_conv(
-    x: Tensor, weight: Tensor, up: int, padding: int, resample_filter: Tensor | None
-) -> Tensor:
+# In half precision sums would overflow. Demodulation cancels these scales of weights and styles.
+
+
+def bounded_weight(weight: Float[Tensor, "c_out c_in k k"]) -> Float[Tensor, "c_out c_in k k"]:
+    """Kernels scaled, each, so that no sum of bounded inputs times them is large."""
+    return weight / (weight.abs().amax((1, 2, 3), keepdim=True) * weight[0].numel() ** 0.5)
+
+
+def bounded_styles(styles: Float[Tensor, "n c_in"]) -> Float[Tensor, "n c_in"]:
+    """Styles scaled, for each sample, to at most 1."""
+    return styles / styles.abs().amax(1, keepdim=True)
+
+
+def upsampling_conv(
+    x: Float[Tensor, "n c_in h w"],
+    weight: Float[Tensor, "c_out c_in k k"],
+    up: int,
+    padding: int,
+    resample_filter: Float[Tensor, "*_"] | None,
+) -> Float[Tensor, "n c_out h2 w2"]:
+    """Transposed convolution, then the resample filter; `up` times the size."""
     kernel = weight.shape[2]
     taps = 1 if resample_filter is None else resample_filter.shape[-1]
     x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=up)

@@ -2,17 +2,26 @@
 
 Sizes and paddings follow NVIDIA's conventions: filters are convolved (not correlated) unless
 `flip_filter`, and paddings count samples of the zero-inserted image.
+
+On an NVIDIA card every pass is one kernel, `upfirdn2d.cu`, whose derivative is the same kernel with
+up and down swapped; elsewhere and where that cannot be built, it is PyTorch's convolution. The
+kernel does not round the filter to the type of half-precision images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ctypes import CDLL, POINTER, Structure, byref, c_int64, c_void_p
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from stylegan_hub.ops import cuda
+
+SOURCE = "upfirdn2d.cu"
 SEPARABLE_TAPS = 8  # from this length on, two 1-D passes are faster than one 2-D pass
 
 
@@ -96,7 +105,15 @@ def upfirdn2d(
             f"Got a padded image of {height} x {width} samples for a filter of {taps_y} x "
             f"{taps_x} taps; the filter must fit into it: give more padding."
         )
-    f = (f * gain ** (f.ndim / 2)).to(x.dtype)  # rounded in this order by NVIDIA too
+    frozen = not (f.requires_grad and torch.is_grad_enabled()) and f.device == x.device
+    f = f if gain == 1 else f * gain ** (f.ndim / 2)
+    if frozen and (library := cuda.library(SOURCE, x)) is not None:
+        sizes = _Sizes((up_x, up_y), (down_x, down_y), (left, right, top, bottom))
+        if f.ndim == 2:
+            return _resampled(x, f, library, sizes, flip_filter)
+        x = _resampled(x, f[None, :], library, sizes.along(0), flip_filter)
+        return _resampled(x, f[:, None], library, sizes.along(1), flip_filter)
+    f = f.to(x.dtype)  # rounded after the gain, as NVIDIA does it
     if not flip_filter:
         f = f.flip(list(range(f.ndim)))  # conv2d correlates
     if f.ndim == 1:
@@ -199,6 +216,83 @@ def _resample(
     if inside == (0, 0) and (left or right or top or bottom):
         x = F.pad(x, [left, right, top, bottom])
     return x if down == (1, 1) else x[:, :, :: down[0], :: down[1]]
+
+
+class _Sizes(NamedTuple):
+    """Numbers of a pass of the kernel."""
+
+    up: tuple[int, int]  # x, y
+    down: tuple[int, int]  # x, y
+    padding: tuple[int, int, int, int]  # left, right, top, bottom
+
+    def along(self, axis: int) -> _Sizes:
+        """Those of a pass along x (0) or y (1) only."""
+        up, down, padding = [1, 1], [1, 1], [0, 0, 0, 0]
+        up[axis], down[axis] = self.up[axis], self.down[axis]
+        padding[2 * axis : 2 * axis + 2] = self.padding[2 * axis : 2 * axis + 2]
+        return _Sizes((up[0], up[1]), (down[0], down[1]), _four(padding))
+
+    def size(self, axis: int, size: int, taps: int) -> int:
+        """That of the result along x (0) or y (1)."""
+        before, after = self.padding[2 * axis : 2 * axis + 2]
+        return (size * self.up[axis] + before + after - taps) // self.down[axis] + 1
+
+    def adjoint(self, shape: Sequence[int], result: Sequence[int], f: Tensor) -> _Sizes:
+        """Those of the derivative; shapes are those of x and the result, ending with (y, x)."""
+        padding = []
+        for axis in (0, 1):
+            before, taps = self.padding[2 * axis], f.shape[1 - axis]
+            reach = shape[-1 - axis] * self.up[axis] - result[-1 - axis] * self.down[axis]
+            padding += [taps - before - 1, reach + before - self.up[axis] + 1]
+        return _Sizes(self.down, self.up, _four(padding))
+
+
+class _Resampling(Structure):
+    """As in upfirdn2d.cu."""
+
+    _fields_ = [
+        (name, c_int64)
+        for name in (
+            "outer", "inner", "height", "width", "out_height", "out_width", "up_x", "up_y",
+            "down_x", "down_y", "left", "top", "taps_x", "taps_y", "flip",
+        )
+    ]  # fmt: skip
+
+
+_ARGUMENTS = [*[c_void_p] * 3, POINTER(_Resampling)]
+
+
+def _resampled(x: Tensor, f: Tensor, library: CDLL, sizes: _Sizes, flip: bool) -> Tensor:
+    """One pass of the kernel, with a filter of [taps_y, taps_x]."""
+    x = x.contiguous(memory_format=cuda.memory_format(x))
+    f = f.detach().to(cuda.compute_type(x)).contiguous()
+    y: Tensor = _Resampled.apply(x, f, library, sizes, flip)
+    return y
+
+
+class _Resampled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, f: Tensor, library: CDLL, sizes: _Sizes, flip: bool) -> Tensor:
+        n, c, height, width = x.shape
+        taps_y, taps_x = f.shape
+        out_height, out_width = sizes.size(1, height, taps_y), sizes.size(0, width, taps_x)
+        is_last = cuda.memory_format(x) == torch.channels_last
+        y = cuda.empty(x, n, c, out_height, out_width)
+        outer, inner = (n, c) if is_last else (n * c, 1)
+        numbers = _Resampling(
+            outer, inner, height, width, out_height, out_width, *sizes.up, *sizes.down,
+            sizes.padding[0], sizes.padding[2], taps_x, taps_y, flip,
+        )  # fmt: skip
+        pointers = (tensor.data_ptr() for tensor in (x, f, y))
+        cuda.launch(library, "upfirdn2d", _ARGUMENTS, x, *pointers, byref(numbers))
+        ctx.save_for_backward(f)
+        ctx.given = (library, sizes.adjoint(x.shape, y.shape, f), not flip)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        (f,) = ctx.saved_tensors
+        return _resampled(dy, f, *ctx.given), None, None, None, None
 
 
 def _taps(f: Tensor | None) -> tuple[int, int]:

@@ -1,0 +1,295 @@
+"""How soon the searches reach their goal: against seconds, our settings and the published ones.
+
+    python benchmarks/curves.py --output runs/curves
+    python benchmarks/curves.py --methods optimization --people 4 --output runs/curves
+
+Every point is a search of its own with so many steps (the rates of all settings fall towards the
+end, so half of a long search is no short one). The attribute reader says whether the wanted
+attribute came and what else changed; CLIP's similarity is what the search itself goes by. Seconds
+are those of all cores together. Writes curves.json, table.md and curves.webp.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import torch
+import tyro
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from stylegan_hub.artifacts import resolve
+from stylegan_hub.edits import essence, latent_mapper, latent_optimization
+from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.latent_mapper import (
+    LatentMapper,
+    Objective,
+    mapper_groups,
+    start_at_identity,
+    training_latents,
+)
+from stylegan_hub.latents import Latents, Space
+from stylegan_hub.metrics.edit_quality import draw
+from stylegan_hub.metrics.edit_success import edit_report
+from stylegan_hub.metrics.essence_transfer import essence_report
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.dataset import UNSEEN_SEED
+from stylegan_hub.portraits.reader import AttributeReader
+
+Method = Literal["optimization", "mapper", "essence"]
+_Found = TypeVar("_Found")
+
+TARGETS = {
+    "a face with an afro": {"hair_style": "afro"},
+    "a face with purple hair": {"hair_color": "purple"},
+    "a face with glasses": {"glasses": "yes"},
+}
+TARGET_PICTURE = Path(__file__).parents[1] / "docs" / "targets" / "ivy.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What to measure."""
+
+    output: Path
+    """Folder for the results."""
+    methods: tuple[Method, ...] = ("optimization", "mapper", "essence")
+    """Which searches."""
+    people: int = 8
+    """Unseen people who are edited by an optimization of their own."""
+    unseen: int = 32
+    """Unseen people on whom mappers and essences are judged."""
+    optimization_steps: tuple[int, ...] = (4, 10, 20, 40)
+    """Of our optimization, after as many shared ones for its text, twice."""
+    published_steps: tuple[int, ...] = (20, 50, 100, 300)
+    """Of the published optimization."""
+    mapper_steps: tuple[int, ...] = (25, 50, 100, 200)
+    """Of both mappers; the published one takes batches of 2, ours of 8."""
+    essence_steps: tuple[int, ...] = (10, 25, 50, 100)
+    """Of our essence; the published one has twice as many."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a search of so many steps reached.
+
+    Attributes:
+        seconds: of one search: for one face, for a mapper, for an essence.
+        similarity: CLIP's, of the pictures afterwards and the text or target.
+        success: share of the people who got the wanted attribute; of an essence, the share of
+            attributes that were taken over.
+        collateral: share of the other attributes that changed.
+    """
+
+    method: str
+    settings: str
+    goal: str
+    steps: int
+    seconds: float
+    similarity: float
+    success: float
+    collateral: float
+
+
+def main(config: Config) -> None:
+    pipe = StyleEditPipeline.from_pretrained("portraits")
+    reader = AttributeReader.from_pretrained(resolve("attribute-reader", "model")).eval()
+    measured = {"optimization": optimization, "mapper": mapper, "essence": essences}
+    points: list[Point] = []
+    with tqdm(unit="search", disable=not sys.stderr.isatty()) as progress:
+        for method in config.methods:
+            for point in measured[method](pipe, reader, config):
+                points.append(point)
+                print(line(point), flush=True)
+                write(config.output, points)
+                progress.update()
+
+
+def optimization(
+    pipe: StyleEditPipeline, reader: AttributeReader, config: Config
+) -> Iterator[Point]:
+    """One displacement for each person."""
+    people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.people))
+    start = pipe.lower(people, Space.W_PLUS).codes
+    ours = latent_optimization.Settings()
+    tried = [
+        ("ours", replace(ours, steps=steps, shared_steps=2 * steps))
+        for steps in config.optimization_steps
+    ]
+    tried += [
+        ("published", replace(latent_optimization.Published, steps=steps))
+        for steps in config.published_steps
+    ]
+    for goal in TARGETS:
+        for name, settings in tried:
+
+            def search(
+                settings: latent_optimization.Settings = settings, goal: str = goal
+            ) -> Tensor:
+                return latent_optimization.displacements(pipe, goal, people, settings=settings)
+
+            moved, seconds = timed(search)
+            after = draw(pipe, Latents(Space.W_PLUS, start + moved))
+            steps = settings.steps + settings.shared_steps
+            yield judged(
+                pipe, reader, people, after, goal,
+                ("optimization", name, goal, steps, seconds / config.people),
+            )  # fmt: skip
+
+
+def mapper(pipe: StyleEditPipeline, reader: AttributeReader, config: Config) -> Iterator[Point]:
+    """One network for everybody, as recipes/train_mapper.py trains it."""
+    goal = next(iter(TARGETS))
+    people = training_latents(pipe, 2048)
+    unseen = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.unseen))
+    start = pipe.lower(unseen, Space.W_PLUS)
+    for name, settings, batch_size in (
+        ("ours", latent_mapper.Settings(), 8),
+        ("published", latent_mapper.Published, 2),
+    ):
+        for steps in config.mapper_steps:
+
+            def train(
+                name: str = name,
+                settings: latent_mapper.Settings = settings,
+                batch_size: int = batch_size,
+                steps: int = steps,
+            ) -> LatentMapper:
+                return trained(pipe, goal, people, name == "ours", settings, batch_size, steps)
+
+            edit, seconds = timed(train)
+            with torch.no_grad():
+                after = draw(pipe, edit.apply(start, 1.0))
+            yield judged(pipe, reader, unseen, after, goal, ("mapper", name, goal, steps, seconds))
+
+
+def trained(
+    pipe: StyleEditPipeline,
+    goal: str,
+    people: Latents,
+    ours: bool,
+    settings: latent_mapper.Settings,
+    batch_size: int,
+    steps: int,
+) -> LatentMapper:
+    """A mapper after so many steps of Adam: our schedule, or the published constant rate."""
+    torch.manual_seed(0)
+    groups = mapper_groups(pipe.generator, Space.W_PLUS)
+    edit = LatentMapper(groups, Space.W_PLUS, pipe.base_model, "features" if ours else "layers")
+    if ours:
+        start_at_identity(edit)
+    parameters = list(edit.network.requires_grad_(True).parameters())
+    optimizer = torch.optim.Adam(parameters, lr=3.0 if ours else 0.5, betas=(0.9, 0.99))
+    objective = Objective(pipe, goal, settings=settings.resolved(pipe))
+    random = torch.Generator().manual_seed(0)
+    warmup = max(1, steps // 10)
+    for step in range(steps):
+        if ours:
+            fall = (steps - step) / max(1, steps - warmup)
+            optimizer.param_groups[0]["lr"] = 3.0 * min((step + 1) / warmup, fall)
+        chosen = torch.randint(len(people), (batch_size,), generator=random)
+        loss = objective(edit, Latents(people.space, people.codes[chosen]), random)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        if ours:
+            torch.nn.utils.clip_grad_norm_(parameters, 1e-3)
+        optimizer.step()
+    edit.network.requires_grad_(False)
+    return edit
+
+
+def essences(pipe: StyleEditPipeline, reader: AttributeReader, config: Config) -> Iterator[Point]:
+    """One displacement for everybody, towards a picture."""
+    with Image.open(TARGET_PICTURE) as picture:
+        target = essence.target_picture(pipe, picture)
+    people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.unseen))
+    before = draw(pipe, people)
+    tried = [("ours", replace(essence.IN_DOMAIN, steps=n)) for n in config.essence_steps]
+    tried += [
+        ("published", replace(essence.PAPER_IN_DOMAIN, steps=2 * n)) for n in config.essence_steps
+    ]
+    for name, settings in tried:
+
+        def search(settings: essence.EssenceSettings = settings) -> Direction:
+            return essence.find_essence(pipe, target, settings)
+
+        edit, seconds = timed(search)
+        after = draw(pipe, edit.apply(people))
+        found = essence_report(pipe, reader, before, after, target)
+        yield Point(
+            "essence", name, TARGET_PICTURE.stem, settings.steps, seconds,
+            found["target_similarity_after"], found["attributes_taken"],
+            1 - found["attributes_kept"],
+        )  # fmt: skip
+
+
+def judged(
+    pipe: StyleEditPipeline,
+    reader: AttributeReader,
+    people: Latents,
+    after: Tensor,
+    goal: str,
+    known: tuple[str, str, str, int, float],
+) -> Point:
+    """A point from the pictures afterwards."""
+    with torch.no_grad():
+        report = edit_report(reader.read(draw(pipe, people)), reader.read(after), TARGETS[goal])
+        similarity = float((pipe.encode_image(after) @ pipe.encode_text(goal).T).mean())
+    return Point(*known, similarity, report.success, report.collateral)
+
+
+def timed(search: Callable[[], _Found]) -> tuple[_Found, float]:
+    """The result, and seconds of all cores together."""
+    began = time.process_time()
+    found = search()
+    return found, time.process_time() - began
+
+
+HEADER = [
+    "| method | settings | goal | steps | seconds | CLIP | success or taken | collateral |",
+    "|---|---|---|---|---|---|---|---|",
+]
+
+
+def line(point: Point) -> str:
+    """A row of the table."""
+    return (
+        f"| {point.method} | {point.settings} | {point.goal} | {point.steps} "
+        f"| {point.seconds:.1f} | {point.similarity:.2f} | {point.success:.2f} "
+        f"| {point.collateral:.3f} |"
+    )
+
+
+def write(folder: Path, points: list[Point]) -> None:
+    """curves.json, table.md and curves.webp."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "curves.json").write_text(json.dumps([asdict(point) for point in points], indent=1))
+    (folder / "table.md").write_text("\n".join([*HEADER, *map(line, points)]) + "\n")
+    methods = list(dict.fromkeys(point.method for point in points))
+    figure = Figure(figsize=(4.5 * len(methods), 3.6), layout="tight")
+    panels = figure.subplots(1, len(methods), squeeze=False)
+    for panel, method in zip(panels[0], methods, strict=True):
+        for settings, color in (("ours", "tab:green"), ("published", "tab:gray")):
+            of_method = [p for p in points if (p.method, p.settings) == (method, settings)]
+            for goal in dict.fromkeys(point.goal for point in of_method):
+                some = [point for point in of_method if point.goal == goal]
+                seconds = [point.seconds for point in some]
+                panel.plot(seconds, [p.success for p in some], "o-", color=color)
+                panel.plot(seconds, [p.collateral for p in some], "x:", color=color)
+        panel.set(title=method, xlabel="seconds", xscale="log", ylim=(-0.05, 1.05))
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel("success (solid), collateral (dotted)")
+    figure.suptitle("green: ours, grey: published settings")
+    figure.savefig(folder / "curves.webp", dpi=110)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__, use_underscores=True))

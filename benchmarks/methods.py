@@ -1,0 +1,213 @@
+"""The methods of editing, with every picture drawn by our path or by the textbook's.
+
+The code of a method is the same for both: what changes is how its generator draws. Only a table's
+plain form is other code: whole pictures of every channel and person, which is what a table is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import measure
+import plain
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stylegan_hub.edits import gradient_direction, latent_mapper, latent_optimization
+from stylegan_hub.edits.direction_statistics import (
+    channel_relevance,
+    editable_channels,
+    linear_relevance,
+    style_statistics,
+)
+from stylegan_hub.edits.latent_mapper import LatentMapper, mapper_groups, start_at_identity
+from stylegan_hub.latents import Space
+from stylegan_hub.photos.invert import Refinement, refine
+from stylegan_hub.pipeline import StyleEditPipeline
+
+PROMPT, TABLE_PEOPLE, TABLE_CHANNELS, DRAWN_ABOVE = "a face with purple hair", 4, 32, 0.05
+LEAST_COSINE = 0.99
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison.
+
+    Attributes:
+        seconds: by candidate, "plain" and "ours", of one `unit`.
+        cosine: of the two results; of a table the mean over its rows.
+    """
+
+    suite: str
+    work: str
+    unit: str
+    seconds: dict[str, float]
+    cosine: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster ours is."""
+        return self.seconds["plain"] / self.seconds["ours"]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is timed: a run returns its result, and does so many units of work."""
+
+    name: str
+    unit: str
+    count: int
+    run: Callable[[], Tensor]
+
+
+def compared(suite: str, pipe: StyleEditPipeline, device: str, seconds: float) -> Iterator[Row]:
+    """Every method of this pipeline."""
+    for work in works(pipe):
+        candidates = {"plain": _drawn_plainly(pipe, work.run), "ours": work.run}
+        results = [run().flatten() for run in candidates.values()]
+        cosine = float(F.cosine_similarity(results[0], results[1], dim=0))
+        _check(suite, work.name, cosine)
+        found = measure.interleaved(candidates, device, seconds)
+        times = {name: timing.median / work.count for name, timing in found.items()}
+        yield Row(suite, work.name, work.unit, times, cosine)
+    yield table(suite, pipe, device, seconds)
+
+
+def works(pipe: StyleEditPipeline) -> list[_Work]:
+    """What people wait for, on a scale that can be timed."""
+    search = latent_optimization.Settings(steps=4, shared_steps=0, templates=False)
+    few = gradient_direction.GradientSettings(steps=2)
+    picture = pipe.synthesize(pipe.sample(2)).detach().clamp(-1, 1)
+    start = pipe.lower(pipe.sample(2).lerp(pipe.mean_latent(), 0.2), Space.W_PLUS)
+
+    def optimize(count: int) -> Callable[[], Tensor]:
+        people = pipe.sample(range(count))
+        return lambda: latent_optimization.displacements(pipe, PROMPT, people, settings=search)
+
+    def follow_gradient() -> Tensor:
+        found = gradient_direction.gradient_direction(pipe, PROMPT, settings=few, templates=["{}"])
+        return found.vector
+
+    def invert() -> Tensor:
+        return refine(pipe, picture, start, Refinement(steps=4)).codes - start.codes
+
+    return [
+        _Work("latent optimization, one face", "step", 4, optimize(1)),
+        _Work("latent optimization, 8 faces", "step", 4, optimize(8)),
+        _Work("latent mapper, 8 faces", "step", 1, _mapper_step(pipe)),
+        _Work("direction from gradients, 4 faces", "step", 2, follow_gradient),
+        _Work("inversion", "step", 4, invert),
+    ]
+
+
+def _mapper_step(pipe: StyleEditPipeline) -> Callable[[], Tensor]:
+    torch.manual_seed(0)
+    groups = mapper_groups(pipe.generator, Space.W_PLUS)
+    mapper = LatentMapper(groups, Space.W_PLUS, pipe.base_model)
+    start_at_identity(mapper)
+    mapper.network.requires_grad_(True)
+    weight = 0.1 if pipe.recognizer is not None else 0.0
+    settings = latent_mapper.Settings(id_lambda=weight)
+    objective = latent_mapper.Objective(pipe, PROMPT, settings=settings)
+    people = pipe.lower(pipe.sample(range(8)), Space.W_PLUS)
+
+    def step() -> Tensor:
+        mapper.network.zero_grad()
+        random = torch.Generator().manual_seed(0)
+        objective(mapper, people, random)["loss"].backward()
+        gradients = (parameter.grad for parameter in mapper.network.parameters())
+        return torch.cat([gradient.flatten() for gradient in gradients if gradient is not None])
+
+    return step
+
+
+def table(suite: str, pipe: StyleEditPipeline, device: str, seconds: float) -> Row:
+    """Seconds a channel of a direction table of 100 people, from a sample of both.
+
+    Ours: derivatives of all channels for every person, and pictures from the changed layer on for
+    those channels whose derivative is large, as recipes/build_direction_table.py does.
+    """
+    channels = editable_channels(pipe)
+    s_mean, s_std = style_statistics(pipe, 1000)
+    people = pipe.lower(pipe.sample(range(TABLE_PEOPLE)), Space.S).codes
+    some = channels[:: max(1, len(channels) // TABLE_CHANNELS)]
+    few, one = some[:: max(1, len(some) // 4)], people[:1]
+    directions, sizes = linear_relevance(pipe, people, channels, s_std)
+    is_drawn = dict(zip(channels, (sizes / len(people) > DRAWN_ABOVE).tolist(), strict=True))
+    share = sum(is_drawn.values()) / len(channels)
+
+    def whole(chosen: list[int]) -> Tensor:
+        return _relevance_of_whole_pictures(pipe, people, chosen, s_std)
+
+    with plain.drawing(pipe.generator):
+        expected = whole(some)
+    linear = dict(zip(channels, F.normalize(directions, dim=1), strict=True))
+    drawn = channel_relevance(pipe, people, some, s_mean, s_std)
+    ours = [row if is_drawn[c] else linear[c] for c, row in zip(some, drawn, strict=True)]
+    cosine = float((torch.stack(ours) * expected).sum(1).mean())
+    _check(suite, "table", cosine)
+
+    found = measure.interleaved(
+        {
+            "plain": _drawn_plainly(pipe, lambda: whole(few)),
+            "derivatives": lambda: linear_relevance(pipe, one, channels, s_std),
+            "drawn": lambda: channel_relevance(pipe, people, few, s_mean, s_std),
+        },
+        device,
+        seconds,
+    )
+    times = {name: timing.median for name, timing in found.items()}
+    each = 100 / (len(few) * TABLE_PEOPLE)  # from what was timed to a channel with 100 people
+    by_derivatives = 100 * times["derivatives"] / len(channels)
+    spent = {"plain": each * times["plain"], "ours": by_derivatives + share * each * times["drawn"]}
+    return Row(suite, f"direction table, {share:.0%} drawn", "channel", spent, cosine)
+
+
+@torch.no_grad()
+def _relevance_of_whole_pictures(
+    pipe: StyleEditPipeline, s: Tensor, channels: list[int], s_std: Tensor
+) -> Tensor:
+    rows = []
+    for channel in channels:
+        pairs = s.repeat(2, 1)
+        step = 5 * s_std[channel].to(s)
+        pairs[: len(s), channel] += step
+        pairs[len(s) :, channel] -= step
+        pictures = pipe.generator.synthesis_from_styles(pairs).clamp(-1, 1)
+        up, down = pipe.encode_image(pictures).chunk(2)
+        rows.append(F.normalize(F.normalize(up - down, dim=1).mean(0), dim=0))
+    return torch.stack(rows).cpu()
+
+
+def _drawn_plainly(pipe: StyleEditPipeline, run: Callable[[], Any]) -> Callable[[], Any]:
+    def plainly() -> Any:
+        with plain.drawing(pipe.generator):
+            return run()
+
+    return plainly
+
+
+def _check(suite: str, work: str, cosine: float) -> None:
+    if not cosine >= LEAST_COSINE:
+        raise SystemExit(
+            f"{suite}, {work}: the results' cosine is {cosine:.4f}; expected at least "
+            f"{LEAST_COSINE}. Nothing was timed."
+        )
+
+
+HEADER = [
+    "| suite | work | unit | plain ms | ours ms | ratio | cosine |",
+    "|---|---|---|---|---|---|---|",
+]
+
+
+def line(row: Row) -> str:
+    """A row of the table."""
+    plain_ms, our_ms = (1e3 * row.seconds[name] for name in ("plain", "ours"))
+    return (
+        f"| {row.suite} | {row.work} | {row.unit} | {plain_ms:.1f} | {our_ms:.1f} "
+        f"| {row.ratio:.2f} | {row.cosine:.4f} |"
+    )
