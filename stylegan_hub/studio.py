@@ -27,12 +27,8 @@ from stylegan_hub.edits.base import Edit, load_edit
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.direction_statistics import editable_channels, style_statistics
 from stylegan_hub.edits.essence import EssenceSettings, find_essence, target_picture
-from stylegan_hub.edits.global_direction import (
-    KIND,
-    DirectionTable,
-    load_directions,
-    select_channels,
-)
+from stylegan_hub.edits.global_direction import KIND as TABLE
+from stylegan_hub.edits.global_direction import DirectionTable, load_directions, select_channels
 from stylegan_hub.edits.gradient_direction import GradientSettings, gradient_direction
 from stylegan_hub.edits.latent_optimization import Settings, Step, find
 from stylegan_hub.edits.local_direction import LocalSettings, find_local_direction
@@ -46,6 +42,7 @@ from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.search import Found, Progress, Search, Turns
 from stylegan_hub.session import Applied, Session
 from stylegan_hub.text_to_face import CANDIDATES, bundled_text_to_face
+from stylegan_hub.text_to_face import KIND as TEXT_TO_FACE
 
 _MAX_FOUND = 64
 _MAX_DRAWINGS = 2  # each keeps all features of a picture: 0.5 GB at 1024 px
@@ -448,7 +445,7 @@ class Studio:
             found = list_edits(base_model=fingerprint, include_hub=include_hub)
         # Other threads may have warned meanwhile, from other files.
         problems = [str(warning.message) for warning in caught if warning.filename == __file__]
-        return [info for info in found if info.kind != KIND], problems
+        return [info for info in found if info.kind not in (TABLE, TEXT_TO_FACE)], problems
 
     def load(self, name: str) -> Edit:
         """An edit by bundled name or Hub id, "user/repo" or "user/repo@revision".

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import gc
 import re
 import shutil
@@ -264,6 +265,10 @@ def test_gallery(studio: Studio) -> None:
         assert part in beard
     assert "<img" not in beard
     assert "No edit for this generator" in gallery([])
+    essence = dataclasses.replace(
+        studio.zoo()[0][0], metrics={"attributes_taken": 0.661, "attributes_kept": 0.49}
+    )
+    assert "of the target taken 66%, kept 49%" in gallery([essence])
 
 
 def test_what_strangers_wrote_is_shown_as_text() -> None:

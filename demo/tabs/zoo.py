@@ -24,6 +24,12 @@ NOTHING = (
     "No edit for this generator is bundled. Load one by its name on the Hub, or make one: the "
     "README says how."
 )
+_SHARES = {
+    "success": "success",
+    "collateral": "collateral",
+    "of the target taken": "attributes_taken",
+    "kept": "attributes_kept",
+}  # by what a card calls them, as metrics.json does; essences have the last two
 _PICTURE_SIZE = 256
 _MAX_PIXELS = 16 * 1024 * 1024
 # Cards come and go, so one listener hears them all.
@@ -83,8 +89,8 @@ def _card(info: EditInfo) -> str:
 def _numbers(metrics: Mapping[str, Any]) -> str:
     parts = [
         f"{label} {share:.0%}"
-        for label in ("success", "collateral")
-        if isinstance(share := metrics.get(label), int | float) and math.isfinite(share)
+        for label, name in _SHARES.items()
+        if isinstance(share := metrics.get(name), int | float) and math.isfinite(share)
     ]
     return ", ".join(parts) or "not measured"
 
