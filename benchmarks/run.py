@@ -3,6 +3,7 @@
     python benchmarks/run.py                                  # portraits and 256 px
     python benchmarks/run.py --suite all --output runs/bench  # 1024 px too, some minutes
     python benchmarks/run.py --suite slider                   # a strength is moved
+    python benchmarks/run.py --suite methods                  # steps of searches, tables
     python benchmarks/run.py --device cuda --suite all        # an NVIDIA card; see gpu.py
 
 Candidates take turns, results are compared before anything is timed, and ratios are of medians. A
@@ -15,13 +16,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gpu
 import measure
+import methods
 import plain
 import torch
 import tyro
@@ -32,7 +34,7 @@ from stylegan_hub.models.stylegan2 import StyleGAN2Generator, StyleLayer
 from stylegan_hub.pipeline import StyleEditPipeline
 
 SIZES = {"256": (256, 16384), "1024": (1024, 32768)}
-SUITES = ("portraits", *SIZES, "slider")
+Suite = Literal["portraits", "256", "1024", "slider", "methods"]
 TOLERANCE = {"forward": 1e-4, "forward + backward": 1e-2}
 
 
@@ -42,8 +44,9 @@ class Config:
 
     device: Literal["cpu", "cuda"] = "cpu"
     """Where."""
-    suite: tuple[Literal["portraits", "256", "1024", "slider", "all"], ...] = ("portraits", "256")
-    """Sizes of the generator: the bundled one, 256 px, 1024 px (config-f)."""
+    suite: tuple[Suite | Literal["all"], ...] = ("portraits", "256")
+    """Sizes of the generator: the bundled one, 256 px, 1024 px (config-f); or what else is done
+    with the first two of them."""
     batch_sizes: tuple[int, ...] | None = None
     """Pictures at once. None: 1 and 8, and on a card 32."""
     seconds: float = 10.0
@@ -81,33 +84,77 @@ class Row:
         return self.plain.median / self.ours.median
 
 
+@dataclass(frozen=True)
+class Move:
+    """A strength is moved, of an edit that begins at this layer: seconds for the picture."""
+
+    suite: str
+    first_layer: str
+    whole: float
+    redrawn: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster it is to draw from that layer on."""
+        return self.whole / self.redrawn
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows of one kind, as they come.
+
+    Attributes:
+        header: of its table in Markdown.
+        line: a row of it.
+    """
+
+    header: list[str]
+    line: Callable[[Any], str]
+    rows: list[Any] = field(default_factory=list)
+
+    def add(self, row: Any) -> None:
+        """One more row, and print it."""
+        self.rows.append(row)
+        print(self.line(row), flush=True)
+
+
 def main(config: Config) -> None:
     facts = measure.machine(config.device) | measure.ceilings(config.device)
     rates = gpu.ceilings(config.device) if config.device == "cuda" else {}
     facts |= {f"ceiling_{name}": rate for name, rate in rates.items()}
     print(json.dumps(facts, indent=1))
-    rows: list[Row] = []
-    gpu_rows: list[gpu.Row] = []
-    slider_rows: list[dict[str, Any]] = []
-    for suite in SUITES if "all" in config.suite else config.suite:
-        if suite == "slider":
-            for name in ("portraits", "256"):
-                for moves in slider(name, config):
-                    slider_rows.append(moves)
-                    print(slider_line(moves), flush=True)
-            continue
-        generator = generator_of(suite).to(config.device)
-        if config.device == "cuda":
-            sizes, seconds = batch_sizes(config), config.seconds
-            for found in gpu.synthesis(suite, generator, sizes, "cuda", seconds, rates, one_pass):
-                gpu_rows.append(found)
-                print(gpu.line(found), flush=True)
-            continue
-        for row in synthesis(suite, generator, config, facts["matmul_gflops"]):
-            rows.append(row)
-            print(line(row), flush=True)
+    sections = {
+        "synthesis": Section(HEADER, line),
+        "gpu": Section(gpu.HEADER, gpu.line),
+        "slider": Section(SLIDER_HEADER, slider_line),
+        "methods": Section(methods.HEADER, methods.line),
+    }
+    for suite in get_args(Suite) if "all" in config.suite else config.suite:
+        for name, row in measured(suite, config, facts, rates):
+            sections[name].add(row)
     if config.output is not None:
-        write(config.output, facts, rows, slider_rows, gpu_rows)
+        write(config.output, facts, sections)
+
+
+def measured(
+    suite: Suite, config: Config, facts: dict[str, Any], rates: dict[str, float]
+) -> Iterator[tuple[str, Any]]:
+    """The rows of a suite, each with the section that it belongs to."""
+    device, seconds = config.device, config.seconds
+    if suite == "slider":
+        for name in ("portraits", "256"):
+            yield from (("slider", row) for row in slider(name, config))
+    elif suite == "methods":
+        for name in ("portraits", "256"):
+            pipe = pipeline_of(name).to(device)
+            yield from (("methods", row) for row in methods.compared(name, pipe, device, seconds))
+    elif device == "cuda":
+        generator, sizes = generator_of(suite).to(device), batch_sizes(config)
+        found = gpu.synthesis(suite, generator, sizes, device, seconds, rates, one_pass)
+        yield from (("gpu", row) for row in found)
+    else:
+        rows = synthesis(suite, generator_of(suite), config, facts["matmul_gflops"])
+        yield from (("synthesis", row) for row in rows)
 
 
 def batch_sizes(config: Config) -> tuple[int, ...]:
@@ -120,6 +167,15 @@ def generator_of(suite: str) -> StyleGAN2Generator:
     if suite in SIZES:
         return plain.random_generator(*SIZES[suite])
     return StyleEditPipeline.from_pretrained(suite).generator.float()
+
+
+def pipeline_of(suite: str) -> StyleEditPipeline:
+    """The bundled pipeline; or the generator of a suite with the bundled CLIP, and nothing else."""
+    bundled = StyleEditPipeline.from_pretrained("portraits").to(torch.float32)
+    if suite == "portraits":
+        return bundled
+    names = ("clip", "tokenizer", "image_processor")
+    return StyleEditPipeline(generator_of(suite), **{n: getattr(bundled, n) for n in names})
 
 
 def synthesis(
@@ -191,7 +247,7 @@ def _pass(suite: str, batch_size: int, name: str, back: bool) -> Callable[[], ob
     return partial(one_pass, synthesizer(name, generator), ws, torch.ones(size) if back else None)
 
 
-def slider(suite: str, config: Config) -> Iterator[dict[str, Any]]:
+def slider(suite: str, config: Config) -> Iterator[Move]:
     """Moving the strength of an edit that begins at each resolution: all layers, or from there."""
     generator = generator_of(suite).to(config.device)
     z = torch.randn(1, generator.z_dim, generator=torch.Generator().manual_seed(0))
@@ -217,7 +273,7 @@ def slider(suite: str, config: Config) -> Iterator[dict[str, Any]]:
                 config.seconds / 5,
             )
         times = {name: timing.median for name, timing in found.items()}
-        yield {"suite": suite, "first_layer": layer.name, **times}
+        yield Move(suite, layer.name, **times)
 
 
 SLIDER_HEADER = [
@@ -226,12 +282,11 @@ SLIDER_HEADER = [
 ]
 
 
-def slider_line(row: dict[str, Any]) -> str:
+def slider_line(move: Move) -> str:
     """A row of the slider's table."""
-    whole, redrawn = 1e3 * row["whole"], 1e3 * row["redrawn"]
     return (
-        f"| {row['suite']} | {row['first_layer']} | {whole:.1f} | {redrawn:.1f} "
-        f"| {whole / redrawn:.1f} |"
+        f"| {move.suite} | {move.first_layer} | {1e3 * move.whole:.1f} | {1e3 * move.redrawn:.1f} "
+        f"| {move.ratio:.1f} |"
     )
 
 
@@ -256,28 +311,17 @@ def _megabytes(count: int | None) -> str:
     return "" if count is None else f"{count / 1e6:.0f}"
 
 
-def write(
-    folder: Path,
-    facts: dict[str, Any],
-    rows: list[Row],
-    slider_rows: list[dict[str, Any]],
-    gpu_rows: list[gpu.Row],
-) -> None:
+def write(folder: Path, facts: dict[str, Any], sections: dict[str, Section]) -> None:
     """results.json and table.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    result = {
-        "machine": facts,
-        "rows": [asdict(row) | {"ratio": row.ratio} for row in rows],
-        "slider": slider_rows,
-        "gpu": [asdict(row) for row in gpu_rows],
-    }
+    result: dict[str, Any] = {"machine": facts}
+    tables = []
+    for name, section in sections.items():
+        result[name] = [asdict(row) | {"ratio": row.ratio} for row in section.rows]
+        if section.rows:
+            tables.append("\n".join([*section.header, *map(section.line, section.rows)]))
     (folder / "results.json").write_text(json.dumps(result, indent=1))
-    lines = [*HEADER, *map(line, rows)] if rows else []
-    if slider_rows:
-        lines += ["", *SLIDER_HEADER, *map(slider_line, slider_rows)]
-    if gpu_rows:
-        lines += ["", *gpu.HEADER, *map(gpu.line, gpu_rows)]
-    (folder / "table.md").write_text("\n".join(lines) + "\n")
+    (folder / "table.md").write_text("\n\n".join(tables) + "\n")
 
 
 if __name__ == "__main__":

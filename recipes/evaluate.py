@@ -8,6 +8,10 @@ The people, the strength and the target are those of the present metrics.json un
 otherwise, so the numbers that a card states come out again: the same on the same kind of machine,
 to three digits elsewhere. Only milliseconds_per_edit depends on the moment. At the end a table of
 all edits is printed; its columns "step cosine" are table 2 of StyleCLIP.
+
+What is no edit has a recipe of its own, which writes its card again: evaluate_text_to_face.py;
+bundle_portraits.py for the models of the portraits. evaluate_directions.py measures a table's
+directions for many texts.
 """
 
 from __future__ import annotations

@@ -451,11 +451,16 @@ def _flips(flips: Mapping[str, Any]) -> str:
 
 
 def _table(value: object) -> str:
-    """A Markdown table of named rows, `{"a smile": {"success": 0.9, ...}, ...}`, or of numbers."""
+    """A Markdown table of named rows, `{"a smile": {"success": 0.9, ...}, ...}`, or of numbers.
+
+    What lies deeper is left to metrics.json; so are named rows among numbers.
+    """
     if not isinstance(value, Mapping) or not value:
         return ""
-    rows = {
-        name: row if isinstance(row, Mapping) else {"value": row} for name, row in value.items()
+    numbers = {name: row for name, row in value.items() if not isinstance(row, Mapping)}
+    rows = {name: {"value": row} for name, row in numbers.items()} or {
+        name: {column: cell for column, cell in row.items() if not isinstance(cell, Mapping)}
+        for name, row in value.items()
     }
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     lines = [f"| | {' | '.join(escape(_words(column)) for column in columns)} |"]

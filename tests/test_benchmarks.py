@@ -9,7 +9,10 @@ from types import ModuleType
 
 import pytest
 import torch
+from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
+
+from stylegan_hub.pipeline import StyleEditPipeline
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
@@ -17,7 +20,7 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 @pytest.fixture
 def modules(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
     monkeypatch.syspath_prepend(str(FOLDER))
-    for name in ("plain", "run", "measure", "gpu"):
+    for name in ("plain", "run", "measure", "gpu", "methods"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return importlib.import_module("plain"), importlib.import_module("run")
 
@@ -66,7 +69,7 @@ def test_the_command(
     monkeypatch.setattr(run.measure, "peak_bytes", lambda *_: 5_000_000)
     config = run.Config(suite=("256",), batch_sizes=(1, 2), seconds=0.01, output=tmp_path / "b")
     run.main(config)
-    rows = json.loads((tmp_path / "b" / "results.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "b" / "results.json").read_text())["synthesis"]
     assert [(row["work"], row["batch_size"]) for row in rows] == [
         ("forward", 1), ("forward + backward", 1), ("forward", 2), ("forward + backward", 2),
     ]  # fmt: skip
@@ -134,3 +137,39 @@ def _hold(megabytes: int) -> Callable[[], object]:
 def test_peak_memory(modules: tuple[ModuleType, ModuleType]) -> None:
     _, run = modules
     assert 200e6 < run.measure.peak_bytes(_hold, 200) < 300e6
+
+
+def test_methods_are_the_same_either_way(
+    modules: tuple[ModuleType, ModuleType],
+    tiny_pipeline: StyleEditPipeline,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain, run = modules
+    methods = run.methods
+    monkeypatch.setattr(methods, "DRAWN_ABOVE", 0.0)  # an untrained CLIP: rounding is all it sees
+    rows = list(methods.compared("tiny", tiny_pipeline, "cpu", 0.01))
+    assert len({row.work for row in rows}) == len(rows) == 6
+    for row in rows:
+        assert row.ratio > 0 and row.cosine > 0.99
+        assert methods.line(row).count("|") == methods.HEADER[0].count("|")
+    assert "render" not in vars(tiny_pipeline.generator.synthesis)  # nothing stays behind
+    right = plain._draw
+    monkeypatch.setattr(plain, "_draw", lambda *inputs, **more: right(*inputs, **more).flip(3))
+    with pytest.raises(SystemExit, match=r"tiny, latent optimization.* cosine is .* Nothing was"):
+        list(methods.compared("tiny", tiny_pipeline, "cpu", 0.01))
+
+
+def test_searches_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.delitem(sys.modules, "curves", raising=False)
+    curves = importlib.import_module("curves")
+    points = [
+        curves.Point("essence", settings, "ivy", steps, steps / 10, 0.5, 0.4, 0.3)
+        for settings in ("ours", "published")
+        for steps in (10, 20)
+    ]
+    curves.write(tmp_path / "out", points)
+    assert len(json.loads((tmp_path / "out" / "curves.json").read_text())) == 4
+    assert (tmp_path / "out" / "table.md").read_text().count("\n") == 2 + 4
+    with Image.open(tmp_path / "out" / "curves.webp") as picture:
+        assert picture.width > 300

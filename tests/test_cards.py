@@ -274,3 +274,10 @@ def test_bundled_configs_name_no_folder_of_a_machine() -> None:
     for path in (Path(__file__).parents[1] / "cards").rglob("*.json"):
         config = json.loads(path.read_text())
         assert not (isinstance(config, dict) and config.get("_name_or_path")), path
+
+
+def test_tables_hold_one_kind_of_row(tmp_path: Path) -> None:
+    metrics = {"images": 8, "random": {"statements": 0.25, "attributes": {"hat": {"share": 0.5}}}}
+    card = write_card(make(tmp_path, metrics=metrics)).read_text()
+    assert "| | value |\n| --- | --- |\n| statements | 0.25 |\n\n" in card
+    assert "share" not in card

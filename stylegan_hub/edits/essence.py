@@ -55,8 +55,8 @@ _WITNESSES = 192  # random people from whom principal components are taken
 class EssenceSettings:
     """How to search. Defaults are what won on drawn portraits."""
 
-    steps: int = 100
-    lr: float = 0.2
+    steps: int = 50
+    lr: float = 0.4
     """Peak length of a step in units in which latents vary; without `whiten`, Adam's rate."""
     transfer_lambda: float = 1.0
     """Weight of the cosine distance to the target."""
@@ -117,8 +117,11 @@ class EssenceSettings:
 
 IN_DOMAIN = EssenceSettings()
 """For a target that the generator could draw."""
-OUT_OF_DOMAIN = replace(IN_DOMAIN, components=32, views=2, shared=True, weight_decay=0.008)
-"""For drawings and other strangers, which people would else fall apart to become."""
+OUT_OF_DOMAIN = replace(
+    IN_DOMAIN, steps=100, lr=0.2, components=32, views=2, shared=True, weight_decay=0.008
+)
+"""For drawings and other strangers, which people would else fall apart to become; in longer steps
+they do."""
 
 PAPER_IN_DOMAIN = EssenceSettings(
     steps=1000, lr=0.2, consistency_lambda=0.7, directional_lambda=0.0, weight_decay=7e-3,
