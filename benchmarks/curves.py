@@ -17,11 +17,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Literal, TypeVar
 
 import torch
 import tyro
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -278,17 +280,25 @@ def write(folder: Path, points: list[Point]) -> None:
     panels = figure.subplots(1, len(methods), squeeze=False)
     for panel, method in zip(panels[0], methods, strict=True):
         for settings, color in (("ours", "tab:green"), ("published", "tab:gray")):
-            of_method = [p for p in points if (p.method, p.settings) == (method, settings)]
-            for goal in dict.fromkeys(point.goal for point in of_method):
-                some = [point for point in of_method if point.goal == goal]
-                seconds = [point.seconds for point in some]
-                panel.plot(seconds, [p.success for p in some], "o-", color=color)
-                panel.plot(seconds, [p.collateral for p in some], "x:", color=color)
+            some = means([p for p in points if (p.method, p.settings) == (method, settings)])
+            panel.plot(some["seconds"], some["success"], "o-", color=color, label=settings)
+            panel.plot(some["seconds"], some["collateral"], "x:", color=color)
         panel.set(title=method, xlabel="seconds", xscale="log", ylim=(-0.05, 1.05))
         panel.grid(alpha=0.3)
+        panel.xaxis.set_major_formatter(ScalarFormatter())
+        panel.xaxis.set_minor_formatter(NullFormatter())
     panels[0][0].set_ylabel("success (solid), collateral (dotted)")
-    figure.suptitle("green: ours, grey: published settings")
+    panels[0][0].legend(loc="center right")
     figure.savefig(folder / "curves.webp", dpi=110)
+
+
+def means(points: list[Point]) -> dict[str, list[float]]:
+    """Means over the goals, for each number of steps."""
+    by_steps = [[p for p in points if p.steps == n] for n in dict.fromkeys(p.steps for p in points)]
+    return {
+        name: [fmean(getattr(point, name) for point in some) for some in by_steps]
+        for name in ("seconds", "success", "collateral")
+    }
 
 
 if __name__ == "__main__":

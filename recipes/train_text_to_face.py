@@ -133,7 +133,7 @@ class Config(Publishing, TrainingConfig):
     """Bundled name, folder or Hub id of the attribute reader."""
 
     train_batch_size: int = 16
-    max_train_steps: int = 600
+    max_train_steps: int = 1600
     learning_rate: float = 3e-4
     max_grad_norm: float = 4.0
     """Longer gradients are shortened to this."""

@@ -445,6 +445,8 @@ def test_mediapipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         @staticmethod
         def create_from_options(options: Any) -> FaceLandmarker:
             seen["options"] = options
+            if options["base_options"]["model_asset_buffer"] != b"model":
+                raise RuntimeError("Unable to open zip archive.")  # as mediapipe 1.2 does
             return FaceLandmarker()
 
         def __enter__(self) -> FaceLandmarker:
@@ -475,6 +477,9 @@ def test_mediapipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = Landmarks((799.5, 399.5), (1199.5, 399.5), (999.5, 699.5))
     for name in ("left_eye", "right_eye", "mouth"):
         assert getattr(face, name) == pytest.approx(getattr(expected, name), abs=0.01)
+    (tmp_path / "face.task").write_bytes(b"half a mod")
+    with pytest.raises(ArtifactError, match=r"face.task \(Unable to open zip.*\): download https"):
+        finders.MediaPipeLandmarks()(gradient(20, 10))
 
 
 # ---------------------------------------------------------------- pasting

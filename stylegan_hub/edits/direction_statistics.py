@@ -132,6 +132,7 @@ def linear_relevance(
     channels: Sequence[int],
     s_std: Float[Tensor, " num_styles"],
     deviations: float = 5.0,
+    batch_size: int = 5,
 ) -> tuple[Float[Tensor, "channels d"], Float[Tensor, " channels"]]:
     """What each channel does to pictures, by derivatives at the people's own values.
 
@@ -139,6 +140,7 @@ def linear_relevance(
         s: the people.
         channels: indices in s.
         deviations: of the moves whose size is told.
+        batch_size: people whose features are kept in memory together.
 
     Returns:
         Sums over the people, to be added to those of others: of directions of length 1 in CLIP
@@ -147,24 +149,27 @@ def linear_relevance(
     """
     rows = list(channels)
     steps = deviations * s_std.to(pipe.device, torch.float32)[rows, None]
-    directions, sizes = [], []
-    for person in s.to(pipe.device, torch.float32):
-        changes = _embedding_derivatives(pipe, person).T[rows] * steps
-        directions.append(F.normalize(changes, dim=1))
-        sizes.append(changes.norm(dim=1))
-    return torch.stack(directions).sum(0).cpu(), torch.stack(sizes).sum(0).cpu()
+    directions = torch.zeros(len(rows), pipe.clip.config.projection_dim, device=pipe.device)
+    sizes = torch.zeros(len(rows), device=pipe.device)
+    for people in s.to(pipe.device, torch.float32).split(batch_size):
+        for derivatives in _embedding_derivatives(pipe, people):
+            changes = derivatives.T[rows] * steps
+            directions += F.normalize(changes, dim=1)
+            sizes += changes.norm(dim=1)
+    return directions.cpu(), sizes.cpu()
 
 
 def _embedding_derivatives(
-    pipe: StyleEditPipeline, s: Float[Tensor, " num_styles"]
-) -> Float[Tensor, "d num_styles"]:
-    """Derivatives of the embedding of one person's picture."""
+    pipe: StyleEditPipeline, s: Float[Tensor, "n num_styles"]
+) -> Float[Tensor, "n d num_styles"]:
+    """Derivatives of the embedding of each person's picture."""
     with torch.enable_grad():
-        leaf = s.detach()[None].clone().requires_grad_()
-        picture = pipe.generator.synthesis_from_styles(leaf).clamp(-1, 1).float()
-        # The picture once, and a backward pass for each dimension.
+        leaf = s.detach().clone().requires_grad_()
+        pictures = pipe.generator.synthesis_from_styles(leaf).clamp(-1, 1).float()
+        # The pictures once, and a backward pass for each dimension. People do not touch each
+        # other, so a pass through the sum over them is one through each.
         rows = [
-            torch.autograd.grad(number, leaf, retain_graph=True)[0][0]
-            for number in pipe.encode_image(picture).float()[0]
+            torch.autograd.grad(number, leaf, retain_graph=True)[0]
+            for number in pipe.encode_image(pictures).float().sum(0)
         ]
-    return torch.stack(rows)
+    return torch.stack(rows, 1)

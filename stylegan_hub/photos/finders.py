@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from stylegan_hub import images as image_files
-from stylegan_hub.errors import NotFoundError
+from stylegan_hub.errors import ArtifactError, NotFoundError
 from stylegan_hub.models.landmarker import Landmarker
 from stylegan_hub.photos.align import (
     Alignment,
@@ -190,7 +190,11 @@ class MediaPipeLandmarks:
             )
 
     def __call__(self, picture: Image.Image) -> list[Landmarks]:
-        """All faces, in the order in which MediaPipe gives them."""
+        """All faces, in the order in which MediaPipe gives them.
+
+        Raises:
+            ArtifactError: the model file is damaged.
+        """
         shown, scale = _reduced(picture)
         tasks = self._mediapipe.tasks
         options = tasks.vision.FaceLandmarkerOptions(
@@ -200,7 +204,14 @@ class MediaPipeLandmarks:
         )
         pixels = np.ascontiguousarray(np.asarray(shown))
         image = self._mediapipe.Image(self._mediapipe.ImageFormat.SRGB, pixels)
-        with tasks.vision.FaceLandmarker.create_from_options(options) as landmarker:
+        try:
+            opened = tasks.vision.FaceLandmarker.create_from_options(options)
+        except RuntimeError as error:
+            raise ArtifactError(
+                f"mediapipe cannot read its model file {self._model} ({error}): download "
+                f"{MEDIAPIPE_MODEL} again."
+            ) from error
+        with opened as landmarker:
             faces = landmarker.detect(image).face_landmarks
         width, height = shown.size
 
