@@ -163,7 +163,7 @@ def table(suite: str, pipe: StyleEditPipeline, device: str, seconds: float) -> R
     each = 100 / (len(few) * TABLE_PEOPLE)  # from what was timed to a channel with 100 people
     by_derivatives = 100 / len(five) * times["derivatives"] / len(channels)
     spent = {"plain": each * times["plain"], "ours": by_derivatives + share * each * times["drawn"]}
-    return Row(suite, f"direction table, {share:.0%} drawn", "channel", spent, cosine)
+    return Row(suite, "direction table", f"channel, {share:.0%} drawn", spent, cosine)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@
     python benchmarks/run.py --suite all --output runs/bench  # 1024 px too, some minutes
     python benchmarks/run.py --suite slider                   # a strength is moved
     python benchmarks/run.py --suite methods                  # steps of searches, tables
+    python benchmarks/run.py --guard benchmarks/ratios.json   # did it become slower?
     python benchmarks/run.py --device cuda --suite all        # an NVIDIA card; see gpu.py
 
 Candidates take turns, results are compared before anything is timed, and ratios are of medians. A
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from stylegan_hub.pipeline import StyleEditPipeline
 SIZES = {"256": (256, 16384), "1024": (1024, 32768)}
 Suite = Literal["portraits", "256", "1024", "slider", "methods"]
 TOLERANCE = {"forward": 1e-4, "forward + backward": 1e-2}
+LEAST_SHARE = 0.75  # of an expected ratio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,9 @@ class Config:
     """About how long to time each row."""
     output: Path | None = None
     """Folder for results.json and table.md."""
+    guard: Path | None = None
+    """File of expected ratios, such as benchmarks/ratios.json: fail if one fell to less than
+    three quarters. Times differ from machine to machine, ratios less."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +111,12 @@ class Section:
     Attributes:
         header: of its table in Markdown.
         line: a row of it.
+        key: what a row compares, in words; the name of its expected ratio.
     """
 
     header: list[str]
     line: Callable[[Any], str]
+    key: Callable[[Any], str]
     rows: list[Any] = field(default_factory=list)
 
     def add(self, row: Any) -> None:
@@ -124,16 +131,40 @@ def main(config: Config) -> None:
     facts |= {f"ceiling_{name}": rate for name, rate in rates.items()}
     print(json.dumps(facts, indent=1))
     sections = {
-        "synthesis": Section(HEADER, line),
-        "gpu": Section(gpu.HEADER, gpu.line),
-        "slider": Section(SLIDER_HEADER, slider_line),
-        "methods": Section(methods.HEADER, methods.line),
+        "synthesis": Section(HEADER, line, lambda r: f"{r.suite}, {r.work}, {r.batch_size}"),
+        "gpu": Section(
+            gpu.HEADER,
+            gpu.line,
+            lambda r: f"GPU: {r.suite}, {r.work}, {r.batch_size}, {r.name}, {r.precision}",
+        ),
+        "slider": Section(
+            SLIDER_HEADER, slider_line, lambda r: f"slider: {r.suite}, {r.first_layer}"
+        ),
+        "methods": Section(methods.HEADER, methods.line, lambda r: f"{r.suite}, {r.work}"),
     }
     for suite in get_args(Suite) if "all" in config.suite else config.suite:
         for name, row in measured(suite, config, facts, rates):
             sections[name].add(row)
     if config.output is not None:
         write(config.output, facts, sections)
+    if config.guard is not None:
+        check(config.guard, sections.values())
+
+
+def check(path: Path, sections: Iterable[Section]) -> None:
+    """Raise `SystemExit` when a ratio fell to less than three quarters of the expected one."""
+    expected: dict[str, float] = json.loads(path.read_text())
+    found = {section.key(row): row.ratio for section in sections for row in section.rows}
+    if not found.keys() & expected.keys():
+        raise SystemExit(f"{path} expects nothing of what was measured: {', '.join(found)}.")
+    fallen = [
+        f"{name}: {ratio:.2f}, expected {expected[name]:.2f}"
+        for name, ratio in found.items()
+        if name in expected and ratio < LEAST_SHARE * expected[name]
+    ]
+    if fallen:
+        raise SystemExit("Slower than it was, compared with plain:\n" + "\n".join(fallen))
+    print(f"No ratio fell to less than three quarters of that in {path}.")
 
 
 def measured(

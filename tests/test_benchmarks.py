@@ -4,6 +4,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -76,6 +77,19 @@ def test_the_command(
     assert all(row["ratio"] > 0 and row["difference"] < 1e-4 for row in rows)
     table = (tmp_path / "b" / "table.md").read_text()
     assert table.count("\n") == 2 + 4 and table.count("| 5 | 5 |") == 4
+    guard = tmp_path / "ratios.json"
+    for expected, problem in (
+        (
+            {"256, forward, 1": 1e9, "256, forward, 2": 0.0},
+            r"plain:\n256, forward, 1: .* 1000000000",
+        ),
+        ({"512, forward, 1": 1.0}, "expects nothing of what was measured: 256, forward, 1, "),
+    ):
+        guard.write_text(json.dumps(expected))
+        with pytest.raises(SystemExit, match=problem):
+            run.main(replace(config, guard=guard))
+    guard.write_text('{"256, forward, 1": 0.0}')
+    run.main(replace(config, guard=guard))
     right = plain.synthesize
     monkeypatch.setattr(run.plain, "synthesize", lambda *inputs: 1.01 * right(*inputs))
     with pytest.raises(SystemExit, match=r"256, forward: results differ by .* Nothing was timed"):
@@ -173,3 +187,10 @@ def test_searches_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (tmp_path / "out" / "table.md").read_text().count("\n") == 2 + 4
     with Image.open(tmp_path / "out" / "curves.webp") as picture:
         assert picture.width > 300
+
+
+def test_expected_ratios_have_names_that_rows_have(modules: tuple[ModuleType, ModuleType]) -> None:
+    _, run = modules
+    expected = json.loads((FOLDER / "ratios.json").read_text())
+    suites = {name.removeprefix("slider: ").split(",")[0] for name in expected}
+    assert suites <= {"portraits", *run.SIZES} and min(expected.values()) > 1
