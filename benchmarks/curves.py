@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Literal, TypeVar
@@ -30,7 +31,6 @@ from tqdm import tqdm
 
 from stylegan_hub.artifacts import resolve
 from stylegan_hub.edits import essence, latent_mapper, latent_optimization
-from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.latent_mapper import (
     LatentMapper,
     Objective,
@@ -44,7 +44,7 @@ from stylegan_hub.metrics.edit_success import edit_report
 from stylegan_hub.metrics.essence_transfer import essence_report
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
-from stylegan_hub.portraits.reader import AttributeReader
+from stylegan_hub.portraits.reader import AttributeReader, Reading
 
 Method = Literal["optimization", "mapper", "essence"]
 _Found = TypeVar("_Found")
@@ -84,7 +84,7 @@ class Point:
     """What a search of so many steps reached.
 
     Attributes:
-        seconds: of one search: for one face, for a mapper, for an essence.
+        seconds: of one search: for the first face of a text, for a mapper, for an essence.
         similarity: CLIP's, of the pictures afterwards and the text or target.
         success: share of the people who got the wanted attribute; of an essence, the share of
             attributes that were taken over.
@@ -120,6 +120,7 @@ def optimization(
 ) -> Iterator[Point]:
     """One displacement for each person."""
     people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.people))
+    before = reader.read(draw(pipe, people))
     start = pipe.lower(people, Space.W_PLUS).codes
     ours = latent_optimization.Settings()
     tried = [
@@ -132,19 +133,12 @@ def optimization(
     ]
     for goal in TARGETS:
         for name, settings in tried:
-
-            def search(
-                settings: latent_optimization.Settings = settings, goal: str = goal
-            ) -> Tensor:
-                return latent_optimization.displacements(pipe, goal, people, settings=settings)
-
-            moved, seconds = timed(search)
-            after = draw(pipe, Latents(Space.W_PLUS, start + moved))
+            search = partial(latent_optimization.displacements, pipe, goal, settings=settings)
+            _, seconds = timed(partial(search, people[:1]))
+            after = draw(pipe, Latents(Space.W_PLUS, start + search(people)))
             steps = settings.steps + settings.shared_steps
-            yield judged(
-                pipe, reader, people, after, goal,
-                ("optimization", name, goal, steps, seconds / config.people),
-            )  # fmt: skip
+            known = ("optimization", name, goal, steps, seconds)
+            yield judged(pipe, reader, before, after, known)
 
 
 def mapper(pipe: StyleEditPipeline, reader: AttributeReader, config: Config) -> Iterator[Point]:
@@ -152,25 +146,19 @@ def mapper(pipe: StyleEditPipeline, reader: AttributeReader, config: Config) -> 
     goal = next(iter(TARGETS))
     people = training_latents(pipe, 2048)
     unseen = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.unseen))
+    before = reader.read(draw(pipe, unseen))
     start = pipe.lower(unseen, Space.W_PLUS)
     for name, settings, batch_size in (
         ("ours", latent_mapper.Settings(), 8),
         ("published", latent_mapper.Published, 2),
     ):
         for steps in config.mapper_steps:
-
-            def train(
-                name: str = name,
-                settings: latent_mapper.Settings = settings,
-                batch_size: int = batch_size,
-                steps: int = steps,
-            ) -> LatentMapper:
-                return trained(pipe, goal, people, name == "ours", settings, batch_size, steps)
-
+            ours = name == "ours"
+            train = partial(trained, pipe, goal, people, ours, settings, batch_size, steps)
             edit, seconds = timed(train)
             with torch.no_grad():
                 after = draw(pipe, edit.apply(start, 1.0))
-            yield judged(pipe, reader, unseen, after, goal, ("mapper", name, goal, steps, seconds))
+            yield judged(pipe, reader, before, after, ("mapper", name, goal, steps, seconds))
 
 
 def trained(
@@ -219,11 +207,7 @@ def essences(pipe: StyleEditPipeline, reader: AttributeReader, config: Config) -
         ("published", replace(essence.PAPER_IN_DOMAIN, steps=2 * n)) for n in config.essence_steps
     ]
     for name, settings in tried:
-
-        def search(settings: essence.EssenceSettings = settings) -> Direction:
-            return essence.find_essence(pipe, target, settings)
-
-        edit, seconds = timed(search)
+        edit, seconds = timed(partial(essence.find_essence, pipe, target, settings))
         after = draw(pipe, edit.apply(people))
         found = essence_report(pipe, reader, before, after, target)
         yield Point(
@@ -236,14 +220,14 @@ def essences(pipe: StyleEditPipeline, reader: AttributeReader, config: Config) -
 def judged(
     pipe: StyleEditPipeline,
     reader: AttributeReader,
-    people: Latents,
+    before: Reading,
     after: Tensor,
-    goal: str,
     known: tuple[str, str, str, int, float],
 ) -> Point:
-    """A point from the pictures afterwards."""
+    """A point from the pictures afterwards; the third of what is known is the goal."""
+    goal = known[2]
     with torch.no_grad():
-        report = edit_report(reader.read(draw(pipe, people)), reader.read(after), TARGETS[goal])
+        report = edit_report(before, reader.read(after), TARGETS[goal])
         similarity = float((pipe.encode_image(after) @ pipe.encode_text(goal).T).mean())
     return Point(*known, similarity, report.success, report.collateral)
 

@@ -25,7 +25,6 @@ from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 Synthesize = Callable[[Tensor], Tensor]
 BASELINE = "plain, fused operations"
 HALF_RESOLUTIONS = 4  # as StyleGAN2 was published
-TOLERANCE = {"forward": 1e-4, "forward + backward": 1e-2}
 
 
 @dataclass(frozen=True)
@@ -202,10 +201,10 @@ def _batch(
             wanted = found if wanted is None else wanted
             differences[key] = _differences(found, wanted)
             error = differences[key][1 if backward else 0]
-            if way.precision == "full" and not error <= TOLERANCE[work]:
+            if way.precision == "full" and not error <= measure.TOLERANCE[work]:
                 raise SystemExit(
                     f"{suite}, {work}, {way.name}: results differ by {error:.1e}; expected at most "
-                    f"{TOLERANCE[work]:.0e}. Nothing was timed."
+                    f"{measure.TOLERANCE[work]:.0e}. Nothing was timed."
                 )
             runs[key] = run
         times = measure.interleaved(

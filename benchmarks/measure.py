@@ -17,6 +17,9 @@ import torch
 
 from stylegan_hub.ops import cuda, kernels
 
+TOLERANCE = {"forward": 1e-4, "forward + backward": 1e-2}
+"""How far results may be apart before anything is timed: largest of pictures, norm of gradients."""
+
 
 @dataclass(frozen=True)
 class Timing:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from stylegan_hub.edits import gradient_direction, latent_mapper, latent_optimization
 from stylegan_hub.edits.direction_statistics import (
+    DRAWN_ABOVE,
     channel_relevance,
     editable_channels,
     linear_relevance,
@@ -28,7 +29,7 @@ from stylegan_hub.latents import Space
 from stylegan_hub.photos.invert import Refinement, refine
 from stylegan_hub.pipeline import StyleEditPipeline
 
-PROMPT, TABLE_PEOPLE, TABLE_CHANNELS, DRAWN_ABOVE = "a face with purple hair", 10, 32, 0.05
+PROMPT, TABLE_PEOPLE, TABLE_CHANNELS = "a face with purple hair", 10, 32
 LEAST_COSINE = 0.99
 
 
@@ -108,7 +109,7 @@ def _mapper_step(pipe: StyleEditPipeline) -> Callable[[], Tensor]:
     groups = mapper_groups(pipe.generator, Space.W_PLUS)
     mapper = LatentMapper(groups, Space.W_PLUS, pipe.base_model)
     start_at_identity(mapper)
-    mapper.network.requires_grad_(True)
+    mapper.network.to(pipe.device).requires_grad_(True)
     weight = 0.1 if pipe.recognizer is not None else 0.0
     settings = latent_mapper.Settings(id_lambda=weight)
     objective = latent_mapper.Objective(pipe, PROMPT, settings=settings)

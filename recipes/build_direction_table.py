@@ -35,6 +35,7 @@ from tqdm import tqdm
 
 from stylegan_hub.artifacts import read_tensors, write_bytes, write_tensors
 from stylegan_hub.edits.direction_statistics import (
+    DRAWN_ABOVE,
     Around,
     channel_relevance,
     editable_channels,
@@ -71,7 +72,7 @@ class Config:
     Derivatives are those at its value."""
     deviations: float = 5.0
     """How far it moves up and down, in standard deviations."""
-    drawn_above: float = 0.05
+    drawn_above: float = DRAWN_ABOVE
     """Channels are drawn that move the embedding, of length 1, farther than this by their
     derivative; for all others the derivative is the result. 0 = all are drawn."""
     include_to_rgb: bool = False

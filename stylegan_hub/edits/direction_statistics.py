@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 Around = Literal["sample", "mean"]
 
+DRAWN_ABOVE = 0.05
+"""How far a channel may move the embedding, of length 1, for derivatives to say what it does."""
+
 _CHUNK = 1000  # people whose s is in memory at a time
 
 
