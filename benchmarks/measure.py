@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import platform
@@ -14,11 +15,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from stylegan_hub.ops import cuda, kernels
 
 TOLERANCE = {"forward": 1e-4, "forward + backward": 1e-2}
 """How far results may be apart before anything is timed: largest of pictures, norm of gradients."""
+_ROUNDS = 3  # at least
+
+
+def difference(found: Tensor, wanted: Tensor, work: str) -> float:
+    """Of images the largest, of gradients the norm; as a share of that of `wanted`."""
+    order = math.inf if work == "forward" else 2
+    error = torch.linalg.vector_norm(found - wanted, order)
+    return float(error / torch.linalg.vector_norm(wanted, order))
+
+
+def check(what: str, work: str, error: float) -> None:
+    """Raise `SystemExit` where results are farther apart than `TOLERANCE`."""
+    if not error <= TOLERANCE[work]:
+        raise SystemExit(
+            f"{what}: results differ by {error:.1e}; expected at most {TOLERANCE[work]:.0e}. "
+            "Nothing was timed."
+        )
 
 
 @dataclass(frozen=True)
@@ -30,21 +49,25 @@ class Timing:
 
 
 def interleaved(
-    candidates: Mapping[str, Callable[[], object]], device: str, seconds: float, least: int = 3
+    candidates: Mapping[str, Callable[[], object]],
+    device: str,
+    seconds: float,
+    *,
+    is_warm: bool = False,
 ) -> dict[str, Timing]:
     """Time candidates in turns, so that a slower minute of the machine is a slower one for all.
 
     Args:
-        candidates: what is timed, by name; each is run once before, for caches and compilation.
+        candidates: what is timed, by name.
         device: "cpu" or "cuda", which is waited for.
         seconds: about how long to go on.
-        least: at least so many rounds.
+        is_warm: the candidates have run already; else each is run once before, for caches.
     """
-    for run in candidates.values():
+    for run in () if is_warm else candidates.values():
         run()
     rounds: dict[str, list[float]] = {name: [] for name in candidates}
     started = time.perf_counter()
-    while time.perf_counter() - started < seconds or len(next(iter(rounds.values()))) < least:
+    while time.perf_counter() - started < seconds or len(next(iter(rounds.values()))) < _ROUNDS:
         for name, run in candidates.items():
             rounds[name].append(seconds_of(run, device))
     return {name: _timing(values) for name, values in rounds.items()}

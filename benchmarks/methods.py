@@ -29,8 +29,10 @@ from stylegan_hub.latents import Space
 from stylegan_hub.photos.invert import Refinement, refine
 from stylegan_hub.pipeline import StyleEditPipeline
 
-PROMPT, TABLE_PEOPLE, TABLE_CHANNELS = "a face with purple hair", 10, 32
+PROMPT = "a face with purple hair"
 LEAST_COSINE = 0.99
+_SMALL = 128  # px; for larger pictures, steps are few on a processor
+_MOST_PIXELS = 2**21  # at once on a processor, where more take half an hour
 
 
 @dataclass(frozen=True)
@@ -56,31 +58,41 @@ class Row:
 
 @dataclass(frozen=True)
 class _Work:
-    """What is timed: a run returns its result, and does so many units of work."""
+    """What is timed: a run returns its result, and does so many units of work.
+
+    Attributes:
+        at_once: pictures that it draws together.
+    """
 
     name: str
     unit: str
     count: int
+    at_once: int
     run: Callable[[], Tensor]
 
 
 def compared(suite: str, pipe: StyleEditPipeline, device: str, seconds: float) -> Iterator[Row]:
-    """Every method of this pipeline."""
-    for work in works(pipe):
+    """Every method of this pipeline; on a processor not those that draw too much at once."""
+    resolution = pipe.generator.config.img_resolution
+    is_small = resolution <= _SMALL or device == "cuda"
+    for work in works(pipe, steps=4 if is_small else 2):
+        if device == "cpu" and work.at_once * resolution**2 > _MOST_PIXELS:
+            continue
         candidates = {"plain": _drawn_plainly(pipe, work.run), "ours": work.run}
         results = [run().flatten() for run in candidates.values()]
         cosine = float(F.cosine_similarity(results[0], results[1], dim=0))
         _check(suite, work.name, cosine)
-        found = measure.interleaved(candidates, device, seconds)
+        found = measure.interleaved(candidates, device, seconds, is_warm=True)
         times = {name: timing.median / work.count for name, timing in found.items()}
         yield Row(suite, work.name, work.unit, times, cosine)
-    yield table(suite, pipe, device, seconds)
+    if resolution <= _SMALL:  # larger ones are random, and rows of noise are not to be compared
+        yield table(suite, pipe, device, seconds)
 
 
-def works(pipe: StyleEditPipeline) -> list[_Work]:
-    """What people wait for, on a scale that can be timed."""
-    search = latent_optimization.Settings(steps=4, shared_steps=0, templates=False)
-    few = gradient_direction.GradientSettings(steps=2)
+def works(pipe: StyleEditPipeline, steps: int) -> list[_Work]:
+    """What people wait for, on a scale that can be timed: searches of so many steps."""
+    search = latent_optimization.Settings(steps=steps, shared_steps=0, templates=False)
+    few = gradient_direction.GradientSettings(steps=steps)
     picture = pipe.synthesize(pipe.sample(2)).detach().clamp(-1, 1)
     start = pipe.lower(pipe.sample(2).lerp(pipe.mean_latent(), 0.2), Space.W_PLUS)
 
@@ -93,14 +105,14 @@ def works(pipe: StyleEditPipeline) -> list[_Work]:
         return found.vector
 
     def invert() -> Tensor:
-        return refine(pipe, picture, start, Refinement(steps=4)).codes - start.codes
+        return refine(pipe, picture, start, Refinement(steps=steps)).codes - start.codes
 
     return [
-        _Work("latent optimization, one face", "step", 4, optimize(1)),
-        _Work("latent optimization, 8 faces", "step", 4, optimize(8)),
-        _Work("latent mapper, 8 faces", "step", 1, _mapper_step(pipe)),
-        _Work("direction from gradients, 4 faces", "step", 2, follow_gradient),
-        _Work("inversion", "step", 4, invert),
+        _Work("latent optimization, one face", "step", steps, 1, optimize(1)),
+        _Work("latent optimization, 8 faces", "step", steps, 8, optimize(8)),
+        _Work("latent mapper, 8 faces", "step", 1, 8, _mapper_step(pipe)),
+        _Work("direction from gradients, 4 faces", "step", steps, 4, follow_gradient),
+        _Work("inversion", "step", steps, 1, invert),
     ]
 
 
@@ -125,28 +137,38 @@ def _mapper_step(pipe: StyleEditPipeline) -> Callable[[], Tensor]:
     return step
 
 
-def table(suite: str, pipe: StyleEditPipeline, device: str, seconds: float) -> Row:
+def table(
+    suite: str,
+    pipe: StyleEditPipeline,
+    device: str,
+    seconds: float,
+    people: int = 10,
+    channels: int = 32,
+) -> Row:
     """Seconds a channel of a direction table of 100 people, from a sample of both.
 
     Ours: derivatives of all channels for every person, and pictures from the changed layer on for
     those channels whose derivative is large, as recipes/build_direction_table.py does.
+
+    Args:
+        people, channels: how many of each the sample has.
     """
-    channels = editable_channels(pipe)
+    every = editable_channels(pipe)
     s_mean, s_std = style_statistics(pipe, 1000)
-    people = pipe.lower(pipe.sample(range(TABLE_PEOPLE)), Space.S).codes
-    some = channels[:: max(1, len(channels) // TABLE_CHANNELS)]
-    few, five = some[:: max(1, len(some) // 4)], people[:5]
-    directions, sizes = linear_relevance(pipe, people, channels, s_std)
-    is_drawn = dict(zip(channels, (sizes / len(people) > DRAWN_ABOVE).tolist(), strict=True))
-    share = sum(is_drawn.values()) / len(channels)
+    codes = pipe.lower(pipe.sample(range(people)), Space.S).codes
+    some = every[:: max(1, len(every) // channels)]
+    few, five = some[:: max(1, len(some) // 4)], codes[:5]
+    directions, sizes = linear_relevance(pipe, codes, every, s_std)
+    is_drawn = dict(zip(every, (sizes / people > DRAWN_ABOVE).tolist(), strict=True))
+    share = sum(is_drawn.values()) / len(every)
 
     def whole(chosen: list[int]) -> Tensor:
-        return _relevance_of_whole_pictures(pipe, people, chosen, s_std)
+        return _relevance_of_whole_pictures(pipe, codes, chosen, s_std)
 
     with plain.drawing(pipe.generator):
         expected = whole(some)
-    linear = dict(zip(channels, F.normalize(directions, dim=1), strict=True))
-    drawn = channel_relevance(pipe, people, some, s_mean, s_std)
+    linear = dict(zip(every, F.normalize(directions, dim=1), strict=True))
+    drawn = channel_relevance(pipe, codes, some, s_mean, s_std)
     ours = [row if is_drawn[c] else linear[c] for c, row in zip(some, drawn, strict=True)]
     cosine = float((torch.stack(ours) * expected).sum(1).mean())
     _check(suite, "table", cosine)
@@ -154,15 +176,16 @@ def table(suite: str, pipe: StyleEditPipeline, device: str, seconds: float) -> R
     found = measure.interleaved(
         {
             "plain": _drawn_plainly(pipe, lambda: whole(few)),
-            "derivatives": lambda: linear_relevance(pipe, five, channels, s_std),
-            "drawn": lambda: channel_relevance(pipe, people, few, s_mean, s_std),
+            "derivatives": lambda: linear_relevance(pipe, five, every, s_std),
+            "drawn": lambda: channel_relevance(pipe, codes, few, s_mean, s_std),
         },
         device,
         seconds,
+        is_warm=True,
     )
     times = {name: timing.median for name, timing in found.items()}
-    each = 100 / (len(few) * TABLE_PEOPLE)  # from what was timed to a channel with 100 people
-    by_derivatives = 100 / len(five) * times["derivatives"] / len(channels)
+    each = 100 / (len(few) * people)  # from what was timed to a channel with 100 people
+    by_derivatives = 100 / len(five) * times["derivatives"] / len(every)
     spent = {"plain": each * times["plain"], "ours": by_derivatives + share * each * times["drawn"]}
     return Row(suite, "direction table", f"channel, {share:.0%} drawn", spent, cosine)
 

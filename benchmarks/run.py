@@ -1,9 +1,10 @@
 """Our path against the textbook's, on this machine, in one run.
 
     python benchmarks/run.py                                  # portraits and 256 px
-    python benchmarks/run.py --suite all --output runs/bench  # 1024 px too, some minutes
+    python benchmarks/run.py --suite all --output runs/bench  # all below too, two hours
     python benchmarks/run.py --suite slider                   # a strength is moved
     python benchmarks/run.py --suite methods                  # steps of searches, tables
+    python benchmarks/run.py --suite compiled gradients       # torch.compile; exactness
     python benchmarks/run.py --guard benchmarks/ratios.json   # did it become slower?
     python benchmarks/run.py --device cuda --suite all        # an NVIDIA card; see gpu.py
 
@@ -15,13 +16,14 @@ convolution would take at the speed of a large matmul on this machine in the sam
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import compiled
+import exactness
 import gpu
 import measure
 import methods
@@ -35,7 +37,8 @@ from stylegan_hub.models.stylegan2 import StyleGAN2Generator, StyleLayer
 from stylegan_hub.pipeline import StyleEditPipeline
 
 SIZES = {"256": (256, 16384), "1024": (1024, 32768)}
-Suite = Literal["portraits", "256", "1024", "slider", "methods"]
+Suite = Literal["portraits", "256", "1024", "slider", "methods", "compiled", "gradients"]
+PEOPLE = 16  # whose gradients are compared with exact ones
 LEAST_SHARE = 0.75  # of an expected ratio
 
 
@@ -47,7 +50,7 @@ class Config:
     """Where."""
     suite: tuple[Suite | Literal["all"], ...] = ("portraits", "256")
     """Sizes of the generator: the bundled one, 256 px, 1024 px (config-f); or what else is done
-    with the first two of them."""
+    with them."""
     batch_sizes: tuple[int, ...] | None = None
     """Pictures at once. None: 1 and 8, and on a card 32."""
     seconds: float = 10.0
@@ -140,6 +143,14 @@ def main(config: Config) -> None:
             SLIDER_HEADER, slider_line, lambda r: f"slider: {r.suite}, {r.first_layer}"
         ),
         "methods": Section(methods.HEADER, methods.line, lambda r: f"{r.suite}, {r.work}"),
+        "compiled": Section(
+            compiled.HEADER,
+            compiled.line,
+            lambda r: f"compiled: {r.suite}, {r.work}, {r.batch_size}",
+        ),
+        "gradients": Section(
+            exactness.HEADER, exactness.line, lambda r: f"exact gradients: {r.suite}"
+        ),
     }
     for suite in get_args(Suite) if "all" in config.suite else config.suite:
         for name, row in measured(suite, config, facts, rates):
@@ -172,12 +183,21 @@ def measured(
     """The rows of a suite, each with the section that it belongs to."""
     device, seconds = config.device, config.seconds
     if suite == "slider":
-        for name in ("portraits", "256"):
+        for name in ("portraits", *SIZES):
             yield from (("slider", row) for row in slider(name, config))
     elif suite == "methods":
-        for name in ("portraits", "256"):
+        for name in ("portraits", *SIZES):
             pipe = pipeline_of(name).to(device)
             yield from (("methods", row) for row in methods.compared(name, pipe, device, seconds))
+    elif suite == "compiled":
+        for name in ("portraits", "256"):  # more would take long, and say the same
+            generator, sizes = generator_of(name).to(device), batch_sizes(config)
+            rows = compiled.synthesis(name, generator, sizes, device, seconds, one_pass)
+            yield from (("compiled", row) for row in rows)
+    elif suite == "gradients":
+        for name in ("portraits", "256"):
+            generator = generator_of(name).to(device)
+            yield "gradients", exactness.gradients(name, generator, PEOPLE, device, one_pass)
     elif device == "cuda":
         generator, sizes = generator_of(suite).to(device), batch_sizes(config)
         found = gpu.synthesis(suite, generator, sizes, device, seconds, rates, one_pass)
@@ -223,14 +243,8 @@ def synthesis(
             ours, baseline = (
                 one_pass(candidates[name], ws, upstream) for name in ("ours", "plain")
             )
-            order = 2 if back else math.inf
-            error = torch.linalg.vector_norm(ours - baseline, order)
-            difference = float(error / torch.linalg.vector_norm(baseline, order))
-            if difference > measure.TOLERANCE[work]:
-                raise SystemExit(
-                    f"{suite}, {work}: results differ by {difference:.1e}; expected at most "
-                    f"{measure.TOLERANCE[work]:.0e}. Nothing was timed."
-                )
+            difference = measure.difference(ours, baseline, work)
+            measure.check(f"{suite}, {work}", work, difference)
             found = measure.interleaved(
                 {
                     name: partial(one_pass, synthesize, ws, upstream)
@@ -238,6 +252,7 @@ def synthesis(
                 },
                 config.device,
                 config.seconds,
+                is_warm=True,
             )
             passes = 2 if back else 1  # the weights are frozen: one more pass, not two
             floor = passes * 2 * plain.macs(generator) * batch_size / gflops / 1e9

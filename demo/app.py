@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,9 @@ from demo.tabs import essence, local, photo, text_to_face, words, zoo
 from stylegan_hub.memory import keep_freed_memory
 from stylegan_hub.studio import Studio
 
-TITLE = "Change a face by words"
 INTRODUCTION = (
-    "Pick a face, describe one or bring your own, say what should be different or show it in a "
-    "picture, and slide the change from none to too much."
+    "Say what should be different or show it in a picture, and slide the change from none to too "
+    "much."
 )
 NOTE = (
     "The bundled portraits are drawings; they show nobody, and a likeness would be chance. "
@@ -38,8 +38,9 @@ def build(studio: Studio) -> gr.Blocks:
     Raises:
         ArtifactError: a bundled direction table or text-to-face network is damaged.
     """
-    with gr.Blocks(title=TITLE, delete_cache=(_HOUR, 6 * _HOUR)) as page:
-        gr.HTML(f"<header><h1>{TITLE}</h1><p>{INTRODUCTION}</p></header>")
+    title = f"Change {studio.pipe.neutral} by words"
+    with gr.Blocks(title=title, delete_cache=(_HOUR, 6 * _HOUR)) as page:
+        gr.HTML(f"<header><h1>{escape(title)}</h1><p>{INTRODUCTION}</p></header>")
         with gr.Row(equal_height=False, elem_id="desk"):
             with gr.Column(scale=5, min_width=320, elem_id="result"):
                 stage = Stage(studio)

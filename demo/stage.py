@@ -42,7 +42,7 @@ FACES = 8
 SLOTS = 8
 """Edits that the page has sliders for."""
 FIRST = Session(seed=0)
-WELCOME = "Pick a face, then say what should change or take an edit from the zoo."
+WELCOME = "Pick {}, then say what should change or take an edit from the zoo."
 STOPPED = "Stopped; nothing was changed."
 STACK_NAME = "face.safetensors"
 _MAX_RANDOM_SEED = 99_999
@@ -88,7 +88,7 @@ def choose(session: Session, seed: float | None) -> Session:
         ValueError: a seed that is no whole number.
     """
     if seed is None or seed != int(seed):
-        raise ValueError(f"Got seed {seed}; a face has a whole number from 0, such as 7.")
+        raise ValueError(f"Got seed {seed}; expected a whole number from 0, such as 7.")
     return session.with_seed(int(seed))
 
 
@@ -97,7 +97,7 @@ def check_room(session: Session) -> None:
     if len(session.edits) >= SLOTS:
         raise ValueError(
             f"Got one more than {SLOTS} edits, for which there are no sliders. Remove one, or "
-            "keep the face as it is now and go on from there."
+            "keep what is there now and go on from that."
         )
 
 
@@ -309,6 +309,7 @@ class Stage:
     def __init__(self, studio: Studio) -> None:
         """The picture, and below it the stack of edits."""
         self._studio = studio
+        self._welcome = WELCOME.format(studio.pipe.neutral)
         self._searches: list[_Search] = []
         self._changes: list[gr.events.Dependency] = []
         self._followers: list[tuple[Callable[..., Any], list[Any], list[Any]]] = []
@@ -323,7 +324,7 @@ class Stage:
                 interactive=False,
             )
             with gr.Row(elem_id="progress"):
-                self.status = gr.HTML(message(WELCOME))
+                self.status = gr.HTML(message(self._welcome))
                 self.stop = gr.Button("Stop", size="sm", scale=0, min_width=80, visible=False)
         with gr.Column(elem_id="stack"):
             self._slots = [self._slot() for _ in range(SLOTS)]
@@ -335,23 +336,29 @@ class Stage:
                 self._keep = gr.Button("Keep", size="md", min_width=60, interactive=False)
                 self.reset = gr.Button("Start over", size="md", min_width=80)
             with gr.Row(elem_id="files"):
-                self._save_stack = gr.Button("Save face and edits", size="md", min_width=120)
+                self._save_stack = gr.Button(
+                    f"Save {studio.noun} and edits", size="md", min_width=120
+                )
                 self._load_stack = gr.UploadButton(
-                    "Load face and edits", size="md", min_width=120, file_types=[".safetensors"]
+                    f"Load {studio.noun} and edits",
+                    size="md",
+                    min_width=120,
+                    file_types=[".safetensors"],
                 )
                 # A browser saves what a button holds before the click; this one is clicked then.
                 self._stack_file = gr.DownloadButton(
-                    "The file of face and edits", elem_id="stack-file", visible="hidden"
+                    f"The file of {studio.noun} and edits", elem_id="stack-file", visible="hidden"
                 )
 
     def build_chooser(self) -> None:
         """Faces to choose from."""
-        heading("Choose a face")
-        self._faces = thumbnails("Faces to choose from", "faces", 4)
+        studio = self._studio
+        heading(f"Choose {studio.pipe.neutral}")
+        self._faces = thumbnails("To choose from", "faces", 4)
         with gr.Row(elem_id="who"):
             self._seed = gr.Number(FIRST.seed, label="Seed", precision=0, minimum=0, min_width=80)
-            self._roll = gr.Button("Random face", size="md", min_width=80)
-            self._more = gr.Button("Other faces", size="md", min_width=80)
+            self._roll = gr.Button(f"Random {studio.noun}", size="md", min_width=80)
+            self._more = gr.Button("Others", size="md", min_width=80)
 
     def wire(self, page: gr.Blocks) -> None:
         """What happens on clicks and slides; after all widgets are there."""
@@ -397,18 +404,18 @@ class Stage:
                     raise ValueError(f"Got no file; choose one such as {STACK_NAME}.")
                 loaded = load_stack(studio, desk.session, file)
             count = len(desk.change(lambda _: loaded).edits)
-            return message(f"Loaded a face with {count} edit{'s' * (count != 1)}.")
+            return message(f"Loaded {studio.pipe.neutral} with {count} edit{'s' * (count != 1)}.")
 
         def keep(desk: Desk, request: gr.Request) -> str:
             studio.stop(request.session_hash)
             with friendly():
                 kept = studio.keep(desk.session)
             desk.change(lambda _: kept)
-            return message("Kept. What you change next starts from this face.")
+            return message("Kept. What you change next starts from here.")
 
         def start_over(desk: Desk, request: gr.Request) -> tuple[int, str]:
             studio.stop(request.session_hash)
-            return desk.change(lambda _: FIRST).seed, message(WELCOME)
+            return desk.change(lambda _: FIRST).seed, message(self._welcome)
 
         def halt(request: gr.Request) -> None:
             studio.stop(request.session_hash)

@@ -38,12 +38,11 @@ from stylegan_hub.edits.essence import METHOD, target_picture
 from stylegan_hub.edits.units import MOMENTUM, EqualSteps, step_scale, units_of
 from stylegan_hub.edits.views import random_views, seen_through
 from stylegan_hub.latents import Latents, Space
-from stylegan_hub.metrics.edit_quality import draw
+from stylegan_hub.metrics.edit_quality import draw, reader_for
 from stylegan_hub.metrics.essence_transfer import essence_report
 from stylegan_hub.metrics.method_report import TARGET_NAME
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
-from stylegan_hub.portraits.reader import AttributeReader
 
 COLUMNS = (
     ("target_similarity_before", "CLIP before"),
@@ -84,9 +83,7 @@ def main(config: Config) -> None:
     if not folders:
         raise SystemExit("Nothing to measure: name folders of essences, or train some first.")
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
-    reader = None
-    if config.reader is not None:
-        reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
+    reader = reader_for(pipe, config.reader, None)
     people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.samples))
     before = draw(pipe, people)
     result: dict[str, Any] = {

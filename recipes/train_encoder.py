@@ -37,7 +37,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import resolve
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.losses import (
     discriminator_logistic_loss,
@@ -45,6 +44,7 @@ from stylegan_hub.losses import (
     identity_loss,
     r1_penalty,
 )
+from stylegan_hub.metrics.edit_quality import reader_for
 from stylegan_hub.metrics.identity_similarity import identity_similarity
 from stylegan_hub.models.encoder import Encoder
 from stylegan_hub.models.stylegan2 import FullyConnectedLayer
@@ -68,7 +68,7 @@ class Config(TrainingConfig):
     """Bundled name, folder or Hub id of the pipeline whose generator is encoded for."""
     reader: str | None = "attribute-reader"
     """Bundled name, folder or Hub id of the attribute reader that judges; None for other
-    pictures than portraits."""
+    pictures than portraits. The bundled one is not asked about other pipelines without renders."""
 
     units: tuple[int, int, int, int] = (1, 2, 2, 1)
     """Residual units of the stages; 3 4 14 3 in e4e."""
@@ -379,14 +379,12 @@ def sheet(pipe: StyleEditPipeline, encoder: Encoder, images: Float[Tensor, "n 3 
 def export(encoder: Encoder, pipe: StyleEditPipeline, config: Config) -> None:
     """Write the folder `encoder/`: network, metrics.json, pictures and card."""
     folder = config.output_dir / "encoder"
-    reader = None
-    if config.reader is not None:
-        reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
-        reader.to(encoder.device)
+    has_renders = config.rendered_share > 0
+    reader = reader_for(pipe, config.reader, has_renders)  # who learns renders draws portraits
     seeds = range(UNSEEN_SEED, UNSEEN_SEED + config.unseen)
     own = generated(pipe, seeds, (1.0,))
     sets = {"generated": own.images()}
-    if config.rendered_share > 0:
+    if has_renders:
         sets["renders"] = render(sample(seeds), pipe.generator.config.img_resolution)
     metrics: dict[str, Any] = {
         "images": config.unseen,

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from stylegan_hub import images as image_files
 from stylegan_hub.cards import write_card
-from stylegan_hub.edits.essence import PRESETS, EssenceSearch, EssenceSettings, Start
+from stylegan_hub.edits.essence import EssenceSearch, EssenceSettings, Start, preset
 from stylegan_hub.hub import Publishing
 from stylegan_hub.latents import Latents
 from stylegan_hub.metrics.edit_quality import SHOWN, draw, parse_target, reader_for, write_quality
@@ -46,11 +46,15 @@ class Config(Publishing, TrainingConfig):
 
     target: Path
     """The target picture."""
-    preset: Literal["in_domain", "out_of_domain", "paper_in_domain", "paper_out_of_domain"] = (
-        "in_domain"
-    )
-    """Settings for a target that the generator could draw, or for any other. Those of the paper go
-    with --max_train_steps 1000."""
+    preset: Literal[
+        "in_domain",
+        "in_domain_from_zero",
+        "out_of_domain",
+        "paper_in_domain",
+        "paper_out_of_domain",
+    ] = "in_domain"
+    """Settings for a target that the generator could draw, or for any other. The first is the
+    second where the pipeline has no encoder. Those of the paper go with --max_train_steps 1000."""
     pipeline: str = "portraits"
     """Bundled name, folder or Hub id."""
     reader: str | None = "attribute-reader"
@@ -68,14 +72,14 @@ class Config(Publishing, TrainingConfig):
     directional_lambda: float | None = None
     """Weight of the distance between change and way to the target; 1, paper 0."""
     weight_decay: float | None = None
-    """Weight of the squared length; 0.0005 and, out of domain, 0.008 in the units of latents; paper
-    0.007 and 0.001."""
+    """Weight of the squared length; from the inversion 0.004, from zero 0.0005 and, out of domain,
+    0.008 in the units of latents; paper 0.007 and 0.001."""
     sources: int | None = None
     """People that it is found on; 16, paper 6. Each step sees train_batch_size of them."""
     restarts: int | None = None
     """Searches side by side, of which the best is kept."""
     start: Start | None = None
-    """Where they start: zero, random, or inversion (needs an encoder in the pipeline)."""
+    """Where the first starts: zero, random, or inversion (needs an encoder in the pipeline)."""
     components: int | None = None
     """Principal components of people's embeddings to which the target's is reduced; 32 out of
     domain."""
@@ -106,7 +110,7 @@ def main(config: Config) -> None:
     config.check_publishing()
     target = opened(config.target)
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
-    settings = settings_of(config)
+    settings = settings_of(config, pipe)
     search = EssenceSearch(pipe, target, settings)
     training = Training(config, {"search": search}, {"search": search.optimizer()})
     training.total_batch_size = (
@@ -162,8 +166,9 @@ def opened(path: Path) -> Image.Image:
         raise SystemExit(f"--target {path} cannot be read as a picture: {error}") from error
 
 
-def settings_of(config: Config) -> EssenceSettings:
+def settings_of(config: Config, pipe: StyleEditPipeline) -> EssenceSettings:
     """The preset, with what was given by flags."""
+    chosen = preset(config.preset, pipe)
     names = {field.name for field in dataclasses.fields(EssenceSettings)}
     own = {field.name for field in dataclasses.fields(Config)} & names
     given: dict[str, Any] = {name: getattr(config, name) for name in own}
@@ -174,9 +179,8 @@ def settings_of(config: Config) -> EssenceSettings:
     }
     changes = {name: value for name, value in given.items() if value is not None}
     if "sources" not in changes:  # of the preset, or as many as a step sees
-        preset = PRESETS[config.preset]
-        changes["sources"] = max(preset.sources, config.train_batch_size)
-    return dataclasses.replace(PRESETS[config.preset], **changes)
+        changes["sources"] = max(chosen.sources, config.train_batch_size)
+    return dataclasses.replace(chosen, **changes)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from stylegan_hub import images as image_files
 from stylegan_hub.edits.base import Edit, load_edit
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.direction_statistics import editable_channels, style_statistics
-from stylegan_hub.edits.essence import EssenceSettings, find_essence, target_picture
+from stylegan_hub.edits.essence import EssenceSettings, find_essence, preset, target_picture
 from stylegan_hub.edits.global_direction import KIND as TABLE
 from stylegan_hub.edits.global_direction import DirectionTable, load_directions, select_channels
 from stylegan_hub.edits.gradient_direction import GradientSettings, gradient_direction
@@ -73,6 +73,11 @@ class Studio:
     def open(cls, name_or_path: str | Path = "portraits") -> Self:
         """A studio for a pipeline by bundled name, folder or Hub id; raises as its loading does."""
         return cls(StyleEditPipeline.from_pretrained(name_or_path))
+
+    @property
+    def noun(self) -> str:
+        """What a picture of the pipeline shows, without an article: "face" of "a face"."""
+        return re.sub(r"^(an?|the)\s+", "", self.pipe.neutral, flags=re.IGNORECASE)
 
     def faces(
         self,
@@ -209,7 +214,7 @@ class Studio:
         Args:
             target: any picture.
             name: what to call it.
-            settings: see `essence.PRESETS`.
+            settings: see `essence.preset`.
             owner: see `search`.
 
         Raises:
@@ -217,7 +222,7 @@ class Studio:
         """
         if not (name := name.strip()):
             raise ValueError("Got no name for the target picture; write one, such as 'my cat'.")
-        chosen = settings or EssenceSettings()
+        chosen = settings or preset("in_domain", self.pipe)
 
         def work(report: Callable[[Step], None]) -> Direction:
             return find_essence(self.pipe, target, chosen, report, name)

@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 @pytest.fixture
 def modules(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
     monkeypatch.syspath_prepend(str(FOLDER))
-    for name in ("plain", "run", "measure", "gpu", "methods"):
+    for name in ("plain", "run", "measure", "gpu", "methods", "compiled", "exactness"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return importlib.import_module("plain"), importlib.import_module("run")
 
@@ -135,6 +135,36 @@ def test_a_card_must_draw_the_same(
         list(run.gpu.synthesis("16", generator, (1,), "cpu", 0.01, rates, run.one_pass))
 
 
+def test_how_exact_gradients_are(modules: tuple[ModuleType, ModuleType]) -> None:
+    plain, run = modules
+    generator = plain.random_generator(16, 64)
+    row = run.exactness.gradients("16", generator, 3, "cpu", run.one_pass)
+    assert len(row.plain) == len(row.ours) == 3 and row.ratio > 0
+    assert all(0 < error < 1e-2 for error in (*row.plain, *row.ours))
+    assert run.exactness.line(row).count("|") == run.exactness.HEADER[0].count("|")
+
+
+def test_compiling_is_counted(
+    modules: tuple[ModuleType, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, run = modules
+    compiled, compile_with = run.compiled, torch.compile
+    monkeypatch.setattr(  # the textbook's, but no C++ compiler, which takes a minute
+        torch, "compile", lambda f, dynamic: compile_with(f, dynamic=dynamic, backend="eager")
+    )
+    generator = plain.random_generator(16, 64)
+    rows = list(compiled.synthesis("16", generator, (1,), "cpu", 0.01, run.one_pass))
+    assert [row.work for row in rows] == ["forward", "forward + backward"]
+    for row in rows:
+        assert row.first > row.compiled.median and row.ratio > 0 and row.difference < 1e-4
+        assert compiled.line(row).count("|") == compiled.HEADER[0].count("|")
+    one, two, six = (run.measure.Timing(seconds, 0.0) for seconds in (1.0, 2.0, 6.0))
+    row = compiled.Row("16", "forward", 1, 40.0, plain=six, compiled=two, ours=one, difference=0.0)
+    assert row.ratio == 2 and row.repaid_after == 10 and "10 passes" in compiled.line(row)
+    row = compiled.Row("16", "forward", 1, 40.0, plain=one, compiled=two, ours=one, difference=0.0)
+    assert "never" in compiled.line(row)
+
+
 def test_features(modules: tuple[ModuleType, ModuleType]) -> None:
     plain, _ = modules
     generator = plain.random_generator(8, 64)  # 16 channels at 4 px, 8 at 8 px
@@ -192,5 +222,5 @@ def test_searches_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_expected_ratios_have_names_that_rows_have(modules: tuple[ModuleType, ModuleType]) -> None:
     _, run = modules
     expected = json.loads((FOLDER / "ratios.json").read_text())
-    suites = {name.removeprefix("slider: ").split(",")[0] for name in expected}
+    suites = {name.rpartition(": ")[2].split(",")[0] for name in expected}
     assert suites <= {"portraits", *run.SIZES} and min(expected.values()) > 1

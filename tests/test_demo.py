@@ -199,7 +199,7 @@ def test_for_this_face_stopped(studio: Studio) -> None:
 
 def test_for_everybody_from_the_table(studio: Studio) -> None:
     (frame,) = for_everybody(studio, Session(), "a hat", channels=5)
-    assert re.search("Found “a hat” for everybody.*; 5 channels move, down to", frame.status)
+    assert re.search("Found “a hat” for every face.*; 5 channels move, down to", frame.status)
     assert frame.found is not None and int((frame.found.vector != 0).sum()) == 5
     with pytest.raises(ValueError, match="which no channel passes"):
         list(for_everybody(studio, Session(), "a hat", threshold=0.99))
@@ -248,7 +248,7 @@ def test_no_more_edits_than_sliders(studio: Studio) -> None:
 
 def test_put_on(studio: Studio) -> None:
     desk = Desk()
-    assert "is on the face now" in put_on(studio, desk, " afro ")
+    assert "is on it now" in put_on(studio, desk, " afro ")
     assert "already" in put_on(studio, desk, "afro")
     put_on(studio, desk, "beard")
     assert [applied.name for applied in desk.session.edits] == ["afro", "beard"]
@@ -352,14 +352,14 @@ def test_edit_for_everybody_without_a_table_over_http(bare: Studio, tmp_path: Pa
     for url in serve(bare):
         client = Client(url, verbose=False, download_files=tmp_path)
         job = client.submit(**search("a hat", whom="everybody"))
-        assert "Found “a hat” for everybody" in job.result()[1]
+        assert "Found “a hat” for every face" in job.result()[1]
         assert any("Step 1 of 16" in status for _, status in job.outputs())
 
 
 def test_strengths_of_the_zoo_stack_over_http(client: Client, studio: Studio) -> None:
     client.predict(7, api_name="/face")
     for name in ("afro", "beard"):
-        assert "is on the face now" in client.predict(name, api_name="/apply")
+        assert "is on it now" in client.predict(name, api_name="/apply")
     client.predict(0.5, api_name="/strength_1")
     _, file = client.predict(-1, api_name="/strength_2")
     expected = Session(seed=7)
@@ -469,7 +469,7 @@ def test_a_visit(visit: Page, tmp_path: Path, size: tuple[int, int]) -> None:
 
     page.get_by_role("tab", name="Zoo").click()
     page.get_by_role("button", name="afro").click()
-    page.get_by_text("is on the face now").wait_for()
+    page.get_by_text("is on it now").wait_for()
     both = wait_for_other_picture(page, found)
     assert fits(page)
 
@@ -492,7 +492,7 @@ def test_a_visit(visit: Page, tmp_path: Path, size: tuple[int, int]) -> None:
     assert load_edit(tmp_path / "a-person-wearing-a-hat").origin.prompt == EXAMPLES["a hat"]
 
     page.get_by_role("button", name="Keep").click()
-    page.get_by_text("starts from this face").wait_for()
+    page.get_by_text("starts from here").wait_for()
     page.get_by_role("button", name="Start over").click()
     wait_for(page, lambda: words.input_value() == "")
     wait_for(page, lambda: page.get_by_label("Seed").input_value() == "0")
@@ -503,7 +503,7 @@ def test_a_visit(visit: Page, tmp_path: Path, size: tuple[int, int]) -> None:
 def test_for_everybody_in_the_browser(visit: Page, studio: Studio) -> None:
     page = visit
     before = wait_for_other_picture(page, "")
-    page.get_by_label("Everybody").check()
+    page.get_by_label("Every face").check()
     page.get_by_label("The picture shall show").fill("a face with a hat")
     page.get_by_label("Instead of").fill("a face with a beard")
     page.get_by_role("button", name="Edit", exact=True).click()
@@ -551,7 +551,7 @@ def test_keyboard_and_stop(visit: Page) -> None:
 
     page.get_by_role("tab", name="Zoo").press("Enter")
     page.get_by_role("button", name="afro").press("Enter")
-    page.get_by_text("is on the face now").wait_for()
+    page.get_by_text("is on it now").wait_for()
     slider = page.get_by_role("slider", name="afro")
     wait_for(page, slider.is_enabled)
 

@@ -34,6 +34,7 @@ from demo.tabs.text_to_face import draw_faces
 from stylegan_hub import artifacts
 from stylegan_hub.edits.base import load_edit
 from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.essence import preset
 from stylegan_hub.edits.stack import EditStack
 from stylegan_hub.errors import ArtifactError
 from stylegan_hub.pipeline import StyleEditPipeline
@@ -128,6 +129,9 @@ def test_transfer(studio: Studio, target: Target, kind: str, tmp_path: Path) -> 
     assert last.found is not None
     edited = session.with_found(last.found)
     assert last.pictures == studio.draw(edited)
+    usual, found = preset(kind, studio.pipe), last.found.origin.training
+    assert found["lr"] == usual.lr and found["restarts"] == 1
+    assert found["consistency_lambda"] == usual.consistency_lambda
     assert edited.edits[0].label == "essence of cat"
     training = last.found.origin.training
     assert (training["first_seed"], training["steps"]) == (7, 2)
@@ -139,8 +143,8 @@ def test_transfer(studio: Studio, target: Target, kind: str, tmp_path: Path) -> 
 
     others = row(studio, edited, [3, 4], 1.0)
     assert re.findall('alt="(.*?)"', others) == [
-        "Face 3 with essence of cat",
-        "Face 4 with essence of cat",
+        "Seed 3 with essence of cat",
+        "Seed 4 with essence of cat",
     ]
     assert others != row(studio, edited, [3, 4], 0.0)
 
@@ -318,6 +322,18 @@ def test_a_damaged_network_is_told(bare: Studio, studio: Studio) -> None:
     shutil.rmtree(folder)
 
 
+def test_the_page_speaks_of_what_the_pictures_show(bare: Studio) -> None:
+    pipe = bare.pipe
+    parts = {name: getattr(pipe, name) for name in ("clip", "tokenizer", "image_processor")}
+    page = build(Studio(StyleEditPipeline(pipe.generator, **parts, neutral="an old <house>")))
+    texts = str(page.get_config_file()["components"])
+    assert "Change an old &lt;house&gt; by words" in texts
+    for label in ("Choose an old", "Random old", "Save old", "Load old", "This old", "Every old"):
+        assert f"{label} <house>" in texts or f"{label} &lt;house&gt;" in texts, label
+    for label in ("Choose a face", "This face", "Random face", "Pick a face"):
+        assert label not in texts
+
+
 # Over HTTP
 
 
@@ -436,7 +452,7 @@ def test_a_visit(
         page.get_by_role("button", name="Find its essence").press("Enter")
         page.get_by_text("Found the essence of somebody").wait_for()
         found = wait_for_other_picture(page, face)
-        page.get_by_alt_text("Face 7 with essence of somebody").wait_for()
+        page.get_by_alt_text("Seed 7 with essence of somebody").wait_for()
         assert fits(page)
 
         tab(page, "Local")

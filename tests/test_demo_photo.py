@@ -274,7 +274,7 @@ def test_refine_and_tune(studio: Studio, upload: Upload, inverted: Inverted) -> 
     assert inverted.person.likeness is not None and new.person.likeness is not None
     assert new.person.likeness.psnr > inverted.person.likeness.psnr
     assert new.drawn != studio.draw(Session(latents=new.person.latents))[0]
-    assert "tuned generator draws the face when it is pasted" in compared(new)
+    assert "tuned generator draws it when it is pasted" in compared(new)
     name, photo = put_back(new, edited(new))
     assert name == "my-photo-edited.png" and photo.size == SIZE
 
@@ -321,7 +321,7 @@ def test_likeness_in_words(inverted: Inverted) -> None:
     assert in_words(Likeness(math.inf, 0, 1))[0][1] == "PSNR infinite; 20 is rough, 30 close"
     html = compared(inverted)
     assert re.findall('alt="(.*?)"', html) == [
-        "The face, cut out of the photo", "The face, as the generator draws it",
+        "Cut out of the photo", "As the generator draws it",
     ]  # fmt: skip
     assert f"PSNR {inverted.person.likeness.psnr:.1f} dB" in html  # type: ignore[union-attr]
 
@@ -349,9 +349,9 @@ def test_put_back(inverted: Inverted, file: Path) -> None:
 def test_what_cannot_be_put_back(inverted: Inverted, tmp_path: Path) -> None:
     gone = replace(inverted, upload=replace(inverted.upload, path=tmp_path / "me.png"))
     for who, session, expected in (
-        (None, Session(), "Got no face of a photo; upload one and press Invert"),
-        (inverted, Session(seed=7), "that of seed 7, not the photo's. Press “Back to this face”"),
-        (inverted, edited(inverted).without_edits(), "Nothing was changed on the face yet"),
+        (None, Session(), "Got no photo; upload one and press Invert"),
+        (inverted, Session(seed=7), "shows seed 7, not the photo. Press “Back to this photo”"),
+        (inverted, edited(inverted).without_edits(), "Nothing was changed yet"),
         (gone, edited(inverted), "me.png is no longer here"),
     ):
         with pytest.raises(ValueError, match=expected):
@@ -384,7 +384,7 @@ def test_over_http(url: str, studio: Studio, file: Path, tmp_path: Path) -> None
     ):
         with pytest.raises(AppError, match="Got no photo; upload one"):
             call()
-    with pytest.raises(AppError, match="Got no face of a photo"):
+    with pytest.raises(AppError, match="Got no photo"):
         client.predict("changed", api_name="/paste")
 
     said = client.predict(handle_file(str(file)), api_name="/photo")[0]
@@ -403,14 +403,14 @@ def test_over_http(url: str, studio: Studio, file: Path, tmp_path: Path) -> None
 
     (before, after), status, *_ = client.predict(0, 0, api_name="/invert")  # of the one before
     assert "The face of My Photo.png is here" in status and pixels(before) == pixels(after)
-    with pytest.raises(AppError, match="Nothing was changed on the face yet"):
+    with pytest.raises(AppError, match="Nothing was changed yet"):
         client.predict("changed", api_name="/paste")
     client.predict("a hat", steps=10, api_name="/edit")
     (before, after), _ = client.predict(2, api_name="/strength_1")
     assert pixels(before) != pixels(after)
     for where in ("changed", "face"):
         html, button = client.predict(where, api_name="/paste")
-        assert 'alt="The photo with the edited face"' in html
+        assert 'alt="The photo with what was edited"' in html
         path = Path(button["value"] if isinstance(button, dict) else button)
         assert path.name == "my-photo-edited.png"
         with Image.open(path) as pasted:
@@ -467,10 +467,10 @@ def test_a_visit(
         page.get_by_role("button", name="Invert", exact=True).press("Enter")
         page.get_by_text("The face of My Photo.png is here").wait_for()
         face = wait_for_other_picture(page, first)
-        page.get_by_alt_text("The face, as the generator draws it").wait_for()
+        page.get_by_alt_text("As the generator draws it").wait_for()
         page.get_by_text("says the recognizer").wait_for()
         page.get_by_role("button", name="Paste back").press("Enter")
-        page.get_by_text("Nothing was changed on the face yet").wait_for()
+        page.get_by_text("Nothing was changed yet").wait_for()
         assert fits(page)
 
         tab(page, "Words")
@@ -483,9 +483,9 @@ def test_a_visit(
         wait_for(page, page.get_by_role("slider", name="a face with a hat").is_enabled)
 
         tab(page, "Photo")
-        page.get_by_label("The whole face").check()
+        page.get_by_label("All of what was cut out").check()
         page.get_by_role("button", name="Paste back").press("Enter")
-        page.get_by_alt_text("The photo with the edited face").wait_for()
+        page.get_by_alt_text("The photo with what was edited").wait_for()
         with page.expect_download() as download:
             page.get_by_role("button", name="Save the photo").press("Enter")
         assert download.value.suggested_filename == "my-photo-edited.png"
@@ -500,8 +500,8 @@ def test_a_visit(
         page.get_by_role("button", name="Start over").click()
         page.get_by_role("slider", name="a face with a hat").wait_for(state="hidden")
         page.get_by_role("button", name="Paste back").press("Enter")
-        page.get_by_text("The face on the page is that of seed 0").wait_for()
-        page.get_by_role("button", name="Back to this face").press("Enter")
+        page.get_by_text("The page shows seed 0").wait_for()
+        page.get_by_role("button", name="Back to this photo").press("Enter")
         page.get_by_text("is here again").wait_for()
         assert fits(page)
 

@@ -17,6 +17,8 @@ from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import bundled, resolve
 from stylegan_hub.edits.base import load_edit
 from stylegan_hub.edits.essence import (
+    FROM_ZERO,
+    IN_DOMAIN,
     METHOD,
     PAPER_IN_DOMAIN,
     PAPER_OUT_OF_DOMAIN,
@@ -25,6 +27,7 @@ from stylegan_hub.edits.essence import (
     EssenceSettings,
     consistency_loss,
     find_essence,
+    preset,
     target_picture,
 )
 from stylegan_hub.edits.latent_optimization import Cancelled, Step
@@ -84,11 +87,14 @@ def test_search_is_repeatable_and_reports(
         find_essence(tiny_pipeline, target, replace(QUICK, steps=1000), stop)
 
 
-@pytest.mark.parametrize("preset", sorted(PRESETS))
+@pytest.mark.parametrize("name", sorted(PRESETS))
 def test_presets_lower_their_loss(
-    tiny_pipeline: StyleEditPipeline, target: Image.Image, preset: str
+    tiny_pipeline: StyleEditPipeline, target: Image.Image, name: str
 ) -> None:
-    settings = replace(PRESETS[preset], steps=8, restarts=1, sources=6, batch_size=4)
+    start = "random" if PRESETS[name].start == "inversion" else PRESETS[name].start
+    settings = replace(
+        PRESETS[name], steps=8, restarts=1, sources=6, batch_size=4, start=start, lr=0.2
+    )
     losses: list[float] = []
     if settings.components is not None:
         settings = replace(settings, components=6)
@@ -179,9 +185,18 @@ def test_starts(tiny_pipeline: StyleEditPipeline, target: Image.Image) -> None:
         pipe.generator, pipe.clip, pipe.tokenizer, pipe.image_processor, encoder=encoder
     )
     settings = replace(QUICK, start="inversion", whiten=False)
-    b = EssenceSearch(inverting, target, settings).vectors()[0]
+    first, second = EssenceSearch(inverting, target, settings).vectors()
     expected = inverting.encoder.encode(target_picture(pipe, target)) - pipe.mean_latent().codes
-    assert torch.allclose(b, expected[0], atol=1e-5)
+    assert torch.allclose(first, expected[0], atol=1e-5)
+    assert torch.allclose(second, starts["random"][1], atol=1e-3) and not second.equal(first)
+    shared = EssenceSearch(inverting, target, replace(settings, shared=True)).vectors()[0]
+    assert torch.allclose(shared, expected[0].mean(0).expand_as(shared), atol=1e-5)
+
+    assert preset("in_domain", inverting) is IN_DOMAIN and IN_DOMAIN.start == "inversion"
+    assert preset("in_domain", pipe) is FROM_ZERO and preset("paper_in_domain", pipe).lr == 0.2
+    assert EssenceSearch(inverting, target).settings is IN_DOMAIN
+    with pytest.raises(ValueError, match="Got preset 'best'; there are in_domain, "):
+        preset("best", pipe)
 
 
 @pytest.mark.parametrize(
@@ -340,14 +355,12 @@ def test_a_character_is_transferred() -> None:
     pipe = StyleEditPipeline.from_pretrained("portraits")
     reader = AttributeReader.from_pretrained(resolve("attribute-reader", "model")).eval()
     zuri = render(characters("Zuri", [5]), 128)
-    found = find_essence(
-        pipe, zuri, EssenceSettings(steps=40, restarts=1, sources=12, batch_size=4)
-    )
+    found = find_essence(pipe, zuri)
     people = pipe.sample(range(10_000_000, 10_000_016))
     before, after = draw(pipe, people), draw(pipe, found.apply(people))
     report = essence_report(pipe, reader, before, after, zuri)
     assert report["target_similarity_after"] > report["target_similarity_before"] + 0.25
-    assert report["attributes_taken"] > 0.35 and report["attributes_kept"] > 0.4
+    assert report["attributes_taken"] > 0.35 and report["attributes_kept"] > 0.35
 
 
 ESSENCES = [

@@ -447,13 +447,15 @@ def test_the_middle_of_a_photo_on_the_command_line(
 def test_an_encoder_by_the_recipe(folder: Path, photo: Path, tmp_path: Path) -> None:
     """With it the middle of a photo becomes a latent at once."""
     train, assemble = recipe("train_encoder"), recipe("assemble_pipeline")
-    train.main(
-        train.Config(
-            pipeline=str(folder), output_dir=tmp_path / "run", rendered_share=0, reader=None,
-            num_generated=8, unseen=2, train_batch_size=2, max_train_steps=2, latent_steps=1,
-            input_size=32, units=(1, 1, 1, 1), widths=(8, 8, 8, 8), head_width=4, input_stride=1,
-        )
+    config = train.Config(
+        pipeline=str(folder), output_dir=tmp_path / "run", rendered_share=0,
+        num_generated=8, unseen=2, train_batch_size=2, max_train_steps=2, latent_steps=1,
+        input_size=32, units=(1, 1, 1, 1), widths=(8, 8, 8, 8), head_width=4, input_stride=1,
     )  # fmt: skip
+    with pytest.warns(UserWarning, match="attribute-reader knows drawn portraits"):
+        train.main(config)
+    metrics = json.loads((tmp_path / "run" / "encoder" / "metrics.json").read_text())
+    assert "psnr" in metrics["generated"] and "attributes_kept" not in metrics["generated"]
     assemble.main(
         assemble.Config(
             generator=str(folder / "generator"), clip=str(folder), neutral=NEUTRAL,

@@ -34,7 +34,7 @@ from demo.stage import (
     pictured,
     watched,
 )
-from stylegan_hub.edits.essence import IN_DOMAIN, METHOD, PRESETS
+from stylegan_hub.edits.essence import METHOD, preset
 from stylegan_hub.latents import Space
 from stylegan_hub.session import Applied, Session, essence_label
 from stylegan_hub.studio import Studio
@@ -84,12 +84,17 @@ def transfer(
     session: Session,
     target: Target | None,
     kind: str = "in_domain",
-    steps: int = IN_DOMAIN.steps,
-    restarts: int = IN_DOMAIN.restarts,
-    consistency: float = IN_DOMAIN.consistency_lambda,
+    steps: int | None = None,
+    restarts: int | None = None,
+    consistency: float | None = None,
     owner: Hashable = None,
 ) -> Iterator[Frame]:
     """Search the essence of the target, with pictures on the way: of the session's seed first.
+
+    Args:
+        kind: of the target, see `KINDS`.
+        steps, restarts, consistency: as this kind is searched when None. More steps than that are
+            shorter ones.
 
     Raises:
         ValueError: no target or name, settings that cannot be searched with; too many edits; a
@@ -102,11 +107,14 @@ def transfer(
     others = session.without_found(label)
     others.check_takes(Space.W_PLUS, label)
     check_room(others)
+    usual = preset(kind, studio.pipe)
+    steps = int(steps or usual.steps)
     settings = replace(
-        PRESETS[kind],
-        steps=int(steps),
-        restarts=int(restarts),
-        consistency_lambda=consistency,
+        usual,
+        steps=steps,
+        lr=usual.lr * min(1, usual.steps / steps),
+        restarts=int(restarts or usual.restarts),
+        consistency_lambda=usual.consistency_lambda if consistency is None else consistency,
         truncation_psi=session.truncation_psi,
         first_seed=session.seed,
     )
@@ -134,7 +142,7 @@ def row(studio: Studio, session: Session, seeds: Sequence[int], strength: float)
         return ""
     faces = studio.faces(seeds, session.truncation_psi, [(applied.edit, strength)])
     pictures = "".join(
-        f"<li>{shown(face, f'Face {seed} with {applied.label}')}</li>"
+        f"<li>{shown(face, f'Seed {seed} with {applied.label}')}</li>"
         for seed, face in zip(seeds, faces, strict=True)
     )
     return f'<p>{plain(applied.label)} on others</p><ul class="faces">{pictures}</ul>'
@@ -164,15 +172,16 @@ def build(studio: Studio, stage: Stage) -> None:
         list(KINDS.items()),
         value="in_domain",
         label="The target is",
-        info="Of anything else, a face takes what it can without falling apart.",
+        info="Of anything else, what can be had without falling apart is taken.",
     )
     start = gr.Button("Find its essence", variant="primary")
+    usual = preset("in_domain", studio.pipe)
     with gr.Accordion("Settings of this search", open=False):
-        steps = gr.Slider(10, 300, IN_DOMAIN.steps, step=10, label="Steps", buttons=[])
+        steps = gr.Slider(10, 300, usual.steps, step=10, label="Steps", buttons=[])
         restarts = gr.Slider(
             1,
             4,
-            IN_DOMAIN.restarts,
+            usual.restarts,
             step=1,
             label="Searches side by side",
             info="The best one is kept.",
@@ -181,7 +190,7 @@ def build(studio: Studio, stage: Stage) -> None:
         consistency = gr.Slider(
             0,
             2,
-            IN_DOMAIN.consistency_lambda,
+            usual.consistency_lambda,
             step=0.05,
             label="Consistency",
             info="How alike the change shall be for all.",
@@ -234,6 +243,11 @@ def build(studio: Studio, stage: Stage) -> None:
         html = draw_row(desk, seeds, strength)
         return html, gr.Slider(visible=bool(html))
 
+    def usual_of(kind: str) -> tuple[int, int, float]:
+        usual = preset(kind, studio.pipe)
+        return usual.steps, usual.restarts, usual.consistency_lambda
+
+    kind.change(usual_of, kind, [steps, restarts, consistency], queue=False, **PRIVATE)
     chosen = [target, looked_at, name, kind]
     targets.select(choose, None, chosen, **PRIVATE)
     upload.upload(receive, upload, chosen, api_name="target")

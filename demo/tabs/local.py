@@ -25,7 +25,6 @@ SPACES = {
     "All layers alike (w)": "w",
     "Single channels (s)": "s",
 }
-FIT = {"All faces": "everybody", "This face": "face"}
 _NO_PARSER = (
     "This pipeline has no parser, the network that knows which part of a face is where, and local "
     "edits need one. Train one, put it into a pipeline and open that:"
@@ -166,7 +165,11 @@ def build(studio: Studio, stage: Stage) -> None:
         elem_id="parts",
     )
     part = gr.HTML(min_height=0)
-    whom = gr.Radio(list(FIT.items()), value="everybody", label="It shall suit")
+    whom = gr.Radio(
+        [(f"Every {studio.noun}", "everybody"), (f"This {studio.noun}", "face")],
+        value="everybody",
+        label="It shall suit",
+    )
     start = gr.Button("Change this part", variant="primary")
     with gr.Accordion("Settings of a local search", open=False):
         steps = gr.Slider(10, 200, LocalSettings.steps, step=10, label="Steps", buttons=[])

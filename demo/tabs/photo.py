@@ -47,11 +47,11 @@ CONSENT = (
     "you share it. What comes out is a likeness, not a copy. What you upload is deleted within "
     "hours."
 )
-WAYS = {"Only what the edits changed": "changed", "The whole face": "face"}
-BACK = "Back to this face"
+WAYS = {"Only what the edits changed": "changed", "All of what was cut out": "face"}
+BACK = "Back to this photo"
 _NO_ENCODER = (
-    "This pipeline has no encoder, the network that names a face's latent at once. A search from "
-    "the average face works still: it takes longer, and may end at somebody else. To train one, "
+    "This pipeline has no encoder, the network that names a picture's latent at once. A search "
+    "from the average works still: it takes longer, and may end far from the photo. To train one, "
     "put it into a pipeline and open that:"
 )
 _REFINEMENTS = (30, 100, 300)
@@ -159,16 +159,14 @@ def put_back(
             photograph is no longer there.
     """
     if inverted is None:
-        raise ValueError("Got no face of a photo; upload one and press Invert.")
+        raise ValueError("Got no photo; upload one and press Invert.")
     if session.latents is None:
-        raise ValueError(
-            f"The face on the page is that of seed {session.seed}, not the photo's. Press “{BACK}”."
-        )
+        raise ValueError(f"The page shows seed {session.seed}, not the photo. Press “{BACK}”.")
     before, _ = inverted.studio.draw(Session(latents=inverted.person.latents))
     _, edited = inverted.studio.draw(session)
     if where == "changed" and before.tobytes() == edited.tobytes():
         raise ValueError(
-            "Nothing was changed on the face yet. Put an edit on it, or paste the whole face."
+            "Nothing was changed yet. Put an edit on it, or paste all of what was cut out."
         )
     upload = inverted.upload
     photo = paste_back(read(upload.path), inverted.person.alignment, edited, before, where)
@@ -190,15 +188,15 @@ def compared(inverted: Inverted) -> str:
     pictures = "".join(
         f"<figure>{shown(for_screen(picture), alt)}<figcaption>{caption}</figcaption></figure>"
         for picture, alt, caption in (
-            (inverted.crop, "The face, cut out of the photo", "The photo"),
-            (inverted.drawn, "The face, as the generator draws it", "The drawing"),
+            (inverted.crop, "Cut out of the photo", "The photo"),
+            (inverted.drawn, "As the generator draws it", "The drawing"),
         )
     )
     lines = "".join(
         f"<li><strong>{plain(words)}</strong> <span>{plain(number)}</span></li>"
         for words, number in in_words(likeness)
     )
-    more = "<p>The tuned generator draws the face when it is pasted back, and in the file.</p>"
+    more = "<p>The tuned generator draws it when it is pasted back, and in the file.</p>"
     return (
         f'<div class="pair">{pictures}</div><ul class="likeness">{lines}</ul>'
         f"{more if inverted.person.tuned else ''}"
@@ -282,7 +280,7 @@ def build(studio: Studio, stage: Stage) -> None:
             ],
             value=_REFINE if has_encoder else _REFINE_FROM_AVERAGE,
             label="Refine",
-            info="More steps draw the face more alike, and take longer.",
+            info="More steps draw it more alike, and take longer.",
         )
         with gr.Accordion("Settings of the inversion", open=False):
             tune = gr.Slider(
@@ -382,7 +380,7 @@ def build(studio: Studio, stage: Stage) -> None:
         data = io.BytesIO()
         photo.save(data, "PNG", compress_level=_FAST)
         file = to_save(save_photo, data.getvalue(), name)
-        picture = shown(preview_of(photo), "The photo with the edited face")
+        picture = shown(preview_of(photo), "The photo with what was edited")
         return picture, gr.DownloadButton(value=file, visible=True)
 
     placed = [upload, said, found, picture, taking_back, choice, *places]

@@ -43,7 +43,6 @@ EXAMPLES = {
     "Milo": "Milo",
 }
 SPACES = {"Whole layers (w+)": "w_plus", "Single channels (s)": "s"}
-FOR = {"This face": "face", "Everybody": "everybody"}
 CHOICES = {"A number": "channels", "Above a threshold": "threshold"}
 _MAX_CHANNELS = 200
 _THRESHOLD = 0.1
@@ -79,7 +78,7 @@ def for_this_face(
         return
     note = found.origin.training.get("note")
     how = f", {note}" if note else ""
-    text = f"Found “{words.strip()}” for this face{after(started)}{how}; slide it."
+    text = f"Found “{words.strip()}” for this {studio.noun}{after(started)}{how}; slide it."
     yield Frame(message(text), studio.draw(session.with_found(found)), found)
 
 
@@ -110,7 +109,7 @@ def for_everybody(
         if searched is None:
             return
     found = studio.direction(words, neutral, threshold, channels)
-    text = f"Found “{words.strip()}” for everybody{after(started)}; {_how(found)}."
+    text = f"Found “{words.strip()}” for every {studio.noun}{after(started)}; {_how(found)}."
     yield Frame(message(text), studio.draw(session.with_found(found)), found)
 
 
@@ -133,7 +132,7 @@ def refine(
             found = studio.direction(*texts, threshold, channels)
             text = f"“{applied.label}”: {_how(found)}."
             return Frame(message(text), found=found)
-    return Frame(message("Press Edit first; then this moves the change for everybody."))
+    return Frame(message("Press Edit first; then this moves the change for all."))
 
 
 def _how(edit: Direction) -> str:
@@ -169,10 +168,10 @@ def build(studio: Studio, stage: Stage) -> None:
         elem_classes="chips",
     )
     whom = gr.Radio(
-        list(FOR.items()),
+        [(f"This {studio.noun}", "face"), (f"Every {studio.noun}", "everybody")],
         value="face",
         label="Find the change for",
-        info="A search for this face alone, or one change that suits every face.",
+        info="A search for this one alone, or one change that suits all.",
     )
     start = gr.Button("Edit", variant="primary", elem_id="edit")
     with gr.Group(visible=False) as choice:

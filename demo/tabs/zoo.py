@@ -60,11 +60,11 @@ def put_on(studio: Studio, desk: Desk, name: str) -> str:
         return session.with_edit(edit, name=name)
 
     if is_on(desk.session):
-        return f"“{name}” is on the face already; slide it."
+        return f"“{name}” is on it already; slide it."
     check_room(desk.session)
     edit = studio.load(name)
     desk.change(more)
-    return f"“{name}” is on the face now; slide it."
+    return f"“{name}” is on it now; slide it."
 
 
 def gallery(infos: Sequence[EditInfo]) -> str:

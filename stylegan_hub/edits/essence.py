@@ -8,8 +8,9 @@ is found on N fixed source people by
     decay        weight decay on b
 
 with one coefficient c_i for each source, if wanted. No inversion of the target is needed, so it may
-be any picture: a portrait, a photograph, a drawing. Target and drawn pictures go through the same
-crop, size and CLIP preprocessing, which the official code treats differently.
+be any picture: a portrait, a photograph, a drawing. For one that the generator could draw, a search
+from its inversion is there five times as soon (`preset`). Target and drawn pictures go through the
+same crop, size and CLIP preprocessing, which the official code treats differently.
 
 `PAPER_IN_DOMAIN` and `PAPER_OUT_OF_DOMAIN` repeat the paper's settings. The defaults differ as
 those of `latent_optimization` do, and for the same reason: steps of equal length along the gradient
@@ -73,8 +74,8 @@ class EssenceSettings:
     restarts: int = 2
     """Searches side by side, of which the best is kept."""
     start: Start = "zero"
-    """Where b starts: "inversion" is the target's latent, as the pipeline's encoder sees it, minus
-    the average. All restarts but the first start at random unless this says so for all."""
+    """Where the first restart starts: "inversion" is the target's latent, as the pipeline's encoder
+    sees it, minus the average. The others start at random."""
     components: int | None = None
     """Of the target's embedding, keep what lies in so many principal components of random people's
     embeddings: what a stranger has in common with people, and not that it is strange. All of it
@@ -115,10 +116,13 @@ class EssenceSettings:
             )
 
 
-IN_DOMAIN = EssenceSettings()
-"""For a target that the generator could draw."""
+FROM_ZERO = EssenceSettings()
+"""For a target that the generator could draw, in a pipeline without an encoder."""
+IN_DOMAIN = replace(FROM_ZERO, steps=20, lr=0.8, weight_decay=0.004, restarts=1, start="inversion")
+"""For a target that the generator could draw: from its inversion. That takes over all of the
+target, so more weight is on a short b."""
 OUT_OF_DOMAIN = replace(
-    IN_DOMAIN, steps=100, lr=0.2, components=32, views=2, shared=True, weight_decay=0.008
+    FROM_ZERO, steps=100, lr=0.2, components=32, views=2, shared=True, weight_decay=0.008
 )
 """For drawings and other strangers, which people would else fall apart to become; in longer steps
 they do."""
@@ -135,10 +139,23 @@ PAPER_OUT_OF_DOMAIN = replace(
 
 PRESETS: dict[str, EssenceSettings] = {
     "in_domain": IN_DOMAIN,
+    "in_domain_from_zero": FROM_ZERO,
     "out_of_domain": OUT_OF_DOMAIN,
     "paper_in_domain": PAPER_IN_DOMAIN,
     "paper_out_of_domain": PAPER_OUT_OF_DOMAIN,
 }
+
+
+def preset(name: str, pipe: StyleEditPipeline) -> EssenceSettings:
+    """The settings in `PRESETS`; "in_domain" starts from zero where the pipeline has no encoder.
+
+    Raises:
+        ValueError: there are none of this name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"Got preset {name!r}; there are {', '.join(PRESETS)}.")
+    has_encoder = getattr(pipe, "encoder", None) is not None
+    return FROM_ZERO if name == "in_domain" and not has_encoder else PRESETS[name]
 
 
 def find_essence(
@@ -152,7 +169,7 @@ def find_essence(
 
     Args:
         target: any picture; its middle is looked at, in the shape of the generator's pictures.
-        settings: how to search, see `PRESETS`.
+        settings: how to search; `preset("in_domain", pipe)` when None.
         on_step: called after each step, for progress; may raise `latent_optimization.Cancelled`.
             It sees a source with the edit, by the restart that is best so far.
         name: what to call the target in the edit's origin.
@@ -204,7 +221,7 @@ class EssenceSearch(nn.Module):
         settings: EssenceSettings | None = None,
     ) -> None:
         super().__init__()
-        self.settings = settings = settings or EssenceSettings()
+        self.settings = settings = settings or preset("in_domain", pipe)
         self._pipe = pipe
         self.target = target_picture(pipe, target)
         self._units = units_of(pipe, Space.W_PLUS) if settings.whiten else None
@@ -340,17 +357,14 @@ class EssenceSearch(nn.Module):
     def _starts(self) -> Tensor:
         settings, pipe = self.settings, self._pipe
         count = settings.restarts
-        if settings.start == "inversion":
-            inversion = self._inversion().repeat(count, 1, 1)
-            return inversion.mean(1, keepdim=True) if settings.shared else inversion
         # Random people, minus the average face: as far away as the paper's random starts.
         draw = torch.Generator().manual_seed(settings.seed)
         seeds = torch.randint(2**40, (count,), generator=draw).tolist()
         people = pipe.sample(seeds, settings.truncation_psi).codes - pipe.mean_latent().codes
         starts = self._units.from_codes(people) if self._units else people
-        if settings.start == "zero":
-            starts[0] = 0
-        return starts[:, :1].clone() if settings.shared else starts.clone()
+        if settings.start != "random":
+            starts[0] = 0 if settings.start == "zero" else self._inversion()[0]
+        return starts.mean(1, keepdim=True) if settings.shared else starts.clone()
 
     @torch.no_grad()
     def _inversion(self) -> Tensor:

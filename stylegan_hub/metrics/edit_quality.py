@@ -75,11 +75,11 @@ def reader_for(pipe: StyleEditPipeline, name: str | None, target: object) -> Att
     """The attribute reader for the pictures of a pipeline; None where it would talk nonsense.
 
     The bundled reader knows drawn portraits. It is taken for the bundled generator, and for another
-    one only if a target says that its pictures have these attributes.
+    one only if a target or another reason says that its pictures have these attributes.
 
     Args:
         name: bundled name, folder or Hub id; None for no reader.
-        target: what it shall look for, if anything.
+        target: what it shall look for, or any other reason to ask it about this pipeline.
 
     Raises:
         NotFoundError, ArtifactError: the name leads to no reader.

@@ -1,0 +1,78 @@
+"""How far gradients of w_plus are from those in double precision: the textbook's and ours.
+
+A feature that rounding puts on the other branch of lrelu changes its gradient by a factor of five,
+in any formulation. One person tells little of that, so there are many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+
+import plain
+import torch
+from torch import Tensor
+
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+
+WANTED = 1e-4
+
+
+@dataclass(frozen=True)
+class Row:
+    """Errors of each person's gradient, as shares of its norm."""
+
+    suite: str
+    plain: list[float]
+    ours: list[float]
+
+    @property
+    def ratio(self) -> float:
+        """Of the medians; above 1, ours are nearer to the truth."""
+        return median(self.plain) / median(self.ours)
+
+
+def gradients(
+    suite: str,
+    generator: StyleGAN2Generator,
+    people: int,
+    device: str,
+    one_pass: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor | None], Tensor],
+) -> Row:
+    """Gradients of random pixel weights, one person at a time."""
+    exactly = partial(plain.synthesize, deepcopy(generator).double())
+    ways: dict[str, Callable[[Tensor], Tensor]] = {
+        "plain": partial(plain.synthesize, generator),
+        "ours": generator.synthesis,
+    }
+    errors: dict[str, list[float]] = {name: [] for name in ways}
+    size = (1, generator.config.img_channels, *generator.img_size)
+    for seed in range(people):
+        random = torch.Generator().manual_seed(seed)
+        z = torch.randn(1, generator.z_dim, generator=random).to(device)
+        weights = torch.randn(size, generator=random).to(device)
+        ws = generator.mapping(z).detach()
+        truth = one_pass(exactly, ws.double(), weights.double())
+        for name, synthesize in ways.items():
+            error = (one_pass(synthesize, ws, weights) - truth).norm() / truth.norm()
+            errors[name].append(float(error))
+    return Row(suite, **errors)
+
+
+HEADER = [
+    f"| suite | people | plain: median | largest | within {WANTED:.0e} | ours: median | largest "
+    f"| within {WANTED:.0e} |",
+    "|---|---|---|---|---|---|---|---|",
+]
+
+
+def line(row: Row) -> str:
+    """A row of the table."""
+    cells = (
+        f"{median(errors):.1e} | {max(errors):.1e} | {sum(e <= WANTED for e in errors)}"
+        for errors in (row.plain, row.ours)
+    )
+    return f"| {row.suite} | {len(row.plain)} | {' | '.join(cells)} |"
