@@ -267,23 +267,23 @@ def write(folder: Path, points: list[Point]) -> None:
     (folder / "curves.json").write_text(json.dumps([asdict(point) for point in points], indent=1))
     (folder / "table.md").write_text("\n".join([*HEADER, *map(line, points)]) + "\n")
     methods = list(dict.fromkeys(point.method for point in points))
-    figure = Figure(figsize=(4.5 * len(methods), 3.6), layout="tight")
+    figure = Figure(figsize=(4.5 * len(methods), 4.0), layout="constrained")
     panels = figure.subplots(1, len(methods), squeeze=False)
+    lines = {}
     for panel, method in zip(panels[0], methods, strict=True):
         for settings, color in COLORS.items():
             found = [p for p in points if (p.method, p.settings) == (method, settings)]
             if not found:
                 continue
             some = means(found)
-            panel.plot(some["seconds"], some["success"], "o-", color=color, label=settings)
+            (lines[settings],) = panel.plot(some["seconds"], some["success"], "o-", color=color)
             panel.plot(some["seconds"], some["collateral"], "x:", color=color)
         panel.set(title=method, xlabel="seconds", xscale="log", ylim=(-0.05, 1.05))
         panel.grid(alpha=0.3)
         panel.xaxis.set_major_formatter(ScalarFormatter())
         panel.xaxis.set_minor_formatter(NullFormatter())
     panels[0][0].set_ylabel("success (solid), collateral (dotted)")
-    for panel in panels[0]:
-        panel.legend(loc="center right", fontsize="small")
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=len(lines))
     figure.savefig(folder / "curves.webp", dpi=110)
 
 
