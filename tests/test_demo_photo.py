@@ -416,7 +416,7 @@ def test_over_http(url: str, studio: Studio, file: Path, tmp_path: Path) -> None
         with Image.open(path) as pasted:
             assert pasted.size == SIZE and pasted.format == "PNG"
     client.predict(7, api_name="/face")
-    with pytest.raises(AppError, match="that of seed 7"):
+    with pytest.raises(AppError, match="shows seed 7"):
         client.predict("face", api_name="/paste")
 
 
