@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,6 @@ from functools import partial
 import measure
 import plain
 import torch
-from torch import Tensor
 
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 
@@ -60,7 +59,6 @@ def synthesis(
     batch_sizes: Sequence[int],
     device: str,
     seconds: float,
-    one_pass: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor | None], Tensor],
 ) -> Iterator[Row]:
     """Forward, and forward with the gradient of w_plus.
 
@@ -69,16 +67,15 @@ def synthesis(
     """
     textbook = partial(plain.synthesize, generator)
     for batch_size in batch_sizes:
-        z = torch.randn(batch_size, generator.z_dim, generator=torch.Generator().manual_seed(0))
-        ws = generator.mapping(z.to(device)).detach()
+        ws = plain.people(generator, batch_size)
         with torch.no_grad():
             weights = torch.randn_like(generator.synthesis(ws))
         for work, upstream in (("forward", None), ("forward + backward", weights)):
             compiled = torch.compile(textbook, dynamic=False)
             runs = {
-                "plain": partial(one_pass, textbook, ws, upstream),
-                "compiled": partial(one_pass, compiled, ws, upstream),
-                "ours": partial(one_pass, generator.synthesis, ws, upstream),
+                "plain": partial(plain.one_pass, textbook, ws, upstream),
+                "compiled": partial(plain.one_pass, compiled, ws, upstream),
+                "ours": partial(plain.one_pass, generator.synthesis, ws, upstream),
             }
             with _empty_cache():
                 first = measure.seconds_of(runs["compiled"], device)
@@ -88,7 +85,7 @@ def synthesis(
             }
             for name, error in errors.items():
                 measure.check(f"{suite}, {work}, {name}", work, error)
-            times = measure.interleaved(runs, device, seconds)
+            times = measure.interleaved(runs, device, seconds, is_warm=True)
             yield Row(suite, work, batch_size, first, **times, difference=errors["compiled"])
 
 

@@ -6,7 +6,6 @@ in any formulation. One person tells little of that, so there are many.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,6 @@ from statistics import median
 
 import plain
 import torch
-from torch import Tensor
 
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 
@@ -40,24 +38,21 @@ def gradients(
     generator: StyleGAN2Generator,
     people: int,
     device: str,
-    one_pass: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor | None], Tensor],
 ) -> Row:
     """Gradients of random pixel weights, one person at a time."""
     exactly = partial(plain.synthesize, deepcopy(generator).double())
-    ways: dict[str, Callable[[Tensor], Tensor]] = {
+    ways: dict[str, plain.Synthesize] = {
         "plain": partial(plain.synthesize, generator),
         "ours": generator.synthesis,
     }
     errors: dict[str, list[float]] = {name: [] for name in ways}
     size = (1, generator.config.img_channels, *generator.img_size)
     for seed in range(people):
-        random = torch.Generator().manual_seed(seed)
-        z = torch.randn(1, generator.z_dim, generator=random).to(device)
-        weights = torch.randn(size, generator=random).to(device)
-        ws = generator.mapping(z).detach()
-        truth = one_pass(exactly, ws.double(), weights.double())
+        weights = torch.randn(size, generator=torch.Generator().manual_seed(seed)).to(device)
+        ws = plain.people(generator, 1, seed)
+        truth = plain.one_pass(exactly, ws.double(), weights.double())
         for name, synthesize in ways.items():
-            error = (one_pass(synthesize, ws, weights) - truth).norm() / truth.norm()
+            error = (plain.one_pass(synthesize, ws, weights) - truth).norm() / truth.norm()
             errors[name].append(float(error))
     return Row(suite, **errors)
 

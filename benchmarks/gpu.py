@@ -22,7 +22,6 @@ from torch import Tensor
 from stylegan_hub.models.graphed import Graphed
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 
-Synthesize = Callable[[Tensor], Tensor]
 BASELINE = "plain, fused operations"
 HALF_RESOLUTIONS = 4  # as StyleGAN2 was published
 
@@ -38,7 +37,7 @@ class Candidate:
 
     name: str
     precision: str
-    synthesize: Synthesize
+    synthesize: plain.Synthesize
     is_graph: bool = False
 
 
@@ -135,7 +134,7 @@ def graphs(generator: StyleGAN2Generator, batch_size: int) -> list[Candidate]:
     return found
 
 
-def _autocast(synthesize: Synthesize, device: str) -> Synthesize:
+def _autocast(synthesize: plain.Synthesize, device: str) -> plain.Synthesize:
     def run(ws: Tensor) -> Tensor:
         dtype = torch.float16 if device == "cuda" else torch.bfloat16
         with torch.autocast(device, dtype):
@@ -151,19 +150,17 @@ def synthesis(
     device: str,
     seconds: float,
     rates: dict[str, float],
-    one_pass: Callable[[Synthesize, Tensor, Tensor | None], Tensor],
 ) -> Iterator[Row]:
     """Forward, and forward with the gradient of w_plus, of all candidates in turns.
 
     Args:
         rates: `ceilings`.
-        one_pass: Images, or with the gradient of images the gradient of ws.
 
     Raises:
         SystemExit: one in full precision draws something else.
     """
     for batch_size in batch_sizes:
-        yield from _batch(suite, generator, batch_size, device, seconds, rates, one_pass)
+        yield from _batch(suite, generator, batch_size, device, seconds, rates)
 
 
 def _batch(
@@ -173,10 +170,8 @@ def _batch(
     device: str,
     seconds: float,
     rates: dict[str, float],
-    one_pass: Callable[[Synthesize, Tensor, Tensor | None], Tensor],
 ) -> Iterator[Row]:
-    z = torch.randn(batch_size, generator.z_dim, generator=torch.Generator().manual_seed(0))
-    ws = generator.mapping(z.to(device)).detach()
+    ws = plain.people(generator, batch_size)
     size = (batch_size, generator.config.img_channels, *generator.img_size)
     weights = torch.randn(size, generator=torch.Generator().manual_seed(1)).to(device)
     for work, upstream in (("forward", None), ("forward + backward", weights)):
@@ -190,7 +185,7 @@ def _batch(
             ways += graphs(generator, batch_size)
         for way in ways:
             key = (way.name, way.precision)
-            run = partial(_pass, one_pass, way, ws, upstream)
+            run = partial(_pass, way, ws, upstream)
             try:
                 peaks[key] = None if way.is_graph else _peak(run, device)
                 found = run()
@@ -224,13 +219,12 @@ def _batch(
 
 
 def _pass(
-    one_pass: Callable[[Synthesize, Tensor, Tensor | None], Tensor],
     way: Candidate,
     ws: Tensor,
     upstream: Tensor | None,
 ) -> Tensor:
     with tf32(way.precision != "full"):  # of the gradient too
-        return one_pass(way.synthesize, ws, upstream)
+        return plain.one_pass(way.synthesize, ws, upstream)
 
 
 def _differences(found: Tensor, wanted: Tensor) -> tuple[float, float]:

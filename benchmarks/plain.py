@@ -19,6 +19,9 @@ from torch.nn import functional as F
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator, StyleLayer, SynthesisLayer, ToRGBLayer
 from stylegan_hub.ops import bias_act, upfirdn2d, upsample2d
 
+Synthesize = Callable[[Tensor], Tensor]
+"""ws to images."""
+
 
 def synthesize(generator: StyleGAN2Generator, ws: Tensor, fused: bool = False) -> Tensor:
     """Images of ws, [n, num_ws, w_dim], with the stored noise; skip architecture, lrelu.
@@ -114,6 +117,24 @@ def _filtered(x: Tensor, taps: Tensor, padding: tuple[int, int, int, int]) -> Te
     channels = x.shape[1]
     weight = taps.flip(0, 1).expand(channels, 1, -1, -1)
     return F.conv2d(F.pad(x, padding), weight, groups=channels)
+
+
+def one_pass(synthesize: Synthesize, ws: Tensor, upstream: Tensor | None) -> Tensor:
+    """Images; or with the gradient of images, `upstream`, the gradient of ws."""
+    with torch.set_grad_enabled(upstream is not None):
+        leaf = ws.clone().requires_grad_(upstream is not None)
+        images = synthesize(leaf)
+        if upstream is None:
+            return images
+        (images * upstream).sum().backward()
+        assert leaf.grad is not None
+        return leaf.grad
+
+
+def people(generator: StyleGAN2Generator, count: int, seed: int = 0) -> Tensor:
+    """ws of random people, on the generator's device."""
+    z = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(seed))
+    return generator.mapping(z.to(generator.mapping.w_avg.device)).detach()
 
 
 def macs(generator: StyleGAN2Generator) -> int:

@@ -192,15 +192,15 @@ def measured(
     elif suite == "compiled":
         for name in ("portraits", "256"):  # more would take long, and say the same
             generator, sizes = generator_of(name).to(device), batch_sizes(config)
-            rows = compiled.synthesis(name, generator, sizes, device, seconds, one_pass)
+            rows = compiled.synthesis(name, generator, sizes, device, seconds)
             yield from (("compiled", row) for row in rows)
     elif suite == "gradients":
         for name in ("portraits", "256"):
             generator = generator_of(name).to(device)
-            yield "gradients", exactness.gradients(name, generator, PEOPLE, device, one_pass)
+            yield "gradients", exactness.gradients(name, generator, PEOPLE, device)
     elif device == "cuda":
         generator, sizes = generator_of(suite).to(device), batch_sizes(config)
-        found = gpu.synthesis(suite, generator, sizes, device, seconds, rates, one_pass)
+        found = gpu.synthesis(suite, generator, sizes, device, seconds, rates)
         yield from (("gpu", row) for row in found)
     else:
         rows = synthesis(suite, generator_of(suite), config, facts["matmul_gflops"])
@@ -233,21 +233,20 @@ def synthesis(
 ) -> Iterator[Row]:
     """Forward, and forward with the gradient of w_plus."""
     for batch_size in batch_sizes(config):
-        z = torch.randn(batch_size, generator.z_dim, generator=torch.Generator().manual_seed(0))
-        ws = generator.mapping(z.to(config.device)).detach()
+        ws = plain.people(generator, batch_size)
         weights = torch.randn_like(generator.synthesis(ws))
 
         candidates = {name: synthesizer(name, generator) for name in ("plain", "ours")}
         for work, back in (("forward", False), ("forward + backward", True)):
             upstream = weights if back else None
             ours, baseline = (
-                one_pass(candidates[name], ws, upstream) for name in ("ours", "plain")
+                plain.one_pass(candidates[name], ws, upstream) for name in ("ours", "plain")
             )
             difference = measure.difference(ours, baseline, work)
             measure.check(f"{suite}, {work}", work, difference)
             found = measure.interleaved(
                 {
-                    name: partial(one_pass, synthesize, ws, upstream)
+                    name: partial(plain.one_pass, synthesize, ws, upstream)
                     for name, synthesize in candidates.items()
                 },
                 config.device,
@@ -272,31 +271,20 @@ def synthesizer(name: str, generator: StyleGAN2Generator) -> Callable[[Tensor], 
     return generator.synthesis if name == "ours" else partial(plain.synthesize, generator)
 
 
-def one_pass(synthesize: Callable[[Tensor], Tensor], ws: Tensor, upstream: Tensor | None) -> Tensor:
-    """Images; or with the gradient of images, `upstream`, the gradient of ws."""
-    with torch.set_grad_enabled(upstream is not None):
-        leaf = ws.clone().requires_grad_(upstream is not None)
-        images = synthesize(leaf)
-        if upstream is None:
-            return images
-        (images * upstream).sum().backward()
-        assert leaf.grad is not None
-        return leaf.grad
-
-
 def _pass(suite: str, batch_size: int, name: str, back: bool) -> Callable[[], object]:
     """One pass of a candidate, for a process of its own."""
     generator = generator_of(suite)
-    ws = generator.mapping(torch.randn(batch_size, generator.z_dim)).detach()
+    ws = plain.people(generator, batch_size)
     size = (batch_size, generator.config.img_channels, *generator.img_size)
-    return partial(one_pass, synthesizer(name, generator), ws, torch.ones(size) if back else None)
+    return partial(
+        plain.one_pass, synthesizer(name, generator), ws, torch.ones(size) if back else None
+    )
 
 
 def slider(suite: str, config: Config) -> Iterator[Move]:
     """Moving the strength of an edit that begins at each resolution: all layers, or from there."""
     generator = generator_of(suite).to(config.device)
-    z = torch.randn(1, generator.z_dim, generator=torch.Generator().manual_seed(0))
-    s = generator.styles(generator.mapping(z.to(config.device)))
+    s = generator.styles(plain.people(generator, 1))
     drawing = Redrawing(generator)
 
     def moved(layer: StyleLayer) -> Tensor:

@@ -103,7 +103,7 @@ def test_what_a_card_is_asked(modules: tuple[ModuleType, ModuleType]) -> None:
     gpu = run.gpu
     rates = gpu.ceilings("cpu")
     assert rates.keys() == {"full", "TF32", "half", "copy"} and min(rates.values()) > 0
-    rows = list(gpu.synthesis("16", generator, (1, 3), "cpu", 0.01, rates, run.one_pass))
+    rows = list(gpu.synthesis("16", generator, (1, 3), "cpu", 0.01, rates))
     full, half = ("plain", "full"), ("ours", "half")
     ways = [full, (gpu.BASELINE, "full"), ("ours", "full"), (gpu.BASELINE, "TF32")]
     ways += [("plain, autocast", "half"), ("ours", "TF32"), half]
@@ -132,13 +132,13 @@ def test_a_card_must_draw_the_same(
     right = generator.synthesis.forward
     monkeypatch.setattr(generator.synthesis, "forward", lambda ws: 1.01 * right(ws))
     with pytest.raises(SystemExit, match=r"16, forward, ours: results differ by .* Nothing was"):
-        list(run.gpu.synthesis("16", generator, (1,), "cpu", 0.01, rates, run.one_pass))
+        list(run.gpu.synthesis("16", generator, (1,), "cpu", 0.01, rates))
 
 
 def test_how_exact_gradients_are(modules: tuple[ModuleType, ModuleType]) -> None:
     plain, run = modules
     generator = plain.random_generator(16, 64)
-    row = run.exactness.gradients("16", generator, 3, "cpu", run.one_pass)
+    row = run.exactness.gradients("16", generator, 3, "cpu")
     assert len(row.plain) == len(row.ours) == 3 and row.ratio > 0
     assert all(0 < error < 1e-2 for error in (*row.plain, *row.ours))
     assert run.exactness.line(row).count("|") == run.exactness.HEADER[0].count("|")
@@ -153,7 +153,7 @@ def test_compiling_is_counted(
         torch, "compile", lambda f, dynamic: compile_with(f, dynamic=dynamic, backend="eager")
     )
     generator = plain.random_generator(16, 64)
-    rows = list(compiled.synthesis("16", generator, (1,), "cpu", 0.01, run.one_pass))
+    rows = list(compiled.synthesis("16", generator, (1,), "cpu", 0.01))
     assert [row.work for row in rows] == ["forward", "forward + backward"]
     for row in rows:
         assert row.first > row.compiled.median and row.ratio > 0 and row.difference < 1e-4
