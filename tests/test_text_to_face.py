@@ -188,9 +188,9 @@ def test_the_warm_start_finds_what_a_text_means(pipe: StyleEditPipeline) -> None
     axes = principal_axes(text, pool)
     assert torch.allclose(axes @ axes.T, torch.eye(16), atol=1e-5)
     assert abs(axes[0] @ axis) > 0.95
-    network = TextToFace.for_pipeline(pipe, hidden=32).requires_grad_(True)
+    network = new_network(pipe, learned=False, hidden=32).requires_grad_(True)
     network.axes.copy_(axes.roll(3, 0))
-    optimizer = torch.optim.Adam([*network.condition.parameters(), network.skew], lr=0.04)
+    optimizer = torch.optim.Adam([*network.condition.parameters(), network.skew], lr=0.02)
     for _ in range(70):
         loss = matching_loss(network, text, draw_matches(text, pool, 64, draw)).mean()
         optimizer.zero_grad()
