@@ -32,6 +32,12 @@ CAPTIONS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """A test draws the same numbers alone as after any others."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """Folder of numbers made by the reference implementations; it is no part of the project."""
