@@ -6,14 +6,16 @@
 // channels, demodulation the output channels). Pictures are [n, h, w, channels], float32.
 //
 // F(4x4, 3x3) of Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks": a tile of
-// 4x4 outputs costs 36 multiply-adds for each pair of channels, where the plain sum costs 144. With
-// `up`, the layer doubles the size: zeros are inserted, the filter [1, 3, 3, 1] smooths, and then
-// comes the convolution. The filter is linear and commutes with it, so it is a part of the transform
-// of the input tiles, and the enlarged features are never written.
+// 4x4 outputs costs 36 multiply-adds for each pair of channels, where the plain sum costs 144.
 //
-// Weights become U, tiles of x become V, 36 matrix products give M = V U, and M becomes y with
-// everything that comes after the convolution. The gradient goes the same way back, through the
-// adjoint of each step. What matters is where U, V and M lie meanwhile:
+// With `up`, the layer doubles the size: a transposed convolution z of stride 2, then the filter
+// [1, 3, 3, 1]. Along an axis, an even sample of z sees two samples of x, z[2p] = x[p] w[0] +
+// x[p - 1] w[2], and an odd one sees one, z[2p + 1] = x[p] w[1]. F(4, 2) gives four even ones for 5
+// multiply-adds, and the odd ones take 4: 81 for 8x8 of z, where the plain sum takes 144.
+//
+// Weights become U, 36 matrices; tiles of x become V, their rows; M = V U becomes y with everything
+// that comes after the convolution. The gradient goes the same way back, through the adjoint of each
+// step. What matters is where U, V and M lie meanwhile:
 //
 // - few channels: U fits the cache. Each thread takes small groups of tiles through all steps.
 // - many channels: U does not fit. All tiles become V; then each thread takes panels of output
@@ -173,49 +175,130 @@ inline void output_adjoint_1d(const Vec* y, Vec* m) {  // 4 -> 6
   m[5 * S] = y[3 * S];
 }
 
-// The filter [1, 3, 3, 1] / 4 on inserted zeros, along one axis. A tile sees six enlarged samples,
-// from the one before its first output on, which come from four samples.
+// The transforms of a doubling layer along one axis. Items 0 to 4 are F(4, 2) for the even samples,
+// with the points 0, +-A, 2 and infinity; items 5 to 8 are the odd samples and share one matrix.
 
-template <int S>
-inline void enlarge_1d(const Vec* x, Vec* u) {  // 4 -> 6
-  const Vec a = x[0] * 0.25f, b = x[S] * 0.25f, c = x[2 * S] * 0.25f, d = x[3 * S] * 0.25f;
-  u[0] = 3.f * a + b;
-  u[S] = a + 3.f * b;
-  u[2 * S] = 3.f * b + c;
-  u[3 * S] = b + 3.f * c;
-  u[4 * S] = 3.f * c + d;
-  u[5 * S] = c + 3.f * d;
+inline void phase_weights_1d(Vec a, Vec b, Vec c, Vec* u) {  // 3 -> 6
+  const Vec odd = A * a;
+  u[0] = c;
+  u[1] = (c + odd) * (-(2.f + A) / 3.5f);
+  u[2] = (c - odd) * (-(2.f - A) / 3.5f);
+  u[3] = (c + 2.f * a) * (1.f / 7);
+  u[4] = a;
+  u[5] = b;
 }
 
 template <int S>
-inline void enlarge_adjoint_1d(const Vec* u, Vec* x) {  // 6 -> 4
-  x[0] = (3.f * u[0] + u[S]) * 0.25f;
-  x[S] = (u[0] + 3.f * (u[S] + u[2 * S]) + u[3 * S]) * 0.25f;
-  x[2 * S] = (u[2 * S] + 3.f * (u[3 * S] + u[4 * S]) + u[5 * S]) * 0.25f;
-  x[3 * S] = (u[4 * S] + 3.f * u[5 * S]) * 0.25f;
+inline void phase_tile_1d(const Vec* d, Vec* v) {  // 5 -> 9
+  const Vec even = d[3 * S] - 2.f * d[2 * S], odd = A * (d[2 * S] - 2.f * d[S]);
+  v[0] = even + d[0] - 0.5f * d[S];
+  v[S] = even + odd;
+  v[2 * S] = even - odd;
+  v[3 * S] = d[3 * S] - 0.5f * d[S];
+  v[4 * S] = d[S] - 0.5f * d[2 * S] - 2.f * d[3 * S] + d[4 * S];
+  for (int i = 1; i < 5; i++) v[(4 + i) * S] = d[i * S];
 }
 
-struct Layer {
-  int64_t n, h, w, c_in, c_out;  // h, w: of the output
-  bool up;
+template <int S>
+inline void phase_tile_adjoint_1d(const Vec* v, Vec* d) {  // 9 -> 5
+  const Vec even = v[0] + v[S] + v[2 * S], odd = A * (v[S] - v[2 * S]);
+  d[0] = v[0];
+  d[S] = v[4 * S] - 0.5f * (v[0] + v[3 * S]) - 2.f * odd + v[5 * S];
+  d[2 * S] = odd - 2.f * even - 0.5f * v[4 * S] + v[6 * S];
+  d[3 * S] = even + v[3 * S] - 2.f * v[4 * S] + v[7 * S];
+  d[4 * S] = v[4 * S] + v[8 * S];
+}
 
-  int64_t tile_rows() const { return (h + 3) / 4; }
-  int64_t tile_columns() const { return (w + 3) / 4; }
-  int64_t tiles() const { return n * tile_rows() * tile_columns(); }
-  int64_t h_in() const { return up ? h / 2 : h; }
-  int64_t w_in() const { return up ? w / 2 : w; }
-  int patch() const { return up ? 4 : 6; }      // samples of x along an axis that a tile sees
-  int stride() const { return up ? 2 : 4; }     // from tile to tile
-};
+template <int S>
+inline void phase_output_1d(const Vec* m, Vec* z) {  // 9 -> 8
+  const Vec even = m[S] + m[2 * S], odd = A * (m[S] - m[2 * S]), far = m[3 * S];
+  z[0] = m[0] + even + far;
+  z[2 * S] = odd + 2.f * far;
+  z[4 * S] = 0.5f * even + 4.f * far;
+  z[6 * S] = 0.5f * odd + 8.f * far + m[4 * S];
+  for (int i = 0; i < 4; i++) z[(2 * i + 1) * S] = m[(5 + i) * S];
+}
+
+template <int S>
+inline void phase_output_adjoint_1d(const Vec* z, Vec* m) {  // 8 -> 9
+  const Vec even = z[0] + 0.5f * z[4 * S], odd = A * (z[2 * S] + 0.5f * z[6 * S]);
+  m[0] = z[0];
+  m[S] = even + odd;
+  m[2 * S] = even - odd;
+  m[3 * S] = z[0] + 2.f * z[2 * S] + 4.f * z[4 * S] + 8.f * z[6 * S];
+  m[4 * S] = z[6 * S];
+  for (int i = 0; i < 4; i++) m[(5 + i) * S] = z[(2 * i + 1) * S];
+}
+
+// The filter [1, 3, 3, 1] for one sample; a fourth of it along each axis is left to the scale.
+inline Vec smooth(Vec a, Vec b, Vec c, Vec d) { return (a + d) + 3.f * (b + c); }
+constexpr float SMOOTHING = 1.f / 16;
 
 struct Place {
   int64_t sample, row, column;  // of a tile
 };
 
-Place place_of(const Layer& layer, int64_t tile) {
-  const int64_t columns = layer.tile_columns(), each = layer.tile_rows() * columns;
-  return {tile / each, tile % each / columns, tile % columns};
-}
+constexpr int MOST_ITEMS = 9, MOST_PRODUCTS = 81;  // of a tile, along an axis and in all
+
+struct Layer {
+  int64_t n, h, w, c_in, c_out;  // h, w: of the output
+  bool up;
+
+  int64_t h_in() const { return up ? h / 2 : h; }
+  int64_t w_in() const { return up ? w / 2 : w; }
+  // z of a doubling layer has one sample more than 2 h: the even one that sees the last of x.
+  int64_t tile_rows() const { return up ? h_in() / 4 + 1 : (h + 3) / 4; }
+  int64_t tile_columns() const { return up ? w_in() / 4 + 1 : (w + 3) / 4; }
+  int64_t tiles() const { return n * tile_rows() * tile_columns(); }
+  int patch() const { return up ? 5 : 6; }  // samples of x along an axis that a tile sees
+  int items() const { return up ? 9 : 6; }  // of a tile along an axis; rows of V are pairs of them
+  int products() const { return items() * items(); }
+  // A tile that has nothing but that one even sample has item 0 only.
+  int items_down(Place at) const { return up && at.row * 4 == h_in() ? 1 : items(); }
+  int items_across(Place at) const { return up && at.column * 4 == w_in() ? 1 : items(); }
+  Place place(int64_t tile) const {
+    const int64_t columns = tile_columns(), each = tile_rows() * columns;
+    return {tile / each, tile % each / columns, tile % columns};
+  }
+};
+
+// Which rows of V and M are whose: each of the 36 matrices of U has its own rows, one after the other
+// for the tiles of a group.
+struct Rows {
+  int64_t begin[37];
+  int64_t next[36];
+
+  Rows(const Layer& layer, int64_t first, int64_t count) {
+    int64_t down[2] = {}, both[2] = {};  // tiles with few items across or not; the same, few down
+    for (int64_t tile = first; tile < first + count; tile++) {
+      const Place at = layer.place(tile);
+      const bool few = layer.items_across(at) == 1;
+      (layer.items_down(at) == 1 ? both : down)[few]++;
+    }
+    const auto times = [&](int i) { return layer.up && i == 5 ? 4 : 1; };
+    begin[0] = 0;
+    for (int i = 0; i < 6; i++)
+      for (int j = 0; j < 6; j++) {
+        int64_t rows = down[0] * times(i) * times(j);
+        if (j == 0) rows += down[1] * times(i);
+        if (i == 0) rows += both[0] * times(j);
+        if (i == 0 && j == 0) rows += both[1];
+        begin[i * 6 + j + 1] = begin[i * 6 + j] + rows;
+      }
+    std::copy(begin, begin + 36, next);
+  }
+
+  void skip(const Rows& others) {
+    for (int xi = 0; xi < 36; xi++) next[xi] += others.begin[xi + 1] - others.begin[xi];
+  }
+
+  // The row of each of the next tile's pairs of items, [down][across].
+  void take(int down, int across, int64_t* rows) {
+    for (int i = 0; i < down; i++)
+      for (int j = 0; j < across; j++)
+        *rows++ = next[std::min(i, 5) * 6 + std::min(j, 5)]++;
+  }
+};
 
 // A power of two would put all 36 into the same few lines of the cache.
 int64_t u_step(int64_t k_count) { return (k_count + 1) * PANEL; }
@@ -228,6 +311,7 @@ void transform_weights(const Layer& layer, const float* weight, bool adjoint, in
   const int64_t k_step = adjoint ? layer.c_in * 9 : 9, column_step = adjoint ? 9 : layer.c_in * 9;
   const int64_t columns = adjoint ? layer.c_in : layer.c_out;
   const int64_t width = std::min<int64_t>(PANEL, columns - panel * PANEL);
+  const auto along = layer.up ? phase_weights_1d : weights_1d;
   alignas(64) float taps[9][K_CHUNK][PANEL];
   if (width < PANEL) std::memset(taps, 0, sizeof(taps));
   for (int64_t start = 0; start < k_count; start += K_CHUNK) {
@@ -236,19 +320,18 @@ void transform_weights(const Layer& layer, const float* weight, bool adjoint, in
       for (int64_t inner = 0; inner < (adjoint ? width : count); inner++) {
         const int64_t k = adjoint ? outer : inner, column = adjoint ? inner : outer;
         const float* kernel = weight + (start + k) * k_step + (panel * PANEL + column) * column_step;
-        // A transposed convolution, which upsampling is, turns its kernel.
-        for (int tap = 0; tap < 9; tap++) taps[tap][k][column] = kernel[layer.up ? 8 - tap : tap];
+        for (int tap = 0; tap < 9; tap++) taps[tap][k][column] = kernel[tap];
       }
     for (int64_t k = 0; k < count; k++)
       for (int half = 0; half < PANEL; half += LANES) {
         Vec g[9], t[18], line[6];
         for (int tap = 0; tap < 9; tap++) g[tap] = load(taps[tap][k] + half);
         for (int x = 0; x < 3; x++) {  // t[6][3]
-          weights_1d(g[x], g[3 + x], g[6 + x], line);
+          along(g[x], g[3 + x], g[6 + x], line);
           for (int y = 0; y < 6; y++) t[y * 3 + x] = line[y];
         }
         for (int y = 0; y < 6; y++) {
-          weights_1d(t[y * 3], t[y * 3 + 1], t[y * 3 + 2], line);
+          along(t[y * 3], t[y * 3 + 1], t[y * 3 + 2], line);
           for (int x = 0; x < 6; x++)
             store(u + (y * 6 + x) * u_step(k_count) + (start + k) * PANEL + half, line[x]);
         }
@@ -256,40 +339,34 @@ void transform_weights(const Layer& layer, const float* weight, bool adjoint, in
   }
 }
 
-// V[36][rows][step] of `count` tiles from `first` on; styles [n, c] scale the channels.
+// V[rows][step] of `count` tiles from `first` on; styles [n, c] scale the channels.
 void transform_tiles(const Layer& layer, const float* x, const float* styles, int64_t first,
-                     int64_t count, int64_t rows, int64_t step, float* v) {
+                     int64_t count, Rows rows, int64_t step, float* v) {
   const int64_t c = layer.c_in, h = layer.h_in(), w = layer.w_in();
   const int patch = layer.patch();
-  for (int64_t tile = 0; tile < count; tile++) {
-    const Place at = place_of(layer, first + tile);
-    const int64_t top = at.row * layer.stride() - 1, left = at.column * layer.stride() - 1;
+  int64_t row[MOST_PRODUCTS];
+  for (int64_t tile = first; tile < first + count; tile++) {
+    const Place at = layer.place(tile);
+    const int down = layer.items_down(at), across = layer.items_across(at);
+    rows.take(down, across, row);
+    const int64_t top = at.row * 4 - 1, left = at.column * 4 - 1;
     const float* sample = x + at.sample * h * w * c;
     for (int64_t k = 0; k < c; k += LANES) {
       const int64_t lanes = std::min<int64_t>(LANES, c - k);
       const Vec s = load(styles + at.sample * c + k, lanes);
-      Vec d[36], t[36];
+      Vec d[36], e[45], t[MOST_ITEMS];
       for (int i = 0; i < patch; i++)
         for (int j = 0; j < patch; j++) {
           const int64_t y = top + i, z = left + j;
           const bool inside = y >= 0 && y < h && z >= 0 && z < w;
           d[i * patch + j] = inside ? load(sample + (y * w + z) * c + k, lanes) * s : splat(0.f);
         }
-      if (layer.up) {
-        Vec e[24];
-        for (int j = 0; j < 4; j++) enlarge_1d<4>(d + j, e + j);  // e[6][4]
-        for (int j = 0; j < 4; j++) tile_1d<4>(e + j, d + j);     // d[6][4]
-        for (int i = 0; i < 6; i++) {
-          Vec line[6];
-          enlarge_1d<1>(d + i * 4, line);
-          tile_1d<1>(line, t + i * 6);
-        }
-      } else {
-        Vec e[36];
-        for (int j = 0; j < 6; j++) tile_1d<6>(d + j, e + j);
-        for (int i = 0; i < 6; i++) tile_1d<1>(e + i * 6, t + i * 6);
+      for (int j = 0; j < patch; j++)
+        layer.up ? phase_tile_1d<5>(d + j, e + j) : tile_1d<6>(d + j, e + j);
+      for (int i = 0; i < down; i++) {
+        layer.up ? phase_tile_1d<1>(e + i * 5, t) : tile_1d<1>(e + i * 6, t);
+        for (int j = 0; j < across; j++) store(v + row[i * across + j] * step + k, t[j], lanes);
       }
-      for (int xi = 0; xi < 36; xi++) store(v + (xi * rows + tile) * step + k, t[xi], lanes);
     }
   }
 }
@@ -324,13 +401,18 @@ void product_of(int count, const float* v, int64_t v_step, const float* u, int64
     product_of<COUNT - 1>(count, v, v_step, u, k_count, m);
 }
 
-// M[36][rows][PANEL] = V[36][rows][step] U[36][u_step(k)], of `count` rows.
-void multiply(const float* v, int64_t step, const float* u, int64_t k_count, int64_t count,
-              int64_t rows, float* m) {
-  for (int64_t xi = 0; xi < 36; xi++)
-    for (int64_t row = 0; row < count; row += ROWS)
-      product_of<ROWS>(std::min<int64_t>(ROWS, count - row), v + (xi * rows + row) * step, step,
-                       u + xi * u_step(k_count), k_count, m + (xi * rows + row) * PANEL);
+// M[rows][PANEL] = V[rows][step] U[36][u_step(k)]
+void multiply(const Rows& rows, const float* v, int64_t step, const float* u, int64_t k_count,
+              float* m) {
+  for (int xi = 0; xi < 36; xi++) {
+    const int64_t last = rows.begin[xi + 1];
+    for (int64_t row = rows.begin[xi], count; row < last; row += count) {
+      const int64_t left = last - row, parts = (left + ROWS - 1) / ROWS;
+      count = (left + parts - 1) / parts;
+      product_of<ROWS>(count, v + row * step, step, u + xi * u_step(k_count), k_count,
+                       m + row * PANEL);
+    }
+  }
 }
 
 struct After {  // what comes after the convolution
@@ -342,19 +424,30 @@ struct After {  // what comes after the convolution
   float clamp;         // below 0: none
 };
 
-// y of a panel's channels, of `count` tiles from `first` on, from M[36][rows][PANEL].
-void finish_tiles(const Layer& layer, const float* m, int64_t first, int64_t count, int64_t rows,
+inline Vec activated(Vec value, const After& after) {
+  value = value > splat(0.f) ? value : value * after.slope;
+  if (after.clamp >= 0) {
+    const Vec high = splat(after.clamp);
+    value = value > high ? high : value;
+    value = value < -high ? -high : value;
+  }
+  return value;
+}
+
+// y of a panel's channels, of `count` tiles from `first` on, from M[rows][PANEL].
+void finish_tiles(const Layer& layer, const float* m, int64_t first, int64_t count, Rows rows,
                   int64_t panel, const After& after, float* y) {
   const int64_t c = layer.c_out, h = layer.h, w = layer.w;
-  const Vec high = splat(after.clamp), zero = splat(0.f);
-  for (int64_t tile = 0; tile < count; tile++) {
-    const Place at = place_of(layer, first + tile);
+  int64_t line[MOST_PRODUCTS];
+  for (int64_t tile = first; tile < first + count; tile++) {
+    const Place at = layer.place(tile);
+    rows.take(6, 6, line);
     const float* noise = after.noise ? after.noise + at.sample * after.noise_step : nullptr;
     for (int half = 0; half < PANEL; half += LANES) {
       const int64_t k = panel * PANEL + half, lanes = std::min<int64_t>(LANES, c - k);
       if (lanes <= 0) break;
       Vec in[36], t[24], out[16];
-      for (int xi = 0; xi < 36; xi++) in[xi] = load(m + (xi * rows + tile) * PANEL + half);
+      for (int xi = 0; xi < 36; xi++) in[xi] = load(m + line[xi] * PANEL + half);
       for (int j = 0; j < 6; j++) output_1d<6>(in + j, t + j);  // t[4][6]
       for (int i = 0; i < 4; i++) output_1d<1>(t + i * 6, out + i * 4);
       const Vec scale = load(after.scale + at.sample * c + k, lanes);
@@ -365,37 +458,112 @@ void finish_tiles(const Layer& layer, const float* m, int64_t first, int64_t cou
           if (row >= h || column >= w) continue;
           Vec value = out[i * 4 + j] * scale + bias;
           if (noise) value += splat(noise[row * w + column]);
-          value = value > zero ? value : value * after.slope;
-          if (after.clamp >= 0) {
-            value = value > high ? high : value;
-            value = value < -high ? -high : value;
-          }
-          store(y + ((at.sample * h + row) * w + column) * c + k, value, lanes);
+          store(y + ((at.sample * h + row) * w + column) * c + k, activated(value, after), lanes);
         }
     }
   }
 }
 
-// The adjoint of `finish_tiles` without what comes after: M[36][rows][step] of the gradients of the
+// Rows of z of one panel's channels: three of the tiles above, and eight of a row of tiles. Before
+// the first column is a 0.
+struct Canvas {
+  static constexpr int64_t KEPT = 3, ROWS_OF_Z = KEPT + 8;
+  explicit Canvas(const Layer& layer) : width(layer.tile_columns() * 8 + 1) {}
+  int64_t line() const { return width * PANEL; }
+  int64_t floats() const { return ROWS_OF_Z * line(); }
+  int64_t width;
+};
+
+// Rows `begin` to `end` of y, for a panel's channels; z[8 * tile_row] is row KEPT of the canvas.
+void smooth_rows(const Layer& layer, const Canvas& canvas, const float* z, int64_t sample,
+                 int64_t tile_row, int64_t begin, int64_t end, int64_t panel, const After& after,
+                 float* y) {
+  const int64_t c = layer.c_out, h = layer.h, w = layer.w, line = canvas.line();
+  const float* noise = after.noise ? after.noise + sample * after.noise_step : nullptr;
+  for (int64_t row = std::max<int64_t>(begin, 0); row < std::min(end, h); row++)
+    for (int half = 0; half < PANEL; half += LANES) {
+      const int64_t k = panel * PANEL + half, lanes = std::min<int64_t>(LANES, c - k);
+      if (lanes <= 0) break;
+      const Vec scale = load(after.scale + sample * c + k, lanes) * SMOOTHING;
+      const Vec bias = load(after.bias + k, lanes);
+      const float* above = z + (row - 1 - tile_row * 8 + Canvas::KEPT) * line + half;
+      const auto down = [&](int64_t column) {
+        const float* p = above + column * PANEL;
+        return smooth(load(p), load(p + line), load(p + 2 * line), load(p + 3 * line));
+      };
+      Vec before = down(0), here = down(1), next = down(2);
+      float* to = y + (sample * h + row) * w * c + k;
+      for (int64_t column = 0; column < w; column++) {
+        const Vec last = down(column + 3);
+        Vec value = smooth(before, here, next, last) * scale + bias;
+        if (noise) value += splat(noise[row * w + column]);
+        store(to + column * c, activated(value, after), lanes);
+        before = here, here = next, next = last;
+      }
+    }
+}
+
+// z of a panel's channels, of one tile from M[rows][PANEL], into a canvas.
+void draw_tile(const Layer& layer, const float* m, Place at, Rows& rows, const Canvas& canvas,
+               float* z) {
+  const int down = layer.items_down(at), across = layer.items_across(at);
+  int64_t line[MOST_PRODUCTS];
+  rows.take(down, across, line);
+  float* corner = z + Canvas::KEPT * canvas.line() + (at.column * 8 + 1) * PANEL;
+  for (int half = 0; half < PANEL; half += LANES) {
+    Vec in[MOST_PRODUCTS] = {}, t[72], out[8];
+    for (int i = 0; i < down; i++)
+      for (int j = 0; j < across; j++)
+        in[i * 9 + j] = load(m + line[i * across + j] * PANEL + half);
+    for (int j = 0; j < 9; j++) phase_output_1d<9>(in + j, t + j);  // t[8][9]
+    for (int i = 0; i < 8; i++) {
+      phase_output_1d<1>(t + i * 9, out);
+      for (int j = 0; j < 8; j++) store(corner + i * canvas.line() + j * PANEL + half, out[j]);
+    }
+  }
+}
+
+// The adjoint of `finish_tiles` without what comes after: M[rows][step] of the gradients of the
 // convolution's result times scale.
 void spread_tiles(const Layer& layer, const float* gradient, const float* scale, int64_t first,
-                  int64_t count, int64_t rows, int64_t step, float* m) {
+                  int64_t count, Rows rows, int64_t step, float* m) {
   const int64_t c = layer.c_out, h = layer.h, w = layer.w;
-  for (int64_t tile = 0; tile < count; tile++) {
-    const Place at = place_of(layer, first + tile);
+  int64_t line[MOST_PRODUCTS];
+  for (int64_t tile = first; tile < first + count; tile++) {
+    const Place at = layer.place(tile);
+    const int down = layer.items_down(at), across = layer.items_across(at);
+    rows.take(down, across, line);
     for (int64_t k = 0; k < c; k += LANES) {
       const int64_t lanes = std::min<int64_t>(LANES, c - k);
-      const Vec s = load(scale + at.sample * c + k, lanes);
-      Vec d[16], t[24], out[36];
-      for (int i = 0; i < 4; i++)
-        for (int j = 0; j < 4; j++) {
-          const int64_t row = at.row * 4 + i, column = at.column * 4 + j;
-          const float* from = gradient + ((at.sample * h + row) * w + column) * c + k;
-          d[i * 4 + j] = row < h && column < w ? load(from, lanes) * s : splat(0.f);
+      const Vec s = load(scale + at.sample * c + k, lanes) * (layer.up ? SMOOTHING : 1.f);
+      const auto from = [&](int64_t row, int64_t column) {
+        const bool inside = row >= 0 && row < h && column >= 0 && column < w;
+        const float* p = gradient + ((at.sample * h + row) * w + column) * c + k;
+        return inside ? load(p, lanes) * s : splat(0.f);
+      };
+      Vec d[64], t[72], out[MOST_ITEMS];
+      if (layer.up) {
+        Vec column[11], wide[88];  // wide[8][11]: z sees y from two before it to one after it
+        for (int j = 0; j < 11; j++) {
+          for (int i = 0; i < 11; i++) column[i] = from(at.row * 8 - 2 + i, at.column * 8 - 2 + j);
+          for (int i = 0; i < 8; i++)
+            wide[i * 11 + j] = smooth(column[i], column[i + 1], column[i + 2], column[i + 3]);
         }
-      for (int j = 0; j < 4; j++) output_adjoint_1d<4>(d + j, t + j);  // t[6][4]
-      for (int i = 0; i < 6; i++) output_adjoint_1d<1>(t + i * 4, out + i * 6);
-      for (int xi = 0; xi < 36; xi++) store(m + (xi * rows + tile) * step + k, out[xi], lanes);
+        for (int i = 0; i < 8; i++)
+          for (int j = 0; j < 8; j++) {
+            const Vec* p = wide + i * 11 + j;
+            d[i * 8 + j] = smooth(p[0], p[1], p[2], p[3]);
+          }
+        for (int j = 0; j < 8; j++) phase_output_adjoint_1d<8>(d + j, t + j);  // t[9][8]
+      } else {
+        for (int i = 0; i < 4; i++)
+          for (int j = 0; j < 4; j++) d[i * 4 + j] = from(at.row * 4 + i, at.column * 4 + j);
+        for (int j = 0; j < 4; j++) output_adjoint_1d<4>(d + j, t + j);  // t[6][4]
+      }
+      for (int i = 0; i < down; i++) {
+        layer.up ? phase_output_adjoint_1d<1>(t + i * 8, out) : output_adjoint_1d<1>(t + i * 4, out);
+        for (int j = 0; j < across; j++) store(m + line[i * across + j] * step + k, out[j], lanes);
+      }
     }
   }
 }
@@ -405,34 +573,33 @@ struct Gradients {  // of x and of the styles for each row of tiles; both begin 
   float* styles;    // [n * tile rows, c_in]
 };
 
-// The adjoint of `transform_tiles`, for a panel's channels: adds what tiles say, V[36][rows][PANEL].
+// The adjoint of `transform_tiles`, for a panel's channels: adds what tiles say, V[rows][PANEL].
 // Tiles overlap: neighbors must not be added at the same time.
-void gather_tiles(const Layer& layer, const float* v, int64_t first, int64_t count, int64_t rows,
+void gather_tiles(const Layer& layer, const float* v, int64_t first, int64_t count, Rows rows,
                   int64_t panel, const float* x, const float* styles, const Gradients& gradients) {
   const int64_t c = layer.c_in, h = layer.h_in(), w = layer.w_in();
   const int patch = layer.patch();
-  for (int64_t tile = 0; tile < count; tile++) {
-    const Place at = place_of(layer, first + tile);
-    const int64_t top = at.row * layer.stride() - 1, left = at.column * layer.stride() - 1;
+  int64_t line[MOST_PRODUCTS];
+  for (int64_t tile = first; tile < first + count; tile++) {
+    const Place at = layer.place(tile);
+    const int down = layer.items_down(at), across = layer.items_across(at), items = layer.items();
+    rows.take(down, across, line);
+    const int64_t top = at.row * 4 - 1, left = at.column * 4 - 1;
     float* style_gradients =
         gradients.styles + (at.sample * layer.tile_rows() + at.row) * c;
     for (int half = 0; half < PANEL; half += LANES) {
       const int64_t k = panel * PANEL + half, lanes = std::min<int64_t>(LANES, c - k);
       if (lanes <= 0) break;
       const Vec s = load(styles + at.sample * c + k, lanes);
-      Vec in[36], t[36], d[36];
-      for (int xi = 0; xi < 36; xi++) in[xi] = load(v + (xi * rows + tile) * PANEL + half);
-      for (int j = 0; j < 6; j++) tile_adjoint_1d<6>(in + j, t + j);
-      if (layer.up) {
-        Vec e[24], part[6];
-        for (int j = 0; j < 6; j++) enlarge_adjoint_1d<6>(t + j, e + j);  // e[4][6]
-        for (int i = 0; i < 4; i++) {
-          tile_adjoint_1d<1>(e + i * 6, part);
-          enlarge_adjoint_1d<1>(part, d + i * 4);
-        }
-      } else {
-        for (int i = 0; i < 6; i++) tile_adjoint_1d<1>(t + i * 6, d + i * 6);
-      }
+      Vec in[MOST_PRODUCTS] = {}, t[45], d[36];
+      for (int i = 0; i < down; i++)
+        for (int j = 0; j < across; j++)
+          in[i * items + j] = load(v + line[i * across + j] * PANEL + half);
+      for (int j = 0; j < items; j++)
+        layer.up ? phase_tile_adjoint_1d<9>(in + j, t + j) : tile_adjoint_1d<6>(in + j, t + j);
+      for (int i = 0; i < patch; i++)
+        layer.up ? phase_tile_adjoint_1d<1>(t + i * 9, d + i * 5)
+                 : tile_adjoint_1d<1>(t + i * 6, d + i * 6);
       Vec style_gradient = load(style_gradients + k, lanes);
       for (int i = 0; i < patch; i++)
         for (int j = 0; j < patch; j++) {
@@ -493,29 +660,45 @@ struct Plan {
         step(up_to(k_count, LANES) + LANES),  // no power of two: these share cache lines badly
         threads(at::get_num_threads()) {
     few_channels = panels * panel_floats * int64_t(sizeof(float)) <= CACHED_BYTES;
-    const int64_t each = 36 * sizeof(float) * (few_channels ? step + PANEL : step);
+    const int64_t each = layer.products() * sizeof(float) * (few_channels ? step + PANEL : step);
     const int64_t fit = (few_channels ? GROUP_BYTES : BLOCK_BYTES) / each / ROWS * ROWS;
-    rows = std::min(layer.tiles(), std::max<int64_t>(fit, 2 * ROWS));
+    tiles = std::min(layer.tiles(), std::max<int64_t>(fit, 2 * ROWS));
+    rows = tiles < layer.tiles() ? tiles * layer.products() : Rows(layer, 0, tiles).begin[36];
     // A thread's own part of U lasts for one block, and is no use for panels of two threads.
-    whole_u = few_channels || rows < layer.tiles() || panels < threads;
+    whole_u = few_channels || tiles < layer.tiles() || panels < threads;
   }
-  int64_t v_floats() const { return 36 * rows * step; }
-  int64_t m_floats() const { return 36 * rows * PANEL; }
+  int64_t v_floats() const { return rows * step; }
+  int64_t m_floats() const { return rows * PANEL; }
   int64_t floats() const {
     const int64_t of_thread = m_floats() + (few_channels ? v_floats() : 0);
     return (few_channels ? 0 : v_floats()) + (whole_u ? panels : threads) * panel_floats +
            threads * of_thread;
   }
-  int64_t k_count, panels, panel_floats, step, threads, rows;
+  int64_t k_count, panels, panel_floats, step, threads;
+  int64_t tiles, rows;  // of a group
   bool few_channels, whole_u;
 };
 
-// Both passes: `make_v(first, count, v)` fills V for tiles, `use_m(panel, first, count, m)` takes M.
+// Rows of tiles, from the first to the last of them, that one thread takes in order.
+struct Band {
+  int64_t index, begin, end;
+};
+
+int64_t bands_of(const Layer& layer, const Plan& plan) {
+  return plan.few_channels ? std::min(plan.threads, layer.n * layer.tile_rows()) : 1;
+}
+
+Band band_of(const Layer& layer, int64_t bands, int64_t index) {
+  const int64_t rows = layer.n * layer.tile_rows();
+  return {index, rows * index / bands, rows * (index + 1) / bands};
+}
+
+// Both passes: `make_v(first, count, rows, step, v)` fills V for tiles, and
+// `use_m(band, panel, first, count, rows, m)` takes M. A panel's tiles of a band are used in order.
 // With `overlapping`, neighboring tiles are not used at the same time.
 template <class MakeV, class UseM>
-void run(const Layer& layer, const float* weight, bool adjoint, bool overlapping,
+void run(const Layer& layer, const Plan& plan, const float* weight, bool adjoint, bool overlapping,
          const MakeV& make_v, const UseM& use_m) {
-  const Plan plan = adjoint ? Plan(layer, layer.c_out, layer.c_in) : Plan(layer, layer.c_in, layer.c_out);
   Workspace workspace(plan.floats());
   float* u = workspace.take((plan.whole_u ? plan.panels : plan.threads) * plan.panel_floats);
   float* m = workspace.take(plan.threads * plan.m_floats());
@@ -530,41 +713,48 @@ void run(const Layer& layer, const float* weight, bool adjoint, bool overlapping
     });
 
   if (plan.few_channels) {
-    const auto take = [&](int64_t first, int64_t last) {  // tiles through all steps
+    const auto take = [&](const Band& band) {  // tiles through all steps
       float* own_v = v + at::get_thread_num() * plan.v_floats();
       float* own_m = m + at::get_thread_num() * plan.m_floats();
-      for (; first < last; first += plan.rows) {
-        const int64_t count = std::min(plan.rows, last - first);
-        make_v(first, count, plan.rows, plan.step, own_v);
+      const int64_t last = band.end * columns;
+      for (int64_t first = band.begin * columns; first < last; first += plan.tiles) {
+        const int64_t count = std::min(plan.tiles, last - first);
+        const Rows rows(layer, first, count);
+        make_v(first, count, rows, plan.step, own_v);
         for (int64_t panel = 0; panel < plan.panels; panel++) {
-          multiply(own_v, plan.step, u + panel * plan.panel_floats, plan.k_count, count, plan.rows,
-                   own_m);
-          use_m(panel, first, count, plan.rows, own_m);
+          multiply(rows, own_v, plan.step, u + panel * plan.panel_floats, plan.k_count, own_m);
+          use_m(band, panel, first, count, rows, own_m);
         }
       }
     };
     if (!overlapping) {
-      const int64_t groups = up_to(tiles, plan.rows) / plan.rows;
-      at::parallel_for(0, groups, 1, [&](int64_t begin, int64_t end) {
-        take(begin * plan.rows, std::min(end * plan.rows, tiles));
+      const int64_t bands = bands_of(layer, plan);
+      at::parallel_for(0, bands, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; i++) take(band_of(layer, bands, i));
       });
       return;
     }
-    // Bands of whole rows of tiles touch the next band only: every second one goes first.
-    const int64_t band = up_to(plan.rows, columns);
-    const int64_t bands = up_to(tiles, band) / band;
+    // Bands touch the next band only: every second one goes first.
+    const int64_t all = layer.n * layer.tile_rows(), each = up_to(plan.tiles, columns) / columns;
+    const int64_t bands = up_to(all, each) / each;
     for (int64_t parity = 0; parity < 2; parity++)
       at::parallel_for(0, (bands + 1 - parity) / 2, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; i++)
-          take((2 * i + parity) * band, std::min((2 * i + parity + 1) * band, tiles));
+        for (int64_t i = begin; i < end; i++) {
+          const int64_t index = 2 * i + parity;
+          take({index, index * each, std::min((index + 1) * each, all)});
+        }
       });
     return;
   }
 
-  for (int64_t first = 0; first < tiles; first += plan.rows) {
-    const int64_t count = std::min(plan.rows, tiles - first);
+  const Band all = band_of(layer, 1, 0);
+  for (int64_t first = 0; first < tiles; first += plan.tiles) {
+    const int64_t count = std::min(plan.tiles, tiles - first);
+    const Rows rows(layer, first, count);
     at::parallel_for(0, count, 4, [&](int64_t begin, int64_t end) {
-      make_v(first + begin, end - begin, plan.rows, plan.step, v + begin * plan.step);
+      Rows own = rows;
+      own.skip(Rows(layer, first, begin));
+      make_v(first + begin, end - begin, own, plan.step, v);
     });
     // All tiles of a panel are one thread's, so none overlaps with another thread's.
     at::parallel_for(0, plan.panels, 1, [&](int64_t begin, int64_t end) {
@@ -572,11 +762,59 @@ void run(const Layer& layer, const float* weight, bool adjoint, bool overlapping
       for (int64_t panel = begin; panel < end; panel++) {
         float* own_u = u + (plan.whole_u ? panel : at::get_thread_num()) * plan.panel_floats;
         if (!plan.whole_u) make_u(panel, own_u);
-        multiply(v, plan.step, own_u, plan.k_count, count, plan.rows, own_m);
-        use_m(panel, first, count, plan.rows, own_m);
+        multiply(rows, v, plan.step, own_u, plan.k_count, own_m);
+        use_m(all, panel, first, count, rows, own_m);
       }
     });
   }
+}
+
+// y of a doubling layer: z, row of tiles after row of tiles, and the filter behind it.
+template <class MakeV>
+void run_up(const Layer& layer, const Plan& plan, const float* weight, const After& after,
+            const MakeV& make_v, float* y) {
+  const Canvas canvas(layer);
+  const int64_t bands = bands_of(layer, plan), kept = Canvas::KEPT * canvas.line();
+  // For each band and panel: a canvas, and the first rows of z of a band that begins inside a picture.
+  std::unique_ptr<float[]> drawn(new float[bands * plan.panels * canvas.floats()]());
+  std::unique_ptr<float[]> heads(new float[bands * plan.panels * kept]);
+  const auto canvas_of = [&](int64_t band, int64_t panel) {
+    return drawn.get() + (band * plan.panels + panel) * canvas.floats();
+  };
+  const auto head_of = [&](int64_t band, int64_t panel) {
+    return heads.get() + (band * plan.panels + panel) * kept;
+  };
+  const auto use_m = [&](const Band& band, int64_t panel, int64_t first, int64_t count, Rows rows,
+                         const float* m) {
+    float* z = canvas_of(band.index, panel);
+    for (int64_t tile = first; tile < first + count; tile++) {
+      const Place at = layer.place(tile);
+      draw_tile(layer, m, at, rows, canvas, z);
+      if (at.column + 1 < layer.tile_columns()) continue;
+      int64_t begin = at.row * 8 - 2;
+      if (at.row == 0) {
+        std::memset(z, 0, kept * sizeof(float));
+      } else if (tile / layer.tile_columns() == band.begin) {  // what is above is another band's
+        std::memcpy(head_of(band.index, panel), z + kept, kept * sizeof(float));
+        begin += 3;
+      }
+      smooth_rows(layer, canvas, z, at.sample, at.row, begin, at.row * 8 + 6, panel, after, y);
+      std::memcpy(z, z + 8 * canvas.line(), kept * sizeof(float));
+    }
+  };
+  run(layer, plan, weight, false, false, make_v, use_m);
+  // Between two bands of a picture.
+  at::parallel_for(0, (bands - 1) * plan.panels, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      const int64_t above = i / plan.panels, panel = i % plan.panels;
+      const int64_t line = band_of(layer, bands, above + 1).begin;
+      const int64_t sample = line / layer.tile_rows(), row = line % layer.tile_rows();
+      if (row == 0) continue;
+      float* z = canvas_of(above, panel);
+      std::memcpy(z + kept, head_of(above + 1, panel), kept * sizeof(float));
+      smooth_rows(layer, canvas, z, sample, row, row * 8 - 2, row * 8 + 1, panel, after, y);
+    }
+  });
 }
 
 }  // namespace
@@ -589,14 +827,19 @@ int styled_conv(const float* x, const float* weight, const float* styles, const 
                 int64_t n, int64_t h, int64_t w, int64_t c_in, int64_t c_out, int up,
                 float* y) try {
   const Layer layer{n, h, w, c_in, c_out, up != 0};
+  const Plan plan(layer, c_in, c_out);
   const After after{scale, noise, noise_step, bias, slope, clamp};
-  const auto make_v = [&](int64_t first, int64_t count, int64_t rows, int64_t step, float* v) {
+  const auto make_v = [&](int64_t first, int64_t count, const Rows& rows, int64_t step, float* v) {
     transform_tiles(layer, x, styles, first, count, rows, step, v);
   };
-  const auto use_m = [&](int64_t panel, int64_t first, int64_t count, int64_t rows, const float* m) {
+  const auto use_m = [&](const Band&, int64_t panel, int64_t first, int64_t count, const Rows& rows,
+                         const float* m) {
     finish_tiles(layer, m, first, count, rows, panel, after, y);
   };
-  run(layer, weight, false, false, make_v, use_m);
+  if (layer.up)
+    run_up(layer, plan, weight, after, make_v, y);
+  else
+    run(layer, plan, weight, false, false, make_v, use_m);
   return 0;
 } catch (const std::bad_alloc&) {
   return 1;
@@ -612,16 +855,18 @@ int styled_conv_backward(const float* x, const float* weight, const float* style
                          const float* y_gradient, float* gradient, float* x_gradient,
                          float* style_gradients, float* scale_gradients) try {
   const Layer layer{n, h, w, c_in, c_out, up != 0};
+  const Plan plan(layer, c_out, c_in);
   const After after{scale, noise, noise_step, bias, slope, clamp};
   before_activation(layer, y, y_gradient, after, gradient, scale_gradients);
   const Gradients gradients{x_gradient, style_gradients};
-  const auto make_m = [&](int64_t first, int64_t count, int64_t rows, int64_t step, float* m) {
+  const auto make_m = [&](int64_t first, int64_t count, const Rows& rows, int64_t step, float* m) {
     spread_tiles(layer, gradient, scale, first, count, rows, step, m);
   };
-  const auto use_v = [&](int64_t panel, int64_t first, int64_t count, int64_t rows, const float* v) {
+  const auto use_v = [&](const Band&, int64_t panel, int64_t first, int64_t count, const Rows& rows,
+                         const float* v) {
     gather_tiles(layer, v, first, count, rows, panel, x, styles, gradients);
   };
-  run(layer, weight, true, true, make_m, use_v);
+  run(layer, plan, weight, true, true, make_m, use_v);
   return 0;
 } catch (const std::bad_alloc&) {
   return 1;

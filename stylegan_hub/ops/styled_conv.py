@@ -167,7 +167,8 @@ class _StyledConv(torch.autograd.Function):
         y_gradient = y_gradient.contiguous(memory_format=_LAST)
         n, c_out, h, _ = y.shape
         x_gradient = torch.zeros_like(x)
-        style_gradients = x.new_zeros(n, (h + 3) // 4, x.shape[1])
+        up = h != x.shape[2]
+        style_gradients = x.new_zeros(n, h // 8 + 1 if up else (h + 3) // 4, x.shape[1])
         scale_gradients = x.new_empty(n, h, c_out)
         given = _arguments(x, weight, styles, scale, noise, bias, ctx.numbers)
         room = torch.empty_like(y)
