@@ -23,6 +23,10 @@
 
 #include <ATen/Parallel.h>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -41,8 +45,9 @@ constexpr int LANES = 4, ROWS = 6;
 #endif
 constexpr int PANEL = 2 * LANES;                // output channels that the inner loop holds
 constexpr int64_t CACHED_BYTES = int64_t(10) << 20;  // of U, for the way of few channels
-constexpr int64_t GROUP_BYTES = int64_t(768) << 10;  // of V and M of a group: the second cache
+constexpr int64_t CACHE_2 = int64_t(768) << 10;      // of the second cache, that may be filled
 constexpr int64_t BLOCK_BYTES = int64_t(20) << 20;   // of V in the way of many channels: the third
+constexpr uintptr_t LARGE_BYTES = uintptr_t(4) << 20;  // of features, for large pages
 constexpr int64_t KEPT_BYTES = int64_t(64) << 20;  // of a thread's workspace
 constexpr int K_CHUNK = 16;
 
@@ -72,6 +77,16 @@ inline void store(float* p, Vec v, int64_t count = LANES) {
 
 inline int64_t up_to(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
+}
+
+// New memory comes in pages, and a page of 4 kB costs more than writing it: larger ones, please.
+void in_large_pages(float* data, int64_t floats) {
+#if defined(MADV_HUGEPAGE)
+  const uintptr_t page = 4096, first = up_to(reinterpret_cast<uintptr_t>(data), page);
+  const uintptr_t last = reinterpret_cast<uintptr_t>(data + floats) / page * page;
+  if (last > first && last - first >= LARGE_BYTES)
+    madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);  // a wish: may be refused
+#endif
 }
 
 // Memory for U, V and M. One is kept, because new pages cost more than what is computed in them; a
@@ -303,15 +318,16 @@ struct Rows {
 // A power of two would put all 36 into the same few lines of the cache.
 int64_t u_step(int64_t k_count) { return (k_count + 1) * PANEL; }
 
-// U of one panel, [36][u_step(k)], of weights [c_out, c_in, 3, 3]. k counts the channels that are
-// summed over: those of the input, or of the output if `adjoint`.
+// U of one panel, [36][u_step(k_count)], of weights [c_out, c_in, 3, 3]. k counts the channels that
+// are summed over, from `first` on: those of the input, or of the output if `adjoint`.
 void transform_weights(const Layer& layer, const float* weight, bool adjoint, int64_t panel,
-                       float* u) {
-  const int64_t k_count = adjoint ? layer.c_out : layer.c_in;
+                       int64_t first, int64_t k_count, float* u) {
   const int64_t k_step = adjoint ? layer.c_in * 9 : 9, column_step = adjoint ? 9 : layer.c_in * 9;
   const int64_t columns = adjoint ? layer.c_in : layer.c_out;
   const int64_t width = std::min<int64_t>(PANEL, columns - panel * PANEL);
-  const auto along = layer.up ? phase_weights_1d : weights_1d;
+  const auto along = [&](Vec a, Vec b, Vec c, Vec* to) {
+    layer.up ? phase_weights_1d(a, b, c, to) : weights_1d(a, b, c, to);
+  };
   alignas(64) float taps[9][K_CHUNK][PANEL];
   if (width < PANEL) std::memset(taps, 0, sizeof(taps));
   for (int64_t start = 0; start < k_count; start += K_CHUNK) {
@@ -319,7 +335,7 @@ void transform_weights(const Layer& layer, const float* weight, bool adjoint, in
     for (int64_t outer = 0; outer < (adjoint ? count : width); outer++)
       for (int64_t inner = 0; inner < (adjoint ? width : count); inner++) {
         const int64_t k = adjoint ? outer : inner, column = adjoint ? inner : outer;
-        const float* kernel = weight + (start + k) * k_step + (panel * PANEL + column) * column_step;
+        const float* kernel = weight + (first + start + k) * k_step + (panel * PANEL + column) * column_step;
         for (int tap = 0; tap < 9; tap++) taps[tap][k][column] = kernel[tap];
       }
     for (int64_t k = 0; k < count; k++)
@@ -371,10 +387,16 @@ void transform_tiles(const Layer& layer, const float* x, const float* styles, in
   }
 }
 
-// M[ROWS or fewer][PANEL] = V[.][k] U[k][PANEL]
+// M[ROWS or fewer][PANEL] = V[.][k] U[k][PANEL], or more of it if `more`.
 template <int COUNT>
-inline void product(const float* v, int64_t v_step, const float* u, int64_t k_count, float* m) {
+inline void product(const float* v, int64_t v_step, const float* u, int64_t k_count, bool more,
+                    float* m) {
   Vec sums[COUNT][2] = {};
+  if (more)
+    for (int r = 0; r < COUNT; r++) {
+      sums[r][0] = load(m + r * PANEL);
+      sums[r][1] = load(m + r * PANEL + LANES);
+    }
   for (int64_t k = 0; k < k_count; k++) {
     const Vec a = load(u + k * PANEL), b = load(u + k * PANEL + LANES);
 #pragma GCC unroll 16
@@ -392,24 +414,25 @@ inline void product(const float* v, int64_t v_step, const float* u, int64_t k_co
 }
 
 template <int COUNT>
-void product_of(int count, const float* v, int64_t v_step, const float* u, int64_t k_count, float* m) {
+void product_of(int count, const float* v, int64_t v_step, const float* u, int64_t k_count,
+                bool more, float* m) {
   if constexpr (COUNT == 1)
-    product<1>(v, v_step, u, k_count, m);
+    product<1>(v, v_step, u, k_count, more, m);
   else if (count == COUNT)
-    product<COUNT>(v, v_step, u, k_count, m);
+    product<COUNT>(v, v_step, u, k_count, more, m);
   else
-    product_of<COUNT - 1>(count, v, v_step, u, k_count, m);
+    product_of<COUNT - 1>(count, v, v_step, u, k_count, more, m);
 }
 
-// M[rows][PANEL] = V[rows][step] U[36][u_step(k)]
+// M[rows][PANEL] = V[rows][step] U[36][u_step(k)], or more of it if `more`.
 void multiply(const Rows& rows, const float* v, int64_t step, const float* u, int64_t k_count,
-              float* m) {
+              bool more, float* m) {
   for (int xi = 0; xi < 36; xi++) {
     const int64_t last = rows.begin[xi + 1];
     for (int64_t row = rows.begin[xi], count; row < last; row += count) {
       const int64_t left = last - row, parts = (left + ROWS - 1) / ROWS;
       count = (left + parts - 1) / parts;
-      product_of<ROWS>(count, v + row * step, step, u + xi * u_step(k_count), k_count,
+      product_of<ROWS>(count, v + row * step, step, u + xi * u_step(k_count), k_count, more,
                        m + row * PANEL);
     }
   }
@@ -656,26 +679,31 @@ struct Plan {
   Plan(const Layer& layer, int64_t k_count, int64_t columns)
       : k_count(k_count),
         panels(up_to(columns, PANEL) / PANEL),
-        panel_floats(36 * u_step(k_count)),
         step(up_to(k_count, LANES) + LANES),  // no power of two: these share cache lines badly
         threads(at::get_num_threads()) {
-    few_channels = panels * panel_floats * int64_t(sizeof(float)) <= CACHED_BYTES;
+    few_channels = panels * u_floats(k_count) * int64_t(sizeof(float)) <= CACHED_BYTES;
     const int64_t each = layer.products() * sizeof(float) * (few_channels ? step + PANEL : step);
-    const int64_t fit = (few_channels ? GROUP_BYTES : BLOCK_BYTES) / each / ROWS * ROWS;
+    const int64_t fit = (few_channels ? CACHE_2 : BLOCK_BYTES) / each / ROWS * ROWS;
     tiles = std::min(layer.tiles(), std::max<int64_t>(fit, 2 * ROWS));
     rows = tiles < layer.tiles() ? tiles * layer.products() : Rows(layer, 0, tiles).begin[36];
     // A thread's own part of U lasts for one block, and is no use for panels of two threads.
     whole_u = few_channels || tiles < layer.tiles() || panels < threads;
+    // That part need not leave the second cache, where M leaves room for enough channels of it.
+    const int64_t room = CACHE_2 - m_floats() * int64_t(sizeof(float));
+    const int64_t channels = room / (36 * PANEL * int64_t(sizeof(float))) / K_CHUNK * K_CHUNK;
+    chunk = whole_u || channels < 4 * K_CHUNK ? k_count : std::min(channels, k_count);
   }
+  static int64_t u_floats(int64_t channels) { return 36 * u_step(channels); }  // of a panel
   int64_t v_floats() const { return rows * step; }
   int64_t m_floats() const { return rows * PANEL; }
   int64_t floats() const {
     const int64_t of_thread = m_floats() + (few_channels ? v_floats() : 0);
-    return (few_channels ? 0 : v_floats()) + (whole_u ? panels : threads) * panel_floats +
+    return (few_channels ? 0 : v_floats()) + (whole_u ? panels : threads) * u_floats(chunk) +
            threads * of_thread;
   }
-  int64_t k_count, panels, panel_floats, step, threads;
+  int64_t k_count, panels, step, threads;
   int64_t tiles, rows;  // of a group
+  int64_t chunk;        // channels of U that are there at a time
   bool few_channels, whole_u;
 };
 
@@ -700,16 +728,15 @@ template <class MakeV, class UseM>
 void run(const Layer& layer, const Plan& plan, const float* weight, bool adjoint, bool overlapping,
          const MakeV& make_v, const UseM& use_m) {
   Workspace workspace(plan.floats());
-  float* u = workspace.take((plan.whole_u ? plan.panels : plan.threads) * plan.panel_floats);
+  const int64_t u_floats = Plan::u_floats(plan.chunk);
+  float* u = workspace.take((plan.whole_u ? plan.panels : plan.threads) * u_floats);
   float* m = workspace.take(plan.threads * plan.m_floats());
   float* v = workspace.take((plan.few_channels ? plan.threads : 1) * plan.v_floats());
-  const auto make_u = [&](int64_t panel, float* to) {
-    transform_weights(layer, weight, adjoint, panel, to);
-  };
   const int64_t tiles = layer.tiles(), columns = layer.tile_columns();
   if (plan.whole_u)
     at::parallel_for(0, plan.panels, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t panel = begin; panel < end; panel++) make_u(panel, u + panel * plan.panel_floats);
+      for (int64_t panel = begin; panel < end; panel++)
+        transform_weights(layer, weight, adjoint, panel, 0, plan.k_count, u + panel * u_floats);
     });
 
   if (plan.few_channels) {
@@ -722,7 +749,7 @@ void run(const Layer& layer, const Plan& plan, const float* weight, bool adjoint
         const Rows rows(layer, first, count);
         make_v(first, count, rows, plan.step, own_v);
         for (int64_t panel = 0; panel < plan.panels; panel++) {
-          multiply(rows, own_v, plan.step, u + panel * plan.panel_floats, plan.k_count, own_m);
+          multiply(rows, own_v, plan.step, u + panel * u_floats, plan.k_count, false, own_m);
           use_m(band, panel, first, count, rows, own_m);
         }
       }
@@ -760,9 +787,13 @@ void run(const Layer& layer, const Plan& plan, const float* weight, bool adjoint
     at::parallel_for(0, plan.panels, 1, [&](int64_t begin, int64_t end) {
       float* own_m = m + at::get_thread_num() * plan.m_floats();
       for (int64_t panel = begin; panel < end; panel++) {
-        float* own_u = u + (plan.whole_u ? panel : at::get_thread_num()) * plan.panel_floats;
-        if (!plan.whole_u) make_u(panel, own_u);
-        multiply(rows, v, plan.step, own_u, plan.k_count, own_m);
+        float* own_u = u + (plan.whole_u ? panel : at::get_thread_num()) * u_floats;
+        for (int64_t k = 0; k < plan.k_count; k += plan.chunk) {
+          const int64_t channels = std::min(plan.chunk, plan.k_count - k);
+          if (!plan.whole_u)
+            transform_weights(layer, weight, adjoint, panel, k, channels, own_u);
+          multiply(rows, v + k, plan.step, own_u, channels, k > 0, own_m);
+        }
         use_m(all, panel, first, count, rows, own_m);
       }
     });
@@ -827,6 +858,7 @@ int styled_conv(const float* x, const float* weight, const float* styles, const 
                 int64_t n, int64_t h, int64_t w, int64_t c_in, int64_t c_out, int up,
                 float* y) try {
   const Layer layer{n, h, w, c_in, c_out, up != 0};
+  in_large_pages(y, n * h * w * c_out);
   const Plan plan(layer, c_in, c_out);
   const After after{scale, noise, noise_step, bias, slope, clamp};
   const auto make_v = [&](int64_t first, int64_t count, const Rows& rows, int64_t step, float* v) {
@@ -855,6 +887,7 @@ int styled_conv_backward(const float* x, const float* weight, const float* style
                          const float* y_gradient, float* gradient, float* x_gradient,
                          float* style_gradients, float* scale_gradients) try {
   const Layer layer{n, h, w, c_in, c_out, up != 0};
+  in_large_pages(gradient, n * h * w * c_out);
   const Plan plan(layer, c_out, c_in);
   const After after{scale, noise, noise_step, bias, slope, clamp};
   before_activation(layer, y, y_gradient, after, gradient, scale_gradients);
