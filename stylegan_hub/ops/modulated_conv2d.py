@@ -8,6 +8,8 @@ only in rounding.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -69,8 +71,8 @@ def modulated_conv2d(
         matrices = weight[:, :, 0, 0] * styles[:, None]  # [n, c_out, c_in]
         if scale is not None:
             matrices = matrices * scale[:, :, None].to(x.dtype)
-        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # [n, h * w, c_in]
-        y = (pixels @ matrices.transpose(1, 2)).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+        pixels = _Pointwise.apply(x.permute(0, 2, 3, 1), matrices)
+        y = pixels.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
     else:
         y = x * styles[:, :, None, None]
         if up == 1:
@@ -80,6 +82,32 @@ def modulated_conv2d(
         if scale is not None:
             y = y * scale[:, :, None, None].to(x.dtype)
     return y if noise is None else y.add_(noise)
+
+
+class _Pointwise(torch.autograd.Function):
+    """A matrix times each pixel, `[n, h, w, c_in]` and `[n, c_out, c_in]` to `[n, h * w, c_out]`.
+
+    PyTorch's own gradient of the matrix is one product that sums over all pixels at once. For
+    three colors of 1024 px it takes 0.36 s of two cores; a product for each row of pixels takes
+    0.04 s. Differentiable any number of times.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, matrices: Tensor) -> Tensor:
+        ctx.save_for_backward(x, matrices)
+        return x.flatten(1, 2) @ matrices.transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, matrices = ctx.saved_tensors
+        dy = dy.unflatten(1, x.shape[1:3])  # autocast: of another type than x
+        dx = gradient = None
+        if ctx.needs_input_grad[0]:
+            dx = (dy @ matrices[:, None].to(dy.dtype)).to(x.dtype)
+        if ctx.needs_input_grad[1]:
+            rows = dy.transpose(2, 3) @ x.to(dy.dtype)  # [n, h, c_out, c_in]
+            gradient = rows.sum(1).to(matrices.dtype)
+        return dx, gradient
 
 
 def kernel_energy(weight: Float[Tensor, "c_out c_in k k"]) -> Float[Tensor, "c_out c_in"]:

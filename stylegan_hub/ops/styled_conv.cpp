@@ -877,7 +877,7 @@ int styled_conv(const float* x, const float* weight, const float* styles, const 
   return 1;
 }
 
-// Gradients of x, of styles for each row of tiles [n * tile rows, c_in] (both are zeros before), and
+// Gradients of x, of styles for each row of tiles [n * tile rows, c_in] (which are zeros before), and
 // of scale times scale for each row of pixels [n * h, c_out]. `gradient` [n, h, w, c_out] is room to
 // work in.
 int styled_conv_backward(const float* x, const float* weight, const float* styles,
@@ -887,7 +887,12 @@ int styled_conv_backward(const float* x, const float* weight, const float* style
                          const float* y_gradient, float* gradient, float* x_gradient,
                          float* style_gradients, float* scale_gradients) try {
   const Layer layer{n, h, w, c_in, c_out, up != 0};
+  const int64_t line = layer.w_in() * c_in, lines = n * layer.h_in();
   in_large_pages(gradient, n * h * w * c_out);
+  in_large_pages(x_gradient, lines * line);
+  at::parallel_for(0, lines, 1, [&](int64_t begin, int64_t end) {
+    std::memset(x_gradient + begin * line, 0, (end - begin) * line * sizeof(float));
+  });
   const Plan plan(layer, c_out, c_in);
   const After after{scale, noise, noise_step, bias, slope, clamp};
   before_activation(layer, y, y_gradient, after, gradient, scale_gradients);

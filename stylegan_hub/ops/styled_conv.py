@@ -166,7 +166,7 @@ class _StyledConv(torch.autograd.Function):
         x, styles, scale, weight, noise, bias, y = ctx.saved_tensors
         y_gradient = y_gradient.contiguous(memory_format=_LAST)
         n, c_out, h, _ = y.shape
-        x_gradient = torch.zeros_like(x)
+        x_gradient = torch.empty_like(x)
         up = h != x.shape[2]
         style_gradients = x.new_zeros(n, h // 8 + 1 if up else (h + 3) // 4, x.shape[1])
         scale_gradients = x.new_empty(n, h, c_out)
