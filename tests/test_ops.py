@@ -132,6 +132,22 @@ def test_modulated_conv2d_is_twice_differentiable(
     assert gradgradcheck(layer, (*inputs, noise))
 
 
+def test_gradients_of_colors_in_mixed_precision() -> None:
+    x, styles = torch.randn(2, 16, 8, 12), torch.randn(2, 16)
+    weight, direction = torch.randn(3, 16, 1, 1), torch.randn(2, 3, 8, 12)
+
+    def gradients(enabled: bool) -> tuple[Tensor, ...]:
+        leaves = [tensor.clone().requires_grad_() for tensor in (x, weight, styles)]
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            y = ops.modulated_conv2d(*leaves, demodulate=False)
+        assert y.dtype == (torch.bfloat16 if enabled else torch.float32)
+        return torch.autograd.grad(y, leaves, direction.to(y.dtype))
+
+    for mixed, full in zip(gradients(True), gradients(False), strict=True):
+        assert mixed.dtype == torch.float32
+        assert 0 < (mixed - full).norm() < 0.02 * full.norm()
+
+
 def test_modulation_is_a_scale_of_the_weights() -> None:
     """The shared convolution equals the paper's convolution with its own weights per sample."""
     x, weight, styles = torch.randn(3, 4, 5, 5), torch.randn(6, 4, 3, 3), torch.randn(3, 4)
