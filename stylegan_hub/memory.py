@@ -13,8 +13,9 @@ def keep_freed_memory() -> bool:
     """Tell the C library not to give freed memory back to the system at once.
 
     glibc fetches every large tensor anew and gives it back when it is freed, and the system clears
-    each page again: a quarter to a third of the time of drawing eight pictures of 128 px. Kept, the
-    next tensor takes its place; the most memory that a process takes stays about the same.
+    each page again: a tenth of the time of drawing eight pictures of 128 px, a third where the
+    system has no large pages. Kept, the next tensor takes its place; the most memory that a process
+    takes stays about the same.
 
     For whole programs (recipes, the page, the command line), not for a library that is imported:
     it holds for everything in the process.
