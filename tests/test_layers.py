@@ -1,5 +1,8 @@
-"""Imports go downward only, as the contracts in pyproject.toml say."""
+"""Imports go downward only, and what is imported is declared."""
 
+import ast
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,3 +21,38 @@ def test_every_folder_is_a_package() -> None:
     # One without __init__.py works in a clone and is missing from what pip installs.
     folders = {path.parent for path in (ROOT / "stylegan_hub").rglob("*.py")}
     assert [folder for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
+
+
+def imported(*places: str) -> set[str]:
+    """Libraries that the files of some folders import, anywhere in them."""
+    names: set[str] = set()
+    for path in (path for place in places for path in ROOT.glob(place)):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add((node.module or "").split(".")[0])
+    own = {"stylegan_hub", "demo", *(path.stem for path in (ROOT / "recipes").glob("*.py"))}
+    return {name.lower() for name in names - own - sys.stdlib_module_names}
+
+
+def declared(text: str) -> set[str]:
+    """Libraries named by requirements, as they are imported."""
+    names = re.findall(r"^\s*\"?([\w-]+)(?:>=|==)", text.replace(", ", "\n"), re.MULTILINE)
+    return {{"pillow": "pil"}.get(name, name.replace("-", "_")) for name in names}
+
+
+def test_what_is_imported_gets_installed() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    library = declared(project.split("\ndependencies = [")[1].split("\n]")[0])
+    library |= {"httpx2", "yaml", "tokenizers"}  # huggingface_hub and transformers bring them
+    extras = {
+        name: declared(given)
+        for name, given in re.findall(r"^(\w+) = \[(.*?)\]", project, re.MULTILINE)
+    }
+    assert {"torch", "pil"} <= library and extras["train"] == {"tensorboard", "tyro"}
+    optional = set().union(*(extras[name] for name in ("photos", "train", "demo")))
+    assert imported("stylegan_hub/**/*.py") <= library | optional
+    assert imported("recipes/*.py") <= library | extras["train"]
+    assert 'pip install -e ".[train]"' in (ROOT / "README.md").read_text()
+    assert imported("app.py", "demo/**/*.py") <= declared((ROOT / "requirements.txt").read_text())
