@@ -67,10 +67,7 @@ def synthesis(
     """
     textbook = partial(plain.synthesize, generator)
     for batch_size in batch_sizes:
-        ws = plain.people(generator, batch_size)
-        with torch.no_grad():
-            weights = torch.randn_like(generator.synthesis(ws))
-        for work, upstream in (("forward", None), ("forward + backward", weights)):
+        for work, ws, upstream in plain.works(generator, batch_size):
             compiled = torch.compile(textbook, dynamic=False)
             runs = {
                 "plain": partial(plain.one_pass, textbook, ws, upstream),

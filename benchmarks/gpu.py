@@ -171,10 +171,7 @@ def _batch(
     seconds: float,
     rates: dict[str, float],
 ) -> Iterator[Row]:
-    ws = plain.people(generator, batch_size)
-    size = (batch_size, generator.config.img_channels, *generator.img_size)
-    weights = torch.randn(size, generator=torch.Generator().manual_seed(1)).to(device)
-    for work, upstream in (("forward", None), ("forward + backward", weights)):
+    for work, ws, upstream in plain.works(generator, batch_size):
         backward = upstream is not None
         runs: dict[tuple[str, str], Callable[[], Tensor]] = {}
         differences: dict[tuple[str, str], tuple[float, float]] = {}

@@ -131,6 +131,21 @@ def one_pass(synthesize: Synthesize, ws: Tensor, upstream: Tensor | None) -> Ten
         return leaf.grad
 
 
+def works(
+    generator: StyleGAN2Generator, batch_size: int
+) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+    """What is timed: forward, and forward with the gradient of w_plus.
+
+    Yields:
+        Name, ws of random people, and the `upstream` that `one_pass` takes: None, then random.
+    """
+    ws = people(generator, batch_size)
+    size = (batch_size, generator.config.img_channels, *generator.img_size)
+    weights = torch.randn(size, generator=torch.Generator().manual_seed(1)).to(ws.device)
+    yield "forward", ws, None
+    yield "forward + backward", ws, weights
+
+
 def people(generator: StyleGAN2Generator, count: int, seed: int = 0) -> Tensor:
     """ws of random people, on the generator's device."""
     z = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(seed))

@@ -233,12 +233,9 @@ def synthesis(
 ) -> Iterator[Row]:
     """Forward, and forward with the gradient of w_plus."""
     for batch_size in batch_sizes(config):
-        ws = plain.people(generator, batch_size)
-        weights = torch.randn_like(generator.synthesis(ws))
-
         candidates = {name: synthesizer(name, generator) for name in ("plain", "ours")}
-        for work, back in (("forward", False), ("forward + backward", True)):
-            upstream = weights if back else None
+        for work, ws, upstream in plain.works(generator, batch_size):
+            back = upstream is not None
             ours, baseline = (
                 plain.one_pass(candidates[name], ws, upstream) for name in ("ours", "plain")
             )

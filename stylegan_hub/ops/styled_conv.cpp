@@ -285,11 +285,14 @@ struct Rows {
 
   Rows(const Layer& layer, int64_t first, int64_t count) {
     int64_t down[2] = {}, both[2] = {};  // tiles with few items across or not; the same, few down
-    for (int64_t tile = first; tile < first + count; tile++) {
-      const Place at = layer.place(tile);
-      const bool few = layer.items_across(at) == 1;
-      (layer.items_down(at) == 1 ? both : down)[few]++;
-    }
+    if (!layer.up)
+      down[0] = count;
+    else
+      for (int64_t tile = first; tile < first + count; tile++) {
+        const Place at = layer.place(tile);
+        const bool few = layer.items_across(at) == 1;
+        (layer.items_down(at) == 1 ? both : down)[few]++;
+      }
     const auto times = [&](int i) { return layer.up && i == 5 ? 4 : 1; };
     begin[0] = 0;
     for (int i = 0; i < 6; i++)
@@ -335,7 +338,8 @@ void transform_weights(const Layer& layer, const float* weight, bool adjoint, in
     for (int64_t outer = 0; outer < (adjoint ? count : width); outer++)
       for (int64_t inner = 0; inner < (adjoint ? width : count); inner++) {
         const int64_t k = adjoint ? outer : inner, column = adjoint ? inner : outer;
-        const float* kernel = weight + (first + start + k) * k_step + (panel * PANEL + column) * column_step;
+        const float* kernel =
+            weight + (first + start + k) * k_step + (panel * PANEL + column) * column_step;
         for (int tap = 0; tap < 9; tap++) taps[tap][k][column] = kernel[tap];
       }
     for (int64_t k = 0; k < count; k++)
@@ -447,7 +451,10 @@ struct After {  // what comes after the convolution
   float clamp;         // below 0: none
 };
 
-inline Vec activated(Vec value, const After& after) {
+// A value of the convolution, with what comes after it; `noise` is the pixel's, or null.
+inline Vec finished(Vec value, Vec scale, Vec bias, const float* noise, const After& after) {
+  value = value * scale + bias;
+  if (noise) value += splat(*noise);
   value = value > splat(0.f) ? value : value * after.slope;
   if (after.clamp >= 0) {
     const Vec high = splat(after.clamp);
@@ -479,9 +486,9 @@ void finish_tiles(const Layer& layer, const float* m, int64_t first, int64_t cou
         for (int j = 0; j < 4; j++) {
           const int64_t row = at.row * 4 + i, column = at.column * 4 + j;
           if (row >= h || column >= w) continue;
-          Vec value = out[i * 4 + j] * scale + bias;
-          if (noise) value += splat(noise[row * w + column]);
-          store(y + ((at.sample * h + row) * w + column) * c + k, activated(value, after), lanes);
+          const float* own = noise ? noise + row * w + column : nullptr;
+          const Vec value = finished(out[i * 4 + j], scale, bias, own, after);
+          store(y + ((at.sample * h + row) * w + column) * c + k, value, lanes);
         }
     }
   }
@@ -518,9 +525,9 @@ void smooth_rows(const Layer& layer, const Canvas& canvas, const float* z, int64
       float* to = y + (sample * h + row) * w * c + k;
       for (int64_t column = 0; column < w; column++) {
         const Vec last = down(column + 3);
-        Vec value = smooth(before, here, next, last) * scale + bias;
-        if (noise) value += splat(noise[row * w + column]);
-        store(to + column * c, activated(value, after), lanes);
+        const float* own = noise ? noise + row * w + column : nullptr;
+        const Vec z_smooth = smooth(before, here, next, last);
+        store(to + column * c, finished(z_smooth, scale, bias, own, after), lanes);
         before = here, here = next, next = last;
       }
     }
@@ -591,7 +598,7 @@ void spread_tiles(const Layer& layer, const float* gradient, const float* scale,
   }
 }
 
-struct Gradients {  // of x and of the styles for each row of tiles; both begin as 0
+struct Gradients {  // of x, and of the styles for each row of tiles; both begin as 0
   float* x;         // [n, h, w, c_in]
   float* styles;    // [n * tile rows, c_in]
 };
@@ -674,11 +681,12 @@ void before_activation(const Layer& layer, const float* y, const float* y_gradie
   });
 }
 
-// Which way a pass goes, and what it keeps where; `k_count` channels in, `columns` channels out.
+// Which way a pass goes, forward or back, and what it keeps where.
 struct Plan {
-  Plan(const Layer& layer, int64_t k_count, int64_t columns)
-      : k_count(k_count),
-        panels(up_to(columns, PANEL) / PANEL),
+  Plan(const Layer& layer, bool adjoint)
+      : adjoint(adjoint),
+        k_count(adjoint ? layer.c_out : layer.c_in),
+        panels(up_to(adjoint ? layer.c_in : layer.c_out, PANEL) / PANEL),
         step(up_to(k_count, LANES) + LANES),  // no power of two: these share cache lines badly
         threads(at::get_num_threads()) {
     few_channels = panels * u_floats(k_count) * int64_t(sizeof(float)) <= CACHED_BYTES;
@@ -701,7 +709,9 @@ struct Plan {
     return (few_channels ? 0 : v_floats()) + (whole_u ? panels : threads) * u_floats(chunk) +
            threads * of_thread;
   }
-  int64_t k_count, panels, step, threads;
+  bool adjoint;
+  int64_t k_count;  // channels that are summed over
+  int64_t panels, step, threads;
   int64_t tiles, rows;  // of a group
   int64_t chunk;        // channels of U that are there at a time
   bool few_channels, whole_u;
@@ -723,10 +733,10 @@ Band band_of(const Layer& layer, int64_t bands, int64_t index) {
 
 // Both passes: `make_v(first, count, rows, step, v)` fills V for tiles, and
 // `use_m(band, panel, first, count, rows, m)` takes M. A panel's tiles of a band are used in order.
-// With `overlapping`, neighboring tiles are not used at the same time.
+// Backward, where they overlap, neighboring tiles are not used at the same time.
 template <class MakeV, class UseM>
-void run(const Layer& layer, const Plan& plan, const float* weight, bool adjoint, bool overlapping,
-         const MakeV& make_v, const UseM& use_m) {
+void run(const Layer& layer, const Plan& plan, const float* weight, const MakeV& make_v,
+         const UseM& use_m) {
   Workspace workspace(plan.floats());
   const int64_t u_floats = Plan::u_floats(plan.chunk);
   float* u = workspace.take((plan.whole_u ? plan.panels : plan.threads) * u_floats);
@@ -736,7 +746,7 @@ void run(const Layer& layer, const Plan& plan, const float* weight, bool adjoint
   if (plan.whole_u)
     at::parallel_for(0, plan.panels, 1, [&](int64_t begin, int64_t end) {
       for (int64_t panel = begin; panel < end; panel++)
-        transform_weights(layer, weight, adjoint, panel, 0, plan.k_count, u + panel * u_floats);
+        transform_weights(layer, weight, plan.adjoint, panel, 0, plan.k_count, u + panel * u_floats);
     });
 
   if (plan.few_channels) {
@@ -754,7 +764,7 @@ void run(const Layer& layer, const Plan& plan, const float* weight, bool adjoint
         }
       }
     };
-    if (!overlapping) {
+    if (!plan.adjoint) {
       const int64_t bands = bands_of(layer, plan);
       at::parallel_for(0, bands, 1, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; i++) take(band_of(layer, bands, i));
@@ -791,7 +801,7 @@ void run(const Layer& layer, const Plan& plan, const float* weight, bool adjoint
         for (int64_t k = 0; k < plan.k_count; k += plan.chunk) {
           const int64_t channels = std::min(plan.chunk, plan.k_count - k);
           if (!plan.whole_u)
-            transform_weights(layer, weight, adjoint, panel, k, channels, own_u);
+            transform_weights(layer, weight, plan.adjoint, panel, k, channels, own_u);
           multiply(rows, v + k, plan.step, own_u, channels, k > 0, own_m);
         }
         use_m(all, panel, first, count, rows, own_m);
@@ -833,7 +843,7 @@ void run_up(const Layer& layer, const Plan& plan, const float* weight, const Aft
       std::memcpy(z, z + 8 * canvas.line(), kept * sizeof(float));
     }
   };
-  run(layer, plan, weight, false, false, make_v, use_m);
+  run(layer, plan, weight, make_v, use_m);
   // Between two bands of a picture.
   at::parallel_for(0, (bands - 1) * plan.panels, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
@@ -859,7 +869,7 @@ int styled_conv(const float* x, const float* weight, const float* styles, const 
                 float* y) try {
   const Layer layer{n, h, w, c_in, c_out, up != 0};
   in_large_pages(y, n * h * w * c_out);
-  const Plan plan(layer, c_in, c_out);
+  const Plan plan(layer, false);
   const After after{scale, noise, noise_step, bias, slope, clamp};
   const auto make_v = [&](int64_t first, int64_t count, const Rows& rows, int64_t step, float* v) {
     transform_tiles(layer, x, styles, first, count, rows, step, v);
@@ -871,10 +881,15 @@ int styled_conv(const float* x, const float* weight, const float* styles, const 
   if (layer.up)
     run_up(layer, plan, weight, after, make_v, y);
   else
-    run(layer, plan, weight, false, false, make_v, use_m);
+    run(layer, plan, weight, make_v, use_m);
   return 0;
 } catch (const std::bad_alloc&) {
   return 1;
+}
+
+// Rows of tiles of a picture whose result is h high.
+int64_t styled_conv_tile_rows(int64_t h, int up) {
+  return Layer{1, h, 0, 0, 0, up != 0}.tile_rows();
 }
 
 // Gradients of x, of styles for each row of tiles [n * tile rows, c_in] (which are zeros before), and
@@ -893,7 +908,7 @@ int styled_conv_backward(const float* x, const float* weight, const float* style
   at::parallel_for(0, lines, 1, [&](int64_t begin, int64_t end) {
     std::memset(x_gradient + begin * line, 0, (end - begin) * line * sizeof(float));
   });
-  const Plan plan(layer, c_out, c_in);
+  const Plan plan(layer, true);
   const After after{scale, noise, noise_step, bias, slope, clamp};
   before_activation(layer, y, y_gradient, after, gradient, scale_gradients);
   const Gradients gradients{x_gradient, style_gradients};
@@ -904,7 +919,7 @@ int styled_conv_backward(const float* x, const float* weight, const float* style
                          const float* v) {
     gather_tiles(layer, v, first, count, rows, panel, x, styles, gradients);
   };
-  run(layer, plan, weight, true, true, make_m, use_v);
+  run(layer, plan, weight, make_m, use_v);
   return 0;
 } catch (const std::bad_alloc&) {
   return 1;

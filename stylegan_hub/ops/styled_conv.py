@@ -166,9 +166,11 @@ class _StyledConv(torch.autograd.Function):
         x, styles, scale, weight, noise, bias, y = ctx.saved_tensors
         y_gradient = y_gradient.contiguous(memory_format=_LAST)
         n, c_out, h, _ = y.shape
+        library = _library()
+        assert library is not None
+        rows = library.styled_conv_tile_rows(h, int(h > x.shape[2]))
         x_gradient = torch.empty_like(x)
-        up = h != x.shape[2]
-        style_gradients = x.new_zeros(n, h // 8 + 1 if up else (h + 3) // 4, x.shape[1])
+        style_gradients = x.new_zeros(n, rows, x.shape[1])
         scale_gradients = x.new_empty(n, h, c_out)
         given = _arguments(x, weight, styles, scale, noise, bias, ctx.numbers)
         room = torch.empty_like(y)
@@ -206,6 +208,8 @@ def _call(name: str, given: list[Any], tensors: Sequence[Tensor]) -> None:
 def _library() -> CDLL | None:
     library = kernels.load(SOURCE)
     if library is not None and library.styled_conv.argtypes is None:
+        library.styled_conv_tile_rows.argtypes = [c_int64, c_int]
+        library.styled_conv_tile_rows.restype = c_int64
         library.styled_conv_backward.argtypes = _INPUTS + [c_void_p] * 6
         library.styled_conv.argtypes = [*_INPUTS, c_void_p]
     return library
