@@ -29,10 +29,10 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from stylegan_hub.artifacts import resolve
+from stylegan_hub.names import resolve
 from stylegan_hub.edits import essence, latent_mapper, latent_optimization
-from stylegan_hub.edits.latent_mapper import (
-    LatentMapper,
+from stylegan_hub.edits.latent_mapper import LatentMapper
+from stylegan_hub.methods.mapper import (
     Objective,
     mapper_groups,
     start_at_identity,

@@ -17,14 +17,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stylegan_hub.edits import gradient_direction, latent_mapper, latent_optimization
-from stylegan_hub.edits.direction_statistics import (
+from stylegan_hub.methods.style_statistics import (
     DRAWN_ABOVE,
     channel_relevance,
     editable_channels,
     linear_relevance,
     style_statistics,
 )
-from stylegan_hub.edits.latent_mapper import LatentMapper, mapper_groups, start_at_identity
+from stylegan_hub.edits.latent_mapper import LatentMapper
+from stylegan_hub.methods.mapper import mapper_groups, start_at_identity
 from stylegan_hub.latents import Space
 from stylegan_hub.photos.invert import Refinement, refine
 from stylegan_hub.pipeline import StyleEditPipeline

@@ -32,7 +32,7 @@ from demo.components import (
 from stylegan_hub import images as image_files
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.edits.latent_optimization import Cancelled, Step
+from stylegan_hub.steps import Cancelled, Step
 from stylegan_hub.photos import invert as inversion
 from stylegan_hub.search import Found, Progress, Search
 from stylegan_hub.session import Applied, Session

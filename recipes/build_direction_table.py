@@ -34,7 +34,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from stylegan_hub.artifacts import read_tensors, write_bytes, write_tensors
-from stylegan_hub.edits.direction_statistics import (
+from stylegan_hub.methods.style_statistics import (
     DRAWN_ABOVE,
     Around,
     channel_relevance,
@@ -42,7 +42,8 @@ from stylegan_hub.edits.direction_statistics import (
     linear_relevance,
     style_statistics,
 )
-from stylegan_hub.edits.global_direction import DirectionTable, clip_model, table_layout
+from stylegan_hub.methods.table import DirectionTable, table_layout
+from stylegan_hub.domain import clip_model
 from stylegan_hub.latents import Space
 from stylegan_hub.pipeline import StyleEditPipeline
 

@@ -24,7 +24,8 @@ from tqdm import tqdm
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import resolve, write_bytes
+from stylegan_hub.names import resolve
+from stylegan_hub.artifacts import write_bytes
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.balanced_accuracy import balanced_accuracy
 from stylegan_hub.metrics.frechet import frechet_distance

@@ -31,8 +31,10 @@ from stylegan_hub.checkpoints.download import fetch, print_progress
 from stylegan_hub.checkpoints.generator import check_same_generator, generator_from
 from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.edits.global_direction import DirectionTable, TableLayer, clip_model
-from stylegan_hub.edits.latent_mapper import LatentMapper, mapper_groups
+from stylegan_hub.methods.table import DirectionTable, TableLayer
+from stylegan_hub.domain import clip_model
+from stylegan_hub.edits.latent_mapper import LatentMapper
+from stylegan_hub.methods.mapper import mapper_groups
 from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.latents import Latents, Space
 

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tqdm import tqdm
 
-from stylegan_hub.artifacts import bundled, resolve
+from stylegan_hub.names import bundled, resolve
 from stylegan_hub.cards import evaluate_folder
 from stylegan_hub.edits.base import load_edit
 from stylegan_hub.hub import read_metrics

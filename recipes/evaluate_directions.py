@@ -27,11 +27,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import resolve, write_bytes
+from stylegan_hub.names import resolve
+from stylegan_hub.artifacts import write_bytes
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.edits.global_direction import DirectionTable, load_directions
-from stylegan_hub.edits.gradient_direction import GradientSettings, gradient_direction
-from stylegan_hub.edits.prompt_bank import text_change
+from stylegan_hub.methods.table import DirectionTable, load_directions
+from stylegan_hub.methods.gradient import GradientSettings, gradient_direction
+from stylegan_hub.methods.prompt_bank import text_change
 from stylegan_hub.metrics.edit_quality import SHOWN, draw, measure_edit
 from stylegan_hub.metrics.edit_success import edit_report
 from stylegan_hub.pipeline import StyleEditPipeline

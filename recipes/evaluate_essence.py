@@ -32,11 +32,14 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import bundled, read_config, resolve, write_bytes
+from stylegan_hub.names import bundled, resolve
+from stylegan_hub.artifacts import read_config, write_bytes
 from stylegan_hub.edits.base import Edit, load_edit
-from stylegan_hub.edits.essence import METHOD, target_picture
-from stylegan_hub.edits.units import MOMENTUM, EqualSteps, step_scale, units_of
-from stylegan_hub.edits.views import random_views, seen_through
+from stylegan_hub.methods.essence import METHOD, target_picture
+from stylegan_hub.optimizers import MOMENTUM, EqualSteps
+from stylegan_hub.steps import ramp
+from stylegan_hub.domain import units_of
+from stylegan_hub.views import random_views, seen_through
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.edit_quality import draw, reader_for
 from stylegan_hub.metrics.essence_transfer import essence_report
@@ -160,7 +163,7 @@ def _blended(pipe: StyleEditPipeline, codes: Tensor, target: Tensor, steps: int)
         goal = F.normalize(before + pipe.encode_image(target), dim=1)
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = 0.2 * step_scale(step, steps)
+            group["lr"] = 0.2 * ramp(step, steps)
         moved = Latents(Space.W_PLUS, codes + units.to_codes(offset))
         pictures = seen_through(random_views(1, draw_views), pipe.synthesize(moved))
         optimizer.zero_grad()

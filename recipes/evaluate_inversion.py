@@ -28,7 +28,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import bundled, resolve
+from stylegan_hub.names import bundled, resolve
 from stylegan_hub.edits.base import Edit, load_edit
 from stylegan_hub.latents import Latents
 from stylegan_hub.metrics.edit_success import edit_report

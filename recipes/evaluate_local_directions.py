@@ -27,10 +27,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import bundled, read_config, resolve, write_bytes
+from stylegan_hub.names import bundled, resolve
+from stylegan_hub.artifacts import read_config, write_bytes
 from stylegan_hub.edits.base import Edit, load_edit
-from stylegan_hub.edits.local_direction import METHOD, LocalSettings, find_local_direction
-from stylegan_hub.edits.regions import Blend, Region, draw_within, find_region
+from stylegan_hub.methods.local import METHOD, LocalSettings, find_local_direction
+from stylegan_hub.regions.join import Blend, draw_within
+from stylegan_hub.regions.find import Region, find_region
 from stylegan_hub.hub import read_metrics
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.edit_quality import draw, parse_target

@@ -20,8 +20,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import resolve
-from stylegan_hub.edits.latent_optimization import Published, Settings, displacements
+from stylegan_hub.names import resolve
+from stylegan_hub.methods.optimization import Published, Settings, displacements
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.edit_success import edit_report
 from stylegan_hub.metrics.identity_similarity import identity_similarity

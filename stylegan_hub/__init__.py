@@ -12,65 +12,77 @@ seconds to import:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from stylegan_hub.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from stylegan_hub import edits, images, portraits
+    from stylegan_hub import edits, images, methods, portraits
+    from stylegan_hub.domain import Domain
     from stylegan_hub.edits.base import Edit, load_edit
     from stylegan_hub.edits.direction import Direction
-    from stylegan_hub.edits.essence import find_essence
-    from stylegan_hub.edits.global_direction import DirectionTable, load_directions
-    from stylegan_hub.edits.gradient_direction import gradient_direction
     from stylegan_hub.edits.latent_mapper import LatentMapper
-    from stylegan_hub.edits.local_direction import find_local_direction
     from stylegan_hub.edits.stack import EditStack
     from stylegan_hub.hub import list_edits, publish
     from stylegan_hub.latents import Latents, Space
+    from stylegan_hub.methods.method import Method, Nothing, Pairs, Picture, Words
+    from stylegan_hub.methods.table import DirectionTable, load_directions
     from stylegan_hub.models.stylegan2 import StyleGAN2Generator
     from stylegan_hub.pipeline import StyleEditPipeline
+    from stylegan_hub.registry import register
+    from stylegan_hub.steps import Step
     from stylegan_hub.text_to_face import load_text_to_face
 
 __all__ = [
     "Direction",
     "DirectionTable",
+    "Domain",
     "Edit",
     "EditStack",
     "LatentMapper",
     "Latents",
+    "Method",
+    "Nothing",
+    "Pairs",
+    "Picture",
     "Space",
+    "Step",
     "StyleEditPipeline",
     "StyleGAN2Generator",
+    "Words",
     "edits",
-    "find_essence",
-    "find_local_direction",
-    "gradient_direction",
     "images",
     "list_edits",
     "load_directions",
     "load_edit",
     "load_text_to_face",
+    "methods",
     "portraits",
     "publish",
+    "register",
 ]
 
 _HOMES = {
     "Direction": "edits.direction",
-    "DirectionTable": "edits.global_direction",
+    "DirectionTable": "methods.table",
+    "Domain": "domain",
     "Edit": "edits.base",
     "EditStack": "edits.stack",
     "LatentMapper": "edits.latent_mapper",
     "Latents": "latents",
+    "Method": "methods.method",
+    "Nothing": "methods.method",
+    "Pairs": "methods.method",
+    "Picture": "methods.method",
     "Space": "latents",
+    "Step": "steps",
     "StyleEditPipeline": "pipeline",
     "StyleGAN2Generator": "models.stylegan2",
-    "find_essence": "edits.essence",
-    "find_local_direction": "edits.local_direction",
-    "gradient_direction": "edits.gradient_direction",
+    "Words": "methods.method",
     "list_edits": "hub",
-    "load_directions": "edits.global_direction",
+    "load_directions": "methods.table",
     "load_edit": "edits.base",
     "load_text_to_face": "text_to_face",
     "publish": "hub",
+    "register": "registry",
 }
 
 

@@ -11,44 +11,30 @@ complete, so a full disk or an interruption leaves what was there before.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
-from stylegan_hub import __version__
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
+from stylegan_hub.version import __version__
 
 FORMAT_VERSION = 1
 """The version of the folder that this library writes, and the newest that it reads."""
 
 CONFIG_NAME = "config.json"
 TENSORS_NAME = "model.safetensors"
-
-Kind = Literal["edit", "direction_table", "text_to_face", "pipeline", "model"]
-# The file that tells what a folder holds; the first that is there decides.
-_MARKERS: dict[Kind, str] = {
-    "pipeline": "model_index.json",
-    "model": "diffusion_pytorch_model.safetensors",
-    "edit": CONFIG_NAME,
-    # Artifacts too, but no edits: told apart by their config.
-    "direction_table": CONFIG_NAME,
-    "text_to_face": CONFIG_NAME,
-}
-_LOADERS: dict[Kind, str] = {
-    "edit": "load_edit",
-    "direction_table": "load_directions",
-    "text_to_face": "load_text_to_face",
-}
+DIGEST_KEY = "tensors_sha256"
 
 # Types of the config's keys. A kind of edit may add keys; these, when present, are as said here.
 _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
@@ -61,6 +47,8 @@ _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
     "neutral": (str, type(None)),
     "strength": (dict,),
     "training": (dict,),
+    "package": (str,),
+    DIGEST_KEY: (str,),
 }
 _BASE_MODEL_TYPES: dict[str, tuple[type, ...]] = {
     "id": (str, type(None)),
@@ -77,22 +65,6 @@ _STRENGTH_TYPES: dict[str, tuple[type, ...]] = {
     "max": (int, float),
 }
 _MAX_CONFIG_BYTES = 1 << 20  # a real one has about a thousand bytes
-
-# [user/]repo[@revision]; the Hub takes 96 characters
-_HUB_ID = re.compile(r"(?P<user>[\w-][\w.-]*/)?[\w-][\w.-]{0,95}(@[\w.][\w./-]*)?")
-_NAMESPACE = "stylegan-hub"
-# Only what is read as data or shown; no code and no pickle reaches the disk.
-_HUB_FILES = [
-    "*.json",
-    "*.safetensors",
-    "*.md",
-    "*.txt",
-    "*.png",
-    "*.jpg",
-    "*.jpeg",
-    "*.gif",
-    "*.webp",
-]
 
 
 @dataclass(frozen=True)
@@ -134,6 +106,19 @@ class BaseModel:
         )
 
 
+@dataclass(frozen=True)
+class ClipModel:
+    """Which CLIP an artifact speaks the language of.
+
+    Attributes:
+        id: where it came from, for people to read.
+        fingerprint: short hash of its weights; this decides whether the artifact fits.
+    """
+
+    id: str | None
+    fingerprint: str
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file as a whole or not at all; folders above it are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,14 +158,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def write_folder(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write `config.json` and `model.safetensors`, as a whole or not at all.
 
-    Adds `format_version` and `library_version` to the config, which must name its `kind`. Other
-    files of an existing folder (card, metrics, pictures) stay.
+    The config gets what `full_config` adds, and must name its `kind`. Other files of an existing
+    folder (card, metrics, pictures) stay.
 
     Raises `ArtifactError` for a config that `read_folder` would refuse, `TypeError` or
-    `ValueError` for a value that JSON does not have (NaN), `OSError` when the disk refuses.
+    `ValueError` for a value that JSON does not have (NaN) and for tensors that hold one, `OSError`
+    when the disk refuses.
     """
-    full = {**config, "format_version": FORMAT_VERSION, "library_version": __version__}
-    _check_config(full, folder / CONFIG_NAME)
+    full = full_config(config, tensors)
+    check_config(full, folder / CONFIG_NAME)
     text = json.dumps(full, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     metadata = {"kind": full["kind"], "format_version": str(FORMAT_VERSION)}
 
@@ -197,6 +183,26 @@ def write_folder(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, 
             os.rename(staging, folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def full_config(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """A config with `format_version`, `library_version` and the digest of its tensors.
+
+    Raises:
+        ValueError: a tensor with numbers that are not finite.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(
+                f"Got numbers that are not finite in the tensor {name!r}; nothing is saved. Search "
+                "again with a lower learning rate, or in full precision."
+            )
+    return {
+        **config,
+        "format_version": FORMAT_VERSION,
+        "library_version": __version__,
+        DIGEST_KEY: tensors_digest(tensors),
+    }
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -223,6 +229,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{folder} mixes two artifacts: {CONFIG_NAME} says kind {config['kind']!r}, "
             f"{TENSORS_NAME} says {metadata['kind']!r}. Take both files from one save."
         )
+    _check_digest(config, tensors, folder)
     return config, tensors
 
 
@@ -245,89 +252,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is not JSON: {error}. Save the artifact again.") from error
-    _check_config(config, path)
+    check_config(config, path)
     return dict(config)
-
-
-def bundled(kind: Kind | None = None) -> dict[str, Path]:
-    """Name and folder of each card that comes with the library, all or those of one kind."""
-    kinds = {path: _kind_of(path) for path in sorted(_cards_folder().glob("*")) if path.is_dir()}
-    return {
-        folder.name: folder
-        for folder, found in kinds.items()
-        if found is not None and kind in (None, found)
-    }
-
-
-def resolve(
-    name_or_path: str | Path,
-    kind: Kind | None = None,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
-) -> Path:
-    """The local folder behind a bundled name, a folder or a Hub id.
-
-    A plain name is a bundled card first ("portraits"), a folder of that name second ("./portraits"
-    is always the folder), a repository in the default `namespace` on the Hub third. "user/repo" or
-    "user/repo@revision" is downloaded from the Hub unless a folder of that name exists; only data
-    and pictures are fetched, no code.
-
-    Args:
-        kind: what the folder must hold: "edit" (config.json), "direction_table" or
-            "text_to_face" (config.json of that kind), "pipeline" (model_index.json) or "model"
-            (diffusion_pytorch_model.safetensors).
-        revision: branch, tag or commit on the Hub, if not given in the id.
-        token: for a private or gated repository; the saved login when None.
-        cache_dir: where downloads are kept, the Hub's own cache when None.
-        local_files_only: use what was downloaded before and ask no server.
-
-    Raises `NotFoundError`, with the bundled names, when it leads nowhere; `ArtifactError` when the
-    folder is of the other kind; `ValueError` for two different revisions.
-    """
-    name = str(name_or_path)
-    repo = hub_id(name_or_path) if isinstance(name_or_path, str) else None
-    if isinstance(name_or_path, str) and name in bundled():
-        folder = bundled()[name]
-    elif os.path.isdir(name_or_path):  # unlike Path.is_dir, False for a name that is too long
-        folder = Path(name_or_path)
-    elif repo is not None and repo == name:
-        folder = _download(repo, revision, token, cache_dir, local_files_only)
-    else:
-        names = ", ".join(bundled(kind)) or "none"
-        nothing = (
-            f"Found nothing under {name[:100]!r}. Expected a bundled name ({names}), a folder, "
-            "or a Hub id such as 'user/repo' or 'user/repo@revision'."
-        )
-        if repo is None:
-            raise NotFoundError(nothing)
-        try:
-            folder = _download(repo, revision, token, cache_dir, local_files_only)
-        except NotFoundError as error:
-            raise NotFoundError(f"{nothing} {error}") from error
-    if kind is not None and (found := _kind_of(folder)) != kind:
-        if found in _LOADERS and kind in _LOADERS:
-            why = f"Use {_LOADERS[found]}."
-        else:
-            why = f"{folder} has no {_MARKERS[kind]}."
-        raise ArtifactError(
-            f"Expected {name!r} to hold the files of: {kind}; got: {found or 'none'}. "
-            f"{why} Bundled: {', '.join(bundled(kind)) or 'none'}."
-        )
-    return folder
-
-
-def _kind_of(folder: Path) -> Kind | None:
-    found = next((kind for kind, marker in _MARKERS.items() if (folder / marker).is_file()), None)
-    if found == "edit":
-        try:
-            stored = read_config(folder)["kind"]
-            if stored == "direction_table" or stored == "text_to_face":
-                return stored
-        except ArtifactError:
-            pass  # a damaged config is reported by whoever reads the folder
-    return found
 
 
 def _partial(path: Path) -> Path:
@@ -336,13 +262,40 @@ def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
 
 
+def tensors_digest(tensors: Mapping[str, Tensor], values: Mapping[str, Any] | None = None) -> str:
+    """sha256 of tensors, by name, type, shape and numbers, and of plain values beside them.
+
+    The same content gives the same digest, whatever the order and the device.
+    """
+    digest = hashlib.sha256(json.dumps(values or {}, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {plain.dtype} {list(plain.shape)} ".encode())
+        digest.update(plain.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     # Copies, because safetensors refuses views and tensors that share memory.
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    return tensors_to_bytes(copies, metadata=dict(metadata))
+    data = tensors_to_bytes(copies, metadata=dict(metadata))
+    # safetensors writes its header in any order; the same content should be the same bytes.
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":"))
+    padded = header.encode()
+    padded += b" " * (-len(padded) % 8)
+    return len(padded).to_bytes(8, "little") + padded + data[8 + length :]
 
 
-def _check_config(config: object, path: Path) -> None:
+def check_config(
+    config: object, path: str | Path, tensors: Mapping[str, Tensor] | None = None
+) -> None:
+    """Raise `ArtifactError` unless a config has the keys and types of an artifact's.
+
+    Args:
+        path: where it comes from, for messages.
+        tensors: that it speaks of, to be compared with the digest that it names, if it names one.
+    """
     if not isinstance(config, dict):
         raise ArtifactError(f"{path} holds a {type(config).__name__}; expected an object {{...}}.")
     if missing := [key for key in ("kind", "format_version") if key not in config]:
@@ -359,10 +312,27 @@ def _check_config(config: object, path: Path) -> None:
         )
     _check_types(config.get("base_model", {}), _BASE_MODEL_TYPES, path, "base_model.")
     _check_types(config.get("strength", {}), _STRENGTH_TYPES, path, "strength.")
+    if tensors is not None:
+        _check_digest(config, tensors, path)
+
+
+def _check_digest(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: str | Path
+) -> None:
+    # Artifacts of version 0.1 have none.
+    if DIGEST_KEY in config and config[DIGEST_KEY] != (found := tensors_digest(tensors)):
+        raise ArtifactError(
+            f"{path} mixes two artifacts: {CONFIG_NAME} belongs to tensors with the digest "
+            f"{config[DIGEST_KEY][:16]}, and the tensors have {found[:16]}. Take both files from "
+            "one save."
+        )
 
 
 def _check_types(
-    values: Mapping[str, Any], types: Mapping[str, tuple[type, ...]], path: Path, prefix: str
+    values: Mapping[str, Any],
+    types: Mapping[str, tuple[type, ...]],
+    path: str | Path,
+    prefix: str,
 ) -> None:
     for key, allowed in types.items():
         # To Python, True is an int.
@@ -376,91 +346,3 @@ def _check_types(
                 f"{path}: {prefix}{key} is {values[key]!r}; expected {expected}. Correct it by "
                 "hand or save the artifact again."
             )
-
-
-def _cards_folder() -> Path:
-    package = Path(__file__).parent
-    installed = package / "_cards"
-    return installed if installed.is_dir() else package.parent / "cards"
-
-
-def namespace() -> str:
-    """User or organization on the Hub in which a short name is looked for.
-
-    "stylegan-hub", unless the environment variable STYLEGAN_HUB_NAMESPACE names another.
-    """
-    return os.environ.get("STYLEGAN_HUB_NAMESPACE") or _NAMESPACE
-
-
-def hub_id(name: str) -> str | None:
-    """Where a name leads on the Hub, "user/repo" or "user/repo@revision"; None if it cannot."""
-    match = _HUB_ID.fullmatch(name)
-    if match is None or ".." in name:
-        return None
-    return name if match["user"] else f"{namespace()}/{name}"
-
-
-def _download(
-    name: str,
-    revision: str | None,
-    token: str | bool | None,
-    cache_dir: str | Path | None,
-    local_files_only: bool,
-) -> Path:
-    from httpx2 import HTTPError  # huggingface_hub's own; a lost connection raises it bare
-    from huggingface_hub import snapshot_download
-
-    repo, _, own_revision = name.partition("@")
-    if own_revision and revision and own_revision != revision:
-        raise ValueError(
-            f"{name!r} names the revision {own_revision!r}, and revision={revision!r} was given "
-            "too; give one."
-        )
-    revision = own_revision or revision
-    where = repo if revision is None else f"{repo} at revision {revision}"
-    try:
-        return Path(
-            snapshot_download(
-                repo,
-                revision=revision,
-                token=token,
-                cache_dir=cache_dir,
-                local_files_only=local_files_only,
-                allow_patterns=_HUB_FILES,
-            )
-        )
-    except (HTTPError, OSError, ValueError) as error:
-        raise NotFoundError(
-            f"{name!r} is no folder here, and the Hub did not give {where}: {hub_refusal(error)} "
-            f"(Bundled names: {', '.join(bundled()) or 'none'}.)"
-        ) from error
-
-
-def hub_refusal(error: Exception) -> str:
-    """Why the Hub did not give something, and what to do, in a sentence or two."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    match error:
-        case GatedRepoError():
-            return "its owner grants access one by one. Ask for it on its page, then pass token=..."
-        case RepositoryNotFoundError():
-            return (
-                "there is no such repository, or it is private. Check the spelling, or pass "
-                "token=..."
-            )
-        case RevisionNotFoundError():
-            return "the repository has no such revision. Leave it out for the newest."
-        case LocalEntryNotFoundError():
-            return (
-                "it was not downloaded before and the Hub cannot be asked now. Connect and try "
-                "again."
-            )
-        case OfflineModeIsEnabled():
-            return "HF_HUB_OFFLINE is set, so the Hub is not asked. Unset it to go online."
-    return f"{error}" or type(error).__name__

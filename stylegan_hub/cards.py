@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from stylegan_hub import artifacts
+from stylegan_hub import artifacts, names
 from stylegan_hub.edits.base import Strength
 from stylegan_hub.errors import ArtifactError, NotFoundError
 from stylegan_hub.hub import (
@@ -194,7 +194,7 @@ class _Card:
     def base_id(self) -> str | None:
         """Where the generator's pipeline is on the Hub; None for a folder on somebody's disk."""
         base = self.base.get("id")
-        return artifacts.hub_id(base) if base is not None else None
+        return names.hub_id(base) if base is not None else None
 
     # Metadata
 

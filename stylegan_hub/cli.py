@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from stylegan_hub import __version__
+from stylegan_hub.version import __version__
 
 if TYPE_CHECKING:
     from stylegan_hub.edits.direction import Direction
-    from stylegan_hub.edits.latent_optimization import Settings
     from stylegan_hub.hub import EditInfo
+    from stylegan_hub.methods.optimization import Settings
     from stylegan_hub.photos.invert import Step
     from stylegan_hub.photos.person import Person
     from stylegan_hub.photos.photo import Photo
@@ -158,7 +158,7 @@ def edit(
 
         from stylegan_hub import images
         from stylegan_hub.edits.base import load_edit
-        from stylegan_hub.edits.latent_optimization import Settings
+        from stylegan_hub.methods.optimization import Settings
         from stylegan_hub.session import Session
 
         session = Session(seed, truncation_psi=truncation)

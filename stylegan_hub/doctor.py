@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import torch
 
-from stylegan_hub import __version__
-from stylegan_hub.artifacts import bundled
+from stylegan_hub.names import bundled
 from stylegan_hub.ops import cuda, kernels
 from stylegan_hub.ops.styled_conv import SOURCE
+from stylegan_hub.version import __version__
 
 _EXTRAS = {
     "gradio": ("demo", "the page"),

@@ -6,7 +6,7 @@ commit. This is the only file that uploads. `load_edit` and `load_directions`, w
 found here, live in `edits/`.
 
 A short name leads to a bundled card, or else to a repository in the default namespace on the Hub
-(`artifacts.namespace`: the environment variable STYLEGAN_HUB_NAMESPACE changes it).
+(`names.namespace`: the environment variable STYLEGAN_HUB_NAMESPACE changes it).
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stylegan_hub import __version__, artifacts
+from stylegan_hub import artifacts, names
 from stylegan_hub.artifacts import CONFIG_NAME, TENSORS_NAME
 from stylegan_hub.edits.base import Strength
 from stylegan_hub.errors import ArtifactError, NotFoundError, StyleganHubError
+from stylegan_hub.version import __version__
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -124,8 +125,8 @@ def list_edits(
     """
     found: list[EditInfo] = []
     problems: list[str] = []
-    if author in (None, artifacts.namespace()):
-        for name, folder in artifacts.bundled().items():
+    if author in (None, names.namespace()):
+        for name, folder in names.bundled().items():
             if not (folder / TENSORS_NAME).is_file():
                 continue  # a pipeline or a single model
             try:
@@ -172,12 +173,12 @@ def edit_info(
         ArtifactError: it is no edit, is damaged, or is from a newer version.
     """
     name = str(name_or_path)
-    repo = artifacts.hub_id(name) if isinstance(name_or_path, str) else None
-    if repo is not None and name not in artifacts.bundled() and not os.path.isdir(name):
+    repo = names.hub_id(name) if isinstance(name_or_path, str) else None
+    if repo is not None and name not in names.bundled() and not os.path.isdir(name):
         repo, _, own_revision = repo.partition("@")
         return _Hub(token, endpoint).describe(repo, own_revision or revision)
-    folder = artifacts.resolve(name_or_path)
-    is_bundled = isinstance(name_or_path, str) and name in artifacts.bundled()
+    folder = names.resolve(name_or_path)
+    is_bundled = isinstance(name_or_path, str) and name in names.bundled()
     return _folder_info(folder, name, "bundled" if is_bundled else "folder")
 
 
@@ -217,7 +218,7 @@ def publish(
         PublishError: the Hub refused or was lost; nothing was changed there.
     """
     folder = Path(folder)
-    if repo_id.count("/") != 1 or artifacts.hub_id(repo_id) is None or "@" in repo_id:
+    if repo_id.count("/") != 1 or names.hub_id(repo_id) is None or "@" in repo_id:
         raise ValueError(f"Got repo_id {repo_id!r}; expected 'user/repo', as in 'me/afro-hair'.")
     files = _checked_files(folder)
     _check_loads(folder)
@@ -366,7 +367,7 @@ def _check_loads(folder: Path) -> None:
 
         StyleEditPipeline.from_pretrained(folder)
     elif artifacts.read_config(folder)["kind"] == "direction_table":
-        from stylegan_hub.edits.global_direction import load_directions
+        from stylegan_hub.methods.table import load_directions
 
         load_directions(folder)
     elif artifacts.read_config(folder)["kind"] == "text_to_face":
@@ -517,7 +518,7 @@ def _base_tag(base_model: str) -> str:
     """The tag that cards for this generator have on the Hub."""
     if _FINGERPRINT.fullmatch(base_model):
         return generator_tag(base_model)
-    return f"base_model:{artifacts.hub_id(base_model) or base_model}"
+    return f"base_model:{names.hub_id(base_model) or base_model}"
 
 
 def generator_tag(fingerprint: str) -> str:
@@ -528,7 +529,7 @@ def generator_tag(fingerprint: str) -> str:
 def _is_for(info: EditInfo, base_model: str) -> bool:
     own = info.base_model
     return base_model in (info.fingerprint, own) or (
-        own is not None and artifacts.hub_id(own) == artifacts.hub_id(base_model) is not None
+        own is not None and names.hub_id(own) == names.hub_id(base_model) is not None
     )
 
 
@@ -650,7 +651,7 @@ class _Hub:
                         break
                 return content[skip:][: stop - start], total
         except (HTTPError, OSError, ValueError, KeyError) as error:
-            why = artifacts.hub_refusal(error)
+            why = names.hub_refusal(error)
             raise NotFoundError(f"The Hub did not give {address}: {why}") from error
 
 

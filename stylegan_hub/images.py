@@ -6,6 +6,7 @@ Inside, images are float `[n, 3, h, w]`, RGB, with -1 black and 1 white.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -116,6 +117,28 @@ def on_square(images: Float[Tensor, "n c h w"], value: float = -1) -> Float[Tens
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
     return F.pad(images, (left, side - width - left, top, side - height - top), value=value)
+
+
+def blur(
+    images: Float[Tensor, "n c h w"], sigma: float | Float[Tensor, " n"], radius: int | None = None
+) -> Float[Tensor, "n c h w"]:
+    """Gaussian blur; beyond its edges a picture repeats its border.
+
+    Args:
+        sigma: standard deviation in pixels, above 0; one for all pictures or one for each.
+        radius: how many pixels the blur reaches; three times the largest sigma when None.
+    """
+    n, channels = images.shape[:2]
+    sigmas = torch.as_tensor(sigma, dtype=torch.float32, device=images.device).expand(n)
+    radius = math.ceil(3 * float(sigmas.max())) if radius is None else radius
+    offsets = torch.arange(-radius, radius + 1, device=images.device)
+    kernel = torch.exp(-0.5 * (offsets / sigmas[:, None]).square())
+    kernel = (kernel / kernel.sum(1, keepdim=True)).to(images)  # [n, k]
+    weight = kernel.repeat_interleave(channels, 0)[:, None, None]  # [n * c, 1, 1, k]
+    flat = images.reshape(1, n * channels, *images.shape[2:])
+    for weights, margin in ((weight, (radius, radius, 0, 0)), (weight.mT, (0, 0, radius, radius))):
+        flat = F.conv2d(F.pad(flat, margin, mode="replicate"), weights, groups=n * channels)
+    return flat.view_as(images)
 
 
 def grid(images: Tensor | Sequence[Image.Image], columns: int) -> Image.Image:

@@ -1,6 +1,7 @@
-"""Muon: steps of equal size in every direction of a weight matrix.
+"""Two optimizers that PyTorch has not: Muon for networks, `EqualSteps` for latents.
 
-On the small transformers here it needs about half as many pictures as AdamW, and a new generator
+Muon makes steps of equal size in every direction of a weight matrix. On the small transformers here
+it needs about half as many pictures as AdamW, and a new generator
 gets further in 100 s than with Adam in 200 s. The optimizer in torch does the same in bfloat16
 only, which is slow on many CPUs, and takes matrices alone.
 """
@@ -21,6 +22,9 @@ _EPSILON = 1e-8
 # Root mean square of AdamW's updates, so that both kinds of parameters share a learning rate
 # (Liu et al. 2025, "Muon is scalable", arXiv 2502.16982).
 _ADAM_RMS = 0.2
+
+MOMENTUM = 0.8
+"""Of `EqualSteps`, in the searches for edits."""
 
 
 class Muon(Optimizer):
@@ -129,3 +133,22 @@ def orthogonalize(matrix: Tensor) -> Tensor:
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x if wide else x.T
+
+
+class EqualSteps(torch.optim.SGD):
+    """Gradient descent with momentum, in which every row of a parameter has a gradient of length 1.
+
+    Adam moves every number alike, also those that do not matter, and all of them together are
+    another face. Steps of equal length along the gradient leave alone what the loss does not ask
+    for. Rows (dimension 0) are displacements that are searched side by side.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step; gradients are replaced by those of length 1."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    rows = nn.functional.normalize(parameter.grad.flatten(1))
+                    parameter.grad.copy_(rows.view_as(parameter))
+        return super().step(closure)

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from typing_extensions import Self
 
-from stylegan_hub.edits.latent_optimization import Cancelled
+from stylegan_hub.steps import Cancelled
 
 Progress = TypeVar("Progress")
 Found = TypeVar("Found")
@@ -25,17 +25,14 @@ class Search(Generic[Progress, Found]):
 
     Args:
         turns: it has the turn while it works, and lets others in whenever it reports.
-        total: how often it will report.
         work: searches, and reports its progress to the function it is given.
     """
 
     def __init__(
         self,
         turns: Turns,
-        total: int,
         work: Callable[[Callable[[Progress], None]], Found],
     ) -> None:
-        self.total = total
         self._reports: SimpleQueue[tuple[Progress] | None] = SimpleQueue()
         self._stopped = threading.Event()
         self._found: Future[Found] = Future()

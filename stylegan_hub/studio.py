@@ -21,30 +21,27 @@ from PIL import Image
 from torch import Tensor
 from typing_extensions import Self
 
-from stylegan_hub import artifacts
 from stylegan_hub import images as image_files
+from stylegan_hub import names
 from stylegan_hub.edits.base import Edit, load_edit
-from stylegan_hub.edits.direction import Direction
-from stylegan_hub.edits.direction_statistics import editable_channels, style_statistics
-from stylegan_hub.edits.essence import EssenceSettings, find_essence, preset, target_picture
-from stylegan_hub.edits.global_direction import KIND as TABLE
-from stylegan_hub.edits.global_direction import DirectionTable, load_directions, select_channels
-from stylegan_hub.edits.gradient_direction import GradientSettings, gradient_direction
-from stylegan_hub.edits.latent_optimization import Settings, Step, find
-from stylegan_hub.edits.local_direction import LocalSettings, find_local_direction
-from stylegan_hub.edits.regions import Region, find_region, named_region, region_mask, regions_of
 from stylegan_hub.edits.stack import EditStack
-from stylegan_hub.errors import MismatchError, NotFoundError
+from stylegan_hub.errors import NotFoundError
 from stylegan_hub.hub import EditInfo, list_edits
 from stylegan_hub.latents import Latents, Space
+from stylegan_hub.methods.choose import method_for
+from stylegan_hub.methods.essence import target_picture
+from stylegan_hub.methods.method import Request, get
+from stylegan_hub.methods.table import KIND as TABLE
 from stylegan_hub.models.redrawing import Redrawing
 from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.regions.find import Region, find_region, named_region, regions_of
+from stylegan_hub.regions.mask import region_mask
 from stylegan_hub.search import Found, Progress, Search, Turns
-from stylegan_hub.session import Applied, Session
+from stylegan_hub.session import Session, label_of
+from stylegan_hub.steps import Step
 from stylegan_hub.text_to_face import CANDIDATES, bundled_text_to_face
 from stylegan_hub.text_to_face import KIND as TEXT_TO_FACE
 
-_MAX_FOUND = 64
 _MAX_DRAWINGS = 2  # each keeps all features of a picture: 0.5 GB at 1024 px
 
 Face = tuple[Image.Image, Latents]
@@ -62,8 +59,6 @@ class Studio:
         self.pipe = pipe
         self._turns = Turns()
         self._searches: dict[Hashable, Search[Any, Any]] = {}
-        # By target and neutral text: what `search_for_everybody` found, with all its channels.
-        self._found: dict[tuple[str, str], Direction] = {}
         # A slider asks for the same face before the edit again and again.
         self._picture = lru_cache(maxsize=64)(self._draw_anew)
         # A slider moves one edit on one face: most layers stay as they are. By face.
@@ -98,7 +93,7 @@ class Studio:
         """The latent of the session's face, before any edit."""
         if session.latents is not None:
             return session.latents
-        return self.pipe.sample(session.seed, session.truncation_psi)
+        return self.pipe.sample(session.seed, session.truncation_psi, label=session.label)
 
     def draw(self, session: Session) -> tuple[Image.Image, Image.Image]:
         """The face before and after the session's edits, each in its region.
@@ -119,17 +114,17 @@ class Studio:
         for applied in session.edits:
             if applied.region is not None:
                 raise ValueError(
-                    f"{applied.label!r} changes {applied.region} only, by drawing one picture over "
-                    "another; the face to be kept is one picture. Let it change everything, or "
-                    "save the stack."
+                    f"{label_of(applied)!r} changes {applied.region} only, by drawing one picture "
+                    "over another; the face to be kept is one picture. Let it change everything, "
+                    "or save the stack."
                 )
         with self._turns:
-            return replace(session, latents=self._edited(session), edits=())
+            return replace(session.without_edits(), latents=self._edited(session))
 
     def save_stack(self, session: Session, path: str | Path) -> None:
         """Write face and edits as one file, see `EditStack.save`."""
         with self._turns:
-            stack = EditStack(session.edits, self.face(session))
+            stack = replace(session.stack, start=self.face(session))
         stack.save(path)
 
     def load_stack(self, session: Session, path: str | Path) -> Session:
@@ -151,47 +146,49 @@ class Studio:
                 if len(start) != 1:
                     raise ValueError(f"Got a stack on {len(start)} faces; expected one.")
                 start = self.pipe.lower(start, max(start.space, Space.W_PLUS))
-        edits = tuple(Applied(**vars(applied)) for applied in stack.edits)
-        return replace(session, latents=session.latents if start is None else start, edits=edits)
+        latents = session.latents if start is None else start
+        return replace(session, latents=latents, stack=EditStack(stack.edits))
 
     def unfamiliar(self, words: str) -> list[str]:
         """Words for which this CLIP has no token, so that it may misread them."""
         with self._turns:
-            split = self.pipe.tokenizer.tokenize
-            return [word for word in re.findall(r"[^\W\d_]+", words) if len(split(word)) > 1]
+            return self.pipe.words_without_token(words)
 
     def search(
         self,
         session: Session,
-        words: str,
-        settings: Settings | None = None,
-        space: Space | str = Space.W_PLUS,
+        request: Request,
+        method: str | None = None,
+        *,
+        every_face: bool = False,
+        settings: Any = None,
         owner: Hashable = None,
-        neutral: str | None = None,
-    ) -> Search[Step, Direction]:
-        """Start to look for the edit that makes the session's face, as edited, fit the words.
+    ) -> Search[Step, Edit]:
+        """Start to look for an edit.
 
         Args:
-            settings: of the latent optimization.
-            space: where the displacement lives; a face that is edited in s goes on in s.
+            request: what is asked for.
+            method: by name; the pipeline's best one for this request when None.
+            every_face: find an edit for every face, and not for the session's face as edited.
+            settings: of the method: a preset by name or settings.
             owner: who asks. An owner has one search at a time: the one before is stopped.
-            neutral: what the face shows now, in words; here as elsewhere the pipeline's own words
-                when None.
 
         Raises:
-            ValueError: empty words, more than this CLIP reads, a seed out of range.
+            MethodError, ValueError: see `Method.find`; what can be known before the search is
+                raised here, the rest where its result is asked for.
             MismatchError: an edit of another generator.
         """
-        chosen, neutral = settings or Settings(), self._neutral(neutral)
         with self._turns:
-            self._check(words, neutral)
-            face = self._edited(session)
-        space = max(face.space, Space(space))
+            face = None if every_face else self._edited(session)
+            chosen = get(method) if method else method_for(self.pipe, request, face)
+            chosen.prepared(self.pipe, request, face, session.label, settings)
 
-        def work(report: Callable[[Step], None]) -> Direction:
-            return find(self.pipe, words.strip(), face, space, neutral, chosen, report)
+        def work(report: Callable[[Step], None]) -> Edit:
+            return chosen.find(
+                self.pipe, request, face, label=session.label, settings=settings, on_step=report
+            )
 
-        return self.search_by(owner, chosen.steps, work)
+        return self.search_by(owner, work)
 
     def target(self, picture: Image.Image) -> Image.Image:
         """What of a picture `search_essence` looks at: its middle, in the generator's size.
@@ -202,53 +199,25 @@ class Studio:
         (square,) = image_files.to_pil(target_picture(self.pipe, picture))
         return square
 
-    def search_essence(
-        self,
-        target: Image.Image,
-        name: str,
-        settings: EssenceSettings | None = None,
-        owner: Hashable = None,
-    ) -> Search[Step, Direction]:
-        """Start to look for the edit that gives any face the essence of a picture.
-
-        Args:
-            target: any picture.
-            name: what to call it.
-            settings: see `essence.preset`.
-            owner: see `search`.
-
-        Raises:
-            ValueError: no name.
-        """
-        if not (name := name.strip()):
-            raise ValueError("Got no name for the target picture; write one, such as 'my cat'.")
-        chosen = settings or preset("in_domain", self.pipe)
-
-        def work(report: Callable[[Step], None]) -> Direction:
-            return find_essence(self.pipe, target, chosen, report, name)
-
-        return self.search_by(owner, chosen.steps, work)
-
     @cached_property
     def regions(self) -> list[str]:
         """Names of the regions that an edit can be limited to; none without a parser."""
         return [] if self.pipe.parser is None else list(regions_of(self.pipe.parser))
 
-    def region(self, words: str, names: Sequence[str] = (), neutral: str | None = None) -> Region:
+    def region(self, words: str, chosen: Sequence[str] = (), neutral: str | None = None) -> Region:
         """The region of these names together, or else the one that the words speak of.
 
         Raises:
             ValueError: no words, or about no part of a face; an unknown name; no parser.
         """
         with self._turns:
-            if names:
-                return named_region(self.pipe, ", ".join(names))
+            if chosen:
+                return named_region(self.pipe, ", ".join(chosen))
             if not words.strip():
                 raise ValueError(
                     "Got neither words nor a region; say what shall change, or choose where."
                 )
-            neutral = self._neutral(neutral)
-            self._check(words, neutral)
+            self.pipe.check_text(words)
             return find_region(self.pipe, words.strip(), neutral)
 
     def mark(self, session: Session, region: Region, background: bool = False) -> Image.Image:
@@ -265,50 +234,6 @@ class Studio:
             mask = region_mask(self.pipe, image.to(self.pipe.device), region).cpu()
             marked = _marked(image, 1 - mask if background else mask)
         return image_files.to_pil(marked)[0]
-
-    def search_local(
-        self,
-        session: Session,
-        words: str,
-        region: Region,
-        settings: LocalSettings,
-        space: Space | str = Space.W_PLUS,
-        this_face: bool = False,
-        owner: Hashable = None,
-        neutral: str | None = None,
-    ) -> Search[Step, Direction]:
-        """Start to look for an edit that changes a region as the words say.
-
-        Args:
-            words: empty to change it anyhow; the settings must say so, too.
-            space: "w", "w_plus" or "s"; a face in s is edited in s.
-            this_face: find it on the session's face as edited, not on random people.
-            owner: see `search`.
-
-        Raises:
-            ValueError: more words than this CLIP reads, a seed out of range.
-            MismatchError: an edit of another generator.
-        """
-        prompt, neutral = words.strip() or None, self._neutral(neutral)
-        with self._turns:
-            if prompt is not None:
-                self._check(prompt, neutral)
-            face = self._edited(session) if this_face else self.face(session)
-        chosen = Space.S if face.space is Space.S else Space(space)
-
-        def work(report: Callable[[Step], None]) -> Direction:
-            return find_local_direction(
-                self.pipe,
-                prompt,
-                region,
-                face if this_face else None,
-                chosen,
-                neutral,
-                settings,
-                report,
-            )
-
-        return self.search_by(owner, settings.steps, work)
 
     @cached_property
     def has_text_to_face(self) -> bool:
@@ -344,7 +269,7 @@ class Studio:
             ValueError: no words, or more than this CLIP reads.
         """
         with self._turns:
-            self._check(text)
+            self.pipe.check_text(text)
 
         def work(report: Callable[[Face], None]) -> list[Face]:
             faces = []
@@ -354,89 +279,7 @@ class Studio:
                 report(faces[-1])
             return faces
 
-        return self.search_by(owner, len(seeds), work)
-
-    @cached_property
-    def directions(self) -> DirectionTable | None:
-        """The bundled table of global directions for this pipeline, None if there is none.
-
-        Raises:
-            ArtifactError: a bundled table is damaged.
-        """
-        for name in artifacts.bundled("direction_table"):
-            table = load_directions(name)
-            try:
-                table.check_fits(self.pipe)
-            except MismatchError:
-                continue  # it is another pipeline's
-            return table
-        return None
-
-    @cached_property
-    def channels(self) -> int:
-        """How many channels an edit for everybody has to choose from."""
-        return len(self.directions.index if self.directions else editable_channels(self.pipe))
-
-    def is_known(self, target: str, neutral: str | None = None) -> bool:
-        """Whether `direction` has an answer, or needs a `search_for_everybody` before."""
-        words = target.strip(), self._neutral(neutral)
-        return self.directions is not None or words in self._found
-
-    def direction(
-        self,
-        target: str,
-        neutral: str | None = None,
-        threshold: float | None = None,
-        channels: int | None = None,
-    ) -> Direction:
-        """The edit for everybody that changes pictures as `neutral` changes to `target`, at once.
-
-        Args:
-            threshold: how relevant a channel must be; needs a table.
-            channels: how many move.
-
-        Raises:
-            ValueError: empty texts, more than this CLIP reads, two that mean the same, a threshold
-                that no channel passes, an impossible number; the words are not known.
-        """
-        target, neutral = target.strip(), self._neutral(neutral)
-        with self._turns:
-            self._check(target, neutral)
-            if self.directions is not None:
-                return self.directions.direction(self.pipe, target, neutral, threshold, channels)
-            if not self.is_known(target, neutral):
-                raise ValueError(f"Nothing was found for {target!r} and {neutral!r} yet; search.")
-            if threshold is not None:
-                raise ValueError(
-                    f"Got threshold {threshold}, which needs a direction table, and this pipeline "
-                    "has none; give a number of channels."
-                )
-            found = self._found[target, neutral]
-            return found if channels is None else self._narrowed(found, channels)
-
-    def search_for_everybody(
-        self, target: str, neutral: str | None = None, owner: Hashable = None
-    ) -> Search[int, Direction]:
-        """Start to look for what `direction` answers, without a table; reports the steps done.
-
-        Raises:
-            ValueError: empty texts, or more than this CLIP reads.
-        """
-        target, neutral = target.strip(), self._neutral(neutral)
-        with self._turns:
-            self._check(target, neutral)
-        settings = GradientSettings()
-
-        def work(report: Callable[[int], None]) -> Direction:
-            found = gradient_direction(
-                self.pipe, target, neutral, settings=settings, on_step=lambda done, _: report(done)
-            )
-            self._found[target, neutral] = found
-            if len(self._found) > _MAX_FOUND:
-                del self._found[next(iter(self._found))]  # the oldest
-            return found
-
-        return self.search_by(owner, settings.steps, work)
+        return self.search_by(owner, work)
 
     def zoo(self, include_hub: bool = False) -> tuple[list[EditInfo], list[str]]:
         """The edits for this pipeline, bundled and from the Hub; and what went wrong with others.
@@ -461,9 +304,7 @@ class Studio:
             MismatchError: it is for another generator.
         """
         name = name.strip()
-        if artifacts.hub_id(name) is None or (
-            os.path.isdir(name) and name not in artifacts.bundled()
-        ):
+        if names.hub_id(name) is None or (os.path.isdir(name) and name not in names.bundled()):
             raise ValueError(
                 f"Got {name[:100]!r}; expected the name of a bundled edit, or a Hub id such as "
                 "'user/repo' or 'user/repo@revision'."
@@ -480,18 +321,16 @@ class Studio:
     def search_by(
         self,
         owner: Hashable,
-        total: int,
         work: Callable[[Callable[[Progress], None]], Found],
     ) -> Search[Progress, Found]:
         """Work in a thread of its own, when its turn comes; an owner's earlier search is stopped.
 
         Args:
             owner: whose search it is.
-            total: so many steps.
             work: is given what reports a step, and returns what was found.
         """
         self.stop(owner)
-        search = Search(self._turns, total, work)
+        search = Search(self._turns, work)
         self._searches[owner] = search
         return search
 
@@ -500,48 +339,14 @@ class Studio:
         whole = tuple(applied for applied in session.edits if applied.region is None)
         return EditStack(whole).apply(self.pipe, self.face(session))
 
-    def _narrowed(self, direction: Direction, channels: int) -> Direction:
-        """Only so many channels, those that move most, as `gradient_direction` would choose."""
-        index = editable_channels(self.pipe)
-        size = direction.vector[index] / self._style_deviations[index].to(direction.vector)
-        chosen = select_channels(size.nan_to_num(0, 0, 0), channels=channels)
-        vector = direction.vector.clone()
-        vector[index] = vector[index] * chosen
-        origin = direction.origin
-        origin = replace(origin, training={**origin.training, "channels": channels})
-        return Direction(vector, Space.S, direction.base_model, direction.strength, origin)
-
-    @cached_property
-    def _style_deviations(self) -> Tensor:
-        # As gradient_direction measures them.
-        return style_statistics(self.pipe, 2000, 0, GradientSettings.truncation_psi)[1]
-
     def _draw_anew(self, session: Session) -> Image.Image:
-        stack = EditStack(session.edits)
         if any(applied.region is not None for applied in session.edits):
-            drawn = stack.draw(self.pipe, self.face(session))
+            drawn = session.stack.draw(self.pipe, self.face(session))
         else:
-            edited = stack.apply(self.pipe, self.face(session))
-            drawing = self._drawing(session.seed, session.truncation_psi, session.latents)
-            drawn = drawing(self.pipe.lower(edited, Space.S).codes).clamp(-1, 1)
+            face = (session.seed, session.truncation_psi, session.label, session.latents)
+            edited = session.stack.apply(self.pipe, self.face(session))
+            drawn = self._drawing(*face)(self.pipe.lower(edited, Space.S).codes).clamp(-1, 1)
         return image_files.to_pil(drawn.float())[0]
-
-    def _neutral(self, text: str | None) -> str:
-        return self.pipe.neutral if text is None else text.strip()
-
-    def _check(self, *texts: str) -> None:
-        """Raise `ValueError` for an empty text, or one that is longer than this CLIP reads."""
-        tokenizer = self.pipe.tokenizer
-        limit = tokenizer.model_max_length - 2  # start and end take a place each
-        for text in texts:
-            if not text.strip():
-                raise ValueError(f"Got no words ({text!r}); write some, as in 'a smiling face'.")
-            count = len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-            if count > limit:
-                raise ValueError(
-                    f"Got {len(text.split())} words, {count} tokens; this CLIP reads {limit} "
-                    "tokens. Say it in fewer words."
-                )
 
 
 def _marked(

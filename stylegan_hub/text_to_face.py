@@ -36,31 +36,22 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stylegan_hub.artifacts import (
-    BaseModel,
-    bundled,
-    read_config,
-    read_folder,
-    resolve,
-    write_folder,
-)
-from stylegan_hub.edits.global_direction import ClipModel, clip_model
-from stylegan_hub.edits.views import random_views, seen_through
-from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
+from stylegan_hub.artifacts import BaseModel, ClipModel, read_config, read_folder, write_folder
+from stylegan_hub.domain import Domain
+from stylegan_hub.errors import ArtifactError, NotFoundError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.losses import clip_loss
 from stylegan_hub.models.captioner import PAD, Captioner
 from stylegan_hub.models.stylegan2 import MappingLayers
-
-if TYPE_CHECKING:
-    from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.names import bundled, resolve
+from stylegan_hub.views import random_views, seen_through
 
 KIND: Final = "text_to_face"
 
@@ -176,7 +167,7 @@ class TextToFace(nn.Module):
     @classmethod
     def for_pipeline(
         cls,
-        pipe: StyleEditPipeline,
+        domain: Domain,
         hidden: int = 512,
         frame: bool = True,
         mapping: Literal["generator", "scratch"] = "generator",
@@ -190,14 +181,14 @@ class TextToFace(nn.Module):
         Raises:
             ValueError: a generator with labels.
         """
-        config = pipe.generator.config
+        config = domain.generator.config
         if config.c_dim:
             raise ValueError(
                 f"This generator takes labels (c_dim {config.c_dim}); text-to-face needs one that "
                 "draws from z alone."
             )
         sizes = Sizes(
-            text_dim=pipe.clip.config.projection_dim,
+            text_dim=domain.clip.config.projection_dim,
             z_dim=config.z_dim,
             w_dim=config.w_dim,
             hidden=hidden,
@@ -207,9 +198,9 @@ class TextToFace(nn.Module):
             activation=config.mapping_activation,
             lr_multiplier=config.mapping_lr_multiplier,
         )
-        module = cls(sizes, pipe.base_model, clip_model(pipe), training)
+        module = cls(sizes, domain.base_model, domain.clip_model, training)
         if mapping == "generator":
-            given = pipe.generator.mapping.state_dict()
+            given = domain.generator.mapping.state_dict()
             own = module.mapping.state_dict()
             module.mapping.load_state_dict({name: given[name] for name in own})
         return module
@@ -228,7 +219,7 @@ class TextToFace(nn.Module):
         if text.ndim != 2 or text.shape[1] != self.sizes.text_dim:
             raise ValueError(
                 f"Got text embeddings of shape {list(text.shape)}; expected "
-                f"[n, {self.sizes.text_dim}]. Make them with pipe.encode_text."
+                f"[n, {self.sizes.text_dim}]. Make them with domain.encode_text."
             )
         # Small, and everything depends on it: full precision under autocast too.
         with torch.autocast(text.device.type, enabled=False):
@@ -262,16 +253,14 @@ class TextToFace(nn.Module):
             z = (mean + (0.5 * log_variance).exp() * noise.to(mean)) @ self.frame()
             return self.mapping.w(z)
 
-    def check_fits(self, pipe: StyleEditPipeline) -> None:
+    def check_fits(self, domain: Domain) -> None:
         """Raise `MismatchError` for another generator or another CLIP, with both named."""
-        self.base_model.check_same(pipe.base_model, "text-to-face network")
-        other = clip_model(pipe)
-        if self.clip.fingerprint != other.fingerprint:
-            raise MismatchError(
-                f"This text-to-face network reads the CLIP of {self.clip.id!r} (fingerprint "
-                f"{self.clip.fingerprint}); the loaded pipeline has that of {other.id!r} "
-                f"(fingerprint {other.fingerprint}). Load the pipeline it was made with."
-            )
+        domain.check_fits(
+            self.base_model,
+            self.clip,
+            "text-to-face network",
+            "Load the pipeline it was made with.",
+        )
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write `config.json` and `model.safetensors`, as a whole or not at all.
@@ -321,13 +310,13 @@ def load_text_to_face(
     return module.eval().requires_grad_(False)
 
 
-def bundled_text_to_face(pipe: StyleEditPipeline) -> TextToFace:
+def bundled_text_to_face(domain: Domain) -> TextToFace:
     """The bundled one for this pipeline's generator.
 
     Raises:
         NotFoundError: none is bundled for it.
     """
-    fingerprint = pipe.base_model.fingerprint
+    fingerprint = domain.base_model.fingerprint
     for folder in bundled(KIND).values():
         if read_config(folder).get("base_model", {}).get("fingerprint") == fingerprint:
             return load_text_to_face(folder)
@@ -362,7 +351,7 @@ class Pool:
 
 @torch.no_grad()
 def draw_pool(
-    pipe: StyleEditPipeline,
+    domain: Domain,
     samples: int,
     seed: int = 0,
     batch_size: int = 32,
@@ -373,17 +362,17 @@ def draw_pool(
     Args:
         batches: what runs over the starts of the batches, for progress: `tqdm(range(...))`.
     """
-    z_dim = pipe.generator.config.z_dim
+    z_dim = domain.generator.config.z_dim
     z = torch.randn(samples, z_dim, generator=torch.Generator().manual_seed(seed))
     z = F.normalize(z, dim=1) * math.sqrt(z_dim)
     starts = range(0, samples, batch_size) if batches is None else batches
     rows = []
     for start in starts:
-        drawn = pipe.synthesize(Latents(Space.Z, z[start : start + batch_size])).clamp(-1, 1)
+        drawn = domain.synthesize(Latents(Space.Z, z[start : start + batch_size])).clamp(-1, 1)
         # The cosines are multiplied by some tens: worth full precision under autocast too.
         with torch.autocast(drawn.device.type, enabled=False):
-            rows.append(pipe.encode_image(drawn.float()).float().cpu())
-    return Pool(z, torch.cat(rows), float(pipe.clip.logit_scale.exp()))
+            rows.append(domain.encode_image(drawn.float()).float().cpu())
+    return Pool(z, torch.cat(rows), float(domain.clip.logit_scale.exp()))
 
 
 @dataclass(frozen=True)
@@ -460,7 +449,7 @@ class Objective:
     """The loss of text-to-face, for one generator, CLIP and captioner.
 
     Args:
-        pipe: draws and embeds.
+        domain: draws and embeds.
         captioner: tells texts from pictures; None without the reconstruction.
         settings: weights.
 
@@ -470,11 +459,11 @@ class Objective:
 
     def __init__(
         self,
-        pipe: StyleEditPipeline,
+        domain: Domain,
         captioner: Captioner | None,
         settings: Settings | None = None,
     ) -> None:
-        self.pipe, self.settings = pipe, settings or Settings()
+        self.domain, self.settings = domain, settings or Settings()
         self.captioner = captioner
         if captioner is None and self.settings.reconstruction_lambda:
             raise ValueError(
@@ -494,16 +483,16 @@ class Objective:
             texts: captions.
             random: of the noise and the views.
         """
-        settings, pipe = self.settings, self.pipe
-        with torch.autocast(pipe.device.type, enabled=False):  # everything depends on it
-            text = pipe.encode_text(texts).float()
+        settings, domain = self.settings, self.domain
+        with torch.autocast(domain.device.type, enabled=False):  # everything depends on it
+            text = domain.encode_text(texts).float()
         mean, log_variance = module.distribution(text)
         noise = torch.randn(len(text), module.sizes.z_dim, generator=random)
         w = module.w_of(mean, log_variance, noise.to(text))
         losses = {"kl": kl_divergence(mean, log_variance).mean() / module.sizes.z_dim}
         loss = settings.kl_lambda * losses["kl"]
         if settings.reconstruction_lambda or settings.clip_lambda:
-            drawn = pipe.synthesize(Latents(Space.W, w)).float()
+            drawn = domain.synthesize(Latents(Space.W, w)).float()
             if settings.reconstruction_lambda:
                 assert self.captioner is not None
                 tokens = self.captioner.tokenize(texts)
@@ -515,14 +504,14 @@ class Objective:
                 loss = loss + settings.reconstruction_lambda * reconstruction
             if settings.clip_lambda:
                 copies = seen_through(random_views(settings.views, random), drawn)
-                seen = pipe.encode_image(copies).float().unflatten(0, (-1, len(text)))
+                seen = domain.encode_image(copies).float().unflatten(0, (-1, len(text)))
                 losses["clip"] = clip_loss(seen, text).mean()
                 loss = loss + settings.clip_lambda * losses["clip"]
         return {"loss": loss, **losses}
 
 
 def draw_from_text(
-    pipe: StyleEditPipeline,
+    domain: Domain,
     module: TextToFace,
     text: str,
     seeds: Sequence[int],
@@ -547,18 +536,18 @@ def draw_from_text(
     for seed in seeds:
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
             raise ValueError(f"Got seed {seed!r}; seeds are integers from 0 to 2**63 - 1.")
-    module.check_fits(pipe)
+    module.check_fits(domain)
     with torch.no_grad():
-        embedding = pipe.encode_text(text).float()
+        embedding = domain.encode_text(text).float()
         chosen = []
         for seed in seeds:
             random = torch.Generator().manual_seed(seed)
             noise = torch.randn(candidates, module.sizes.z_dim, generator=random)
             w = module(embedding.expand(candidates, -1), noise.to(embedding))
-            w = torch.lerp(pipe.generator.mapping.w_avg.to(w), w, truncation_psi)
+            w = torch.lerp(domain.generator.mapping.w_avg.to(w), w, truncation_psi)
             if candidates > 1:
-                drawn = pipe.synthesize(Latents(Space.W, w)).clamp(-1, 1)
-                nearest = (pipe.encode_image(drawn).float() @ embedding[0]).argmax()
+                drawn = domain.synthesize(Latents(Space.W, w)).clamp(-1, 1)
+                nearest = (domain.encode_image(drawn).float() @ embedding[0]).argmax()
                 w = w[nearest : nearest + 1]
             chosen.append(w)
-        return pipe.lower(Latents(Space.W, torch.cat(chosen)), Space.W_PLUS)
+        return domain.lower(Latents(Space.W, torch.cat(chosen)), Space.W_PLUS)

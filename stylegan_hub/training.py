@@ -52,6 +52,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from stylegan_hub.memory import keep_freed_memory
+from stylegan_hub.steps import ramp
 
 CHECKPOINT_FORMAT = 1
 # NVIDIA's stylegan2 configs: the average reaches back over at most 5 % of the images seen so far.
@@ -245,12 +246,8 @@ class Training:
     def learning_rate_scale(self, step: int) -> float:
         """Factor in [0, 1] on the peak learning rates at a step."""
         config = self.config
-        warmup = min(1.0, (step + 1) / (config.lr_warmup_steps + 1))
-        if config.lr_scheduler == "constant":
-            return warmup
-        length = max(1, config.max_train_steps - config.lr_warmup_steps)
-        progress = min(1.0, max(0.0, (step - config.lr_warmup_steps) / length))
-        return warmup * 0.5 * (1 + math.cos(math.pi * progress))
+        fall = 0 if config.lr_scheduler == "constant" else None
+        return ramp(step, config.max_train_steps, config.lr_warmup_steps, fall)
 
     def update(
         self,

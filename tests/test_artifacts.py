@@ -10,8 +10,9 @@ import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from stylegan_hub import artifacts
-from stylegan_hub.artifacts import read_config, read_folder, read_tensors, resolve, write_folder
+from stylegan_hub import artifacts, names
+from stylegan_hub.artifacts import read_config, read_folder, read_tensors, write_folder
+from stylegan_hub.names import resolve
 from stylegan_hub.errors import ArtifactError, NotFoundError, StyleganHubError
 
 CONFIG = {
@@ -38,7 +39,7 @@ def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "faces").mkdir()
     (root / "faces" / "model_index.json").write_text("{}")
     (root / "drafts").mkdir()
-    monkeypatch.setattr(artifacts, "_cards_folder", lambda: root)
+    monkeypatch.setattr(names, "_cards_folder", lambda: root)
     return root
 
 
@@ -218,28 +219,28 @@ def test_files_of_two_artifacts(folder: Path) -> None:
 
 
 def test_bundled_cards_by_kind(cards: Path) -> None:
-    assert list(artifacts.bundled()) == ["afro-hair", "faces"]
-    assert list(artifacts.bundled("edit")) == ["afro-hair"]
+    assert list(names.bundled()) == ["afro-hair", "faces"]
+    assert list(names.bundled("edit")) == ["afro-hair"]
     assert resolve("faces", kind="pipeline") == cards / "faces"
 
 
 def test_a_direction_table_is_told_from_an_edit(cards: Path) -> None:
     write_folder(cards / "words", {**CONFIG, "kind": "direction_table"}, TENSORS)
-    assert list(artifacts.bundled()) == ["afro-hair", "faces", "words"]
-    assert list(artifacts.bundled("edit")) == ["afro-hair"]
-    assert list(artifacts.bundled("direction_table")) == ["words"]
+    assert list(names.bundled()) == ["afro-hair", "faces", "words"]
+    assert list(names.bundled("edit")) == ["afro-hair"]
+    assert list(names.bundled("direction_table")) == ["words"]
     assert resolve("words", kind="direction_table") == resolve("words") == cards / "words"
     with pytest.raises(ArtifactError, match=r"got: direction_table\. Use load_directions"):
         resolve("words", kind="edit")
     with pytest.raises(ArtifactError, match=r"got: edit\. Use load_edit"):
         resolve("afro-hair", kind="direction_table")
     write_folder(cards / "faces-of-words", {**CONFIG, "kind": "text_to_face"}, TENSORS)
-    assert list(artifacts.bundled("text_to_face")) == ["faces-of-words"]
+    assert list(names.bundled("text_to_face")) == ["faces-of-words"]
     with pytest.raises(ArtifactError, match="Use load_text_to_face"):
         resolve("faces-of-words", kind="edit")
     # A damaged config is no reason to hide a card; whoever reads it is told.
     (cards / "words" / "config.json").write_text("{")
-    assert list(artifacts.bundled("edit")) == ["afro-hair", "words"]
+    assert list(names.bundled("edit")) == ["afro-hair", "words"]
 
 
 def test_bundled_name_or_folder(

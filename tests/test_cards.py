@@ -12,7 +12,7 @@ import yaml
 from huggingface_hub import ModelCard
 from PIL import Image
 
-from stylegan_hub import artifacts
+from stylegan_hub import names
 from stylegan_hub.artifacts import BaseModel, write_folder
 from stylegan_hub.cards import escape, write_card
 from stylegan_hub.edits.base import Origin, Strength
@@ -134,7 +134,7 @@ def test_no_empty_heading_and_every_picture_is_there(
 def test_the_five_lines_run(
     tmp_path: Path, tiny_pipeline: Any, tiny_pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifacts, "_cards_folder", lambda: tmp_path / "cards")
+    monkeypatch.setattr(names, "_cards_folder", lambda: tmp_path / "cards")
     (tmp_path / "cards").mkdir()
     (tmp_path / "cards" / "portraits").symlink_to(tiny_pipeline_folder)
     vector = torch.zeros(tiny_pipeline.generator.num_ws, 16)

@@ -40,7 +40,7 @@ from torch.nn import functional as F
 from stylegan_hub.checkpoints import load_generator, read_checkpoint
 from stylegan_hub.checkpoints.download import fetch
 from stylegan_hub.edits.base import load_edit
-from stylegan_hub.edits.global_direction import load_directions
+from stylegan_hub.methods.table import load_directions
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents
 from stylegan_hub.models.encoder import Encoder

@@ -14,7 +14,7 @@ from PIL import Image
 from pytest import MonkeyPatch
 from typer.testing import CliRunner
 
-from stylegan_hub import artifacts
+from stylegan_hub import names
 from stylegan_hub.cli import main
 from stylegan_hub.edits.base import Origin, load_edit
 from stylegan_hub.edits.direction import Direction
@@ -217,7 +217,7 @@ def bundled(tmp_path: Path, tiny_pipeline: StyleEditPipeline, monkeypatch: Monke
         edit.save_pretrained(cards / name)
     metrics = {"images": 8, "success": 0.75, "collateral": 0.0123, "flips": {"hat": 0.5}}
     (cards / "a-hat" / "metrics.json").write_text(json.dumps(metrics))
-    monkeypatch.setattr(artifacts, "_cards_folder", lambda: cards)
+    monkeypatch.setattr(names, "_cards_folder", lambda: cards)
     return cards
 
 

@@ -26,10 +26,10 @@ from demo.components import message, warning
 from demo.stage import SLOTS, Desk, archive, choose, random_seeds, watched
 from demo.tabs.words import EXAMPLES, for_everybody, for_this_face, refine
 from demo.tabs.zoo import gallery, put_on
-from stylegan_hub import artifacts
+from stylegan_hub import names
 from stylegan_hub.edits.base import Strength, load_edit
-from stylegan_hub.edits.global_direction import DEFAULT_CHANNELS
-from stylegan_hub.edits.latent_optimization import Cancelled
+from stylegan_hub.methods.table import DEFAULT_CHANNELS
+from stylegan_hub.steps import Cancelled
 from stylegan_hub.errors import MismatchError
 from stylegan_hub.hub import EditInfo
 from stylegan_hub.images import from_pil
@@ -69,12 +69,12 @@ def cards(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Path]:
     """Bundled are now the real pipeline and some cards for the tiny one, see `write_cards`."""
-    real = artifacts.bundled()["portraits"]
+    real = names.bundled()["portraits"]
     folder = tmp_path_factory.mktemp("cards")
     write_cards(folder, tiny_pipeline, other_pipeline)
     (folder / "portraits").symlink_to(real)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(artifacts, "_cards_folder", lambda: folder)
+        patch.setattr(names, "_cards_folder", lambda: folder)
         yield folder
     gc.collect()  # what gradio leaves open, while the marks above still hold
 

@@ -31,10 +31,10 @@ from demo.stage import SLOTS, Desk, archive, limit, load_stack, save_stack
 from demo.tabs.essence import TARGETS, Target, newest_essence, row, take, transfer
 from demo.tabs.local import change_part, part_shown
 from demo.tabs.text_to_face import draw_faces
-from stylegan_hub import artifacts
+from stylegan_hub import names
 from stylegan_hub.edits.base import load_edit
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.edits.essence import preset
+from stylegan_hub.methods.essence import preset
 from stylegan_hub.edits.stack import EditStack
 from stylegan_hub.errors import ArtifactError
 from stylegan_hub.pipeline import StyleEditPipeline
@@ -312,7 +312,7 @@ def artifacts_escaped(text: str) -> str:
 
 
 def test_a_damaged_network_is_told(bare: Studio, studio: Studio) -> None:
-    folder = artifacts._cards_folder() / "text-to-face"
+    folder = names._cards_folder() / "text-to-face"
     assert studio.pipe.text_to_face is not None
     studio.pipe.text_to_face.save_pretrained(folder)
     weights = folder / "model.safetensors"

@@ -12,14 +12,8 @@ from stylegan_hub.artifacts import BaseModel
 from stylegan_hub.edits.base import Edit, Origin, Strength, kinds, load_edit
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.latent_mapper import LatentMapper
-from stylegan_hub.edits.latent_optimization import (
-    Cancelled,
-    Published,
-    Settings,
-    Step,
-    displacements,
-    find,
-)
+from stylegan_hub.steps import Cancelled, Step
+from stylegan_hub.methods.optimization import Published, Settings, displacements, find
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.losses import clip_loss

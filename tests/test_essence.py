@@ -14,9 +14,9 @@ from test_recipes import recipe
 from torch.nn import functional as F
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import bundled, resolve
+from stylegan_hub.names import bundled, resolve
 from stylegan_hub.edits.base import load_edit
-from stylegan_hub.edits.essence import (
+from stylegan_hub.methods.essence import (
     FROM_ZERO,
     IN_DOMAIN,
     METHOD,
@@ -30,8 +30,10 @@ from stylegan_hub.edits.essence import (
     preset,
     target_picture,
 )
-from stylegan_hub.edits.latent_optimization import Cancelled, Step
-from stylegan_hub.edits.units import EqualSteps, step_scale, units_of, warmup_steps
+from stylegan_hub.steps import Cancelled, Step
+from stylegan_hub.optimizers import EqualSteps
+from stylegan_hub.steps import ramp, warmup_steps
+from stylegan_hub.domain import units_of
 from stylegan_hub.latents import Space
 from stylegan_hub.metrics.edit_quality import draw
 from stylegan_hub.metrics.essence_transfer import essence_report
@@ -245,7 +247,7 @@ def test_the_schedule_is_that_of_training(tmp_path: Path) -> None:
     model = torch.nn.Linear(1, 1)
     training = Training(config, {"m": model}, {"m": torch.optim.SGD(model.parameters(), lr=1.0)})
     for step in range(60):
-        assert step_scale(step, 60) == pytest.approx(training.learning_rate_scale(step))
+        assert ramp(step, 60) == pytest.approx(training.learning_rate_scale(step))
 
 
 # Metrics

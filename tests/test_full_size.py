@@ -10,7 +10,7 @@ import torch
 from test_checkpoints import assemble, foreign, nvidia, saved  # noqa: F401  foreign: a fixture
 from transformers import CLIPConfig, CLIPModel
 
-from stylegan_hub.edits.latent_optimization import find
+from stylegan_hub.methods.optimization import find
 from stylegan_hub.models.clip import build_image_processor
 from stylegan_hub.models.encoder import Encoder
 from stylegan_hub.models.parser import Parser

@@ -16,24 +16,24 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from stylegan_hub import artifacts
+from stylegan_hub import names
 from stylegan_hub.artifacts import read_tensors
 from stylegan_hub.edits.base import load_edit
-from stylegan_hub.edits.direction_statistics import (
+from stylegan_hub.methods.style_statistics import (
     channel_relevance,
     editable_channels,
     linear_relevance,
     style_statistics,
 )
-from stylegan_hub.edits.global_direction import (
+from stylegan_hub.methods.table import (
     DEFAULT_CHANNELS,
     DirectionTable,
-    clip_model,
     load_directions,
     table_layout,
 )
-from stylegan_hub.edits.gradient_direction import GradientSettings, gradient_direction
-from stylegan_hub.edits.prompt_bank import TEMPLATES, encode_prompt, text_change
+from stylegan_hub.domain import clip_model
+from stylegan_hub.methods.gradient import GradientSettings, gradient_direction
+from stylegan_hub.methods.prompt_bank import TEMPLATES, encode_prompt, text_change
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.pipeline import StyleEditPipeline
@@ -398,16 +398,16 @@ def test_a_table_is_no_edit_and_an_edit_no_table(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cards = tmp_path / "cards"
-    monkeypatch.setattr(artifacts, "_cards_folder", lambda: cards)
+    monkeypatch.setattr(names, "_cards_folder", lambda: cards)
     table.save_pretrained(cards / "words")
     table.direction(tiny_pipeline, HAT).save_pretrained(cards / "hat")
     with pytest.raises(ArtifactError, match=r"got: direction_table\. Use load_directions"):
         load_edit("words")
     with pytest.raises(ArtifactError, match=r"got: edit\. Use load_edit\. Bundled: words"):
         load_directions("hat")
-    assert list(artifacts.bundled("edit")) == ["hat"]
-    assert list(artifacts.bundled("direction_table")) == ["words"]
-    assert list(artifacts.bundled()) == ["hat", "words"]
+    assert list(names.bundled("edit")) == ["hat"]
+    assert list(names.bundled("direction_table")) == ["words"]
+    assert list(names.bundled()) == ["hat", "words"]
     assert len(load_directions("words").index) == 56
 
 

@@ -21,18 +21,14 @@ from PIL import Image
 from safetensors.torch import save
 from typer.testing import CliRunner
 
-from stylegan_hub import artifacts, hub
+from stylegan_hub import hub, names
 from stylegan_hub.artifacts import BaseModel
 from stylegan_hub.cards import write_card
 from stylegan_hub.cli import main
 from stylegan_hub.edits.base import Origin, Strength, load_edit
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.edits.global_direction import (
-    ClipModel,
-    DirectionTable,
-    TableLayer,
-    load_directions,
-)
+from stylegan_hub.artifacts import ClipModel
+from stylegan_hub.methods.table import DirectionTable, TableLayer, load_directions
 from stylegan_hub.errors import ArtifactError, NotFoundError
 from stylegan_hub.pipeline import StyleEditPipeline
 
@@ -355,7 +351,7 @@ def test_a_short_name_leads_to_the_default_namespace(
     ):
         load_edit("no-edit")
     assert not any("portraits" in line for line in server.requests)
-    artifacts.resolve("portraits", "pipeline")  # bundled: nobody is asked
+    names.resolve("portraits", "pipeline")  # bundled: nobody is asked
     assert not any("portraits" in line for line in server.requests)
 
 
@@ -460,7 +456,7 @@ def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "reader").mkdir()
     (root / "reader" / "diffusion_pytorch_model.safetensors").touch()
     (root / "reader" / "config.json").write_text("{}")
-    monkeypatch.setattr(artifacts, "_cards_folder", lambda: root)
+    monkeypatch.setattr(names, "_cards_folder", lambda: root)
     return root
 
 

@@ -22,14 +22,13 @@ from torch import Tensor
 from stylegan_hub import hub
 from stylegan_hub.artifacts import BaseModel
 from stylegan_hub.edits.base import Origin, Strength, load_edit
-from stylegan_hub.edits.latent_mapper import (
-    LatentMapper,
+from stylegan_hub.edits.latent_mapper import LatentMapper, pixel_norm
+from stylegan_hub.methods.mapper import (
     Objective,
     Published,
     Settings,
     _Lengths,
     mapper_groups,
-    pixel_norm,
     start_at_identity,
     training_latents,
 )

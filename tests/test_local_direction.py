@@ -12,11 +12,11 @@ import torch
 from test_recipes import recipe
 from test_regions import LEFT, SidesParser, parsing_pipeline  # noqa: F401
 
-from stylegan_hub.artifacts import bundled, resolve
+from stylegan_hub.names import bundled, resolve
 from stylegan_hub.edits.base import load_edit
-from stylegan_hub.edits.feature_maps import convolutions, draw_with_features
-from stylegan_hub.edits.latent_optimization import Cancelled, Step
-from stylegan_hub.edits.local_direction import (
+from stylegan_hub.regions.feature_maps import convolutions, draw_with_features
+from stylegan_hub.steps import Cancelled, Step
+from stylegan_hub.methods.local import (
     METHOD,
     PAPER,
     PAPER_WITHOUT_WORDS,
@@ -29,7 +29,8 @@ from stylegan_hub.edits.local_direction import (
     find_local_directions,
     localization_score,
 )
-from stylegan_hub.edits.regions import Region, draw_within
+from stylegan_hub.regions.find import Region
+from stylegan_hub.regions.join import draw_within
 from stylegan_hub.latents import Space
 from stylegan_hub.metrics.edit_quality import draw
 from stylegan_hub.metrics.locality import change_inside, perceptual_distance

@@ -42,15 +42,16 @@ from stylegan_hub import images as image_files
 from stylegan_hub.cli import main
 from stylegan_hub.edits.base import NO_RECOGNIZER, load_edit
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.edits.essence import target_picture
-from stylegan_hub.edits.feature_maps import at_size, draw_with_features
-from stylegan_hub.edits.global_direction import load_directions
-from stylegan_hub.edits.gradient_direction import GradientSettings, gradient_direction
-from stylegan_hub.edits.latent_mapper import Objective
-from stylegan_hub.edits.latent_mapper import Settings as MapperSettings
-from stylegan_hub.edits.latent_optimization import Settings, find
-from stylegan_hub.edits.local_direction import LocalSettings, find_local_direction
-from stylegan_hub.edits.regions import draw_within, named_region
+from stylegan_hub.methods.essence import target_picture
+from stylegan_hub.regions.feature_maps import at_size, draw_with_features
+from stylegan_hub.methods.table import load_directions
+from stylegan_hub.methods.gradient import GradientSettings, gradient_direction
+from stylegan_hub.methods.mapper import Objective
+from stylegan_hub.methods.mapper import Settings as MapperSettings
+from stylegan_hub.methods.optimization import Settings, find
+from stylegan_hub.methods.local import LocalSettings, find_local_direction
+from stylegan_hub.regions.join import draw_within
+from stylegan_hub.regions.find import named_region
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.metrics.edit_quality import measure_edit, reader_for
 from stylegan_hub.models.clip import build_clip, build_image_processor, train_tokenizer

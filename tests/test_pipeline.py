@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.edits.latent_optimization import Settings, find
+from stylegan_hub.methods.optimization import Settings, find
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.identity_similarity import identity_similarity

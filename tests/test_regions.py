@@ -9,17 +9,12 @@ import torch
 from torch import Tensor
 
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.edits.feature_maps import convolutions, draw_over, draw_with_features
-from stylegan_hub.edits.latent_mapper import LatentMapper, mapper_groups
-from stylegan_hub.edits.regions import (
-    Region,
-    draw_within,
-    find_region,
-    named_region,
-    region_mask,
-    regions_of,
-    soft_mask,
-)
+from stylegan_hub.regions.feature_maps import convolutions, draw_over, draw_with_features
+from stylegan_hub.edits.latent_mapper import LatentMapper
+from stylegan_hub.methods.mapper import mapper_groups
+from stylegan_hub.regions.find import Region, find_region, named_region, regions_of
+from stylegan_hub.regions.join import draw_within
+from stylegan_hub.regions.mask import region_mask, soft_mask
 from stylegan_hub.latents import Latents
 from stylegan_hub.models.encoder import Encoder
 from stylegan_hub.models.parser import FACE_PARTS, Parser

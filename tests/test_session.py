@@ -15,19 +15,21 @@ from PIL import Image
 from test_regions import SidesParser, with_parts
 from test_stack import mapper
 
-from stylegan_hub import artifacts
+from stylegan_hub import names
 from stylegan_hub import studio as studio_module
 from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.edits.direction_statistics import editable_channels
-from stylegan_hub.edits.essence import METHOD as ESSENCE
-from stylegan_hub.edits.essence import EssenceSettings
-from stylegan_hub.edits.global_direction import DirectionTable, clip_model, table_layout
-from stylegan_hub.edits.gradient_direction import GradientSettings, gradient_direction
-from stylegan_hub.edits.latent_optimization import Cancelled, Settings
-from stylegan_hub.edits.local_direction import METHOD as LOCAL
-from stylegan_hub.edits.local_direction import WITHOUT_WORDS, LocalSettings
-from stylegan_hub.edits.regions import named_region
+from stylegan_hub.methods.style_statistics import editable_channels
+from stylegan_hub.methods.essence import METHOD as ESSENCE
+from stylegan_hub.methods.essence import EssenceSettings
+from stylegan_hub.methods.table import DirectionTable, table_layout
+from stylegan_hub.domain import clip_model
+from stylegan_hub.methods.gradient import GradientSettings, gradient_direction
+from stylegan_hub.steps import Cancelled
+from stylegan_hub.methods.optimization import Settings
+from stylegan_hub.methods.local import METHOD as LOCAL
+from stylegan_hub.methods.local import WITHOUT_WORDS, LocalSettings
+from stylegan_hub.regions.find import named_region
 from stylegan_hub.edits.stack import EditStack
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
@@ -78,7 +80,7 @@ def cards(
     """Bundled are now only some cards for the tiny pipeline, and one for another."""
     folder = tmp_path / "cards"
     write_cards(folder, tiny_pipeline, other_pipeline)
-    monkeypatch.setattr(artifacts, "_cards_folder", lambda: folder)
+    monkeypatch.setattr(names, "_cards_folder", lambda: folder)
     return folder
 
 

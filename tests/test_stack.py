@@ -15,8 +15,10 @@ from test_regions import parsing_pipeline  # noqa: F401
 from stylegan_hub.artifacts import read_tensors
 from stylegan_hub.edits.base import Origin
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.edits.latent_mapper import LatentMapper, mapper_groups
-from stylegan_hub.edits.regions import named_region, region_mask
+from stylegan_hub.edits.latent_mapper import LatentMapper
+from stylegan_hub.methods.mapper import mapper_groups
+from stylegan_hub.regions.find import named_region
+from stylegan_hub.regions.mask import region_mask
 from stylegan_hub.edits.stack import EditStack
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space

@@ -15,10 +15,10 @@ from torch.distributions import Independent, Normal
 from torch.distributions import kl_divergence as exact_kl
 from torch.nn import functional as F
 
-from stylegan_hub import artifacts
+from stylegan_hub import artifacts, names
 from stylegan_hub.artifacts import write_folder
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.edits.global_direction import ClipModel
+from stylegan_hub.artifacts import ClipModel
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.text_to_face import (
@@ -326,7 +326,7 @@ def test_the_bundled_one_is_found_by_the_generator(
     pipe: StyleEditPipeline, other_pipeline: StyleEditPipeline, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(artifacts, "_cards_folder", lambda: tmp_path)
+    monkeypatch.setattr(names, "_cards_folder", lambda: tmp_path)
     new_network(other_pipeline).save_pretrained(tmp_path / "a-text-to-face")
     with pytest.raises(NotFoundError, match="No text-to-face network is bundled for this generat"):
         pipe.from_text(TEXT)
@@ -648,7 +648,7 @@ def test_the_recipes_say_what_they_need(
 def test_the_bundled_network_keeps_its_promise() -> None:
     """What captions state appears, and other seeds are other faces that fit as well."""
     pipe = StyleEditPipeline.from_pretrained("portraits")
-    judge = AttributeReader.from_pretrained(artifacts.resolve("attribute-reader", "model")).eval()
+    judge = AttributeReader.from_pretrained(names.resolve("attribute-reader", "model")).eval()
     captions = UnseenCaptions.draw(40, 128)
 
     def from_text(text: str, seeds: Sequence[int]) -> torch.Tensor:

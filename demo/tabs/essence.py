@@ -34,7 +34,7 @@ from demo.stage import (
     pictured,
     watched,
 )
-from stylegan_hub.edits.essence import METHOD, preset
+from stylegan_hub.methods.essence import METHOD, preset
 from stylegan_hub.latents import Space
 from stylegan_hub.session import Applied, Session, essence_label
 from stylegan_hub.studio import Studio

@@ -15,8 +15,8 @@ from PIL import Image
 
 from demo.components import MAX_LETTERS, after, friendly, message, plain, recipe, shown, warning
 from demo.stage import DRAWING, STOPPED, Desk, Frame, Stage, check_room, pictured, watched
-from stylegan_hub.edits.latent_optimization import Step
-from stylegan_hub.edits.local_direction import WITHOUT_WORDS, LocalSettings
+from stylegan_hub.steps import Step
+from stylegan_hub.methods.local import WITHOUT_WORDS, LocalSettings
 from stylegan_hub.session import Session, local_label
 from stylegan_hub.studio import Studio
 

@@ -24,8 +24,8 @@ from demo.stage import (
     watched,
 )
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.edits.global_direction import DEFAULT_CHANNELS
-from stylegan_hub.edits.latent_optimization import Settings
+from stylegan_hub.methods.table import DEFAULT_CHANNELS
+from stylegan_hub.methods.optimization import Settings
 from stylegan_hub.pipeline import NEUTRAL
 from stylegan_hub.session import Session
 from stylegan_hub.studio import Studio

@@ -1,0 +1,8 @@
+"""What an edit is: the kinds of edits, and the stack in which they apply.
+
+Importing this package registers the library's own kinds; `base.register` adds others.
+"""
+
+from stylegan_hub.edits import direction, latent_mapper
+
+__all__ = ["direction", "latent_mapper"]

@@ -1,8 +1,9 @@
 """The one abstraction of an edit: a small module that displaces a latent.
 
 `edited = codes + strength * delta(codes)` is written here once, so strength 0 is the identity for
-every kind and negative strengths work. A kind of edit is one file in this folder: a subclass of
-`Edit` with a `kind` and a `delta`. The folder is the registry.
+every kind and negative strengths work. A kind of edit is a subclass of `Edit` with a `kind` and a
+`delta`, which `register` makes known; a package of your own registers its kinds in the same way, or
+names them as entry points of the group "stylegan_hub.edits".
 
 An edit knows nothing of CLIP, a generator, a prompt or a device. It remembers the fingerprint of
 the generator it was made for and refuses to displace the latents of another one.
@@ -10,23 +11,21 @@ the generator it was made for and refuses to displace the latents of another one
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from stylegan_hub.artifacts import BaseModel, read_config, read_folder, resolve, write_folder
+from stylegan_hub.artifacts import BaseModel, read_folder, tensors_digest, write_folder
 from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.latents import Latents, Space
-
-NO_RECOGNIZER = "without an identity term, since the pipeline has no recognizer"
-"""How an edit was found, in `origin.training["note"]`, that would else have had that term."""
+from stylegan_hub.names import resolve
 
 
 @dataclass(frozen=True)
@@ -149,8 +148,8 @@ class Edit:
         """Raise `MismatchError`, naming both fingerprints, for an edit of another generator."""
         self.base_model.check_same(base_model, "edit")
 
-    def save_pretrained(self, folder: str | Path) -> Path:
-        """Write `config.json` and `model.safetensors`, as a whole or not at all."""
+    def config(self) -> dict[str, Any]:
+        """Plain values that say, with `tensors`, all of this edit: the content of config.json."""
         config = {
             "kind": self.kind,
             "space": self.space.value,
@@ -161,7 +160,26 @@ class Edit:
             "training": dict(self.origin.training),
             **self.extra_config(),
         }
-        write_folder(Path(folder), config, self.tensors())
+        package = type(self).__module__.partition(".")[0]
+        return config if package == __name__.partition(".")[0] else {**config, "package": package}
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of what displaces latents: kind, space, tensors and extra config.
+
+        It orders the edits of a stack by their content.
+        """
+        return tensors_digest(
+            self.tensors(), {"kind": self.kind, "space": self.space.value, **self.extra_config()}
+        )
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write `config.json` and `model.safetensors`, as a whole or not at all.
+
+        Raises:
+            ValueError: a tensor with numbers that are not finite; nothing is written.
+        """
+        write_folder(Path(folder), self.config(), self.tensors())
         return Path(folder)
 
     @classmethod
@@ -188,21 +206,73 @@ class Edit:
         return (base.num_styles,) if self.space is Space.S else (base.num_ws, base.w_dim)
 
 
+_KINDS: dict[str, type[Edit]] = {}
+_ENTRY_POINTS = "stylegan_hub.edits"
+_Kind = TypeVar("_Kind", bound=type[Edit])
+
+
+def register(cls: _Kind) -> _Kind:
+    """Make a kind of edit known, so that `load_edit` reads it; returns the class, as a decorator.
+
+    Raises:
+        ValueError: no `kind`, or one that another class has.
+    """
+    kind = getattr(cls, "kind", None)
+    if not isinstance(kind, str) or not kind.isidentifier():
+        raise ValueError(
+            f"Got the kind {kind!r} of {cls.__name__}; expected a name of letters, digits and _."
+        )
+    known = _KINDS.setdefault(kind, cls)
+    if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ValueError(
+            f"The kind {kind!r} is that of {known.__module__}.{known.__qualname__}; choose another "
+            f"one for {cls.__module__}.{cls.__qualname__}."
+        )
+    _KINDS[kind] = cls  # the newest, when a module is loaded again
+    return cls
+
+
 def kinds() -> dict[str, type[Edit]]:
-    """All kinds of edits: every subclass of `Edit` in this folder, by its `kind`."""
-    import stylegan_hub.edits as folder
+    """All kinds of edits by name: registered ones, and those of installed packages."""
+    for entry in entry_points(group=_ENTRY_POINTS):
+        if entry.name not in _KINDS:
+            register(entry.load())
+    return dict(sorted(_KINDS.items()))
 
-    for module in pkgutil.iter_modules(folder.__path__):
-        importlib.import_module(f"{folder.__name__}.{module.name}")
 
-    def below(cls: type[Edit]) -> list[type[Edit]]:
-        return [found for child in cls.__subclasses__() for found in (child, *below(child))]
+def edit_from_parts(config: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str) -> Edit:
+    """The edit that a checked config and its tensors speak of.
 
-    return {
-        cls.kind: cls
-        for cls in below(Edit)
-        if cls.__module__.startswith(folder.__name__ + ".") and "kind" in vars(cls)
-    }
+    Args:
+        where: they come from, for messages.
+
+    Raises:
+        ArtifactError: an unknown kind, values that make no edit, numbers that are not finite.
+    """
+    kind = config["kind"]
+    # Entry points are other packages' code: asked only for a kind that is not known without them.
+    known = _KINDS if kind in _KINDS else kinds()
+    if kind not in known:
+        package = config.get("package")
+        advice = (
+            f"It was saved by the package {package!r}: install it, or import it first."
+            if isinstance(package, str) and package.isidentifier()
+            else "Is it from a newer stylegan_hub? Upgrade to read it."
+        )
+        raise ArtifactError(
+            f"Unknown kind {kind!r} in {where}; known kinds: {', '.join(sorted(known))}. {advice}"
+        )
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ArtifactError(f"{where}: tensor {name!r} holds numbers that are not finite.")
+    try:
+        base_model = BaseModel(**config["base_model"])
+        strength = Strength(**config.get("strength", {}))
+        origin = Origin(config.get("prompt"), config.get("neutral"), config.get("training", {}))
+        space = Space(config["space"])
+        return known[kind].from_parts(tensors, config, space, base_model, strength, origin)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{where} is no sound {kind}: {error}") from error
 
 
 def load_edit(
@@ -221,23 +291,4 @@ def load_edit(
         ArtifactError: files are missing, damaged, of an unknown kind or from a newer version.
     """
     folder = resolve(name_or_path, "edit", revision, token, cache_dir, local_files_only)
-    known = kinds()
-    kind = read_config(folder)["kind"]
-    if kind not in known:
-        raise ArtifactError(
-            f"Unknown kind {kind!r} in {folder}; known kinds: {', '.join(sorted(known))}. "
-            "Is it from a newer stylegan_hub? Upgrade to read it."
-        )
-    config, tensors = read_folder(folder)
-    try:
-        base_model = BaseModel(**config["base_model"])
-        strength = Strength(**config.get("strength", {}))
-        origin = Origin(config.get("prompt"), config.get("neutral"), config.get("training", {}))
-        space = Space(config["space"])
-        edit = known[kind].from_parts(tensors, config, space, base_model, strength, origin)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{folder} is no sound {kind}: {error}") from error
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ArtifactError(f"{folder}: tensor {name!r} holds numbers that are not finite.")
-    return edit
+    return edit_from_parts(*read_folder(folder), where=str(folder))

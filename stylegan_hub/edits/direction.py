@@ -14,10 +14,11 @@ from torch import Tensor
 from typing_extensions import Self
 
 from stylegan_hub.artifacts import BaseModel
-from stylegan_hub.edits.base import Edit, Origin, Strength
+from stylegan_hub.edits.base import Edit, Origin, Strength, register
 from stylegan_hub.latents import Space
 
 
+@register
 class Direction(Edit):
     """One vector in w_plus `[num_ws, w_dim]` or in s `[num_styles]`.
 

@@ -1,12 +1,14 @@
-"""Sequential editing: a face and the edits on it, one after the other, kept in one small file.
+"""A face and the edits on it, kept in one small file; and the one order in which edits apply.
 
-Latents are displaced in the order of the stack, so an edit whose step depends on the latent sees
-what the edits before it did; for directions the order changes nothing. An edit with a region shows
-in that part of the picture only, with a soft border: such edits are drawn over the picture of all
-others, in their order.
+All edits displace the same latent, and their displacements add: an edit whose step depends on the
+latent sees the face without any edit, so the order of the stack does not matter, and removing one
+edit undoes exactly that one. The sum is taken in an order that the content of the edits fixes, so
+that it is the same bit for bit wherever it is taken. An edit with a region shows in that part of
+the picture only, with a soft border: such edits are drawn over the picture of all others, in their
+order.
 
 The file is a safetensors file. Its tensors are those of the edits and the start's codes, its header
-holds the rest as JSON. It is read like a stranger's edit: nothing in it is executed, and all of it
+holds the rest as JSON. It is read like any untrusted edit: nothing in it is executed, and all of it
 is checked.
 """
 
@@ -14,31 +16,22 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stylegan_hub.artifacts import (
-    CONFIG_NAME,
-    TENSORS_NAME,
-    read_folder,
-    read_tensors,
-    write_bytes,
-    write_tensors,
-)
-from stylegan_hub.edits.base import Edit, load_edit
-from stylegan_hub.edits.regions import Blend, Picture, named_region
+from stylegan_hub.artifacts import check_config, full_config, read_tensors, write_tensors
+from stylegan_hub.domain import Domain
+from stylegan_hub.edits.base import Edit, edit_from_parts
 from stylegan_hub.errors import ArtifactError
 from stylegan_hub.latents import Latents, Space
-
-if TYPE_CHECKING:
-    from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.regions.find import named_region
+from stylegan_hub.regions.join import Blend, Picture
 
 KIND = "edit_stack"
 FORMAT_VERSION = 1
@@ -68,11 +61,11 @@ class StackedEdit:
 
 @dataclass(frozen=True)
 class EditStack:
-    """Edits in order, on a face if there is a `start`. Nothing changes it; methods give a new one.
+    """Edits on a face, if there is a `start`. Nothing changes it; methods give a new one.
 
     Attributes:
-        edits: the first one is applied first.
-        start: who, before all edits.
+        edits: in the order in which they were added; those with a region are drawn in it.
+        start: the face before all edits.
     """
 
     edits: tuple[StackedEdit, ...] = ()
@@ -81,6 +74,10 @@ class EditStack:
     def __len__(self) -> int:
         return len(self.edits)
 
+    def __getitem__(self, index: int) -> StackedEdit:
+        self._check(index)
+        return self.edits[index]
+
     def added(
         self,
         edit: Edit,
@@ -88,7 +85,7 @@ class EditStack:
         region: str | None = None,
         name: str | None = None,
     ) -> EditStack:
-        """With one more edit on top, at its default strength when None; see `StackedEdit`."""
+        """With one more edit, at its default strength when None; see `StackedEdit`."""
         strength = edit.strength.default if strength is None else float(strength)
         return replace(self, edits=(*self.edits, StackedEdit(edit, strength, region, name)))
 
@@ -107,33 +104,32 @@ class EditStack:
 
     def with_strength(self, index: int, strength: float) -> EditStack:
         """With the edit in this place stronger, weaker or, below 0, reversed."""
-        self._check(index)
-        edits = list(self.edits)
-        edits[index] = replace(edits[index], strength=float(strength))
-        return replace(self, edits=tuple(edits))
+        return self._changed(index, strength=float(strength))
 
     def with_region(self, index: int, region: str | None) -> EditStack:
         """With the edit in this place limited to a part of the picture, or not any more."""
-        self._check(index)
-        edits = list(self.edits)
-        edits[index] = replace(edits[index], region=region)
-        return replace(self, edits=tuple(edits))
+        return self._changed(index, region=region)
 
-    def apply(self, pipe: StyleEditPipeline, latents: Latents | None = None) -> Latents:
+    def with_edit(self, index: int, edit: Edit) -> EditStack:
+        """With another edit in this place, at the same strength and in the same region."""
+        return self._changed(index, edit=edit)
+
+    def apply(self, domain: Domain, latents: Latents | None = None) -> Latents:
         """The latents after all edits, as if none had a region: latents know no regions.
 
         Args:
-            latents: who, in place of the stack's own start.
+            latents: the faces, in place of the stack's own start.
 
         Raises:
-            ValueError: nobody to edit, or latents in s with an edit in w_plus.
+            ValueError: no face to edit, or latents in s with an edit in w_plus.
             MismatchError: latents or edits of another generator.
         """
-        return _displaced(pipe, self._people(latents), self.edits)
+        pairs = [(applied.edit, applied.strength) for applied in self.edits]
+        return displaced(domain, self._faces(latents), pairs)
 
     @torch.no_grad()
     def draw(
-        self, pipe: StyleEditPipeline, latents: Latents | None = None, blend: Blend = "images"
+        self, domain: Domain, latents: Latents | None = None, blend: Blend = "images"
     ) -> Float[Tensor, "n 3 h w"]:
         """Pictures in [-1, 1] after all edits, each in its region.
 
@@ -141,30 +137,34 @@ class EditStack:
         far, together with those before it whose regions share a part with its own.
 
         Args:
-            latents: who, in place of the stack's own start.
-            blend: how borders are drawn, see `regions.draw_within`.
+            latents: the faces, in place of the stack's own start.
+            blend: how borders are drawn, see `regions.join.draw_within`.
 
         Raises:
             ValueError: as `apply`; an unknown region, or regions without a parser.
         """
-        people = self._people(latents)
+        faces = self._faces(latents)
         limited = [
-            (applied, named_region(pipe, applied.region))
+            (applied, named_region(domain, applied.region))
             for applied in self.edits
             if applied.region is not None
         ]
-        whole = [applied for applied in self.edits if applied.region is None]
+
+        def with_only(chosen: Iterable[StackedEdit]) -> Latents:
+            return replace(self, edits=tuple(chosen)).apply(domain, faces)
+
+        whole = with_only(applied for applied in self.edits if applied.region is None)
         if not limited:
-            return pipe.synthesize(_displaced(pipe, people, whole)).clamp(-1, 1)
-        picture = Picture.of(pipe, _displaced(pipe, people, whole), blend)
+            return domain.synthesize(whole).clamp(-1, 1)
+        picture = Picture.of(domain, whole, blend)
         for index, (_, region) in enumerate(limited):
             together = {
                 id(applied)
                 for applied, other in limited[: index + 1]
                 if set(other.parts) & set(region.parts)
             }
-            shown = [a for a in self.edits if a.region is None or id(a) in together]
-            picture = picture.changed(pipe, _displaced(pipe, people, shown), region)
+            shown = with_only(a for a in self.edits if a.region is None or id(a) in together)
+            picture = picture.changed(domain, shown, region)
         return picture.image.clamp(-1, 1)
 
     def save(self, path: str | Path) -> None:
@@ -172,15 +172,14 @@ class EditStack:
         tensors: dict[str, Tensor] = {}
         entries: list[dict[str, Any]] = []
         for index, applied in enumerate(self.edits):
-            with tempfile.TemporaryDirectory() as folder:
-                config, parts = read_folder(applied.edit.save_pretrained(Path(folder) / "edit"))
-            tensors |= {f"{index}.{key}": tensor for key, tensor in parts.items()}
+            own = applied.edit.tensors()
+            tensors |= {f"{index}.{key}": tensor for key, tensor in own.items()}
             entries.append(
                 {
                     "strength": applied.strength,
                     "region": applied.region,
                     "name": applied.name,
-                    "config": config,
+                    "config": full_config(applied.edit.config(), own),
                 }
             )
         state: dict[str, Any] = {"edits": entries}
@@ -221,7 +220,7 @@ class EditStack:
                 raise ValueError(f"it holds {len(entries)} edits, at most {_MAX_EDITS} are read")
             edits = tuple(
                 StackedEdit(
-                    _loaded(entry["config"], tensors, f"{index}."),
+                    _loaded(entry["config"], tensors, f"{index}.", path),
                     float(entry["strength"]),
                     _text(entry["region"]),
                     _text(entry["name"]),
@@ -231,15 +230,23 @@ class EditStack:
             start = Latents(state["space"], tensors["start"]) if "start" in tensors else None
             if start is not None and not start.codes.isfinite().all():
                 raise ValueError("the start's codes are not finite")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (
+            ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+        ) as error:  # fmt: skip
             raise ArtifactError(f"{path} holds no sound stack of edits: {error}") from error
         return EditStack(edits, start)
 
-    def _people(self, latents: Latents | None) -> Latents:
-        people = self.start if latents is None else latents
-        if people is None:
-            raise ValueError("Got a stack without a start and no latents; say who is edited.")
-        return people
+    def _faces(self, latents: Latents | None) -> Latents:
+        faces = self.start if latents is None else latents
+        if faces is None:
+            raise ValueError("Got a stack without a start and no latents; say which face to edit.")
+        return faces
+
+    def _changed(self, index: int, **changes: Any) -> EditStack:
+        self._check(index)
+        edits = list(self.edits)
+        edits[index] = replace(edits[index], **changes)
+        return replace(self, edits=tuple(edits))
 
     def _check(self, index: int) -> None:
         if not 0 <= index < len(self.edits):
@@ -248,38 +255,48 @@ class EditStack:
             )
 
 
-def _displaced(
-    pipe: StyleEditPipeline, people: Latents, edits: tuple[StackedEdit, ...] | list[StackedEdit]
-) -> Latents:
-    """Latents after these edits in order.
+def displaced(domain: Domain, latents: Latents, edits: Sequence[tuple[Edit, float]]) -> Latents:
+    """Latents with the displacements of all edits: those in w_plus first, then those in s.
 
-    A step in s stays what it was when a later edit moves the latent in w_plus.
+    Every edit looks at the latents as they are given.
+
+    Args:
+        latents: in any space; in s, all edits must be in s.
+        edits: pairs of an edit and its strength, in any order.
+
+    Returns:
+        Latents in w_plus, or in s where an edit or the latents are.
+
+    Raises:
+        ValueError: latents in s with an edit in w_plus.
+        MismatchError: latents or edits of another generator; both fingerprints are named.
     """
-    latents = pipe.lower(people, max(people.space, Space.W_PLUS))
-    steps_in_s: Tensor | None = None
-    for applied in edits:
-        if applied.edit.space is Space.W_PLUS:
-            latents = pipe.apply(latents, [(applied.edit, applied.strength)])
+    for edit, _ in edits:
+        edit.check_fits(domain.base_model)
+    base = domain.lower(latents, max(latents.space, Space.W_PLUS))
+    moved = base
+    # Sums of floating-point numbers depend on their order; the edits' content fixes one.
+    ordered = sorted(edits, key=lambda pair: (pair[0].digest, pair[1]))
+    for space in (Space.W_PLUS, Space.S):
+        chosen = [(edit, strength) for edit, strength in ordered if edit.space is space]
+        if not chosen:
             continue
-        lowered = pipe.lower(latents, Space.S)
-        if steps_in_s is None:
-            steps_in_s = torch.zeros_like(lowered.codes)
-        now = Latents(Space.S, lowered.codes + steps_in_s)
-        moved = pipe.apply(now, [(applied.edit, applied.strength)])
-        steps_in_s = moved.codes - lowered.codes
-    if steps_in_s is None:
-        return latents
-    return Latents(Space.S, pipe.lower(latents, Space.S).codes + steps_in_s)
+        start = domain.lower(base, space)
+        codes = domain.lower(moved, space).codes
+        for edit, strength in chosen:
+            codes = codes + (edit.apply(start, strength).codes - start.codes)
+        moved = Latents(space, codes)
+    return moved
 
 
-def _loaded(config: Mapping[str, Any], tensors: Mapping[str, Tensor], prefix: str) -> Edit:
-    """An edit from its config and tensors, checked by those who read folders of edits."""
+def _loaded(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], prefix: str, path: str | Path
+) -> Edit:
+    """An edit from its config and tensors, checked as those of a folder are."""
     own = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
-    with tempfile.TemporaryDirectory() as folder:
-        text = json.dumps(config, allow_nan=False)
-        write_bytes(Path(folder) / CONFIG_NAME, text.encode())
-        write_tensors(Path(folder) / TENSORS_NAME, own, {})
-        return load_edit(folder)
+    where = f"{path}, edit {prefix.rstrip('.')}"
+    check_config(config, where, own)
+    return edit_from_parts(config, own, where)
 
 
 def _text(value: object) -> str | None:

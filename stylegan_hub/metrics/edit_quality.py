@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import resolve, write_bytes
+from stylegan_hub.artifacts import write_bytes
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.latents import Latents
 from stylegan_hub.metrics.edit_success import edit_report
@@ -28,6 +28,7 @@ from stylegan_hub.metrics.identity_similarity import identity_similarity
 from stylegan_hub.metrics.method_report import method_report
 from stylegan_hub.metrics.step_cosine import step_cosine
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import (
     ATTRIBUTES,

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylegan_hub.edits.essence import consistency_loss
+from stylegan_hub.methods.essence import consistency_loss
 from stylegan_hub.metrics.identity_similarity import identity_similarity
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import ATTRIBUTES, applicable

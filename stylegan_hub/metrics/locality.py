@@ -6,17 +6,14 @@ Masks are `[n, 1, h, w]` in [0, 1], of any size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylegan_hub.edits.feature_maps import at_size
-
-if TYPE_CHECKING:
-    from stylegan_hub.portraits.reader import AttributeReader
+from stylegan_hub.portraits.reader import AttributeReader
+from stylegan_hub.regions.feature_maps import at_size
 
 _SMALL = 1e-8
 

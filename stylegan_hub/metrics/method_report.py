@@ -13,14 +13,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stylegan_hub.edits import essence, local_direction
 from stylegan_hub.edits.base import Edit
-from stylegan_hub.edits.regions import Region, region_mask
 from stylegan_hub.latents import Latents, Space
+from stylegan_hub.methods.essence import Essence, target_picture
+from stylegan_hub.methods.local import Local
+from stylegan_hub.methods.method import method_of
 from stylegan_hub.metrics.essence_transfer import essence_report
 from stylegan_hub.metrics.locality import change_inside, perceptual_distance
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.reader import AttributeReader
+from stylegan_hub.regions.find import Region
+from stylegan_hub.regions.mask import region_mask
 
 TARGET_NAME = "images/target.png"
 """Where the folder of an essence has its target."""
@@ -54,11 +57,10 @@ def method_report(
     """
     training = edit.origin.training
     target = folder / TARGET_NAME
-    is_essence = training.get("method") == essence.METHOD and target.is_file()
-    is_local = (
-        training.get("method") == local_direction.METHOD
-        and getattr(pipe, "parser", None) is not None
-    )
+    found_by = method_of(edit.origin)
+    name = None if found_by is None else found_by.name
+    is_essence = name == Essence.name and target.is_file()
+    is_local = name == Local.name and getattr(pipe, "parser", None) is not None
     if not (is_essence or is_local):
         return {}
     people = pipe.sample(seeds, truncation_psi)
@@ -66,7 +68,7 @@ def method_report(
     after = _draw(pipe, people.codes, edit, strength)
     if is_essence:
         with Image.open(target) as picture:
-            goal = essence.target_picture(pipe, picture)
+            goal = target_picture(pipe, picture)
         report = essence_report(pipe, reader, before, after, goal)
     else:
         region = Region(str(training["region"]), tuple(training["parts"]), "as stored")

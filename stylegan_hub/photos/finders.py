@@ -13,12 +13,12 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from stylegan_hub import images as image_files
+from stylegan_hub.domain import Domain
 from stylegan_hub.errors import ArtifactError, NotFoundError
 from stylegan_hub.models.landmarker import Landmarker
 from stylegan_hub.photos.align import (
@@ -38,9 +38,6 @@ from stylegan_hub.photos.align import (
 )
 from stylegan_hub.photos.photo import Photo
 
-if TYPE_CHECKING:
-    from stylegan_hub.pipeline import StyleEditPipeline
-
 MEDIAPIPE_MODEL = (
     "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/"
     "face_landmarker.task"
@@ -58,7 +55,7 @@ _MOUTH = (61, 291)
 
 
 def locate(
-    pipe: StyleEditPipeline,
+    domain: Domain,
     photo: Photo,
     face: int | None = None,
     provider: LandmarkProvider | None = None,
@@ -68,22 +65,22 @@ def locate(
     Args:
         face: which one, counted from 1, the largest; the largest, with a warning if there are
             others, when None.
-        provider: who looks; `finder(pipe)` when None. If there is nobody, a square picture is
+        provider: who looks; `finder(domain)` when None. If there is nobody, a square picture is
             taken for an aligned one, with a warning.
 
     Raises:
         NoFaceError: no face, or nobody who could look for one.
         ValueError: there is no such face.
     """
-    if provider is None and not draws_faces(pipe):
+    if provider is None and not draws_faces(domain):
         if face is not None:
             raise ValueError(
-                f"Got face {face}, and this pipeline draws no faces ({pipe.neutral!r}): of a "
+                f"Got face {face}, and this pipeline draws no faces ({domain.neutral!r}): of a "
                 "photo the middle is taken. Leave out the face."
             )
-        return middle(photo.size, photo.name, pipe.generator.img_size)
+        return middle(photo.size, photo.name, domain.generator.img_size)
     try:
-        provider = provider or finder(pipe)
+        provider = provider or finder(domain)
     except NoFaceError as error:
         if photo.size[0] != photo.size[1]:
             raise
@@ -99,22 +96,22 @@ def locate(
             f"number, 2 to {len(faces)}, in the order of their sizes (--face).",
             stacklevel=2,
         )
-    return align(photo, choose(faces, face or 1), framing(pipe))
+    return align(photo, choose(faces, face or 1), framing(domain))
 
 
-def draws_faces(pipe: StyleEditPipeline) -> bool:
+def draws_faces(domain: Domain) -> bool:
     """Whether faces are what a pipeline draws, so that eyes and mouth say what is cut out.
 
     It has a landmarker; or it draws squares, as FFHQ's are, and has a recognizer or speaks of a
     face in its own words.
     """
-    if pipe.landmarker is not None:
+    if domain.landmarker is not None:
         return True
-    height, width = pipe.generator.img_size
-    return height == width and (pipe.recognizer is not None or "face" in pipe.neutral.split())
+    height, width = domain.generator.img_size
+    return height == width and (domain.recognizer is not None or "face" in domain.neutral.split())
 
 
-def finder(pipe: StyleEditPipeline) -> LandmarkProvider:
+def finder(domain: Domain) -> LandmarkProvider:
     """Who looks for the faces that a pipeline can draw.
 
     Its own landmarker if it has one, else MediaPipe.
@@ -122,8 +119,8 @@ def finder(pipe: StyleEditPipeline) -> LandmarkProvider:
     Raises:
         NoFaceError: it has none and MediaPipe cannot be used; it says what to do.
     """
-    if pipe.landmarker is not None:
-        return LearnedLandmarks(pipe.landmarker)
+    if domain.landmarker is not None:
+        return LearnedLandmarks(domain.landmarker)
     try:
         return MediaPipeLandmarks()
     except (ImportError, NotFoundError) as error:
@@ -135,10 +132,10 @@ def finder(pipe: StyleEditPipeline) -> LandmarkProvider:
         ) from error
 
 
-def framing(pipe: StyleEditPipeline) -> Framing:
+def framing(domain: Domain) -> Framing:
     """How a pipeline's pictures are cut around landmarks: as its landmarker says, else as FFHQ."""
-    square = ffhq_quad if pipe.landmarker is None else fitted_framing(usual_of(pipe.landmarker))
-    return cropped(square, pipe.generator.img_size)
+    square = ffhq_quad if domain.landmarker is None else fitted_framing(usual_of(domain.landmarker))
+    return cropped(square, domain.generator.img_size)
 
 
 def usual_of(landmarker: Landmarker) -> Landmarks:

@@ -11,21 +11,21 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import torch
 from PIL import Image
 
 from stylegan_hub import images as image_files
+from stylegan_hub.domain import Domain
 from stylegan_hub.edits.base import Edit
+from stylegan_hub.edits.stack import displaced
+from stylegan_hub.latents import Latents
 from stylegan_hub.photos.align import LandmarkProvider, cut
 from stylegan_hub.photos.finders import locate
 from stylegan_hub.photos.invert import Refinement, Tuning
 from stylegan_hub.photos.paste import Where, paste
 from stylegan_hub.photos.person import Person, invert_photo
 from stylegan_hub.photos.photo import Photo, list_photos, read_photo
-
-if TYPE_CHECKING:
-    from stylegan_hub.pipeline import StyleEditPipeline
 
 SHEET_NAME = "sheet.png"
 _SHOWN = 192  # pixels of a picture's longer side on the sheet
@@ -51,7 +51,7 @@ class FolderReport:
 
 
 def edit_folder(
-    pipe: StyleEditPipeline,
+    domain: Domain,
     photos: str | Path,
     output: str | Path,
     edits: Sequence[tuple[Edit, float]] = (),
@@ -78,7 +78,7 @@ def edit_folder(
     """
     output, paths = Path(output), list_photos(photos)
     for edit, _ in edits:
-        edit.check_fits(pipe.base_model)  # once and for all, not once for each photograph
+        edit.check_fits(domain.base_model)  # once and for all, not once for each photograph
     people: dict[str, Path] = {}
     edited: dict[str, Path] = {}
     reused: list[str] = []
@@ -91,19 +91,19 @@ def edit_folder(
         kept = output / "latents" / f"{slug}.safetensors"
         try:
             photo = read_photo(path)
-            person = _known(kept, photo, pipe, refinement, tuning)
+            person = _known(kept, photo, domain, refinement, tuning)
             if person is not None:
                 reused.append(path.name)
             else:
-                alignment = locate(pipe, photo, provider=provider)
-                person = invert_photo(pipe, photo, alignment, refinement, tuning)
+                alignment = locate(domain, photo, provider=provider)
+                person = invert_photo(domain, photo, alignment, refinement, tuning)
                 person.save(kept)
             people[path.name] = kept
-            drawing = person.pipeline(pipe)
-            (before,) = drawing(latents=person.latents).images
+            drawing = person.pipeline(domain)
+            before = _drawn(drawing, person.latents)
             row = [cut(photo, person.alignment, (before.height, before.width)), before]
             if edits:
-                (after,) = drawing(latents=person.latents, edits=edits).images
+                after = _drawn(drawing, displaced(drawing, person.latents, edits))
                 result = paste(photo, person.alignment, after, before, where)
                 target = output / "edited" / f"{slug}.png"
                 image_files.save(result, target)
@@ -129,7 +129,7 @@ def _on_sheet(picture: Image.Image) -> Image.Image:
 def _known(
     kept: Path,
     photo: Photo,
-    pipe: StyleEditPipeline,
+    domain: Domain,
     refinement: Refinement | None,
     tuning: Tuning | None,
 ) -> Person | None:
@@ -146,5 +146,11 @@ def _known(
         "tuning": None if tuning is None else asdict(tuning),
     }
     before = {key: person.settings.get(key) for key in now}
-    same = person.base_model.fingerprint == pipe.base_model.fingerprint
+    same = person.base_model.fingerprint == domain.base_model.fingerprint
     return person if same and now == before and person.alignment.size == photo.size else None
+
+
+@torch.no_grad()
+def _drawn(domain: Domain, latents: Latents) -> Image.Image:
+    (picture,) = image_files.to_pil(domain.synthesize(latents).clamp(-1, 1).float())
+    return picture

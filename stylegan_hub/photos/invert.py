@@ -22,22 +22,21 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from PIL import Image
+from torch import Tensor
 
-from stylegan_hub.edits.units import step_scale, units_of
+from stylegan_hub import images as image_files
+from stylegan_hub.domain import Domain, tunable_parameters
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.losses import identity_loss
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.photos.likeness import PerceptualDistance
-
-if TYPE_CHECKING:
-    from stylegan_hub.models.stylegan2 import StyleGAN2Generator
-    from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.steps import OnStep, Step, ramp
 
 
 @dataclass(frozen=True)
@@ -94,45 +93,60 @@ class Tuning:
             )
 
 
-@dataclass(frozen=True)
-class Step:
-    """What `on_step` is told.
+def invert(
+    domain: Domain,
+    image: Image.Image | Sequence[Image.Image] | Float[Tensor, "n 3 h w"],
+    refine_by: int | Refinement = 0,
+    on_step: OnStep | None = None,
+) -> Latents:
+    """The latents in w_plus that render aligned pictures, see `StyleEditPipeline.invert`."""
+    images = aligned(domain, image)
+    if refine_by == 0:
+        return encode(domain, images)
+    if isinstance(refine_by, int):
+        refine_by = Refinement(steps=refine_by)
+    return refine(domain, images, settings=refine_by, on_step=on_step)
 
-    Attributes:
-        index: steps done, from 1.
-        total: steps of the whole search.
-        loss: mean over the pictures, before this step.
-        image: the (first) picture on its way, `[1, 3, h, w]`, detached.
+
+def aligned(
+    domain: Domain, image: Image.Image | Sequence[Image.Image] | Tensor
+) -> Float[Tensor, "n 3 height width"]:
+    """Pictures in the size that the generator renders, on its device.
+
+    Raises:
+        ValueError: pictures of another shape.
     """
-
-    index: int
-    total: int
-    loss: float
-    image: Float[Tensor, "1 3 h w"]
-
-
-OnStep = Callable[[Step], None]
+    images = image if isinstance(image, Tensor) else image_files.from_pil(image)
+    height, width = domain.generator.img_size
+    if images.ndim == 4 and images.shape[2] * width != images.shape[3] * height:
+        square = height == width
+        wanted = "an aligned square" if square else f"the shape of {width} x {height}"
+        raise ValueError(
+            f"Got a picture of {images.shape[3]} x {images.shape[2]} pixels; expected "
+            f"{wanted}. Cut it out first: photos.align, or `stylegan-hub invert`."
+        )
+    return image_files.resize(images.to(domain.device, domain.dtype), (height, width))
 
 
 @torch.no_grad()
-def encode(pipe: StyleEditPipeline, images: Float[Tensor, "n 3 h w"]) -> Latents:
+def encode(domain: Domain, images: Float[Tensor, "n 3 h w"]) -> Latents:
     """Latents in w_plus by the pipeline's encoder.
 
     Raises:
         ValueError: the pipeline has no encoder.
     """
-    if pipe.encoder is None:
+    if domain.encoder is None:
         raise ValueError(
             "This pipeline has no encoder that could name a latent at once; search for one from "
             "the average face: refine=300, or --refine 300 on the command line. "
             "recipes/train_encoder.py trains an encoder."
         )
-    return Latents(Space.W_PLUS, pipe.encoder.encode(images.to(pipe.device)).to(pipe.dtype))
+    return Latents(Space.W_PLUS, domain.encoder.encode(images.to(domain.device)).to(domain.dtype))
 
 
 @torch.enable_grad()  # also inside a caller's no_grad
 def refine(
-    pipe: StyleEditPipeline,
+    domain: Domain,
     images: Float[Tensor, "n 3 h w"],
     start: Latents | None = None,
     settings: Refinement | None = None,
@@ -150,22 +164,23 @@ def refine(
         MismatchError: latents of another generator.
     """
     settings = settings or Refinement()
-    images = images.to(pipe.device)
+    domain = domain.in_full_precision()  # half precision has too few digits for small steps
+    images = images.to(domain.device, domain.dtype)
     anchor_lambda = settings.anchor_lambda
-    if start is None and pipe.encoder is not None:
-        start = encode(pipe, images)
+    if start is None and domain.encoder is not None:
+        start = encode(domain, images)
     elif start is None:
         warnings.warn(
             "This pipeline has no encoder, so the search starts from the average face: it takes "
             "more steps and may end at somebody else. recipes/train_encoder.py trains an encoder.",
             stacklevel=2,
         )
-        start, anchor_lambda = pipe.mean_latent().repeat(len(images)), 0.0
-    _check_start(pipe, start, images)
-    first = start.codes.detach().to(pipe.device, pipe.dtype)
-    units = units_of(pipe, Space.W_PLUS)
+        start, anchor_lambda = domain.mean_latent().repeat(len(images)), 0.0
+    _check_start(domain, start, images)
+    first = start.codes.detach().to(domain.device, domain.dtype)
+    units = domain.units(Space.W_PLUS)
     drawing = _Closeness(
-        pipe, images, settings.l2_lambda, settings.perceptual_lambda, settings.id_lambda
+        domain, images, settings.l2_lambda, settings.perceptual_lambda, settings.id_lambda
     )
     offset = torch.zeros_like(first, dtype=torch.float32, requires_grad=True)
     # How far apart the layers are to begin with, in standard deviations.
@@ -173,10 +188,10 @@ def refine(
     optimizer = torch.optim.Adam([offset], lr=settings.lr, betas=(0.9, 0.99))
     for index in range(settings.steps):
         for group in optimizer.param_groups:
-            group["lr"] = settings.lr * step_scale(index, settings.steps)
+            group["lr"] = settings.lr * ramp(index, settings.steps)
         moved = offset + settings.coupling * offset.mean(1, keepdim=True)
         codes = first + units.to_codes(moved).to(first)
-        drawn = pipe.synthesize(Latents(Space.W_PLUS, codes))
+        drawn = domain.synthesize(Latents(Space.W_PLUS, codes))
         losses = drawing(drawn)
         losses = losses + anchor_lambda * moved.square().mean((1, 2))
         apart = spread + moved - moved.mean(1, keepdim=True)
@@ -192,7 +207,7 @@ def refine(
 
 @torch.enable_grad()
 def tune(
-    pipe: StyleEditPipeline,
+    domain: Domain,
     image: Float[Tensor, "1 3 h w"],
     pivot: Latents,
     settings: Tuning | None = None,
@@ -211,23 +226,23 @@ def tune(
     settings = settings or Tuning()
     if len(image) != 1:
         raise ValueError(f"Got {len(image)} pictures; a generator is tuned to one.")
-    _check_start(pipe, pivot, image)
-    generator: StyleGAN2Generator = copy.deepcopy(pipe.generator)
-    learned = [parameter.requires_grad_(True) for _, parameter in tuned_parameters(generator)]
-    closeness = _Closeness(
-        pipe, image.to(pipe.device), settings.l2_lambda, settings.perceptual_lambda, 0.0
-    )
-    codes = pivot.codes.detach().to(pipe.device, pipe.dtype)
+    domain = domain.in_full_precision()
+    image = image.to(domain.device, domain.dtype)
+    _check_start(domain, pivot, image)
+    generator: StyleGAN2Generator = copy.deepcopy(domain.generator)
+    learned = [parameter.requires_grad_(True) for _, parameter in tunable_parameters(generator)]
+    closeness = _Closeness(domain, image, settings.l2_lambda, settings.perceptual_lambda, 0.0)
+    codes = pivot.codes.detach().to(domain.device, domain.dtype)
     draw = torch.Generator().manual_seed(settings.seed)
     optimizer = torch.optim.Adam(learned, lr=settings.lr)
     for index in range(settings.steps):
         drawn = generator.synthesis(codes, noise_mode="const")
         losses = closeness(drawn)
         if settings.locality_lambda > 0:
-            others = _around(pipe, codes, settings.locality_distance, draw)
+            others = _around(domain, codes, settings.locality_distance, draw)
             with torch.no_grad():
-                before = pipe.generator.synthesis(others, noise_mode="const")
-            same = _Closeness(pipe, before, settings.l2_lambda, settings.perceptual_lambda, 0.0)
+                before = domain.generator.synthesis(others, noise_mode="const")
+            same = _Closeness(domain, before, settings.l2_lambda, settings.perceptual_lambda, 0.0)
             changed = same(generator.synthesis(others, noise_mode="const"))
             losses = losses + settings.locality_lambda * changed
         optimizer.zero_grad()
@@ -237,19 +252,12 @@ def tune(
     return generator.eval().requires_grad_(False)
 
 
-def tuned_parameters(generator: StyleGAN2Generator) -> Iterator[tuple[str, nn.Parameter]]:
-    """Names and weights of the synthesis network that tuning changes: all but affine layers."""
-    for name, parameter in generator.synthesis.named_parameters():
-        if ".affine." not in name:
-            yield name, parameter
-
-
 class _Closeness:
     """How far pictures are from their targets, as a loss."""
 
     def __init__(
         self,
-        pipe: StyleEditPipeline,
+        domain: Domain,
         targets: Tensor,
         l2_lambda: float,
         perceptual_lambda: float,
@@ -257,8 +265,8 @@ class _Closeness:
     ) -> None:
         self._targets = targets
         self._weights = (l2_lambda, perceptual_lambda, id_lambda)
-        self._perceptual = PerceptualDistance(pipe, targets) if perceptual_lambda else None
-        self._recognizer = pipe.recognizer if id_lambda else None
+        self._perceptual = PerceptualDistance(domain, targets) if perceptual_lambda else None
+        self._recognizer = domain.recognizer if id_lambda else None
         if self._recognizer is not None:
             with torch.no_grad():
                 self._identity = self._recognizer(targets)
@@ -276,23 +284,23 @@ class _Closeness:
 
 @torch.no_grad()
 def _around(
-    pipe: StyleEditPipeline, pivot: Tensor, distance: float, draw: torch.Generator
+    domain: Domain, pivot: Tensor, distance: float, draw: torch.Generator
 ) -> Float[Tensor, "1 num_ws w_dim"]:
     """Somebody on the way from the pivot to a random person (equation 4)."""
-    z = torch.randn(1, pipe.generator.config.z_dim, generator=draw).to(pivot)
-    step = pipe.generator.mapping(z) - pivot
+    z = torch.randn(1, domain.generator.config.z_dim, generator=draw).to(pivot)
+    step = domain.generator.mapping(z) - pivot
     length = step.flatten(1).norm(dim=1).clamp_min(1e-6)
     share = (distance / length).clamp(max=1)  # not beyond that person
     return pivot + share[:, None, None] * step
 
 
-def _check_start(pipe: StyleEditPipeline, start: Latents, images: Tensor) -> None:
+def _check_start(domain: Domain, start: Latents, images: Tensor) -> None:
     if start.space is not Space.W_PLUS or len(start) != len(images):
         raise ValueError(
             f"Got {start!r} for {len(images)} pictures; expected one latent in w_plus for each."
         )
-    pipe.lower(start, Space.W_PLUS)  # raises for another generator's
-    height, width = pipe.generator.img_size
+    domain.lower(start, Space.W_PLUS)  # raises for another generator's
+    height, width = domain.generator.img_size
     if tuple(images.shape[1:]) != (3, height, width):
         raise ValueError(
             f"Got pictures of shape {list(images.shape)}; expected [n, 3, {height}, {width}], as "
@@ -305,4 +313,4 @@ def _tell(on_step: OnStep | None, index: int, total: int, losses: Tensor, drawn:
         loss = float(losses.detach().mean())
         if not math.isfinite(loss):
             raise ValueError(f"The loss became {loss} in step {index + 1}; take a lower lr.")
-        on_step(Step(index + 1, total, loss, drawn[:1].detach()))
+        on_step(Step(index + 1, total, drawn[:1].detach(), loss))

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from stylegan_hub.domain import Domain
 from stylegan_hub.losses import identity_loss
 from stylegan_hub.models.clip import preprocess
-
-if TYPE_CHECKING:
-    from stylegan_hub.pipeline import StyleEditPipeline
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Likeness:
 
 @torch.no_grad()
 def likeness(
-    pipe: StyleEditPipeline, drawn: Float[Tensor, "n 3 h w"], photos: Float[Tensor, "n 3 h w"]
+    domain: Domain, drawn: Float[Tensor, "n 3 h w"], photos: Float[Tensor, "n 3 h w"]
 ) -> list[Likeness]:
     """How much each drawn picture is like its photo, both in [-1, 1] and of one size.
 
@@ -53,13 +50,13 @@ def likeness(
     """
     if drawn.shape != photos.shape:
         raise ValueError(f"Got pictures of shape {list(drawn.shape)} and {list(photos.shape)}.")
-    drawn, photos = drawn.to(pipe.device).clamp(-1, 1), photos.to(pipe.device)
+    drawn, photos = drawn.to(domain.device).clamp(-1, 1), photos.to(domain.device)
     squared = (drawn - photos).square().flatten(1).mean(1).tolist()
     psnr = [10 * math.log10(4 / error) if error > 0 else math.inf for error in squared]
-    perceptual = PerceptualDistance(pipe, photos)(drawn).tolist()
+    perceptual = PerceptualDistance(domain, photos)(drawn).tolist()
     identity: list[float] | list[None] = [None] * len(drawn)
-    if pipe.recognizer is not None:
-        identity = (1 - identity_loss(pipe.recognizer(drawn), pipe.recognizer(photos))).tolist()
+    if domain.recognizer is not None:
+        identity = (1 - identity_loss(domain.recognizer(drawn), domain.recognizer(photos))).tolist()
     return [Likeness(*values) for values in zip(psnr, perceptual, identity, strict=True)]
 
 
@@ -74,10 +71,10 @@ class PerceptualDistance:
         targets: pictures in [-1, 1].
     """
 
-    def __init__(self, pipe: StyleEditPipeline, targets: Float[Tensor, "n 3 h w"]) -> None:
-        self._vision = pipe.clip.vision_model
-        self._size = pipe.clip.config.vision_config.image_size
-        self._normalization = (pipe.image_processor.image_mean, pipe.image_processor.image_std)
+    def __init__(self, domain: Domain, targets: Float[Tensor, "n 3 h w"]) -> None:
+        self._vision = domain.clip.vision_model
+        self._size = domain.clip.config.vision_config.image_size
+        self._normalization = (domain.image_processor.image_mean, domain.image_processor.image_std)
         with torch.no_grad():
             self._targets = self._features(targets)
 

@@ -116,24 +116,12 @@ def _inside(size: Sequence[int], inner: Sequence[bool]) -> Tensor:
 
 
 def _blurred(images: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur; sigma is a share of the shorter side. Beyond its edges the picture repeats."""
+    """Gaussian blur; sigma is a share of the shorter side."""
     pixels = max(0.3, sigma * min(images.shape[2:]))
     # A wide blur of a smaller picture is the same and quick.
     factor = max(1, int(pixels / 4))
     small = F.avg_pool2d(images, factor) if factor > 1 else images
-    pixels /= factor
-    radius = math.ceil(3 * pixels)
-    offsets = torch.arange(-radius, radius + 1)
-    kernel = torch.exp(-0.5 * (offsets / pixels).square())
-    kernel = (kernel / kernel.sum()).to(images)
-    channels = images.shape[1]
-    for dimension in (2, 3):
-        shape = [1, 1, 1, 1]
-        shape[dimension] = len(kernel)
-        margin = [0, 0, 0, 0]
-        margin[2 * (3 - dimension)] = margin[2 * (3 - dimension) + 1] = radius
-        weight = kernel.view(shape).expand(channels, 1, *shape[2:])
-        small = F.conv2d(F.pad(small, margin, mode="replicate"), weight, groups=channels)
+    small = image_files.blur(small, pixels / factor)
     if factor > 1:
         small = F.interpolate(small, images.shape[2:], mode="bilinear")
     return small

@@ -11,25 +11,25 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import BaseModel, read_tensors, write_tensors
+from stylegan_hub.domain import Domain, tunable_parameters
 from stylegan_hub.errors import ArtifactError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.photos.align import Alignment, cut
-from stylegan_hub.photos.invert import OnStep, Refinement, Tuning, tune, tuned_parameters
+from stylegan_hub.photos.invert import Refinement, Tuning, invert, tune
 from stylegan_hub.photos.likeness import Likeness, likeness
 from stylegan_hub.photos.photo import Photo
-
-if TYPE_CHECKING:
-    from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.steps import OnStep
 
 FORMAT_VERSION = 1
 _TUNED = "tuned."
+_Domain = TypeVar("_Domain", bound=Domain)
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,15 @@ class Person:
     likeness: Likeness | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def pipeline(self, pipe: StyleEditPipeline) -> StyleEditPipeline:
+    def pipeline(self, domain: _Domain) -> _Domain:
         """The pipeline that draws this person: with the tuned generator, if there is one.
 
         Raises:
             MismatchError: the pipeline has another generator.
             ArtifactError: the tuned weights do not fit it.
         """
-        self.base_model.check_same(pipe.base_model, "latent")
-        return pipe.with_weights(self.tuned) if self.tuned else pipe
+        self.base_model.check_same(domain.base_model, "latent")
+        return domain.with_weights(self.tuned) if self.tuned else domain
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, as a whole or not at all."""
@@ -119,7 +119,7 @@ class Person:
 
 
 def invert_photo(
-    pipe: StyleEditPipeline,
+    domain: Domain,
     photo: Photo,
     alignment: Alignment,
     refinement: Refinement | None = None,
@@ -136,21 +136,21 @@ def invert_photo(
     Raises:
         ValueError: neither an encoder nor a refinement, or a photo of another size.
     """
-    picture = cut(photo, alignment, pipe.generator.img_size)
-    latents = pipe.invert(picture, refinement or 0, on_step)
-    image = image_files.from_pil(picture).to(pipe.device)
+    picture = cut(photo, alignment, domain.generator.img_size)
+    latents = invert(domain, picture, refinement or 0, on_step)
+    image = image_files.from_pil(picture).to(domain.device)
     settings: dict[str, Any] = {"photo_sha256": photo.sha256}
     weights: dict[str, Tensor] = {}
-    drawing = pipe
+    drawing = domain
     if refinement is not None:
         settings["refinement"] = asdict(refinement)
     if tuning is not None:
         settings["tuning"] = asdict(tuning)
-        generator = tune(pipe, image, latents, tuning, on_step)
-        weights = {name: weight.detach().cpu() for name, weight in tuned_parameters(generator)}
-        drawing = pipe.with_weights(weights)
+        generator = tune(domain, image, latents, tuning, on_step)
+        weights = {name: weight.detach().cpu() for name, weight in tunable_parameters(generator)}
+        drawing = domain.with_weights(weights)
     with torch.no_grad():
-        (reached,) = likeness(pipe, drawing.synthesize(latents), image)
+        (reached,) = likeness(domain, drawing.synthesize(latents), image)
     return Person(
-        latents.to("cpu", torch.float32), alignment, pipe.base_model, weights, reached, settings
+        latents.to("cpu", torch.float32), alignment, domain.base_model, weights, reached, settings
     )

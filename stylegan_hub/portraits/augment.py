@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from stylegan_hub import images as image_files
+
 # Weights of red, green and blue in brightness (ITU-R BT.601).
 _LUMA = (0.299, 0.587, 0.114)
 # Sizes, as shares of the width, that pictures are reduced to by low_resolution.
@@ -52,19 +54,9 @@ def blur(
     images: Float[Tensor, "n 3 h w"], generator: Generator, max_sigma: float = 0.010
 ) -> Float[Tensor, "n 3 h w"]:
     """Gaussian blur; sigma is uniform up to `max_sigma` of the width."""
-    n, channels, _, width = images.shape
-    sigma = max_sigma * width * _uniform(images, generator, 0.05, 1.0)  # [n, 1, 1, 1], pixels
-    radius = max(1, math.ceil(2.5 * max_sigma * width))
-    offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
-    kernel = torch.exp(-0.5 * (offsets / sigma).square())  # [n, 1, 1, k]
-    kernel = kernel / kernel.sum(-1, keepdim=True)
-    kernel = kernel.repeat_interleave(channels, dim=0)  # [n * 3, 1, 1, k]
-    flat = F.pad(images, [radius] * 4, mode="replicate").reshape(
-        1, n * channels, images.shape[2] + 2 * radius, width + 2 * radius
-    )
-    flat = F.conv2d(flat, kernel, groups=n * channels)
-    flat = F.conv2d(flat, kernel.transpose(2, 3), groups=n * channels)
-    return flat.reshape(images.shape)
+    width = images.shape[3]
+    sigma = max_sigma * width * _uniform(images, generator, 0.05, 1.0).flatten()
+    return image_files.blur(images, sigma, max(1, math.ceil(2.5 * max_sigma * width)))
 
 
 def noise(

@@ -21,30 +21,27 @@ change as the words do in reverse.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylegan_hub.edits.base import Origin, Strength
+from stylegan_hub.domain import Domain, Preprocessing
+from stylegan_hub.edits.base import Edit, Origin, Strength
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.edits.feature_maps import at_size, convolutions, draw_with_features
-from stylegan_hub.edits.latent_optimization import Step
-from stylegan_hub.edits.regions import Region, find_region, region_mask
-from stylegan_hub.edits.units import MOMENTUM, EqualSteps, editable, step_scale, units_of
-from stylegan_hub.edits.views import random_views, seen_through
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.losses import clip_loss, directional_clip_loss
-
-if TYPE_CHECKING:
-    from stylegan_hub.pipeline import StyleEditPipeline
-
-METHOD = "local_direction"
-"""What `origin.training["method"]` of a local edit says."""
+from stylegan_hub.methods.method import Nothing, Request, Words, register
+from stylegan_hub.methods.run import Run, Share, TrainableMethod
+from stylegan_hub.optimizers import MOMENTUM, EqualSteps
+from stylegan_hub.regions.feature_maps import at_size, convolutions, draw_with_features
+from stylegan_hub.regions.find import find_region, named_region
+from stylegan_hub.regions.mask import region_mask
+from stylegan_hub.views import random_views
 
 Masks = Literal["average", "union", "intersection"]
 Distance = Literal["l2", "l1", "cos"]
@@ -52,12 +49,15 @@ _SMALL = 1e-6  # keeps a score of pictures that are alike finite
 
 
 @dataclass(frozen=True)
-class LocalSettings:
+class Settings:
     """How to search. Defaults are what won on drawn portraits."""
 
+    space: Space = Space.W_PLUS
+    """w (the same for all layers), w_plus, or s, where the toRGB layers stay as they are; a face in
+    s is edited in s."""
     steps: int = 60
     batch_size: int = 4
-    """People per step; every step has others, unless the search is given some."""
+    """Faces per step; every step has others, unless the search is for one face."""
     lr: float = 0.2
     """Peak length of a step in units in which latents vary; without `whiten`, Adam's rate."""
     localization_lambda: float = 0.05
@@ -92,7 +92,7 @@ class LocalSettings:
     """Augmented copies of each picture that CLIP looks at; 0 = the picture itself."""
     whiten: bool = True
     """Measure steps and lengths in the units in which latents vary."""
-    preprocessing: Literal["proper", "styleclip"] = "proper"
+    preprocessing: Preprocessing = "proper"
     """"styleclip" leaves out CLIP's mean and std, as the official code of StyleCLIP does."""
     truncation_psi: float = 0.7
     """Of random people."""
@@ -102,6 +102,9 @@ class LocalSettings:
     """Of everything else that is random."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "space", Space(self.space))
+        if self.space is Space.Z:
+            raise ValueError("Got space z; local edits are searched in w, w_plus or s.")
         if min(self.steps, self.batch_size, self.directions) < 1 or not self.lr > 0:
             raise ValueError(
                 f"Got steps {self.steps}, batch_size {self.batch_size}, directions "
@@ -120,13 +123,13 @@ class LocalSettings:
             raise ValueError(f"Got distance {self.distance!r}; use l2, l1 or cos.")
 
 
-WITHOUT_WORDS = LocalSettings(
+WITHOUT_WORDS = Settings(
     steps=60, localization_lambda=1.0, clip_lambda=0.0, directional_lambda=0.0, l2_lambda=0.0,
     correlation_lambda=1.0, strengths=(-1.0, 1.0), min_strength=0.3, length=6.0,
 )  # fmt: skip
 """For a search without a prompt: wherever the change lies is all that counts."""
 
-PAPER = LocalSettings(
+PAPER = Settings(
     steps=200, batch_size=2, lr=1e-3, clip_lambda=1.0, directional_lambda=0.0, l2_lambda=0.0,
     strengths=(0.0, 1.0), views=0, whiten=False,
 )  # fmt: skip
@@ -138,81 +141,55 @@ PAPER_WITHOUT_WORDS = replace(
 """The settings of LELSD's notebook; it takes 200 steps per direction."""
 
 
-def find_local_direction(
-    pipe: StyleEditPipeline,
-    prompt: str | None,
-    region: Region | None = None,
-    latents: Latents | None = None,
-    space: Space | str = Space.W_PLUS,
-    neutral: str | None = None,
-    settings: LocalSettings | None = None,
-    on_step: Callable[[Step], None] | None = None,
-) -> Direction:
-    """Search an edit that changes one part of the face as the words say.
+@register
+class Local(TrainableMethod[Settings]):
+    """Local edits: change one part of the picture, as words say or anyhow."""
 
-    Args:
-        pipe: generator, CLIP and a parser.
-        prompt: what the picture shall show afterwards, "a face with curly hair"; None to change the
-            region anyhow.
-        region: where, `regions.named_region(pipe, "hair")`; found from the prompt when None.
-        latents: find it for these people; for random people, and so for everybody, when None.
-        space: "w" (the same for all layers), "w_plus" or "s" (toRGB layers stay as they are).
-        neutral: what the picture shows already, in words; the pipeline's own when None.
-        settings: how to search; `WITHOUT_WORDS` when None and without a prompt.
-        on_step: called after each step, for progress; may raise `latent_optimization.Cancelled`.
-            The similarity that it is told is NaN where no words are compared.
+    name: ClassVar[str] = "local"
+    summary: ClassVar[str] = "Changes one part of the picture and leaves the rest alone."
+    requests: ClassVar[tuple[type[Any], ...]] = (Words, Nothing)
+    takes_region: ClassVar[bool] = True
+    presets: ClassVar[Mapping[str, Any]] = {
+        "default": Settings(),
+        "without_words": WITHOUT_WORDS,
+        "published": PAPER,
+        "published_without_words": PAPER_WITHOUT_WORDS,
+    }
+    needs: ClassVar[frozenset[str]] = frozenset({"parser"})
+    former_names: ClassVar[tuple[str, ...]] = ("local_direction",)
 
-    Returns:
-        A direction in w_plus or s; its origin names the region.
+    def default(self, domain: Domain, request: Request) -> Settings:
+        """Other settings where there are no words."""
+        return WITHOUT_WORDS if isinstance(request, Nothing) else self.presets["default"]
 
-    Raises:
-        ValueError: neither prompt nor region, a prompt about no part of the face, a pipeline
-            without a parser, an impossible setting.
-        MismatchError: latents of another generator.
-        Cancelled: `on_step` raised it.
-    """
-    settings = settings or (WITHOUT_WORDS if prompt is None else LocalSettings())
-    found = find_local_directions(
-        pipe, prompt, region, latents, space, neutral, replace(settings, directions=1), on_step
-    )
-    return found[0]
+    def start(
+        self, domain: Domain, request: Words | Nothing, face: Latents | None, settings: Settings
+    ) -> LocalRun:
+        """A search for one or several directions that change the region.
 
+        Raises:
+            ValueError: words about no part of the face and no region, a region that the parser
+                does not know, words without a weight or a weight without words.
+        """
+        return LocalRun(domain, request, face, settings)
 
-def find_local_directions(
-    pipe: StyleEditPipeline,
-    prompt: str | None,
-    region: Region | None = None,
-    latents: Latents | None = None,
-    space: Space | str = Space.W_PLUS,
-    neutral: str | None = None,
-    settings: LocalSettings | None = None,
-    on_step: Callable[[Step], None] | None = None,
-) -> list[Direction]:
-    """As `find_local_direction`, for `settings.directions` different edits of one region."""
-    search = LocalSearch(pipe, prompt, region, space, neutral, settings)
-    settings = search.settings
-    optimizer = search.optimizer()
-    draw = torch.Generator().manual_seed(settings.seed)
-    fixed = None if latents is None else search.before(latents)
-    for index in range(settings.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = settings.lr * step_scale(index, settings.steps)
-        before = fixed or search.before(search.people(index))
-        with torch.enable_grad():  # also inside a caller's no_grad
-            losses = search.losses(before, draw)
-            optimizer.zero_grad()
-            losses["loss"].backward()
-        optimizer.step()
-        if on_step is not None:
-            similarity = 1 - float(losses.get("clip", torch.tensor(torch.nan)).detach())
-            loss, image = float(losses["loss"].detach()), losses["image"]
-            on_step(Step(index + 1, settings.steps, loss, similarity, image))
-    return search.directions(latents)
+    def caption(self, origin: Origin) -> str:
+        """What to call a local edit that has no name."""
+        background = bool(origin.training.get("background"))
+        where = f"{'all but ' * background}{origin.training.get('region')}"
+        return f"{origin.prompt or 'a change'} ({where})"
+
+    def account(self, origin: Origin) -> str:
+        """How an edit was found, for its card."""
+        return (
+            f"A direction that changes the region {origin.training.get('region')} and leaves the "
+            "rest alone (LELSD, eCLIPsed)."
+        )
 
 
 @dataclass(frozen=True)
 class Before:
-    """People before the edit.
+    """Faces before the edit.
 
     Attributes:
         codes: in the search's space.
@@ -231,50 +208,53 @@ class Before:
         return Before(self.codes[chosen], self.images[chosen], features, self.mask[chosen])
 
 
-class LocalSearch(nn.Module):
-    """What is searched, the directions, and its losses; arguments as of `find_local_direction`.
+class LocalRun(Run):
+    """What is searched, the directions, and its losses.
 
     Attributes:
         offset: `[directions, ...]`, of w, all ws or s; in standard deviations of the latents if the
             settings say so.
-        region: where the change shall be.
+        region: where the change should be.
     """
 
     def __init__(
         self,
-        pipe: StyleEditPipeline,
-        prompt: str | None,
-        region: Region | None = None,
-        space: Space | str = Space.W_PLUS,
-        neutral: str | None = None,
-        settings: LocalSettings | None = None,
+        domain: Domain,
+        request: Words | Nothing,
+        face: Latents | None = None,
+        settings: Settings | None = None,
     ) -> None:
         super().__init__()
-        self.settings = settings = settings or (
-            WITHOUT_WORDS if prompt is None else LocalSettings()
-        )
-        neutral = pipe.neutral if neutral is None else neutral
-        self._pipe, self._prompt, self._neutral = pipe, prompt, neutral
-        self._space = Space(space)
-        if self._space is Space.Z:
-            raise ValueError("Got space z; local edits are searched in w, w_plus or s.")
-        if prompt is None and region is None:
-            raise ValueError("Got neither words nor a region; say what shall change, or where.")
+        self.settings = settings = settings or Local().default(domain, request)
+        words = request if isinstance(request, Words) else None
+        self._prompt = None if words is None else words.text
+        self._neutral = (words and words.neutral) or domain.neutral
+        self._domain, self._space = domain, settings.space
+        if face is not None and face.space is Space.S:
+            self._space = Space.S
+        if self._prompt is None and request.region is None:
+            raise ValueError("Got neither words nor a region; say what should change, or where.")
         has_words = settings.clip_lambda != 0 or settings.directional_lambda != 0
-        if (prompt is not None) != has_words:
+        if (words is not None) != has_words:
             raise ValueError(
-                f"Got the prompt {prompt!r} with clip_lambda {settings.clip_lambda} and "
+                f"Got the prompt {self._prompt!r} with clip_lambda {settings.clip_lambda} and "
                 f"directional_lambda {settings.directional_lambda}; words need a weight, and "
                 "weights need words."
             )
-        self.region = find_region(pipe, prompt or "", neutral) if region is None else region
-        if prompt is not None:
-            self._text, origin = pipe.encode_text([prompt, neutral]).chunk(2)
+        if request.region is not None:
+            self.region = named_region(domain, request.region)
+        else:
+            self.region = find_region(domain, self._prompt or "", self._neutral)
+        if self._prompt is not None:
+            self._text, origin = domain.encode_text([self._prompt, self._neutral]).chunk(2)
             self._text_change = F.normalize(self._text - origin, dim=-1, eps=1e-6)
-        self._units = units_of(pipe, self._space) if settings.whiten else None
-        self._free = _movable(pipe, self._space, settings.layers)
-        self._weights = _layer_weights(pipe, settings.layer_weights)
+        self._units = domain.units(self._space) if settings.whiten else None
+        self._free = _movable(domain, self._space, settings.layers)
+        self._weights = _layer_weights(domain, settings.layer_weights)
         self.offset = nn.Parameter(self._start())
+        self._face = face
+        self._fixed = None if face is None else self.before(face)
+        self._image: Tensor | None = None
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Steps of equal length in the units of latents, or Adam without them."""
@@ -282,37 +262,43 @@ class LocalSearch(nn.Module):
             return EqualSteps([self.offset], lr=self.settings.lr, momentum=MOMENTUM)
         return torch.optim.Adam([self.offset], lr=self.settings.lr)
 
-    def people(self, step: int) -> Latents:
-        """The random people of a step."""
-        settings = self.settings
-        first = settings.first_seed + step * settings.batch_size
-        return self._pipe.sample(range(first, first + settings.batch_size), settings.truncation_psi)
+    def faces(self, step: int, share: Share = (0, 1)) -> Latents:
+        """The random faces of a step."""
+        settings, (index, count) = self.settings, share
+        first = settings.first_seed + (step * count + index) * settings.batch_size
+        seeds = range(first, first + settings.batch_size)
+        return self._domain.sample(seeds, settings.truncation_psi)
 
     @torch.no_grad()
-    def before(self, people: Latents) -> Before:
-        """People as they are."""
-        pipe, space = self._pipe, max(self._space, Space.W_PLUS)
-        codes = pipe.lower(people, space).codes
-        images, features = draw_with_features(pipe, Latents(space, codes), tuple(self._weights))
-        return Before(codes, images, features, region_mask(pipe, images, self.region))
+    def before(self, faces: Latents) -> Before:
+        """Faces as they are."""
+        domain, space = self._domain, max(self._space, Space.W_PLUS)
+        codes = domain.lower(faces, space).codes
+        images, features = draw_with_features(domain, Latents(space, codes), tuple(self._weights))
+        return Before(codes, images, features, region_mask(domain, images, self.region))
 
-    def losses(self, before: Before, random: torch.Generator) -> dict[str, Tensor]:
-        """Mean losses over people: "loss", which is minimized, and its parts without weights.
+    def losses(
+        self, step: int, random: torch.Generator, share: Share = (0, 1)
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Mean losses over the faces of a step; processes share the faces."""
+        before = self._fixed or self.before(self.faces(step, share))
+        return self.on(before, random)
 
-        "image" is the first picture after the edit, at the strength that was drawn.
+    def on(self, before: Before, random: torch.Generator) -> dict[str, Float[Tensor, ""]]:
+        """Mean losses over these faces: "loss" and its parts without weights.
 
         Args:
-            random: for strength, direction and augmentation, which all people share.
+            random: for strength, direction and augmentation, which all faces share.
         """
-        settings, pipe = self.settings, self._pipe
+        settings, domain = self.settings, self._domain
         strength = _strength(settings, random)
         chosen = int(torch.randint(settings.directions, (1,), generator=random))
         views = random_views(settings.views, random)
         vector = self.vectors()[chosen]
         codes = before.codes + strength * vector
         edited = Latents(max(self._space, Space.W_PLUS), codes)
-        images, features = draw_with_features(pipe, edited, tuple(self._weights))
-        mask = self._mask(before.mask, region_mask(pipe, images, self.region))
+        images, features = draw_with_features(domain, edited, tuple(self._weights))
+        mask = self._mask(before.mask, region_mask(domain, images, self.region))
         scores = [
             weight
             * localization_score(before.features[name], features[name], mask, settings.distance)
@@ -326,32 +312,44 @@ class LocalSearch(nn.Module):
         if settings.correlation_lambda and settings.directions > 1:
             parts["correlation"] = correlation(self.offset)
         weighted = [getattr(settings, f"{name}_lambda") * part for name, part in parts.items()]
-        return {"loss": torch.stack(weighted).sum(), **parts, "image": images[:1].detach()}
+        self._image = images[:1].detach()
+        return {"loss": torch.stack(weighted).sum(), **parts}
 
-    def directions(self, latents: Latents | None = None) -> list[Direction]:
-        """What was found, as edits.
+    def shown(self, latents: Latents | None = None) -> Float[Tensor, "n 3 h w"]:
+        """Faces with each direction, one direction after the other.
 
-        Args:
-            latents: the people that were searched with, for the record; random ones when None.
+        Without faces, the first picture of the last step, at the strength that it drew.
         """
-        settings, pipe = self.settings, self._pipe
+        if latents is None:
+            assert self._image is not None  # a step was made
+            return self._image
         space = max(self._space, Space.W_PLUS)
-        count = len(latents) if latents is not None else settings.steps * settings.batch_size
+        with torch.no_grad():
+            codes = self._domain.lower(latents, space).codes
+            moved = [Latents(space, codes + vector) for vector in self.vectors()]
+            return torch.cat([self._domain.synthesize(one) for one in moved])
+
+    def edits(self) -> list[Edit]:
+        """The directions that were found."""
+        settings, domain = self.settings, self._domain
+        space = max(self._space, Space.W_PLUS)
+        count = settings.steps * settings.batch_size
         training = {
-            "method": METHOD,
+            "method": Local.name,
             "region": self.region.name,
             "parts": list(self.region.parts),
             "region_found": self.region.reason,
             "searched_in": self._space.value,
-            "people": f"{count} {'given' if latents is not None else 'random'}",
+            "faces": f"{count} random" if self._face is None else f"{len(self._face)} given",
             **asdict(settings),
+            "space": space.value,
         }
         origin = Origin(self._prompt, self._neutral if self._prompt else None, training)
-        shape = (settings.directions, *_shape(pipe, space))
+        shape = (settings.directions, *_shape(domain, space))
         with torch.no_grad():
             vectors = self.vectors().expand(shape)
         return [
-            Direction(vector, space, pipe.base_model, Strength(), replace(origin))
+            Direction(vector, space, domain.base_model, Strength(), replace(origin))
             for vector in vectors
         ]
 
@@ -359,10 +357,10 @@ class LocalSearch(nn.Module):
         self, before: Tensor, after: Tensor, views: Tensor, strength: float
     ) -> dict[str, Tensor]:
         """What CLIP says. In reverse it knows what shall change, but not how the result is said."""
-        settings, pipe = self.settings, self._pipe
+        settings, domain = self.settings, self._domain
 
         def look(images: Tensor) -> Tensor:
-            return pipe.encode_image(seen_through(views, images), settings.preprocessing).float()
+            return domain.look(images, views, settings.preprocessing)
 
         seen = look(after)
         parts: dict[str, Tensor] = {}
@@ -395,12 +393,12 @@ class LocalSearch(nn.Module):
     def _start(self) -> Tensor:
         """No change, or small random ones where directions shall differ or words are missing."""
         settings = self.settings
-        shape = (settings.directions, *_shape(self._pipe, self._space))
+        shape = (settings.directions, *_shape(self._domain, self._space))
         if settings.whiten and settings.directions == 1 and self._prompt is not None:
-            return torch.zeros(shape, device=self._pipe.device)
+            return torch.zeros(shape, device=self._domain.device)
         random = torch.randn(shape, generator=torch.Generator().manual_seed(settings.seed))
         size = settings.length or (settings.lr if settings.whiten else 1.0)
-        return size * F.normalize(random.flatten(1), dim=1).view(shape).to(self._pipe.device)
+        return size * F.normalize(random.flatten(1), dim=1).view(shape).to(self._domain.device)
 
 
 def localization_score(
@@ -436,7 +434,7 @@ def correlation(directions: Float[Tensor, "k ..."]) -> Tensor:
     return (table - torch.eye(len(directions)).to(table)).abs().mean()
 
 
-def _strength(settings: LocalSettings, random: torch.Generator) -> float:
+def _strength(settings: Settings, random: torch.Generator) -> float:
     low, high = settings.strengths
     while True:
         strength = low + (high - low) * float(torch.rand((), generator=random))
@@ -444,17 +442,17 @@ def _strength(settings: LocalSettings, random: torch.Generator) -> float:
             return strength
 
 
-def _shape(pipe: StyleEditPipeline, space: Space) -> tuple[int, ...]:
-    generator = pipe.generator
+def _shape(domain: Domain, space: Space) -> tuple[int, ...]:
+    generator = domain.generator
     if space is Space.S:
         return (generator.num_styles,)
     w_dim: int = generator.config.w_dim
     return (w_dim,) if space is Space.W else (generator.num_ws, w_dim)
 
 
-def _movable(pipe: StyleEditPipeline, space: Space, layers: Sequence[int] | None) -> Tensor:
+def _movable(domain: Domain, space: Space, layers: Sequence[int] | None) -> Tensor:
     """1 where codes may move: `[num_ws, 1]`, or `[num_styles]` in s."""
-    num_ws = pipe.generator.num_ws
+    num_ws = domain.generator.num_ws
     chosen = set(range(num_ws)) if layers is None else set(layers)
     if not chosen or not chosen <= set(range(num_ws)):
         raise ValueError(
@@ -462,19 +460,19 @@ def _movable(pipe: StyleEditPipeline, space: Space, layers: Sequence[int] | None
             "least one must move."
         )
     if space is not Space.S:
-        free = torch.zeros(num_ws, 1, device=pipe.device)
+        free = torch.zeros(num_ws, 1, device=domain.device)
         free[sorted(chosen)] = 1
         return free
-    free = editable(pipe, space)
-    for layer in pipe.generator.style_layout:
+    free = domain.editable(space)
+    for layer in domain.generator.style_layout:
         if layer.ws_index not in chosen:
             free[layer.start : layer.stop] = 0
     return free
 
 
-def _layer_weights(pipe: StyleEditPipeline, weights: Sequence[float] | None) -> dict[str, float]:
+def _layer_weights(domain: Domain, weights: Sequence[float] | None) -> dict[str, float]:
     """Weights of convolutions, which sum to 1; those of weight 0 are not looked at."""
-    names = convolutions(pipe)
+    names = convolutions(domain)
     weights = [1.0] * len(names) if weights is None else list(weights)
     if len(weights) != len(names) or min(weights) < 0 or not sum(weights) > 0:
         raise ValueError(

@@ -13,27 +13,27 @@ alpha as it was given. The result is an ordinary `Direction`.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
+from typing import Any, ClassVar, Final
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from stylegan_hub.artifacts import BaseModel, read_folder, resolve, write_folder
+from stylegan_hub.artifacts import BaseModel, ClipModel, read_folder, write_folder
+from stylegan_hub.domain import Domain
 from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.edits.prompt_bank import TEMPLATES, text_change
-from stylegan_hub.errors import ArtifactError, MismatchError
-from stylegan_hub.latents import Space
-
-if TYPE_CHECKING:
-    from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.errors import ArtifactError, MethodError, MismatchError
+from stylegan_hub.latents import Latents, Space
+from stylegan_hub.methods.method import Method, Words, register
+from stylegan_hub.methods.prompt_bank import TEMPLATES, text_change
+from stylegan_hub.names import bundled, resolve
+from stylegan_hub.steps import OnStep
 
 KIND: Final = "direction_table"
 
@@ -41,19 +41,6 @@ DEFAULT_CHANNELS = 100
 """Channels that move when neither a threshold nor a number is given."""
 DEFAULT_ALPHA = 4.0
 """How far the most relevant channel moves at strength 1, in standard deviations of its style."""
-
-
-@dataclass(frozen=True)
-class ClipModel:
-    """Which CLIP a table speaks the language of.
-
-    Attributes:
-        id: where it came from, for people to read.
-        fingerprint: short hash of its weights; this decides whether a table fits.
-    """
-
-    id: str | None
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -116,7 +103,7 @@ class DirectionTable:
 
     def direction(
         self,
-        pipe: StyleEditPipeline,
+        domain: Domain,
         target: str,
         neutral: str | None = None,
         threshold: float | None = None,
@@ -127,7 +114,7 @@ class DirectionTable:
         """The direction in s that changes pictures as `neutral` changes to `target`.
 
         Args:
-            pipe: the generator and CLIP that the table was made for.
+            domain: the generator and CLIP that the table was made for.
             target: what pictures shall show, "a face with a beard".
             neutral: what they show now, the pipeline's own words when None; what both texts say
                 does not change.
@@ -143,9 +130,9 @@ class DirectionTable:
                 passes, an empty text, texts that mean the same.
             MismatchError: another generator or another CLIP.
         """
-        self.check_fits(pipe)
-        neutral = pipe.neutral if neutral is None else neutral
-        relevance = self.project(text_change(pipe, target, neutral, templates))
+        self.check_fits(domain)
+        neutral = domain.neutral if neutral is None else neutral
+        relevance = self.project(text_change(domain, target, neutral, templates))
         if threshold is None and channels is None:
             channels = min(DEFAULT_CHANNELS, len(relevance))
         chosen = select_channels(relevance, threshold, channels)
@@ -158,7 +145,7 @@ class DirectionTable:
                 target,
                 neutral,
                 {
-                    "method": "global_direction",
+                    "method": Table.name,
                     "alpha": alpha,
                     "channels": int(chosen.sum()),
                     "threshold": float(relevance[chosen].abs().min()),
@@ -174,17 +161,15 @@ class DirectionTable:
         """How much each channel points along a change in CLIP space (`text_change`), -1 to 1."""
         return self.relevance @ change.to(self.relevance)
 
-    def check_fits(self, pipe: StyleEditPipeline) -> None:
+    def check_fits(self, domain: Domain) -> None:
         """Raise `MismatchError` for another generator or another CLIP, with both named."""
-        self.base_model.check_same(pipe.base_model, "direction table")
-        other = clip_model(pipe)
-        if self.clip.fingerprint != other.fingerprint:
-            raise MismatchError(
-                f"This direction table was made with the CLIP of {self.clip.id!r} (fingerprint "
-                f"{self.clip.fingerprint}); the loaded pipeline has that of {other.id!r} "
-                f"(fingerprint {other.fingerprint}). Load the pipeline it was made with, or build "
-                "a table for this one: recipes/build_direction_table.py."
-            )
+        domain.check_fits(
+            self.base_model,
+            self.clip,
+            "direction table",
+            "Load the pipeline it was made with, or build a table for this one: "
+            "recipes/build_direction_table.py.",
+        )
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write `config.json` and `model.safetensors`, as a whole or not at all."""
@@ -300,27 +285,106 @@ def make_direction(
     return Direction(vector, Space.S, base_model, Strength(), origin)
 
 
-def table_layout(pipe: StyleEditPipeline, include_to_rgb: bool) -> tuple[TableLayer, ...]:
+def table_layout(domain: Domain, include_to_rgb: bool) -> tuple[TableLayer, ...]:
     """The layers of a pipeline's generator that a table covers, in network order."""
     return tuple(
         TableLayer(layer.name, layer.resolution, layer.start, layer.stop)
-        for layer in pipe.generator.style_layout
+        for layer in domain.generator.style_layout
         if include_to_rgb or not layer.is_to_rgb
     )
 
 
-def clip_model(pipe: StyleEditPipeline) -> ClipModel:
-    """What a table records of a pipeline's CLIP."""
-    # The weights are frozen and may be many: hashed once.
-    if pipe.clip not in _FINGERPRINTS:
-        digest = hashlib.sha256()
-        for name, tensor in sorted(pipe.clip.state_dict().items()):
-            # Through half precision, so that a copy stored or loaded as such is the same one.
-            values = tensor.detach().cpu().half().contiguous().numpy()
-            digest.update(f"{name}{list(tensor.shape)}".encode())
-            digest.update(values.tobytes())
-        _FINGERPRINTS[pipe.clip] = digest.hexdigest()[:16]
-    return ClipModel(pipe.name, _FINGERPRINTS[pipe.clip])
+@dataclass(frozen=True)
+class Settings:
+    """Which channels of a table move, and how far."""
+
+    channels: int | None = None
+    """So many, the most relevant ones; with a threshold None, `DEFAULT_CHANNELS`."""
+    threshold: float | None = None
+    """Or all whose relevance is at least so much, the paper's beta."""
+    alpha: float = DEFAULT_ALPHA
+    """How far the most relevant channel moves at strength 1, in standard deviations."""
+    templates: bool = True
+    """Average the texts over the sentences of the prompt bank."""
 
 
-_FINGERPRINTS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+@register
+class Table(Method[Settings]):
+    """Global directions: any words, on every face, at once, from the domain's table."""
+
+    name: ClassVar[str] = "table"
+    summary: ClassVar[str] = (
+        "Looks up which channels of the generator do what the words say; at once, if the pipeline "
+        "has a direction table."
+    )
+    requests: ClassVar[tuple[type[Any], ...]] = (Words,)
+    presets: ClassVar[Mapping[str, Any]] = {
+        "default": Settings(),
+        "published": Settings(channels=20),
+    }
+    former_names: ClassVar[tuple[str, ...]] = ("global_direction",)
+
+    def fits(self, domain: Domain) -> bool:
+        """Whether a table for this generator and this CLIP is bundled."""
+        return bundled_table(domain) is not None
+
+    def check_domain(self, domain: Domain) -> None:
+        """Raise `MethodError` unless a table for this domain is bundled."""
+        if bundled_table(domain) is None:
+            raise MethodError(
+                "No direction table for this generator and this CLIP is bundled.",
+                got=domain.base_model.fingerprint,
+                expected="a direction table",
+                remedy="Build one with recipes/build_direction_table.py and use its `direction`, "
+                "or take the method 'gradient', which needs none.",
+            )
+
+    def search(
+        self,
+        domain: Domain,
+        request: Words,
+        face: Latents | None,
+        settings: Settings,
+        on_step: OnStep | None,
+    ) -> Direction:
+        """The direction in s of the words, see `DirectionTable.direction`."""
+        table = bundled_table(domain)
+        assert table is not None
+        return table.direction(
+            domain,
+            request.text,
+            request.neutral,
+            settings.threshold,
+            settings.channels,
+            settings.alpha,
+            TEMPLATES if settings.templates else ("{}",),
+        )
+
+    def rank(self, domain: Domain, face: Latents | None) -> float:
+        """At once there, for every face."""
+        return 2.0
+
+    def account(self, origin: Origin) -> str:
+        """How an edit was found, for its card."""
+        return "A direction in style space, looked up in a table (StyleCLIP, section 6)."
+
+
+def bundled_table(domain: Domain) -> DirectionTable | None:
+    """The bundled table for a domain, None if there is none.
+
+    Raises:
+        ArtifactError: a bundled table is damaged.
+    """
+    for folder in bundled(KIND).values():
+        table = _loaded(str(folder))
+        try:
+            table.check_fits(domain)
+        except MismatchError:
+            continue  # it is another domain's
+        return table
+    return None
+
+
+@lru_cache(maxsize=4)
+def _loaded(folder: str) -> DirectionTable:
+    return load_directions(folder)

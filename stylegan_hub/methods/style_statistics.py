@@ -21,17 +21,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from stylegan_hub.domain import Domain
 from stylegan_hub.latents import Space
-
-if TYPE_CHECKING:
-    from stylegan_hub.pipeline import StyleEditPipeline
 
 Around = Literal["sample", "mean"]
 
@@ -41,11 +39,11 @@ DRAWN_ABOVE = 0.05
 _CHUNK = 1000  # people whose s is in memory at a time
 
 
-def editable_channels(pipe: StyleEditPipeline, include_to_rgb: bool = False) -> list[int]:
+def editable_channels(domain: Domain, include_to_rgb: bool = False) -> list[int]:
     """Indices in s of the convolutions' channels, in network order; those of toRGB on request."""
     return [
         channel
-        for layer in pipe.generator.style_layout
+        for layer in domain.generator.style_layout
         if include_to_rgb or not layer.is_to_rgb
         for channel in range(layer.start, layer.stop)
     ]
@@ -53,7 +51,7 @@ def editable_channels(pipe: StyleEditPipeline, include_to_rgb: bool = False) -> 
 
 @torch.no_grad()
 def style_statistics(
-    pipe: StyleEditPipeline,
+    domain: Domain,
     samples: int = 100_000,
     first_seed: int = 0,
     truncation_psi: float = 0.7,
@@ -75,8 +73,8 @@ def style_statistics(
     total = squares = torch.zeros((), dtype=torch.float64)
     for start in range(first_seed, first_seed + samples, _CHUNK):
         seeds = range(start, min(start + _CHUNK, first_seed + samples))
-        people = pipe.sample(seeds, truncation_psi, truncation_cutoff)
-        s = pipe.lower(people, Space.S).codes.double().cpu()
+        people = domain.sample(seeds, truncation_psi, truncation_cutoff)
+        s = domain.lower(people, Space.S).codes.double().cpu()
         total = total + s.sum(0)
         squares = squares + s.square().sum(0)
     mean = total / samples
@@ -86,7 +84,7 @@ def style_statistics(
 
 @torch.no_grad()
 def channel_relevance(
-    pipe: StyleEditPipeline,
+    domain: Domain,
     s: Float[Tensor, "n num_styles"],
     channels: Sequence[int],
     s_mean: Float[Tensor, " num_styles"],
@@ -107,15 +105,15 @@ def channel_relevance(
             channel for everybody (the released code).
         batch_size: people who are drawn together, two pictures each.
     """
-    s, s_mean, s_std = (part.to(pipe.device, torch.float32) for part in (s, s_mean, s_std))
-    layout = pipe.generator.style_layout
+    s, s_mean, s_std = (part.to(domain.device, torch.float32) for part in (s, s_mean, s_std))
+    layout = domain.generator.style_layout
     block = {c: layer.resolution for layer in layout for c in range(layer.start, layer.stop)}
-    sums = torch.zeros(len(channels), pipe.clip.config.projection_dim, device=pipe.device)
+    sums = torch.zeros(len(channels), domain.clip.config.projection_dim, device=domain.device)
     rows = sorted(range(len(channels)), key=lambda row: channels[row])
     for resolution, group in groupby(rows, key=lambda row: block[channels[row]]):
         of_block = list(group)
         for people in s.split(batch_size):
-            draw = pipe.generator.synthesis_from_block(people, resolution)
+            draw = domain.generator.synthesis_from_block(people, resolution)
             for row in of_block:
                 channel = channels[row]
                 step = deviations * s_std[channel]
@@ -123,14 +121,14 @@ def channel_relevance(
                 pairs = people.repeat(2, 1)
                 pairs[: len(people), channel] = center + step
                 pairs[len(people) :, channel] = center - step
-                seen = pipe.encode_image(draw(pairs).clamp(-1, 1).float()).float()
+                seen = domain.encode_image(draw(pairs).clamp(-1, 1).float()).float()
                 up, down = seen.chunk(2)
                 sums[row] += F.normalize(up - down, dim=1).sum(0)
     return F.normalize(sums, dim=1).cpu()
 
 
 def linear_relevance(
-    pipe: StyleEditPipeline,
+    domain: Domain,
     s: Float[Tensor, "n num_styles"],
     channels: Sequence[int],
     s_std: Float[Tensor, " num_styles"],
@@ -151,11 +149,11 @@ def linear_relevance(
         takes the embedding, which has length 1.
     """
     rows = list(channels)
-    steps = deviations * s_std.to(pipe.device, torch.float32)[rows, None]
-    directions = torch.zeros(len(rows), pipe.clip.config.projection_dim, device=pipe.device)
-    sizes = torch.zeros(len(rows), device=pipe.device)
-    for people in s.to(pipe.device, torch.float32).split(batch_size):
-        for derivatives in _embedding_derivatives(pipe, people):
+    steps = deviations * s_std.to(domain.device, torch.float32)[rows, None]
+    directions = torch.zeros(len(rows), domain.clip.config.projection_dim, device=domain.device)
+    sizes = torch.zeros(len(rows), device=domain.device)
+    for people in s.to(domain.device, torch.float32).split(batch_size):
+        for derivatives in _embedding_derivatives(domain, people):
             changes = derivatives.T[rows] * steps
             directions += F.normalize(changes, dim=1)
             sizes += changes.norm(dim=1)
@@ -163,16 +161,16 @@ def linear_relevance(
 
 
 def _embedding_derivatives(
-    pipe: StyleEditPipeline, s: Float[Tensor, "n num_styles"]
+    domain: Domain, s: Float[Tensor, "n num_styles"]
 ) -> Float[Tensor, "n d num_styles"]:
     """Derivatives of the embedding of each person's picture."""
     with torch.enable_grad():
         leaf = s.detach().clone().requires_grad_()
-        pictures = pipe.generator.synthesis_from_styles(leaf).clamp(-1, 1).float()
+        pictures = domain.generator.synthesis_from_styles(leaf).clamp(-1, 1).float()
         # The pictures once, and a backward pass for each dimension. People do not touch each
         # other, so a pass through the sum over them is one through each.
         rows = [
             torch.autograd.grad(number, leaf, retain_graph=True)[0]
-            for number in pipe.encode_image(pictures).float().sum(0)
+            for number in domain.encode_image(pictures).float().sum(0)
         ]
     return torch.stack(rows, 1)

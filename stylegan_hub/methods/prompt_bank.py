@@ -9,14 +9,12 @@ and photographed pictures alike, of their quality, light, size, place and purpos
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.domain import Domain
 
 TEMPLATES: tuple[str, ...] = (
     "{}",
@@ -88,7 +86,7 @@ TEMPLATES: tuple[str, ...] = (
 
 
 def encode_prompt(
-    pipe: StyleEditPipeline, text: str, templates: Sequence[str] = TEMPLATES
+    domain: Domain, text: str, templates: Sequence[str] = TEMPLATES
 ) -> Float[Tensor, " d"]:
     """The mean embedding of a text in all templates, of length 1.
 
@@ -108,17 +106,17 @@ def encode_prompt(
         )
     text = text.strip()
     sentences = [template.replace("{}", text) for template in templates]
-    limit = pipe.tokenizer.model_max_length
-    tokens = pipe.tokenizer(sentences, verbose=False)["input_ids"] if sentences else []
+    limit = domain.tokenizer.model_max_length
+    tokens = domain.tokenizer(sentences, verbose=False)["input_ids"] if sentences else []
     fitting = [
         sentence for sentence, row in zip(sentences, tokens, strict=True) if len(row) <= limit
     ]
-    embeddings = pipe.encode_text(fitting or text)
+    embeddings = domain.encode_text(fitting or text)
     return F.normalize(embeddings.float().mean(0), dim=0)
 
 
 def text_change(
-    pipe: StyleEditPipeline,
+    domain: Domain,
     target: str,
     neutral: str,
     templates: Sequence[str] = TEMPLATES,
@@ -128,7 +126,7 @@ def text_change(
     Raises:
         ValueError: an empty text, or two texts that are the same to the CLIP.
     """
-    change = encode_prompt(pipe, target, templates) - encode_prompt(pipe, neutral, templates)
+    change = encode_prompt(domain, target, templates) - encode_prompt(domain, neutral, templates)
     if float(change.norm()) < 1e-4:  # rounding alone, for texts that become the same tokens
         raise ValueError(
             f"Got the target {target!r} and the neutral text {neutral!r}, which are the same to "

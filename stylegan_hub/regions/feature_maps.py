@@ -8,29 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from stylegan_hub.domain import Domain
 from stylegan_hub.images import on_square
 from stylegan_hub.latents import Latents
-
-if TYPE_CHECKING:
-    from stylegan_hub.pipeline import StyleEditPipeline
 
 _TOUCHED = 0.1  # of a mask, in a coarse cell
 
 
-def convolutions(pipe: StyleEditPipeline) -> tuple[str, ...]:
+def convolutions(domain: Domain) -> tuple[str, ...]:
     """Names of the generator's convolutions, in order; the k-th is driven by the k-th w."""
-    return tuple(layer.name for layer in pipe.generator.style_layout if not layer.is_to_rgb)
+    return tuple(layer.name for layer in domain.generator.style_layout if not layer.is_to_rgb)
 
 
 def draw_with_features(
-    pipe: StyleEditPipeline, latents: Latents, layers: Sequence[str]
+    domain: Domain, latents: Latents, layers: Sequence[str]
 ) -> tuple[Float[Tensor, "n 3 h w"], dict[str, Tensor]]:
     """Pictures (not clamped) and the feature maps of these layers; differentiable."""
     features: dict[str, Tensor] = {}
@@ -38,12 +35,12 @@ def draw_with_features(
     def keep(name: str, out: Tensor) -> None:
         features[name] = out
 
-    with _watched(pipe, layers, keep):
-        return pipe.synthesize(latents), features
+    with _watched(domain, layers, keep):
+        return domain.synthesize(latents), features
 
 
 def draw_over(
-    pipe: StyleEditPipeline,
+    domain: Domain,
     latents: Latents,
     features: Mapping[str, Tensor],
     mask: Float[Tensor, "n 1 h w"],
@@ -64,8 +61,8 @@ def draw_over(
         joined[name] = below + _cells(mask, out.shape[2:]).to(out.dtype) * (out - below)
         return joined[name]
 
-    with _watched(pipe, tuple(features), join):
-        return pipe.synthesize(latents), joined
+    with _watched(domain, tuple(features), join):
+        return domain.synthesize(latents), joined
 
 
 def at_size(mask: Float[Tensor, "n 1 h w"], size: Sequence[int]) -> Float[Tensor, "n 1 h2 w2"]:
@@ -95,12 +92,12 @@ def _cells(mask: Float[Tensor, "n 1 h w"], size: Sequence[int]) -> Float[Tensor,
 
 @contextmanager
 def _watched(
-    pipe: StyleEditPipeline,
+    domain: Domain,
     layers: Sequence[str],
     see: Callable[[str, Tensor], Tensor | None],
 ) -> Iterator[None]:
     """Call `see` with what each layer returns; what it returns, if anything, takes its place."""
-    known = [layer.name for layer in pipe.generator.style_layout]
+    known = [layer.name for layer in domain.generator.style_layout]
     if unknown := sorted(set(layers) - set(known)):
         raise ValueError(f"Unknown layers {', '.join(unknown)}; this generator has {known}.")
     handles = []
@@ -112,7 +109,7 @@ def _watched(
             ) -> Tensor | None:
                 return see(name, out)
 
-            module = pipe.generator.synthesis.get_submodule(name)
+            module = domain.generator.synthesis.get_submodule(name)
             handles.append(module.register_forward_hook(hook))
         yield
     finally:

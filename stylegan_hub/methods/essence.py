@@ -23,9 +23,9 @@ restarts are searched side by side, and the one with the least total loss is kep
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -34,18 +34,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stylegan_hub import images as image_files
-from stylegan_hub.edits.base import Origin, Strength
+from stylegan_hub.domain import Domain, Preprocessing
+from stylegan_hub.edits.base import Edit, Origin, Strength
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.edits.latent_optimization import Step
-from stylegan_hub.edits.units import MOMENTUM, EqualSteps, step_scale, units_of
-from stylegan_hub.edits.views import random_views, seen_through
+from stylegan_hub.errors import MethodError
 from stylegan_hub.latents import Latents, Space
-
-if TYPE_CHECKING:
-    from stylegan_hub.pipeline import StyleEditPipeline
-
-METHOD = "essence_transfer"
-"""What `origin.training["method"]` of an essence says."""
+from stylegan_hub.methods.method import Picture, Request, register
+from stylegan_hub.methods.run import Run, Share, TrainableMethod
+from stylegan_hub.optimizers import MOMENTUM, EqualSteps
+from stylegan_hub.views import random_views
 
 Start = Literal["zero", "random", "inversion"]
 _COEFFICIENT_RATE = 0.2  # of the rate of b
@@ -53,7 +50,7 @@ _WITNESSES = 192  # random people from whom principal components are taken
 
 
 @dataclass(frozen=True)
-class EssenceSettings:
+class Settings:
     """How to search. Defaults are what won on drawn portraits."""
 
     steps: int = 50
@@ -89,7 +86,7 @@ class EssenceSettings:
     """Augmented copies of each picture that CLIP looks at; 0 = the picture itself."""
     whiten: bool = True
     """Measure steps and lengths in the units in which latents vary."""
-    preprocessing: Literal["proper", "styleclip"] = "proper"
+    preprocessing: Preprocessing = "proper"
     """"styleclip" leaves out CLIP's mean and std, for drawn pictures and the target alike."""
     truncation_psi: float = 0.7
     """Of the sources."""
@@ -116,7 +113,7 @@ class EssenceSettings:
             )
 
 
-FROM_ZERO = EssenceSettings()
+FROM_ZERO = Settings()
 """For a target that the generator could draw, in a pipeline without an encoder."""
 IN_DOMAIN = replace(FROM_ZERO, steps=20, lr=0.8, weight_decay=0.004, restarts=1, start="inversion")
 """For a target that the generator could draw: from its inversion. That takes over all of the
@@ -127,7 +124,7 @@ OUT_OF_DOMAIN = replace(
 """For drawings and other strangers, which people would else fall apart to become; in longer steps
 they do."""
 
-PAPER_IN_DOMAIN = EssenceSettings(
+PAPER_IN_DOMAIN = Settings(
     steps=1000, lr=0.2, consistency_lambda=0.7, directional_lambda=0.0, weight_decay=7e-3,
     sources=6, restarts=1, start="random", coefficients=True, views=0, whiten=False,
 )  # fmt: skip
@@ -137,76 +134,47 @@ PAPER_OUT_OF_DOMAIN = replace(
 )
 """The paper's settings for other targets; authors train several and keep the best by eye."""
 
-PRESETS: dict[str, EssenceSettings] = {
-    "in_domain": IN_DOMAIN,
-    "in_domain_from_zero": FROM_ZERO,
-    "out_of_domain": OUT_OF_DOMAIN,
-    "paper_in_domain": PAPER_IN_DOMAIN,
-    "paper_out_of_domain": PAPER_OUT_OF_DOMAIN,
-}
+
+@register
+class Essence(TrainableMethod[Settings]):
+    """The essence of a picture: a displacement that gives every face its character."""
+
+    name: ClassVar[str] = "essence"
+    summary: ClassVar[str] = "Gives faces the character of a picture instead of words."
+    requests: ClassVar[tuple[type[Any], ...]] = (Picture,)
+    presets: ClassVar[Mapping[str, Any]] = {
+        "default": IN_DOMAIN,
+        "from_zero": FROM_ZERO,
+        "out_of_domain": OUT_OF_DOMAIN,
+        "published": PAPER_IN_DOMAIN,
+        "published_out_of_domain": PAPER_OUT_OF_DOMAIN,
+    }
+    former_names: ClassVar[tuple[str, ...]] = ("essence_transfer",)
+
+    def default(self, domain: Domain, request: Request) -> Settings:
+        """For a target that the generator could draw; from zero where there is no encoder."""
+        return IN_DOMAIN if domain.encoder is not None else FROM_ZERO
+
+    def start(
+        self, domain: Domain, request: Picture, face: Latents | None, settings: Settings
+    ) -> EssenceRun:
+        """A search for the displacement that gives any face the essence of the picture."""
+        return EssenceRun(domain, request, settings)
+
+    def caption(self, origin: Origin) -> str:
+        """What to call an essence that has no name."""
+        return f"essence of {origin.training.get('target')}"
+
+    def account(self, origin: Origin) -> str:
+        """How an edit was found, for its card."""
+        return (
+            f"The essence of a picture ({origin.training.get('target')}), a direction that gives "
+            "any face its character (TargetCLIP)."
+        )
 
 
-def preset(name: str, pipe: StyleEditPipeline) -> EssenceSettings:
-    """The settings in `PRESETS`; "in_domain" starts from zero where the pipeline has no encoder.
-
-    Raises:
-        ValueError: there are none of this name.
-    """
-    if name not in PRESETS:
-        raise ValueError(f"Got preset {name!r}; there are {', '.join(PRESETS)}.")
-    has_encoder = getattr(pipe, "encoder", None) is not None
-    return FROM_ZERO if name == "in_domain" and not has_encoder else PRESETS[name]
-
-
-def find_essence(
-    pipe: StyleEditPipeline,
-    target: Image.Image | Float[Tensor, "1 3 h w"],
-    settings: EssenceSettings | None = None,
-    on_step: Callable[[Step], None] | None = None,
-    name: str = "a picture",
-) -> Direction:
-    """Search the displacement that gives any face the essence of the target.
-
-    Args:
-        target: any picture; its middle is looked at, in the shape of the generator's pictures.
-        settings: how to search; `preset("in_domain", pipe)` when None.
-        on_step: called after each step, for progress; may raise `latent_optimization.Cancelled`.
-            It sees a source with the edit, by the restart that is best so far.
-        name: what to call the target in the edit's origin.
-
-    Returns:
-        A direction in w_plus. Its default strength is 1, or the mean coefficient.
-
-    Raises:
-        ValueError: no picture, or a start from an inversion without an encoder.
-        Cancelled: `on_step` raised it.
-    """
-    search = EssenceSearch(pipe, target, settings)
-    settings = search.settings
-    optimizer = search.optimizer()
-    rates = [group["lr"] for group in optimizer.param_groups]
-    draw = torch.Generator().manual_seed(settings.seed)
-    for index in range(settings.steps):
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * step_scale(index, settings.steps)
-        with torch.enable_grad():  # also inside a caller's no_grad
-            losses = search.losses(draw)
-            optimizer.zero_grad()
-            losses["loss"].sum().backward()
-        optimizer.step()
-        if on_step is not None:
-            best = int(losses["loss"].argmin())
-            loss, transfer = (float(losses[k][best].detach()) for k in ("loss", "transfer"))
-            on_step(Step(index + 1, settings.steps, loss, 1 - transfer, search.shown(best)))
-    return search.direction(name)
-
-
-class EssenceSearch(nn.Module):
+class EssenceRun(Run):
     """What is searched, b and the coefficients of every restart, and its losses.
-
-    Args:
-        pipe: generator and CLIP.
-        target, settings: see `find_essence`.
 
     Attributes:
         offset: b of each restart, `[restarts, num_ws or 1, w_dim]`; in standard deviations of w if
@@ -214,26 +182,22 @@ class EssenceSearch(nn.Module):
         coefficients: how far each source goes, `[restarts, sources]`.
     """
 
-    def __init__(
-        self,
-        pipe: StyleEditPipeline,
-        target: Image.Image | Float[Tensor, "1 3 h w"],
-        settings: EssenceSettings | None = None,
-    ) -> None:
+    def __init__(self, domain: Domain, request: Picture, settings: Settings | None = None) -> None:
         super().__init__()
-        self.settings = settings = settings or preset("in_domain", pipe)
-        self._pipe = pipe
-        self.target = target_picture(pipe, target)
-        self._units = units_of(pipe, Space.W_PLUS) if settings.whiten else None
+        self.settings = settings = settings or Essence().default(domain, request)
+        self._domain, self._name = domain, request.name
+        self.target = target_picture(domain, request.image)
+        self._units = domain.units(Space.W_PLUS) if settings.whiten else None
         seeds = range(settings.first_seed, settings.first_seed + settings.sources)
-        self._people = pipe.sample(seeds, settings.truncation_psi).codes
+        self._sources = domain.sample(seeds, settings.truncation_psi).codes
         with torch.no_grad():
-            drawn = [pipe.synthesize(Latents(Space.W_PLUS, w)) for w in self._people.split(8)]
+            drawn = [domain.synthesize(Latents(Space.W_PLUS, w)) for w in self._sources.split(8)]
         self._originals = torch.cat(drawn)
         self._span = self._principal_components()
         self.offset = nn.Parameter(self._starts())
-        ones = torch.ones(settings.restarts, settings.sources, device=pipe.device)
+        ones = torch.ones(settings.restarts, settings.sources, device=domain.device)
         self.coefficients = nn.Parameter(ones, requires_grad=settings.coefficients)
+        self._best = 0
 
     def optimizer(self) -> torch.optim.Optimizer:
         """For the offset, and the coefficients if they are learned."""
@@ -248,9 +212,27 @@ class EssenceSearch(nn.Module):
         return torch.optim.Adam(groups, lr=settings.lr)
 
     def losses(
+        self, step: int, random: torch.Generator, share: Share = (0, 1)
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Losses of the best restart on a batch of sources, but "loss", the sum over all.
+
+        Processes share the restarts, since all pairs of the sources are compared.
+        """
+        index, count = share
+        own = torch.arange(index, self.settings.restarts, count)
+        if len(own) == 0:
+            return {"loss": 0.0 * self.offset.sum()}
+        each = self.of_restarts(random, own)
+        best = int(each["loss"].argmin())
+        self._best = int(own[best])
+        parts = {name: loss[best] for name, loss in each.items()}
+        # Gradients are averaged over processes, of which one has all of a restart's.
+        return {**parts, "loss": each["loss"].sum() * count, "best": parts["loss"]}
+
+    def of_restarts(
         self, random: torch.Generator, restarts: Tensor | None = None
     ) -> dict[str, Float[Tensor, " r"]]:
-        """Losses of each restart on a batch of sources: "loss", which is minimized, and its parts.
+        """Losses of each restart on a batch of sources: "loss" and its parts.
 
         Args:
             random: for the batch and the augmentation, which all restarts share.
@@ -261,7 +243,15 @@ class EssenceSearch(nn.Module):
         views = random_views(settings.views, random)
         return self._losses(chosen, views, self._all(restarts))
 
-    def direction(self, name: str = "a picture") -> Direction:
+    def note(self, losses: dict[str, Tensor]) -> str:
+        """How near the sources are to the target."""
+        return f"similarity {1 - float(losses['transfer']):.3f}"
+
+    def edits(self) -> list[Edit]:
+        """The best restart as an edit."""
+        return [self.direction()]
+
+    def direction(self) -> Direction:
         """The best restart as an edit: the one with the least total loss over all sources."""
         settings = self.settings
         with torch.no_grad():
@@ -278,8 +268,8 @@ class EssenceSearch(nn.Module):
             strength = float(self.coefficients[best].mean()) if settings.coefficients else 1.0
         found = {key: round(float(loss), 4) for key, loss in each[best].items()}
         training = {
-            "method": METHOD,
-            "target": name,
+            "method": Essence.name,
+            "target": self._name,
             **asdict(settings),
             "final_losses": found,
             "total_loss_of_restarts": [round(total, 4) for total in totals],
@@ -287,26 +277,29 @@ class EssenceSearch(nn.Module):
         strength = round(strength, 3)
         slider = Strength(strength, min(-1.0, strength), max(2.0, strength))
         return Direction(
-            vector, Space.W_PLUS, self._pipe.base_model, slider, Origin(training=training)
+            vector, Space.W_PLUS, self._domain.base_model, slider, Origin(training=training)
         )
 
     @torch.no_grad()
-    def shown(self, restart: int) -> Float[Tensor, "1 3 h w"]:
-        """The first source with the edit of a restart."""
-        codes = self._people[:1] + self.coefficients[restart, 0] * self.vectors()[restart]
-        return self._pipe.synthesize(Latents(Space.W_PLUS, codes))
+    def shown(self, latents: Latents | None = None) -> Float[Tensor, "n 3 h w"]:
+        """Faces with the edit of the best restart; the first source when None."""
+        vector = self.vectors()[self._best]
+        if latents is None:
+            codes = self._sources[:1] + self.coefficients[self._best, 0] * vector
+        else:
+            codes = self._domain.lower(latents, Space.W_PLUS).codes + vector
+        return self._domain.synthesize(Latents(Space.W_PLUS, codes))
 
     def _losses(self, chosen: Tensor, views: Tensor, restarts: Tensor) -> dict[str, Tensor]:
-        settings, pipe = self.settings, self._pipe
+        settings, domain = self.settings, self._domain
         chosen, restarts = chosen.to(self.offset.device), restarts.to(self.offset.device)
         steps = self.vectors()[restarts]
         far = self.coefficients[restarts][:, chosen]
-        codes = self._people[chosen] + far[..., None, None] * steps[:, None]
-        edited = pipe.synthesize(Latents(Space.W_PLUS, codes.flatten(0, 1)))
+        codes = self._sources[chosen] + far[..., None, None] * steps[:, None]
+        edited = domain.synthesize(Latents(Space.W_PLUS, codes.flatten(0, 1)))
 
         def look(images: Tensor) -> Float[Tensor, "views n d"]:
-            seen = pipe.encode_image(seen_through(views, images), settings.preprocessing)
-            return seen.float().unflatten(0, (-1, len(images)))
+            return domain.look(images, views, settings.preprocessing)
 
         with torch.no_grad():
             target = self._in_common(look(self.target))[:, None]  # [views, 1, 1, d]
@@ -328,12 +321,12 @@ class EssenceSearch(nn.Module):
     @torch.no_grad()
     def _principal_components(self) -> tuple[Tensor, Tensor] | None:
         """Mean `[d]` and axes `[components, d]` of random people's embeddings."""
-        settings, pipe = self.settings, self._pipe
+        settings, domain = self.settings, self._domain
         if settings.components is None:
             return None
-        people = pipe.sample(range(_WITNESSES), truncation_psi=1.0)
-        batches = (pipe.synthesize(people[i : i + 16]) for i in range(0, _WITNESSES, 16))
-        seen = [pipe.encode_image(images, settings.preprocessing) for images in batches]
+        people = domain.sample(range(_WITNESSES), truncation_psi=1.0)
+        batches = (domain.synthesize(people[i : i + 16]) for i in range(0, _WITNESSES, 16))
+        seen = [domain.encode_image(images, settings.preprocessing) for images in batches]
         embeddings = torch.cat(seen).float()
         mean = embeddings.mean(0)
         axes = torch.linalg.svd(embeddings - mean, full_matrices=False).Vh
@@ -349,18 +342,18 @@ class EssenceSearch(nn.Module):
     def vectors(self) -> Float[Tensor, "restarts num_ws w_dim"]:
         """b of each restart, that can be added to codes."""
         b = self._units.to_codes(self.offset) if self._units else self.offset
-        return b.expand(-1, self._people.shape[1], -1)
+        return b.expand(-1, self._sources.shape[1], -1)
 
     def _all(self, restarts: Tensor | None) -> Tensor:
         return torch.arange(self.settings.restarts) if restarts is None else restarts
 
     def _starts(self) -> Tensor:
-        settings, pipe = self.settings, self._pipe
+        settings, domain = self.settings, self._domain
         count = settings.restarts
         # Random people, minus the average face: as far away as the paper's random starts.
         draw = torch.Generator().manual_seed(settings.seed)
         seeds = torch.randint(2**40, (count,), generator=draw).tolist()
-        people = pipe.sample(seeds, settings.truncation_psi).codes - pipe.mean_latent().codes
+        people = domain.sample(seeds, settings.truncation_psi).codes - domain.mean_latent().codes
         starts = self._units.from_codes(people) if self._units else people
         if settings.start != "random":
             starts[0] = 0 if settings.start == "zero" else self._inversion()[0]
@@ -368,13 +361,16 @@ class EssenceSearch(nn.Module):
 
     @torch.no_grad()
     def _inversion(self) -> Tensor:
-        pipe = self._pipe
-        if getattr(pipe, "encoder", None) is None:
-            raise ValueError(
+        domain = self._domain
+        if getattr(domain, "encoder", None) is None:
+            raise MethodError(
                 "Got start 'inversion', but this pipeline has no encoder that could invert the "
-                "target. Use start 'zero' or 'random', or a pipeline with an encoder."
+                "target.",
+                got="inversion",
+                expected=("zero", "random"),
+                remedy="Use start 'zero' or 'random', or a pipeline with an encoder.",
             )
-        codes = pipe.encoder.encode(self.target) - pipe.mean_latent().codes
+        codes = domain.encoder.encode(self.target) - domain.mean_latent().codes
         return self._units.from_codes(codes) if self._units else codes
 
 
@@ -386,7 +382,7 @@ def consistency_loss(change: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b"]:
 
 
 def target_picture(
-    pipe: StyleEditPipeline, target: Image.Image | Float[Tensor, "1 3 h w"]
+    domain: Domain, target: Image.Image | Float[Tensor, "1 3 h w"]
 ) -> Float[Tensor, "1 3 h w"]:
     """The middle of any picture, in shape and size as the generator draws.
 
@@ -397,5 +393,5 @@ def target_picture(
         target = image_files.from_pil(target)
     if target.ndim != 4 or len(target) != 1 or target.shape[1] != 3 or 0 in target.shape:
         raise ValueError(f"Got a target of shape {list(target.shape)}; expected [1, 3, h, w].")
-    picture = target.to(pipe.device, torch.float32)
-    return image_files.middle(picture, pipe.generator.img_size).clamp(-1, 1)
+    picture = target.to(domain.device, torch.float32)
+    return image_files.middle(picture, domain.generator.img_size).clamp(-1, 1)

@@ -1,4 +1,4 @@
-"""Which part of the face do words speak of? And: change nothing outside of that part.
+"""Which part of the face do words speak of?
 
 eCLIPsed finds the part by the similarity of prompt and part names. Here words that name a part
 decide first ("eyes" are eyes and not eyeglasses), and CLIP's text encoder for all other words: the
@@ -11,26 +11,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import NamedTuple
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn import functional as F
 
-from stylegan_hub.edits.feature_maps import draw_over, draw_with_features
-from stylegan_hub.latents import Latents
-
-if TYPE_CHECKING:
-    from stylegan_hub.models.parser import Parser
-    from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.domain import Domain
+from stylegan_hub.models.parser import Parser
 
 NEAR = 0.65
 """Least cosine of two changes of text that speak of the same part."""
-
-Blend = Literal["features", "images"]
-_BORDER = 0.02
-"""Standard deviation of a soft border, as a share of the picture's width."""
 
 
 class _Known(NamedTuple):
@@ -143,13 +132,13 @@ def regions_of(parser: Parser) -> dict[str, tuple[str, ...]]:
     return {name: found for name, found in {**groups, **parts}.items() if found}
 
 
-def named_region(pipe: StyleEditPipeline, name: str) -> Region:
+def named_region(domain: Domain, name: str) -> Region:
     """The region of this name: "hair", "mouth", a part of the parser, or several: "hair, hat".
 
     Raises:
         ValueError: no such region, all are listed; or the pipeline has no parser.
     """
-    known = regions_of(parser_of(pipe))
+    known = regions_of(parser_of(domain))
     names = [one.strip() for one in name.split(",") if one.strip()]
     if not names or (unknown := [one for one in names if one not in known]):
         got = ", ".join(unknown) if names else name
@@ -161,7 +150,7 @@ def named_region(pipe: StyleEditPipeline, name: str) -> Region:
     return Region(", ".join(names), tuple(parts), "as given")
 
 
-def find_region(pipe: StyleEditPipeline, prompt: str, neutral: str | None = None) -> Region:
+def find_region(domain: Domain, prompt: str, neutral: str | None = None) -> Region:
     """The region that the words speak of.
 
     Args:
@@ -170,15 +159,15 @@ def find_region(pipe: StyleEditPipeline, prompt: str, neutral: str | None = None
     Raises:
         ValueError: they speak of none, all are listed; or the pipeline has no parser.
     """
-    known = {name: p for name, p in regions_of(parser_of(pipe)).items() if name in _REGIONS}
+    known = {name: p for name, p in regions_of(parser_of(domain)).items() if name in _REGIONS}
     named = {name: word for name, word in _named_in(prompt).items() if name in known}
     if len(named) == 1:
         ((name, word),) = named.items()
         return Region(name, known[name], f"the word {word!r}")
-    neutral = pipe.neutral if neutral is None else neutral
+    neutral = domain.neutral if neutral is None else neutral
     phrases = [(name, phrase) for name in named or known for phrase in _REGIONS[name].phrases]
     texts = [prompt, *(phrase for _, phrase in phrases), *_ELSEWHERE]
-    changes = F.normalize(pipe.encode_text(texts) - pipe.encode_text(neutral), dim=1, eps=1e-6)
+    changes = F.normalize(domain.encode_text(texts) - domain.encode_text(neutral), dim=1, eps=1e-6)
     about, strange = changes[1:].split([len(phrases), len(_ELSEWHERE)])
     # A small CLIP has never heard of some parts: their names are as strange to it as a car.
     is_strange = (about @ strange.T).amax(1) > _STRANGE
@@ -188,122 +177,22 @@ def find_region(pipe: StyleEditPipeline, prompt: str, neutral: str | None = None
     if not named and similarity < max(NEAR, elsewhere):
         raise ValueError(
             f"Found no part of the face that {prompt!r} speaks of (nearest: {phrases[best][1]!r}, "
-            f"{similarity:.2f}). Say which part shall change: {', '.join(regions_of(pipe.parser))}."
+            f"{similarity:.2f}). Say which part should change: "
+            f"{', '.join(regions_of(parser_of(domain)))}."
         )
     name, phrase = phrases[best]
     return Region(name, known[name], f"CLIP: {similarity:.2f} to {phrase!r}")
 
 
-def parser_of(pipe: StyleEditPipeline) -> Parser:
+def parser_of(domain: Domain) -> Parser:
     """The pipeline's parser. Raises `ValueError` when it has none."""
-    parser: Parser | None = getattr(pipe, "parser", None)
+    parser: Parser | None = getattr(domain, "parser", None)
     if parser is None:
         raise ValueError(
             "This pipeline has no parser, which says where the parts of a face are. Use a pipeline "
             "with one, or train it: recipes/train_parser.py."
         )
     return parser
-
-
-@torch.no_grad()
-def region_mask(
-    pipe: StyleEditPipeline, images: Float[Tensor, "n 3 h w"], region: Region
-) -> Float[Tensor, "n 1 h w"]:
-    """How much each pixel belongs to the region, in [0, 1], in full precision."""
-    parser = parser_of(pipe)
-    with torch.autocast(images.device.type, enabled=False):  # resizing knows no bfloat16
-        masks = parser.masks(images.clamp(-1, 1).to(parser.dtype))
-    indices = [parser.index(part) for part in region.parts]
-    return masks[:, indices].sum(1, keepdim=True).float().clamp(0, 1)
-
-
-def soft_mask(
-    pipe: StyleEditPipeline,
-    before: Float[Tensor, "n 3 h w"],
-    after: Float[Tensor, "n 3 h w"],
-    region: Region,
-    border: float = _BORDER,
-) -> Float[Tensor, "n 1 h w"]:
-    """Where an edit of the region may show: in the region before or after, with a soft border.
-
-    Args:
-        border: width of the border outside of the region, as a share of the picture's.
-    """
-    either = torch.maximum(region_mask(pipe, before, region), region_mask(pipe, after, region))
-    sigma = border * either.shape[-1]
-    radius = round(2 * sigma)
-    if radius < 1:
-        return either
-    # Grown by the border's width first, so that the region itself stays whole.
-    grown = F.max_pool2d(either, 2 * radius + 1, stride=1, padding=radius)
-    steps = torch.arange(-radius, radius + 1, device=either.device)
-    kernel = torch.exp(-0.5 * (steps / sigma).square())
-    kernel = (kernel / kernel.sum()).to(grown)
-    padded = F.pad(grown, [radius] * 4, mode="replicate")
-    rows = F.conv2d(padded, kernel[None, None, None])
-    return F.conv2d(rows, kernel[None, None, :, None]).clamp(0, 1)
-
-
-@torch.no_grad()
-def draw_within(
-    pipe: StyleEditPipeline,
-    before: Latents,
-    after: Latents,
-    region: Region,
-    blend: Blend = "images",
-    border: float = _BORDER,
-) -> Float[Tensor, "n 3 h w"]:
-    """Pictures of `after` inside the region and of `before` outside, for any edit whatever.
-
-    Args:
-        before, after: the same people before and after, each in any space.
-        blend: "images" joins the two finished pictures; "features" joins what every layer of the
-            generator draws, so that the border is drawn as one picture, and costs a little of
-            what is thin or fine (docs/results.md, local edits).
-        border: width of the soft border, as a share of the picture's.
-
-    Returns:
-        Pictures in [-1, 1].
-
-    Raises:
-        ValueError: numbers of people that differ, another blend, or a pipeline without a parser.
-    """
-    if len(before) != len(after):
-        raise ValueError(f"Got {len(before)} people before and {len(after)} after the edit.")
-    picture = Picture.of(pipe, before, blend)
-    return picture.changed(pipe, after, region, border).image.clamp(-1, 1)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture that can be drawn over, part by part.
-
-    Attributes:
-        image: not clamped.
-        features: what each layer drew, when layers shall be joined; else nothing.
-    """
-
-    image: Float[Tensor, "n 3 h w"]
-    features: dict[str, Tensor]
-
-    @staticmethod
-    def of(pipe: StyleEditPipeline, latents: Latents, blend: Blend = "images") -> Picture:
-        """The picture of these latents. Raises `ValueError` for another blend."""
-        if blend not in ("features", "images"):
-            raise ValueError(f"Got blend {blend!r}; use 'features' or 'images'.")
-        layers = [layer.name for layer in pipe.generator.style_layout if blend == "features"]
-        return Picture(*draw_with_features(pipe, latents, layers))
-
-    def changed(
-        self, pipe: StyleEditPipeline, latents: Latents, region: Region, border: float = _BORDER
-    ) -> Picture:
-        """This picture, and in the region that of the latents."""
-        after = pipe.synthesize(latents)
-        mask = soft_mask(pipe, self.image, after, region, border).to(after)
-        joined: dict[str, Tensor] = {}
-        if self.features:  # coarse ones reach beyond the mask, so pictures are joined as well
-            after, joined = draw_over(pipe, latents, self.features, mask)
-        return Picture(self.image + mask * (after - self.image), joined)
 
 
 def _named_in(prompt: str) -> dict[str, str]:

@@ -1,0 +1,628 @@
+"""One image domain: a generator and a CLIP that agree with each other, saved as one folder.
+
+A `Domain` samples, renders and describes the pictures of one domain, and knows the units in which
+its latents vary. Everything that finds, applies or judges edits takes one. The folder is in
+diffusers' layout: `model_index.json` and a folder for each component. Optional components (an
+encoder, a recognizer, a parser) may be absent; what needs one says so.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, SupportsIndex
+from weakref import WeakKeyDictionary
+
+import torch
+from diffusers import DiffusionPipeline
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from typing_extensions import Self
+
+from stylegan_hub import images as image_files
+from stylegan_hub.artifacts import BaseModel, ClipModel
+from stylegan_hub.errors import ArtifactError, MismatchError
+from stylegan_hub.latents import Latents, Space
+from stylegan_hub.models.clip import encode_image, encode_text, preprocess
+from stylegan_hub.models.encoder import Encoder
+from stylegan_hub.models.landmarker import Landmarker
+from stylegan_hub.models.parser import Parser
+from stylegan_hub.models.recognizer import Recognizer
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+from stylegan_hub.names import resolve
+from stylegan_hub.views import seen_through
+
+# The only classes that a pipeline folder may name: an untrusted model_index.json cannot make us
+# import anything else.
+COMPONENTS: dict[str, tuple[str, str]] = {
+    "generator": ("stylegan_hub.models.stylegan2", "StyleGAN2Generator"),
+    "clip": ("transformers", "CLIPModel"),
+    "tokenizer": ("transformers", "CLIPTokenizer"),
+    "image_processor": ("transformers", "CLIPImageProcessorPil"),
+    "recognizer": ("stylegan_hub.models.recognizer", "Recognizer"),
+    "parser": ("stylegan_hub.models.parser", "Parser"),
+    "encoder": ("stylegan_hub.models.encoder", "Encoder"),
+    "landmarker": ("stylegan_hub.models.landmarker", "Landmarker"),
+}
+OPTIONAL = ("recognizer", "parser", "encoder", "landmarker")
+"""Components that a domain may lack."""
+
+NEUTRAL = "a face"
+"""What the pictures of most domains show, in words."""
+
+Seeds = SupportsIndex | Sequence[SupportsIndex] | Tensor
+"""One seed or several: integers of any kind, a range, an array or a tensor of them."""
+
+Label = int | Sequence[float] | Tensor
+"""For a generator with labels: the index of a class, or a vector `[c_dim]`."""
+
+Preprocessing = Literal["proper", "styleclip"]
+
+_MAX_SEED = 2**63 - 1
+_SMALL = 1e-3  # deviations below this share of the largest one are none
+_UNIT_SAMPLES = 2048
+
+
+class Domain(DiffusionPipeline):
+    """Samples, renders and describes the pictures of one domain.
+
+    Args:
+        generator: the frozen StyleGAN2.
+        clip, tokenizer, image_processor: a CLIP that understands its pictures.
+        recognizer: who is it? None, as the next three, where pictures show no faces or none was
+            trained; what needs it says so.
+        parser: which part of a face is where?
+        encoder: which latent renders a picture?
+        landmarker: where in a larger picture are faces of this domain?
+        neutral: what all pictures of the domain show, in words, "a car"; edits by words start there
+            unless other words are given.
+        label: for a generator with labels, the class that is sampled unless another one is asked
+            for.
+
+    Raises:
+        ValueError: an empty `neutral`, or a label that the generator does not take.
+    """
+
+    # Read by diffusers when it saves and loads.
+    _optional_components: ClassVar[list[str]] = list(OPTIONAL)
+
+    def __init__(
+        self,
+        generator: StyleGAN2Generator,
+        clip: CLIPModel,
+        tokenizer: CLIPTokenizer,
+        image_processor: CLIPImageProcessorPil,
+        recognizer: Recognizer | None = None,
+        parser: Parser | None = None,
+        encoder: Encoder | None = None,
+        landmarker: Landmarker | None = None,
+        neutral: str = NEUTRAL,
+        label: int | list[float] | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(neutral, str) or not neutral.strip():
+            raise ValueError(
+                f"Got neutral {neutral!r}; say in words what the pictures show, such as 'a car'."
+            )
+        self.register_to_config(neutral=neutral.strip(), label=label)
+        self.register_modules(
+            generator=generator.eval().requires_grad_(False),
+            clip=clip.eval().requires_grad_(False),
+            tokenizer=tokenizer,
+            image_processor=image_processor,
+            recognizer=recognizer and recognizer.eval().requires_grad_(False),
+            parser=parser and parser.eval().requires_grad_(False),
+            encoder=encoder and encoder.eval().requires_grad_(False),
+            landmarker=landmarker and landmarker.eval().requires_grad_(False),
+        )
+        self.name: str | None = None
+        self._tuned_from: BaseModel | None = None
+        self._hashed: tuple[StyleGAN2Generator, str] | None = None
+        if label is not None:
+            self.label_vector(label)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> Self:
+        """Load a domain by bundled name, folder or Hub id ("user/repo", "user/repo@revision").
+
+        A repository is downloaded first and then read as a folder, without any of its code.
+
+        Args:
+            dtype: of the weights in memory; bundled ones are stored in half precision.
+
+        Raises:
+            NotFoundError: the name leads nowhere; the bundled names are listed.
+            ArtifactError: a component is missing, damaged or of a class that is not expected.
+        """
+        folder = resolve(name_or_path, "pipeline", revision, token, cache_dir, local_files_only)
+        _check_index(folder)
+        try:
+            domain = super().from_pretrained(
+                folder, dtype=dtype, local_files_only=True, use_safetensors=True
+            )
+        except Exception as error:  # each component's library raises in its own way
+            raise ArtifactError(
+                f"The pipeline in {folder} cannot be loaded: {error} Copy or download it again."
+            ) from error
+        domain.name = str(name_or_path)
+        return domain
+
+    @property
+    def neutral(self) -> str:
+        """What all pictures of the domain show, in words."""
+        return str(self.config.neutral)
+
+    @property
+    def base_model(self) -> BaseModel:
+        """What an edit for this generator records of it.
+
+        A tuned generator is, to edits, the one it was tuned from.
+        """
+        if self._tuned_from is not None:
+            return self._tuned_from
+        generator = self.generator
+        # The hash covers all weights, which are frozen: worth doing once per generator, since a
+        # slider asks at every move.
+        if self._hashed is None or self._hashed[0] is not generator:
+            self._hashed = (generator, generator.fingerprint())
+        return BaseModel(
+            id=self.name,
+            fingerprint=self._hashed[1],
+            num_ws=generator.num_ws,
+            w_dim=generator.config.w_dim,
+            num_styles=generator.num_styles,
+            resolution=generator.config.img_resolution,
+        )
+
+    @property
+    def clip_model(self) -> ClipModel:
+        """What an artifact that speaks the language of this CLIP records of it."""
+        # The weights are frozen and may be many: hashed once.
+        if self.clip not in _CLIP_FINGERPRINTS:
+            digest = hashlib.sha256()
+            for name, tensor in sorted(self.clip.state_dict().items()):
+                # Through half precision, so that a copy stored or loaded as such is the same one.
+                values = tensor.detach().cpu().half().contiguous().numpy()
+                digest.update(f"{name}{list(tensor.shape)}".encode())
+                digest.update(values.tobytes())
+            _CLIP_FINGERPRINTS[self.clip] = digest.hexdigest()[:16]
+        return ClipModel(self.name, _CLIP_FINGERPRINTS[self.clip])
+
+    def check_fits(self, base_model: BaseModel, clip: ClipModel, what: str, remedy: str) -> None:
+        """Raise `MismatchError` unless an artifact was made for this generator and this CLIP.
+
+        Args:
+            base_model, clip: what the artifact says it was made for.
+            what: the artifact, for the message: "direction table".
+            remedy: what to do about another CLIP.
+        """
+        base_model.check_same(self.base_model, what)
+        other = self.clip_model
+        if clip.fingerprint != other.fingerprint:
+            raise MismatchError(
+                f"This {what} was made with the CLIP of {clip.id!r} (fingerprint "
+                f"{clip.fingerprint}); the loaded pipeline has that of {other.id!r} "
+                f"(fingerprint {other.fingerprint}). {remedy}"
+            )
+
+    # Latents
+
+    def label_vector(self, label: Label | None = None) -> Float[Tensor, "1 c_dim"] | None:
+        """The vector of a label, that of the domain when None; None for a generator without labels.
+
+        Raises:
+            ValueError: a class that does not exist, a vector of another size, or any label for a
+                generator without labels.
+        """
+        c_dim = self.generator.config.c_dim
+        label = self.config.label if label is None else label
+        if c_dim == 0:
+            if label is None:
+                return None
+            raise ValueError(
+                f"Got label {label!r}; this generator was trained without labels. Leave it out."
+            )
+        if label is None:
+            label = 0
+        if isinstance(label, int) and not isinstance(label, bool):
+            if not 0 <= label < c_dim:
+                raise ValueError(
+                    f"Got label {label}; this generator has the classes 0 to {c_dim - 1}."
+                )
+            vector = torch.zeros(c_dim)
+            vector[label] = 1
+        else:
+            vector = torch.as_tensor(label, dtype=torch.float32).detach().cpu()
+            if vector.shape != (c_dim,) or not vector.isfinite().all():
+                raise ValueError(
+                    f"Got a label of shape {list(vector.shape)}; expected the index of a class, 0 "
+                    f"to {c_dim - 1}, or {c_dim} finite numbers."
+                )
+        return vector[None].to(self.device, self.dtype)
+
+    def sample(
+        self,
+        seeds: Seeds,
+        truncation_psi: float = 0.7,
+        truncation_cutoff: int | None = None,
+        label: Label | None = None,
+    ) -> Latents:
+        """Random latents in w_plus, one per seed; the same seed is the same face.
+
+        Args:
+            truncation_psi: 1 keeps the full variety, 0 is the average face.
+            truncation_cutoff: how many layers to truncate; all when None.
+            label: see `label_vector`.
+
+        Raises:
+            ValueError: no seed, a seed that is no integer from 0 to 2**63 - 1, an impossible label.
+        """
+        z_dim = self.generator.config.z_dim
+        z = torch.stack(
+            [
+                torch.randn(z_dim, generator=torch.Generator().manual_seed(seed))
+                for seed in checked_seeds(seeds)
+            ]
+        )
+        with torch.no_grad():
+            ws = self._mapped(
+                z.to(self.device, self.dtype), label, truncation_psi, truncation_cutoff
+            )
+        return Latents(Space.W_PLUS, ws)
+
+    def mean_latent(self) -> Latents:
+        """The average face, in w_plus."""
+        w_avg = self.generator.mapping.w_avg
+        return Latents(Space.W_PLUS, w_avg.repeat(1, self.generator.num_ws, 1))
+
+    def lower(self, latents: Latents, space: Space | str, label: Label | None = None) -> Latents:
+        """The same pictures in a later space of the order z, w, w_plus, s; differentiable.
+
+        Args:
+            label: for latents in z, see `label_vector`.
+
+        Raises:
+            ValueError: an earlier space, which would be an inversion.
+            MismatchError: latents of another generator's size.
+        """
+        space = Space(space)
+        if space < latents.space:
+            raise ValueError(
+                f"Got latents in {latents.space}, asked for {space}; latents are lowered along "
+                "z, w, w_plus, s and never back. Going back is inversion."
+            )
+        generator, codes = self.generator, latents.codes.to(self.device, self.dtype)
+        self._check_size(latents)
+        if latents.space is Space.Z and space > Space.Z:
+            codes = self._mapped(codes, label)
+            if space is Space.W:
+                codes = codes[:, 0]
+        if latents.space is Space.W and space > Space.W:
+            codes = codes[:, None].expand(-1, generator.num_ws, -1)
+        if latents.space < Space.S and space is Space.S:
+            codes = generator.styles(codes)
+        return Latents(space, codes)
+
+    def units(self, space: Space | str) -> Units:
+        """The units in which latents vary in w, w_plus (both: of one w) or s, measured once."""
+        known = _UNITS.setdefault(self.generator, {})
+        space = Space(space)
+        if space not in known:
+            known[space] = Units(self, space)
+        return known[space]
+
+    def editable(self, space: Space | str) -> Tensor:
+        """1 where a code may move. In s the toRGB layers stay, as in StyleCLIP."""
+        if Space(space) is not Space.S:
+            return torch.ones((), device=self.device)
+        free = torch.ones(self.generator.num_styles, device=self.device)
+        for layer in self.generator.style_layout:
+            if layer.is_to_rgb:
+                free[layer.start : layer.stop] = 0
+        return free
+
+    # Pictures
+
+    def synthesize(self, latents: Latents) -> Float[Tensor, "n 3 h w"]:
+        """Pictures in [-1, 1] (not clamped) of latents of any space; differentiable."""
+        if latents.space is Space.S:
+            self._check_size(latents)
+            codes = latents.codes.to(self.device, self.dtype)
+            return self.generator.synthesis_from_styles(codes, noise_mode="const")
+        lowered = self.lower(latents, Space.W_PLUS)
+        return self.generator.synthesis(lowered.codes, noise_mode="const")
+
+    # CLIP
+
+    def encode_text(self, texts: str | Sequence[str]) -> Float[Tensor, "n d"]:
+        """CLIP embeddings of length 1.
+
+        Raises:
+            ValueError: an empty text.
+        """
+        with torch.no_grad():
+            return encode_text(self.clip, self.tokenizer, texts)
+
+    def encode_image(
+        self, images: Float[Tensor, "n 3 h w"], preprocessing: Preprocessing = "proper"
+    ) -> Float[Tensor, "n d"]:
+        """CLIP embeddings of length 1 of pictures in [-1, 1]; differentiable.
+
+        Pictures that are no squares are shown to CLIP whole and undistorted, on a black square, as
+        StyleCLIP's code does with cars.
+
+        Args:
+            preprocessing: "styleclip" repeats the official code, without CLIP's mean and std.
+        """
+        processor = self.image_processor
+        pixels = preprocess(
+            image_files.on_square(images),
+            self.clip.config.vision_config.image_size,
+            processor.image_mean,
+            processor.image_std,
+            mode=preprocessing,
+        )
+        return encode_image(self.clip, pixels)
+
+    def look(
+        self,
+        images: Float[Tensor, "n 3 h w"],
+        views: Float[Tensor, "views 2 3"],
+        preprocessing: Preprocessing = "proper",
+    ) -> Float[Tensor, "max(1,views) n d"]:
+        """What CLIP sees of pictures through each view, in full precision; differentiable.
+
+        Args:
+            views: of `views.random_views`; without any, the pictures themselves are one view.
+        """
+        seen = self.encode_image(seen_through(views, images), preprocessing)
+        return seen.float().unflatten(0, (-1, len(images)))
+
+    def words_without_token(self, text: str) -> list[str]:
+        """Words for which this CLIP has no token of their own, so that it may misread them."""
+        split = self.tokenizer.tokenize
+        return [word for word in _words(text) if len(split(word)) > 1]
+
+    def check_text(self, text: str) -> None:
+        """Raise `ValueError` for an empty text, or one that is longer than this CLIP reads."""
+        if not text.strip():
+            raise ValueError(f"Got no words ({text!r}); write some, as in 'a smiling face'.")
+        limit = self.tokenizer.model_max_length - 2  # start and end take a place each
+        count = len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        if count > limit:
+            raise ValueError(
+                f"Got {len(text.split())} words, {count} tokens; this CLIP reads {limit} "
+                "tokens. Say it in fewer words."
+            )
+
+    # Copies
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> Self:
+        """A domain like this one, with some weights of the synthesis network replaced.
+
+        It shares all other parts. Edits take its generator for this one's.
+
+        Args:
+            weights: by their names in the synthesis network, all but those of affine layers,
+                which would change what edits in style space mean.
+
+        Raises:
+            ArtifactError: weights that this generator has not, or of another shape.
+        """
+        generator = copy.deepcopy(self.generator)
+        own = dict(tunable_parameters(generator))
+        for name, weight in weights.items():
+            if name not in own or own[name].shape != weight.shape:
+                has = f"{list(own[name].shape)}" if name in own else "no such weight to tune"
+                raise ArtifactError(
+                    f"Got the tuned weight {name!r} of shape {list(weight.shape)}; this generator "
+                    f"has {has}. Load the pipeline that it was tuned from."
+                )
+            own[name].data.copy_(weight)
+        tuned = self._with_components({"generator": generator})
+        tuned._tuned_from = self.base_model
+        return tuned
+
+    def in_full_precision(self) -> Self:
+        """This domain in float32, in which searches work; itself if it is that already.
+
+        Edits take its generator for this one's.
+        """
+        if self.dtype is torch.float32:
+            return self
+        copies = {
+            name: copy.deepcopy(part).float()
+            for name in COMPONENTS
+            if isinstance(part := getattr(self, name), nn.Module)
+        }
+        full = self._with_components(copies)
+        full._tuned_from = self.base_model
+        _CLIP_FINGERPRINTS[full.clip] = self.clip_model.fingerprint
+        return full
+
+    def with_label(self, label: Label | None) -> Self:
+        """This domain with another label that is sampled; itself when None."""
+        if label is None:
+            return self
+        vector = self.label_vector(label)
+        assert vector is not None
+        other = self._with_components({})
+        other.register_to_config(label=label if isinstance(label, int) else vector[0].tolist())
+        other._tuned_from, other._hashed = self._tuned_from, self._hashed
+        return other
+
+    def _with_components(self, replaced: Mapping[str, Any]) -> Self:
+        parts = {name: getattr(self, name) for name in COMPONENTS} | dict(replaced)
+        other = type(self)(**parts, neutral=self.neutral, label=self.config.label)
+        other.name = self.name
+        return other
+
+    def _mapped(
+        self,
+        z: Float[Tensor, "n z_dim"],
+        label: Label | None = None,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+    ) -> Float[Tensor, "n num_ws w_dim"]:
+        vector = self.label_vector(label)
+        return self.generator.mapping(
+            z,
+            None if vector is None else vector.expand(len(z), -1),
+            truncation_psi=truncation_psi,
+            truncation_cutoff=truncation_cutoff,
+        )
+
+    def _check_size(self, latents: Latents) -> None:
+        generator = self.generator
+        expected = {
+            Space.Z: (generator.config.z_dim,),
+            Space.W: (generator.config.w_dim,),
+            Space.W_PLUS: (generator.num_ws, generator.config.w_dim),
+            Space.S: (generator.num_styles,),
+        }[latents.space]
+        if tuple(latents.codes.shape[1:]) != expected:
+            raise MismatchError(
+                f"Got latents in {latents.space} of shape {list(latents.codes.shape)}; this "
+                f"generator takes [n, {', '.join(map(str, expected))}]. "
+                "They belong to another generator: load its pipeline."
+            )
+
+
+class Units:
+    """The units in which latents vary: principal axes of w, the deviation of each number of s.
+
+    Adam in raw codes moves every number alike, also those that do not matter, and all of them
+    together are another face. A displacement that is counted in standard deviations of the latents
+    has a prior.
+    """
+
+    def __init__(self, domain: Domain, space: Space, samples: int = _UNIT_SAMPLES) -> None:
+        codes = domain.sample(range(samples), truncation_psi=1.0)
+        self._axes: Tensor | None = None
+        if space is Space.S:
+            lowered = domain.lower(codes, space).codes
+            self._variances = lowered.var(0)
+            self._basis = torch.diag(lowered.std(0))
+            return
+        w = codes.codes[:, 0].double()
+        variances, axes = torch.linalg.eigh(torch.cov(w.T))
+        self._axes, self._variances = axes, variances.clamp_min(0)
+        self._basis = (axes * self._variances.sqrt()).T.to(codes.codes)
+
+    def to_codes(self, offset: Tensor) -> Tensor:
+        """From units of standard deviations to codes, in full precision.
+
+        Autocast would round the small steps away, and it keeps its rounded copy of a leaf while
+        the optimizer changes the leaf.
+        """
+        with torch.autocast(offset.device.type, enabled=False):
+            return offset @ self._basis.to(offset)
+
+    def from_codes(self, codes: Tensor) -> Tensor:
+        """From codes to standard deviations; what latents never do is left out."""
+        with torch.autocast(codes.device.type, enabled=False):
+            inverse = torch.linalg.pinv(self._basis.double(), rtol=_SMALL)
+            return codes @ inverse.to(codes)
+
+    def measured(self, codes: Tensor, floor: float) -> Tensor:
+        """Codes counted in standard deviations, of which none counts as smaller than a floor.
+
+        Unlike `from_codes` it forgets nothing: what latents never do is long.
+
+        Args:
+            floor: share of the mean variance that is added to every one.
+        """
+        lengths = (self._variances + floor * self._variances.mean()).rsqrt()
+        if self._axes is None:
+            return codes * lengths.to(codes)
+        return codes @ (self._axes * lengths).to(codes)
+
+
+# Generators and CLIPs are frozen, so what was measured of them is worth keeping.
+_UNITS: WeakKeyDictionary[nn.Module, dict[Space, Units]] = WeakKeyDictionary()
+_CLIP_FINGERPRINTS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+
+
+def tunable_parameters(generator: StyleGAN2Generator) -> Iterator[tuple[str, nn.Parameter]]:
+    """Names and weights of the synthesis network that tuning changes: all but affine layers."""
+    for name, parameter in generator.synthesis.named_parameters():
+        if ".affine." not in name:
+            yield name, parameter
+
+
+def checked_seeds(seeds: Seeds) -> list[int]:
+    """Seeds as integers.
+
+    Raises:
+        ValueError: no seed, or one that is no integer from 0 to 2**63 - 1.
+    """
+    wanted = "integers from 0 to 2**63 - 1"
+    given = seeds.tolist() if hasattr(seeds, "tolist") else seeds
+    is_list = isinstance(given, Sequence) and not isinstance(given, str)
+    listed: list[Any] = list(given) if is_list else [given]
+    if not listed:
+        raise ValueError(f"Got no seed; expected one or several {wanted}.")
+    checked = []
+    for seed in listed:
+        try:
+            number = -1 if isinstance(seed, bool) else operator.index(seed)
+        except TypeError:
+            number = -1
+        if not 0 <= number <= _MAX_SEED:
+            raise ValueError(f"Got seed {seed!r}; seeds are {wanted}.")
+        checked.append(number)
+    return checked
+
+
+def _words(text: str) -> list[str]:
+    kept = "".join(letter if letter.isalpha() else " " for letter in text)
+    return kept.split()
+
+
+def _check_index(folder: Path) -> None:
+    """Raise `ArtifactError` unless model_index.json names our components, and they are there."""
+    path = folder / "model_index.json"
+    try:
+        index: dict[str, Any] = json.loads(path.read_bytes())
+        entries = {key: value for key, value in index.items() if not key.startswith("_")}
+    except (ValueError, AttributeError) as error:
+        raise ArtifactError(f"{path} is not a JSON object: {error}.") from error
+    if not isinstance(neutral := entries.pop("neutral", NEUTRAL), str):  # a list would be imported
+        raise ArtifactError(f"{path} says {neutral!r} for 'neutral'; expected a text.")
+    label = entries.pop("label", None)
+    is_vector = isinstance(label, list) and all(type(number) in (int, float) for number in label)
+    if label is not None and type(label) is not int and not is_vector:
+        raise ArtifactError(f"{path} says {label!r} for 'label'; expected a class or numbers.")
+    for name, expected in COMPONENTS.items():
+        if name in OPTIONAL and entries.get(name, [None, None]) == [None, None]:
+            continue
+        if name not in entries:
+            needed = ", ".join(part for part in COMPONENTS if part not in OPTIONAL)
+            raise ArtifactError(f"{path} names no {name!r}; a pipeline needs {needed}.")
+        if entries[name] != list(expected):
+            raise ArtifactError(
+                f"{path} says {entries[name]} for {name!r}; expected {list(expected)}. "
+                "Nothing else is imported."
+            )
+        if not (folder / name).is_dir():
+            raise ArtifactError(
+                f"The pipeline in {folder} lacks the folder {name!r}. Copy or download it again."
+            )
+    if unknown := sorted(set(entries) - set(COMPONENTS)):
+        raise ArtifactError(
+            f"{path} names the unknown components {', '.join(unknown)}; known ones: "
+            f"{', '.join(COMPONENTS)}. Is it from a newer stylegan_hub? Upgrade to read it."
+        )

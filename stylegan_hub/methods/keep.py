@@ -1,0 +1,82 @@
+"""Keep what should not change: take out of an edit what would move it.
+
+What moves CLIP's opinion of a kept attribute most is the gradient of that opinion with respect to
+the latent, in the units in which latents vary. An edit without its components along these gradients
+leaves the opinion as it is, to first order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stylegan_hub.domain import Domain
+from stylegan_hub.edits.base import Edit
+from stylegan_hub.edits.direction import Direction
+from stylegan_hub.errors import MethodError
+from stylegan_hub.latents import Latents, Space
+
+_SEEDS = range(8192, 8200)  # faces whose gradients are averaged where an edit is for every face
+
+
+def fixed(edit: Edit, domain: Domain, face: Latents) -> Direction:
+    """An edit as the displacement that it makes of one face, so that it adds to others."""
+    if isinstance(edit, Direction):
+        return edit
+    start = domain.lower(face, max(face.space, edit.space))
+    with torch.no_grad():
+        vector = edit.delta(start.codes)[0]
+    return Direction(vector, edit.space, edit.base_model, edit.strength, edit.origin)
+
+
+def keeping(edit: Edit, domain: Domain, face: Latents | None, keep: Sequence[str]) -> Direction:
+    """An edit that leaves alone what these words speak of.
+
+    Args:
+        face: the face it is for; None for every face.
+        keep: words such as "glasses", "hair".
+
+    Raises:
+        MethodError: an edit for every face whose displacement is not the same for all of them.
+    """
+    if face is not None:
+        edit = fixed(edit, domain, face)
+    if not isinstance(edit, Direction):
+        raise MethodError(
+            f"Got words to keep with an edit of kind {edit.kind!r}, whose displacement is another "
+            "for every face.",
+            got=tuple(keep),
+            expected=(),
+            remedy="Give a face, or leave out what should be kept.",
+        )
+    start = domain.sample(_SEEDS) if face is None else face
+    units, free = domain.units(edit.space), domain.editable(edit.space)
+    away = [units.to_codes(_gradient(domain, start, words, edit.space)) * free for words in keep]
+    whitened = torch.stack([units.from_codes(vector).flatten() for vector in away]).double()
+    # Of words that say nothing to this CLIP there is no gradient, and nothing to take out.
+    axes, sizes, _ = torch.linalg.svd(whitened.T, full_matrices=False)
+    basis = axes[:, sizes > 1e-6].float()
+    offset = units.from_codes(edit.vector.to(basis.device)).flatten()
+    removed = (basis @ (basis.T @ offset)).view_as(edit.vector)
+    vector = edit.vector - units.to_codes(removed).to(edit.vector) * free.to(edit.vector)
+    origin = edit.origin
+    training = {**origin.training, "keep": list(keep)}
+    kept = type(origin)(origin.prompt, origin.neutral, training)
+    return Direction(vector, edit.space, edit.base_model, edit.strength, kept)
+
+
+def _gradient(domain: Domain, faces: Latents, words: str, space: Space) -> Tensor:
+    """The direction of steepest change of the opinion "with these words", in units of latents."""
+    base = domain.neutral
+    change = domain.encode_text(f"{base} with {words}") - domain.encode_text(base)
+    change = F.normalize(change, dim=-1, eps=1e-6)
+    start = domain.lower(faces, space).codes.detach()
+    offset = torch.zeros_like(start[:1], requires_grad=True)
+    with torch.enable_grad():
+        codes = start + domain.units(space).to_codes(offset)
+        seen = domain.encode_image(domain.synthesize(Latents(space, codes)))
+        (gradient,) = torch.autograd.grad((seen @ change.T).mean(), offset)
+    return F.normalize(gradient.flatten(1), dim=1).view_as(gradient)[0]

@@ -1,0 +1,447 @@
+"""The one protocol of all methods: how an edit is found.
+
+A method is one file in this folder, or in a package of your own: a subclass of `Method` that
+`register` makes known. It says what it can be asked (`requests`), what of a domain it cannot do
+without (`needs`) and how it searches (`presets`), and implements `search`. Page, command line,
+Python and recipes read the registry, so a new method is reachable everywhere at once.
+
+`Method.find` checks what it is given in the same way for all methods: `search` gets a request, a
+face and settings that fit. A package names its methods as entry points of the group
+"stylegan_hub.methods".
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Generic, TypeVar
+
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from stylegan_hub.domain import OPTIONAL, Domain, Label
+from stylegan_hub.edits.base import Edit, Origin
+from stylegan_hub.errors import MethodError
+from stylegan_hub.latents import Latents, Space
+from stylegan_hub.methods.keep import fixed, keeping
+from stylegan_hub.steps import OnStep
+
+
+@dataclass(frozen=True)
+class Words:
+    """A change in words.
+
+    Attributes:
+        text: what pictures should show afterwards, "a face with purple hair".
+        neutral: what they show now; the domain's own words when None.
+        keep: what must not change, in words: ("glasses", "hair").
+        region: the part of the picture that may change, "hair" or "mouth, eyes"; None for all of
+            it, or for the part that the method reads from the text.
+    """
+
+    text: str
+    neutral: str | None = None
+    keep: tuple[str, ...] = ()
+    region: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise ValueError(f"Got no words ({self.text!r}); write some, such as 'a smiling face'.")
+        object.__setattr__(self, "text", self.text.strip())
+        keep = (self.keep,) if isinstance(self.keep, str) else tuple(self.keep)
+        object.__setattr__(self, "keep", tuple(word.strip() for word in keep if word.strip()))
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture whose character faces should get.
+
+    Attributes:
+        image: a PIL picture of any size, or a tensor `[1, 3, h, w]` in [-1, 1].
+        name: what to call it.
+    """
+
+    image: Image.Image | Float[Tensor, "1 3 h w"]
+    name: str = "a picture"
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise ValueError("Got no name for the target picture; write one, such as 'my cat'.")
+        object.__setattr__(self, "name", self.name.strip())
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Pictures = Sequence[Image.Image] | Float[Tensor, "n 3 h w"] | Sequence[int]
+"""PIL pictures, a batch in [-1, 1], or seeds of the domain's own faces."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Examples of a change: what differs between the pictures before and those after.
+
+    Attributes:
+        before, after: as many pictures each, pair by pair; or two heaps of any size with
+            `paired=False`, of which the means are compared.
+        name: what to call the change.
+    """
+
+    before: Pictures
+    after: Pictures
+    paired: bool = True
+    name: str = "a change"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """No wish: what the generator itself varies.
+
+    Attributes:
+        region: the part of the picture that should change, "hair"; None for any.
+    """
+
+    region: str | None = None
+
+    def __str__(self) -> str:
+        return f"a change of {self.region}" if self.region else "a change"
+
+
+Request = Words | Picture | Pairs | Nothing
+_Settings = TypeVar("_Settings")
+
+
+class Method(ABC, Generic[_Settings]):
+    """A way to find an edit.
+
+    Attributes:
+        name: in Python, on the command line and in files: letters, digits and _.
+        summary: what it does, in one sentence for the page and the command line.
+        requests: the types of request that it answers.
+        takes_region: whether it can look for a change inside a region; with others a region is
+            where an edit is shown, see `EditStack`.
+        presets: settings by name; "default" is one of them. All are of one frozen dataclass.
+        needs: components that a domain may lack and the method cannot do without, "parser".
+        trainable: whether it takes minutes, so that `recipes/train.py` should run it.
+        former_names: names in files of earlier versions.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    requests: ClassVar[tuple[type[Any], ...]] = (Words,)
+    takes_region: ClassVar[bool] = False
+    presets: ClassVar[Mapping[str, Any]]
+    needs: ClassVar[frozenset[str]] = frozenset()
+    trainable: ClassVar[bool] = False
+    former_names: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def search(
+        self,
+        domain: Domain,
+        request: Any,
+        face: Latents | None,
+        settings: _Settings,
+        on_step: OnStep | None,
+    ) -> Edit:
+        """Find the edit; all arguments are checked, the domain is in float32."""
+
+    def find(
+        self,
+        domain: Domain,
+        request: Request | str | Image.Image,
+        face: Latents | None = None,
+        *,
+        label: Label | None = None,
+        settings: _Settings | str | None = None,
+        on_step: OnStep | None = None,
+    ) -> Edit:
+        """Find an edit.
+
+        Args:
+            domain: generator, CLIP and what else the method needs.
+            request: what is asked for; a text stands for `Words`, a PIL picture for `Picture`.
+            face: one latent in w_plus or s: the edit is for this face, as it is there, and is a
+                fixed displacement, so it adds to other edits. None: an edit for every face.
+            label: for a generator with labels, the class whose faces are sampled while searching.
+            settings: how to search: a preset by name, or settings; those that suit the domain and
+                the request when None.
+            on_step: called after each step, for progress; may raise `steps.Cancelled`.
+
+        Raises:
+            MethodError: a request that this method does not answer, a domain that lacks a
+                component, an unknown preset, settings of another method, a region or words to keep
+                where the method takes none.
+            ValueError: an empty text, a text that is longer than CLIP reads, several faces.
+            MismatchError: a face of another generator.
+            Cancelled: `on_step` raised it.
+        """
+        domain, asked, face, chosen = self.prepared(domain, request, face, label, settings)
+        edit = self.search(domain, asked, face, chosen, on_step)
+        if keep := getattr(asked, "keep", ()):
+            edit = keeping(edit, domain, face, keep)
+        return edit if face is None else fixed(edit, domain, face)
+
+    def prepared(
+        self,
+        domain: Domain,
+        request: Request | str | Image.Image,
+        face: Latents | None,
+        label: Label | None,
+        settings: _Settings | str | None,
+    ) -> tuple[Domain, Any, Latents | None, _Settings]:
+        """The arguments of `find`, checked, as `search` takes them."""
+        self.check_domain(domain)
+        asked = self.checked_request(domain, request)
+        chosen = self.settings(domain, asked, settings)
+        domain = domain.in_full_precision().with_label(label)
+        if face is not None:
+            if len(face) != 1:
+                raise ValueError(
+                    f"Got {len(face)} faces; an edit is found for one face, or with face=None "
+                    "for all."
+                )
+            face = domain.lower(face, max(face.space, Space.W_PLUS))
+            face = Latents(face.space, face.codes.detach())
+        return domain, asked, face, chosen
+
+    def find_all(
+        self,
+        domain: Domain,
+        request: Request | str | Image.Image,
+        face: Latents | None = None,
+        *,
+        label: Label | None = None,
+        settings: _Settings | str | None = None,
+        on_step: OnStep | None = None,
+    ) -> list[Edit]:
+        """All edits that one search finds, the best first; arguments and errors as of `find`.
+
+        Most methods find one.
+        """
+        return [self.find(domain, request, face, label=label, settings=settings, on_step=on_step)]
+
+    def default(self, domain: Domain, request: Request) -> _Settings:
+        """The settings that suit a domain and a request: the preset "default" for most methods."""
+        return self.presets["default"]
+
+    def steps(self, settings: _Settings) -> int | None:
+        """How many steps a search with these settings reports, None where it is not known."""
+        return getattr(settings, "steps", None)
+
+    def caption(self, origin: Origin) -> str:
+        """What to call an edit of this method that has no name."""
+        return origin.prompt or self.name
+
+    def account(self, origin: Origin) -> str:
+        """How an edit was found, in sentences for its card."""
+        return self.summary
+
+    # Checks
+
+    @property
+    def settings_type(self) -> type[_Settings]:
+        """The dataclass of its settings."""
+        return type(self.presets["default"])
+
+    def rank(self, domain: Domain, face: Latents | None) -> float:
+        """How well it suits where no method is asked for; the greatest number is taken.
+
+        Methods that train are asked for by name, unless nothing else answers.
+        """
+        return 0.0 if self.trainable else 1.0
+
+    def answers(self, request: Request | Image.Image) -> bool:
+        """Whether it takes requests of this type."""
+        return isinstance(
+            Picture(request) if isinstance(request, Image.Image) else request, self.requests
+        )
+
+    def fits(self, domain: Domain) -> bool:
+        """Whether the domain has all components that the method needs."""
+        return not self._lacking(domain)
+
+    def check_domain(self, domain: Domain) -> None:
+        """Raise `MethodError` unless the domain has all components that the method needs."""
+        if missing := self._lacking(domain):
+            has = [name for name in OPTIONAL if getattr(domain, name) is not None]
+            raise MethodError(
+                f"The method {self.name!r} needs a pipeline with {_listed(missing)}; this one has "
+                f"{_listed(has) or 'no optional component'}.",
+                got=tuple(has),
+                expected=tuple(sorted(self.needs)),
+                remedy=f"Train it: {', '.join(f'recipes/train_{name}.py' for name in missing)}; "
+                "or take another method.",
+            )
+
+    def checked_request(self, domain: Domain, request: Request | str | Image.Image) -> Any:
+        """The request as one of the types that the method answers.
+
+        Raises:
+            MethodError, ValueError: see `find`.
+        """
+        if isinstance(request, str):
+            request = Words(request)
+        elif isinstance(request, Image.Image):
+            request = Picture(request)
+        if not isinstance(request, self.requests):
+            wanted = " or ".join(kind.__name__ for kind in self.requests)
+            others = [m.name for m in known().values() if isinstance(request, m.requests)]
+            raise MethodError(
+                f"Got a request of type {type(request).__name__}; the method {self.name!r} answers "
+                f"{wanted}.",
+                got=type(request).__name__,
+                expected=wanted,
+                remedy=f"Methods that answer it: {', '.join(others) or 'none'}.",
+            )
+        if isinstance(request, Words):
+            domain.check_text(request.text)
+            if request.neutral is not None:
+                domain.check_text(request.neutral)
+            for kept in request.keep:
+                domain.check_text(kept)
+        if getattr(request, "region", None) is not None and not self.takes_region:
+            able = [m.name for m in known().values() if m.takes_region]
+            raise MethodError(
+                f"Got the region {request.region!r}; the method {self.name!r} looks at the whole "
+                "picture.",
+                got=request.region,
+                expected=None,
+                remedy="Show what it finds in a region (EditStack.added(..., region=...)), or take "
+                f"a method that searches in one: {', '.join(able)}.",
+            )
+        return request
+
+    def settings(
+        self, domain: Domain, request: Request, chosen: _Settings | str | None = None
+    ) -> _Settings:
+        """Settings by name, as given, or those that suit; raises `MethodError` as `find` does."""
+        if chosen is None:
+            return self.default(domain, request)
+        if isinstance(chosen, str):
+            if chosen not in self.presets:
+                raise MethodError(
+                    f"Got the preset {chosen!r}; the method {self.name!r} has "
+                    f"{', '.join(self.presets)}.",
+                    got=chosen,
+                    expected=tuple(self.presets),
+                    remedy="Choose one of them, or give settings.",
+                )
+            return self.presets[chosen]
+        if not isinstance(chosen, self.settings_type):
+            raise MethodError(
+                f"Got settings of type {type(chosen).__name__}; the method {self.name!r} takes "
+                f"{self.settings_type.__name__} of {self.settings_type.__module__}.",
+                got=type(chosen).__name__,
+                expected=self.settings_type.__name__,
+                remedy=f"Make them: dataclasses.replace(methods.get({self.name!r}).presets"
+                "['default'], ...).",
+            )
+        return chosen
+
+    def _lacking(self, domain: Domain) -> list[str]:
+        return [name for name in sorted(self.needs) if getattr(domain, name, None) is None]
+
+
+_METHODS: dict[str, Method[Any]] = {}
+_ENTRY_POINTS = "stylegan_hub.methods"
+_M = TypeVar("_M", bound=type[Method[Any]])
+
+
+def register(cls: _M) -> _M:
+    """Make a method known by its name; returns the class, as a decorator.
+
+    Raises:
+        ValueError: no sound name, presets without "default", or a name that another method has.
+    """
+    name = getattr(cls, "name", None)
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(
+            f"Got the name {name!r} of {cls.__name__}; expected letters, digits and _."
+        )
+    presets = getattr(cls, "presets", {})
+    kinds = {type(settings) for settings in presets.values()}
+    if "default" not in presets or len(kinds) != 1 or not is_dataclass(presets["default"]):
+        raise ValueError(
+            f"Got the presets {dict(presets)!r} of {cls.__name__}; expected settings of one "
+            "dataclass by name, 'default' among them."
+        )
+    other = type(_METHODS[name]) if name in _METHODS else cls
+    if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ValueError(
+            f"The method {name!r} is {other.__module__}.{other.__qualname__}; choose another name "
+            f"for {cls.__module__}.{cls.__qualname__}."
+        )
+    _METHODS[name] = cls()
+    return cls
+
+
+def known() -> dict[str, Method[Any]]:
+    """All methods by name: registered ones, and those of installed packages."""
+    for entry in entry_points(group=_ENTRY_POINTS):
+        if entry.name not in _METHODS:
+            register(entry.load())
+    return dict(sorted(_METHODS.items()))
+
+
+def get(name: str) -> Method[Any]:
+    """The method of this name.
+
+    Raises:
+        MethodError: there is none; all are listed.
+    """
+    listed = known()
+    for method in listed.values():
+        if name == method.name or name in method.former_names:
+            return method
+    raise MethodError(
+        f"Got the method {name!r}; there are {', '.join(listed)}.",
+        got=name,
+        expected=tuple(listed),
+        remedy="Is it another package's? Import that package first.",
+    )
+
+
+def method_of(origin: Origin) -> Method[Any] | None:
+    """The method that found an edit, None where that is not known here."""
+    try:
+        return get(str(origin.training.get("method")))
+    except MethodError:
+        return None
+
+
+def caption(edit: Edit) -> str:
+    """What to call an edit that has no name."""
+    method = method_of(edit.origin)
+    return edit.origin.prompt or edit.kind if method is None else method.caption(edit.origin)
+
+
+def changed(settings: _Settings, changes: Mapping[str, Any]) -> _Settings:
+    """Settings with single values replaced by name.
+
+    Raises:
+        MethodError: a name that they do not have.
+    """
+    known = [field.name for field in fields(settings)]  # type: ignore[arg-type]
+    if unknown := sorted(set(changes) - set(known)):
+        raise MethodError(
+            f"Unknown settings {', '.join(unknown)}; known ones: {', '.join(known)}.",
+            got=tuple(unknown),
+            expected=tuple(known),
+            remedy="Correct the name.",
+        )
+    return replace(settings, **changes)  # type: ignore[type-var]
+
+
+def _listed(names: Sequence[str]) -> str:
+    articles = {"encoder": "an encoder"}
+    return ", ".join(articles.get(name, f"a {name}") for name in names)

@@ -1,0 +1,56 @@
+"""The steps of a search: what it reports, how it is stopped, how long its steps are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """What `on_step` is told after each step of a search.
+
+    Attributes:
+        index: steps done, from 1.
+        total: steps of the whole search.
+        images: pictures on their way, `[n, 3, h, w]` in [-1, 1] (not clamped), detached; None where
+            the step makes none.
+        loss: total loss before this step; NaN where nothing is minimized.
+        note: what else to show, in a few words: "similarity 0.312".
+    """
+
+    index: int
+    total: int
+    images: Float[Tensor, "n 3 h w"] | None = None
+    loss: float = math.nan
+    note: str = ""
+
+
+OnStep = Callable[[Step], None]
+
+
+class Cancelled(Exception):
+    """Raise it in `on_step` to stop a search; what was found so far is thrown away."""
+
+
+def ramp(step: int, total: int, warmup: int | None = None, fall: int | None = None) -> float:
+    """Factor on the length of step 0, 1, ...: it rises linearly, and falls as a cosine to 0.
+
+    Args:
+        warmup: steps over which it rises; a twentieth of all when None.
+        fall: last steps, over which it falls; all after the warm-up when None.
+    """
+    warmup = warmup_steps(total) if warmup is None else warmup
+    fall = total - warmup if fall is None else fall
+    rise = min(1.0, (step + 1) / (warmup + 1))
+    progress = min(1.0, max(0.0, (step - (total - fall)) / max(1, fall)))
+    return rise * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def warmup_steps(total: int) -> int:
+    """Steps over which the length of steps rises, if nothing else is said."""
+    return round(0.05 * total)
