@@ -125,6 +125,10 @@ class StyleEditPipeline(Domain):
             drawn = draw_within(self, before, latents, where, blend)
         return StyleEditOutput(images=image_files.to_pil(drawn.float()), latents=latents)
 
+    def apply(self, latents: Latents, edits: Sequence[tuple[Edit, float]]) -> Latents:
+        """Latents with the displacements of all edits, see `edits.stack.displaced`."""
+        return displaced(self, latents, edits)
+
     def find(
         self,
         request: Request | str | Image.Image,

@@ -12,8 +12,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from stylegan_hub import artifacts, names
 from stylegan_hub.artifacts import read_config, read_folder, read_tensors, write_folder
-from stylegan_hub.names import resolve
 from stylegan_hub.errors import ArtifactError, NotFoundError, StyleganHubError
+from stylegan_hub.names import resolve
 
 CONFIG = {
     "kind": "direction",

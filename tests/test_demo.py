@@ -28,15 +28,15 @@ from demo.tabs.words import EXAMPLES, for_everybody, for_this_face, refine
 from demo.tabs.zoo import gallery, put_on
 from stylegan_hub import names
 from stylegan_hub.edits.base import Strength, load_edit
-from stylegan_hub.methods.table import DEFAULT_CHANNELS
-from stylegan_hub.steps import Cancelled
 from stylegan_hub.errors import MismatchError
 from stylegan_hub.hub import EditInfo
 from stylegan_hub.images import from_pil
+from stylegan_hub.methods.table import DEFAULT_CHANNELS
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.search import Search, Turns
 from stylegan_hub.session import Session
+from stylegan_hub.steps import Cancelled
 from stylegan_hub.studio import Studio
 
 if TYPE_CHECKING:

@@ -34,9 +34,9 @@ from demo.tabs.text_to_face import draw_faces
 from stylegan_hub import names
 from stylegan_hub.edits.base import load_edit
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.methods.essence import preset
 from stylegan_hub.edits.stack import EditStack
 from stylegan_hub.errors import ArtifactError
+from stylegan_hub.methods.essence import preset
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.session import Session
 from stylegan_hub.studio import Studio

@@ -14,8 +14,9 @@ from test_recipes import recipe
 from torch.nn import functional as F
 
 from stylegan_hub import images as image_files
-from stylegan_hub.names import bundled, resolve
+from stylegan_hub.domain import units_of
 from stylegan_hub.edits.base import load_edit
+from stylegan_hub.latents import Space
 from stylegan_hub.methods.essence import (
     FROM_ZERO,
     IN_DOMAIN,
@@ -30,18 +31,16 @@ from stylegan_hub.methods.essence import (
     preset,
     target_picture,
 )
-from stylegan_hub.steps import Cancelled, Step
-from stylegan_hub.optimizers import EqualSteps
-from stylegan_hub.steps import ramp, warmup_steps
-from stylegan_hub.domain import units_of
-from stylegan_hub.latents import Space
 from stylegan_hub.metrics.edit_quality import draw
 from stylegan_hub.metrics.essence_transfer import essence_report
 from stylegan_hub.models.encoder import Encoder
+from stylegan_hub.names import bundled, resolve
+from stylegan_hub.optimizers import EqualSteps
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import characters
 from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.portraits.renderer import render
+from stylegan_hub.steps import Cancelled, Step, ramp, warmup_steps
 
 QUICK = EssenceSettings(steps=12, lr=0.3, restarts=2, sources=6, batch_size=3, views=0)
 

@@ -18,7 +18,12 @@ from torch.nn import functional as F
 
 from stylegan_hub import names
 from stylegan_hub.artifacts import read_tensors
+from stylegan_hub.domain import clip_model
 from stylegan_hub.edits.base import load_edit
+from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
+from stylegan_hub.latents import Latents, Space
+from stylegan_hub.methods.gradient import GradientSettings, gradient_direction
+from stylegan_hub.methods.prompt_bank import TEMPLATES, encode_prompt, text_change
 from stylegan_hub.methods.style_statistics import (
     channel_relevance,
     editable_channels,
@@ -31,11 +36,6 @@ from stylegan_hub.methods.table import (
     load_directions,
     table_layout,
 )
-from stylegan_hub.domain import clip_model
-from stylegan_hub.methods.gradient import GradientSettings, gradient_direction
-from stylegan_hub.methods.prompt_bank import TEMPLATES, encode_prompt, text_change
-from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
-from stylegan_hub.latents import Latents, Space
 from stylegan_hub.pipeline import StyleEditPipeline
 
 ROOT = Path(__file__).parents[1]

@@ -22,14 +22,13 @@ from safetensors.torch import save
 from typer.testing import CliRunner
 
 from stylegan_hub import hub, names
-from stylegan_hub.artifacts import BaseModel
+from stylegan_hub.artifacts import BaseModel, ClipModel
 from stylegan_hub.cards import write_card
 from stylegan_hub.cli import main
 from stylegan_hub.edits.base import Origin, Strength, load_edit
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.artifacts import ClipModel
-from stylegan_hub.methods.table import DirectionTable, TableLayer, load_directions
 from stylegan_hub.errors import ArtifactError, NotFoundError
+from stylegan_hub.methods.table import DirectionTable, TableLayer, load_directions
 from stylegan_hub.pipeline import StyleEditPipeline
 
 BASE = BaseModel("portraits", "0123456789abcdef", num_ws=12, w_dim=64, num_styles=10, resolution=64)

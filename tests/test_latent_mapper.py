@@ -23,6 +23,8 @@ from stylegan_hub import hub
 from stylegan_hub.artifacts import BaseModel
 from stylegan_hub.edits.base import Origin, Strength, load_edit
 from stylegan_hub.edits.latent_mapper import LatentMapper, pixel_norm
+from stylegan_hub.errors import ArtifactError, MismatchError
+from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods.mapper import (
     Objective,
     Published,
@@ -32,8 +34,6 @@ from stylegan_hub.methods.mapper import (
     start_at_identity,
     training_latents,
 )
-from stylegan_hub.errors import ArtifactError, MismatchError
-from stylegan_hub.latents import Latents, Space
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.pipeline import StyleEditPipeline
 

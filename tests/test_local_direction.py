@@ -12,10 +12,8 @@ import torch
 from test_recipes import recipe
 from test_regions import LEFT, SidesParser, parsing_pipeline  # noqa: F401
 
-from stylegan_hub.names import bundled, resolve
 from stylegan_hub.edits.base import load_edit
-from stylegan_hub.regions.feature_maps import convolutions, draw_with_features
-from stylegan_hub.steps import Cancelled, Step
+from stylegan_hub.latents import Space
 from stylegan_hub.methods.local import (
     METHOD,
     PAPER,
@@ -29,15 +27,17 @@ from stylegan_hub.methods.local import (
     find_local_directions,
     localization_score,
 )
-from stylegan_hub.regions.find import Region
-from stylegan_hub.regions.join import draw_within
-from stylegan_hub.latents import Space
 from stylegan_hub.metrics.edit_quality import draw
 from stylegan_hub.metrics.locality import change_inside, perceptual_distance
 from stylegan_hub.metrics.method_report import either_mask
 from stylegan_hub.models.parser import Parser
+from stylegan_hub.names import bundled, resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.reader import AttributeReader
+from stylegan_hub.regions.feature_maps import convolutions, draw_with_features
+from stylegan_hub.regions.find import Region
+from stylegan_hub.regions.join import draw_within
+from stylegan_hub.steps import Cancelled, Step
 
 QUICK = LocalSettings(steps=10, batch_size=2, lr=0.3, views=0)
 WORDS = "Milo with a hat"

@@ -17,25 +17,25 @@ from test_stack import mapper
 
 from stylegan_hub import names
 from stylegan_hub import studio as studio_module
+from stylegan_hub.domain import clip_model
 from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.methods.style_statistics import editable_channels
-from stylegan_hub.methods.essence import METHOD as ESSENCE
-from stylegan_hub.methods.essence import EssenceSettings
-from stylegan_hub.methods.table import DirectionTable, table_layout
-from stylegan_hub.domain import clip_model
-from stylegan_hub.methods.gradient import GradientSettings, gradient_direction
-from stylegan_hub.steps import Cancelled
-from stylegan_hub.methods.optimization import Settings
-from stylegan_hub.methods.local import METHOD as LOCAL
-from stylegan_hub.methods.local import WITHOUT_WORDS, LocalSettings
-from stylegan_hub.regions.find import named_region
 from stylegan_hub.edits.stack import EditStack
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
+from stylegan_hub.methods.essence import METHOD as ESSENCE
+from stylegan_hub.methods.essence import EssenceSettings
+from stylegan_hub.methods.gradient import GradientSettings, gradient_direction
+from stylegan_hub.methods.local import METHOD as LOCAL
+from stylegan_hub.methods.local import WITHOUT_WORDS, LocalSettings
+from stylegan_hub.methods.optimization import Settings
+from stylegan_hub.methods.style_statistics import editable_channels
+from stylegan_hub.methods.table import DirectionTable, table_layout
 from stylegan_hub.models.redrawing import Redrawing
 from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.regions.find import named_region
 from stylegan_hub.session import Applied, Session, essence_label, local_label
+from stylegan_hub.steps import Cancelled
 from stylegan_hub.studio import Studio
 from stylegan_hub.text_to_face import TextToFace
 

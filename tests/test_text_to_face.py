@@ -16,9 +16,8 @@ from torch.distributions import kl_divergence as exact_kl
 from torch.nn import functional as F
 
 from stylegan_hub import artifacts, names
-from stylegan_hub.artifacts import write_folder
+from stylegan_hub.artifacts import ClipModel, write_folder
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.artifacts import ClipModel
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.text_to_face import (
