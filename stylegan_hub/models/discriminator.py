@@ -20,11 +20,11 @@ from stylegan_hub.models.stylegan2 import (
     RESAMPLE_TAPS,
     Channels,
     FullyConnectedLayer,
+    MappingConfig,
     MappingLayers,
     block_channels,
-    block_input,
 )
-from stylegan_hub.ops import setup_filter, upfirdn2d
+from stylegan_hub.ops import block_input, setup_filter, upfirdn2d
 
 
 class StyleGAN2Discriminator(ModelMixin, ConfigMixin):
@@ -85,7 +85,7 @@ class StyleGAN2Discriminator(ModelMixin, ConfigMixin):
             self.add_module(f"b{resolution}", block)
         self.cmap_dim = widths[4] if c_dim > 0 else 0
         if c_dim > 0:
-            self.mapping = MappingLayers(0, c_dim, self.cmap_dim, num_mapping_layers)
+            self.mapping = MappingLayers(MappingConfig(0, c_dim, self.cmap_dim, num_mapping_layers))
         self.b4 = DiscriminatorEpilogue(
             widths[4], max(self.cmap_dim, 1), conv_clamp, mbstd_group_size, mbstd_num_channels
         )
