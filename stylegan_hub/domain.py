@@ -30,6 +30,7 @@ from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.models.clip import encode_image, encode_text, preprocess
 from stylegan_hub.models.encoder import Encoder
+from stylegan_hub.models.identity import Identity
 from stylegan_hub.models.landmarker import Landmarker
 from stylegan_hub.models.parser import Parser
 from stylegan_hub.models.recognizer import Recognizer
@@ -122,7 +123,6 @@ class Domain(DiffusionPipeline):
         )
         self.name: str | None = None
         self._tuned_from: BaseModel | None = None
-        self._hashed: tuple[StyleGAN2Generator, str] | None = None
         if label is not None:
             self.label_vector(label)
 
@@ -151,14 +151,15 @@ class Domain(DiffusionPipeline):
         _check_index(folder)
         try:
             domain = super().from_pretrained(
-                folder, dtype=dtype, local_files_only=True, use_safetensors=True
+                folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
             )
         except Exception as error:  # each component's library raises in its own way
             raise ArtifactError(
                 f"The pipeline in {folder} cannot be loaded: {error} Copy or download it again."
             ) from error
         domain.name = str(name_or_path)
-        return domain
+        # Cast afterwards: who generator and CLIP are is told by the weights as they are stored.
+        return domain if dtype is torch.float32 else domain.to(dtype)
 
     @property
     def neutral(self) -> str:
@@ -174,13 +175,9 @@ class Domain(DiffusionPipeline):
         if self._tuned_from is not None:
             return self._tuned_from
         generator = self.generator
-        # The hash covers all weights, which are frozen: worth doing once per generator, since a
-        # slider asks at every move.
-        if self._hashed is None or self._hashed[0] is not generator:
-            self._hashed = (generator, generator.fingerprint())
         return BaseModel(
             id=self.name,
-            fingerprint=self._hashed[1],
+            fingerprint=generator.fingerprint(),
             num_ws=generator.num_ws,
             w_dim=generator.config.w_dim,
             num_styles=generator.num_styles,
@@ -190,16 +187,15 @@ class Domain(DiffusionPipeline):
     @property
     def clip_model(self) -> ClipModel:
         """What an artifact that speaks the language of this CLIP records of it."""
-        # The weights are frozen and may be many: hashed once.
-        if self.clip not in _CLIP_FINGERPRINTS:
-            digest = hashlib.sha256()
-            for name, tensor in sorted(self.clip.state_dict().items()):
-                # Through half precision, so that a copy stored or loaded as such is the same one.
-                values = tensor.detach().cpu().half().contiguous().numpy()
-                digest.update(f"{name}{list(tensor.shape)}".encode())
-                digest.update(values.tobytes())
-            _CLIP_FINGERPRINTS[self.clip] = digest.hexdigest()[:16]
-        return ClipModel(self.name, _CLIP_FINGERPRINTS[self.clip])
+        return ClipModel(self.name, _CLIPS.of(self.clip))
+
+    def to(self, *args: Any, **options: Any) -> Self:
+        """As of diffusers: to a device or a precision; generator and CLIP stay who they are."""
+        wanted = [one for one in (*args, *options.values()) if isinstance(one, torch.dtype)]
+        if not wanted or wanted[0] is self.clip.dtype:
+            return super().to(*args, **options)
+        with _CLIPS.kept(self.clip):
+            return super().to(*args, **options)
 
     def check_fits(self, base_model: BaseModel, clip: ClipModel, what: str, remedy: str) -> None:
         """Raise `MismatchError` unless an artifact was made for this generator and this CLIP.
@@ -450,7 +446,7 @@ class Domain(DiffusionPipeline):
         }
         full = self._with_components(copies)
         full._tuned_from = self.base_model
-        _CLIP_FINGERPRINTS[full.clip] = self.clip_model.fingerprint
+        _CLIPS.remember(full.clip, self.clip_model.fingerprint)
         return full
 
     def with_label(self, label: Label | None) -> Self:
@@ -461,7 +457,7 @@ class Domain(DiffusionPipeline):
         assert vector is not None
         other = self._with_components({})
         other.register_to_config(label=label if isinstance(label, int) else vector[0].tolist())
-        other._tuned_from, other._hashed = self._tuned_from, self._hashed
+        other._tuned_from = self._tuned_from
         return other
 
     def _with_components(self, replaced: Mapping[str, Any]) -> Self:
@@ -551,9 +547,21 @@ class Units:
         return codes @ (self._axes * lengths).to(codes)
 
 
-# Generators and CLIPs are frozen, so what was measured of them is worth keeping.
+# Generators are frozen, so what was measured of them is worth keeping.
 _UNITS: WeakKeyDictionary[nn.Module, dict[Space, Units]] = WeakKeyDictionary()
-_CLIP_FINGERPRINTS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+
+
+def _clip_fingerprint(clip: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(clip.state_dict().items()):
+        # Through half precision, so that a copy stored or loaded as such is the same one.
+        values = tensor.detach().cpu().half().contiguous().numpy()
+        digest.update(f"{name}{list(tensor.shape)}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()[:16]
+
+
+_CLIPS = Identity(_clip_fingerprint)
 
 
 def tunable_parameters(generator: StyleGAN2Generator) -> Iterator[tuple[str, nn.Parameter]]:
@@ -572,7 +580,7 @@ def checked_seeds(seeds: Seeds) -> list[int]:
     wanted = "integers from 0 to 2**63 - 1"
     given = seeds.tolist() if hasattr(seeds, "tolist") else seeds
     is_list = isinstance(given, Sequence) and not isinstance(given, str)
-    listed: list[Any] = list(given) if is_list else [given]
+    listed: list[Any] = [*given] if is_list else [given]  # type: ignore[misc]
     if not listed:
         raise ValueError(f"Got no seed; expected one or several {wanted}.")
     checked = []

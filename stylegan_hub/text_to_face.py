@@ -49,7 +49,7 @@ from stylegan_hub.errors import ArtifactError, NotFoundError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.losses import clip_loss
 from stylegan_hub.models.captioner import PAD, Captioner
-from stylegan_hub.models.stylegan2 import MappingLayers
+from stylegan_hub.models.stylegan2 import MappingConfig, MappingLayers
 from stylegan_hub.names import bundled, resolve
 from stylegan_hub.views import random_views, seen_through
 
@@ -155,13 +155,15 @@ class TextToFace(nn.Module):
         self.skew = nn.Parameter(torch.zeros(size, size))
         self.register_buffer("axes", torch.eye(size))
         self.mapping = MappingLayers(
-            sizes.z_dim,
-            0,
-            sizes.w_dim,
-            sizes.mapping_layers,
-            activation=sizes.activation,
-            lr_multiplier=sizes.lr_multiplier,
-            layer_features=sizes.layer_features,
+            MappingConfig(
+                z_dim=sizes.z_dim,
+                c_dim=0,
+                w_dim=sizes.w_dim,
+                num_layers=sizes.mapping_layers,
+                activation=sizes.activation,
+                lr_multiplier=sizes.lr_multiplier,
+                layer_features=sizes.layer_features,
+            )
         )
 
     @classmethod

@@ -27,8 +27,10 @@ from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Self
 
 from stylegan_hub.models.configured import configured_by
+from stylegan_hub.models.identity import Identity
 from stylegan_hub.ops import (
     bias_act,
     block_input,
@@ -367,30 +369,52 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
         """16 hexadecimal digits that tell this generator from any other one.
 
         The hash covers the shape of the network and all its tensors, as little-endian float32
-        after rounding through float16: a copy stored or loaded as float16 has the same
-        fingerprint, one stored as bfloat16 has not. Device and precision of computing
-        do not matter.
+        after rounding through float16, as they were when they were loaded: a copy stored or loaded
+        as float16 has the same fingerprint, one stored as bfloat16 has not. Device, precision of
+        computing and casts do not matter; writing to the weights does.
         """
-        shape = {
-            "z_dim": self.z_dim,
-            "c_dim": self.c_dim,
-            "w_dim": self.w_dim,
-            "img_channels": self.img_channels,
-            "conv_clamp": self.synthesis.conv_clamp,
-        }
-        # What the tensors do not show; not there where it is as usual, as in older fingerprints.
-        usual = {
-            "activation": "lrelu",
-            "mapping_activation": "lrelu",
-            "mapping_lr_multiplier": 0.01,
-        }
-        shape |= {key: self.config[key] for key in usual if self.config[key] != usual[key]}
-        digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            values = tensor.detach().cpu().half().float().contiguous().numpy().astype("<f4")
-            digest.update(f"{name}{list(tensor.shape)}".encode())
-            digest.update(values.tobytes())
-        return digest.hexdigest()[:16]
+        return _IDENTITY.of(self)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, dtype: torch.dtype | None = None, **options: Any) -> Self:
+        """As of diffusers; weights are cast after loading, so that the fingerprint stays."""
+        generator = super().from_pretrained(*args, **options)
+        return generator if dtype is None else generator.to(dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # All of PyTorch's casts and moves come through here; moves leave the weights alone.
+        weight = next(self.parameters())
+        if weight.is_meta or fn(weight.new_empty(0)).dtype is weight.dtype:
+            return super()._apply(fn, recurse)
+        with _IDENTITY.kept(self):
+            return super()._apply(fn, recurse)
+
+
+def _computed_fingerprint(generator: nn.Module) -> str:
+    assert isinstance(generator, StyleGAN2Generator)
+    shape = {
+        "z_dim": generator.z_dim,
+        "c_dim": generator.c_dim,
+        "w_dim": generator.w_dim,
+        "img_channels": generator.img_channels,
+        "conv_clamp": generator.synthesis.conv_clamp,
+    }
+    # What the tensors do not show; not there where it is as usual, as in older fingerprints.
+    usual = {
+        "activation": "lrelu",
+        "mapping_activation": "lrelu",
+        "mapping_lr_multiplier": 0.01,
+    }
+    shape |= {key: generator.config[key] for key in usual if generator.config[key] != usual[key]}
+    digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
+    for name, tensor in sorted(generator.state_dict().items()):
+        values = tensor.detach().cpu().half().float().contiguous().numpy().astype("<f4")
+        digest.update(f"{name}{list(tensor.shape)}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()[:16]
+
+
+_IDENTITY = Identity(_computed_fingerprint)
 
 
 class FullyConnectedLayer(nn.Module):
