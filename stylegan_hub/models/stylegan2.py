@@ -734,7 +734,7 @@ class SynthesisBlock(nn.Module):
     def _conv1(self, state: DrawingState, style: Tensor, *noise: Any) -> DrawingState:
         x, img, around = state
         if self.is_first:
-            x = self.const.expand(len(style), -1, -1, -1)
+            x = self.const.expand(style.shape[0], -1, -1, -1)
             x = block_input(x, self.conv1.weight.dtype, self.use_fp16)
         if around is None:
             return DrawingState(self.conv1(x, style, *noise), img)
@@ -791,7 +791,7 @@ class SynthesisLayer(nn.Module):
             self.weight,
             styles,
             self.bias,
-            noise=self._noise(len(x), noise_mode, generator) if has_noise else None,
+            noise=self._noise(x.shape[0], noise_mode, generator) if has_noise else None,
             noise_strength=self.noise_strength if has_noise else 0.0,
             up=self.up,
             resample_filter=self.resample_filter,
