@@ -17,7 +17,7 @@ from stylegan_hub.version import __version__ as __version__
 if TYPE_CHECKING:
     from stylegan_hub import edits, images, methods, portraits
     from stylegan_hub.domain import Domain
-    from stylegan_hub.edits.base import Edit, load_edit
+    from stylegan_hub.edits.base import Edit, Origin, load_edit
     from stylegan_hub.edits.direction import Direction
     from stylegan_hub.edits.latent_mapper import LatentMapper
     from stylegan_hub.edits.stack import EditStack
@@ -41,6 +41,7 @@ __all__ = [
     "Latents",
     "Method",
     "Nothing",
+    "Origin",
     "Pairs",
     "Picture",
     "Space",
@@ -70,6 +71,7 @@ _HOMES = {
     "Latents": "latents",
     "Method": "methods.method",
     "Nothing": "methods.method",
+    "Origin": "edits.base",
     "Pairs": "methods.method",
     "Picture": "methods.method",
     "Space": "latents",
