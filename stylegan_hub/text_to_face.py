@@ -57,7 +57,7 @@ from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.losses import clip_loss
 from stylegan_hub.models.captioner import PAD, Captioner
-from stylegan_hub.models.stylegan2 import MappingLayers
+from stylegan_hub.models.stylegan2 import MappingConfig, MappingLayers
 
 if TYPE_CHECKING:
     from stylegan_hub.pipeline import StyleEditPipeline
@@ -163,7 +163,7 @@ class TextToFace(nn.Module):
         size = sizes.z_dim if sizes.frame else 0
         self.skew = nn.Parameter(torch.zeros(size, size))
         self.register_buffer("axes", torch.eye(size))
-        self.mapping = MappingLayers(
+        mapping = MappingConfig(
             sizes.z_dim,
             0,
             sizes.w_dim,
@@ -172,6 +172,7 @@ class TextToFace(nn.Module):
             lr_multiplier=sizes.lr_multiplier,
             layer_features=sizes.layer_features,
         )
+        self.mapping = MappingLayers(mapping)
 
     @classmethod
     def for_pipeline(
