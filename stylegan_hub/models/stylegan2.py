@@ -452,6 +452,7 @@ class MappingLayers(nn.Module):
         super().__init__()
         self.z_dim = config.z_dim
         self.c_dim = config.c_dim
+        self.num_layers = config.num_layers
         features = config.z_dim
         if config.c_dim > 0:
             self.embed = FullyConnectedLayer(config.c_dim, config.embed_features or config.w_dim)
