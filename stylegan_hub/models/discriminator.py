@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylegan_hub.artifacts import SavedWhole
 from stylegan_hub.models.stylegan2 import (
     RESAMPLE_TAPS,
     Channels,
@@ -27,7 +28,7 @@ from stylegan_hub.models.stylegan2 import (
 from stylegan_hub.ops import setup_filter, upfirdn2d
 
 
-class StyleGAN2Discriminator(ModelMixin, ConfigMixin):
+class StyleGAN2Discriminator(SavedWhole, ModelMixin, ConfigMixin):
     """Tells real images from generated ones.
 
     Args:

@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylegan_hub.artifacts import SavedWhole
 from stylegan_hub.ops import bias_act, modulated_conv2d, setup_filter, upsample2d
 from stylegan_hub.ops.bias_act import ACTIVATIONS, ActivationName
 from stylegan_hub.ops.modulated_conv2d import (
@@ -75,7 +76,7 @@ class DrawingState(NamedTuple):
     """What goes around the block (resnet architecture), inside of one."""
 
 
-class StyleGAN2Generator(ModelMixin, ConfigMixin):
+class StyleGAN2Generator(SavedWhole, ModelMixin, ConfigMixin):
     """The StyleGAN2 generator.
 
     Args:
