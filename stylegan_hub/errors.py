@@ -51,7 +51,14 @@ class MethodError(StyleganHubError, ValueError):
 
 
 class StorageError(StyleganHubError, OSError):
-    """The disk did not take a file or folder; what was there before is there still."""
+    """The disk did not take a file or folder; what was there before is there still.
+
+    Attributes:
+        errno: number of the system's error, ENOSPC.
+    """
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # with errno, OSError would say only its name
 
     @classmethod
     def of(cls, path: Path, error: OSError) -> StorageError:

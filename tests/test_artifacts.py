@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -138,7 +139,17 @@ def test_full_disk_leaves_what_was_there(
 
 
 def test_bytes_follow_from_the_content(tmp_path: Path) -> None:
-    """Eight processes, whose hashes of texts differ."""
+    names = list("abcdefgh")
+    for attempt in range(8):
+        Random(attempt).shuffle(names)
+        tensors = {name: torch.full((3,), float(ord(name))) for name in names}
+        write_folder(tmp_path / str(attempt), CONFIG, tensors)
+    for name in ("model.safetensors", "config.json"):
+        assert len({(tmp_path / str(n) / name).read_bytes() for n in range(8)}) == 1
+
+
+@pytest.mark.slow
+def test_bytes_are_the_same_in_every_process(tmp_path: Path) -> None:
     code = (
         "import sys, torch\n"
         "from pathlib import Path\n"
@@ -146,14 +157,10 @@ def test_bytes_follow_from_the_content(tmp_path: Path) -> None:
         "tensors = {name: torch.arange(5.0) for name in 'abcdefgh'}\n"
         "write_folder(Path(sys.argv[1]), {'kind': 'direction', 'space': 's'}, tensors)\n"
     )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(tmp_path / str(seed))],
-            env={**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(ROOT)},
-        )
-        for seed in range(8)
-    ]
-    assert [process.wait() for process in processes] == [0] * 8
+    for seed in range(8):
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", code, str(tmp_path / str(seed))]
+        subprocess.run(command, env=environment, check=True)
     for name in ("model.safetensors", "config.json"):
         assert len({(tmp_path / str(seed) / name).read_bytes() for seed in range(8)}) == 1
 
@@ -252,10 +259,12 @@ def test_kills_at_random_times(tmp_path: Path) -> None:
 def test_two_writers_and_a_reader(tmp_path: Path) -> None:
     folder = tmp_path / "afro"
     save(folder, 0)
-    writers = [
-        in_a_child(lambda first=first: [save(folder, first + n) for n in range(40)] and None)  # type: ignore[misc]
-        for first in (1000, 2000)
-    ]
+
+    def write(first: int) -> None:
+        for number in range(first, first + 40):
+            save(folder, number)
+
+    writers = [in_a_child(partial(write, first)) for first in (1000, 2000)]
     found = {saved(folder) for _ in range(150)}
     assert [os.waitpid(writer, 0)[1] for writer in writers] == [0, 0]
     assert found <= {0, *range(1000, 1040), *range(2000, 2040)}
@@ -266,7 +275,7 @@ def test_two_writers_and_a_reader(tmp_path: Path) -> None:
 def test_two_writers_of_a_new_folder(tmp_path: Path) -> None:
     for attempt in range(10):
         folder = tmp_path / str(attempt)
-        writers = [in_a_child(lambda n=n: save(folder, n)) for n in (1, 2)]  # type: ignore[misc]
+        writers = [in_a_child(partial(save, folder, number)) for number in (1, 2)]
         assert [os.waitpid(writer, 0)[1] for writer in writers] == [0, 0]
         assert saved(folder) in (1, 2)
     assert sorted(os.listdir(tmp_path)) == sorted(map(str, range(10)))
