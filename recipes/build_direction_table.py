@@ -33,7 +33,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from stylegan_hub.artifacts import read_tensors, write_bytes, write_tensors
+from stylegan_hub.artifacts import read_tensors, write_bytes, write_metrics, write_tensors
+from stylegan_hub.domain import clip_model
+from stylegan_hub.latents import Space
 from stylegan_hub.methods.style_statistics import (
     DRAWN_ABOVE,
     Around,
@@ -43,8 +45,6 @@ from stylegan_hub.methods.style_statistics import (
     style_statistics,
 )
 from stylegan_hub.methods.table import DirectionTable, table_layout
-from stylegan_hub.domain import clip_model
-from stylegan_hub.latents import Space
 from stylegan_hub.pipeline import StyleEditPipeline
 
 # Channels and people between two checkpoints: about half a minute on one CPU core at 128 px.
@@ -261,7 +261,7 @@ def export(config: Config, table: DirectionTable, drawn: int, processes: int) ->
         "wall_seconds": round(seconds / processes, 1),
         "milliseconds_per_channel": round(1000 * seconds / len(table.index), 1),
     }
-    write_bytes(target / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    write_metrics(target, metrics)
     print(f"The table of {len(table.index)} channels is in {target}.")
 
 

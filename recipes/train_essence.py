@@ -29,9 +29,8 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from stylegan_hub import images as image_files
-from stylegan_hub.cards import write_card
 from stylegan_hub.methods.essence import EssenceSearch, EssenceSettings, Start, preset
-from stylegan_hub.hub import Publishing
+from stylegan_hub.hub import Publishing, write_card
 from stylegan_hub.latents import Latents
 from stylegan_hub.metrics.edit_quality import SHOWN, draw, parse_target, reader_for, write_quality
 from stylegan_hub.metrics.method_report import TARGET_NAME

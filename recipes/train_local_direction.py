@@ -32,7 +32,6 @@ import tyro
 from torch import Tensor
 
 from stylegan_hub import images as image_files
-from stylegan_hub.cards import write_card
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.methods.local import (
     PAPER,
@@ -44,7 +43,7 @@ from stylegan_hub.methods.local import (
     Masks,
 )
 from stylegan_hub.regions.find import named_region
-from stylegan_hub.hub import Publishing
+from stylegan_hub.hub import Publishing, write_card
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.edit_quality import SHOWN, draw, parse_target, reader_for, write_quality
 from stylegan_hub.models.parser import Parser

@@ -24,7 +24,6 @@ import tyro
 from torch import Tensor
 
 from stylegan_hub import images as image_files
-from stylegan_hub.cards import write_card
 from stylegan_hub.edits.base import NO_RECOGNIZER, Origin, Strength
 from stylegan_hub.methods.mapper import (
     LEVELS,
@@ -37,7 +36,7 @@ from stylegan_hub.methods.mapper import (
     training_latents,
 )
 from stylegan_hub.edits.latent_mapper import LatentMapper, Normalization
-from stylegan_hub.hub import Publishing
+from stylegan_hub.hub import Publishing, write_card
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.edit_quality import SHOWN, draw, parse_target, reader_for, write_quality
 from stylegan_hub.pipeline import StyleEditPipeline

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from stylegan_hub.edits.direction import Direction
     from stylegan_hub.edits.latent_mapper import LatentMapper
     from stylegan_hub.edits.stack import EditStack
-    from stylegan_hub.hub import list_edits, publish
+    from stylegan_hub.hub.list import list_edits
+    from stylegan_hub.hub.publish import publish
     from stylegan_hub.latents import Latents, Space
     from stylegan_hub.methods.method import Method, Nothing, Pairs, Picture, Words
     from stylegan_hub.methods.table import DirectionTable, load_directions

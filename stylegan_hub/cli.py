@@ -440,6 +440,8 @@ def list_edits(
         from stylegan_hub import hub as zoo
 
         found = zoo.list_edits(base_model, kind, search, author, include_hub=hub, limit=limit)
+        for problem in found.problems:
+            typer.echo(f"Warning: {_line(problem)}", err=True)
     header = ("name", "kind", "generator", "success", "collateral", "made for")
     rows = [header, *(_row(info) for info in found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
@@ -461,7 +463,7 @@ def info(
     """
     with _reporting():
         from stylegan_hub import hub as zoo
-        from stylegan_hub.cards import NO_EDITS
+        from stylegan_hub.names import is_edit
 
         found = zoo.edit_info(name, revision)
     strength = found.strength
@@ -473,10 +475,13 @@ def info(
         "generator": f"{found.base_model or 'unknown'} (fingerprint {found.fingerprint})",
         "space": found.space,
         "strength": f"{strength.default:g} (slider from {strength.min:g} to {strength.max:g})"
-        if found.kind not in NO_EDITS
+        if is_edit(found.kind)
         else None,
         "numbers": f"{found.parameters:,}",
         "picture": found.picture,
+        "stale": f"{', '.join(found.stale)} (of other tensors; measure the edit again)"
+        if found.stale
+        else None,
         **found.metrics,
     }
     for key, value in lines.items():
@@ -505,11 +510,10 @@ def publish(
     """
     with _reporting():
         from stylegan_hub import hub as zoo
-        from stylegan_hub.cards import write_card
 
         is_edit = (folder / "config.json").is_file()
         if is_edit and not (folder / zoo.CARD_NAME).exists():
-            typer.echo(f"Wrote {write_card(folder)}.")
+            typer.echo(f"Wrote {zoo.write_card(folder)}.")
         url = zoo.publish(folder, repo_id, private, message, parent_commit=parent_commit)
     typer.echo(f"Published: {url}")
 
@@ -541,8 +545,7 @@ def evaluate(
         from tqdm import tqdm
 
         from stylegan_hub.artifacts import read_config
-        from stylegan_hub.cards import evaluate_folder
-        from stylegan_hub.hub import read_metrics
+        from stylegan_hub.hub import evaluate_folder, read_metrics
         from stylegan_hub.metrics.edit_quality import parse_target, reader_for
         from stylegan_hub.pipeline import StyleEditPipeline
 

@@ -22,7 +22,7 @@ from stylegan_hub.version import __version__
 
 _EXTRAS = {
     "gradio": ("demo", "the page"),
-    "tyro": ("train", "the recipes"),
+    "tensorboard": ("train", "curves of trainings"),
     "mediapipe": ("photos", "faces found in photographs of people"),
 }
 

@@ -25,7 +25,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from typing_extensions import Self
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import BaseModel, ClipModel
+from stylegan_hub.artifacts import BaseModel, ClipModel, SavedWhole
 from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.models.clip import encode_image, encode_text, preprocess
@@ -36,6 +36,7 @@ from stylegan_hub.models.parser import Parser
 from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.names import resolve
+from stylegan_hub.storage import locked
 from stylegan_hub.views import seen_through
 
 # The only classes that a pipeline folder may name: an untrusted model_index.json cannot make us
@@ -69,7 +70,7 @@ _SMALL = 1e-3  # deviations below this share of the largest one are none
 _UNIT_SAMPLES = 2048
 
 
-class Domain(DiffusionPipeline):
+class Domain(SavedWhole, DiffusionPipeline):
     """Samples, renders and describes the pictures of one domain.
 
     Args:
@@ -89,6 +90,7 @@ class Domain(DiffusionPipeline):
         ValueError: an empty `neutral`, or a label that the generator does not take.
     """
 
+    saved_as: ClassVar[str] = "model_index.json"
     # Read by diffusers when it saves and loads.
     _optional_components: ClassVar[list[str]] = list(OPTIONAL)
 
@@ -150,9 +152,10 @@ class Domain(DiffusionPipeline):
         folder = resolve(name_or_path, "pipeline", revision, token, cache_dir, local_files_only)
         _check_index(folder)
         try:
-            domain = super().from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-            )
+            with locked(folder, shared=True):
+                domain = super().from_pretrained(
+                    folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+                )
         except Exception as error:  # each component's library raises in its own way
             raise ArtifactError(
                 f"The pipeline in {folder} cannot be loaded: {error} Copy or download it again."

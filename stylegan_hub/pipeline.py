@@ -26,6 +26,7 @@ from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods.choose import method_for
 from stylegan_hub.methods.method import Request, Words, get
 from stylegan_hub.methods.optimization import displacements
+from stylegan_hub.names import Kind, register_kind
 from stylegan_hub.photos import invert as inversion
 from stylegan_hub.regions.find import named_region
 from stylegan_hub.regions.join import Blend, draw_within
@@ -252,3 +253,6 @@ class StyleEditPipeline(Domain):
         other = super()._with_components(replaced)
         other.text_to_face = self.text_to_face
         return other
+
+
+register_kind(Kind("pipeline", StyleEditPipeline.saved_as, StyleEditPipeline.from_pretrained))

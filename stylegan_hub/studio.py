@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
@@ -31,7 +30,6 @@ from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods.choose import method_for
 from stylegan_hub.methods.essence import target_picture
 from stylegan_hub.methods.method import Request, get
-from stylegan_hub.methods.table import KIND as TABLE
 from stylegan_hub.models.redrawing import Redrawing
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.regions.find import Region, find_region, named_region, regions_of
@@ -40,7 +38,6 @@ from stylegan_hub.search import Found, Progress, Search, Turns
 from stylegan_hub.session import Session, label_of
 from stylegan_hub.steps import Step
 from stylegan_hub.text_to_face import CANDIDATES, bundled_text_to_face
-from stylegan_hub.text_to_face import KIND as TEXT_TO_FACE
 
 _MAX_DRAWINGS = 2  # each keeps all features of a picture: 0.5 GB at 1024 px
 
@@ -287,13 +284,9 @@ class Studio:
         Args:
             include_hub: ask the Hub too, which may take seconds.
         """
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            fingerprint = self.pipe.base_model.fingerprint
-            found = list_edits(base_model=fingerprint, include_hub=include_hub)
-        # Other threads may have warned meanwhile, from other files.
-        problems = [str(warning.message) for warning in caught if warning.filename == __file__]
-        return [info for info in found if info.kind not in (TABLE, TEXT_TO_FACE)], problems
+        fingerprint = self.pipe.base_model.fingerprint
+        found = list_edits(base_model=fingerprint, include_hub=include_hub)
+        return [info for info in found if names.is_edit(info.kind)], list(found.problems)
 
     def load(self, name: str) -> Edit:
         """An edit by bundled name or Hub id, "user/repo" or "user/repo@revision".

@@ -51,7 +51,7 @@ def nothing_bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """So that the page's parts that list what is bundled have nothing to do."""
     folder = tmp_path_factory.mktemp("cards")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(names, "_cards_folder", lambda: folder)
+        patch.setenv("STYLEGAN_HUB_CARDS", str(folder))
         yield
     gc.collect()
 

@@ -217,7 +217,7 @@ def bundled(tmp_path: Path, tiny_pipeline: StyleEditPipeline, monkeypatch: Monke
         edit.save_pretrained(cards / name)
     metrics = {"images": 8, "success": 0.75, "collateral": 0.0123, "flips": {"hat": 0.5}}
     (cards / "a-hat" / "metrics.json").write_text(json.dumps(metrics))
-    monkeypatch.setattr(names, "_cards_folder", lambda: cards)
+    monkeypatch.setenv("STYLEGAN_HUB_CARDS", str(cards))
     return cards
 
 

@@ -74,7 +74,7 @@ def cards(
     write_cards(folder, tiny_pipeline, other_pipeline)
     (folder / "portraits").symlink_to(real)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(names, "_cards_folder", lambda: folder)
+        patch.setenv("STYLEGAN_HUB_CARDS", str(folder))
         yield folder
     gc.collect()  # what gradio leaves open, while the marks above still hold
 

@@ -312,7 +312,7 @@ def artifacts_escaped(text: str) -> str:
 
 
 def test_a_damaged_network_is_told(bare: Studio, studio: Studio) -> None:
-    folder = names._cards_folder() / "text-to-face"
+    folder = names.cards_folder() / "text-to-face"
     assert studio.pipe.text_to_face is not None
     studio.pipe.text_to_face.save_pretrained(folder)
     weights = folder / "model.safetensors"

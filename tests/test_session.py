@@ -80,7 +80,7 @@ def cards(
     """Bundled are now only some cards for the tiny pipeline, and one for another."""
     folder = tmp_path / "cards"
     write_cards(folder, tiny_pipeline, other_pipeline)
-    monkeypatch.setattr(names, "_cards_folder", lambda: folder)
+    monkeypatch.setenv("STYLEGAN_HUB_CARDS", str(folder))
     return folder
 
 
@@ -730,17 +730,52 @@ def test_zoo_without_a_hub(studio: Studio, cards: Path) -> None:
     assert "The Hub could not be asked, so only bundled edits are listed" in problem
 
 
-def test_warnings_of_others_are_not_the_zoos(
+def test_two_visitors_leave_the_warnings_of_the_process_alone(
     studio: Studio, cards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The first one looks at the zoo, the second one too, the first one is done, the second one."""
+    first_in, second_in, first_out = (threading.Event() for _ in range(3))
     listed = studio_module.list_edits
 
-    def while_others_work(**options: object) -> object:
-        warnings.warn("something else", stacklevel=1)
+    def slow(**options: object) -> object:
+        if threading.current_thread().name == "first":
+            first_in.set()
+            assert second_in.wait(60)
+        else:
+            second_in.set()
+            assert first_out.wait(60)
         return listed(**options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(studio_module, "list_edits", while_others_work)
-    assert studio.zoo()[1] == []
+    def look() -> None:
+        warnings.warn("something else", stacklevel=1)
+        found.append(studio.zoo())
+
+    def look_first() -> None:
+        look()
+        first_out.set()
+
+    def look_second() -> None:
+        assert first_in.wait(60)
+        look()
+
+    found: list[object] = []
+    monkeypatch.setattr(studio_module, "list_edits", slow)
+    before = (list(warnings.filters), warnings.showwarning, warnings._showwarnmsg_impl)
+    with pytest.warns(UserWarning, match="something else") as caught:
+        inside = (list(warnings.filters), warnings.showwarning, warnings._showwarnmsg_impl)
+        threads = [
+            threading.Thread(target=look_first, name="first"),
+            threading.Thread(target=look_second),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        after = (list(warnings.filters), warnings.showwarning, warnings._showwarnmsg_impl)
+    assert len(found) == 2 and len(caught) == 2  # both warnings came to whom they were meant for
+    assert inside == after
+    assert before == (list(warnings.filters), warnings.showwarning, warnings._showwarnmsg_impl)
+    assert [problems for _, problems in found] == [[], []]  # type: ignore[misc,str-unpack]
 
 
 def test_load(studio: Studio, cards: Path) -> None:

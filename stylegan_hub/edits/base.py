@@ -31,7 +31,7 @@ from stylegan_hub.artifacts import (
 )
 from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.latents import Latents, Space
-from stylegan_hub.names import resolve
+from stylegan_hub.names import EDIT, Kind, register_kind, resolve
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ class Edit:
     it is made of, and in `from_parts` how to build it again.
 
     Attributes:
+        kind: its name in files.
+        summary: what such an edit is, in a sentence for its card.
         space: the space whose codes it displaces, `w_plus` or `s`.
         base_model: the generator it belongs to.
         strength: range of its slider.
@@ -79,6 +81,7 @@ class Edit:
     """
 
     kind: ClassVar[str]
+    summary: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -179,13 +182,20 @@ class Edit:
             self.tensors(), {"kind": self.kind, "space": self.space.value, **self.extra_config()}
         )
 
-    def save_pretrained(self, folder: str | Path) -> Path:
+    def save_pretrained(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Write `config.json` and `model.safetensors`, as a whole or not at all.
 
+        If another edit is there, it is replaced; its card, numbers and pictures move to `stale/`.
+
+        Args:
+            overwrite: write also into a folder that holds something else.
+
         Raises:
+            ArtifactError: a folder that holds something else.
             ValueError: a tensor with numbers that are not finite; nothing is written.
+            StorageError: the disk refuses.
         """
-        write_folder(Path(folder), self.config(), self.tensors())
+        write_folder(Path(folder), self.config(), self.tensors(), overwrite)
         return Path(folder)
 
     @classmethod
@@ -235,6 +245,7 @@ def register(cls: _Kind) -> _Kind:
             f"one for {cls.__module__}.{cls.__qualname__}."
         )
     _KINDS[kind] = cls  # the newest, when a module is loaded again
+    register_kind(Kind(kind, load=load_edit, family=EDIT, summary=cls.summary))
     return cls
 
 
@@ -312,3 +323,6 @@ def load_edit(
     folder = resolve(name_or_path, "edit", revision, token, cache_dir, local_files_only)
     kind_of(read_config(folder), str(folder))  # says "unknown" before it says "damaged"
     return edit_from_parts(*read_folder(folder), where=str(folder))
+
+
+register_kind(Kind(EDIT, load=load_edit))

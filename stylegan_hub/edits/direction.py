@@ -27,6 +27,9 @@ class Direction(Edit):
     """
 
     kind: ClassVar[str] = "direction"
+    summary: ClassVar[str] = (
+        "A direction: the same displacement for every face, so a slider costs nothing."
+    )
 
     def __init__(
         self,

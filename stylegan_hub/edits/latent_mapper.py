@@ -52,6 +52,10 @@ class LatentMapper(Edit):
     """
 
     kind: ClassVar[str] = "latent_mapper"
+    summary: ClassVar[str] = (
+        "A latent mapper (StyleCLIP, section 5): a small network that finds, for every face, the "
+        "displacement that suits it."
+    )
 
     def __init__(
         self,

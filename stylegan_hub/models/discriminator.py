@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylegan_hub.artifacts import SavedWhole
 from stylegan_hub.models.configured import configured_by
 from stylegan_hub.models.stylegan2 import (
     RESAMPLE_TAPS,
@@ -75,7 +76,7 @@ class DiscriminatorConfig:
         )
 
 
-class StyleGAN2Discriminator(ModelMixin, ConfigMixin):
+class StyleGAN2Discriminator(SavedWhole, ModelMixin, ConfigMixin):
     """Tells real images from generated ones; what can be chosen says `DiscriminatorConfig`."""
 
     @configured_by(DiscriminatorConfig)

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Self
 
+from stylegan_hub.artifacts import SavedWhole
 from stylegan_hub.models.configured import configured_by
 from stylegan_hub.models.identity import Identity
 from stylegan_hub.ops import (
@@ -213,7 +214,7 @@ Step = Callable[[DrawingState, Tensor, NoiseMode, torch.Generator | None], Drawi
 """A layer: what is drawn before it and its styles, to what is drawn after it."""
 
 
-class StyleGAN2Generator(ModelMixin, ConfigMixin):
+class StyleGAN2Generator(SavedWhole, ModelMixin, ConfigMixin):
     """The StyleGAN2 generator; what can be chosen says `GeneratorConfig`."""
 
     @configured_by(GeneratorConfig)
