@@ -61,9 +61,7 @@ def test_ffhq_from_files_to_an_edit(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert before.images[0].size == (1024, 1024)
     times["draw"] = time.perf_counter()
     settings = Settings(steps=2, shared_steps=1, shared_faces=2)
-    found = pipe.find(
-        "a face with a hat", before.latents, method="optimization", settings=settings
-    )
+    found = pipe.find("a face with a hat", before.latents, method="optimization", settings=settings)
     pipe(latents=before.latents, edits=[(found, 1.0)])
     times["edit"] = time.perf_counter()
     pixels = pipe.synthesize(before.latents).clamp(-1, 1)

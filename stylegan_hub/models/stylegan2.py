@@ -19,7 +19,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from diffusers.configuration_utils import ConfigMixin
@@ -27,7 +27,6 @@ from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from typing_extensions import Self
 
 from stylegan_hub.artifacts import SavedWhole
 from stylegan_hub.models.configured import configured_by
