@@ -17,7 +17,7 @@ C- its embeddings of a face at both ends (strengths 1 and -1),
 
     change       c = mean over faces of (C+ - C-)
     amount       |c|, which is large where faces change much, and all alike
-    name         the pair of words (a, b) of the bank whose C(a) - C(b) has the largest cosine to c
+    name         the pair of words (a, b) of the bank whose C(b) - C(a) has the largest cosine to c
 
 A cosine below `confidence` names nothing: such a slider is called "unnamed". Sliders are sorted by
 amount, and one that is like a better one is left out: the same to the latents (cosine of w_plus),
@@ -51,7 +51,7 @@ from stylegan_hub.steps import OnStep, Step
 
 Source = Literal["pca", "sefa", "both"]
 Words = tuple[tuple[str, ...], ...]
-"""Alternatives, of which two name the ends of a slider. "glasses" stands for "a face with glasses"
+"""Alternatives, of which two name the ends of a slider, in this order. "glasses" stands for "a face with glasses"
 (whatever the domain's pictures show), "a young *" for "a young face", and "no glasses" for the
 domain's own words, since CLIP hears no "no"."""
 
@@ -75,11 +75,11 @@ FACES: Words = (
     ("a bald head", "short hair", "long hair", "curly hair", "a bob cut", "spiky hair",
      "a mohawk", "an afro"),
     ("light skin", "tanned skin", "dark skin"),
-    ("a beard", "no beard"),
-    ("glasses", "no glasses"),
-    ("a hat", "no hat"),
-    ("lipstick", "no lipstick"),
-    ("freckles", "no freckles"),
+    ("no beard", "a beard"),
+    ("no glasses", "glasses"),
+    ("no hat", "a hat"),
+    ("no lipstick", "lipstick"),
+    ("no freckles", "freckles"),
     ("a smiling *", "a sad *", "an angry *", "a surprised *", "a calm *"),
     ("a young *", "an old *"),
     ("a narrow *", "a wide *"),
@@ -452,15 +452,17 @@ class Bank:
             return
         texts = domain.encode_text([_sentence(domain, entry) for entry in entries]).float()
         embedded = dict(zip(entries, texts, strict=True))
-        changes = torch.stack([embedded[one] - embedded[two] for one, two in self.pairs])
+        changes = torch.stack([embedded[two] - embedded[one] for one, two in self.pairs])
         self._changes = F.normalize(changes, dim=1, eps=_SMALL)
 
     def name(
         self, change: Float[Tensor, " d"], confidence: float = 0.0
     ) -> tuple[str | None, float, int]:
-        """The name of a change: "no glasses <-> glasses", its cosine, and the change's sign in it.
+        """The name of a change, "no glasses <-> glasses", and its cosine.
 
-        The name is None where nothing in the bank is as near as `confidence`.
+        Returns:
+            The name, in the order of the bank, or None where nothing is as near as `confidence`;
+            the cosine; -1 if the change goes from right to left, else 1.
         """
         if not self.pairs:
             return None, 0.0, 1
@@ -469,12 +471,8 @@ class Bank:
         cosine = float(cosines[best].abs())
         if cosine < confidence:
             return None, cosine, 1
-        # Pairs are named from their second word to their first; "no ..." comes first.
         first, second = self.pairs[best]
-        sign = 1 if cosines[best] > 0 else -1
-        if first.startswith("no "):
-            first, second, sign = second, first, -sign
-        return f"{_label(second)} <-> {_label(first)}", cosine, sign
+        return f"{_label(first)} <-> {_label(second)}", cosine, 1 if cosines[best] > 0 else -1
 
 
 def _sentence(domain: Domain, entry: str) -> str:
