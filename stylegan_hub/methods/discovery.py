@@ -15,13 +15,15 @@ it, for both sources, where the papers leave the length open.
 Neither paper says what a direction does: people looked at the pictures. Here CLIP does. With C+ and
 C- its embeddings of a face at both ends (strengths 1 and -1),
 
-    change       c = mean over faces of (C+ - C-)
-    amount       |c|, which is large where faces change much, and all alike
-    name         the pair of words (a, b) of the bank whose C(b) - C(a) has the largest cosine to c
+    change       c_i = C+ - C- of face i
+    amount       root of the mean of c_i * c_j over all pairs of different faces: large where faces
+                 change much, and all alike
+    name         the pair of words (a, b) of the bank of whose C(b) - C(a) the cosine to the mean
+                 of c_i is largest
 
 A cosine below `confidence` names nothing: such a slider is called "unnamed". Sliders are sorted by
 amount, and one that is like a better one is left out: the same to the latents (cosine of w_plus),
-to CLIP (cosine of c) or in words.
+to CLIP (cosine of the mean c) or in words.
 """
 
 from __future__ import annotations
@@ -51,9 +53,10 @@ from stylegan_hub.steps import OnStep, Step
 
 Source = Literal["pca", "sefa", "both"]
 Words = tuple[tuple[str, ...], ...]
-"""Alternatives, of which two name the ends of a slider, in this order. "glasses" stands for "a face with glasses"
-(whatever the domain's pictures show), "a young *" for "a young face", and "no glasses" for the
-domain's own words, since CLIP hears no "no"."""
+"""Alternatives, of which two name the ends of a slider, in this order.
+
+"glasses" stands for "a face with glasses" (whatever the domain's pictures show), "a young *" for "a
+young face", and "no glasses" for the domain's own words, since CLIP hears no "no"."""
 
 RANGES = {"all": (0, 1 << 30), "coarse": (0, 8), "middle": (9, 32), "fine": (33, 1 << 30)}
 """The resolutions of layers that move together."""
@@ -175,19 +178,17 @@ class Slider:
 
     Attributes:
         change: what CLIP sees between its ends, mean over faces, `[d]`.
+        amount: how much and how consistently pictures change; the length of the change of a
+            single face.
         consistency: mean cosine between the changes of two faces; 1 for a single one.
         inside: mean share of the change inside the region; None without a region.
     """
 
     candidate: Candidate
     change: Float[Tensor, " d"]
+    amount: float
     consistency: float
     inside: float | None
-
-    @property
-    def amount(self) -> float:
-        """How much and how consistently pictures change."""
-        return float(self.change.norm())
 
     def is_like(self, other: Slider, cosine: float) -> bool:
         """Whether it is the same slider, or its opposite, to the latents or to CLIP."""
@@ -415,19 +416,17 @@ def _looked_at(
     ]
     low, high = (domain.encode_image(images).float() for images in ends)
     each = high - low
-    unit = F.normalize(each, dim=1, eps=_SMALL)
-    count = len(unit)
-    consistency = 1.0
-    if count > 1:  # the squared length of the sum counts all pairs, and each face with itself
-        total = unit.sum(0).square().sum() - unit.square().sum()
-        consistency = float(total / (count**2 - count))
+    amount, consistency = float(each[0].norm()), 1.0
+    if len(each) > 1:
+        amount = max(0.0, _mean_product(each)) ** 0.5
+        consistency = _mean_product(F.normalize(each, dim=1, eps=_SMALL))
     inside = None
     if region is not None:
         mask = torch.maximum(*(region_mask(domain, images, region) for images in ends))
         squared = (ends[1] - ends[0]).square().sum(1, keepdim=True)
         mask = at_size(mask, squared.shape[2:])
         inside = float(((mask * squared).sum((1, 2, 3)) / squared.sum((1, 2, 3))).mean())
-    slider = Slider(candidate, each.mean(0), consistency, inside)
+    slider = Slider(candidate, each.mean(0), amount, consistency, inside)
     return slider, torch.cat([images[:1] for images in ends])
 
 
@@ -488,7 +487,7 @@ def _label(entry: str) -> str:
     """An entry in plain words: "a young *" is "young"."""
     if "*" not in entry:
         return entry
-    return re.sub(r"^(an?|the)\s+", "", entry).replace("*", "").strip()
+    return re.sub(r"^an? +(of an? )?", "", entry.replace("*", "")).strip()
 
 
 def _in_space(domain: Domain, vector: Tensor, space: Space) -> Tensor:
@@ -497,6 +496,13 @@ def _in_space(domain: Domain, vector: Tensor, space: Space) -> Tensor:
         return vector
     styles = domain.generator.styles
     return (styles(vector[None]) - styles(torch.zeros_like(vector)[None]))[0]
+
+
+def _mean_product(rows: Float[Tensor, "n d"]) -> float:
+    """Mean inner product of all pairs of different rows."""
+    # The squared length of the sum counts all pairs, and each row with itself.
+    total = rows.sum(0).square().sum() - rows.square().sum()
+    return float(total / (len(rows) ** 2 - len(rows)))
 
 
 def _cosine(one: Tensor, two: Tensor) -> float:
