@@ -510,10 +510,8 @@ class Units:
     def __init__(self, domain: Domain, space: Space, samples: int = _UNIT_SAMPLES) -> None:
         codes = domain.sample(range(samples), truncation_psi=1.0)
         self._axes: Tensor | None = None
-        if space is Space.S:
-            lowered = domain.lower(codes, space).codes
-            self._variances = lowered.var(0)
-            self._basis = torch.diag(lowered.std(0))
+        if space is Space.S:  # every number for itself: there may be ten thousand of them
+            self._variances = domain.lower(codes, space).codes.var(0)
             return
         w = codes.codes[:, 0].double()
         variances, axes = torch.linalg.eigh(torch.cov(w.T))
@@ -527,11 +525,17 @@ class Units:
         the optimizer changes the leaf.
         """
         with torch.autocast(offset.device.type, enabled=False):
+            if self._axes is None:
+                return offset * self._variances.sqrt().to(offset)
             return offset @ self._basis.to(offset)
 
     def from_codes(self, codes: Tensor) -> Tensor:
         """From codes to standard deviations; what latents never do is left out."""
         with torch.autocast(codes.device.type, enabled=False):
+            if self._axes is None:
+                deviations = self._variances.sqrt()
+                counted = deviations > _SMALL * deviations.max()
+                return codes * torch.where(counted, 1 / deviations, 0).to(codes)
             inverse = torch.linalg.pinv(self._basis.double(), rtol=_SMALL)
             return codes @ inverse.to(codes)
 
