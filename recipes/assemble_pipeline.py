@@ -30,10 +30,11 @@ from stylegan_hub.artifacts import write_bytes
 from stylegan_hub.checkpoints import faces, nvidia, read_checkpoint, rosinality, tensorflow
 from stylegan_hub.checkpoints.download import fetch, print_progress
 from stylegan_hub.checkpoints.generator import check_same_generator, generator_from
+from stylegan_hub.domain import NEUTRAL
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.models.clip import build_image_processor
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
-from stylegan_hub.pipeline import NEUTRAL, StyleEditPipeline
+from stylegan_hub.pipeline import StyleEditPipeline
 
 DOWNLOADS = Path.home() / ".cache" / "stylegan-hub" / "checkpoints"
 

@@ -34,6 +34,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from stylegan_hub.artifacts import read_tensors, write_bytes, write_tensors
+from stylegan_hub.latents import Space
 from stylegan_hub.methods.style_statistics import (
     DRAWN_ABOVE,
     Around,
@@ -43,8 +44,6 @@ from stylegan_hub.methods.style_statistics import (
     style_statistics,
 )
 from stylegan_hub.methods.table import DirectionTable, table_layout
-from stylegan_hub.domain import clip_model
-from stylegan_hub.latents import Space
 from stylegan_hub.pipeline import StyleEditPipeline
 
 # Channels and people between two checkpoints: about half a minute on one CPU core at 128 px.
@@ -164,7 +163,7 @@ def main(config: Config) -> None:
             s_mean=s_mean,
             s_std=s_std,
             base_model=pipe.base_model,
-            clip=clip_model(pipe),
+            clip=pipe.clip_model,
             layout=table_layout(pipe, config.include_to_rgb),
             training=settings,
         )
@@ -216,7 +215,7 @@ def measured(config: Config, pipe: StyleEditPipeline) -> dict[str, Any]:
     return {
         **values,
         "generator": pipe.base_model.fingerprint,
-        "clip": clip_model(pipe).fingerprint,
+        "clip": pipe.clip_model.fingerprint,
     }
 
 

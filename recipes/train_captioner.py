@@ -31,10 +31,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from stylegan_hub import images as image_files
-from stylegan_hub.names import resolve
 from stylegan_hub.celeba_hq import CelebAHQ
 from stylegan_hub.metrics.balanced_accuracy import balanced_accuracy
 from stylegan_hub.models.captioner import PAPER, Captioner, build_vocabulary
+from stylegan_hub.names import resolve
 from stylegan_hub.optimizers import Muon
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import ATTRIBUTES, Portraits, sample

@@ -37,7 +37,6 @@ from tqdm import tqdm
 
 from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import read_tensors, write_tensors
-from stylegan_hub.names import resolve
 from stylegan_hub.cards import write_card
 from stylegan_hub.celeba_hq import CelebAHQ
 from stylegan_hub.hub import Publishing
@@ -47,6 +46,7 @@ from stylegan_hub.metrics.text_to_face import (
     write_text_to_face_quality,
 )
 from stylegan_hub.models.captioner import Captioner
+from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.captioned import CaptionedPortraits
 from stylegan_hub.portraits.reader import AttributeReader
