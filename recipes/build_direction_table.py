@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
 from accelerate import Accelerator
+from command_line import run
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -270,8 +270,4 @@ def say(accelerator: Accelerator, text: str) -> None:
 
 
 if __name__ == "__main__":
-    main(
-        tyro.cli(
-            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
-        )
-    )
+    run(main, Config, __doc__)

@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 import tyro
+from command_line import run
 from torch import Tensor
 
 from stylegan_hub.checkpoints import edits as published
 from stylegan_hub.checkpoints import faces, read_checkpoint, rosinality
-from stylegan_hub.checkpoints.download import fetch, print_progress
+from stylegan_hub.checkpoints.download import DOWNLOADS, fetch, print_progress
 from stylegan_hub.checkpoints.generator import check_same_generator, generator_from
 from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.edits.direction import Direction
@@ -39,8 +40,6 @@ from stylegan_hub.methods.table import DirectionTable, TableLayer
 
 if TYPE_CHECKING:
     from stylegan_hub.pipeline import StyleEditPipeline
-
-DOWNLOADS = Path.home() / ".cache" / "stylegan-hub" / "checkpoints"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,4 +252,4 @@ def load_pipeline(config: Config) -> StyleEditPipeline:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__, use_underscores=True))
+    run(main, Config, __doc__)

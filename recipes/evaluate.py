@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import tyro
+from command_line import run
 from tqdm import tqdm
 
 from stylegan_hub.cards import evaluate_folder
@@ -101,4 +102,4 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__, use_underscores=True))
+    run(main, Config, __doc__)

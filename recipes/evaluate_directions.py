@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
+from command_line import run
 from torch import Tensor
 from tqdm import tqdm
 
@@ -282,8 +282,4 @@ def shown(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    main(
-        tyro.cli(
-            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
-        )
-    )
+    run(main, Config, __doc__)

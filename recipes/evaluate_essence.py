@@ -26,6 +26,7 @@ from typing import Annotated, Any
 
 import torch
 import tyro
+from command_line import run
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -209,8 +210,4 @@ def shown(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    main(
-        tyro.cli(
-            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
-        )
-    )
+    run(main, Config, __doc__)

@@ -23,6 +23,7 @@ from typing import Annotated, Any
 
 import torch
 import tyro
+from command_line import run
 from torch import Tensor
 from tqdm import tqdm
 
@@ -272,8 +273,4 @@ def table(
 
 
 if __name__ == "__main__":
-    main(
-        tyro.cli(
-            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
-        )
-    )
+    run(main, Config, __doc__)

@@ -25,6 +25,7 @@ from typing import Annotated, Any
 
 import torch
 import tyro
+from command_line import run
 from torch import Tensor
 from tqdm import tqdm
 
@@ -183,8 +184,4 @@ def write(
 
 
 if __name__ == "__main__":
-    main(
-        tyro.cli(
-            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
-        )
-    )
+    run(main, Config, __doc__)

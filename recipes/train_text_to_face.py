@@ -23,7 +23,6 @@ with --push_to_hub and --hub_model_id user/name it is published. An interrupted 
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import random
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
+from command_line import run
 from torch import Tensor
 from tqdm import tqdm
 
@@ -61,7 +60,7 @@ from stylegan_hub.text_to_face import (
     matching_loss,
     principal_axes,
 )
-from stylegan_hub.training import Training, TrainingConfig
+from stylegan_hub.training import NetworkTraining, Training, TrainingConfig
 
 SHOWN_TEXTS = (
     "a young woman with long red hair and glasses",
@@ -153,39 +152,27 @@ def main(config: Config) -> None:
     if config.warm_start_samples and not config.published:
         warm_start(network, pipe, data, config)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    training = Training(
+    training = NetworkTraining(
         config,
-        {"text_to_face": network},
-        {"text_to_face": optimizer_of(config, trained)},
-        ema={"text_to_face": copy.deepcopy(network)},
-        ema_half_life=20 * config.train_batch_size,
+        "text_to_face",
+        network,
+        optimizer_of(config, trained),
+        half_life=20 * config.train_batch_size,
     )
     device = training.accelerator.device
     pipe.to(device)
     objective = Objective(pipe, captioner and captioner.to(device), settings)
 
-    def step_fn(step: int) -> dict[str, Tensor]:
-        parts: dict[str, Tensor] = {}
-
-        def loss_of(micro: int) -> Tensor:
-            texts = draw_texts(training, data, step, micro)
-            losses = objective(network, texts, training.generator(step, micro))
-            parts.update({name: loss.detach() for name, loss in losses.items()})
-            return losses["loss"]
-
-        loss = training.update("text_to_face", loss_of, max_grad_norm=config.max_grad_norm)
-        return {**parts, "loss": loss}
-
-    average = training.ema["text_to_face"]
-    assert isinstance(average, TextToFace)
+    def losses(step: int, micro: int) -> dict[str, Tensor]:
+        texts = draw_texts(training, data, step, micro)
+        return objective(network, texts, training.generator(step, micro))
 
     def on_sample(step: int, folder: Path) -> None:
-        image_files.save(sheet(pipe, average), folder / f"step-{step:06}.png")
+        image_files.save(sheet(pipe, training.average), folder / f"step-{step:06}.png")
 
-    if not training.run(step_fn, on_sample) or not training.accelerator.is_main_process:
-        return
-    export(average, pipe, config)
-    config.publish_if_asked(config.output_dir)
+    if training.learn(losses, on_sample, max_grad_norm=config.max_grad_norm):
+        export(training.average, pipe, config)
+        config.publish_if_asked(config.output_dir)
 
 
 def read_data(config: Config) -> CelebAHQ | CaptionedPortraits:
@@ -308,8 +295,7 @@ def warm_start(
         return {"matching": training.update("warm_start", loss_of, max_grad_norm=5.0)}
 
     print("Warm start:")
-    if not training.run(step_fn):
-        raise SystemExit(f"Stopped in the warm start ({folder}).")
+    training.complete(step_fn)
 
 
 def embed_captions(
@@ -368,8 +354,4 @@ def export(network: TextToFace, pipe: StyleEditPipeline, config: Config) -> None
 
 
 if __name__ == "__main__":
-    main(
-        tyro.cli(
-            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
-        )
-    )
+    run(main, Config, __doc__)

@@ -12,18 +12,17 @@ trained. Checkpoints are safetensors and json only; nothing in them can run code
 
 A recipe with one optimizer::
 
-    training = Training(config, {"reader": reader}, {"reader": optimizer})
+    training = NetworkTraining(config, "reader", reader, optimizer)
+    if training.learn(losses):  # losses(step, micro) gives the losses of a batch by name
+        training.average.save_pretrained(...)
 
-    def step_fn(step: int) -> dict[str, Tensor]:
-        return {"loss": training.update("reader", lambda micro: loss_of(step, micro))}
-
-    finished = training.run(step_fn)
-
-A GAN calls ``training.update`` twice, once for each of its optimizers.
+Others call `Training.run` or `Training.complete` with a function of the step: a GAN's calls
+``training.update`` twice, once for each of its optimizers.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib.util
 import json
@@ -37,7 +36,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -571,6 +570,71 @@ class Training:
         for module in (*self.models.values(), *self.ema.values()):
             for tensor in (*module.parameters(), *module.buffers()):
                 broadcast(tensor.data)
+
+
+_Network = TypeVar("_Network", bound=nn.Module)
+
+
+class NetworkTraining(Training, Generic[_Network]):
+    """The training of one network; what is kept is its average over the last steps.
+
+        training = NetworkTraining(config, "reader", reader, optimizer)
+        if training.learn(losses):
+            training.average.save_pretrained(...)
+
+    Args:
+        name: of the network in checkpoints.
+        optimizer: for the network and what is trained beside it.
+        beside: modules by name that are learned with it and thrown away.
+        half_life: of the average, in images; 50 batches when None.
+
+    Raises:
+        ImportError, ValueError: see `Training`.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        name: str,
+        network: _Network,
+        optimizer: Optimizer,
+        *,
+        beside: Mapping[str, nn.Module] | None = None,
+        half_life: float | None = None,
+    ) -> None:
+        super().__init__(
+            config,
+            {name: network, **(beside or {})},
+            {name: optimizer},
+            ema={name: copy.deepcopy(network)},
+            ema_half_life=50 * config.train_batch_size if half_life is None else half_life,
+        )
+        self._name = name
+
+    @property
+    def average(self) -> _Network:
+        """The averaged network, in eval mode."""
+        return cast(_Network, self.ema[self._name])
+
+    def learn(
+        self,
+        losses_fn: Callable[[int, int], Mapping[str, Tensor]],
+        on_sample: Callable[[int, Path], None] | None = None,
+        *,
+        max_grad_norm: float | None = 5.0,
+    ) -> bool:
+        """`complete` with one update in each step.
+
+        Args:
+            losses_fn: gives the losses of a step and of an accumulated pass in it, see `minimize`.
+        """
+
+        def step_fn(step: int) -> Mapping[str, Tensor]:
+            return self.minimize(
+                self._name, lambda micro: losses_fn(step, micro), max_grad_norm=max_grad_norm
+            )
+
+        return self.complete(step_fn, on_sample)
 
 
 class _Log:

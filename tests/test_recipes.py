@@ -16,9 +16,6 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 
 
 def recipe(name: str) -> ModuleType:
-    """A recipe, anew; as in a script, its neighbours can be imported."""
-    if str(RECIPES) not in sys.path:
-        sys.path.insert(0, str(RECIPES))
     spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
