@@ -50,9 +50,9 @@ from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.captioned import CaptionedPortraits
 from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.text_to_face import (
+    PRESETS,
     Objective,
     Pool,
-    Published,
     Settings,
     TextToFace,
     draw_matches,
@@ -190,7 +190,7 @@ def settings_of(config: Config) -> Settings:
     names = [field.name for field in dataclasses.fields(Settings)]
     given = {name: getattr(config, name) for name in names}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(Published if config.published else Settings(), **changes)
+    return dataclasses.replace(PRESETS["published" if config.published else "default"], **changes)
 
 
 def load_captioner(config: Config) -> Captioner:

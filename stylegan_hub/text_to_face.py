@@ -109,8 +109,11 @@ class Settings:
     """Augmented copies that CLIP looks at; 0 = the picture itself."""
 
 
-Published = Settings(attention_lambda=1.0, clip_lambda=0.0, views=0)
+PUBLISHED = Settings(attention_lambda=1.0, clip_lambda=0.0, views=0)
 """The paper's loss. It was minimized by SGD with a learning rate of 1e-4 and momentum 0.9."""
+
+PRESETS: Final[Mapping[str, Settings]] = {"default": Settings(), "published": PUBLISHED}
+"""Settings by name."""
 
 
 class TextToFace(nn.Module):

@@ -1,8 +1,6 @@
 """Text-to-face: its formulas, its artifact, what a pipeline does with it, how it is measured."""
 
-import importlib.util
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +9,14 @@ from types import ModuleType
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from test_recipes import recipe
 from torch.distributions import Independent, Normal
 from torch.distributions import kl_divergence as exact_kl
 from torch.nn import functional as F
 
 from stylegan_hub import artifacts, names
-from stylegan_hub.artifacts import write_folder
+from stylegan_hub.artifacts import ClipModel, write_folder
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.artifacts import ClipModel
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.text_to_face import (
@@ -41,9 +39,9 @@ from stylegan_hub.portraits.reader import AttributeReader, Reading
 from stylegan_hub.portraits.renderer import render
 from stylegan_hub.text_to_face import (
     PAPER_SIZES,
+    PUBLISHED,
     Objective,
     Pool,
-    Published,
     Settings,
     TextToFace,
     bundled_text_to_face,
@@ -136,8 +134,8 @@ def test_sizes_of_the_paper() -> None:
     assert w.shape == (2, 512) and network.mapping.num_layers == 8
     shapes = [list(value.shape) for value in network.condition.parameters()]
     assert shapes == [[1024, 512], [1024]] and network.skew.numel() == 0
-    assert (Published.kl_lambda, Published.reconstruction_lambda) == (1, 5)
-    assert (Published.attention_lambda, Published.clip_lambda) == (1, 0)
+    assert (PUBLISHED.kl_lambda, PUBLISHED.reconstruction_lambda) == (1, 5)
+    assert (PUBLISHED.attention_lambda, PUBLISHED.clip_lambda) == (1, 0)
 
 
 def test_a_generator_with_labels_is_refused(pipe: StyleEditPipeline) -> None:
@@ -381,7 +379,7 @@ def test_faces_from_text_take_edits(pipe: StyleEditPipeline) -> None:
     ("given", "message"),
     [
         ({"text": " "}, "Text 0 is empty"),
-        ({"seeds": []}, "Got no seeds; give one for each face"),
+        ({"seeds": []}, "Got no seed; expected one or several"),
         ({"seeds": [-1]}, "Got seed -1; seeds are integers from 0"),
         ({"seeds": [True]}, "Got seed True"),
         ({"candidates": 0}, "Got 0 candidates; expected 1 or more"),
@@ -496,15 +494,6 @@ def test_a_method_that_draws_the_portraits_is_perfect(
 
 
 # The recipes
-
-
-def recipe(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
