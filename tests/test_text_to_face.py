@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from foreign import with_tensor
 from test_recipes import recipe
 from torch.distributions import Independent, Normal
 from torch.distributions import kl_divergence as exact_kl
@@ -307,7 +308,8 @@ def test_folders_that_are_unsound(pipe: StyleEditPipeline, tmp_path: Path) -> No
         write_folder(tmp_path / name, {**config, **changes}, tensors)
         with pytest.raises(ArtifactError, match=message):
             load_text_to_face(tmp_path / name)
-    write_folder(tmp_path / "nan", config, {**tensors, "skew": tensors["skew"] * float("nan")})
+    write_folder(tmp_path / "nan", config, tensors)
+    with_tensor(tmp_path / "nan", "skew", tensors["skew"] * float("nan"))
     with pytest.raises(ArtifactError, match="tensor 'skew' holds numbers that are not finite"):
         load_text_to_face(tmp_path / "nan")
     edit = Direction(torch.zeros(pipe.generator.num_ws, 16), "w_plus", pipe.base_model)
