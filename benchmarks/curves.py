@@ -29,19 +29,14 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from stylegan_hub.names import resolve
-from stylegan_hub.edits import essence, latent_mapper, latent_optimization
-from stylegan_hub.edits.latent_mapper import LatentMapper
-from stylegan_hub.methods.mapper import (
-    Objective,
-    mapper_groups,
-    start_at_identity,
-    training_latents,
-)
+from stylegan_hub import methods
 from stylegan_hub.latents import Latents, Space
+from stylegan_hub.methods import essence, optimization
+from stylegan_hub.methods.method import Picture, Words
 from stylegan_hub.metrics.edit_quality import draw
 from stylegan_hub.metrics.edit_success import edit_report
 from stylegan_hub.metrics.essence_transfer import essence_report
+from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
 from stylegan_hub.portraits.reader import AttributeReader, Reading
@@ -106,7 +101,7 @@ class Point:
 def main(config: Config) -> None:
     pipe = StyleEditPipeline.from_pretrained("portraits")
     reader = AttributeReader.from_pretrained(resolve("attribute-reader", "model")).eval()
-    measured = {"optimization": optimization, "mapper": mapper, "essence": essences}
+    measured = {"optimization": optimizations, "mapper": mappers, "essence": essences}
     points: list[Point] = []
     with tqdm(unit="search", disable=not sys.stderr.isatty()) as progress:
         for method in config.methods:
@@ -117,25 +112,25 @@ def main(config: Config) -> None:
                 progress.update()
 
 
-def optimization(
+def optimizations(
     pipe: StyleEditPipeline, reader: AttributeReader, config: Config
 ) -> Iterator[Point]:
     """One displacement for each person."""
     people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.people))
     before = reader.read(draw(pipe, people))
     start = pipe.lower(people, Space.W_PLUS).codes
-    ours = latent_optimization.Settings()
+    ours = optimization.Settings()
     tried = [
         ("ours", replace(ours, steps=steps, shared_steps=2 * steps))
         for steps in config.optimization_steps
     ]
     tried += [
-        ("published", replace(latent_optimization.Published, steps=steps))
+        ("published", replace(optimization.PUBLISHED, steps=steps))
         for steps in config.published_steps
     ]
     for goal in TARGETS:
         for name, settings in tried:
-            search = partial(latent_optimization.displacements, pipe, goal, settings=settings)
+            search = partial(optimization.displacements, pipe, Words(goal), settings=settings)
             _, seconds = timed(partial(search, people[:1]))
             after = draw(pipe, Latents(Space.W_PLUS, start + search(people)))
             steps = settings.steps + settings.shared_steps
@@ -143,59 +138,20 @@ def optimization(
             yield judged(pipe, reader, before, after, known)
 
 
-def mapper(pipe: StyleEditPipeline, reader: AttributeReader, config: Config) -> Iterator[Point]:
-    """One network for everybody, as recipes/train_mapper.py trains it."""
+def mappers(pipe: StyleEditPipeline, reader: AttributeReader, config: Config) -> Iterator[Point]:
+    """One network for every face."""
     goal = next(iter(TARGETS))
-    people = training_latents(pipe, 2048)
+    method = methods.get("mapper")
     unseen = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.unseen))
     before = reader.read(draw(pipe, unseen))
     start = pipe.lower(unseen, Space.W_PLUS)
-    for name, settings, batch_size in (
-        ("ours", latent_mapper.Settings(), 8),
-        ("published", latent_mapper.Published, 2),
-    ):
+    for name, preset in (("ours", "default"), ("published", "published")):
         for steps in config.mapper_steps:
-            ours = name == "ours"
-            train = partial(trained, pipe, goal, people, ours, settings, batch_size, steps)
-            edit, seconds = timed(train)
+            settings = replace(method.presets[preset], steps=steps)
+            edit, seconds = timed(partial(method.find, pipe, goal, settings=settings))
             with torch.no_grad():
                 after = draw(pipe, edit.apply(start, 1.0))
             yield judged(pipe, reader, before, after, ("mapper", name, goal, steps, seconds))
-
-
-def trained(
-    pipe: StyleEditPipeline,
-    goal: str,
-    people: Latents,
-    ours: bool,
-    settings: latent_mapper.Settings,
-    batch_size: int,
-    steps: int,
-) -> LatentMapper:
-    """A mapper after so many steps of Adam: our schedule, or the published constant rate."""
-    torch.manual_seed(0)
-    groups = mapper_groups(pipe.generator, Space.W_PLUS)
-    edit = LatentMapper(groups, Space.W_PLUS, pipe.base_model, "features" if ours else "layers")
-    if ours:
-        start_at_identity(edit)
-    parameters = list(edit.network.requires_grad_(True).parameters())
-    optimizer = torch.optim.Adam(parameters, lr=3.0 if ours else 0.5, betas=(0.9, 0.99))
-    objective = Objective(pipe, goal, settings=settings.resolved(pipe))
-    random = torch.Generator().manual_seed(0)
-    warmup = max(1, steps // 10)
-    for step in range(steps):
-        if ours:
-            fall = (steps - step) / max(1, steps - warmup)
-            optimizer.param_groups[0]["lr"] = 3.0 * min((step + 1) / warmup, fall)
-        chosen = torch.randint(len(people), (batch_size,), generator=random)
-        loss = objective(edit, Latents(people.space, people.codes[chosen]), random)["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        if ours:
-            torch.nn.utils.clip_grad_norm_(parameters, 1e-3)
-        optimizer.step()
-    edit.network.requires_grad_(False)
-    return edit
 
 
 def essences(pipe: StyleEditPipeline, reader: AttributeReader, config: Config) -> Iterator[Point]:
@@ -214,7 +170,8 @@ def essences(pipe: StyleEditPipeline, reader: AttributeReader, config: Config) -
         for n in config.essence_steps
     ]
     for name, settings in tried:
-        edit, seconds = timed(partial(essence.find_essence, pipe, target, settings))
+        search = partial(pipe.find, Picture(target), method="essence", settings=settings)
+        edit, seconds = timed(search)
         after = draw(pipe, edit.apply(people))
         found = essence_report(pipe, reader, before, after, target)
         yield Point(

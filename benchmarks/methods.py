@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylegan_hub.edits import gradient_direction, latent_mapper, latent_optimization
+from stylegan_hub.latents import Space
+from stylegan_hub.methods import gradient, mapper, optimization
+from stylegan_hub.methods.method import Words
 from stylegan_hub.methods.style_statistics import (
     DRAWN_ABOVE,
     channel_relevance,
@@ -24,9 +26,6 @@ from stylegan_hub.methods.style_statistics import (
     linear_relevance,
     style_statistics,
 )
-from stylegan_hub.edits.latent_mapper import LatentMapper
-from stylegan_hub.methods.mapper import mapper_groups, start_at_identity
-from stylegan_hub.latents import Space
 from stylegan_hub.photos.invert import Refinement, refine
 from stylegan_hub.pipeline import StyleEditPipeline
 
@@ -92,18 +91,18 @@ def compared(suite: str, pipe: StyleEditPipeline, device: str, seconds: float) -
 
 def works(pipe: StyleEditPipeline, steps: int) -> list[_Work]:
     """What people wait for, on a scale that can be timed: searches of so many steps."""
-    search = latent_optimization.Settings(steps=steps, shared_steps=0, templates=False)
-    few = gradient_direction.GradientSettings(steps=steps)
+    search = optimization.Settings(steps=steps, shared_steps=0, templates=False)
+    few = gradient.Settings(steps=steps, templates=False)
     picture = pipe.synthesize(pipe.sample(2)).detach().clamp(-1, 1)
     start = pipe.lower(pipe.sample(2).lerp(pipe.mean_latent(), 0.2), Space.W_PLUS)
 
     def optimize(count: int) -> Callable[[], Tensor]:
         people = pipe.sample(range(count))
-        return lambda: latent_optimization.displacements(pipe, PROMPT, people, settings=search)
+        return lambda: optimization.displacements(pipe, Words(PROMPT), people, search)
 
     def follow_gradient() -> Tensor:
-        found = gradient_direction.gradient_direction(pipe, PROMPT, settings=few, templates=["{}"])
-        return found.vector
+        # Not `find`, which gives what was found before.
+        return gradient.Gradient()._searched(pipe, PROMPT, pipe.neutral, few, None).vector
 
     def invert() -> Tensor:
         return refine(pipe, picture, start, Refinement(steps=steps)).codes - start.codes
@@ -118,21 +117,12 @@ def works(pipe: StyleEditPipeline, steps: int) -> list[_Work]:
 
 
 def _mapper_step(pipe: StyleEditPipeline) -> Callable[[], Tensor]:
-    torch.manual_seed(0)
-    groups = mapper_groups(pipe.generator, Space.W_PLUS)
-    mapper = LatentMapper(groups, Space.W_PLUS, pipe.base_model)
-    start_at_identity(mapper)
-    mapper.network.to(pipe.device).requires_grad_(True)
-    weight = 0.1 if pipe.recognizer is not None else 0.0
-    settings = latent_mapper.Settings(id_lambda=weight)
-    objective = latent_mapper.Objective(pipe, PROMPT, settings=settings)
-    people = pipe.lower(pipe.sample(range(8)), Space.W_PLUS)
+    run = mapper.MapperRun(pipe, Words(PROMPT))
 
     def step() -> Tensor:
-        mapper.network.zero_grad()
-        random = torch.Generator().manual_seed(0)
-        objective(mapper, people, random)["loss"].backward()
-        gradients = (parameter.grad for parameter in mapper.network.parameters())
+        run.zero_grad()
+        run.losses(0, torch.Generator().manual_seed(0))["loss"].backward()
+        gradients = (parameter.grad for parameter in run.parameters())
         return torch.cat([gradient.flatten() for gradient in gradients if gradient is not None])
 
     return step

@@ -22,20 +22,19 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import tyro
+from command_line import run
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import write_bytes
 from stylegan_hub.checkpoints import faces, nvidia, read_checkpoint, rosinality, tensorflow
-from stylegan_hub.checkpoints.download import fetch, print_progress
+from stylegan_hub.checkpoints.download import DOWNLOADS, fetch, print_progress
 from stylegan_hub.checkpoints.generator import check_same_generator, generator_from
+from stylegan_hub.domain import NEUTRAL
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.models.clip import build_image_processor
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
-from stylegan_hub.pipeline import NEUTRAL, StyleEditPipeline
-
-DOWNLOADS = Path.home() / ".cache" / "stylegan-hub" / "checkpoints"
+from stylegan_hub.pipeline import StyleEditPipeline
 
 NVIDIA = "NVIDIA Source Code License: non-commercial use only"
 LICENSES = {
@@ -289,4 +288,4 @@ def _name(source: str) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__, use_underscores=True))
+    run(main, Config, __doc__)

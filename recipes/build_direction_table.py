@@ -27,14 +27,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
 from accelerate import Accelerator
+from command_line import run
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from stylegan_hub.artifacts import read_tensors, write_bytes, write_metrics, write_tensors
-from stylegan_hub.domain import clip_model
 from stylegan_hub.latents import Space
 from stylegan_hub.methods.style_statistics import (
     DRAWN_ABOVE,
@@ -164,7 +163,7 @@ def main(config: Config) -> None:
             s_mean=s_mean,
             s_std=s_std,
             base_model=pipe.base_model,
-            clip=clip_model(pipe),
+            clip=pipe.clip_model,
             layout=table_layout(pipe, config.include_to_rgb),
             training=settings,
         )
@@ -216,7 +215,7 @@ def measured(config: Config, pipe: StyleEditPipeline) -> dict[str, Any]:
     return {
         **values,
         "generator": pipe.base_model.fingerprint,
-        "clip": clip_model(pipe).fingerprint,
+        "clip": pipe.clip_model.fingerprint,
     }
 
 
@@ -271,8 +270,4 @@ def say(accelerator: Accelerator, text: str) -> None:
 
 
 if __name__ == "__main__":
-    main(
-        tyro.cli(
-            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
-        )
-    )
+    run(main, Config, __doc__)

@@ -24,7 +24,6 @@ from tqdm import tqdm
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from stylegan_hub import images as image_files
-from stylegan_hub.names import resolve
 from stylegan_hub.artifacts import write_bytes
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.balanced_accuracy import balanced_accuracy
@@ -39,6 +38,7 @@ from stylegan_hub.models.landmarker import Landmarker
 from stylegan_hub.models.parser import Parser
 from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import (
     GAUSSIANS,

@@ -23,25 +23,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 import tyro
+from command_line import run
 from torch import Tensor
 
 from stylegan_hub.checkpoints import edits as published
 from stylegan_hub.checkpoints import faces, read_checkpoint, rosinality
-from stylegan_hub.checkpoints.download import fetch, print_progress
+from stylegan_hub.checkpoints.download import DOWNLOADS, fetch, print_progress
 from stylegan_hub.checkpoints.generator import check_same_generator, generator_from
 from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.methods.table import DirectionTable, TableLayer
-from stylegan_hub.domain import clip_model
 from stylegan_hub.edits.latent_mapper import LatentMapper
-from stylegan_hub.methods.mapper import mapper_groups
 from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.latents import Latents, Space
+from stylegan_hub.methods.mapper import mapper_groups
+from stylegan_hub.methods.table import DirectionTable, TableLayer
 
 if TYPE_CHECKING:
     from stylegan_hub.pipeline import StyleEditPipeline
-
-DOWNLOADS = Path.home() / ".cache" / "stylegan-hub" / "checkpoints"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +238,7 @@ def table(config: Config, content: Any) -> DirectionTable:
         )
     layers = tuple(TableLayer(x.name, x.resolution, x.start, x.stop) for x in convolutions[:count])
     return DirectionTable(
-        relevance, torch.tensor(rows), s_mean, s_std, pipe.base_model, clip_model(pipe), layers,
+        relevance, torch.tensor(rows), s_mean, s_std, pipe.base_model, pipe.clip_model, layers,
         {"method": "StyleCLIP", "source": Path(config.file).name},
     )  # fmt: skip
 
@@ -254,4 +252,4 @@ def load_pipeline(config: Config) -> StyleEditPipeline:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__, use_underscores=True))
+    run(main, Config, __doc__)

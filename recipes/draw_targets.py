@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
+from command_line import run
 from PIL import Image, ImageDraw
 
 from stylegan_hub import images as image_files
@@ -122,4 +122,4 @@ DRAWINGS: dict[str, Callable[[_Pen], None]] = {"cat": cat, "robot": robot}
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__, use_underscores=True))
+    run(main, Config, __doc__)

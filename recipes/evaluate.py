@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import tyro
+from command_line import run
 from tqdm import tqdm
 
-from stylegan_hub.names import bundled, resolve
 from stylegan_hub.edits.base import load_edit
 from stylegan_hub.hub import evaluate_folder, read_metrics
 from stylegan_hub.metrics.edit_quality import parse_target, reader_for
+from stylegan_hub.names import bundled, resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 
 
@@ -100,4 +101,4 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__, use_underscores=True))
+    run(main, Config, __doc__)

@@ -22,19 +22,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
+from command_line import run
 from torch import Tensor
 from tqdm import tqdm
 
 from stylegan_hub import images as image_files
-from stylegan_hub.names import resolve
 from stylegan_hub.artifacts import write_bytes
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.methods.table import DirectionTable, load_directions
-from stylegan_hub.methods.gradient import GradientSettings, gradient_direction
+from stylegan_hub.edits.stack import displaced
+from stylegan_hub.methods.gradient import Settings
+from stylegan_hub.methods.method import Words
 from stylegan_hub.methods.prompt_bank import text_change
+from stylegan_hub.methods.table import DirectionTable, load_directions
 from stylegan_hub.metrics.edit_quality import SHOWN, draw, measure_edit
 from stylegan_hub.metrics.edit_success import edit_report
+from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
 from stylegan_hub.portraits.reader import AttributeReader
@@ -84,7 +86,7 @@ class Config:
     """Only these texts of the list; all when empty."""
     neutral: str = "a face"
     """What the pictures show before."""
-    gradient: GradientSettings = field(default_factory=GradientSettings)
+    gradient: Settings = field(default_factory=Settings)
     """How directions are searched without a table."""
     grid_text: str = "a face with purple hair"
     """Whose alphas and thresholds are shown as a grid."""
@@ -125,7 +127,7 @@ def main(config: Config) -> None:
         row, found = compare(config, pipe, reader, table, text)
         result["texts"][text] = row
         for method, edit in found.items():
-            sheets[method][text] = draw(pipe, pipe.apply(people, [(edit, 1.0)]))
+            sheets[method][text] = draw(pipe, displaced(pipe, people, [(edit, 1.0)]))
             sheet = image_files.labelled(sheets[method], size=80)
             image_files.save(sheet, config.output_dir / "images" / f"{method}.webp")
         tqdm.write(
@@ -155,7 +157,8 @@ def compare(
         if method == "table":
             edit = table.direction(pipe, text, config.neutral)
         else:
-            edit = gradient_direction(pipe, text, config.neutral, settings=config.gradient)
+            request = Words(text, config.neutral)
+            edit = pipe.find(request, method="gradient", settings=config.gradient)
         seconds = round(time.perf_counter() - began, 2)
         metrics = measure_edit(pipe, reader, edit, TEXTS[text], seeds)
         row[method] = {**metrics, "seconds_to_find": seconds}
@@ -186,7 +189,7 @@ def sweep(
             reports = []
             for text in texts:
                 edit = table.direction(pipe, text, config.neutral, channels=channels, alpha=alpha)
-                after = reader.read(draw(pipe, pipe.apply(people, [(edit, 1.0)])))
+                after = reader.read(draw(pipe, displaced(pipe, people, [(edit, 1.0)])))
                 reports.append(edit_report(before, after, TEXTS[text]))
             counted = [report for report in reports if report.count]
             row = {
@@ -211,7 +214,7 @@ def grid(config: Config, pipe: StyleEditPipeline, table: DirectionTable) -> dict
     ]
     person = pipe.sample(UNSEEN_SEED)
     cells = [
-        draw(pipe, pipe.apply(person, [(edit, alpha)]))
+        draw(pipe, displaced(pipe, person, [(edit, alpha)]))
         for alpha in config.grid_alphas
         for edit in edits
     ]
@@ -279,8 +282,4 @@ def shown(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    main(
-        tyro.cli(
-            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
-        )
-    )
+    run(main, Config, __doc__)

@@ -26,26 +26,27 @@ from typing import Annotated, Any
 
 import torch
 import tyro
+from command_line import run
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from stylegan_hub import images as image_files
-from stylegan_hub.names import bundled, resolve
-from stylegan_hub.artifacts import read_config, write_bytes
+from stylegan_hub.artifacts import write_bytes
 from stylegan_hub.edits.base import Edit, load_edit
-from stylegan_hub.methods.essence import METHOD, target_picture
-from stylegan_hub.optimizers import MOMENTUM, EqualSteps
-from stylegan_hub.steps import ramp
-from stylegan_hub.domain import units_of
-from stylegan_hub.views import random_views, seen_through
 from stylegan_hub.latents import Latents, Space
+from stylegan_hub.methods.essence import Essence, target_picture
+from stylegan_hub.methods.method import method_of
 from stylegan_hub.metrics.edit_quality import draw, reader_for
 from stylegan_hub.metrics.essence_transfer import essence_report
 from stylegan_hub.metrics.method_report import TARGET_NAME
+from stylegan_hub.names import bundled, resolve
+from stylegan_hub.optimizers import MOMENTUM, EqualSteps
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
+from stylegan_hub.steps import ramp
+from stylegan_hub.views import random_views, seen_through
 
 COLUMNS = (
     ("target_similarity_before", "CLIP before"),
@@ -126,7 +127,7 @@ def bundled_essences() -> list[Path]:
     return [
         folder
         for folder in bundled("edit").values()
-        if read_config(folder).get("training", {}).get("method") == METHOD
+        if isinstance(method_of(load_edit(folder).origin), Essence)
     ]
 
 
@@ -154,7 +155,7 @@ def blended(pipe: StyleEditPipeline, people: Latents, target: Tensor, steps: int
 
 
 def _blended(pipe: StyleEditPipeline, codes: Tensor, target: Tensor, steps: int) -> Tensor:
-    units = units_of(pipe, Space.W_PLUS)
+    units = pipe.units(Space.W_PLUS)
     offset = torch.zeros_like(codes, requires_grad=True)
     optimizer = EqualSteps([offset], lr=0.2, momentum=MOMENTUM)
     draw_views = torch.Generator().manual_seed(0)
@@ -209,8 +210,4 @@ def shown(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    main(
-        tyro.cli(
-            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
-        )
-    )
+    run(main, Config, __doc__)

@@ -22,16 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
+from command_line import run
 from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
 from stylegan_hub import images as image_files
-from stylegan_hub.names import bundled, resolve
 from stylegan_hub.edits.base import Edit, load_edit
+from stylegan_hub.edits.stack import displaced
 from stylegan_hub.latents import Latents
 from stylegan_hub.metrics.edit_success import edit_report
+from stylegan_hub.names import bundled, resolve
 from stylegan_hub.photos.invert import Refinement, Tuning
 from stylegan_hub.photos.likeness import likeness
 from stylegan_hub.pipeline import StyleEditPipeline, Tuned
@@ -197,7 +198,8 @@ def measure(
 
     def draw(edit: Sequence[tuple[Edit, float]]) -> Tensor:
         one_by_one = [
-            one.pipe.synthesize(one.pipe.apply(one.latents, edit)).clamp(-1, 1) for one in people
+            one.pipe.synthesize(displaced(one.pipe, one.latents, edit)).clamp(-1, 1)
+            for one in people
         ]
         return torch.cat(one_by_one)
 
@@ -272,4 +274,4 @@ def _cell(value: float, digits: int) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__, use_underscores=True))
+    run(main, Config, __doc__)

@@ -23,25 +23,28 @@ from typing import Annotated, Any
 
 import torch
 import tyro
+from command_line import run
 from torch import Tensor
 from tqdm import tqdm
 
 from stylegan_hub import images as image_files
-from stylegan_hub.names import bundled, resolve
-from stylegan_hub.artifacts import read_config, write_bytes
+from stylegan_hub.artifacts import write_bytes
 from stylegan_hub.edits.base import Edit, load_edit
-from stylegan_hub.methods.local import METHOD, LocalSettings, find_local_direction
-from stylegan_hub.regions.join import Blend, draw_within
-from stylegan_hub.regions.find import Region, find_region
+from stylegan_hub.edits.stack import displaced
 from stylegan_hub.hub import read_metrics
 from stylegan_hub.latents import Latents, Space
+from stylegan_hub.methods.local import Local, Settings
+from stylegan_hub.methods.method import Words, method_of
 from stylegan_hub.metrics.edit_quality import draw, parse_target
 from stylegan_hub.metrics.edit_success import edit_report
 from stylegan_hub.metrics.method_report import either_mask, local_report
 from stylegan_hub.models.parser import Parser
+from stylegan_hub.names import bundled, resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
 from stylegan_hub.portraits.reader import AttributeReader
+from stylegan_hub.regions.find import Region, find_region
+from stylegan_hub.regions.join import Blend, draw_within
 
 COLUMNS = (
     ("success", "success"),
@@ -130,7 +133,7 @@ def bundled_local_edits() -> list[Path]:
     return [
         folder
         for folder in bundled("edit").values()
-        if read_config(folder).get("training", {}).get("method") == METHOD
+        if isinstance(method_of(load_edit(folder).origin), Local)
     ]
 
 
@@ -139,7 +142,7 @@ def edited(
     pipe: StyleEditPipeline, edit: Edit, people: Latents, strength: float, blend: Blend | None
 ) -> Tensor:
     """Pictures after the edit: everywhere, or, by joining one or the other, inside its region."""
-    moved = pipe.apply(people, [(edit, strength)])
+    moved = displaced(pipe, people, [(edit, strength)])
     if blend is None:
         return draw(pipe, moved)
     region = region_of(edit)
@@ -192,25 +195,25 @@ def compared(
 
     An edit that was searched on one person is also measured on that person alone.
     """
-    base = LocalSettings(steps=config.steps)
+    base = Settings(steps=config.steps)
     person = pipe.sample(UNSEEN_SEED - 1)
     people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.samples))
-    region = find_region(pipe, prompt)
-    variants: dict[str, tuple[LocalSettings, Space, Latents | None]] = {
-        "W+, localization 0.05": (base, Space.W_PLUS, None),
-        "W, localization 0.05": (base, Space.W, None),
-        "s, localization 0.05": (base, Space.S, None),
-        "W+, localization 0": (replace(base, localization_lambda=0.0), Space.W_PLUS, None),
-        "W+, localization 0.2": (replace(base, localization_lambda=0.2), Space.W_PLUS, None),
-        "W+, localization 1": (replace(base, localization_lambda=1.0), Space.W_PLUS, None),
-        "one person": (base, Space.W_PLUS, person),
+    request = Words(prompt, region=find_region(pipe, prompt).name)
+    variants: dict[str, tuple[Settings, Latents | None]] = {
+        "W+, localization 0.05": (base, None),
+        "W, localization 0.05": (replace(base, space=Space.W), None),
+        "s, localization 0.05": (replace(base, space=Space.S), None),
+        "W+, localization 0": (replace(base, localization_lambda=0.0), None),
+        "W+, localization 0.2": (replace(base, localization_lambda=0.2), None),
+        "W+, localization 1": (replace(base, localization_lambda=1.0), None),
+        "one person": (base, person),
     }
     target = parse_target([PROMPTS[prompt]])
     rows: dict[str, Any] = {}
     drawn = [draw(pipe, people[:8])]
-    for name, (settings, space, given) in variants.items():
+    for name, (settings, given) in variants.items():
         began = time.perf_counter()
-        edit = find_local_direction(pipe, prompt, region, given, space, settings=settings)
+        edit = pipe.find(request, given, method="local", settings=settings)
         seconds = round(time.perf_counter() - began, 1)
         pictures = edited(pipe, edit, people, 1.0, None)
         rows[name] = measured(pipe, reader, edit, people, pictures, target)
@@ -270,8 +273,4 @@ def table(
 
 
 if __name__ == "__main__":
-    main(
-        tyro.cli(
-            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
-        )
-    )
+    run(main, Config, __doc__)

@@ -20,11 +20,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stylegan_hub import images as image_files
-from stylegan_hub.names import resolve
-from stylegan_hub.methods.optimization import Published, Settings, displacements
-from stylegan_hub.latents import Latents, Space
+from stylegan_hub.latents import Latents
+from stylegan_hub.methods.method import Words
+from stylegan_hub.methods.optimization import PUBLISHED, Settings, displacements
 from stylegan_hub.metrics.edit_success import edit_report
 from stylegan_hub.metrics.identity_similarity import identity_similarity
+from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import character_labels
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
@@ -80,8 +81,6 @@ class Config:
     """People who are edited together (each with a displacement of its own)."""
     prompts: tuple[str, ...] = ()
     """Only these prompts of the list; all when empty."""
-    space: Space = Space.W_PLUS
-    """Space of the displacement."""
     mixed_precision: Literal["no", "bf16"] = "no"
     """bf16 searches in half precision, about twice as fast where the processor has it."""
     published: bool = False
@@ -94,7 +93,7 @@ def main(config: Config) -> None:
     config.output_dir.mkdir(parents=True, exist_ok=True)
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
     reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
-    settings = Published if config.published else config.settings
+    settings = PUBLISHED if config.published else config.settings
     rows: dict[str, dict[str, object]] = {}
     people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.samples))
     batches = [people[i : i + config.batch_size] for i in range(0, len(people), config.batch_size)]
@@ -105,15 +104,12 @@ def main(config: Config) -> None:
         started = time.perf_counter()
         half = config.mixed_precision == "bf16"
         with torch.autocast(pipe.device.type, torch.bfloat16, enabled=half):
-            parts = [
-                displacements(pipe, prompt, batch, config.space, settings=settings)
-                for batch in batches
-            ]
+            parts = [displacements(pipe, Words(prompt), batch, settings) for batch in batches]
         moved = torch.cat(parts)
         seconds = (time.perf_counter() - started) / config.samples
-        start = pipe.lower(people, config.space).codes
+        start = pipe.lower(people, settings.space).codes
         with torch.no_grad():
-            after = pipe.synthesize(Latents(config.space, start + moved))
+            after = pipe.synthesize(Latents(settings.space, start + moved))
             text = pipe.encode_text(prompt)
             gain = (pipe.encode_image(after) - pipe.encode_image(before)) @ text.T
         report = edit_report(reader.read(before), reader.read(after), PROMPTS[prompt])

@@ -25,13 +25,12 @@ from typing import Annotated, Any
 
 import torch
 import tyro
+from command_line import run
 from torch import Tensor
 from tqdm import tqdm
 
 from stylegan_hub import images as image_files
-from stylegan_hub.names import resolve
 from stylegan_hub.artifacts import write_bytes
-from stylegan_hub.methods.optimization import find
 from stylegan_hub.hub import read_metrics, write_card
 from stylegan_hub.metrics.text_to_face import (
     Draw,
@@ -41,6 +40,7 @@ from stylegan_hub.metrics.text_to_face import (
     table,
     write_text_to_face_quality,
 )
+from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.text_to_face import CANDIDATES, TextToFace, draw_from_text, load_text_to_face
@@ -151,7 +151,8 @@ def from_network(pipe: StyleEditPipeline, network: TextToFace, psi: float, candi
 
 def optimized(pipe: StyleEditPipeline, text: str, seeds: Sequence[int]) -> Tensor:
     """The face that latent optimization finds from the mean latent, for every seed."""
-    moved = find(pipe, text).apply(pipe.mean_latent(), 1.0)
+    mean = pipe.mean_latent()
+    moved = pipe.find(text, mean, method="optimization").apply(mean, 1.0)
     return pictures_of(pipe, moved).expand(len(seeds), -1, -1, -1)
 
 
@@ -182,8 +183,4 @@ def write(
 
 
 if __name__ == "__main__":
-    main(
-        tyro.cli(
-            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
-        )
-    )
+    run(main, Config, __doc__)

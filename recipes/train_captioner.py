@@ -26,25 +26,25 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import tyro
+from command_line import run
+from network import pictures_of, unseen_portraits, write_network
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from stylegan_hub import images as image_files
-from stylegan_hub.names import resolve
 from stylegan_hub.celeba_hq import CelebAHQ
 from stylegan_hub.metrics.balanced_accuracy import balanced_accuracy
 from stylegan_hub.models.captioner import PAPER, Captioner, build_vocabulary
+from stylegan_hub.names import resolve
 from stylegan_hub.optimizers import Muon
 from stylegan_hub.pipeline import StyleEditPipeline
-from stylegan_hub.portraits.attributes import ATTRIBUTES, Portraits, sample
+from stylegan_hub.portraits.attributes import ATTRIBUTES, sample
 from stylegan_hub.portraits.augment import augment
 from stylegan_hub.portraits.captioned import CaptionedPortraits
 from stylegan_hub.portraits.captions import captions, describe, label_words, vocabulary_texts
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
 from stylegan_hub.portraits.reader import AttributeReader
-from stylegan_hub.portraits.renderer import render
-from stylegan_hub.training import Training, TrainingConfig
+from stylegan_hub.training import NetworkTraining, TrainingConfig
 
 PAPER_RESOLUTION = 224
 _SHOWN = 8  # pictures with captions on a sample sheet and in the card
@@ -119,62 +119,53 @@ def main(config: Config) -> None:
     data, unseen = read_data(config)
     captioner = new_captioner(config, data)
     pipe = None if config.pipeline is None else StyleEditPipeline.from_pretrained(config.pipeline)
-    models: dict[str, nn.Module] = {"captioner": captioner}
     heads = None
     if pipe is not None and config.distillation_lambda:
-        models["heads"] = heads = Distillation(captioner, pipe.clip.config.projection_dim)
-    training = Training(
+        heads = Distillation(captioner, pipe.clip.config.projection_dim)
+    training = NetworkTraining(
         config,
-        models,
-        {"captioner": optimizer_of(captioner, heads, config.learning_rate)},
-        ema={"captioner": copy.deepcopy(captioner)},
-        ema_half_life=100 * config.train_batch_size,
+        "captioner",
+        captioner,
+        optimizer_of(captioner, heads, config.learning_rate),
+        beside={} if heads is None else {"heads": heads},
+        half_life=100 * config.train_batch_size,
     )
     device = training.accelerator.device
     if pipe is not None:
         pipe.to(device)
 
-    def step_fn(step: int) -> dict[str, Tensor]:
-        parts: dict[str, Tensor] = {}
-
-        def loss_of(micro: int) -> Tensor:
-            chosen = training.indices(step, len(data), micro)
-            draw = training.generator(step, micro)
-            images = image_files.from_uint8(data.images(chosen))
-            changed = augment(images, draw) if config.augmented else images
-            rng = random.Random(int(torch.randint(2**62, (1,), generator=draw)))
-            texts = [
-                rng.sample(group, min(config.captions_per_image, len(group)))
-                for group in data.texts(chosen)
-            ]
-            tokens = captioner.tokenize([text for group in texts for text in group])
-            repeats = torch.tensor([len(group) for group in texts], device=device)
-            features = captioner.encode(changed.to(device, memory_format=torch.channels_last))
-            found = captioner(features.repeat_interleave(repeats, 0), tokens)
-            parts.update(words=found.words.mean(), attention=found.attention.mean())
-            loss = found.words.mean() + config.attention_lambda * found.attention.mean()
-            if pipe is not None and heads is not None:
-                with torch.no_grad():
-                    seen = pipe.encode_image(images.to(device)).float()
-                parts["distillation"] = heads(features, seen)
-                loss = loss + config.distillation_lambda * parts["distillation"]
-            return loss
-
-        loss = training.update("captioner", loss_of, max_grad_norm=10.0)
-        return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
-
-    average = training.ema["captioner"]
-    assert isinstance(average, Captioner)
+    def losses(step: int, micro: int) -> dict[str, Tensor]:
+        chosen = training.indices(step, len(data), micro)
+        draw = training.generator(step, micro)
+        images = image_files.from_uint8(data.images(chosen))
+        changed = augment(images, draw) if config.augmented else images
+        rng = random.Random(int(torch.randint(2**62, (1,), generator=draw)))
+        texts = [
+            rng.sample(group, min(config.captions_per_image, len(group)))
+            for group in data.texts(chosen)
+        ]
+        tokens = captioner.tokenize([text for group in texts for text in group])
+        repeats = torch.tensor([len(group) for group in texts], device=device)
+        features = captioner.encode(changed.to(device, memory_format=torch.channels_last))
+        found = captioner(features.repeat_interleave(repeats, 0), tokens)
+        parts = {"words": found.words.mean(), "attention": found.attention.mean()}
+        loss = parts["words"] + config.attention_lambda * parts["attention"]
+        if pipe is not None and heads is not None:
+            with torch.no_grad():
+                seen = pipe.encode_image(images.to(device)).float()
+            parts["distillation"] = heads(features, seen)
+            loss = loss + config.distillation_lambda * parts["distillation"]
+        return {"loss": loss, **parts}
 
     def on_sample(step: int, folder: Path) -> None:
         images, texts = unseen[0][:_SHOWN], unseen[1][:_SHOWN]
         image_files.save(image_files.grid(images, columns=_SHOWN), folder / "pictures.png")
-        told = average.caption(images.to(device))
+        told = training.average.caption(images.to(device))
         lines = [f"{said[0]}\n    told: {text}" for said, text in zip(texts, told, strict=True)]
         (folder / f"step-{step:06}.txt").write_text("\n".join(lines) + "\n")
 
-    if training.run(step_fn, on_sample) and training.accelerator.is_main_process:
-        export(average, config, unseen, pipe)
+    if training.learn(losses, on_sample, max_grad_norm=10.0):
+        export(training.average, config, unseen, pipe)
 
 
 Unseen = tuple[Tensor, list[list[str]]]
@@ -191,18 +182,12 @@ def read_data(config: Config) -> tuple[CelebAHQ | CaptionedPortraits, Unseen]:
         pictures = image_files.from_uint8(test.images(shown))
         return CelebAHQ(config.data, "train", resolution), (pictures, test.texts(shown))
     assert config.cache is not None
+    portraits = unseen_portraits(config.unseen)
     seeds = range(UNSEEN_SEED, UNSEEN_SEED + config.unseen)
-    portraits = sample(seeds)
     return CaptionedPortraits(config.cache, config.pictures), (
-        draw_portraits(portraits),
+        pictures_of(portraits, 128),
         captions(portraits, seeds, 2),
     )
-
-
-def draw_portraits(portraits: Portraits) -> Tensor:
-    """Their pictures at 128 px."""
-    parts = [render(portraits[i : i + 50], 128) for i in range(0, len(portraits), 50)]
-    return torch.cat(parts)
 
 
 def new_captioner(config: Config, data: CelebAHQ | CaptionedPortraits) -> Captioner:
@@ -238,10 +223,8 @@ def export(
     captioner: Captioner, config: Config, unseen: Unseen, pipe: StyleEditPipeline | None
 ) -> None:
     """Write the folder `captioner/`: network in half precision, metrics.json, pictures and card."""
-    folder = config.output_dir / "captioner"
     captioner.to(memory_format=torch.contiguous_format).half().float()
     metrics = measure(captioner, config, unseen, pipe)
-    copy.deepcopy(captioner).half().save_pretrained(folder)
     shown = [
         {"said": said[0], "told": told}
         for said, told in zip(
@@ -251,12 +234,12 @@ def export(
         )
     ]
     sheet = image_files.grid(unseen[0][:_SHOWN], columns=_SHOWN)
-    if config.data is None:  # pictures of files may not be ours to show
-        image_files.save(sheet, folder / "images" / "unseen.png")
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    (folder / "README.md").write_text(card(captioner, metrics, shown, config))
+    # Pictures of files may not be ours to show.
+    pictures = {"unseen.png": sheet} if config.data is None else {}
     print(json.dumps(metrics, indent=2))
-    print(f"The captioner is in {folder}.")
+    text = card(captioner, metrics, shown, config)
+    half = copy.deepcopy(captioner).half()
+    write_network(config.output_dir / "captioner", half, metrics, text, pictures)
 
 
 @torch.no_grad()
@@ -279,7 +262,7 @@ def measure(
     if config.data is not None:
         return metrics
     metrics["first_seed"] = UNSEEN_SEED
-    portraits = sample(range(UNSEEN_SEED, UNSEEN_SEED + len(images)))
+    portraits = unseen_portraits(len(images))
     metrics["accuracy_on_renders"] = balanced_accuracy(
         read_attributes(captioner, features), portraits.labels
     )
@@ -412,8 +395,4 @@ mostly a short one. For learning and research; do not describe people with it.
 
 
 if __name__ == "__main__":
-    main(
-        tyro.cli(
-            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
-        )
-    )
+    run(main, Config, __doc__)

@@ -268,7 +268,7 @@ def main(config: Config) -> None:
         with (config.output_dir / "zero_shot.jsonl").open("a") as log:
             log.write(json.dumps({k: round(v, 3) for k, v in line.items()}) + "\n")
 
-    training.run(step_fn, on_sample)
+    training.complete(step_fn, on_sample)
     if training.accelerator.is_main_process:
         average = training.ema["clip"]
         export(config.output_dir, average, tokenizer, config.image_size)

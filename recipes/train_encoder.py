@@ -24,7 +24,6 @@ their result is not that of one process to the last bit.
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,8 +31,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
+from command_line import run
 from jaxtyping import Float
+from network import pictures_of, unseen_portraits, write_network
 from torch import Tensor, nn
 
 from stylegan_hub import images as image_files
@@ -148,11 +148,10 @@ def main(config: Config) -> None:
     resolution = pipe.generator.config.img_resolution
 
     def step_fn(step: int) -> dict[str, Tensor]:
-        parts: dict[str, Tensor] = {}
         encoded: list[Tensor] = []
         draws = step >= config.latent_steps
 
-        def loss_of(micro: int) -> Tensor:
+        def losses_of(micro: int) -> dict[str, Tensor]:
             seeds = training.indices(step, UNSEEN_SEED, micro)
             own = len(seeds) - rendered if draws else len(seeds)
             chosen = seeds[:own] % config.num_generated
@@ -162,11 +161,9 @@ def main(config: Config) -> None:
                 targets = torch.cat([targets, renders])
             codes = encoder.encode(targets.to(device), stage_of(step, config, pipe))
             encoded.append(codes.detach())
-            losses = objective(codes, targets.to(device), pool.w[chosen].to(device), draws=draws)
-            parts.update({name: loss.detach() for name, loss in losses.items()})
-            return torch.stack(list(losses.values())).sum()
+            return objective(codes, targets.to(device), pool.w[chosen].to(device), draws=draws)
 
-        total = training.update("encoder", loss_of, max_grad_norm=5.0)
+        parts = training.minimize("encoder", losses_of, max_grad_norm=5.0)
         if "discriminator" in models and draws:
             parts["discriminator"] = training.update(
                 "discriminator",
@@ -175,19 +172,18 @@ def main(config: Config) -> None:
                     training.indices(step, UNSEEN_SEED, micro), step,
                 ),
             )  # fmt: skip
-        return {"loss": total, **parts}
+        return parts
 
     average = training.ema["encoder"]
     assert isinstance(average, Encoder)
     watched = generated(pipe, range(UNSEEN_SEED, UNSEEN_SEED + 8), (1.0,)).images()
     if rendered:
-        portraits = sample(range(UNSEEN_SEED, UNSEEN_SEED + 8))
-        watched = torch.cat([watched, render(portraits, resolution)])
+        watched = torch.cat([watched, pictures_of(unseen_portraits(8), resolution)])
 
     def on_sample(step: int, folder: Path) -> None:
         image_files.save(sheet(pipe, average, watched), folder / f"step-{step:06}.png")
 
-    if training.run(step_fn, on_sample) and training.accelerator.is_main_process:
+    if training.complete(step_fn, on_sample):
         export(average, pipe, config)
 
 
@@ -378,14 +374,14 @@ def sheet(pipe: StyleEditPipeline, encoder: Encoder, images: Float[Tensor, "n 3 
 
 def export(encoder: Encoder, pipe: StyleEditPipeline, config: Config) -> None:
     """Write the folder `encoder/`: network, metrics.json, pictures and card."""
-    folder = config.output_dir / "encoder"
     has_renders = config.rendered_share > 0
     reader = reader_for(pipe, config.reader, has_renders)  # who learns renders draws portraits
     seeds = range(UNSEEN_SEED, UNSEEN_SEED + config.unseen)
     own = generated(pipe, seeds, (1.0,))
     sets = {"generated": own.images()}
     if has_renders:
-        sets["renders"] = render(sample(seeds), pipe.generator.config.img_resolution)
+        resolution = pipe.generator.config.img_resolution
+        sets["renders"] = pictures_of(unseen_portraits(config.unseen), resolution)
     metrics: dict[str, Any] = {
         "images": config.unseen,
         "first_seed": UNSEEN_SEED,
@@ -396,13 +392,9 @@ def export(encoder: Encoder, pipe: StyleEditPipeline, config: Config) -> None:
     codes = reconstruct(pipe, encoder, sets["generated"])[0]
     residue = (codes - own.w[:, None]).square().sum() / codes.shape[1]
     metrics["generated"]["w_error"] = float(residue / (own.w - own.w.mean(0)).square().sum())
-    encoder.save_pretrained(folder)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    (folder / "images").mkdir(exist_ok=True)
     shown = torch.cat([images[:8] for images in sets.values()])
-    image_files.save(sheet(pipe, encoder, shown), folder / "images" / "reconstructions.png")
-    (folder / "README.md").write_text(card(metrics, config))
-    print(f"The encoder is in {folder}.")
+    pictures = {"reconstructions.png": sheet(pipe, encoder, shown)}
+    write_network(config.output_dir / "encoder", encoder, metrics, card(metrics, config), pictures)
 
 
 @torch.no_grad()
@@ -518,8 +510,4 @@ def _number(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    main(
-        tyro.cli(
-            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
-        )
-    )
+    run(main, Config, __doc__)

@@ -274,7 +274,7 @@ def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: Fact
             people = samples(average, resolution)
             image_files.grid(people, columns=8).save(folder / f"{step:06d}-samples.png")
 
-    training.run(step_fn, on_sample)
+    training.complete(step_fn, on_sample)
     if training.accelerator.is_main_process:
         average = training.ema["generator"]
         if from_z:
@@ -318,7 +318,7 @@ def train_mapping(config: Paired, generator: StyleGAN2Generator, encoder: Factor
         drawn = generator.synthesis(training.ema["mapping"](z), noise_mode="none")
         image_files.grid(drawn.cpu(), columns=8).save(folder / f"{step:06d}.png")
 
-    training.run(step_fn, on_sample)
+    training.complete(step_fn, on_sample)
     if training.accelerator.is_main_process:
         mapping.load_state_dict(training.ema["mapping"].state_dict())
         set_w_avg(generator, config.z_dim)
@@ -461,7 +461,7 @@ def train_adversarial(config: Adversarial) -> None:
         people = samples(average, generator.config.img_resolution)
         image_files.grid(people, columns=8).save(folder / f"{step:06d}.png")
 
-    training.run(step_fn, on_sample)
+    training.complete(step_fn, on_sample)
     if training.accelerator.is_main_process:
         average = training.ema["generator"]
         set_w_avg(average, z_dim)

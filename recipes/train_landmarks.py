@@ -12,8 +12,6 @@ unseen faces (metrics.json) and a card (README.md).
 
 from __future__ import annotations
 
-import copy
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,8 +20,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import tyro
+from command_line import run
 from jaxtyping import Float
+from network import cached_portraits, log_line, write_network
 from torch import Generator, Tensor
 from tqdm import tqdm
 
@@ -32,9 +31,9 @@ from stylegan_hub.models.landmarker import Landmarker, cell_places
 from stylegan_hub.optimizers import Muon
 from stylegan_hub.portraits.attributes import sample
 from stylegan_hub.portraits.augment import blur, color_jitter, noise, sometimes
-from stylegan_hub.portraits.dataset import UNSEEN_SEED, RenderCache
+from stylegan_hub.portraits.dataset import UNSEEN_SEED
 from stylegan_hub.portraits.renderer import PARTS, render, render_with_masks
-from stylegan_hub.training import Training, TrainingConfig
+from stylegan_hub.training import NetworkTraining, TrainingConfig
 
 _DRAWN_AT = 128
 _REACH = 0.35  # of the half side: how far around a face's middle the score is high
@@ -79,38 +78,21 @@ def main(config: Config) -> None:
     landmarker = Landmarker(usual_landmarks(), config.input_size, config.widths).train()
     landmarker = landmarker.to(memory_format=torch.channels_last)  # a third faster on a CPU
     optimizer = optimizer_of(landmarker, config)
-    training = Training(
-        config,
-        {"landmarker": landmarker},
-        {"landmarker": optimizer},
-        ema={"landmarker": copy.deepcopy(landmarker)},
-        ema_half_life=50 * config.train_batch_size,
-    )
+    training = NetworkTraining(config, "landmarker", landmarker, optimizer)
     device = training.accelerator.device
 
-    def step_fn(step: int) -> dict[str, Tensor]:
-        parts: dict[str, Tensor] = {}
-
-        def loss_of(micro: int) -> Tensor:
-            chosen = training.indices(step, len(pictures), micro)
-            draw = training.generator(step, micro)
-            images, squares = scenes(pictures[chosen], config.input_size, draw, config)
-            images = images.to(device).contiguous(memory_format=torch.channels_last)
-            losses = square_losses(landmarker(images), squares.to(device))
-            parts.update({name: loss.detach() for name, loss in losses.items()})
-            return torch.stack(list(losses.values())).sum()
-
-        return {"loss": training.update("landmarker", loss_of, max_grad_norm=5.0), **parts}
-
-    average = training.ema["landmarker"]
-    assert isinstance(average, Landmarker)
+    def losses(step: int, micro: int) -> dict[str, Tensor]:
+        chosen = training.indices(step, len(pictures), micro)
+        draw = training.generator(step, micro)
+        images, squares = scenes(pictures[chosen], config.input_size, draw, config)
+        images = images.to(device).contiguous(memory_format=torch.channels_last)
+        return square_losses(landmarker(images), squares.to(device))
 
     def on_sample(step: int, folder: Path) -> None:
-        with (folder / "found.jsonl").open("a") as file:
-            file.write(json.dumps({"step": step, **measure(average, 24, config)}) + "\n")
+        log_line(folder / "found.jsonl", step, measure(training.average, 24, config))
 
-    if training.run(step_fn, on_sample) and training.accelerator.is_main_process:
-        export(average, config)
+    if training.learn(losses, on_sample):
+        export(training.average, config)
 
 
 def optimizer_of(landmarker: Landmarker, config: Config) -> Muon:
@@ -127,12 +109,7 @@ def optimizer_of(landmarker: Landmarker, config: Config) -> Muon:
 def portraits_of(config: Config) -> Tensor:
     """Pictures to learn from, uint8 `[n, 3, 128, 128]`."""
     if config.cache is not None:
-        cache = RenderCache(config.cache)
-        if len(cache) < config.portraits:
-            raise SystemExit(
-                f"{config.cache} holds {len(cache)} portraits, --portraits asks for "
-                f"{config.portraits}; draw more with recipes/render_portraits.py, or ask for fewer."
-            )
+        cache = cached_portraits(config.cache, config.portraits)
         return cache.images(torch.arange(config.portraits))
     starts = range(0, config.portraits, 50)
     parts = [
@@ -377,16 +354,13 @@ def corner_errors(
 
 def export(landmarker: Landmarker, config: Config) -> None:
     """Write the folder `landmarker/`: network, metrics.json and card."""
-    folder = config.output_dir / "landmarker"
     metrics: dict[str, Any] = {
         "first_seed": UNSEEN_SEED,
         "parameters": landmarker.num_parameters(),
         **measure(landmarker, config.unseen, config),
     }
-    landmarker.to(memory_format=torch.contiguous_format).save_pretrained(folder)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    (folder / "README.md").write_text(card(metrics, config))
-    print(f"The landmarker is in {folder}.")
+    folder = config.output_dir / "landmarker"
+    write_network(folder, landmarker, metrics, card(metrics, config))
 
 
 def card(metrics: Mapping[str, Any], config: Config) -> str:
@@ -439,8 +413,4 @@ It knows drawn portraits only and finds no people in photographs. Faces smaller 
 
 
 if __name__ == "__main__":
-    main(
-        tyro.cli(
-            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
-        )
-    )
+    run(main, Config, __doc__)

@@ -15,8 +15,6 @@ their result is not that of one process to the last bit.
 from __future__ import annotations
 
 import colorsys
-import copy
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +23,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import tyro
+from command_line import run
 from jaxtyping import Float, Int
+from network import log_line, unseen_portraits, write_network
 from torch import Generator, Tensor
 
 from stylegan_hub import images as image_files
@@ -44,7 +43,7 @@ from stylegan_hub.portraits.augment import (
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
 from stylegan_hub.portraits.paired import portraits_of_z
 from stylegan_hub.portraits.renderer import PARTS, render_with_masks
-from stylegan_hub.training import Training, TrainingConfig
+from stylegan_hub.training import NetworkTraining, TrainingConfig
 
 # OHEM of the public training: a pixel is hard while its part has a probability below this.
 _EASY = 0.7
@@ -85,47 +84,33 @@ def main(config: Config) -> None:
         std=(0.5, 0.5, 0.5),
     ).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(parser.parameters(), lr=config.learning_rate, weight_decay=0.02)
-    training = Training(
-        config,
-        {"parser": parser},
-        {"parser": optimizer},
-        ema={"parser": copy.deepcopy(parser)},
-        ema_half_life=50 * config.train_batch_size,
-    )
+    training = NetworkTraining(config, "parser", parser, optimizer)
     device = training.accelerator.device
 
-    def step_fn(step: int) -> dict[str, Tensor]:
-        parts: dict[str, Tensor] = {}
+    def losses(step: int, micro: int) -> dict[str, Tensor]:
+        seeds = training.indices(step, UNSEEN_SEED, micro)
+        images, masks = render_with_masks(sample(seeds.tolist()), config.resolution)
+        images, masks = augment_with_masks(images, masks, training.generator(step, micro))
+        images, masks = images.to(device), masks.to(device)
+        outputs = parser.outputs(parser.preprocess(images))
+        names = ("fine", "medium", "coarse")
+        return {
+            name: hard_pixel_loss(logits.float(), masks)
+            for name, logits in zip(names, outputs, strict=True)
+        }
 
-        def loss_of(micro: int) -> Tensor:
-            seeds = training.indices(step, UNSEEN_SEED, micro)
-            images, masks = render_with_masks(sample(seeds.tolist()), config.resolution)
-            images, masks = augment_with_masks(images, masks, training.generator(step, micro))
-            images, masks = images.to(device), masks.to(device)
-            outputs = parser.outputs(parser.preprocess(images))
-            losses = [hard_pixel_loss(logits.float(), masks) for logits in outputs]
-            for name, loss in zip(("fine", "medium", "coarse"), losses, strict=True):
-                parts[name] = loss.detach()
-            return torch.stack(losses).sum()
-
-        return {"loss": training.update("parser", loss_of, max_grad_norm=5.0), **parts}
-
-    average = training.ema["parser"]
-    assert isinstance(average, Parser)
-    watched = render_with_masks(sample(range(UNSEEN_SEED, UNSEEN_SEED + 64)), config.resolution)
+    watched = render_with_masks(unseen_portraits(64), config.resolution)
 
     def on_sample(step: int, folder: Path) -> None:
         images, masks = watched
-        predicted = predict(average, images)
+        predicted = predict(training.average, images)
         values = part_iou(predicted, masks, len(PARTS))
-        line = {"step": step, "mean_iou": mean_iou(values), **named(values)}
-        with (folder / "iou.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        log_line(folder / "iou.jsonl", step, {"mean_iou": mean_iou(values), **named(values)})
         sheet = torch.cat([images[:8], paint(predicted[:8]), paint(masks[:8])])
         image_files.save(image_files.grid(sheet, columns=8), folder / f"step-{step:06}.png")
 
-    if training.run(step_fn, on_sample) and training.accelerator.is_main_process:
-        export(average, config)
+    if training.learn(losses, on_sample):
+        export(training.average, config)
 
 
 def augment_with_masks(
@@ -202,10 +187,9 @@ def paint(masks: Int[Tensor, "n h w"]) -> Float[Tensor, "n 3 h w"]:
 
 def export(parser: Parser, config: Config) -> None:
     """Write the folder `parser/`: network, metrics.json, pictures and card."""
-    folder = config.output_dir / "parser"
     parser.to(memory_format=torch.contiguous_format)
     count, size = config.unseen_portraits, config.resolution
-    images, masks = render_with_masks(sample(range(UNSEEN_SEED, UNSEEN_SEED + count)), size)
+    images, masks = render_with_masks(unseen_portraits(count), size)
     metrics: dict[str, Any] = {
         "metric": "intersection over union, pixels of all pictures together",
         "images": count,
@@ -223,12 +207,9 @@ def export(parser: Parser, config: Config) -> None:
         metrics["samples"] = measured(predict(parser, samples), sample_masks)
         metrics["pipeline"] = {"name": config.pipeline, "fingerprint": pipe.base_model.fingerprint}
         sheet += [samples[:8], paint(predict(parser, samples[:8])), paint(sample_masks[:8])]
-    parser.save_pretrained(folder)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    (folder / "images").mkdir(exist_ok=True)
-    image_files.save(image_files.grid(torch.cat(sheet), columns=8), folder / "images" / "parts.png")
-    (folder / "README.md").write_text(card(metrics, parser.num_parameters(), config))
-    print(f"The parser is in {folder}.")
+    text = card(metrics, parser.num_parameters(), config)
+    pictures = {"parts.png": image_files.grid(torch.cat(sheet), columns=8)}
+    write_network(config.output_dir / "parser", parser, metrics, text, pictures)
 
 
 def measured(predicted: Int[Tensor, "n h w"], truth: Int[Tensor, "n h w"]) -> dict[str, Any]:
@@ -325,8 +306,4 @@ def _number(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    main(
-        tyro.cli(
-            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
-        )
-    )
+    run(main, Config, __doc__)

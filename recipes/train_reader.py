@@ -10,27 +10,25 @@ the averaged network, its accuracy on unseen portraits (metrics.json) and a card
 
 from __future__ import annotations
 
-import copy
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
+from command_line import run
+from network import cached_portraits, log_line, pictures_of, unseen_portraits, write_network
 from torch import Tensor
 
 from stylegan_hub import images as image_files
 from stylegan_hub.metrics.balanced_accuracy import balanced_accuracy
-from stylegan_hub.portraits.attributes import ATTRIBUTES, Portraits, sample
+from stylegan_hub.portraits.attributes import ATTRIBUTES, Portraits
 from stylegan_hub.portraits.augment import augment
-from stylegan_hub.portraits.dataset import UNSEEN_SEED, RenderCache
+from stylegan_hub.portraits.dataset import UNSEEN_SEED
 from stylegan_hub.portraits.reader import (
     AttributeReader,
     class_weights,
     reading_loss,
 )
-from stylegan_hub.portraits.renderer import render
-from stylegan_hub.training import Training, TrainingConfig
+from stylegan_hub.training import NetworkTraining, TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +51,7 @@ class Config(TrainingConfig):
 
 
 def main(config: Config) -> None:
-    cache = RenderCache(config.cache)
-    if len(cache) < config.portraits:
-        raise SystemExit(
-            f"{config.cache} holds {len(cache)} portraits, --portraits asks for {config.portraits};"
-            f" draw more with recipes/render_portraits.py, or ask for fewer."
-        )
+    cache = cached_portraits(config.cache, config.portraits)
     labels = cache.portraits(range(config.portraits)).labels
     weights = class_weights(labels)
     torch.manual_seed(config.seed)
@@ -68,47 +61,29 @@ def main(config: Config) -> None:
         reader = AttributeReader.from_pretrained(config.init_from).train()
     reader = reader.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
     optimizer = torch.optim.AdamW(reader.parameters(), lr=config.learning_rate, weight_decay=0.02)
-    training = Training(
-        config,
-        {"reader": reader},
-        {"reader": optimizer},
-        ema={"reader": copy.deepcopy(reader)},
-        ema_half_life=50 * config.train_batch_size,
-    )
+    training = NetworkTraining(config, "reader", reader, optimizer)
     device = training.accelerator.device
 
-    def step_fn(step: int) -> dict[str, Tensor]:
-        parts: dict[str, Tensor] = {}
+    def losses(step: int, micro: int) -> dict[str, Tensor]:
+        chosen = training.indices(step, config.portraits, micro)
+        images = image_files.from_uint8(cache.images(chosen))
+        images = augment(images, training.generator(step, micro)).to(device)
+        truth = {name: values[chosen].to(device) for name, values in labels.items()}
+        return reading_loss(reader(images), truth, weights)
 
-        def loss_of(micro: int) -> Tensor:
-            chosen = training.indices(step, config.portraits, micro)
-            images = image_files.from_uint8(cache.images(chosen))
-            images = augment(images, training.generator(step, micro)).to(device)
-            truth = {name: values[chosen].to(device) for name, values in labels.items()}
-            losses = reading_loss(reader(images), truth, weights)
-            parts.update({name: loss.detach() for name, loss in losses.items()})
-            return torch.stack(list(losses.values())).sum()
-
-        return {"loss": training.update("reader", loss_of, max_grad_norm=5.0), **parts}
-
-    average = training.ema["reader"]
-    assert isinstance(average, AttributeReader)
     watched = unseen(256)
 
     def on_sample(step: int, folder: Path) -> None:
-        accuracy = measure(average, *watched)
-        with (folder / "accuracy.jsonl").open("a") as file:
-            file.write(json.dumps({"step": step, **accuracy}) + "\n")
+        log_line(folder / "accuracy.jsonl", step, measure(training.average, *watched))
 
-    if training.run(step_fn, on_sample) and training.accelerator.is_main_process:
-        export(average, config)
+    if training.learn(losses, on_sample):
+        export(training.average, config)
 
 
 def unseen(count: int) -> tuple[Portraits, Tensor]:
     """Portraits that no training sees, and their pictures at 128 px."""
-    portraits = sample(range(UNSEEN_SEED, UNSEEN_SEED + count))
-    parts = [render(portraits[i : i + 100], 128) for i in range(0, count, 100)]
-    return portraits, torch.cat(parts)
+    portraits = unseen_portraits(count)
+    return portraits, pictures_of(portraits, 128)
 
 
 def measure(
@@ -124,7 +99,6 @@ def measure(
 
 def export(reader: AttributeReader, config: Config) -> None:
     """Write the folder `reader/`: network, metrics.json and card."""
-    folder = config.output_dir / "reader"
     portraits, images = unseen(config.unseen_portraits)
     metrics = {
         "metric": "balanced accuracy",
@@ -134,10 +108,8 @@ def export(reader: AttributeReader, config: Config) -> None:
         "augmented": measure(reader, portraits, images),
     }
     reader.register_to_config(_name_or_path=None)  # where it lay means nothing elsewhere
-    reader.to(memory_format=torch.contiguous_format).save_pretrained(folder)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    (folder / "README.md").write_text(card(metrics, reader.num_parameters(), config))
-    print(f"The reader is in {folder}.")
+    text = card(metrics, reader.num_parameters(), config)
+    write_network(config.output_dir / "reader", reader, metrics, text)
 
 
 def card(metrics: dict[str, object], parameters: int, config: Config) -> str:
@@ -203,8 +175,4 @@ pictures in which blur has erased what was asked for.
 
 
 if __name__ == "__main__":
-    main(
-        tyro.cli(
-            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
-        )
-    )
+    run(main, Config, __doc__)

@@ -14,18 +14,16 @@ holds the averaged network, what was measured on people it never saw (metrics.js
 
 from __future__ import annotations
 
-import copy
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import tyro
+from command_line import run
+from network import cached_portraits, log_line, pictures_of, write_network
 from torch import Tensor, nn
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import write_bytes
 from stylegan_hub.losses import arcface_loss
 from stylegan_hub.metrics.verification import verification
 from stylegan_hub.models.recognizer import Recognizer
@@ -39,8 +37,7 @@ from stylegan_hub.portraits.attributes import (
 )
 from stylegan_hub.portraits.augment import augment, sometimes
 from stylegan_hub.portraits.dataset import UNSEEN_SEED, RenderCache
-from stylegan_hub.portraits.renderer import render
-from stylegan_hub.training import Training, TrainingConfig
+from stylegan_hub.training import NetworkTraining, TrainingConfig
 
 _PICTURES = 4  # of each person, when measured
 _GEOMETRY = [GAUSSIANS.index(name) for name in IDENTITY_GAUSSIANS]
@@ -87,16 +84,11 @@ class Head(nn.Module):
 
 
 def main(config: Config) -> None:
-    cache = RenderCache(config.cache)
+    cache = cached_portraits(config.cache, config.portraits)
     if cache.identities is None:
         raise SystemExit(
             f"{config.cache} holds one portrait of each person, and a recognizer learns from "
             "several; draw some with recipes/render_portraits.py --identities 4000."
-        )
-    if len(cache) < config.portraits:
-        raise SystemExit(
-            f"{config.cache} holds {len(cache)} portraits, --portraits asks for {config.portraits};"
-            f" draw more with recipes/render_portraits.py, or ask for fewer."
         )
     portraits = cache.portraits(range(config.portraits))
     # The named characters come last; their identities count down from -2.
@@ -111,47 +103,31 @@ def main(config: Config) -> None:
     ).to(memory_format=torch.channels_last)  # fmt: skip
     head = Head(cache.identities + len(CHARACTERS), config.embedding_dim)
     optimizer = Muon(*_split(recognizer, head), lr=config.learning_rate)
-    training = Training(
-        config,
-        {"recognizer": recognizer, "head": head},
-        {"recognizer": optimizer},
-        ema={"recognizer": copy.deepcopy(recognizer)},
-        ema_half_life=50 * config.train_batch_size,
-    )
+    training = NetworkTraining(config, "recognizer", recognizer, optimizer, beside={"head": head})
     device = training.accelerator.device
 
-    def step_fn(step: int) -> dict[str, Tensor]:
-        parts: dict[str, Tensor] = {}
+    def losses(step: int, micro: int) -> dict[str, Tensor]:
+        chosen = training.indices(step, config.portraits, micro)
+        images = image_files.from_uint8(cache.images(chosen))
+        # Blur and noise hide small differences between people, so half is left as drawn.
+        images = sometimes(augment, images, training.generator(step, micro), 0.5).to(device)
+        embedding = recognizer(images.contiguous(memory_format=torch.channels_last))
+        who = person[chosen].to(device)
+        arcface = arcface_loss(embedding, head.centers, who, config.margin, config.scale).mean()
+        # Unit length makes numbers small; the characters' own geometry is not in their numbers.
+        read = head.geometry(config.embedding_dim**0.5 * embedding)
+        squared = F.mse_loss(read, geometry[chosen].to(device), reduction="none").mean(1)
+        error = (squared * nobody[chosen].to(device)).mean()
+        loss = arcface + config.geometry_lambda * error
+        return {"loss": loss, "arcface": arcface, "geometry": error}
 
-        def loss_of(micro: int) -> Tensor:
-            chosen = training.indices(step, config.portraits, micro)
-            images = image_files.from_uint8(cache.images(chosen))
-            # Blur and noise hide small differences between people, so half is left as drawn.
-            images = sometimes(augment, images, training.generator(step, micro), 0.5).to(device)
-            embedding = recognizer(images.contiguous(memory_format=torch.channels_last))
-            who = person[chosen].to(device)
-            arcface = arcface_loss(embedding, head.centers, who, config.margin, config.scale)
-            # Unit length makes numbers small; the characters' own geometry is not in their numbers.
-            read = head.geometry(config.embedding_dim**0.5 * embedding)
-            squared = F.mse_loss(read, geometry[chosen].to(device), reduction="none").mean(1)
-            parts["arcface"] = arcface.mean()
-            parts["geometry"] = (squared * nobody[chosen].to(device)).mean()
-            return parts["arcface"] + config.geometry_lambda * parts["geometry"]
-
-        loss = training.update("recognizer", loss_of, max_grad_norm=5.0)
-        return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
-
-    average = training.ema["recognizer"]
-    assert isinstance(average, Recognizer)
     watched = Unseen.draw(100, cache.resolution)
 
     def on_sample(step: int, folder: Path) -> None:
-        metrics = measure(average, watched)
-        with (folder / "verification.jsonl").open("a") as file:
-            file.write(json.dumps({"step": step, **metrics}) + "\n")
+        log_line(folder / "verification.jsonl", step, measure(training.average, watched))
 
-    if training.run(step_fn, on_sample) and training.accelerator.is_main_process:
-        export(average, cache, config)
+    if training.learn(losses, on_sample):
+        export(training.average, cache, config)
 
 
 def _split(recognizer: Recognizer, head: Head) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -187,18 +163,13 @@ class Unseen:
         portraits = sample(seeds, people)
         return cls(
             portraits,
-            _drawn(portraits, resolution),
-            _drawn(sample(seeds[::_PICTURES], others), resolution),
+            pictures_of(portraits, resolution),
+            pictures_of(sample(seeds[::_PICTURES], others), resolution),
         )
 
 
 def _is_nobody(seed: int) -> bool:
     return int(sample([seed]).character) < 0
-
-
-def _drawn(portraits: Portraits, resolution: int) -> Tensor:
-    parts = [portraits[start : start + 100] for start in range(0, len(portraits), 100)]
-    return torch.cat([render(part, resolution) for part in parts])
 
 
 @torch.no_grad()
@@ -246,7 +217,6 @@ def geometry_read(recognizer: Recognizer, unseen: Unseen) -> dict[str, float]:
 
 def export(recognizer: Recognizer, cache: RenderCache, config: Config) -> None:
     """Write the folder `recognizer/`: network, metrics.json and card."""
-    folder = config.output_dir / "recognizer"
     unseen = Unseen.draw(config.unseen_identities, cache.resolution)
     metrics = {
         "identities": config.unseen_identities,
@@ -256,11 +226,8 @@ def export(recognizer: Recognizer, cache: RenderCache, config: Config) -> None:
         "augmented": measure(recognizer, unseen),
         "geometry_r2": geometry_read(recognizer, unseen),
     }
-    recognizer.to(memory_format=torch.contiguous_format).save_pretrained(folder)
-    write_bytes(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
     text = card(metrics, recognizer.num_parameters(), cache, config)
-    write_bytes(folder / "README.md", text.encode())
-    print(f"The recognizer is in {folder}.")
+    write_network(config.output_dir / "recognizer", recognizer, metrics, text)
 
 
 _ROWS = {
@@ -340,8 +307,4 @@ that changes the geometry on purpose, such as a wider face, is another person to
 
 
 if __name__ == "__main__":
-    main(
-        tyro.cli(
-            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
-        )
-    )
+    run(main, Config, __doc__)

@@ -23,7 +23,6 @@ with --push_to_hub and --hub_model_id user/name it is published. An interrupted 
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import random
 from dataclasses import dataclass
@@ -31,13 +30,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
+from command_line import run
 from torch import Tensor
 from tqdm import tqdm
 
 from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import read_tensors, write_tensors
-from stylegan_hub.names import resolve
 from stylegan_hub.celeba_hq import CelebAHQ
 from stylegan_hub.hub import Publishing, write_card
 from stylegan_hub.metrics.text_to_face import (
@@ -46,13 +44,14 @@ from stylegan_hub.metrics.text_to_face import (
     write_text_to_face_quality,
 )
 from stylegan_hub.models.captioner import Captioner
+from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.captioned import CaptionedPortraits
 from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.text_to_face import (
+    PRESETS,
     Objective,
     Pool,
-    Published,
     Settings,
     TextToFace,
     draw_matches,
@@ -60,7 +59,7 @@ from stylegan_hub.text_to_face import (
     matching_loss,
     principal_axes,
 )
-from stylegan_hub.training import Training, TrainingConfig
+from stylegan_hub.training import NetworkTraining, Training, TrainingConfig
 
 SHOWN_TEXTS = (
     "a young woman with long red hair and glasses",
@@ -152,39 +151,27 @@ def main(config: Config) -> None:
     if config.warm_start_samples and not config.published:
         warm_start(network, pipe, data, config)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    training = Training(
+    training = NetworkTraining(
         config,
-        {"text_to_face": network},
-        {"text_to_face": optimizer_of(config, trained)},
-        ema={"text_to_face": copy.deepcopy(network)},
-        ema_half_life=20 * config.train_batch_size,
+        "text_to_face",
+        network,
+        optimizer_of(config, trained),
+        half_life=20 * config.train_batch_size,
     )
     device = training.accelerator.device
     pipe.to(device)
     objective = Objective(pipe, captioner and captioner.to(device), settings)
 
-    def step_fn(step: int) -> dict[str, Tensor]:
-        parts: dict[str, Tensor] = {}
-
-        def loss_of(micro: int) -> Tensor:
-            texts = draw_texts(training, data, step, micro)
-            losses = objective(network, texts, training.generator(step, micro))
-            parts.update({name: loss.detach() for name, loss in losses.items()})
-            return losses["loss"]
-
-        loss = training.update("text_to_face", loss_of, max_grad_norm=config.max_grad_norm)
-        return {**parts, "loss": loss}
-
-    average = training.ema["text_to_face"]
-    assert isinstance(average, TextToFace)
+    def losses(step: int, micro: int) -> dict[str, Tensor]:
+        texts = draw_texts(training, data, step, micro)
+        return objective(network, texts, training.generator(step, micro))
 
     def on_sample(step: int, folder: Path) -> None:
-        image_files.save(sheet(pipe, average), folder / f"step-{step:06}.png")
+        image_files.save(sheet(pipe, training.average), folder / f"step-{step:06}.png")
 
-    if not training.run(step_fn, on_sample) or not training.accelerator.is_main_process:
-        return
-    export(average, pipe, config)
-    config.publish_if_asked(config.output_dir)
+    if training.learn(losses, on_sample, max_grad_norm=config.max_grad_norm):
+        export(training.average, pipe, config)
+        config.publish_if_asked(config.output_dir)
 
 
 def read_data(config: Config) -> CelebAHQ | CaptionedPortraits:
@@ -202,7 +189,7 @@ def settings_of(config: Config) -> Settings:
     names = [field.name for field in dataclasses.fields(Settings)]
     given = {name: getattr(config, name) for name in names}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(Published if config.published else Settings(), **changes)
+    return dataclasses.replace(PRESETS["published" if config.published else "default"], **changes)
 
 
 def load_captioner(config: Config) -> Captioner:
@@ -307,8 +294,7 @@ def warm_start(
         return {"matching": training.update("warm_start", loss_of, max_grad_norm=5.0)}
 
     print("Warm start:")
-    if not training.run(step_fn):
-        raise SystemExit(f"Stopped in the warm start ({folder}).")
+    training.complete(step_fn)
 
 
 def embed_captions(
@@ -367,8 +353,4 @@ def export(network: TextToFace, pipe: StyleEditPipeline, config: Config) -> None
 
 
 if __name__ == "__main__":
-    main(
-        tyro.cli(
-            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
-        )
-    )
+    run(main, Config, __doc__)

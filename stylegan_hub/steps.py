@@ -1,11 +1,14 @@
-"""The steps of a search: what it reports, how it is stopped, how long its steps are."""
+"""The steps of a search: what it reports, how it is stopped, how long they are, what is random."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -49,6 +52,26 @@ def ramp(step: int, total: int, warmup: int | None = None, fall: int | None = No
     rise = min(1.0, (step + 1) / (warmup + 1))
     progress = min(1.0, max(0.0, (step - (total - fall)) / max(1, fall)))
     return rise * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def seed_of(*parts: int | str) -> int:
+    """A seed that follows from these parts, a run's own seed first; 63 bits."""
+    text = "/".join(str(part) for part in parts)
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1  # manual_seed takes a signed integer
+
+
+def step_random(
+    seed: int, step: int, micro: int = 0, process: int | Literal["shared"] = "shared"
+) -> torch.Generator:
+    """What is random in a step; it depends on nothing before, so a run can go on anywhere.
+
+    Args:
+        seed: of the run.
+        micro: which of the passes that are accumulated in the step.
+        process: "shared" draws the same in every process.
+    """
+    return torch.Generator().manual_seed(seed_of(seed, step, micro, process))
 
 
 def warmup_steps(total: int) -> int:

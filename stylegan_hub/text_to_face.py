@@ -44,7 +44,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stylegan_hub.artifacts import BaseModel, ClipModel, read_config, read_folder, write_folder
-from stylegan_hub.domain import Domain
+from stylegan_hub.domain import Domain, Seeds, checked_seeds
 from stylegan_hub.errors import ArtifactError, NotFoundError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.losses import clip_loss
@@ -109,8 +109,11 @@ class Settings:
     """Augmented copies that CLIP looks at; 0 = the picture itself."""
 
 
-Published = Settings(attention_lambda=1.0, clip_lambda=0.0, views=0)
+PUBLISHED = Settings(attention_lambda=1.0, clip_lambda=0.0, views=0)
 """The paper's loss. It was minimized by SGD with a learning rate of 1e-4 and momentum 0.9."""
+
+PRESETS: Final[Mapping[str, Settings]] = {"default": Settings(), "published": PUBLISHED}
+"""Settings by name."""
 
 
 class TextToFace(nn.Module):
@@ -526,7 +529,7 @@ def draw_from_text(
     domain: Domain,
     module: TextToFace,
     text: str,
-    seeds: Sequence[int],
+    seeds: Seeds,
     truncation_psi: float = 0.7,
     candidates: int = CANDIDATES,
 ) -> Latents:
@@ -543,16 +546,11 @@ def draw_from_text(
     """
     if candidates < 1:
         raise ValueError(f"Got {candidates} candidates; expected 1 or more for each seed.")
-    if not seeds:
-        raise ValueError("Got no seeds; give one for each face, such as seeds=[0, 1, 2].")
-    for seed in seeds:
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-            raise ValueError(f"Got seed {seed!r}; seeds are integers from 0 to 2**63 - 1.")
     module.check_fits(domain)
     with torch.no_grad():
         embedding = domain.encode_text(text).float()
         chosen = []
-        for seed in seeds:
+        for seed in checked_seeds(seeds):
             random = torch.Generator().manual_seed(seed)
             noise = torch.randn(candidates, module.sizes.z_dim, generator=random)
             w = module(embedding.expand(candidates, -1), noise.to(embedding))

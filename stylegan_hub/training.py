@@ -12,20 +12,18 @@ trained. Checkpoints are safetensors and json only; nothing in them can run code
 
 A recipe with one optimizer::
 
-    training = Training(config, {"reader": reader}, {"reader": optimizer})
+    training = NetworkTraining(config, "reader", reader, optimizer)
+    if training.learn(losses):  # losses(step, micro) gives the losses of a batch by name
+        training.average.save_pretrained(...)
 
-    def step_fn(step: int) -> dict[str, Tensor]:
-        return {"loss": training.update("reader", lambda micro: loss_of(step, micro))}
-
-    finished = training.run(step_fn)
-
-A GAN calls ``training.update`` twice, once for each of its optimizers.
+Others call `Training.run` or `Training.complete` with a function of the step: a GAN's calls
+``training.update`` twice, once for each of its optimizers.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-import hashlib
 import importlib.util
 import json
 import math
@@ -38,10 +36,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import broadcast
 from jaxtyping import Shaped
@@ -52,7 +50,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from stylegan_hub.memory import keep_freed_memory
-from stylegan_hub.steps import ramp
+from stylegan_hub.steps import ramp, seed_of, step_random
 
 CHECKPOINT_FORMAT = 1
 # NVIDIA's stylegan2 configs: the average reaches back over at most 5 % of the images seen so far.
@@ -121,6 +119,11 @@ class TrainingConfig:
             raise ValueError(
                 f"Unknown report_to {self.report_to!r}; use 'tensorboard' or leave it out."
             )
+
+
+def training_device() -> torch.device:
+    """Where this process trains, for what must be there before its `Training` is made."""
+    return PartialState(cpu=not torch.accelerator.is_available()).device
 
 
 class Training:
@@ -194,6 +197,7 @@ class Training:
         self.step = 0
         self.total_batch_size = self._global_batch_size * config.gradient_accumulation_steps
         self._stop_reason: str | None = None
+        self._stop_signal: signal.Signals | None = None
         self._resume()
         self._broadcast_models()
 
@@ -212,12 +216,7 @@ class Training:
             shared: the same in every process, for draws of a global batch.
         """
         process = "shared" if shared else self.accelerator.process_index
-        return torch.Generator().manual_seed(self._seed(step, micro, process))
-
-    def _seed(self, *parts: int | str) -> int:
-        text = "/".join(str(part) for part in (self.config.seed, *parts))
-        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") >> 1  # 63 bits: manual_seed takes a signed integer
+        return step_random(self.config.seed, step, micro, process)
 
     def shard(self, indices: Shaped[Tensor, "n ..."]) -> Shaped[Tensor, "m ..."]:
         """This process's slice of a global batch: ``m = n / processes`` rows.
@@ -242,6 +241,31 @@ class Training:
         )
 
     # ------------------------------------------------------------------ one update
+
+    def minimize(
+        self,
+        name: str,
+        losses_fn: Callable[[int], Mapping[str, Tensor]],
+        *,
+        max_grad_norm: float | None = None,
+    ) -> dict[str, Tensor]:
+        """`update` for losses by name, which are returned as `run` logs them.
+
+        Args:
+            losses_fn: gives scalar losses of accumulated pass 0, 1, ...; the one named "loss" is
+                minimized, or their sum where none has that name.
+
+        Returns:
+            "loss", the mean over the passes, and the other losses of the last pass, detached.
+        """
+        parts: dict[str, Tensor] = {}
+
+        def loss_fn(micro: int) -> Tensor:
+            losses = losses_fn(micro)
+            parts.update({name: loss.detach() for name, loss in losses.items()})
+            return losses["loss"] if "loss" in losses else torch.stack([*losses.values()]).sum()
+
+        return {**parts, "loss": self.update(name, loss_fn, max_grad_norm=max_grad_norm)}
 
     def learning_rate_scale(self, step: int) -> float:
         """Factor in [0, 1] on the peak learning rates at a step."""
@@ -353,11 +377,12 @@ class Training:
         deadline = math.inf
         if config.max_train_minutes is not None:
             deadline = time.monotonic() + 60 * config.max_train_minutes
-        self._stop_reason = None
+        self._stop_reason = self._stop_signal = None
         log = _Log(self, deadline)
         with _stop_on_signals(self._request_stop), log:
             while self.step < config.max_train_steps and not self._must_stop(deadline):
-                torch.manual_seed(self._seed(self.step, self.accelerator.process_index, "global"))
+                process = self.accelerator.process_index
+                torch.manual_seed(seed_of(config.seed, self.step, process, "global"))
                 self._set_learning_rates()
                 log.add(step_fn(self.step))
                 self._update_ema()
@@ -381,6 +406,25 @@ class Training:
             )
         self.accelerator.end_training()
         return finished
+
+    def complete(
+        self,
+        step_fn: Callable[[int], Mapping[str, float | Tensor]],
+        on_sample: Callable[[int, Path], None] | None = None,
+    ) -> bool:
+        """`run` for a script: whether this process should now write what was learned.
+
+        It is the main process that writes, when `max_train_steps` was reached.
+
+        Raises:
+            SystemExit: a signal ended the run, which is saved; the status is that of the signal,
+                130 for Ctrl-C and 143 for SIGTERM.
+            FloatingPointError: see `run`.
+        """
+        finished = self.run(step_fn, on_sample)
+        if not finished and self._stop_signal is not None:
+            raise SystemExit(128 + self._stop_signal)
+        return finished and self.accelerator.is_main_process
 
     def _start_output(self) -> None:
         """Write the config, open the trackers; refuse a folder with a run that is further on."""
@@ -411,8 +455,8 @@ class Training:
             on_sample(self.step, folder)
         self.accelerator.wait_for_everyone()
 
-    def _request_stop(self, reason: str) -> None:
-        self._stop_reason = reason
+    def _request_stop(self, number: signal.Signals) -> None:
+        self._stop_reason, self._stop_signal = f"signal {number.name}", number
 
     def _must_stop(self, deadline: float) -> bool:
         """The same answer in every process, or a stopped one would leave the others waiting."""
@@ -526,6 +570,71 @@ class Training:
         for module in (*self.models.values(), *self.ema.values()):
             for tensor in (*module.parameters(), *module.buffers()):
                 broadcast(tensor.data)
+
+
+_Network = TypeVar("_Network", bound=nn.Module)
+
+
+class NetworkTraining(Training, Generic[_Network]):
+    """The training of one network; what is kept is its average over the last steps.
+
+        training = NetworkTraining(config, "reader", reader, optimizer)
+        if training.learn(losses):
+            training.average.save_pretrained(...)
+
+    Args:
+        name: of the network in checkpoints.
+        optimizer: for the network and what is trained beside it.
+        beside: modules by name that are learned with it and thrown away.
+        half_life: of the average, in images; 50 batches when None.
+
+    Raises:
+        ImportError, ValueError: see `Training`.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        name: str,
+        network: _Network,
+        optimizer: Optimizer,
+        *,
+        beside: Mapping[str, nn.Module] | None = None,
+        half_life: float | None = None,
+    ) -> None:
+        super().__init__(
+            config,
+            {name: network, **(beside or {})},
+            {name: optimizer},
+            ema={name: copy.deepcopy(network)},
+            ema_half_life=50 * config.train_batch_size if half_life is None else half_life,
+        )
+        self._name = name
+
+    @property
+    def average(self) -> _Network:
+        """The averaged network, in eval mode."""
+        return cast(_Network, self.ema[self._name])
+
+    def learn(
+        self,
+        losses_fn: Callable[[int, int], Mapping[str, Tensor]],
+        on_sample: Callable[[int, Path], None] | None = None,
+        *,
+        max_grad_norm: float | None = 5.0,
+    ) -> bool:
+        """`complete` with one update in each step.
+
+        Args:
+            losses_fn: gives the losses of a step and of an accumulated pass in it, see `minimize`.
+        """
+
+        def step_fn(step: int) -> Mapping[str, Tensor]:
+            return self.minimize(
+                self._name, lambda micro: losses_fn(step, micro), max_grad_norm=max_grad_norm
+            )
+
+        return self.complete(step_fn, on_sample)
 
 
 class _Log:
@@ -662,12 +771,12 @@ def _restore_state(
 
 
 @contextmanager
-def _stop_on_signals(request_stop: Callable[[str], None]) -> Iterator[None]:
+def _stop_on_signals(request_stop: Callable[[signal.Signals], None]) -> Iterator[None]:
     """Turn the first SIGTERM or Ctrl-C into a request; a second one acts as usual."""
     before: dict[int, Any] = {}
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        request_stop(f"signal {signal.Signals(number).name}")
+        request_stop(signal.Signals(number))
         signal.signal(number, before[number])
 
     try:

@@ -14,23 +14,22 @@ from test_recipes import recipe
 from torch.nn import functional as F
 
 from stylegan_hub import images as image_files
-from stylegan_hub.domain import units_of
 from stylegan_hub.edits.base import load_edit
+from stylegan_hub.edits.direction import Direction
+from stylegan_hub.errors import MethodError
 from stylegan_hub.latents import Space
 from stylegan_hub.methods.essence import (
     FROM_ZERO,
     IN_DOMAIN,
-    METHOD,
     PAPER_IN_DOMAIN,
     PAPER_OUT_OF_DOMAIN,
-    PRESETS,
-    EssenceSearch,
-    EssenceSettings,
+    Essence,
+    EssenceRun,
+    Settings,
     consistency_loss,
-    find_essence,
-    preset,
     target_picture,
 )
+from stylegan_hub.methods.method import Picture, method_of
 from stylegan_hub.metrics.edit_quality import draw
 from stylegan_hub.metrics.essence_transfer import essence_report
 from stylegan_hub.models.encoder import Encoder
@@ -40,9 +39,29 @@ from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import characters
 from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.portraits.renderer import render
-from stylegan_hub.steps import Cancelled, Step, ramp, warmup_steps
+from stylegan_hub.steps import Cancelled, OnStep, Step, ramp, warmup_steps
 
-QUICK = EssenceSettings(steps=12, lr=0.3, restarts=2, sources=6, batch_size=3, views=0)
+PRESETS = Essence.presets
+QUICK = Settings(steps=12, lr=0.3, restarts=2, sources=6, batch_size=3, views=0)
+
+
+def essence_of(
+    pipe: StyleEditPipeline,
+    target: Image.Image,
+    settings: Settings | None = None,
+    on_step: OnStep | None = None,
+    name: str = "a picture",
+) -> Direction:
+    request = Picture(target, name)
+    found = pipe.find(request, method="essence", settings=settings, on_step=on_step)
+    assert isinstance(found, Direction)
+    return found
+
+
+def run_of(
+    pipe: StyleEditPipeline, target: Image.Image, settings: Settings | None = None
+) -> EssenceRun:
+    return EssenceRun(pipe, Picture(target), settings)
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +74,11 @@ def test_people_come_closer_to_the_target(
     tiny_pipeline: StyleEditPipeline, target: Image.Image
 ) -> None:
     pipe = tiny_pipeline
-    found = find_essence(pipe, target, QUICK, name="somebody.png")
+    found = essence_of(pipe, target, QUICK, name="somebody.png")
     assert found.space is Space.W_PLUS and found.origin.prompt is None
     assert found.strength.default == 1.0
     training = found.origin.training
-    assert training["method"] == METHOD and training["target"] == "somebody.png"
+    assert training["method"] == Essence.name and training["target"] == "somebody.png"
     totals = training["total_loss_of_restarts"]
     assert len(totals) == 2 and training["final_losses"]["loss"] == min(totals)
     people = pipe.sample(range(500, 508))
@@ -74,18 +93,19 @@ def test_search_is_repeatable_and_reports(
     steps: list[Step] = []
     settings = replace(QUICK, steps=3)
     with torch.no_grad():  # a page calls it like this
-        first = find_essence(tiny_pipeline, target, settings, steps.append)
-    again = find_essence(tiny_pipeline, target, settings)
+        first = essence_of(tiny_pipeline, target, settings, steps.append)
+    again = essence_of(tiny_pipeline, target, settings)
     assert first.length > 0 and torch.allclose(first.vector, again.vector, atol=1e-5)
     assert [(step.index, step.total) for step in steps] == [(1, 3), (2, 3), (3, 3)]
-    assert steps[0].image.shape == (1, 3, 32, 32) and not steps[0].image.requires_grad
-    assert all(-1 <= step.similarity <= 1 for step in steps)
+    images = steps[0].images
+    assert images is not None and images.shape == (1, 3, 32, 32) and not images.requires_grad
+    assert all(-1 <= float(step.note.removeprefix("similarity ")) <= 1 for step in steps)
 
     def stop(step: Step) -> None:
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        find_essence(tiny_pipeline, target, replace(QUICK, steps=1000), stop)
+        essence_of(tiny_pipeline, target, replace(QUICK, steps=1000), stop)
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -99,7 +119,7 @@ def test_presets_lower_their_loss(
     losses: list[float] = []
     if settings.components is not None:
         settings = replace(settings, components=6)
-    find_essence(tiny_pipeline, target, settings, lambda step: losses.append(step.loss))
+    essence_of(tiny_pipeline, target, settings, lambda step: losses.append(step.loss))
     assert min(losses[4:]) < losses[0]
 
 
@@ -136,46 +156,54 @@ def test_target_and_people_are_looked_at_alike(tiny_pipeline: StyleEditPipeline)
 
 
 def test_coefficients_are_learned(tiny_pipeline: StyleEditPipeline, target: Image.Image) -> None:
-    search = EssenceSearch(tiny_pipeline, target, replace(QUICK, coefficients=True))
+    search = run_of(tiny_pipeline, target, replace(QUICK, coefficients=True))
     optimizer = search.optimizer()
     for step in range(4):
         optimizer.zero_grad()
-        search.losses(torch.Generator().manual_seed(step))["loss"].sum().backward()
+        search.losses(step, torch.Generator().manual_seed(step))["loss"].backward()
         optimizer.step()
     edit = search.direction()
     learned = search.coefficients.detach()
     assert learned.std() > 0
     assert (learned.mean(1) - edit.strength.default).abs().min() < 1e-3
-    fixed = EssenceSearch(tiny_pipeline, target, QUICK)
+    fixed = run_of(tiny_pipeline, target, QUICK)
     assert not fixed.coefficients.requires_grad
 
 
 def test_processes_may_share_the_restarts(
     tiny_pipeline: StyleEditPipeline, target: Image.Image
 ) -> None:
-    search = EssenceSearch(tiny_pipeline, target, replace(QUICK, restarts=3, start="random"))
-    together = search.losses(torch.Generator().manual_seed(0))["loss"]
+    search = run_of(tiny_pipeline, target, replace(QUICK, restarts=3, start="random"))
+    together = search.of_restarts(torch.Generator().manual_seed(0))["loss"]
     for restart in range(3):
-        alone = search.losses(torch.Generator().manual_seed(0), torch.tensor([restart]))["loss"]
+        random = torch.Generator().manual_seed(0)
+        alone = search.of_restarts(random, torch.tensor([restart]))["loss"]
         assert torch.allclose(alone, together[restart : restart + 1], atol=1e-5)
+    # The mean over processes, as gradients are averaged, is the sum over the restarts.
+    for count in (2, 4):
+        shares = [
+            search.losses(0, torch.Generator().manual_seed(0), (index, count))["loss"]
+            for index in range(count)
+        ]
+        assert torch.allclose(torch.stack(shares).mean(), together.sum(), atol=1e-5)
 
 
 def test_one_w_for_all_layers(tiny_pipeline: StyleEditPipeline, target: Image.Image) -> None:
-    found = find_essence(tiny_pipeline, target, replace(QUICK, steps=3, shared=True))
+    found = essence_of(tiny_pipeline, target, replace(QUICK, steps=3, shared=True))
     assert found.length > 0 and torch.equal(found.vector, found.vector[:1].expand(8, -1))
 
 
 def test_starts(tiny_pipeline: StyleEditPipeline, target: Image.Image) -> None:
     pipe = tiny_pipeline
     starts = {
-        start: EssenceSearch(pipe, target, replace(QUICK, start=start)).vectors().detach()
+        start: run_of(pipe, target, replace(QUICK, start=start)).vectors().detach()
         for start in ("zero", "random")
     }
     assert starts["zero"][0].abs().max() == 0 < starts["zero"][1].abs().max()
     norms = starts["random"].flatten(1).norm(dim=1)
     assert (norms > 0).all() and not torch.allclose(starts["random"][0], starts["random"][1])
     with pytest.raises(ValueError, match=r"start 'inversion'.*no encoder.*'zero' or 'random'"):
-        EssenceSearch(pipe, target, replace(QUICK, start="inversion"))
+        run_of(pipe, target, replace(QUICK, start="inversion"))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         encoder = Encoder(
@@ -186,18 +214,21 @@ def test_starts(tiny_pipeline: StyleEditPipeline, target: Image.Image) -> None:
         pipe.generator, pipe.clip, pipe.tokenizer, pipe.image_processor, encoder=encoder
     )
     settings = replace(QUICK, start="inversion", whiten=False)
-    first, second = EssenceSearch(inverting, target, settings).vectors()
+    first, second = run_of(inverting, target, settings).vectors()
     expected = inverting.encoder.encode(target_picture(pipe, target)) - pipe.mean_latent().codes
     assert torch.allclose(first, expected[0], atol=1e-5)
     assert torch.allclose(second, starts["random"][1], atol=1e-3) and not second.equal(first)
-    shared = EssenceSearch(inverting, target, replace(settings, shared=True)).vectors()[0]
+    shared = run_of(inverting, target, replace(settings, shared=True)).vectors()[0]
     assert torch.allclose(shared, expected[0].mean(0).expand_as(shared), atol=1e-5)
 
-    assert preset("in_domain", inverting) is IN_DOMAIN and IN_DOMAIN.start == "inversion"
-    assert preset("in_domain", pipe) is FROM_ZERO and preset("paper_in_domain", pipe).lr == 0.2
-    assert EssenceSearch(inverting, target).settings is IN_DOMAIN
-    with pytest.raises(ValueError, match="Got preset 'best'; there are in_domain, "):
-        preset("best", pipe)
+    method, request = Essence(), Picture(target)
+    assert method.settings(inverting, request) is IN_DOMAIN and IN_DOMAIN.start == "inversion"
+    assert method.settings(pipe, request) is FROM_ZERO
+    assert method.settings(pipe, request, "published").lr == 0.2
+    assert run_of(inverting, target).settings is IN_DOMAIN
+    with pytest.raises(MethodError, match="Got the preset 'best'") as raised:
+        method.settings(pipe, request, "best")
+    assert raised.value.expected == tuple(PRESETS)
 
 
 @pytest.mark.parametrize(
@@ -220,8 +251,8 @@ def test_impossible_settings(changes: dict[str, Any], words: str) -> None:
 
 
 def test_units_go_there_and_back(tiny_pipeline: StyleEditPipeline) -> None:
-    units = units_of(tiny_pipeline, Space.W_PLUS)
-    assert units is units_of(tiny_pipeline, Space.W_PLUS)
+    units = tiny_pipeline.units(Space.W_PLUS)
+    assert units is tiny_pipeline.units(Space.W_PLUS)
     people = tiny_pipeline.sample(range(2000, 2300), 1.0).codes - tiny_pipeline.mean_latent().codes
     offsets = units.from_codes(people)
     assert torch.allclose(units.to_codes(offsets), people, atol=1e-2)
@@ -284,19 +315,17 @@ def test_recipe_from_picture_to_card(
     train = recipe("train_essence")
     picture = tmp_path / "somebody.png"
     image_files.save(target, picture)
-    options: dict[str, Any] = dict(
-        target=picture, pipeline=str(tiny_pipeline_folder), reader=None, train_batch_size=3,
-        sources=4, views=0, samples=4, sample_steps=4, checkpointing_steps=2, lr_warmup_steps=1,
-        learning_rate=0.3, lr_scheduler="constant",
-    )  # fmt: skip
+    options = [
+        "--target", str(picture), "--pipeline", str(tiny_pipeline_folder), "--reader", "None",
+        "--train_batch_size", "3", "--sources", "4", "--views", "0", "--samples", "4",
+        "--sample_steps", "4", "--checkpointing_steps", "2", "--lr_warmup_steps", "1",
+        "--learning_rate", "0.3", "--lr_scheduler", "constant",
+    ]  # fmt: skip
     whole, parted = tmp_path / "whole", tmp_path / "parted"
-    train.main(train.Config(output_dir=whole, max_train_steps=4, **options))
-    train.main(train.Config(output_dir=parted, max_train_steps=2, **options))
-    train.main(
-        train.Config(
-            output_dir=parted, max_train_steps=4, resume_from_checkpoint="latest", **options
-        )
-    )
+    train.main([*options, "--output_dir", str(whole), "--max_train_steps", "4"])
+    train.main([*options, "--output_dir", str(parted), "--max_train_steps", "2"])
+    again = ["--max_train_steps", "4", "--resume_from_checkpoint", "latest"]
+    train.main([*options, "--output_dir", str(parted), *again])
     edit, resumed = load_edit(whole), load_edit(parted)
     assert torch.equal(edit.tensors()["vector"], resumed.tensors()["vector"])
     edit.check_fits(tiny_pipeline.base_model)
@@ -307,7 +336,7 @@ def test_recipe_from_picture_to_card(
     assert "target similarity after" in card
     assert (whole / "images" / "target.png").is_file()
     with Image.open(whole / "samples" / "step-000004.png") as sheet:
-        assert sheet.size == (9 * 32, 3 * 32)
+        assert sheet.size == (8 * 32, 2 * 32)  # faces above the same faces with the edit
 
     evaluate = recipe("evaluate_essence")
     out = tmp_path / "evaluated"
@@ -330,15 +359,14 @@ def test_recipe_from_picture_to_card(
 
 def test_recipe_says_what_is_wrong(tmp_path: Path) -> None:
     train = recipe("train_essence")
-    missing = train.Config(target=tmp_path / "no.png", output_dir=tmp_path)
+    output = ["--output_dir", str(tmp_path), "--target"]
     with pytest.raises(SystemExit, match=r"--target .*no.png cannot be read as a picture"):
-        train.main(missing)
+        train.main([*output, str(tmp_path / "no.png")])
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(SystemExit, match="cannot be read as a picture"):
-        train.main(train.Config(target=tmp_path / "text.png", output_dir=tmp_path))
-    unnamed = train.Config(target=tmp_path, output_dir=tmp_path, push_to_hub=True)
+        train.main([*output, str(tmp_path / "text.png"), "--preset", "paper_in_domain"])
     with pytest.raises(SystemExit, match="needs --hub_model_id"):
-        train.main(unnamed)
+        train.main([*output, str(tmp_path), "--push_to_hub"])
 
 
 def test_targets_are_drawn(tmp_path: Path) -> None:
@@ -356,7 +384,7 @@ def test_a_character_is_transferred() -> None:
     pipe = StyleEditPipeline.from_pretrained("portraits")
     reader = AttributeReader.from_pretrained(resolve("attribute-reader", "model")).eval()
     zuri = render(characters("Zuri", [5]), 128)
-    found = find_essence(pipe, zuri)
+    found = essence_of(pipe, zuri)
     people = pipe.sample(range(10_000_000, 10_000_016))
     before, after = draw(pipe, people), draw(pipe, found.apply(people))
     report = essence_report(pipe, reader, before, after, zuri)
@@ -365,9 +393,7 @@ def test_a_character_is_transferred() -> None:
 
 
 ESSENCES = [
-    name
-    for name, folder in bundled("edit").items()
-    if json.loads((folder / "config.json").read_text()).get("training", {}).get("method") == METHOD
+    name for name in bundled("edit") if isinstance(method_of(load_edit(name).origin), Essence)
 ]
 
 

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from foreign import with_tensor
+from test_recipes import recipe
 from torch.nn import functional as F
 
 from stylegan_hub import names
 from stylegan_hub.artifacts import read_tensors
-from stylegan_hub.domain import clip_model
 from stylegan_hub.edits.base import load_edit
+from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.stack import displaced
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
-from stylegan_hub.methods.gradient import GradientSettings, gradient_direction
+from stylegan_hub.methods.gradient import Gradient, Settings
+from stylegan_hub.methods.method import Words
 from stylegan_hub.methods.prompt_bank import TEMPLATES, encode_prompt, text_change
 from stylegan_hub.methods.style_statistics import (
     channel_relevance,
@@ -58,19 +62,10 @@ def measure(pipe: StyleEditPipeline, include_to_rgb: bool = False) -> DirectionT
         s_mean,
         s_std,
         pipe.base_model,
-        clip_model(pipe),
+        pipe.clip_model,
         table_layout(pipe, include_to_rgb),
         {"samples": 2},
     )
-
-
-def recipe(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "recipes" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 # Sentences
@@ -128,8 +123,9 @@ def test_texts_without_a_change(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         table.direction(tiny_pipeline, target, neutral, templates=templates)
-    with pytest.raises(ValueError, match=message):
-        gradient_direction(tiny_pipeline, target, neutral, templates=templates)
+    if templates is SHORT:  # the gradient's are those of the bank, or none
+        with pytest.raises(ValueError, match="Got "):
+            Gradient().find(tiny_pipeline, Words(target, neutral))
 
 
 # Measuring
@@ -280,7 +276,7 @@ def test_direction_says_how_it_was_made(
     training = found.origin.training
     assert (found.origin.prompt, found.origin.neutral) == (HAT, "a face")
     most = min(DEFAULT_CHANNELS, len(table.index))
-    assert training["method"] == "global_direction" and training["channels"] == most
+    assert training["method"] == "table" and training["channels"] == most
     assert int((found.vector != 0).sum()) == most
     again = table.direction(tiny_pipeline, HAT, threshold=training["threshold"])
     assert torch.equal(again.vector, found.vector)
@@ -356,7 +352,7 @@ def test_table_of_another_clip(
     ) as got:
         table.direction(mixed, HAT)
     for pipe in (tiny_pipeline, other_pipeline):
-        assert clip_model(pipe).fingerprint in str(got.value)
+        assert pipe.clip_model.fingerprint in str(got.value)
 
 
 def test_colors_layers_on_request(tiny_pipeline: StyleEditPipeline) -> None:
@@ -442,9 +438,11 @@ def test_unsound_tensors(table: DirectionTable, tmp_path: Path) -> None:
         rebuilt(table, s_std=table.s_std[1:])
     with pytest.raises(ValueError, match="index does not list the channels of its layout"):
         rebuilt(table, index=table.index.flip(0))
-    broken = rebuilt(table, s_mean=torch.full_like(table.s_mean, torch.nan))
+    broken = with_tensor(
+        table.save_pretrained(tmp_path / "broken"), "s_mean", torch.nan * table.s_mean
+    )
     with pytest.raises(ArtifactError, match="'s_mean' holds numbers that are not finite"):
-        load_directions(broken.save_pretrained(tmp_path / "broken"))
+        load_directions(broken)
 
 
 # The recipe
@@ -556,7 +554,7 @@ def test_evaluation_runs_end_to_end(
         texts=("a face with a hat",),
         grid_channels=(50, 5),
         grid_alphas=(0.0, 4.0),
-        gradient=GradientSettings(steps=2),
+        gradient=Settings(steps=2),
         sweep_channels=(5,),
         sweep_alphas=(2.0, 4.0),
         sweep_samples=4,
@@ -594,33 +592,39 @@ def test_gradient_direction_brings_strangers_closer_to_the_words(
     tiny_pipeline: StyleEditPipeline,
 ) -> None:
     steps: list[tuple[int, int]] = []
-    settings = GradientSettings(steps=10, batch_size=3)
+    settings = Settings(steps=10, batch_size=3, templates=False)
     with torch.no_grad():  # as a page's handler may be
-        found = gradient_direction(
-            tiny_pipeline, HAT, settings=settings, templates=SHORT,
-            on_step=lambda done, total: steps.append((done, total)),
+        found = Gradient().find(
+            tiny_pipeline, HAT, settings=settings,
+            on_step=lambda step: steps.append((step.index, step.total)),
         )  # fmt: skip
     assert steps == [(i, 10) for i in range(1, 11)]
     assert found.space is Space.S and found.origin.prompt == HAT
-    assert found.origin.training["method"] == "gradient_direction"
+    assert found.origin.training["method"] == "gradient"
     strangers = tiny_pipeline.sample(range(1000, 1016))
-    text = encode_prompt(tiny_pipeline, HAT, SHORT)
+    text = tiny_pipeline.encode_text(HAT)[0]
 
     def similarity(strength: float) -> float:
-        edited = tiny_pipeline.apply(strangers, [(found, strength)])
+        edited = displaced(tiny_pipeline, strangers, [(found, strength)])
         return float((tiny_pipeline.encode_image(tiny_pipeline.synthesize(edited)) @ text).mean())
 
     assert similarity(1.0) > similarity(0.0) + 0.01 > similarity(-1.0)
 
 
+def gradient(pipe: StyleEditPipeline, settings: Settings) -> Direction:
+    found = Gradient().find(pipe, HAT, settings=settings)
+    assert isinstance(found, Direction)
+    return found
+
+
 def test_gradient_direction_moves_only_convolutions(tiny_pipeline: StyleEditPipeline) -> None:
-    settings = GradientSettings(steps=2, batch_size=2)
-    found = gradient_direction(tiny_pipeline, HAT, settings=settings, templates=SHORT)
-    again = gradient_direction(tiny_pipeline, HAT, settings=settings, templates=SHORT)
+    settings = Settings(steps=2, batch_size=2, templates=False)
+    found = gradient(tiny_pipeline, settings)
+    again = gradient(tiny_pipeline, settings)
     assert torch.allclose(found.vector, again.vector, atol=1e-6)
     for layer in tiny_pipeline.generator.style_layout:
         assert (found.vector[layer.start : layer.stop].abs().sum() == 0) == layer.is_to_rgb
-    few = gradient_direction(tiny_pipeline, HAT, channels=5, settings=settings, templates=SHORT)
+    few = gradient(tiny_pipeline, replace(settings, channels=5))
     assert int((few.vector != 0).sum()) == 5 and few.origin.training["channels"] == 5
     kept = few.vector != 0
     assert torch.allclose(few.vector[kept], found.vector[kept], atol=1e-6)
@@ -630,7 +634,9 @@ def test_gradient_direction_moves_only_convolutions(tiny_pipeline: StyleEditPipe
 
 
 def test_impossible_gradient_searches(tiny_pipeline: StyleEditPipeline) -> None:
-    with pytest.raises(ValueError, match="Got channels 57; expected 1 to 56, or None for all"):
-        gradient_direction(tiny_pipeline, HAT, channels=57)
+    with pytest.raises(ValueError, match="Got channels 57; expected 1 to 56"):
+        gradient(tiny_pipeline, Settings(steps=1, batch_size=1, channels=57, templates=False))
+    with pytest.raises(ValueError, match="Got channels 0; expected 1 or more, or None for all"):
+        Settings(channels=0)
     with pytest.raises(ValueError, match="Got steps 0, batch_size 4, step_length"):
-        GradientSettings(steps=0)
+        Settings(steps=0)

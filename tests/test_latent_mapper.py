@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,24 @@ from safetensors.torch import load_file
 from test_recipes import recipe
 from torch import Tensor
 
-from stylegan_hub import hub
+from stylegan_hub import hub, images
 from stylegan_hub.artifacts import BaseModel
 from stylegan_hub.edits.base import Origin, Strength, load_edit
 from stylegan_hub.edits.latent_mapper import LatentMapper, pixel_norm
+from stylegan_hub.edits.stack import displaced
 from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods.mapper import (
+    PUBLISHED,
+    Mapper,
+    MapperRun,
     Objective,
-    Published,
     Settings,
-    _Lengths,
     mapper_groups,
     start_at_identity,
     training_latents,
 )
+from stylegan_hub.methods.method import Words
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.pipeline import StyleEditPipeline
 
@@ -229,7 +233,7 @@ def test_it_is_refused_for_another_generator(
 ) -> None:
     mapper = new_mapper(tiny_pipeline)
     with pytest.raises(MismatchError, match=tiny_pipeline.base_model.fingerprint):
-        other_pipeline.apply(other_pipeline.sample(1), [(mapper, 1.0)])
+        displaced(other_pipeline, other_pipeline.sample(1), [(mapper, 1.0)])
 
 
 # Its folder
@@ -306,9 +310,10 @@ def test_the_loss_falls(tiny_pipeline: StyleEditPipeline, space: str) -> None:
     mapper.network.requires_grad_(True)
     # The change of words means nothing to an untrained CLIP; their similarity does.
     settings = Settings(
-        clip_lambda=1.0, directional_lambda=0.0, id_lambda=0.0, latent_l2_lambda=0.001, views=0
-    )
-    objective = Objective(tiny_pipeline, "Milo with a hat", space, settings=settings)
+        space=space, clip_lambda=1.0, directional_lambda=0.0, id_lambda=0.0,
+        latent_l2_lambda=0.001, views=0,
+    )  # fmt: skip
+    objective = Objective(tiny_pipeline, Words("Milo with a hat"), settings)
     people = training_latents(tiny_pipeline, 8, space)
     optimizer = torch.optim.Adam(mapper.network.parameters(), 2.0)
     losses = []
@@ -323,21 +328,28 @@ def test_the_loss_falls(tiny_pipeline: StyleEditPipeline, space: str) -> None:
 
 
 def test_the_loss_is_the_weighted_sum_of_its_parts(tiny_pipeline: StyleEditPipeline) -> None:
-    settings = Settings(0.3, 0.7, 0.0, 0.2)
+    settings = Settings(
+        clip_lambda=0.3, directional_lambda=0.7, id_lambda=0.0, latent_l2_lambda=0.2
+    )
     people = training_latents(tiny_pipeline, 4)
-    objective = Objective(tiny_pipeline, "Milo", settings=settings)
+    objective = Objective(tiny_pipeline, Words("Milo"), settings)
     parts = objective(new_mapper(tiny_pipeline), people, torch.Generator().manual_seed(0))
     expected = 0.3 * parts["clip"] + 0.7 * parts["directional"] + 0.2 * parts["latent_l2"]
     assert float(parts["loss"]) == pytest.approx(float(expected), rel=1e-6)
 
 
+def length_of_steps(pipe: StyleEditPipeline, space: str, whiten: bool) -> Callable[[Tensor], Any]:
+    settings = Settings(space=space, whiten=whiten, id_lambda=0.0)
+    return Objective(pipe, Words("Milo"), settings)._length
+
+
 def test_the_published_length_is_a_mean_square(tiny_pipeline: StyleEditPipeline) -> None:
     step = torch.randn(2, 8, 16)
-    in_w = _Lengths(tiny_pipeline, Space.W_PLUS, whiten=False)
+    in_w = length_of_steps(tiny_pipeline, "w_plus", whiten=False)
     assert torch.allclose(in_w(step), step.square().mean((1, 2)))
     layers = [layer for layer in tiny_pipeline.generator.style_layout if not layer.is_to_rgb]
     ones = torch.ones(2, tiny_pipeline.generator.num_styles)
-    in_s = _Lengths(tiny_pipeline, Space.S, whiten=False)
+    in_s = length_of_steps(tiny_pipeline, "s", whiten=False)
     assert in_s(ones).tolist() == [len(layers)] * 2
 
 
@@ -349,9 +361,9 @@ def test_steps_are_measured_in_units_of_the_latents(
     usual = people.codes - people.codes.mean(0)
     odd = usual[:, ..., torch.randperm(usual.shape[-1], generator=torch.Generator().manual_seed(1))]
     odd = odd * usual.norm() / odd.norm()
-    length = _Lengths(tiny_pipeline, Space(space), whiten=True)
+    length = length_of_steps(tiny_pipeline, space, whiten=True)
     assert float(length(usual).mean()) < float(length(odd).mean())
-    plain = _Lengths(tiny_pipeline, Space(space), whiten=False)
+    plain = length_of_steps(tiny_pipeline, space, whiten=False)
     if space == "w_plus":
         assert float(plain(usual).mean()) == pytest.approx(float(plain(odd).mean()), rel=1e-4)
 
@@ -363,9 +375,9 @@ def test_identity_is_kept_by_the_recognizer(
         return torch.nn.functional.normalize(images.mean((2, 3)), dim=1)
 
     with pytest.raises(ValueError, match=r"id_lambda 0.1, but this pipeline has no recognizer"):
-        Objective(tiny_pipeline, "Milo", settings=Published)
+        MapperRun(tiny_pipeline, Words("Milo"), PUBLISHED)
     monkeypatch.setattr(tiny_pipeline, "recognizer", recognizer, raising=False)
-    objective = Objective(tiny_pipeline, "Milo", settings=Published)
+    objective = Objective(tiny_pipeline, Words("Milo"), PUBLISHED)
     mapper = new_mapper(tiny_pipeline)
     people = training_latents(tiny_pipeline, 4)
     assert float(objective(mapper, people, torch.Generator())["id"]) > 0
@@ -375,7 +387,7 @@ def test_identity_is_kept_by_the_recognizer(
 
 def test_unusable_words_and_weights(tiny_pipeline: StyleEditPipeline) -> None:
     with pytest.raises(ValueError, match="which CLIP takes for the same"):
-        Objective(tiny_pipeline, "Milo", neutral="Milo", settings=Settings(id_lambda=0.0))
+        Objective(tiny_pipeline, Words("Milo", neutral="Milo"), Settings(id_lambda=0.0))
     with pytest.raises(ValueError, match="Got latent_l2_lambda -1; expected 0 or more"):
         Settings(latent_l2_lambda=-1)
 
@@ -383,14 +395,13 @@ def test_unusable_words_and_weights(tiny_pipeline: StyleEditPipeline) -> None:
 # The recipe
 
 
-def train_config(folder: Path, pipeline: Path, **changes: Any) -> Any:
-    train = recipe("train_mapper")
-    defaults: dict[str, Any] = dict(
-        description="Milo with a hat", output_dir=folder, pipeline=str(pipeline), population=16,
-        train_batch_size=2, max_train_steps=6, checkpointing_steps=2, sample_steps=3, samples=4,
-        lr_warmup_steps=1,
-    )  # fmt: skip
-    return train, train.Config(**{**defaults, **changes})
+def train_mapper(folder: Path, pipeline: Path, *flags: str) -> None:
+    recipe("train_mapper").main([
+        "--description", "Milo with a hat", "--output_dir", str(folder),
+        "--pipeline", str(pipeline), "--population", "16", "--reader", "None",
+        "--train_batch_size", "2", "--max_train_steps", "6", "--checkpointing_steps", "2",
+        "--sample_steps", "3", "--samples", "4", "--lr_warmup_steps", "1", *flags,
+    ])  # fmt: skip
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
@@ -405,11 +416,6 @@ def test_the_recipe_leaves_a_complete_folder(
 ) -> None:
     pytest.importorskip("tensorboard")
     folder = tmp_path / "milo"
-    train, config = train_config(
-        folder, tiny_pipeline_folder, target=("hat=yes",), report_to="tensorboard",
-        no_coarse_mapper=True, gradient_accumulation_steps=2, resolution=16,
-        push_to_hub=True, hub_model_id="me/milo",
-    )  # fmt: skip
     published: list[tuple[Path, str, bool]] = []
 
     def publish(folder: Path, repo_id: str, private: bool) -> str:
@@ -418,7 +424,11 @@ def test_the_recipe_leaves_a_complete_folder(
         return "https://hub/me/milo/commit/1"
 
     monkeypatch.setattr(hub, "publish", publish)
-    train.main(config)
+    train_mapper(
+        folder, tiny_pipeline_folder, "--target", "hat=yes", "--report_to", "tensorboard",
+        "--no_coarse_mapper", "--gradient_accumulation_steps", "2", "--resolution", "16",
+        "--push_to_hub", "--hub_model_id", "me/milo", "--reader", "attribute-reader",
+    )  # fmt: skip
     assert published == [(folder, "me/milo", False)]
     edit = load_edit(folder)
     assert isinstance(edit, LatentMapper) and list(edit.groups) == ["medium"]
@@ -439,24 +449,16 @@ def test_killed_and_resumed_is_bit_identical(tiny_pipeline_folder: Path, tmp_pat
     class Killed(BaseException):
         pass
 
-    for folder in ("whole", "killed"):
-        train, config = train_config(tmp_path / folder, tiny_pipeline_folder)
-        if folder == "whole":
-            train.main(config)
-            continue
-        with pytest.MonkeyPatch.context() as patch:
+    def killed(*sheet_and_path: Any) -> None:
+        raise Killed
 
-            def killed(step: int, shared: Any = train.Training) -> Any:
-                raise Killed
-
-            patch.setattr(train.image_files, "save", killed)  # the sample sheet after step 3
-            with pytest.raises(Killed):
-                train.main(config)
-        assert not (tmp_path / folder / "config.json").exists()
-        _, config = train_config(
-            tmp_path / folder, tiny_pipeline_folder, resume_from_checkpoint="latest"
-        )
-        train.main(config)
+    train_mapper(tmp_path / "whole", tiny_pipeline_folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "save", killed)  # the sample sheet after step 3
+        with pytest.raises(Killed):
+            train_mapper(tmp_path / "killed", tiny_pipeline_folder)
+    assert not (tmp_path / "killed" / "config.json").exists()
+    train_mapper(tmp_path / "killed", tiny_pipeline_folder, "--resume_from_checkpoint", "latest")
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert whole.keys() == resumed.keys()
     for name, tensor in whole.items():
@@ -464,26 +466,40 @@ def test_killed_and_resumed_is_bit_identical(tiny_pipeline_folder: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("flags", "message"),
     [
-        ({"target": ("hat",)}, "Got the target 'hat'; expected"),
-        ({"id_lambda": 0.1}, "has no recognizer"),
-        ({"no_coarse_mapper": True, "no_medium_mapper": True}, "has no layer in them"),
+        (("--target", "hat"), "Got the target 'hat'; expected"),
+        (("--id_lambda", "0.1"), "has no recognizer"),
+        (("--no_coarse_mapper", "--no_medium_mapper"), "has no layer in them"),
+        (("--preset", "best"), "Got the preset 'best'"),
+        (("--neutral", "Milo with a hat"), "which CLIP takes for the same"),
     ],
 )
 def test_impossible_trainings(
-    tiny_pipeline_folder: Path, tmp_path: Path, changes: dict[str, Any], message: str
+    tiny_pipeline_folder: Path, tmp_path: Path, flags: tuple[str, ...], message: str
 ) -> None:
-    train, config = train_config(tmp_path / "milo", tiny_pipeline_folder, **changes)
     with pytest.raises(ValueError, match=message):
-        train.main(config)
+        train_mapper(tmp_path / "milo", tiny_pipeline_folder, *flags)
     assert not (tmp_path / "milo").exists()
 
 
 def test_pushing_needs_a_place(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
-    train, config = train_config(tmp_path / "milo", tiny_pipeline_folder, push_to_hub=True)
     with pytest.raises(SystemExit, match="needs --hub_model_id"):
-        train.main(config)
+        train_mapper(tmp_path / "milo", tiny_pipeline_folder, "--push_to_hub")
+
+
+def test_the_recipe_gives_what_find_gives(
+    tiny_pipeline: StyleEditPipeline, tiny_pipeline_folder: Path, tmp_path: Path
+) -> None:
+    pipe = StyleEditPipeline.from_pretrained(tiny_pipeline_folder)
+    settings = Settings(population=16, batch_size=2, steps=6)
+    found = Mapper().find(pipe, "Milo with a hat", settings=settings)
+    usual = ("--lr_warmup_steps", "None")
+    train_mapper(tmp_path / "milo", tiny_pipeline_folder, *usual)
+    trained = weights(tmp_path / "milo")
+    assert found.tensors().keys() == trained.keys()
+    for name, tensor in found.tensors().items():
+        assert torch.equal(tensor, trained[name]), name
 
 
 def command(folder: Path, pipeline: Path, *flags: str) -> list[str]:
@@ -491,7 +507,8 @@ def command(folder: Path, pipeline: Path, *flags: str) -> list[str]:
         str(ROOT / "recipes" / "train_mapper.py"), "--description", "Milo with a hat",
         "--output_dir", str(folder), "--pipeline", str(pipeline), "--population", "16",
         "--samples", "4", "--max_train_steps", "12", "--checkpointing_steps", "3",
-        "--sample_steps", "100", "--lr_warmup_steps", "1", "--train_batch_size", "4", *flags,
+        "--sample_steps", "100", "--lr_warmup_steps", "1", "--train_batch_size", "4",
+        "--reader", "None", *flags,
     ]  # fmt: skip
 
 

@@ -13,20 +13,20 @@ from test_recipes import recipe
 from test_regions import LEFT, SidesParser, parsing_pipeline  # noqa: F401
 
 from stylegan_hub.edits.base import load_edit
-from stylegan_hub.latents import Space
+from stylegan_hub.errors import MethodError
+from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods.local import (
-    METHOD,
     PAPER,
     PAPER_WITHOUT_WORDS,
     WITHOUT_WORDS,
-    LocalSearch,
-    LocalSettings,
+    Local,
+    LocalRun,
+    Settings,
     combined,
     correlation,
-    find_local_direction,
-    find_local_directions,
     localization_score,
 )
+from stylegan_hub.methods.method import Nothing, Words, method_of
 from stylegan_hub.metrics.edit_quality import draw
 from stylegan_hub.metrics.locality import change_inside, perceptual_distance
 from stylegan_hub.metrics.method_report import either_mask
@@ -37,10 +37,29 @@ from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.regions.feature_maps import convolutions, draw_with_features
 from stylegan_hub.regions.find import Region
 from stylegan_hub.regions.join import draw_within
-from stylegan_hub.steps import Cancelled, Step
+from stylegan_hub.steps import Cancelled, OnStep, Step
 
-QUICK = LocalSettings(steps=10, batch_size=2, lr=0.3, views=0)
+QUICK = Settings(steps=10, batch_size=2, lr=0.3, views=0)
 WORDS = "Milo with a hat"
+
+
+def asked(text: str | None, region: Region | None = LEFT) -> Words | Nothing:
+    name = region and region.name
+    return Nothing(region=name) if text is None else Words(text, region=name)
+
+
+def local_edit(
+    pipe: StyleEditPipeline,
+    text: str | None,
+    region: Region | None = LEFT,
+    face: Latents | None = None,
+    *,
+    settings: Settings | None = None,
+    on_step: OnStep | None = None,
+) -> Any:
+    """A direction that is found."""
+    request = asked(text, region)
+    return pipe.find(request, face, method="local", settings=settings, on_step=on_step)
 
 
 def score(pipe: StyleEditPipeline, edit: Any, region: Region = LEFT) -> float:
@@ -59,8 +78,8 @@ def test_the_change_lies_in_the_region(
     space: str,
 ) -> None:
     pipe = parsing_pipeline
-    settings = replace(WITHOUT_WORDS, steps=20, batch_size=2, lr=0.8)
-    found = find_local_direction(pipe, None, LEFT, space=space, settings=settings)
+    settings = replace(WITHOUT_WORDS, steps=20, batch_size=2, lr=0.8, space=space)
+    found = local_edit(pipe, None, settings=settings)
     assert found.space is (Space.S if space == "s" else Space.W_PLUS)
     if space == "w":
         assert torch.equal(found.vector, found.vector[:1].expand_as(found.vector))
@@ -68,11 +87,10 @@ def test_the_change_lies_in_the_region(
         for layer in pipe.generator.style_layout:
             moved = found.vector[layer.start : layer.stop].abs().sum()
             assert (moved == 0) == layer.is_to_rgb, layer.name
-    search = LocalSearch(pipe, None, LEFT, space, settings=settings)
-    start = search.directions()[0]
+    start = LocalRun(pipe, asked(None), settings=settings).edits()[0]
     assert score(pipe, found) > score(pipe, start) + 0.05
     training = found.origin.training
-    assert training["method"] == METHOD and found.origin.prompt is None
+    assert training["method"] == Local.name and found.origin.prompt is None
     assert (training["region"], training["parts"]) == ("left side", ["left side"])
 
 
@@ -82,7 +100,7 @@ def test_the_background_is_what_is_left(
     pipe = parsing_pipeline
     settings = replace(WITHOUT_WORDS, steps=20, batch_size=2, lr=0.8)
     left, rest = (
-        find_local_direction(pipe, None, LEFT, settings=replace(settings, background=background))
+        local_edit(pipe, None, settings=replace(settings, background=background))
         for background in (False, True)
     )
     assert score(pipe, left) > score(pipe, rest) + 0.1
@@ -98,7 +116,7 @@ def test_words_and_region_together(parsing_pipeline: StyleEditPipeline) -> None:
     # The change of words means nothing to an untrained CLIP; their similarity does.
     settings = replace(QUICK, directional_lambda=0.0, clip_lambda=1.0, l2_lambda=0.0)
     found = {
-        weight: find_local_direction(
+        weight: local_edit(
             pipe, WORDS, LEFT, settings=replace(settings, localization_lambda=weight)
         )
         for weight in (0.0, 5.0)
@@ -112,16 +130,16 @@ def test_words_and_region_together(parsing_pipeline: StyleEditPipeline) -> None:
 def test_only_chosen_layers_move(parsing_pipeline: StyleEditPipeline) -> None:  # noqa: F811
     pipe = parsing_pipeline
     settings = replace(QUICK, steps=2, layers=(1, 2))
-    found = find_local_direction(pipe, WORDS, LEFT, settings=settings)
+    found = local_edit(pipe, WORDS, settings=settings)
     moved = found.vector.abs().sum(1) > 0
     assert moved.tolist() == [index in (1, 2) for index in range(8)]
-    in_s = find_local_direction(pipe, WORDS, LEFT, space="s", settings=settings)
+    in_s = local_edit(pipe, WORDS, settings=replace(settings, space=Space.S))
     for layer in pipe.generator.style_layout:
         part = in_s.vector[layer.start : layer.stop]
         assert (part.abs().sum() > 0) == (layer.ws_index in (1, 2) and not layer.is_to_rgb)
     for layers in ((), (8,), (-1,)):
         with pytest.raises(ValueError, match="has the layers 0 to 7"):
-            find_local_direction(pipe, WORDS, LEFT, settings=replace(QUICK, layers=layers))
+            local_edit(pipe, WORDS, settings=replace(QUICK, layers=layers))
 
 
 def test_given_people_and_progress(parsing_pipeline: StyleEditPipeline) -> None:  # noqa: F811
@@ -129,30 +147,29 @@ def test_given_people_and_progress(parsing_pipeline: StyleEditPipeline) -> None:
     steps: list[Step] = []
     settings = replace(QUICK, steps=3)
     with torch.no_grad():  # a page calls it like this
-        found = find_local_direction(
-            pipe, WORDS, LEFT, person, settings=settings, on_step=steps.append
-        )
-    again = find_local_direction(pipe, WORDS, LEFT, person, settings=settings)
+        found = local_edit(pipe, WORDS, LEFT, person, settings=settings, on_step=steps.append)
+    again = local_edit(pipe, WORDS, LEFT, person, settings=settings)
     assert torch.allclose(found.vector, again.vector, atol=1e-5) and found.length > 0
-    assert found.origin.training["people"] == "1 given"
+    assert found.origin.training["faces"] == "1 given"
     assert [(step.index, step.total) for step in steps] == [(1, 3), (2, 3), (3, 3)]
-    assert torch.allclose(steps[0].image, pipe.synthesize(person), atol=1e-4)
-    other = find_local_direction(pipe, WORDS, LEFT, settings=settings)
-    assert other.origin.training["people"] == "6 random"
+    assert steps[0].images is not None
+    assert torch.allclose(steps[0].images, pipe.synthesize(person), atol=1e-4)
+    other = local_edit(pipe, WORDS, settings=settings)
+    assert other.origin.training["faces"] == "6 random"
     in_s = pipe.lower(person, "s")
-    assert find_local_direction(pipe, WORDS, LEFT, in_s, "s", settings=settings).space is Space.S
+    assert local_edit(pipe, WORDS, LEFT, in_s, settings=settings).space is Space.S
 
     def stop(step: Step) -> None:
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        find_local_direction(pipe, WORDS, LEFT, settings=replace(QUICK, steps=99), on_step=stop)
+        local_edit(pipe, WORDS, settings=replace(QUICK, steps=99), on_step=stop)
 
 
 def test_several_directions_differ(parsing_pipeline: StyleEditPipeline) -> None:  # noqa: F811
     pipe = parsing_pipeline
     settings = replace(WITHOUT_WORDS, steps=12, batch_size=2, directions=3, correlation_lambda=5.0)
-    found = find_local_directions(pipe, None, LEFT, settings=settings)
+    found = Local().find_all(pipe, asked(None), settings=settings)
     vectors = torch.stack([edit.vector.flatten() for edit in found])
     cosines = torch.corrcoef(vectors) - torch.eye(3)
     assert len(found) == 3 and cosines.abs().max() < 0.6
@@ -169,10 +186,10 @@ def test_negative_strengths_go_the_other_way(
         settings = replace(
             QUICK, strengths=(sign, sign), directional_lambda=directional_lambda, clip_lambda=0.5
         )
-        search = LocalSearch(pipe, WORDS, LEFT, settings=settings)
+        search = LocalRun(pipe, asked(WORDS), settings=settings)
         with torch.no_grad():  # the same pictures for both signs
             search.offset.normal_(generator=torch.Generator().manual_seed(0)).mul_(sign)
-            found = search.losses(search.before(pipe.sample([1, 2])), torch.Generator())
+            found = search.on(search.before(pipe.sample([1, 2])), torch.Generator())
         return {name: float(part) for name, part in found.items() if part.ndim == 0}
 
     forth, back = losses(1.0, 1.0), losses(-1.0, 1.0)
@@ -189,17 +206,18 @@ def test_search_that_makes_no_sense(
 ) -> None:
     pipe = parsing_pipeline
     with pytest.raises(ValueError, match="neither words nor a region"):
-        find_local_direction(pipe, None)
+        local_edit(pipe, None, None)
     with pytest.raises(ValueError, match=r"Got the prompt None with clip_lambda 0.5"):
-        find_local_direction(pipe, None, LEFT, settings=QUICK)
+        local_edit(pipe, None, settings=QUICK)
     with pytest.raises(ValueError, match=r"clip_lambda 0.0 .*words need a weight"):
-        find_local_direction(pipe, WORDS, LEFT, settings=WITHOUT_WORDS)
+        local_edit(pipe, WORDS, settings=WITHOUT_WORDS)
     with pytest.raises(ValueError, match="Got space z"):
-        find_local_direction(pipe, WORDS, LEFT, space="z")
-    with pytest.raises(ValueError, match="has no parser"):
-        find_local_direction(tiny_pipeline, WORDS, LEFT)
+        replace(QUICK, space="z")
+    with pytest.raises(MethodError, match="needs a pipeline with a parser") as raised:
+        local_edit(tiny_pipeline, WORDS)
+    assert raised.value.expected == ("parser",)
     with pytest.raises(ValueError, match=r"layer_weights \[1.0\]; expected 7 numbers"):
-        find_local_direction(pipe, WORDS, LEFT, settings=replace(QUICK, layer_weights=(1.0,)))
+        local_edit(pipe, WORDS, settings=replace(QUICK, layer_weights=(1.0,)))
 
 
 @pytest.mark.parametrize(
@@ -222,14 +240,14 @@ def test_impossible_settings(changes: dict[str, Any], words: str) -> None:
 @pytest.mark.parametrize("settings", [PAPER, PAPER_WITHOUT_WORDS])
 def test_the_papers_settings(
     parsing_pipeline: StyleEditPipeline,  # noqa: F811
-    settings: LocalSettings,
+    settings: Settings,
 ) -> None:
     assert (settings.steps, settings.lr, settings.whiten) == (200, 1e-3, False)
     prompt = WORDS if settings.clip_lambda else None
     losses: list[float] = []
     few = replace(settings, steps=30, lr=0.03)
     person = parsing_pipeline.sample(3)
-    find_local_direction(
+    local_edit(
         parsing_pipeline, prompt, LEFT, person, settings=few,
         on_step=lambda step: losses.append(step.loss),
     )  # fmt: skip
@@ -320,20 +338,19 @@ def test_recipe_from_words_to_card(
         Parser(
             parts=("background", "hair", "eyes"), width=4, input_size=32, stem_stride=1
         ).eval().save_pretrained(tmp_path / "parser")
-    options: dict[str, Any] = dict(
-        prompt="a face with curly hair", pipeline=str(tiny_pipeline_folder), reader=None,
-        parser=tmp_path / "parser", train_batch_size=2, samples=4, sample_steps=4, views=0,
-        checkpointing_steps=2, lr_warmup_steps=1, lr_scheduler="constant",
-    )  # fmt: skip
+    options = [
+        "--prompt", "a face with curly hair", "--pipeline", str(tiny_pipeline_folder),
+        "--reader", "None", "--parser", str(tmp_path / "parser"), "--train_batch_size", "2",
+        "--samples", "4", "--sample_steps", "4", "--views", "0", "--checkpointing_steps", "2",
+        "--lr_warmup_steps", "1", "--lr_scheduler", "constant",
+    ]  # fmt: skip
     whole, parted = tmp_path / "whole", tmp_path / "parted"
-    train.main(train.Config(output_dir=whole, max_train_steps=4, strength=1.5, **options))
+    steps = ["--max_train_steps", "4"]
+    train.main([*options, "--output_dir", str(whole), *steps, "--strength", "1.5"])
     assert "Region: hair (hair; the word 'hair')" in capsys.readouterr().out
-    train.main(train.Config(output_dir=parted, max_train_steps=2, **options))
-    train.main(
-        train.Config(
-            output_dir=parted, max_train_steps=4, resume_from_checkpoint="latest", **options
-        )
-    )
+    train.main([*options, "--output_dir", str(parted), "--max_train_steps", "2"])
+    again = ["--resume_from_checkpoint", "latest"]
+    train.main([*options, "--output_dir", str(parted), *steps, *again])
     edit, resumed = load_edit(whole), load_edit(parted)
     assert torch.equal(edit.tensors()["vector"], resumed.tensors()["vector"])
     assert edit.origin.training["region"] == "hair" and edit.strength.default == 1.5
@@ -371,25 +388,24 @@ def test_recipe_finds_several_directions_for_one_face(
     Parser(
         parts=("background", "hair", "eyes"), width=4, input_size=32, stem_stride=1
     ).save_pretrained(tmp_path / "parser")
-    config = train.Config(
-        region="eyes", directions=2, seeds=(7,), pipeline=str(tiny_pipeline_folder), reader=None,
-        parser=tmp_path / "parser", samples=2, max_train_steps=2, output_dir=tmp_path / "eyes",
-    )  # fmt: skip
-    train.main(config)
+    args = [
+        "--region", "eyes", "--directions", "2", "--seeds", "7", "--pipeline",
+        str(tiny_pipeline_folder), "--reader", "None", "--parser", str(tmp_path / "parser"),
+        "--samples", "2", "--max_train_steps", "2", "--output_dir", str(tmp_path / "eyes"),
+    ]  # fmt: skip
+    train.main(args)
     first, second = (load_edit(tmp_path / "eyes" / number) for number in "01")
     assert not torch.equal(first.tensors()["vector"], second.tensors()["vector"])
-    assert first.origin.training["people"] == "1 given"
-    with pytest.raises(SystemExit, match="takes one direction"):
-        train.main(replace(config, push_to_hub=True, hub_model_id="me/eyes"))
+    assert first.origin.training["faces"] == "1 given"
+    with pytest.raises(SystemExit, match="publishes one edit"):
+        train.main([*args, "--push_to_hub", "--hub_model_id", "me/eyes"])
 
 
 # What the bundled models promise
 
 
 LOCAL_EDITS = [
-    name
-    for name, folder in bundled("edit").items()
-    if json.loads((folder / "config.json").read_text()).get("training", {}).get("method") == METHOD
+    name for name in bundled("edit") if isinstance(method_of(load_edit(name).origin), Local)
 ]
 
 

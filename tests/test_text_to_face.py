@@ -1,8 +1,6 @@
 """Text-to-face: its formulas, its artifact, what a pipeline does with it, how it is measured."""
 
-import importlib.util
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +9,8 @@ from types import ModuleType
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from foreign import with_tensor
+from test_recipes import recipe
 from torch.distributions import Independent, Normal
 from torch.distributions import kl_divergence as exact_kl
 from torch.nn import functional as F
@@ -40,9 +40,9 @@ from stylegan_hub.portraits.reader import AttributeReader, Reading
 from stylegan_hub.portraits.renderer import render
 from stylegan_hub.text_to_face import (
     PAPER_SIZES,
+    PUBLISHED,
     Objective,
     Pool,
-    Published,
     Settings,
     TextToFace,
     bundled_text_to_face,
@@ -135,8 +135,8 @@ def test_sizes_of_the_paper() -> None:
     assert w.shape == (2, 512) and network.mapping.num_layers == 8
     shapes = [list(value.shape) for value in network.condition.parameters()]
     assert shapes == [[1024, 512], [1024]] and network.skew.numel() == 0
-    assert (Published.kl_lambda, Published.reconstruction_lambda) == (1, 5)
-    assert (Published.attention_lambda, Published.clip_lambda) == (1, 0)
+    assert (PUBLISHED.kl_lambda, PUBLISHED.reconstruction_lambda) == (1, 5)
+    assert (PUBLISHED.attention_lambda, PUBLISHED.clip_lambda) == (1, 0)
 
 
 def test_a_generator_with_labels_is_refused(pipe: StyleEditPipeline) -> None:
@@ -308,7 +308,8 @@ def test_folders_that_are_unsound(pipe: StyleEditPipeline, tmp_path: Path) -> No
         write_folder(tmp_path / name, {**config, **changes}, tensors)
         with pytest.raises(ArtifactError, match=message):
             load_text_to_face(tmp_path / name)
-    write_folder(tmp_path / "nan", config, {**tensors, "skew": tensors["skew"] * float("nan")})
+    write_folder(tmp_path / "nan", config, tensors)
+    with_tensor(tmp_path / "nan", "skew", tensors["skew"] * float("nan"))
     with pytest.raises(ArtifactError, match="tensor 'skew' holds numbers that are not finite"):
         load_text_to_face(tmp_path / "nan")
     edit = Direction(torch.zeros(pipe.generator.num_ws, 16), "w_plus", pipe.base_model)
@@ -380,7 +381,7 @@ def test_faces_from_text_take_edits(pipe: StyleEditPipeline) -> None:
     ("given", "message"),
     [
         ({"text": " "}, "Text 0 is empty"),
-        ({"seeds": []}, "Got no seeds; give one for each face"),
+        ({"seeds": []}, "Got no seed; expected one or several"),
         ({"seeds": [-1]}, "Got seed -1; seeds are integers from 0"),
         ({"seeds": [True]}, "Got seed True"),
         ({"candidates": 0}, "Got 0 candidates; expected 1 or more"),
@@ -495,15 +496,6 @@ def test_a_method_that_draws_the_portraits_is_perfect(
 
 
 # The recipes
-
-
-def recipe(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

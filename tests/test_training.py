@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stylegan_hub.training import Training, TrainingConfig
+from stylegan_hub.training import NetworkTraining, Training, TrainingConfig
 
 INPUTS = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
 TARGETS = INPUTS @ torch.tensor([[1.0], [-2.0], [0.5]])
@@ -113,6 +113,61 @@ def test_killed_and_resumed_is_bit_identical(
     assert again.training.step == killed_at // 6 * 6
     assert again.run()
     assert_equal(again.weights(), uninterrupted)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_script_ends_with_the_status_of_the_signal(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    toy = Toy(tmp_path)
+    toy.on_step = lambda step: os.kill(os.getpid(), number) if step == 7 else None
+    with pytest.raises(SystemExit) as stopped:
+        toy.training.complete(toy.step_fn)
+    assert stopped.value.code == status
+    assert (tmp_path / "checkpoint-8").is_dir()
+    again = Toy(tmp_path, resume_from_checkpoint="latest")
+    # A signal in the last step stops nothing.
+    again.on_step = lambda step: os.kill(os.getpid(), number) if step == 19 else None
+    assert again.training.complete(again.step_fn)
+
+
+def test_a_time_limit_is_no_failure(tmp_path: Path) -> None:
+    toy = Toy(tmp_path, max_train_minutes=0.0)
+    assert toy.training.complete(toy.step_fn) is False
+    assert (tmp_path / "checkpoint-0").is_dir()
+
+
+def test_one_network_and_its_average(tmp_path: Path) -> None:
+    """The same as by hand: the sum of its losses is minimized, and all of them are logged."""
+
+    def started(folder: str) -> tuple[NetworkTraining[nn.Linear], Callable[..., Any]]:
+        torch.manual_seed(0)
+        model = nn.Linear(3, 1)
+        config = TrainingConfig(output_dir=tmp_path / folder, max_train_steps=9, lr_warmup_steps=1)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+        training = NetworkTraining(config, "model", model, optimizer)
+
+        def losses(step: int, micro: int) -> dict[str, Tensor]:
+            chosen = training.indices(step, len(INPUTS), micro)
+            error = model(INPUTS[chosen]) - TARGETS[chosen]
+            return {"squared": error.square().mean(), "absolute": error.abs().mean()}
+
+        return training, losses
+
+    training, losses = started("learned")
+    assert training.learn(losses) and not training.average.training
+    by_hand, other = started("by hand")
+
+    def step_fn(step: int) -> dict[str, Tensor]:
+        def loss_of(micro: int) -> Tensor:
+            return torch.stack([*other(step, micro).values()]).sum()
+
+        return {"loss": by_hand.update("model", loss_of, max_grad_norm=5.0)}
+
+    by_hand.run(step_fn)
+    assert torch.equal(training.average.weight, by_hand.average.weight)
+    logged = json.loads((tmp_path / "learned" / "training.log").read_text().splitlines()[-1])
+    assert logged["loss"] == pytest.approx(logged["squared"] + logged["absolute"])
 
 
 def test_stopped_by_a_signal_and_resumed_is_bit_identical(

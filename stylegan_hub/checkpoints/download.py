@@ -13,6 +13,9 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from stylegan_hub.errors import ArtifactError, NotFoundError
 
+DOWNLOADS = Path("~/.cache/stylegan-hub/checkpoints")
+"""Where downloads are usually kept; ~ is looked up when something is downloaded."""
+
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -32,7 +35,8 @@ def fetch(path_or_url: str | Path, folder: Path, on_progress: Progress | None = 
         on_progress: called with the bytes that are there, and those there will be if that is known.
 
     Raises:
-        NotFoundError: no such file, or the server cannot be reached or refuses.
+        NotFoundError: no such file, the server cannot be reached or refuses, or the folder begins
+            with ~ and this user has no home.
         ArtifactError: no https address, or a download of another length than announced.
     """
     address = str(path_or_url)
@@ -43,6 +47,13 @@ def fetch(path_or_url: str | Path, folder: Path, on_progress: Progress | None = 
             )
         return Path(address)
     _check_address(address)
+    try:
+        folder = folder.expanduser()
+    except RuntimeError as error:
+        raise NotFoundError(
+            f"Downloads are kept in {folder}, and this user has no home folder. Give another "
+            "folder, such as --downloads downloads."
+        ) from error
     name = re.sub(r"[^\w.-]", "_", unquote(urlsplit(address).path.rsplit("/", 1)[-1]))[-100:]
     digest = hashlib.sha256(address.encode()).hexdigest()[:8]  # two servers, one name
     target = folder / f"{digest}-{name or 'checkpoint'}"

@@ -255,6 +255,7 @@ class LocalRun(Run):
         self._face = face
         self._fixed = None if face is None else self.before(face)
         self._image: Tensor | None = None
+        self.count, self.remarks = settings.directions, (f"Region: {self.region}",)
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Steps of equal length in the units of latents, or Adam without them."""

@@ -213,6 +213,9 @@ class MapperRun(Run):
         }
         if asked.id_lambda is None and not settings.id_lambda:
             training["note"] = NO_RECOGNIZER
+            self.remarks = (
+                "The pipeline has no recognizer: training without the identity loss (id_lambda 0).",
+            )
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
             self.mapper = LatentMapper(

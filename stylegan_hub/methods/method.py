@@ -104,13 +104,7 @@ class Method(ABC, Generic[_Settings]):
         """
         domain, asked, face, chosen = self.prepared(domain, request, face, label, settings)
         edit = self.search(domain, asked, face, chosen, on_step)
-        if isinstance(request, str | Words) and asked.text != (said := str(request).strip()):
-            note = {**edit.origin.training, "read_as": f"{asked.neutral} -> {asked.text}"}
-            edit = copy(edit)  # the method may keep the one that it found
-            edit.origin = Origin(said, asked.neutral, note)
-        if keep := getattr(asked, "keep", ()):
-            edit = keeping(edit, domain, face, keep)
-        return edit if face is None else fixed(edit, domain, face)
+        return self.finished(edit, domain, asked, face)
 
     def prepared(
         self,
@@ -134,6 +128,19 @@ class Method(ABC, Generic[_Settings]):
             face = domain.lower(face, max(face.space, Space.W_PLUS))
             face = Latents(face.space, face.codes.detach())
         return domain, asked, face, chosen
+
+    def finished(self, edit: Edit, domain: Domain, request: Request, face: Latents | None) -> Edit:
+        """What `search` found as `find` gives it: it keeps what it should, and is fixed for a face.
+
+        A method that overrides `find_all` calls it with what `prepared` gave.
+        """
+        if isinstance(request, Words) and request.said is not None:
+            note = {**edit.origin.training, "read_as": f"{request.neutral} -> {request.text}"}
+            edit = copy(edit)  # the method may keep the one that it found
+            edit.origin = Origin(request.said, request.neutral, note)
+        if keep := getattr(request, "keep", ()):
+            edit = keeping(edit, domain, face, keep)
+        return edit if face is None else fixed(edit, domain, face)
 
     def find_all(
         self,

@@ -20,12 +20,14 @@ class Words:
         keep: what must not change, in words: ("glasses", "hair").
         region: the part of the picture that may change, "hair" or "mouth, eyes"; None for all of
             it, or for the part that the method reads from the text.
+        said: the text as it was typed, where `text` is a reading of it (`wording.reading`).
     """
 
     text: str
     neutral: str | None = None
     keep: tuple[str, ...] = ()
     region: str | None = None
+    said: str | None = None
 
     def __post_init__(self) -> None:
         if not self.text.strip():

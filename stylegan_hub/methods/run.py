@@ -1,7 +1,8 @@
 """Methods that train: what is learned, step by step, in Python, on the page or under accelerate.
 
 A `TrainableMethod` starts a `Run`. `find` carries it out in this process; `recipes/train.py`
-carries out the same run with checkpoints, several processes and mixed precision.
+carries out the same run with checkpoints, several processes and mixed precision, and gives the
+same edit bit for bit where it is told nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from stylegan_hub.domain import Domain
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.latents import Latents
 from stylegan_hub.methods.method import Method, Request
-from stylegan_hub.steps import OnStep, Step, ramp
+from stylegan_hub.steps import OnStep, Step, ramp, step_random
 
 Share = tuple[int, int]
 """A process and how many there are: `(0, 1)` is all of the work."""
@@ -47,13 +48,17 @@ _Settings = TypeVar("_Settings", bound=RunSettings)
 
 
 class Run(nn.Module, ABC):
-    """A search in progress; its parameters are what is learned.
+    """A search in progress; its parameters are what is learned, and with buffers all that it knows.
 
     Attributes:
         max_grad_norm: longer gradients are shortened to this; None leaves them.
+        count: how many edits it gives.
+        remarks: what to know before it begins, in sentences.
     """
 
     max_grad_norm: float | None = None
+    count: int = 1
+    remarks: tuple[str, ...] = ()
 
     @abstractmethod
     def optimizer(self) -> torch.optim.Optimizer:
@@ -66,7 +71,8 @@ class Run(nn.Module, ABC):
         """Losses of a step: "loss", which is minimized, and its parts without weights.
 
         Args:
-            step: 0, 1, ...; it chooses the faces.
+            step: 0, 1, ...; it chooses the faces. Where a step accumulates several passes, passes
+                are counted.
             random: for all else; the same in every process.
             share: the part of the work that is this process's; gradients are averaged.
         """
@@ -115,8 +121,9 @@ class TrainableMethod(Method[_Settings]):
         on_step: OnStep | None = None,
     ) -> list[Edit]:
         """All edits of a run, the best first."""
-        prepared = self.prepared(domain, request, face, label, settings)
-        return self._carried_out(*prepared, on_step).edits()
+        domain, asked, face, chosen = self.prepared(domain, request, face, label, settings)
+        run = self._carried_out(domain, asked, face, chosen, on_step)
+        return [self.finished(edit, domain, asked, face) for edit in run.edits()]
 
     def _carried_out(
         self,
@@ -130,12 +137,11 @@ class TrainableMethod(Method[_Settings]):
         optimizer = run.optimizer()
         rates = [group["lr"] for group in optimizer.param_groups]
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        random = torch.Generator().manual_seed(settings.seed)
         for index in range(settings.steps):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * ramp(index, settings.steps)
             with torch.enable_grad():  # also inside a caller's no_grad
-                losses = run.losses(index, random)
+                losses = run.losses(index, step_random(settings.seed, index))
                 optimizer.zero_grad()
                 losses["loss"].backward()
             if run.max_grad_norm is not None:

@@ -60,15 +60,20 @@ def reading(words: Words, neutral: str) -> Words:
     bare = re.sub(rf"^{_POLITE}(?:make \w+ |look )*", "", text, flags=re.IGNORECASE).lower()
     if bare in _COMPARED:
         target, origin = (_described(how, neutral) for how in _COMPARED[bare])
-        return replace(words, text=target, neutral=origin)
+        return replace(words, said=words.text, text=target, neutral=origin)
     if less := _LESS.match(text):
         how = less["how"].lower()
         if how.endswith(_ADJECTIVES) or how in {"old", "sad", "angry", "young", "pale", "dark"}:
-            return replace(words, text=neutral, neutral=_described(how, neutral))
+            return replace(words, said=words.text, text=neutral, neutral=_described(how, neutral))
     for pattern in _REMOVALS:
         if found := pattern.match(text):
             subject = (found.groupdict().get("subject") or "").strip(" ,") or neutral
-            return replace(words, text=subject, neutral=f"{subject} with {_thing(found['thing'])}")
+            return replace(
+                words,
+                said=words.text,
+                text=subject,
+                neutral=f"{subject} with {_thing(found['thing'])}",
+            )
     return words
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import write_metrics
 from stylegan_hub.edits.base import Edit
+from stylegan_hub.edits.stack import displaced
 from stylegan_hub.latents import Latents
 from stylegan_hub.metrics.edit_success import edit_report
 from stylegan_hub.metrics.identity_similarity import identity_similarity
@@ -146,7 +147,7 @@ def measure_edit(
         label_index(name, value)
     strength = edit.strength.default if strength is None else float(strength)
     start = pipe.lower(pipe.sample(seeds, truncation_psi), edit.space)
-    moved = pipe.apply(start, [(edit, strength)])
+    moved = displaced(pipe, start, [(edit, strength)])
     before, after = draw(pipe, start), draw(pipe, moved)
     metrics: dict[str, Any] = {
         "images": len(seeds),
@@ -197,7 +198,7 @@ def before_after(
     """People above, the same people edited below; a column for each seed."""
     strength = edit.strength.default if strength is None else strength
     people = pipe.sample(seeds, truncation_psi)
-    rows = [draw(pipe, people), draw(pipe, pipe.apply(people, [(edit, strength)]))]
+    rows = [draw(pipe, people), draw(pipe, displaced(pipe, people, [(edit, strength)]))]
     return image_files.grid(torch.cat(rows), columns=len(seeds))
 
 
@@ -207,7 +208,9 @@ def strengths(
     """The whole slider: a row for each seed, from the least strength to the greatest in 7 steps."""
     people = pipe.sample(seeds, truncation_psi)
     steps = torch.linspace(edit.strength.min, edit.strength.max, 7).tolist()
-    return image_files.strip(*(draw(pipe, pipe.apply(people, [(edit, step)])) for step in steps))
+    return image_files.strip(
+        *(draw(pipe, displaced(pipe, people, [(edit, step)])) for step in steps)
+    )
 
 
 def write_quality(

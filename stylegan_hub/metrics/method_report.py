@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from stylegan_hub.edits.base import Edit
+from stylegan_hub.edits.stack import displaced
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods.essence import Essence, target_picture
 from stylegan_hub.methods.local import Local
@@ -101,6 +102,6 @@ def either_mask(pipe: StyleEditPipeline, before: Tensor, after: Tensor, region: 
 def _draw(pipe: StyleEditPipeline, codes: Tensor, edit: Edit, strength: float) -> Tensor:
     parts = []
     for batch in codes.split(_BATCH_SIZE):
-        moved = pipe.apply(Latents(Space.W_PLUS, batch), [(edit, strength)])
+        moved = displaced(pipe, Latents(Space.W_PLUS, batch), [(edit, strength)])
         parts.append(pipe.synthesize(moved).clamp(-1, 1))
     return torch.cat(parts)

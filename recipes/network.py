@@ -1,0 +1,73 @@
+"""What the recipes share that train a network on portraits: its data, its log and its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from stylegan_hub import images as image_files
+from stylegan_hub.artifacts import write_bytes
+from stylegan_hub.portraits.attributes import Portraits, sample
+from stylegan_hub.portraits.dataset import UNSEEN_SEED, RenderCache
+from stylegan_hub.portraits.renderer import render
+
+_AT_ONCE = 100  # portraits that are rendered together
+
+
+def cached_portraits(folder: Path, count: int) -> RenderCache:
+    """What recipes/render_portraits.py wrote.
+
+    Raises:
+        SystemExit: it holds fewer than `count` portraits.
+    """
+    cache = RenderCache(folder)
+    if len(cache) < count:
+        raise SystemExit(
+            f"{folder} holds {len(cache)} portraits, --portraits asks for {count}; draw more with "
+            "recipes/render_portraits.py, or ask for fewer."
+        )
+    return cache
+
+
+def unseen_portraits(count: int) -> Portraits:
+    """Portraits that no training sees."""
+    return sample(range(UNSEEN_SEED, UNSEEN_SEED + count))
+
+
+def pictures_of(portraits: Portraits, resolution: int) -> Tensor:
+    """Their pictures `[n, 3, resolution, resolution]` in [-1, 1], a few at a time."""
+    starts = range(0, len(portraits), _AT_ONCE)
+    return torch.cat([render(portraits[i : i + _AT_ONCE], resolution) for i in starts])
+
+
+def log_line(path: Path, step: int, values: Mapping[str, Any]) -> None:
+    """One line more in a file of measurements."""
+    with path.open("a") as file:
+        file.write(json.dumps({"step": step, **values}) + "\n")
+
+
+def write_network(
+    folder: Path,
+    network: Any,
+    metrics: Mapping[str, Any],
+    card: str,
+    pictures: Mapping[str, Image.Image] | None = None,
+) -> None:
+    """A network's folder: weights, metrics.json, README.md and images/.
+
+    Args:
+        network: with `save_pretrained`.
+        pictures: by the name of their file in images/.
+    """
+    network.to(memory_format=torch.contiguous_format).save_pretrained(folder)
+    for name, picture in (pictures or {}).items():
+        image_files.save(picture, folder / "images" / name)
+    write_bytes(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    write_bytes(folder / "README.md", card.encode())
+    print(f"The {folder.name} is in {folder}.")

@@ -1,0 +1,385 @@
+"""Train an edit by any method that trains, with checkpoints, on one process or several.
+
+    accelerate launch recipes/train.py mapper --text "a face with an afro" \\
+        --target_attributes hair_style=afro --output_dir runs/afro-hair
+    accelerate launch recipes/train.py local --text "a face with curly hair" --output_dir runs/curls
+    accelerate launch recipes/train.py essence --target docs/targets/zuri.png --output_dir runs/zuri
+    accelerate launch recipes/train.py METHOD --help
+
+The options after METHOD are those of its settings, with the values of `--preset` where they are
+left out; a method that another package registers is trained in the same way. The output folder is
+the edit: load_edit("runs/afro-hair") takes it. Beside config and weights it holds metrics.json,
+pictures of unseen faces and a card; where a method finds several edits at once, each has a folder
+in it, named by a number. With --push_to_hub and --hub_model_id user/afro-hair it is published. An
+interrupted run goes on with --resume_from_checkpoint latest, on a CPU to the same weights, bit for
+bit; one that is told no more than `pipe.find` gives the same edit.
+
+Several processes: torchrun --nproc_per_node 2 recipes/train.py ... (on a CPU with
+ACCELERATE_USE_CPU=true); with half the --train_batch_size they give the same result.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, make_dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import torch
+import tyro
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from stylegan_hub import images as image_files
+from stylegan_hub import methods
+from stylegan_hub.domain import COMPONENTS
+from stylegan_hub.edits.base import Edit, Origin
+from stylegan_hub.hub import Publishing, write_card
+from stylegan_hub.latents import Latents
+from stylegan_hub.methods.essence import target_picture
+from stylegan_hub.methods.method import Nothing, Pairs, Picture, Request, Words
+from stylegan_hub.methods.run import Run, TrainableMethod
+from stylegan_hub.metrics.edit_quality import (
+    READER,
+    SHOWN,
+    draw,
+    parse_target,
+    reader_for,
+    write_quality,
+)
+from stylegan_hub.metrics.method_report import TARGET_NAME
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.dataset import UNSEEN_SEED
+from stylegan_hub.steps import warmup_steps
+from stylegan_hub.training import Training, TrainingConfig, training_device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Publishing, TrainingConfig):
+    """What every method can be told; `options_of` adds its request and its settings."""
+
+    pipeline: str = "portraits"
+    """Bundled name, folder or Hub id."""
+    preset: str | None = None
+    """Settings by name; those that suit the pipeline and what is asked when None."""
+    face: str | None = None
+    """Find the edit for this face alone: a seed, or a file of latents."""
+    label: int | None = None
+    """For a generator with labels: the class whose faces are sampled."""
+
+    target_attributes: tuple[str, ...] = ()
+    """What the reader looks for, as hair_style=afro or character=Zuri; without it only what needs
+    no reader is measured."""
+    reader: str | None = READER
+    """Bundled name, folder or Hub id of the attribute reader; None where pictures are no drawn
+    portraits, which is noticed by itself for most pipelines."""
+    strength: float | None = None
+    """Strength at which the edit is measured and at which its slider starts; the method's own when
+    None."""
+    samples: int = 128
+    """Unseen faces that are edited and measured at the end."""
+
+    lr_warmup_steps: int | None = None  # type: ignore[assignment]
+    """Steps over which the learning rate rises linearly; 5 % of them when None."""
+    checkpointing_steps: int | None = None  # type: ignore[assignment]
+    """Steps between two checkpoints; half of them when None."""
+    sample_steps: int | None = None  # type: ignore[assignment]
+    """Steps between two sheets of pictures; half of them when None."""
+
+    def __post_init__(self) -> None:
+        half = max(1, self.max_train_steps // 2)
+        usual = {
+            "lr_warmup_steps": warmup_steps(self.max_train_steps),
+            "checkpointing_steps": half,
+            "sample_steps": half,
+        }
+        for name, value in usual.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        super().__post_init__()
+
+
+SETTINGS_NAMES = {
+    "steps": "max_train_steps",
+    "lr": "learning_rate",
+    "batch_size": "train_batch_size",
+    "seed": "seed",
+}
+"""Settings that every trainable method has, and what they are called among the options."""
+
+
+def main(name: str, args: Sequence[str]) -> None:
+    """Train by the method of this name.
+
+    Args:
+        args: the options, as on the command line.
+
+    Raises:
+        SystemExit: options that cannot be read, or an interrupted training.
+        ValueError: a method that does not exist or does not train, and all that `find` raises.
+    """
+    method = methods.get(name)
+    if not isinstance(method, TrainableMethod):
+        able = [m.name for m in methods.known().values() if isinstance(m, TrainableMethod)]
+        raise ValueError(
+            f"Got the method {name!r}, which does not train; those that do are {', '.join(able)}. "
+            f"Use pipe.find(..., method={name!r})."
+        )
+    shown = options_of(method, method.presets["default"])
+    asked = parsed(shown, args)
+    attributes = parse_target(asked.target_attributes)
+    asked.check_publishing()
+    request = request_of(asked)
+    pipe = load_pipeline(asked, method).to(training_device())
+    # Which settings are the defaults is known only now.
+    chosen = method.settings(pipe, method.checked_request(pipe, request), asked.preset)
+    config = parsed(options_of(method, chosen), args)
+    domain, request, face, settings = method.prepared(
+        pipe, request, face_of(config, pipe), config.label, settings_of(config, chosen)
+    )
+    run = method.start(domain, request, face, settings)
+    if config.push_to_hub and run.count > 1:
+        raise SystemExit("--push_to_hub publishes one edit, and this run gives several.")
+    for remark in run.remarks:
+        print(remark)
+    if carried_out(run, config, domain, face):
+        reader = reader_for(domain, config.reader, attributes)
+        found = run.edits()
+        for index, edit in enumerate(found):
+            folder = config.output_dir if len(found) == 1 else config.output_dir / str(index)
+            edit = method.finished(edit, domain, request, face)
+            write(edit, folder, config, domain, request, reader, attributes)
+        config.publish_if_asked(config.output_dir)
+
+
+def carried_out(run: Run, config: Config, domain: StyleEditPipeline, face: Latents | None) -> bool:
+    """Carry a run out; whether this process should now write what was learned."""
+    training = Training(config, {"run": run}, {"run": run.optimizer()})
+    share = (training.accelerator.process_index, training.accelerator.num_processes)
+
+    def step_fn(step: int) -> Mapping[str, Tensor]:
+        def losses_of(micro: int) -> Mapping[str, Tensor]:
+            random = training.generator(step, micro, shared=True)
+            return run.losses(step * config.gradient_accumulation_steps + micro, random, share)
+
+        return training.minimize("run", losses_of, max_grad_norm=run.max_grad_norm)
+
+    faces = domain.sample(range(UNSEEN_SEED, UNSEEN_SEED + SHOWN)) if face is None else face
+    before = draw(domain, faces)
+
+    @torch.no_grad()
+    def on_sample(step: int, folder: Path) -> None:
+        sheet = image_files.grid(torch.cat([before, run.shown(faces)]), columns=len(before))
+        image_files.save(sheet, folder / f"step-{step:06}.png")
+
+    return training.complete(step_fn, on_sample)
+
+
+def write(
+    edit: Edit,
+    folder: Path,
+    config: Config,
+    domain: StyleEditPipeline,
+    request: Request,
+    reader: Any,
+    attributes: Mapping[str, str],
+) -> None:
+    """The edit's folder: weights, numbers, pictures and card."""
+    if config.strength is not None:
+        far, range_ = config.strength, edit.strength
+        edit.strength = replace(
+            range_, default=far, min=min(range_.min, far), max=max(range_.max, far)
+        )
+    edit.origin = Origin(
+        edit.origin.prompt, edit.origin.neutral, {**edit.origin.training, **how_trained(config)}
+    )
+    edit.save_pretrained(folder)
+    if isinstance(request, Picture):
+        image_files.save(target_picture(domain, request.image), folder / TARGET_NAME)
+    seeds = range(UNSEEN_SEED, UNSEEN_SEED + config.samples)
+    metrics = write_quality(folder, domain, reader, edit, attributes, seeds)
+    write_card(folder)
+    for name, value in metrics.items():
+        print(f"{name}: {value}")
+    print(f"The edit is in {folder}.")
+
+
+def how_trained(config: Config) -> dict[str, Any]:
+    """What is said of the training in the edit's config and on its card, beside the settings."""
+    names = ("lr_scheduler", "lr_warmup_steps", "gradient_accumulation_steps", "mixed_precision")
+    return {name: getattr(config, name) for name in names}
+
+
+# From options to what a method takes
+
+
+def load_pipeline(config: Config, method: TrainableMethod[Any]) -> StyleEditPipeline:
+    """The pipeline, with the components that were given in place of its own."""
+    pipe = StyleEditPipeline.from_pretrained(config.pipeline)
+    for name in sorted(method.needs):
+        if (folder := getattr(config, name)) is not None:
+            module, cls = COMPONENTS[name]
+            component = getattr(import_module(module), cls).from_pretrained(folder)
+            pipe.register_modules(**{name: component.eval().requires_grad_(False)})
+    return pipe
+
+
+def request_of(options: Any) -> Request:
+    """What is asked for."""
+    given = {name: value for name, value in vars(options).items() if value not in (None, ())}
+    kinds = [name for name in ("text", "target", "before") if name in given]
+    if len(kinds) > 1:
+        raise SystemExit(f"Got {' and '.join(f'--{name}' for name in kinds)}; give one of them.")
+    region = given.get("region")
+    if kinds == ["text"]:
+        return Words(options.text, options.neutral, options.keep, region)
+    if kinds == ["target"]:
+        return Picture(opened(options.target, "target"), options.target.name)
+    if kinds == ["before"]:
+        before, after = (
+            [opened(path, name) for path in getattr(options, name)] for name in ("before", "after")
+        )
+        return Pairs(before, after, name=options.output_dir.name)
+    return Nothing(region)
+
+
+def opened(path: Path, option: str) -> Image.Image:
+    """A picture, read as a whole."""
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except (OSError, UnidentifiedImageError) as error:
+        raise SystemExit(f"--{option} {path} cannot be read as a picture: {error}") from error
+
+
+def face_of(config: Config, pipe: StyleEditPipeline) -> Latents | None:
+    """The face that the edit is for, None for every face."""
+    if config.face is None:
+        return None
+    if config.face.isdecimal():
+        return pipe.sample(int(config.face), label=config.label)
+    return Latents.load(config.face)
+
+
+def settings_of(options: Any, chosen: Any) -> Any:
+    """The settings that the options give."""
+    names = [entry.name for entry in fields(chosen) if entry.init]
+    return replace(
+        chosen, **{name: getattr(options, SETTINGS_NAMES.get(name, name)) for name in names}
+    )
+
+
+# Options
+
+
+def parsed(options: type[Any], args: Sequence[str]) -> Any:
+    """The options that were given, and the defaults of others."""
+    return tyro.cli(
+        options,
+        prog=Path(sys.argv[0]).name,
+        args=list(args),
+        description=__doc__,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.EnumChoicesFromValues),
+        use_underscores=True,
+    )
+
+
+def options_of(method: TrainableMethod[Any], settings: Any) -> type[Any]:
+    """`Config` with what this method can be asked, and its settings with these values."""
+    usual = {option: getattr(settings, name) for name, option in SETTINGS_NAMES.items()}
+    hints, own = get_type_hints(Config), get_type_hints(type(settings))
+    added: list[tuple[str, Any, Any]] = [
+        (name, hints[name], field(default=value)) for name, value in usual.items()
+    ]
+    added += request_options(method)
+    added += [
+        (name, _described(Path | None, f"Folder of a {name} in place of the pipeline's own."), None)
+        for name in sorted(method.needs)
+    ]
+    described = _descriptions(type(settings))
+    added += [
+        (entry.name, _described(own[entry.name], described.get(entry.name, "")),
+         field(default=getattr(settings, entry.name)))
+        for entry in fields(settings)
+        if entry.init and entry.name not in SETTINGS_NAMES
+    ]  # fmt: skip
+    names = [name for name, *_ in added] + [name for name in hints if name not in usual]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise TypeError(
+            f"The settings of {method.name!r} have names that other options have: "
+            f"{', '.join(sorted(twice))}. Call them something else."
+        )
+    return make_dataclass("Options", added, bases=(Config,), frozen=True, kw_only=True)
+
+
+def request_options(method: TrainableMethod[Any]) -> list[tuple[str, Any, Any]]:
+    """Name, type and default of the options that say what is asked for."""
+    alone = len(method.requests) == 1
+
+    def option(name: str, kind: Any, words: str) -> tuple[str, Any, Any]:
+        default = field() if alone else field(default=None)
+        return (name, _described(kind if alone else kind | None, words), default)
+
+    found: list[tuple[str, Any, Any]] = []
+    if Words in method.requests:
+        neutral = "What they show now; the pipeline's own words when None."
+        keep = "What must not change, in words: glasses hair."
+        found += [
+            option("text", str, 'What pictures should show afterwards: "a face with an afro".'),
+            ("neutral", _described(str | None, neutral), field(default=None)),
+            ("keep", _described(tuple[str, ...], keep), field(default=())),
+        ]
+    if Picture in method.requests:
+        found.append(option("target", Path, "A picture whose character faces should get."))
+    if Pairs in method.requests:
+        kind = tuple[Path, ...]
+        found += [
+            option("before", kind, "Pictures before the change."),
+            option("after", kind, "As many pictures after it."),
+        ]
+    if method.takes_region:
+        words = 'The part of the picture that may change: "hair" or "mouth, eyes".'
+        found.append(("region", _described(str | None, words), field(default=None)))
+    return found
+
+
+def _described(kind: Any, words: str) -> Any:
+    return Annotated[kind, tyro.conf.arg(help=" ".join(words.split()))]
+
+
+def _descriptions(cls: type[Any]) -> dict[str, str]:
+    """What a dataclass says below each of its fields."""
+    try:
+        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    except (OSError, SyntaxError):  # written where there is no source
+        return {}
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for entry, below in zip(body.body, body.body[1:], strict=False):
+        if isinstance(entry, ast.AnnAssign) and isinstance(entry.target, ast.Name):
+            if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+                found[entry.target.id] = str(below.value.value)
+    return found
+
+
+def renamed(args: Sequence[str], names: Mapping[str, Sequence[str]]) -> list[str]:
+    """Options with earlier names as they are called now: {"--description": ["--text"]}."""
+    found: list[str] = []
+    for arg in args:
+        name, equals, value = arg.partition("=")
+        now = names.get(name.replace("-", "_").replace("__", "--", 1))
+        found += [arg] if now is None else [*now[:-1], now[-1] + equals + value]
+    return found
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+        able = [m.name for m in methods.known().values() if isinstance(m, TrainableMethod)]
+        raise SystemExit(f"{__doc__}\nMethods: {', '.join(able)}.")
+    main(sys.argv[1], sys.argv[2:])
