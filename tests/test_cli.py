@@ -80,7 +80,7 @@ def test_version() -> None:
 def test_edit_by_words(tiny_pipeline_folder: Path, output: Path) -> None:
     saved = output.parent / "edit"
     result = run(
-        "edit", "--seed", 7, "--text", "a face with a hat", "--steps", 3, "--space", "s",
+        "edit", "--seed", 7, "--text", "a face with a hat", "--steps", 3, "--set", "space=s",
         "--pipeline", tiny_pipeline_folder, "--save-edit", saved, "--before-after", "-o", output,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -300,7 +300,7 @@ def test_stacked_edits(bundled: Path, tiny_pipeline_folder: Path, output: Path) 
     both = pixels(output)
     assert run(*common, "--edit", "a-hat:1").exit_code == 0
     assert pixels(output) == both
-    words = ("--text", "a hat", "--steps", 4, "--strength", 3, "--space", "s")
+    words = ("--text", "a hat", "--steps", 4, "--strength", 3, "--set", "space=s")
     assert run(*common, "--edit", "a-hat:0.25", "--edit", "afro-hair:0.75", *words).exit_code == 0
     assert pixels(output) != both
 

@@ -51,6 +51,8 @@ class Words:
         if not self.text.strip():
             raise ValueError(f"Got no words ({self.text!r}); write some, such as 'a smiling face'.")
         object.__setattr__(self, "text", self.text.strip())
+        if self.neutral is not None:
+            object.__setattr__(self, "neutral", self.neutral.strip())
         keep = (self.keep,) if isinstance(self.keep, str) else tuple(self.keep)
         object.__setattr__(self, "keep", tuple(word.strip() for word in keep if word.strip()))
 
@@ -187,7 +189,14 @@ class Method(ABC, Generic[_Settings]):
         """
         domain, asked, face, chosen = self.prepared(domain, request, face, label, settings)
         edit = self.search(domain, asked, face, chosen, on_step)
-        if keep := getattr(asked, "keep", ()):
+        return self.finished(edit, domain, asked, face)
+
+    def finished(self, edit: Edit, domain: Domain, request: Request, face: Latents | None) -> Edit:
+        """What `search` found as `find` gives it: it keeps what it should, and is fixed for a face.
+
+        A method that overrides `find_all` calls it with what `prepared` gave.
+        """
+        if keep := getattr(request, "keep", ()):
             edit = keeping(edit, domain, face, keep)
         return edit if face is None else fixed(edit, domain, face)
 

@@ -115,8 +115,9 @@ class TrainableMethod(Method[_Settings]):
         on_step: OnStep | None = None,
     ) -> list[Edit]:
         """All edits of a run, the best first."""
-        prepared = self.prepared(domain, request, face, label, settings)
-        return self._carried_out(*prepared, on_step).edits()
+        domain, asked, face, chosen = self.prepared(domain, request, face, label, settings)
+        run = self._carried_out(domain, asked, face, chosen, on_step)
+        return [self.finished(edit, domain, asked, face) for edit in run.edits()]
 
     def _carried_out(
         self,
