@@ -72,11 +72,15 @@ class Session:
         """One more edit, at its default strength when None; see `StackedEdit` for the name."""
         return self.with_stack(self.stack.added(edit, strength, name=name))
 
-    def with_found(self, edit: Edit) -> Session:
-        """An edit that was found: in the place of one with the same label, or one more."""
+    def with_found(self, edit: Edit, region: str | None = None) -> Session:
+        """An edit that was found: in the place of one with the same label, or one more.
+
+        Args:
+            region: the part of the picture that one more is shown in; None for all of it.
+        """
         index = self.found_as(caption(edit))
         if index is None:
-            return self.with_edit(edit)
+            return self.with_stack(self.stack.added(edit, region=region))
         return self.with_stack(self.stack.with_edit(index, edit))
 
     def without_found(self, label: str) -> Session:
