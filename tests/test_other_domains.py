@@ -619,7 +619,7 @@ def test_a_visit(browser: Browser, studio: Studio, photo: Path) -> None:  # noqa
     for url in serve(studio):
         for page in open_page(browser, url):
             before = wait_for_other_picture(page, "")
-            words = page.get_by_label("The picture shall show")
+            words = page.get_by_label("The picture should show")
             assert page.get_by_label("Instead of").input_value() == NEUTRAL
             assert page.locator("#examples").count() == 0
             page.get_by_role("button", name="Settings of the search").click()

@@ -33,6 +33,8 @@ class Words:
         if not self.text.strip():
             raise ValueError(f"Got no words ({self.text!r}); write some, such as 'a smiling face'.")
         object.__setattr__(self, "text", self.text.strip())
+        if self.neutral is not None:
+            object.__setattr__(self, "neutral", self.neutral.strip())
         keep = (self.keep,) if isinstance(self.keep, str) else tuple(self.keep)
         object.__setattr__(self, "keep", tuple(word.strip() for word in keep if word.strip()))
 
