@@ -29,6 +29,7 @@ from stylegan_hub.methods.keep import fixed, keeping
 from stylegan_hub.methods.requests import Nothing as Nothing
 from stylegan_hub.methods.requests import Pairs as Pairs
 from stylegan_hub.methods.requests import Picture as Picture
+from stylegan_hub.methods.requests import Pictures as Pictures
 from stylegan_hub.methods.requests import Request as Request
 from stylegan_hub.methods.requests import Words as Words
 from stylegan_hub.methods.wording import reading
@@ -181,7 +182,7 @@ class Method(ABC, Generic[_Settings]):
         """The dataclass of its settings."""
         return type(self.presets["default"])
 
-    def rank(self, domain: Domain, face: Latents | None) -> float:
+    def rank(self, domain: Domain, request: Request, face: Latents | None) -> float:
         """How well it suits where no method is asked for; the greatest number is taken.
 
         Methods that train are asked for by name, unless nothing else answers.
