@@ -145,8 +145,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     write_bytes(path, _tensor_bytes(tensors, metadata))
 
 
-def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Write metrics.json, and in it to which tensors the numbers belong.
+def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Write metrics.json, and in it to which tensors the numbers belong; returns its content.
 
     Raises:
         ValueError: a number that JSON does not have.
@@ -156,6 +156,7 @@ def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
     content = {**metrics, **({DIGEST_KEY: digest} if digest else {})}
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(folder / METRICS_NAME, text.encode())
+    return content
 
 
 def write_folder(

@@ -14,7 +14,7 @@ import json
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, SupportsIndex
+from typing import Any, ClassVar, Literal, Self, SupportsIndex
 from weakref import WeakKeyDictionary
 
 import torch
@@ -22,7 +22,6 @@ from diffusers import DiffusionPipeline
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
-from typing_extensions import Self
 
 from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import BaseModel, ClipModel, SavedWhole

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from diffusers.utils import BaseOutput
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from typing_extensions import Self
 
 from stylegan_hub import images as image_files
 from stylegan_hub.domain import Domain, Label, Seeds, checked_seeds, tunable_parameters

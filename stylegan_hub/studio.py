@@ -12,13 +12,12 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from typing_extensions import Self
 
 from stylegan_hub import images as image_files
 from stylegan_hub import names

@@ -13,7 +13,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 
-from stylegan_hub import names
 from stylegan_hub.models.clip import build_clip, build_image_processor, train_tokenizer
 from stylegan_hub.models.encoder import Encoder
 from stylegan_hub.models.recognizer import Recognizer

@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -52,7 +52,7 @@ class Repository:
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
     summaries: list[str] = field(default_factory=list)
-    changed: datetime = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    changed: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
     def __post_init__(self) -> None:
         self.commit({".gitattributes": b"*.safetensors filter=lfs\n"}, "initial commit")
@@ -70,7 +70,7 @@ class Repository:
         self.commits[oid] = files
         self.refs["main"] = oid
         self.summaries.append(summary)
-        self.changed = datetime.now(timezone.utc)
+        self.changed = datetime.now(UTC)
         return oid
 
     def add(self, files: dict[str, bytes], summary: str = "by hand") -> str:

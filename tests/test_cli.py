@@ -14,7 +14,6 @@ from PIL import Image
 from pytest import MonkeyPatch
 from typer.testing import CliRunner
 
-from stylegan_hub import names
 from stylegan_hub.cli import main
 from stylegan_hub.edits.base import Origin, load_edit
 from stylegan_hub.edits.direction import Direction

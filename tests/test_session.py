@@ -15,7 +15,6 @@ from PIL import Image
 from test_regions import SidesParser, with_parts
 from test_stack import mapper
 
-from stylegan_hub import names
 from stylegan_hub import studio as studio_module
 from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.edits.direction import Direction

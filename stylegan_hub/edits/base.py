@@ -16,11 +16,10 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor
-from typing_extensions import Self
 
 from stylegan_hub.artifacts import BaseModel, read_folder, tensors_digest, write_folder
 from stylegan_hub.errors import ArtifactError, MismatchError

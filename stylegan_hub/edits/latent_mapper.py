@@ -12,11 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from stylegan_hub.artifacts import BaseModel
 from stylegan_hub.edits.base import Edit, Origin, Strength, register
