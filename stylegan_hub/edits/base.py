@@ -21,7 +21,13 @@ from typing import Any, ClassVar, Self, TypeVar
 import torch
 from torch import Tensor
 
-from stylegan_hub.artifacts import BaseModel, read_folder, tensors_digest, write_folder
+from stylegan_hub.artifacts import (
+    BaseModel,
+    read_config,
+    read_folder,
+    tensors_digest,
+    write_folder,
+)
 from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.names import EDIT, Kind, register_kind, resolve
@@ -259,6 +265,21 @@ def edit_from_parts(config: Mapping[str, Any], tensors: Mapping[str, Tensor], wh
     Raises:
         ArtifactError: an unknown kind, values that make no edit, numbers that are not finite.
     """
+    cls = _class_of(config, where)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ArtifactError(f"{where}: tensor {name!r} holds numbers that are not finite.")
+    try:
+        base_model = BaseModel(**config["base_model"])
+        strength = Strength(**config.get("strength", {}))
+        origin = Origin(config.get("prompt"), config.get("neutral"), config.get("training", {}))
+        space = Space(config["space"])
+        return cls.from_parts(tensors, config, space, base_model, strength, origin)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{where} is no sound {cls.kind}: {error}") from error
+
+
+def _class_of(config: Mapping[str, Any], where: str) -> type[Edit]:
     kind = config["kind"]
     # Entry points are other packages' code: asked only for a kind that is not known without them.
     known = _KINDS if kind in _KINDS else kinds()
@@ -272,17 +293,7 @@ def edit_from_parts(config: Mapping[str, Any], tensors: Mapping[str, Tensor], wh
         raise ArtifactError(
             f"Unknown kind {kind!r} in {where}; known kinds: {', '.join(sorted(known))}. {advice}"
         )
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ArtifactError(f"{where}: tensor {name!r} holds numbers that are not finite.")
-    try:
-        base_model = BaseModel(**config["base_model"])
-        strength = Strength(**config.get("strength", {}))
-        origin = Origin(config.get("prompt"), config.get("neutral"), config.get("training", {}))
-        space = Space(config["space"])
-        return known[kind].from_parts(tensors, config, space, base_model, strength, origin)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{where} is no sound {kind}: {error}") from error
+    return known[kind]
 
 
 def load_edit(
@@ -301,6 +312,7 @@ def load_edit(
         ArtifactError: files are missing, damaged, of an unknown kind or from a newer version.
     """
     folder = resolve(name_or_path, "edit", revision, token, cache_dir, local_files_only)
+    _class_of(read_config(folder), str(folder))  # whatever the tensors are, this is said first
     return edit_from_parts(*read_folder(folder), where=str(folder))
 
 
