@@ -200,7 +200,7 @@ def check_room(folder: str | Path, replaced: str) -> None:
         replaced: the file by which what is replaced is known, "model.safetensors".
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # unlike Path.is_dir, False for a name that is too long
         return
     names = {path.name for path in folder.iterdir()}
     if replaced in names and (replaced != TENSORS_NAME or _is_ours(folder / CONFIG_NAME)):
