@@ -120,5 +120,5 @@ def test_recipes_need_no_home_to_be_read(name: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Path, "home", homeless)
     monkeypatch.setattr(Path, "expanduser", homeless)
     recipe(name)
-    with pytest.raises(NotFoundError, match="this user has no home folder. Give another folder"):
+    with pytest.raises(NotFoundError, match="this user has no home folder"):
         fetch("https://example.org/model.pt", DOWNLOADS)
