@@ -13,7 +13,7 @@ import gradio as gr
 
 from demo.components import heading
 from demo.stage import Stage
-from demo.tabs import essence, local, photo, text_to_face, words, zoo
+from demo.tabs import essence, local, more, photo, text_to_face, words, zoo
 from stylegan_hub.memory import keep_freed_memory
 from stylegan_hub.studio import Studio
 
@@ -60,6 +60,9 @@ def build(studio: Studio) -> gr.Blocks:
                         text_to_face.build(studio, stage)
                     with gr.Tab("Photo"):
                         photo.build(studio, stage)
+                    with gr.Tab("More"):
+                        tabbed = (*words.METHODS, *essence.METHODS, *local.METHODS)
+                        more.build(studio, stage, tabbed)
         stage.wire(page)
         gr.HTML(f"<footer><p>{NOTE}</p></footer>")
     return page.queue(default_concurrency_limit=4)

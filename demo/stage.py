@@ -5,14 +5,15 @@ The handlers take and return sessions, pictures and text; only `Stage` knows wid
 
 from __future__ import annotations
 
+import inspect
 import io
 import random
 import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,11 +32,10 @@ from demo.components import (
 )
 from stylegan_hub import images as image_files
 from stylegan_hub.edits.base import Edit
-from stylegan_hub.edits.direction import Direction
-from stylegan_hub.steps import Cancelled, Step
-from stylegan_hub.photos import invert as inversion
+from stylegan_hub.edits.stack import EditStack, StackedEdit
 from stylegan_hub.search import Found, Progress, Search
-from stylegan_hub.session import Applied, Session
+from stylegan_hub.session import Session, label_of, slug_of
+from stylegan_hub.steps import Cancelled, Step
 from stylegan_hub.studio import Studio
 
 FACES = 8
@@ -52,7 +52,6 @@ _CHANGING = threading.Lock()  # of all desks: a desk must be copyable
 
 Pair = tuple[Image.Image, Image.Image]
 Shown = TypeVar("Shown")
-AnyStep = TypeVar("AnyStep", Step, inversion.Step)
 
 # Model calls take turns in the studio; a search must not hold up the sliders of others.
 DRAWING = {"concurrency_id": "draw", "concurrency_limit": 4, "show_progress": "hidden"}
@@ -69,11 +68,13 @@ class Frame:
         status: HTML.
         pictures: before and after; None leaves those that are there.
         found: the new edit, in the last frame.
+        region: the part of the picture that it is shown in; None for all of it.
     """
 
     status: str
     pictures: Pair | None = None
-    found: Direction | None = None
+    found: Edit | None = None
+    region: str | None = None
 
 
 def random_seeds(count: int = FACES) -> list[int]:
@@ -101,7 +102,7 @@ def check_room(session: Session) -> None:
         )
 
 
-def newest_found(session: Session) -> Applied | None:
+def newest_found(session: Session) -> StackedEdit | None:
     """The edit that can be saved: the last one that was found here."""
     return next((applied for applied in reversed(session.edits) if applied.name is None), None)
 
@@ -142,23 +143,26 @@ def watched(
 
 
 def pictured(
-    started: float, before: Callable[[AnyStep], Image.Image]
-) -> Callable[[AnyStep], Frame | None]:
+    started: float, before: Callable[[Step], Image.Image] | None
+) -> Callable[[Step], Frame | None]:
     """For `watched`: shows the first step of a search, and others now and then.
 
     Args:
         started: `time.monotonic()` when it began.
-        before: the picture to compare that of a step with.
+        before: the picture to compare that of a step with; without it, pictures are not shown.
     """
     last = started
 
-    def show(step: AnyStep) -> Frame | None:
+    def show(step: Step) -> Frame | None:
         nonlocal last
         if step.index > 1 and time.monotonic() - last <= _SECONDS_BETWEEN_PICTURES:
             return None
         last = time.monotonic()
-        (now,) = image_files.to_pil(step.image)
-        return Frame(progress(step.index, step.total, started), (before(step), now))
+        status = progress(step.index, step.total, started)
+        if before is None or step.images is None:
+            return Frame(status)
+        (now,) = image_files.to_pil(step.images[:1])
+        return Frame(status, (before(step), now))
 
     return show
 
@@ -175,7 +179,7 @@ def limit(studio: Studio, desk: Desk, index: int, region: str) -> None:
     """
     if region:
         studio.region("", [region])
-    desk.change(lambda session: session.with_region(region or None, index))
+    change(desk, lambda stack: stack.with_region(index, region or None))
 
 
 def save_stack(studio: Studio, session: Session) -> bytes:
@@ -226,6 +230,24 @@ class Desk:
             return self.session
 
 
+def change(desk: Desk, how: Callable[[EditStack], EditStack]) -> Session:
+    """The session with its stack changed, from what it is at this moment.
+
+    Raises:
+        ValueError: a place that the stack does not have, a strength that is no number.
+    """
+    return desk.change(lambda session: session.with_stack(how(session.stack)))
+
+
+def in_any_case(event: gr.events.Dependency, *listener: Any, **options: Any) -> None:
+    """Let something follow an event, whether it failed or not.
+
+    In a browser, what is added by `then` does not follow an event that failed.
+    """
+    for after in (event.success, event.failure):
+        after(*listener, **options)
+
+
 @dataclass(frozen=True)
 class Slot:
     """A place for an edit in the stack."""
@@ -249,13 +271,13 @@ class Slot:
         if index >= len(session.edits):
             return {self.row: gr.Row(visible=False)}
         applied = session.edits[index]
-        strength = applied.edit.strength
+        label, strength = label_of(applied), applied.edit.strength
         slider = gr.Slider(
             # A strength from another place may lie outside of the range that the edit asks for.
             min(strength.min, applied.strength),
             max(strength.max, applied.strength),
             applied.strength,
-            label=applied.label,
+            label=label,
             step=max((strength.max - strength.min) / 80, 1e-3),
             interactive=True,
         )
@@ -268,17 +290,17 @@ class Slot:
                 # A stack from a file may name several at once.
                 _places([*regions, region] if region and region not in regions else regions),
                 value=region,
-                label=f"Where {applied.label} shows",
+                label=f"Where {label} shows",
                 visible=bool(regions),
                 interactive=True,
             ),
-            self.up: gr.Button(f"Move {applied.label} up", interactive=index > 0, visible=several),
+            self.up: gr.Button(f"Move {label} up", interactive=index > 0, visible=several),
             self.down: gr.Button(
-                f"Move {applied.label} down",
+                f"Move {label} down",
                 interactive=index + 1 < len(session.edits),
                 visible=several,
             ),
-            self.remove: gr.Button(f"Remove {applied.label}", interactive=True),
+            self.remove: gr.Button(f"Remove {label}", interactive=True),
         }
 
 
@@ -357,12 +379,22 @@ class Stage:
         self._faces = thumbnails("To choose from", "faces", 4)
         with gr.Row(elem_id="who"):
             self._seed = gr.Number(FIRST.seed, label="Seed", precision=0, minimum=0, min_width=80)
+            self._label = self._classes()
             self._roll = gr.Button(f"Random {studio.noun}", size="md", min_width=80)
             self._more = gr.Button("Others", size="md", min_width=80)
+
+    def _classes(self) -> gr.Dropdown | gr.State:
+        """A choice of classes; for a generator without labels there is none, and no widget."""
+        if not (count := self._studio.pipe.generator.config.c_dim):
+            return gr.State(None)
+        usual = self._studio.pipe.config.label
+        chosen = usual if isinstance(usual, int) else 0
+        return gr.Dropdown(list(range(count)), value=chosen, label="Class", min_width=80)
 
     def wire(self, page: gr.Blocks) -> None:
         """What happens on clicks and slides; after all widgets are there."""
         studio, desk, seed, seeds = self._studio, self.desk, self._seed, self.seeds
+        label = self._label
 
         def pick(desk: Desk, seeds: list[int], event: gr.SelectData, request: gr.Request) -> int:
             set_seed(desk, seeds[event.index], request)
@@ -373,15 +405,21 @@ class Stage:
             with friendly():
                 desk.change(lambda session: choose(session, seed))
 
+        def set_label(desk: Desk, label: int, request: gr.Request) -> None:
+            studio.stop(request.session_hash)
+            desk.change(lambda session: replace(session, label=int(label), latents=None))
+
+        def faces(seeds: list[int], label: int | None) -> list[Image.Image]:
+            return studio.faces(seeds, label=label)
+
         def set_strength(desk: Desk, index: int, strength: float) -> tuple[Pair, str]:
             with friendly():
-                return self.draw(
-                    desk.change(lambda session: session.with_strength(strength, index))
-                )
+                return self.draw(change(desk, lambda stack: stack.with_strength(index, strength)))
 
         def remove(desk: Desk, index: int, request: gr.Request) -> None:
             studio.stop(request.session_hash)
-            desk.change(lambda session: session.without_edit(index))
+            with friendly():
+                change(desk, lambda stack: stack.removed(index))
 
         def set_region(desk: Desk, index: int, region: str) -> tuple[Pair, str]:
             with friendly():
@@ -390,7 +428,7 @@ class Stage:
 
         def move(desk: Desk, index: int, by: int) -> None:
             with friendly():
-                desk.change(lambda session: session.with_move(index, index + by))
+                change(desk, lambda stack: stack.moved(index, index + by))
 
         def save(desk: Desk) -> str:
             with friendly():
@@ -415,20 +453,25 @@ class Stage:
 
         def start_over(desk: Desk, request: gr.Request) -> tuple[int, str]:
             studio.stop(request.session_hash)
-            return desk.change(lambda _: FIRST).seed, message(self._welcome)
+            first = desk.change(lambda session: replace(FIRST, label=session.label))
+            return first.seed, message(self._welcome)
 
         def halt(request: gr.Request) -> None:
             studio.stop(request.session_hash)
 
         page.load(lambda: list(range(FACES)), None, seeds, **PRIVATE).then(
-            studio.faces, seeds, self._faces, **DRAWING, **PRIVATE
+            faces, [seeds, label], self._faces, **DRAWING, **PRIVATE
         )
         self.then_show(page.load(lambda: None, **PRIVATE))
         self._more.click(random_seeds, None, seeds, **PRIVATE).then(
-            studio.faces, seeds, self._faces, **DRAWING, **PRIVATE
+            faces, [seeds, label], self._faces, **DRAWING, **PRIVATE
         )
         self.then_show(self._faces.select(pick, [desk, seeds], seed, **PRIVATE))
         self.then_show(seed.input(set_seed, [desk, seed], None, api_name="face", **_LAST))
+        if isinstance(label, gr.Dropdown):
+            chosen = label.input(set_label, [desk, label], None, api_name="label")
+            self.then_show(chosen)
+            chosen.success(faces, [seeds, label], self._faces, **DRAWING, **PRIVATE)
         self.then_show(
             self._roll.click(lambda: random_seeds(1)[0], None, seed, **PRIVATE).then(
                 set_seed, [desk, seed], None, **PRIVATE
@@ -457,9 +500,10 @@ class Stage:
             self.then_show(slot.remove.click(remove, [desk, index], None, **PRIVATE))
         self.then_show(self._keep.click(keep, desk, self.status, **PRIVATE))
         self.then_show(self.reset.click(start_over, desk, [seed, self.status], **PRIVATE))
-        self._save_stack.click(save, desk, self._stack_file, api_name="save_stack", **DRAWING).then(
-            None, js="() => document.querySelector('#stack-file').click()", **PRIVATE
+        saved = self._save_stack.click(
+            save, desk, self._stack_file, api_name="save_stack", **DRAWING
         )
+        saved.success(None, js="() => document.querySelector('#stack-file').click()", **PRIVATE)
         loaded = self._load_stack.upload(
             load, [desk, self._load_stack], self.status, api_name="load_stack", **DRAWING
         )
@@ -470,10 +514,11 @@ class Stage:
         for search in self._searches:
             self._wire_search(search)
         for event in self._changes:
-            # Events may come faster than pictures; the last one must be followed by one.
-            event = event.then(self._show, desk, self._shown, **_LAST, **DRAWING, **PRIVATE)
-            for follow, inputs, outputs in self._followers:
-                event.then(follow, inputs, outputs, **_LAST, **DRAWING, **PRIVATE)
+            for after in (event.success, event.failure):  # see `in_any_case`
+                # Events may come faster than pictures; the last one must be followed by one.
+                drawn = after(self._show, desk, self._shown, **_LAST, **DRAWING, **PRIVATE)
+                for follow, inputs, outputs in self._followers:
+                    drawn.success(follow, inputs, outputs, **_LAST, **DRAWING, **PRIVATE)
 
     def then_show(self, event: gr.events.Dependency) -> None:
         """After this event, whatever came of it, show the session."""
@@ -493,7 +538,7 @@ class Stage:
         start: gr.Button,
         triggers: list[Callable[..., gr.events.Dependency]],
         run: Callable[..., Iterator[tuple[Any, ...]]],
-        inputs: list[gr.components.Component],
+        inputs: Mapping[str, gr.components.Component],
         api_name: str,
         outputs: Sequence[gr.components.Component] = (),
     ) -> None:
@@ -504,13 +549,21 @@ class Stage:
             triggers: the events.
             run: takes the desk, the inputs and the request; yields pictures, status and what the
                 outputs become.
+            inputs: a widget for each parameter of `run` between the desk and the request.
+
+        Raises:
+            ValueError: a parameter without a widget, or a widget without a parameter.
         """
-        self._searches.append(_Search(start, triggers, run, inputs, [*outputs], api_name))
+        _, *names, _ = inspect.signature(run).parameters
+        if set(names) != set(inputs):
+            raise ValueError(f"Got widgets for {sorted(inputs)}; expected them for {names}.")
+        widgets = [inputs[name] for name in names]
+        self._searches.append(_Search(start, triggers, run, widgets, [*outputs], api_name))
 
     def show_frame(self, desk: Desk, frame: Frame) -> tuple[object, str]:
         """Take over what a frame of a search says; pictures and status for the page."""
         if (found := frame.found) is not None:
-            desk.change(lambda session: session.with_found(found))
+            desk.change(lambda session: session.with_found(found, frame.region))
         return on_screen(frame.pictures) if frame.pictures else gr.skip(), frame.status
 
     def _wire_search(self, search: _Search) -> None:
@@ -545,7 +598,7 @@ class Stage:
             **_SEARCHING,
         )
         event.failure(lambda: message("Nothing was changed."), None, self.status, **PRIVATE)
-        event.then(free, None, [*starts, self.stop], queue=False, **PRIVATE)
+        in_any_case(event, free, None, [*starts, self.stop], queue=False, **PRIVATE)
         self.then_show(event)
 
     def draw(self, session: Session) -> tuple[Pair, str]:
@@ -592,7 +645,7 @@ class Stage:
         for index, slot in enumerate(self._slots):
             shown |= slot.updates(session, index, self._studio.regions)
         if (found := newest_found(session)) is not None:
-            name = found.slug
+            name = slug_of(found)
             file = to_save(self._save_edit, archive(found.edit, name), f"{name}.zip")
             shown[self._save_edit] = gr.DownloadButton(value=file, interactive=True)
         return shown

@@ -245,7 +245,7 @@ def card(config: Config, pipe: StyleEditPipeline, generator_license: str) -> str
     height, width = pipe.generator.img_size
     table = "\n".join(rows)
     return f"""---
-library_name: stylegan_hub
+library_name: stylegan-hub
 pipeline_tag: text-to-image
 license: other
 license_name: see-the-parts

@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from stylegan_hub.artifacts import read_tensors, write_bytes, write_tensors
+from stylegan_hub.artifacts import read_tensors, write_bytes, write_metrics, write_tensors
 from stylegan_hub.latents import Space
 from stylegan_hub.methods.style_statistics import (
     DRAWN_ABOVE,
@@ -260,7 +260,7 @@ def export(config: Config, table: DirectionTable, drawn: int, processes: int) ->
         "wall_seconds": round(seconds / processes, 1),
         "milliseconds_per_channel": round(1000 * seconds / len(table.index), 1),
     }
-    write_bytes(target / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    write_metrics(target, metrics)
     print(f"The table of {len(table.index)} channels is in {target}.")
 
 

@@ -258,7 +258,7 @@ def card(pipe: StyleEditPipeline, metrics: dict[str, object], config: Config) ->
         rows.append(f"| {name.replace('_', ' ')} | {cells} |")
     table = "\n".join(rows)
     return f"""---
-library_name: stylegan_hub
+library_name: stylegan-hub
 pipeline_tag: unconditional-image-generation
 license: apache-2.0
 tags: [stylegan2, clip, portraits, image-editing]

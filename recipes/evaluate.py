@@ -24,9 +24,8 @@ import tyro
 from command_line import run
 from tqdm import tqdm
 
-from stylegan_hub.cards import evaluate_folder
 from stylegan_hub.edits.base import load_edit
-from stylegan_hub.hub import read_metrics
+from stylegan_hub.hub import evaluate_folder, read_metrics
 from stylegan_hub.metrics.edit_quality import parse_target, reader_for
 from stylegan_hub.names import bundled, resolve
 from stylegan_hub.pipeline import StyleEditPipeline

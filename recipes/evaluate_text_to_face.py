@@ -31,8 +31,7 @@ from tqdm import tqdm
 
 from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import write_bytes
-from stylegan_hub.cards import write_card
-from stylegan_hub.hub import read_metrics
+from stylegan_hub.hub import read_metrics, write_card
 from stylegan_hub.metrics.text_to_face import (
     Draw,
     UnseenCaptions,

@@ -17,7 +17,6 @@ from command_line import run
 
 from stylegan_hub import hub
 from stylegan_hub.artifacts import CONFIG_NAME
-from stylegan_hub.cards import write_card
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +39,7 @@ def main(config: Config) -> None:
     try:
         is_edit = (config.folder / CONFIG_NAME).is_file()
         if is_edit and not (config.folder / hub.CARD_NAME).exists():
-            print(f"Wrote {write_card(config.folder)}.")
+            print(f"Wrote {hub.write_card(config.folder)}.")
         url = hub.publish(
             config.folder,
             config.repo_id,

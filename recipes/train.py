@@ -37,10 +37,9 @@ from torch import Tensor
 
 from stylegan_hub import images as image_files
 from stylegan_hub import methods
-from stylegan_hub.cards import write_card
 from stylegan_hub.domain import COMPONENTS
 from stylegan_hub.edits.base import Edit, Origin
-from stylegan_hub.hub import Publishing
+from stylegan_hub.hub import Publishing, write_card
 from stylegan_hub.latents import Latents
 from stylegan_hub.methods.essence import target_picture
 from stylegan_hub.methods.method import Nothing, Pairs, Picture, Request, Words

@@ -348,7 +348,7 @@ what the attribute reader sees is taken for the truth):
 | **mean** | | {" | ".join(f"**{means[name]:.2f}**" for name in sets)} |
 """
     return f"""---
-library_name: stylegan_hub
+library_name: stylegan-hub
 pipeline_tag: image-to-text
 license: apache-2.0
 tags: [stylegan_hub, captioner, {"portraits" if config.data is None else "faces"}]

@@ -455,7 +455,7 @@ def card(metrics: Mapping[str, Any], config: Config) -> str:
     heads = " | ".join(names[name] for name in columns)
     drawn = config.max_train_steps - config.latent_steps
     return f"""---
-library_name: stylegan_hub
+library_name: stylegan-hub
 pipeline_tag: image-to-image
 license: apache-2.0
 tags: [gan-inversion, e4e]

@@ -367,7 +367,7 @@ def card(metrics: Mapping[str, Any], config: Config) -> str:
     """The landmarker's card: what it is, how it was trained, how well it finds, its limits."""
     pictures = config.max_train_steps * config.train_batch_size
     return f"""---
-library_name: stylegan_hub
+library_name: stylegan-hub
 pipeline_tag: object-detection
 license: apache-2.0
 tags: [portraits, face-landmarks]

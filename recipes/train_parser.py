@@ -254,7 +254,7 @@ def card(metrics: Mapping[str, Any], parameters: int, config: Config) -> str:
         )
     pictures = config.max_train_steps * config.train_batch_size
     return f"""---
-library_name: stylegan_hub
+library_name: stylegan-hub
 pipeline_tag: image-segmentation
 license: apache-2.0
 tags: [portraits, face-parsing]

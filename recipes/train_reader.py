@@ -125,7 +125,7 @@ def card(metrics: dict[str, object], parameters: int, config: Config) -> str:
     pictures = config.max_train_steps * config.train_batch_size
     start = "From nothing" if config.init_from is None else "From a reader of an earlier renderer"
     return f"""---
-library_name: stylegan_hub
+library_name: stylegan-hub
 pipeline_tag: image-classification
 license: apache-2.0
 tags: [portraits, attribute-reader]

@@ -249,7 +249,7 @@ def card(metrics: dict[str, object], parameters: int, cache: RenderCache, config
     known = ", ".join(f"{name.replace('_', ' ')} {share:.2f}" for name, share in by_share)
     pictures = config.max_train_steps * config.train_batch_size
     return f"""---
-library_name: stylegan_hub
+library_name: stylegan-hub
 pipeline_tag: image-feature-extraction
 license: apache-2.0
 tags: [portraits, recognizer, arcface]

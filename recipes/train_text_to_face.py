@@ -36,9 +36,8 @@ from tqdm import tqdm
 
 from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import read_tensors, write_tensors
-from stylegan_hub.cards import write_card
 from stylegan_hub.celeba_hq import CelebAHQ
-from stylegan_hub.hub import Publishing
+from stylegan_hub.hub import Publishing, write_card
 from stylegan_hub.metrics.text_to_face import (
     UnseenCaptions,
     table,

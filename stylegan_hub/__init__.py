@@ -17,11 +17,12 @@ from stylegan_hub.version import __version__ as __version__
 if TYPE_CHECKING:
     from stylegan_hub import edits, images, methods, portraits
     from stylegan_hub.domain import Domain
-    from stylegan_hub.edits.base import Edit, load_edit
+    from stylegan_hub.edits.base import Edit, Origin, load_edit
     from stylegan_hub.edits.direction import Direction
     from stylegan_hub.edits.latent_mapper import LatentMapper
     from stylegan_hub.edits.stack import EditStack
-    from stylegan_hub.hub import list_edits, publish
+    from stylegan_hub.hub.list import list_edits
+    from stylegan_hub.hub.publish import publish
     from stylegan_hub.latents import Latents, Space
     from stylegan_hub.methods.method import Method, Nothing, Pairs, Picture, Words
     from stylegan_hub.methods.table import DirectionTable, load_directions
@@ -41,6 +42,7 @@ __all__ = [
     "Latents",
     "Method",
     "Nothing",
+    "Origin",
     "Pairs",
     "Picture",
     "Space",
@@ -70,6 +72,7 @@ _HOMES = {
     "Latents": "latents",
     "Method": "methods.method",
     "Nothing": "methods.method",
+    "Origin": "edits.base",
     "Pairs": "methods.method",
     "Picture": "methods.method",
     "Space": "latents",

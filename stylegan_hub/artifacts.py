@@ -1,12 +1,15 @@
-"""What an edit is on disk, and how its name becomes a folder.
+"""What an edit is on disk: a folder that is written whole or not at all, and read with suspicion.
 
 An artifact is a folder with `config.json` (plain values: kind, format_version, space, base_model,
 strength, ...) and `model.safetensors` (the tensors; kind and version again in the header). Such a
 folder is also a Hub repository and the output of a run. Pickles are never read. Reading trusts
-nothing: a stranger's folder gives tensors and checked values, or an `ArtifactError`.
+nothing: an untrusted folder gives tensors and checked values, or an `ArtifactError`.
 
-Writing is all or nothing: everything goes to a temporary neighbor first and is renamed when
-complete, so a full disk or an interruption leaves what was there before.
+`storage` writes it in one step, so that neither a full disk nor a kill nor a second writer mixes
+two artifacts; and if somebody copies files about, `tensors_sha256` in the config finds it out.
+
+`metrics.json`, the card and the pictures belong to certain tensors. The first two say to which, see
+`recorded_digests`; all are moved to `stale/` when other tensors are saved in the folder.
 """
 
 from __future__ import annotations
@@ -14,12 +17,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,6 +32,8 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
+from stylegan_hub.storage import locked, real, settle, staged
+from stylegan_hub.storage import write_bytes as write_bytes
 from stylegan_hub.version import __version__
 
 FORMAT_VERSION = 1
@@ -34,7 +41,15 @@ FORMAT_VERSION = 1
 
 CONFIG_NAME = "config.json"
 TENSORS_NAME = "model.safetensors"
+METRICS_NAME = "metrics.json"
+CARD_NAME = "README.md"
+STALE_NAME = "stale"
+"""Where a card, numbers and pictures go that belong to tensors which were saved over."""
 DIGEST_KEY = "tensors_sha256"
+
+# What a training leaves beside the artifact that it makes.
+RUN_FILES = ("checkpoint-*", "samples", "logs", "training_config.json", "training.log")
+_BESIDE = (METRICS_NAME, CARD_NAME, STALE_NAME, "LICENSE", "images", *RUN_FILES, ".*")
 
 # Types of the config's keys. A kind of edit may add keys; these, when present, are as said here.
 _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
@@ -64,7 +79,10 @@ _STRENGTH_TYPES: dict[str, tuple[type, ...]] = {
     "min": (int, float),
     "max": (int, float),
 }
-_MAX_CONFIG_BYTES = 1 << 20  # a real one has about a thousand bytes
+_MAX_JSON_BYTES = 1 << 20  # a real one has about a thousand bytes
+_MAX_DIGITS = 19  # of an integer: more do not fit into 64 bits, and 400 into no float
+_CARD_DIGEST = "This card belongs to the tensors with the digest `{}`."
+_CARD_DIGEST_PATTERN = re.compile(re.escape(_CARD_DIGEST).replace(r"\{\}", "([0-9a-f]{64})"))
 
 
 @dataclass(frozen=True)
@@ -119,23 +137,113 @@ class ClipModel:
     fingerprint: str
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file as a whole or not at all; folders above it are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = _partial(path)
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # some file systems report a full disk only here
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+# Writing
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file as a whole or not at all."""
+    """Write a safetensors file as a whole or not at all; raises as `write_bytes` does."""
     write_bytes(path, _tensor_bytes(tensors, metadata))
+
+
+def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Write metrics.json, and in it to which tensors the numbers belong.
+
+    Raises:
+        ValueError: a number that JSON does not have.
+        StorageError: the disk refuses.
+    """
+    digest = folder_digest(folder)
+    content = {**metrics, **({DIGEST_KEY: digest} if digest else {})}
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(folder / METRICS_NAME, text.encode())
+
+
+def write_folder(
+    folder: Path,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    overwrite: bool = False,
+) -> None:
+    """Write `config.json` and `model.safetensors`, as a whole or not at all.
+
+    The config gets what `full_config` adds, and must name its `kind`. Of an existing artifact,
+    card, numbers and pictures move to `stale/` if they belong to other tensors; other files stay.
+
+    Args:
+        overwrite: write also into a folder that holds something else.
+
+    Raises:
+        ArtifactError: a config that `read_folder` would refuse, or a folder that holds something
+            else.
+        TypeError, ValueError: a value that JSON does not have (NaN), or tensors that hold one.
+        StorageError: the disk refuses.
+    """
+    full = full_config(config, tensors)
+    check_config(full, folder / CONFIG_NAME)
+    if not overwrite:
+        check_room(folder, TENSORS_NAME)
+    text = json.dumps(full, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    metadata = {"kind": full["kind"], "format_version": str(FORMAT_VERSION)}
+    with staged(folder) as staging:
+        _write(staging / TENSORS_NAME, _tensor_bytes(tensors, metadata))
+        _write(staging / CONFIG_NAME, text.encode())
+        _set_aside(real(folder), full[DIGEST_KEY])
+
+
+def check_room(folder: str | Path, replaced: str) -> None:
+    """Raise `ArtifactError` if a folder holds something else than what is about to be replaced.
+
+    Card, metrics, pictures and what a training leaves may be there.
+
+    Args:
+        replaced: the file by which what is replaced is known, "model.safetensors".
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        return
+    names = {path.name for path in folder.iterdir()}
+    if replaced in names and (replaced != TENSORS_NAME or _is_ours(folder / CONFIG_NAME)):
+        return
+    known = (*_BESIDE, replaced)
+    if others := sorted(n for n in names if not any(fnmatch(n, pattern) for pattern in known)):
+        listed = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        raise ArtifactError(
+            f"{folder} holds something else ({listed}); nothing was saved.",
+            got=tuple(others),
+            expected=replaced,
+            remedy="Choose another folder, or write into this one with overwrite=True "
+            "(--overwrite).",
+        )
+
+
+class SavedWhole:
+    """For models and pipelines of diffusers, whose own `save_pretrained` writes in place.
+
+    Attributes:
+        saved_as: the file by which such a folder is known.
+    """
+
+    saved_as: ClassVar[str] = "diffusion_pytorch_model.safetensors"
+
+    def save_pretrained(
+        self, save_directory: str | Path, *args: Any, overwrite: bool = False, **options: Any
+    ) -> None:
+        """Save as diffusers does, as a whole or not at all, see `staged`.
+
+        Args:
+            overwrite: write also into a folder that holds something else.
+
+        Raises:
+            ArtifactError: a folder that holds something else.
+            StorageError: the disk refuses.
+        """
+        if not overwrite:
+            check_room(save_directory, self.saved_as)
+        with staged(save_directory) as staging:
+            super().save_pretrained(staging, *args, **options)  # type: ignore[misc]
+
+
+# Reading
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -153,36 +261,6 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path} ({path.stat().st_size} bytes) is damaged or no safetensors file: {error}. "
             "Copy or download it again."
         ) from error
-
-
-def write_folder(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write `config.json` and `model.safetensors`, as a whole or not at all.
-
-    The config gets what `full_config` adds, and must name its `kind`. Other files of an existing
-    folder (card, metrics, pictures) stay.
-
-    Raises `ArtifactError` for a config that `read_folder` would refuse, `TypeError` or
-    `ValueError` for a value that JSON does not have (NaN) and for tensors that hold one, `OSError`
-    when the disk refuses.
-    """
-    full = full_config(config, tensors)
-    check_config(full, folder / CONFIG_NAME)
-    text = json.dumps(full, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    metadata = {"kind": full["kind"], "format_version": str(FORMAT_VERSION)}
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = _partial(folder)
-    staging.mkdir()
-    try:
-        write_bytes(staging / TENSORS_NAME, _tensor_bytes(tensors, metadata))
-        write_bytes(staging / CONFIG_NAME, text.encode())
-        if folder.is_dir():  # all that can run out of space is done; only renames are left
-            for name in (TENSORS_NAME, CONFIG_NAME):
-                os.replace(staging / name, folder / name)
-        else:
-            os.rename(staging, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def full_config(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -211,19 +289,11 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises `NotFoundError` when there is no such folder, `ArtifactError` when a file is missing,
     damaged, of the wrong types or from a newer format.
     """
-    config = read_config(folder)
-    if not (folder / TENSORS_NAME).is_file():
-        pickles = sorted(
-            path.name
-            for path in folder.iterdir()
-            if path.suffix in {".bin", ".ckpt", ".npy", ".pkl", ".pt", ".pth"}
-        )
-        advice = f" {', '.join(pickles)} is not read: a pickle can run code." if pickles else ""
-        raise ArtifactError(
-            f"{folder} has no {TENSORS_NAME}; an artifact needs it beside {CONFIG_NAME}.{advice} "
-            "Save the edit again with save_pretrained, or download the whole folder."
-        )
-    tensors, metadata = read_tensors(folder / TENSORS_NAME)
+    settle(folder)
+    with locked(folder, shared=True):
+        config = read_config(folder)
+        _check_tensors_file(folder)
+        tensors, metadata = read_tensors(folder / TENSORS_NAME)
     if metadata.get("kind", config["kind"]) != config["kind"]:
         raise ArtifactError(
             f"{folder} mixes two artifacts: {CONFIG_NAME} says kind {config['kind']!r}, "
@@ -231,6 +301,21 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         )
     _check_digest(config, tensors, folder)
     return config, tensors
+
+
+def _check_tensors_file(folder: Path) -> None:
+    if (folder / TENSORS_NAME).is_file():
+        return
+    pickles = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.suffix in {".bin", ".ckpt", ".npy", ".pkl", ".pt", ".pth"}
+    )
+    advice = f" {', '.join(pickles)} is not read: a pickle can run code." if pickles else ""
+    raise ArtifactError(
+        f"{folder} has no {TENSORS_NAME}; an artifact needs it beside {CONFIG_NAME}.{advice} "
+        "Save the edit again with save_pretrained, or download the whole folder."
+    )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -243,23 +328,136 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise NotFoundError(f"There is no folder {folder}; expected one with a {CONFIG_NAME}.")
     if not path.is_file():
         raise ArtifactError(f"{folder} has no {CONFIG_NAME}; it is no artifact of this library.")
-    if (size := path.stat().st_size) > _MAX_CONFIG_BYTES:
-        raise ArtifactError(
-            f"{path} has {size} bytes; at most {_MAX_CONFIG_BYTES} are expected. "
-            f"Tensors belong in {TENSORS_NAME}."
-        )
+    check_size(path, path.stat().st_size)
+    return config_from(path.read_bytes(), path)
+
+
+def config_from(data: bytes, path: str | Path) -> dict[str, Any]:
+    """The checked config that a `config.json` holds.
+
+    Args:
+        path: where it comes from, for messages.
+
+    Raises:
+        ArtifactError: it is no config of an artifact, or of a newer format.
+    """
     try:
-        config = json.loads(path.read_bytes())
+        config = parse_json(data)
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is not JSON: {error}. Save the artifact again.") from error
     check_config(config, path)
     return dict(config)
 
 
-def _partial(path: Path) -> Path:
-    """A hidden neighbor of `path` (same file system, so that renaming is one step)."""
-    path = path.absolute()
-    return path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
+def check_size(path: str | Path, size: int) -> None:
+    """Raise `ArtifactError` for a `config.json` or `metrics.json` of too many bytes to be one."""
+    if size > _MAX_JSON_BYTES:
+        raise ArtifactError(
+            f"{path} has {size} bytes; at most {_MAX_JSON_BYTES} are expected. "
+            f"Tensors belong in {TENSORS_NAME}."
+        )
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """The numbers in metrics.json; none when there is no such file.
+
+    Raises:
+        ArtifactError: it is no JSON object, or larger than any list of numbers should be.
+    """
+    path = folder / METRICS_NAME
+    if not path.is_file():
+        return {}
+    check_size(path, path.stat().st_size)
+    return metrics_from(path.read_bytes(), path)[0]
+
+
+def metrics_from(data: bytes, path: str | Path) -> tuple[dict[str, Any], str | None]:
+    """The numbers that a `metrics.json` holds, and the digest of the tensors that they belong to.
+
+    Args:
+        path: where it comes from, for messages.
+
+    Raises:
+        ArtifactError: it is no JSON object.
+    """
+    try:
+        metrics = parse_json(data)
+        if not isinstance(metrics, dict):
+            raise ValueError(f"it holds a {type(metrics).__name__}; expected an object {{...}}")
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}. Measure the edit again.") from error
+    digest = metrics.pop(DIGEST_KEY, None)
+    return metrics, digest if isinstance(digest, str) else None
+
+
+def recorded_digests(folder: Path) -> dict[str, str]:
+    """For metrics.json and the card, as far as they say it: the digest of what they belong to."""
+    found: dict[str, str] = {}
+    path = folder / METRICS_NAME
+    with suppress(OSError, ArtifactError):
+        check_size(path, path.stat().st_size)
+        if digest := metrics_from(path.read_bytes(), path)[1]:
+            found[METRICS_NAME] = digest
+    with suppress(OSError):
+        card = (folder / CARD_NAME).read_text(encoding="utf-8", errors="replace")
+        if match := _CARD_DIGEST_PATTERN.search(card):
+            found[CARD_NAME] = match[1]
+    return found
+
+
+def stale_files(folder: Path, digest: str | None) -> tuple[str, ...]:
+    """Which of metrics.json and the card belong to other tensors than those of this digest."""
+    recorded = recorded_digests(folder)
+    return tuple(name for name, owner in recorded.items() if digest and owner != digest)
+
+
+def check_fresh(folder: Path) -> None:
+    """Raise `ArtifactError` if numbers or card of an artifact belong to other tensors."""
+    if stale := stale_files(folder, folder_digest(folder)):
+        raise ArtifactError(
+            f"{' and '.join(stale)} of {folder} belong to other tensors than {TENSORS_NAME}.",
+            got=stale,
+            expected=(),
+            remedy="Measure the edit again (stylegan-hub evaluate), or remove them.",
+        )
+
+
+def folder_digest(folder: Path) -> str | None:
+    """The digest of a folder's tensors: what its config says, or else computed.
+
+    None when there are no sound tensors.
+    """
+    try:
+        config = read_config(folder)
+    except (ArtifactError, NotFoundError):
+        config = {}
+    if DIGEST_KEY in config:
+        return str(config[DIGEST_KEY])
+    try:
+        return tensors_digest(read_tensors(folder / TENSORS_NAME)[0])
+    except (ArtifactError, NotFoundError):
+        return None
+
+
+def card_digest(digest: str) -> str:
+    """The sentence by which a card says to which tensors it belongs."""
+    return _CARD_DIGEST.format(digest)
+
+
+def parse_json(data: bytes | str) -> Any:
+    """Parse untrusted JSON; integers have at most 19 digits, so that each fits into a float.
+
+    Raises:
+        ValueError: it is no JSON, or has an integer with more digits.
+        RecursionError: it is nested too deeply.
+    """
+
+    def integer(digits: str) -> int:
+        if len(digits) > _MAX_DIGITS:
+            raise ValueError(f"a number has {len(digits)} digits; expected at most {_MAX_DIGITS}")
+        return int(digits)
+
+    return json.loads(data, parse_int=integer)
 
 
 def tensors_digest(tensors: Mapping[str, Tensor], values: Mapping[str, Any] | None = None) -> str:
@@ -346,3 +544,47 @@ def _check_types(
                 f"{path}: {prefix}{key} is {values[key]!r}; expected {expected}. Correct it by "
                 "hand or save the artifact again."
             )
+
+
+def _set_aside(folder: Path, digest: str) -> None:
+    """Move card, numbers and pictures to `stale/` unless they belong to the tensors of a digest."""
+    before, recorded = folder_digest(folder), recorded_digests(folder)
+    numbers = recorded.get(METRICS_NAME, before)
+    owners = {METRICS_NAME: numbers, "images": numbers}
+    if CARD_NAME in recorded or _is_written_card(folder / CARD_NAME):
+        owners[CARD_NAME] = recorded.get(CARD_NAME, before)
+    # Without tensors before, nobody knows; then they may have been put there for these.
+    stale = [
+        name
+        for name, owner in owners.items()
+        if owner not in (None, digest) and (folder / name).exists()
+    ]
+    if stale:
+        shutil.rmtree(folder / STALE_NAME, ignore_errors=True)
+        (folder / STALE_NAME).mkdir()
+        for name in stale:
+            os.rename(folder / name, folder / STALE_NAME / name)
+
+
+def _is_written_card(path: Path) -> bool:
+    """Whether a card was written by this library, and not by hand."""
+    try:
+        card = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return re.match(r"---\n.*?^library_name: stylegan[_-]hub$", card, re.DOTALL | re.M) is not None
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a config is one of this library's, or so damaged that nothing is lost with it."""
+    try:
+        return "kind" in parse_json(path.read_bytes())
+    except (OSError, ValueError, RecursionError, TypeError):
+        return True
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -9,29 +9,33 @@ as one message that says what to do, without a traceback.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from stylegan_hub.version import __version__
 
 if TYPE_CHECKING:
-    from stylegan_hub.edits.direction import Direction
+    from tqdm import tqdm
+
+    from stylegan_hub.edits.base import Edit
     from stylegan_hub.hub import EditInfo
-    from stylegan_hub.methods.optimization import Settings
-    from stylegan_hub.photos.invert import Step
+    from stylegan_hub.methods.method import Method, Request
     from stylegan_hub.photos.person import Person
     from stylegan_hub.photos.photo import Photo
     from stylegan_hub.session import Session
+    from stylegan_hub.steps import Step
     from stylegan_hub.studio import Studio
 
+_AUTO = "auto"
 _BATCH = 16
 _MAX_SEEDS = 10_000
 
@@ -73,118 +77,196 @@ TuneOption = Annotated[
 TruncationOption = Annotated[
     float, typer.Option(min=-1, max=2, help="1 keeps the full variety, 0 is the average face.")
 ]
+LabelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="For a generator with labels: the number of a class, from 0, or the numbers of a "
+        "label, 0.5,0.5."
+    ),
+]
+
+# Of `edit`: the face, what to find, what to do with it.
+PersonArgument = Annotated[
+    Path | None,
+    typer.Argument(help="A face by a file of `stylegan-hub invert`, in place of a seed."),
+]
+EditedOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Picture to write: .png, .jpg, .webp or .gif; NAME-edited.png beside the file of a "
+        "person if not given.",
+    ),
+]
+SeedOption = Annotated[int, typer.Option(help="Which face.")]
+EditsOption = Annotated[
+    list[str] | None,
+    typer.Option("--edit", help="A saved edit and its strength: afro-hair:1.2. May be repeated."),
+]
+TextOption = Annotated[
+    str | None, typer.Option(help="What the picture should show: 'a face with purple hair'.")
+]
+NeutralOption = Annotated[
+    str | None, typer.Option(help="What it shows now, for --text; the pipeline's own words else.")
+]
+TargetOption = Annotated[
+    Path | None, typer.Option(help="A picture whose character the face should get.")
+]
+BeforeOption = Annotated[
+    list[str] | None,
+    typer.Option(help="A picture, or a seed, before a change; with --after. May be repeated."),
+]
+AfterOption = Annotated[
+    list[str] | None,
+    typer.Option(help="A picture, or a seed, after the change. May be repeated."),
+]
+UnpairedOption = Annotated[
+    bool,
+    typer.Option(
+        "--unpaired", help="--before and --after are two heaps of pictures of any size, not pairs."
+    ),
+]
+MethodOption = Annotated[
+    str,
+    typer.Option(
+        help="How the edit is found: a name that `stylegan-hub methods` lists; auto takes what "
+        "suits best. A method that needs no words is asked by its name alone."
+    ),
+]
+PresetOption = Annotated[
+    str | None, typer.Option(help="Settings of the method by name: published.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A single setting of the method: space=s. May be repeated."),
+]
+StepsOption = Annotated[
+    int | None, typer.Option(min=1, max=100_000, help="Steps of the search: --set steps=N.")
+]
+RegionOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The part that changes: hair, or 'mouth, eyes'. Methods that can search in it; what "
+        "others find is shown in it alone."
+    ),
+]
+KeepOption = Annotated[
+    list[str] | None,
+    typer.Option(help="What should not change, in words, for --text: glasses. May be repeated."),
+]
+EveryFaceOption = Annotated[
+    bool, typer.Option("--every-face", help="Find an edit for every face, not for this one.")
+]
+ChooseOption = Annotated[
+    int, typer.Option(min=1, help="Which one, where a method finds several; 1 is the best.")
+]
+StrengthOption = Annotated[
+    float | None, typer.Option(help="Of the edit that is found; its default if not given.")
+]
+SaveEditOption = Annotated[
+    Path | None, typer.Option(help="Folder to save the edit that is found in.")
+]
+BeforeAfterOption = Annotated[
+    bool, typer.Option("--before-after", help="Write the picture before the edit beside it.")
+]
+PhotoOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="The photo that the person is from; looked for beside the person's file, and in the "
+        "current folder, if not given."
+    ),
+]
 
 
 @main.command()
 def edit(
-    person: Annotated[
-        Path | None,
-        typer.Argument(help="Who: a file made by `stylegan-hub invert`, in place of a seed."),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Picture to write: .png, .jpg, .webp or .gif; NAME-edited.png beside the file of "
-            "a person if not given.",
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Who.")] = 0,
-    text: Annotated[
-        str | None, typer.Option(help="What the picture shall show: 'a face with purple hair'.")
-    ] = None,
-    edits: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--edit", help="A saved edit and its strength: afro-hair:1.2. May be repeated."
-        ),
-    ] = None,
-    strength: Annotated[float, typer.Option(help="Of the edit found for --text.")] = 1.0,
-    save_edit: Annotated[
-        Path | None, typer.Option(help="Folder to save the edit found for --text in.")
-    ] = None,
-    before_after: Annotated[
-        bool, typer.Option("--before-after", help="Write the picture before the edit beside it.")
-    ] = False,
-    photo: Annotated[
-        Path | None,
-        typer.Option(
-            help="The photo that the person is from; looked for beside the person's file, and in "
-            "the current folder, if not given."
-        ),
-    ] = None,
+    person: PersonArgument = None,
+    output: EditedOption = None,
+    seed: SeedOption = 0,
+    label: LabelOption = None,
+    edits: EditsOption = None,
+    text: TextOption = None,
+    neutral: NeutralOption = None,
+    target: TargetOption = None,
+    before: BeforeOption = None,
+    after: AfterOption = None,
+    unpaired: UnpairedOption = False,
+    method: MethodOption = _AUTO,
+    preset: PresetOption = None,
+    changes: SetOption = None,
+    steps: StepsOption = None,
+    region: RegionOption = None,
+    keep: KeepOption = None,
+    every_face: EveryFaceOption = False,
+    choose: ChooseOption = 1,
+    strength: StrengthOption = None,
+    save_edit: SaveEditOption = None,
+    before_after: BeforeAfterOption = False,
+    photo: PhotoOption = None,
     paste: PasteOption = "changed",
-    steps: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="Steps of the search for --text.")
-    ] = None,
-    space: Annotated[
-        Literal["w_plus", "s"], typer.Option(help="Latent space of the search for --text.")
-    ] = "w_plus",
     truncation: TruncationOption = 0.7,
     pipeline: PipelineOption = "portraits",
 ) -> None:
-    """Change one face by words, by saved edits, or both.
+    """Change one face by words, a picture, pairs of pictures, or saved edits.
 
-    The words are searched for on the unedited face; then all edits are added. The face of a photo
-    goes back into the photo.
+    What is asked for is searched for on the face as it is with the --edit edits; then all of them
+    are displacements that add, in any order. The face of a photo goes back into the photo.
 
     \b
     Examples:
       stylegan-hub edit --seed 7 --text "a face with purple hair" -o purple.png
       stylegan-hub edit --seed 7 --edit afro-hair:1.2 --edit surprised:-0.5 -o both.png
-      stylegan-hub edit --seed 7 --edit user/repo@v1:0.8 --text "a hat" --before-after -o hat.png
+      stylegan-hub edit --seed 7 --text "a hat" --method table --keep glasses -o hat.png
+      stylegan-hub edit --seed 7 --text "curly hair" --region hair --before-after -o curls.png
+      stylegan-hub edit --seed 7 --target cat.png -o cat-like.png
       stylegan-hub edit me.safetensors --edit afro-hair:1 -o me-with-an-afro.png
     """
     with _reporting():
-        if text is None and not edits:
-            raise _UsageError("Got nothing to do; give --text, or --edit, or both.")
-        if text is None and save_edit is not None:
-            raise _UsageError("--save-edit saves the edit found for --text; give --text too.")
-        if output is None and person is None:
-            raise _UsageError("Missing option '--output' / '-o': the picture to write.")
-        if person is not None and person.suffix != ".safetensors":
-            raise _UsageError(
-                f"Got {person.name}; expected a .safetensors file of somebody. Make one: "
-                f"stylegan-hub invert {person.name} -o {person.stem}.safetensors"
-            )
-        if output is None:
-            assert person is not None
-            output = person.with_name(f"{person.stem}-edited.png")
-        _check_picture(output)
-        if save_edit is not None:
-            _check_folder(save_edit)
+        asked = _Asked(
+            text, neutral, target, before or [], after or [], unpaired, method, preset,
+            _changes(changes, steps), region, keep or [], every_face, choose,
+        )  # fmt: skip
+        asked.check(edits, save_edit)
+        output = _edited_name(output, person)
         wanted = [_named(name) for name in edits or ()]
-
-        from stylegan_hub import images
-        from stylegan_hub.edits.base import load_edit
-        from stylegan_hub.methods.optimization import Settings
-        from stylegan_hub.session import Session
-
-        session = Session(seed, truncation_psi=truncation)
-        somebody = None
-        if person is not None:
-            somebody = _person(person)
-            session = replace(session, latents=somebody.latents)
-            original = None if paste == "none" else _photo_of(somebody, photo, person.parent)
-        for name, wanted_strength in wanted:
-            session = session.with_edit(load_edit(name), wanted_strength)
-        studio = _open(pipeline, somebody)
+        session, source = _face(seed, truncation, _label(label), person, photo, paste)
+        session = _with_edits(session, wanted)
+        studio = _open(pipeline, None if source is None else source.person)
         studio.draw(session)  # refuses a seed or an edit that does not fit before the long search
-        if text is not None:
-            settings = Settings() if steps is None else Settings(steps=steps)
-            found = _search(studio, session, text, settings, space)
-            session = session.with_edit(found, strength)
-            if save_edit is not None:
-                found.save_pretrained(save_edit)
-        before, after = studio.draw(session)
-        if somebody is not None and original is not None and paste != "none":
-            from stylegan_hub.photos.paste import paste as paste_back
-
-            after = paste_back(original, somebody.alignment, after, before, paste)
-            before = original.image
-        images.save(images.grid([before, after], columns=2) if before_after else after, output)
+        if asked.anything:
+            session = _with_found(studio, session, asked, strength, save_edit)
+        _write_edited(studio, session, source, paste, before_after, output)
     typer.echo(f"Wrote {output}" + (f" and {save_edit}" if save_edit else "") + ".")
+
+
+@main.command()
+def methods(pipeline: PipelineOption = "portraits") -> None:
+    """List the ways to find an edit, what each can be asked, and whether a pipeline has it.
+
+    \b
+    Examples:
+      stylegan-hub methods
+      stylegan-hub methods --pipeline cars
+    """
+    with _reporting():
+        from stylegan_hub.methods import known
+
+        pipe = _open(pipeline).pipe
+        rows = [("name", "answers", "needs", "here", "presets", "what it does")]
+        for one in known().values():
+            answers = ", ".join(request.__name__.lower() for request in one.requests)
+            rows.append(
+                (
+                    one.name,
+                    answers + " (in a region)" * one.takes_region,
+                    ", ".join(sorted(one.needs)) or "-",
+                    "yes" if one.fits(pipe) else "no",
+                    ", ".join(one.presets),
+                    one.summary,
+                )
+            )
+    _print_table(rows)
 
 
 @main.command()
@@ -260,9 +342,9 @@ def invert(
             alignment = finders.locate(pipe, picture, face)
         with tqdm(desc="Inverting", total=refine + tune, unit="step", disable=None) as progress:
 
-            def show(step: Step) -> None:
+            def show(step: Step) -> None:  # refinement and tuning count for themselves
+                progress.set_postfix_str(step.note or f"loss {step.loss:.3f}", refresh=False)
                 progress.update()
-                progress.set_postfix(loss=f"{step.loss:.3f}", refresh=False)
 
             person = invert_photo(
                 pipe,
@@ -355,6 +437,7 @@ def sample(
     columns: Annotated[
         int | None, typer.Option(min=1, help="Pictures in a row; a square sheet by default.")
     ] = None,
+    label: LabelOption = None,
     truncation: TruncationOption = 0.7,
     pipeline: PipelineOption = "portraits",
 ) -> None:
@@ -366,7 +449,7 @@ def sample(
       stylegan-hub sample --seeds 1,4,8-10 --columns 5 --truncation 1 -o five.png
     """
     with _reporting():
-        people = _seeds(seeds)
+        people, shown = _seeds(seeds), _label(label)
         _check_picture(output)
 
         from tqdm import tqdm
@@ -378,7 +461,7 @@ def sample(
         faces = [
             face
             for start in tqdm(starts, desc="Drawing", disable=len(starts) < 4)
-            for face in studio.faces(people[start : start + _BATCH], truncation)
+            for face in studio.faces(people[start : start + _BATCH], truncation, label=shown)
         ]
         square = max(1, round(len(faces) ** 0.5))
         images.save(images.grid(faces, columns=min(columns or square, len(faces))), output)
@@ -440,11 +523,11 @@ def list_edits(
         from stylegan_hub import hub as zoo
 
         found = zoo.list_edits(base_model, kind, search, author, include_hub=hub, limit=limit)
+        for problem in found.problems:
+            typer.echo(f"Warning: {_line(problem)}", err=True)
     header = ("name", "kind", "generator", "success", "collateral", "made for")
     rows = [header, *(_row(info) for info in found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    for row in rows:
-        typer.echo("  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip())
+    _print_table(rows)
 
 
 @main.command()
@@ -461,7 +544,7 @@ def info(
     """
     with _reporting():
         from stylegan_hub import hub as zoo
-        from stylegan_hub.cards import NO_EDITS
+        from stylegan_hub.names import is_edit
 
         found = zoo.edit_info(name, revision)
     strength = found.strength
@@ -473,10 +556,13 @@ def info(
         "generator": f"{found.base_model or 'unknown'} (fingerprint {found.fingerprint})",
         "space": found.space,
         "strength": f"{strength.default:g} (slider from {strength.min:g} to {strength.max:g})"
-        if found.kind not in NO_EDITS
+        if is_edit(found.kind)
         else None,
         "numbers": f"{found.parameters:,}",
         "picture": found.picture,
+        "stale": f"{', '.join(found.stale)} (of other tensors; measure the edit again)"
+        if found.stale
+        else None,
         **found.metrics,
     }
     for key, value in lines.items():
@@ -505,11 +591,10 @@ def publish(
     """
     with _reporting():
         from stylegan_hub import hub as zoo
-        from stylegan_hub.cards import write_card
 
         is_edit = (folder / "config.json").is_file()
         if is_edit and not (folder / zoo.CARD_NAME).exists():
-            typer.echo(f"Wrote {write_card(folder)}.")
+            typer.echo(f"Wrote {zoo.write_card(folder)}.")
         url = zoo.publish(folder, repo_id, private, message, parent_commit=parent_commit)
     typer.echo(f"Published: {url}")
 
@@ -541,8 +626,7 @@ def evaluate(
         from tqdm import tqdm
 
         from stylegan_hub.artifacts import read_config
-        from stylegan_hub.cards import evaluate_folder
-        from stylegan_hub.hub import read_metrics
+        from stylegan_hub.hub import evaluate_folder, read_metrics
         from stylegan_hub.metrics.edit_quality import parse_target, reader_for
         from stylegan_hub.pipeline import StyleEditPipeline
 
@@ -640,10 +724,32 @@ def _open(pipeline: str, person: Person | None = None) -> Studio:
     return studio if person is None else Studio(person.pipeline(studio.pipe))
 
 
-def _person(path: Path) -> Person:
-    from stylegan_hub.photos.person import Person
+@dataclass(frozen=True)
+class _Source:
+    """Where a face is from: a person, and the photo that the face goes back into, if it should."""
 
-    return Person.load(path)
+    person: Person
+    photo: Photo | None
+
+
+def _face(
+    seed: int,
+    truncation: float,
+    label: int | list[float] | None,
+    path: Path | None,
+    photo: Path | None,
+    paste: str,
+) -> tuple[Session, _Source | None]:
+    """A session for a seed, or for a person in a file."""
+    from stylegan_hub.photos.person import Person
+    from stylegan_hub.session import Session
+
+    session = Session(seed, truncation_psi=truncation, label=label)
+    if path is None:
+        return session, None
+    person = Person.load(path)
+    original = None if paste == "none" else _photo_of(person, photo, path.parent)
+    return replace(session, latents=person.latents), _Source(person, original)
 
 
 def _photo_of(person: Person, given: Path | None, folder: Path) -> Photo:
@@ -664,20 +770,235 @@ def _photo_of(person: Person, given: Path | None, folder: Path) -> Photo:
     return photo
 
 
+def _with_edits(session: Session, wanted: list[tuple[str, float | None]]) -> Session:
+    from stylegan_hub.edits.base import load_edit
+
+    for name, strength in wanted:
+        session = session.with_edit(load_edit(name), strength)
+    return session
+
+
+def _write_edited(
+    studio: Studio,
+    session: Session,
+    source: _Source | None,
+    paste: Literal["changed", "face", "none"],
+    before_after: bool,
+    output: Path,
+) -> None:
+    """The edited face, or the photo with it, beside what was there before if wanted."""
+    from stylegan_hub import images
+
+    before, after = studio.draw(session)
+    if source is not None and source.photo is not None and paste != "none":
+        from stylegan_hub.photos.paste import paste as paste_back
+
+        after = paste_back(source.photo, source.person.alignment, after, before, paste)
+        before = source.photo.image
+    images.save(images.grid([before, after], columns=2) if before_after else after, output)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What `edit` should search for, and how; as its options say it."""
+
+    text: str | None
+    neutral: str | None
+    target: Path | None
+    before: list[str]
+    after: list[str]
+    unpaired: bool
+    method: str
+    preset: str | None
+    changes: Mapping[str, object]
+    region: str | None
+    keep: list[str]
+    every_face: bool
+    choose: int
+
+    @property
+    def pairs(self) -> bool:
+        """Whether it is asked by pictures before and after."""
+        return bool(self.before or self.after)
+
+    @property
+    def anything(self) -> bool:
+        """Whether anything should be searched for."""
+        by = (self.text is not None, self.target is not None, self.pairs, self.method != _AUTO)
+        return any(by)
+
+    def check(self, edits: list[str] | None, save_edit: Path | None) -> None:
+        """Raise `_UsageError` for options that do not go together."""
+        by_words, by_picture = self.text is not None, self.target is not None
+        if by_words + by_picture + self.pairs > 1:
+            raise _UsageError("Give one of --text, --target, and --before with --after.")
+        if self.pairs and not (self.before and self.after):
+            raise _UsageError("--before and --after go together; give at least one of each.")
+        if not self.anything and not edits:
+            raise _UsageError(
+                "Got nothing to do; give --text, or --edit, or both; `stylegan-hub edit --help` "
+                "names more."
+            )
+        for option, given, needed, what in (
+            ("--save-edit saves an edit that is found", save_edit, self.anything, "--text"),
+            ("--region says where an edit is found", self.region, self.anything, "--text"),
+            ("--preset is of the method", self.preset, self.anything, "--text"),
+            ("--neutral goes with --text", self.neutral, by_words, "--text"),
+            ("--keep goes with --text", self.keep, by_words, "--text"),
+            ("--unpaired goes with --before", self.unpaired, self.pairs, "--before and --after"),
+        ):
+            if given and not needed:
+                raise _UsageError(f"{option}; give {what} too.")
+        if save_edit is not None:
+            _check_folder(save_edit)
+
+    def request(self) -> Request:
+        """What is asked for, without a region."""
+        from stylegan_hub.methods.method import Nothing, Pairs, Picture, Words
+
+        if self.text is not None:
+            return Words(self.text, self.neutral, tuple(self.keep))
+        if self.target is not None:
+            from stylegan_hub.photos.photo import read_photo
+
+            return Picture(read_photo(self.target).image, self.target.stem)
+        if self.pairs:
+            before, after = _pictures(self.before), _pictures(self.after)
+            return Pairs(before, after, not self.unpaired)
+        return Nothing()
+
+
+def _pictures(given: list[str]) -> list[Any]:
+    """Pictures by their files, or seeds."""
+    from stylegan_hub.photos.photo import read_photo
+
+    if all(one.isdecimal() and not Path(one).exists() for one in given):
+        return [int(one) for one in given]
+    return [read_photo(one).image for one in given]
+
+
+def _changes(given: list[str] | None, steps: int | None) -> dict[str, object]:
+    """Settings by name of 'name=value'; values as in JSON, else as text."""
+    changes: dict[str, object] = {} if steps is None else {"steps": steps}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise _UsageError(f"Got --set {text!r}; expected NAME=VALUE, as in space=s.")
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            parsed = value
+        changes[name.strip()] = tuple(parsed) if isinstance(parsed, list) else parsed
+    return changes
+
+
+def _with_found(
+    studio: Studio,
+    session: Session,
+    asked: _Asked,
+    strength: float | None,
+    save_edit: Path | None,
+) -> Session:
+    """Search for what is asked on the face as it is, and put it on."""
+    from stylegan_hub.methods.choose import within
+
+    request = asked.request()
+    for word in studio.unfamiliar(asked.text or ""):
+        typer.echo(f"Warning: this CLIP has no token for {word!r} and may misread it.", err=True)
+    if asked.region is not None:
+        studio.region("", [asked.region])  # refuses an unknown one before the search
+    method = _method(studio, session, request, asked)
+    request, shown_in = within(method, request, asked.region)
+    found = _chosen(_search(studio, session, request, method, asked), asked.choose)
+    session = session.with_stack(session.stack.added(found, strength, shown_in))
+    if save_edit is not None:
+        found.save_pretrained(save_edit)
+    return session
+
+
+def _method(studio: Studio, session: Session, request: Request, asked: _Asked) -> Method[Any]:
+    """The method by name, or the one that suits the request and its region best."""
+    from stylegan_hub.methods import get
+    from stylegan_hub.methods.choose import with_region
+
+    if asked.method != _AUTO:
+        return get(asked.method)
+    request = with_region(request, asked.region)
+    return studio.method_for(session, request, every_face=asked.every_face)
+
+
 def _search(
-    studio: Studio, session: Session, text: str, settings: Settings, space: str
-) -> Direction:
+    studio: Studio, session: Session, request: Request, method: Method[Any], asked: _Asked
+) -> list[Edit]:
+    """What a method finds, with a progress bar meanwhile."""
     from tqdm import tqdm
 
-    for word in studio.unfamiliar(text):
-        typer.echo(f"Warning: this CLIP has no token for {word!r} and may misread it.", err=True)
+    from stylegan_hub.methods.method import changed
+
+    settings: Any = asked.preset
+    if asked.changes:
+        try:
+            chosen = method.settings(studio.pipe, request, asked.preset)
+            settings = changed(chosen, asked.changes)
+        except TypeError as error:
+            raise _UsageError(f"A value of --set is of another type: {error}.") from error
+    how = {"every_face": asked.every_face, "settings": settings}
     with (
-        studio.search(session, text, settings, space) as search,
-        tqdm(search, desc="Searching", total=search.total, unit="step") as progress,
+        studio.search(session, request, method.name, **how) as search,
+        tqdm(desc="Searching", unit="step") as progress,
     ):
-        for step in progress:
-            progress.set_postfix(similarity=f"{step.similarity:.3f}", refresh=False)
+        for step in search:
+            _show_step(progress, step)
         return search.result()
+
+
+def _show_step(progress: tqdm[Any], step: Step) -> None:
+    """A search knows best how long it is: it may have steps that its settings do not name."""
+    progress.total = step.total
+    progress.set_postfix_str(step.note or f"loss {step.loss:.3f}", refresh=False)
+    progress.update(step.index - progress.n)
+
+
+def _chosen(found: list[Edit], number: int) -> Edit:
+    """One of the edits found; several are listed."""
+    from stylegan_hub.methods.method import caption
+
+    if len(found) > 1:
+        for place, one in enumerate(found, 1):
+            typer.echo(f"{'*' if place == number else ' '}{place:3} {_line(caption(one))}")
+    if number > len(found):
+        raise ValueError(
+            f"Got --choose {number}; the method found {len(found)} edit{'s' * (len(found) != 1)}."
+        )
+    return found[number - 1]
+
+
+def _edited_name(output: Path | None, person: Path | None) -> Path:
+    """Where the picture is written, checked."""
+    if output is None and person is None:
+        raise _UsageError("Missing option '--output' / '-o': the picture to write.")
+    if person is not None and person.suffix != ".safetensors":
+        raise _UsageError(
+            f"Got {person.name}; expected a .safetensors file of a person. Make one: "
+            f"stylegan-hub invert {person.name} -o {person.stem}.safetensors"
+        )
+    if output is None:
+        assert person is not None
+        output = person.with_name(f"{person.stem}-edited.png")
+    _check_picture(output)
+    return output
+
+
+def _label(text: str | None) -> int | list[float] | None:
+    """A class by its number, or the numbers of a label."""
+    if text is None:
+        return None
+    try:
+        return int(text) if "," not in text else [float(number) for number in text.split(",")]
+    except ValueError as error:
+        raise _UsageError(
+            f"Got the label {text!r}; expected the number of a class, or numbers such as 0.5,0.5."
+        ) from error
 
 
 def _named(text: str) -> tuple[str, float | None]:
@@ -703,6 +1024,13 @@ def _points(text: str) -> list[tuple[float, float]]:
             "'412,300 520,310 460,410'."
         )
     return points
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Rows, the header first, with columns below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip())
 
 
 def _row(info: EditInfo) -> tuple[str, ...]:

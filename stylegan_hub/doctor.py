@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import torch
 
 from stylegan_hub.names import bundled
-from stylegan_hub.ops import cuda, kernels
+from stylegan_hub.ops import cuda, kernels, styled_conv_cuda
 from stylegan_hub.ops.styled_conv import SOURCE
 from stylegan_hub.version import __version__
 
 _EXTRAS = {
     "gradio": ("demo", "the page"),
-    "tyro": ("train", "the recipes"),
+    "tensorboard": ("train", "curves of trainings"),
     "mediapipe": ("photos", "faces found in photographs of people"),
 }
 
@@ -72,7 +72,10 @@ def examine() -> Iterator[Finding]:
     if torch.version.cuda is not None:
         yield _nvcc()
     for source in cuda.SOURCES:
-        if torch.cuda.is_available():
+        if source == styled_conv_cuda.SOURCE and not kernels.are_unproven_wanted():
+            answer = f"off: it has never run on a card; {kernels.SWITCH}=all tries it"
+            yield Finding(f"kernel {source}", answer)
+        elif torch.cuda.is_available():
             yield _kernel(source)
         else:
             yield Finding(f"kernel {source}", "not in use: for an NVIDIA card (see GPU)")

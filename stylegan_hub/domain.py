@@ -14,7 +14,7 @@ import json
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, SupportsIndex
+from typing import Any, ClassVar, Literal, Self, SupportsIndex
 from weakref import WeakKeyDictionary
 
 import torch
@@ -22,19 +22,20 @@ from diffusers import DiffusionPipeline
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
-from typing_extensions import Self
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import BaseModel, ClipModel
+from stylegan_hub.artifacts import BaseModel, ClipModel, SavedWhole
 from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.models.clip import encode_image, encode_text, preprocess
 from stylegan_hub.models.encoder import Encoder
+from stylegan_hub.models.identity import Identity
 from stylegan_hub.models.landmarker import Landmarker
 from stylegan_hub.models.parser import Parser
 from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.names import resolve
+from stylegan_hub.storage import locked
 from stylegan_hub.views import seen_through
 
 # The only classes that a pipeline folder may name: an untrusted model_index.json cannot make us
@@ -68,7 +69,7 @@ _SMALL = 1e-3  # deviations below this share of the largest one are none
 _UNIT_SAMPLES = 2048
 
 
-class Domain(DiffusionPipeline):
+class Domain(SavedWhole, DiffusionPipeline):
     """Samples, renders and describes the pictures of one domain.
 
     Args:
@@ -88,6 +89,7 @@ class Domain(DiffusionPipeline):
         ValueError: an empty `neutral`, or a label that the generator does not take.
     """
 
+    saved_as: ClassVar[str] = "model_index.json"
     # Read by diffusers when it saves and loads.
     _optional_components: ClassVar[list[str]] = list(OPTIONAL)
 
@@ -122,7 +124,6 @@ class Domain(DiffusionPipeline):
         )
         self.name: str | None = None
         self._tuned_from: BaseModel | None = None
-        self._hashed: tuple[StyleGAN2Generator, str] | None = None
         if label is not None:
             self.label_vector(label)
 
@@ -150,15 +151,17 @@ class Domain(DiffusionPipeline):
         folder = resolve(name_or_path, "pipeline", revision, token, cache_dir, local_files_only)
         _check_index(folder)
         try:
-            domain = super().from_pretrained(
-                folder, dtype=dtype, local_files_only=True, use_safetensors=True
-            )
+            with locked(folder, shared=True):
+                domain = super().from_pretrained(
+                    folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+                )
         except Exception as error:  # each component's library raises in its own way
             raise ArtifactError(
                 f"The pipeline in {folder} cannot be loaded: {error} Copy or download it again."
             ) from error
         domain.name = str(name_or_path)
-        return domain
+        # Cast afterwards: who generator and CLIP are is told by the weights as they are stored.
+        return domain if dtype is torch.float32 else domain.to(dtype)
 
     @property
     def neutral(self) -> str:
@@ -174,13 +177,9 @@ class Domain(DiffusionPipeline):
         if self._tuned_from is not None:
             return self._tuned_from
         generator = self.generator
-        # The hash covers all weights, which are frozen: worth doing once per generator, since a
-        # slider asks at every move.
-        if self._hashed is None or self._hashed[0] is not generator:
-            self._hashed = (generator, generator.fingerprint())
         return BaseModel(
             id=self.name,
-            fingerprint=self._hashed[1],
+            fingerprint=generator.fingerprint(),
             num_ws=generator.num_ws,
             w_dim=generator.config.w_dim,
             num_styles=generator.num_styles,
@@ -190,16 +189,15 @@ class Domain(DiffusionPipeline):
     @property
     def clip_model(self) -> ClipModel:
         """What an artifact that speaks the language of this CLIP records of it."""
-        # The weights are frozen and may be many: hashed once.
-        if self.clip not in _CLIP_FINGERPRINTS:
-            digest = hashlib.sha256()
-            for name, tensor in sorted(self.clip.state_dict().items()):
-                # Through half precision, so that a copy stored or loaded as such is the same one.
-                values = tensor.detach().cpu().half().contiguous().numpy()
-                digest.update(f"{name}{list(tensor.shape)}".encode())
-                digest.update(values.tobytes())
-            _CLIP_FINGERPRINTS[self.clip] = digest.hexdigest()[:16]
-        return ClipModel(self.name, _CLIP_FINGERPRINTS[self.clip])
+        return ClipModel(self.name, _CLIPS.of(self.clip))
+
+    def to(self, *args: Any, **options: Any) -> Self:
+        """As of diffusers: to a device or a precision; generator and CLIP stay who they are."""
+        wanted = [one for one in (*args, *options.values()) if isinstance(one, torch.dtype)]
+        if not wanted or wanted[0] is self.clip.dtype:
+            return super().to(*args, **options)
+        with _CLIPS.kept(self.clip):
+            return super().to(*args, **options)
 
     def check_fits(self, base_model: BaseModel, clip: ClipModel, what: str, remedy: str) -> None:
         """Raise `MismatchError` unless an artifact was made for this generator and this CLIP.
@@ -450,7 +448,7 @@ class Domain(DiffusionPipeline):
         }
         full = self._with_components(copies)
         full._tuned_from = self.base_model
-        _CLIP_FINGERPRINTS[full.clip] = self.clip_model.fingerprint
+        _CLIPS.remember(full.clip, self.clip_model.fingerprint)
         return full
 
     def with_label(self, label: Label | None) -> Self:
@@ -461,7 +459,7 @@ class Domain(DiffusionPipeline):
         assert vector is not None
         other = self._with_components({})
         other.register_to_config(label=label if isinstance(label, int) else vector[0].tolist())
-        other._tuned_from, other._hashed = self._tuned_from, self._hashed
+        other._tuned_from = self._tuned_from
         return other
 
     def _with_components(self, replaced: Mapping[str, Any]) -> Self:
@@ -512,10 +510,8 @@ class Units:
     def __init__(self, domain: Domain, space: Space, samples: int = _UNIT_SAMPLES) -> None:
         codes = domain.sample(range(samples), truncation_psi=1.0)
         self._axes: Tensor | None = None
-        if space is Space.S:
-            lowered = domain.lower(codes, space).codes
-            self._variances = lowered.var(0)
-            self._basis = torch.diag(lowered.std(0))
+        if space is Space.S:  # every number for itself: there may be ten thousand of them
+            self._variances = domain.lower(codes, space).codes.var(0)
             return
         w = codes.codes[:, 0].double()
         variances, axes = torch.linalg.eigh(torch.cov(w.T))
@@ -529,11 +525,17 @@ class Units:
         the optimizer changes the leaf.
         """
         with torch.autocast(offset.device.type, enabled=False):
+            if self._axes is None:
+                return offset * self._variances.sqrt().to(offset)
             return offset @ self._basis.to(offset)
 
     def from_codes(self, codes: Tensor) -> Tensor:
         """From codes to standard deviations; what latents never do is left out."""
         with torch.autocast(codes.device.type, enabled=False):
+            if self._axes is None:
+                deviations = self._variances.sqrt()
+                counted = deviations > _SMALL * deviations.max()
+                return codes * torch.where(counted, 1 / deviations, 0).to(codes)
             inverse = torch.linalg.pinv(self._basis.double(), rtol=_SMALL)
             return codes @ inverse.to(codes)
 
@@ -551,9 +553,21 @@ class Units:
         return codes @ (self._axes * lengths).to(codes)
 
 
-# Generators and CLIPs are frozen, so what was measured of them is worth keeping.
+# Generators are frozen, so what was measured of them is worth keeping.
 _UNITS: WeakKeyDictionary[nn.Module, dict[Space, Units]] = WeakKeyDictionary()
-_CLIP_FINGERPRINTS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+
+
+def _clip_fingerprint(clip: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(clip.state_dict().items()):
+        # Through half precision, so that a copy stored or loaded as such is the same one.
+        values = tensor.detach().cpu().half().contiguous().numpy()
+        digest.update(f"{name}{list(tensor.shape)}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()[:16]
+
+
+_CLIPS = Identity(_clip_fingerprint)
 
 
 def tunable_parameters(generator: StyleGAN2Generator) -> Iterator[tuple[str, nn.Parameter]]:
@@ -572,7 +586,7 @@ def checked_seeds(seeds: Seeds) -> list[int]:
     wanted = "integers from 0 to 2**63 - 1"
     given = seeds.tolist() if hasattr(seeds, "tolist") else seeds
     is_list = isinstance(given, Sequence) and not isinstance(given, str)
-    listed: list[Any] = list(given) if is_list else [given]
+    listed: list[Any] = [*given] if is_list else [given]  # type: ignore[misc]
     if not listed:
         raise ValueError(f"Got no seed; expected one or several {wanted}.")
     checked = []

@@ -5,10 +5,17 @@ StyleganHubError
 ├── ArtifactError (ValueError)          a file or folder is incomplete, broken, unsafe or too new
 ├── MismatchError (ValueError)          two sound parts do not belong together
 ├── MethodError (ValueError)            a method cannot do what it is asked, or does not exist
+├── StorageError (OSError)              the disk did not take a file or folder
 └── hub.PublishError (OSError)          the Hub did not take a folder
 
 Every message says what was got, what was expected and what to do.
 """
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
 
 
 class StyleganHubError(Exception):
@@ -41,3 +48,39 @@ class MismatchError(StyleganHubError, ValueError):
 
 class MethodError(StyleganHubError, ValueError):
     """A method cannot do what it is asked, or there is no such method."""
+
+
+class StorageError(StyleganHubError, OSError):
+    """The disk did not take a file or folder; what was there before is there still.
+
+    Attributes:
+        errno: number of the system's error, ENOSPC.
+    """
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # with errno, OSError would say only its name
+
+    @classmethod
+    def of(cls, path: Path, error: OSError) -> StorageError:
+        """The system's error, for the path that a user knows."""
+        there = next((p for p in (path, *path.parents) if os.path.exists(p)), path)
+        is_in_the_way = there != path and os.path.isfile(there)
+        remedies = {
+            errno.ENOSPC: "Free some space, or choose another disk.",
+            errno.EDQUOT: "Free some of your quota, or choose another disk.",
+            errno.EACCES: "Choose a folder that you may write to.",
+            errno.EPERM: "Choose a folder that you may write to.",
+            errno.EROFS: "Choose a folder that you may write to.",
+            errno.EEXIST: "A file is where a folder is needed; choose another name.",
+            errno.ENOTDIR: "A file is where a folder is needed; choose another name.",
+            errno.EISDIR: "A folder is where a file is needed; choose another name.",
+            errno.ENAMETOOLONG: "Choose a shorter name.",
+        }
+        why = f"{there} is a file" if is_in_the_way else error.strerror
+        found = cls(
+            f"Cannot write {path}: {why}.",
+            got=error.strerror,
+            remedy=remedies.get(error.errno or 0, "Check the disk, and try again."),
+        )
+        found.errno, found.strerror = error.errno, error.strerror
+        return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from stylegan_hub.artifacts import read_tensors, write_tensors
 from stylegan_hub.errors import ArtifactError, MismatchError
 
 
-class Space(str, Enum):
+class Space(StrEnum):
     """A latent space; `Space.Z < Space.W < Space.W_PLUS < Space.S`, the order of lowering."""
 
     Z = "z"

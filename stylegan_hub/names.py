@@ -1,33 +1,29 @@
-"""A name becomes a folder: a bundled card, a local folder or a repository on the Hub."""
+"""A name becomes a folder: a bundled card, a local folder or a repository on the Hub.
+
+What a folder can hold is registered here by the module that knows how to load it, see `Kind`.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Any
+from urllib.parse import unquote
 
 from stylegan_hub.artifacts import CONFIG_NAME, read_config
 from stylegan_hub.errors import ArtifactError, NotFoundError
-
-Kind = Literal["edit", "direction_table", "text_to_face", "pipeline", "model"]
-# The file that tells what a folder holds; the first that is there decides.
-_MARKERS: dict[Kind, str] = {
-    "pipeline": "model_index.json",
-    "model": "diffusion_pytorch_model.safetensors",
-    "edit": CONFIG_NAME,
-    # Artifacts too, but no edits: told apart by their config.
-    "direction_table": CONFIG_NAME,
-    "text_to_face": CONFIG_NAME,
-}
-_LOADERS: dict[Kind, str] = {
-    "edit": "load_edit",
-    "direction_table": "load_directions",
-    "text_to_face": "load_text_to_face",
-}
+from stylegan_hub.storage import settle
 
 # [user/]repo[@revision]; the Hub takes 96 characters
 _HUB_ID = re.compile(r"(?P<user>[\w-][\w.-]*/)?[\w-][\w.-]{0,95}(@[\w.][\w./-]*)?")
+_HUB_ADDRESS = re.compile(
+    r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<repo>[^/?#\s]+/[^/?#\s]+)"
+    r"(?:/(?:tree|blob|resolve|commit)/(?P<revision>[^/?#\s]+)[^?#\s]*)?/?(?:[?#]\S*)?"
+)
 _NAMESPACE = "stylegan-hub"
 # Only what is read as data or shown; no code and no pickle reaches the disk.
 _HUB_FILES = [
@@ -43,19 +39,104 @@ _HUB_FILES = [
 ]
 
 
-def bundled(kind: Kind | None = None) -> dict[str, Path]:
-    """Name and folder of each card that comes with the library, all or those of one kind."""
-    kinds = {path: _kind_of(path) for path in sorted(_cards_folder().glob("*")) if path.is_dir()}
+@dataclass(frozen=True)
+class Kind:
+    """What a folder can hold.
+
+    Attributes:
+        name: "pipeline"; of an artifact, what its config.json says, "direction_table".
+        marker: the file that such a folder has.
+        load: reads a folder; None where there is nothing to read but parts of something else.
+        family: kinds that are loaded in the same way, "edit" for all kinds of edits; its own name
+            if not given.
+        summary: what it is, in a sentence for its card.
+    """
+
+    name: str
+    marker: str = CONFIG_NAME
+    load: Callable[[str | Path], Any] | None = None
+    family: str = ""
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "family", self.family or self.name)
+
+
+EDIT = "edit"
+_KINDS = {"model": Kind("model", "diffusion_pytorch_model.safetensors")}
+# Modules of this library that register kinds; they are imported when a folder is of no kind that is
+# known without them, because that takes seconds.
+_HOMES = ("stylegan_hub.edits", "stylegan_hub.methods", "stylegan_hub.pipeline")
+
+
+def register_kind(kind: Kind) -> None:
+    """Make a kind of folder known: `resolve`, the zoo, cards and `publish` take it then."""
+    _KINDS[kind.name] = kind
+
+
+def find_kind(name: str) -> Kind | None:
+    """The kind of this name, None if it is not known here."""
+    if name not in _KINDS:
+        for home in _HOMES:
+            import_module(home)
+    return _KINDS.get(name)
+
+
+def is_edit(kind: str) -> bool:
+    """Whether artifacts of this kind are edits, which have a strength; unknown ones are."""
+    found = find_kind(kind)
+    return found is None or found.family == EDIT
+
+
+def kind_of(folder: str | Path) -> Kind | None:
+    """What a folder holds, None if it is nothing of this library.
+
+    An artifact whose config is damaged counts as an edit: whoever reads it is told.
+    """
+    folder = Path(folder)
+    try:
+        stored = find_kind(read_config(folder)["kind"])
+    except (ArtifactError, NotFoundError):
+        stored = None
+    edit = find_kind(EDIT)  # afterwards all kinds of this library are known, if one was not
+    for kind in _KINDS.values():
+        if kind.marker != CONFIG_NAME and (folder / kind.marker).is_file():
+            return kind
+    return (stored or edit) if (folder / CONFIG_NAME).is_file() else None
+
+
+def cards_folder() -> Path:
+    """Where the bundled cards are.
+
+    The environment variable STYLEGAN_HUB_CARDS names another folder.
+    """
+    if chosen := os.environ.get("STYLEGAN_HUB_CARDS"):
+        return Path(chosen)
+    package = Path(__file__).parent
+    installed = package / "_cards"
+    return installed if installed.is_dir() else package.parent / "cards"
+
+
+def bundled(kind: str | None = None) -> dict[str, Path]:
+    """Name and folder of each card that comes with the library, all or those of one kind.
+
+    Args:
+        kind: "edit", "direction_table", "text_to_face", "pipeline", "model".
+    """
+    folders = [path for path in sorted(cards_folder().glob("*")) if any(path.glob("*.json"))]
+    if kind is None:
+        return {folder.name: folder for folder in folders}
+    found = {folder: kind_of(folder) for folder in folders}
     return {
         folder.name: folder
-        for folder, found in kinds.items()
-        if found is not None and kind in (None, found)
+        for folder, holds in found.items()
+        if holds is not None and holds.family == kind
     }
 
 
 def resolve(
     name_or_path: str | Path,
-    kind: Kind | None = None,
+    kind: str | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
     cache_dir: str | Path | None = None,
@@ -65,13 +146,12 @@ def resolve(
 
     A plain name is a bundled card first ("portraits"), a folder of that name second ("./portraits"
     is always the folder), a repository in the default `namespace` on the Hub third. "user/repo" or
-    "user/repo@revision" is downloaded from the Hub unless a folder of that name exists; only data
-    and pictures are fetched, no code.
+    "user/repo@revision" is downloaded from the Hub unless a folder of that name exists, and so is
+    "https://huggingface.co/user/repo"; only data and pictures are fetched, no code.
 
     Args:
-        kind: what the folder must hold: "edit" (config.json), "direction_table" or
-            "text_to_face" (config.json of that kind), "pipeline" (model_index.json) or "model"
-            (diffusion_pytorch_model.safetensors).
+        kind: what the folder must hold, a family of `Kind`: "edit", "direction_table",
+            "text_to_face", "pipeline" or "model".
         revision: branch, tag or commit on the Hub, if not given in the id.
         token: for a private or gated repository; the saved login when None.
         cache_dir: where downloads are kept, the Hub's own cache when None.
@@ -86,7 +166,7 @@ def resolve(
         folder = bundled()[name]
     elif os.path.isdir(name_or_path):  # unlike Path.is_dir, False for a name that is too long
         folder = Path(name_or_path)
-    elif repo is not None and repo == name:
+    elif repo is not None and (repo == name or "://" in name):
         folder = _download(repo, revision, token, cache_dir, local_files_only)
     else:
         names = ", ".join(bundled(kind)) or "none"
@@ -100,34 +180,28 @@ def resolve(
             folder = _download(repo, revision, token, cache_dir, local_files_only)
         except NotFoundError as error:
             raise NotFoundError(f"{nothing} {error}") from error
-    if kind is not None and (found := _kind_of(folder)) != kind:
-        if found in _LOADERS and kind in _LOADERS:
-            why = f"Use {_LOADERS[found]}."
-        else:
-            why = f"{folder} has no {_MARKERS[kind]}."
-        raise ArtifactError(
-            f"Expected {name!r} to hold the files of: {kind}; got: {found or 'none'}. "
-            f"{why} Bundled: {', '.join(bundled(kind)) or 'none'}."
-        )
+    settle(folder)
+    if kind is not None:
+        _check_holds(folder, name, kind)
     return folder
 
 
-def _kind_of(folder: Path) -> Kind | None:
-    found = next((kind for kind, marker in _MARKERS.items() if (folder / marker).is_file()), None)
-    if found == "edit":
-        try:
-            stored = read_config(folder)["kind"]
-            if stored == "direction_table" or stored == "text_to_face":
-                return stored
-        except ArtifactError:
-            pass  # a damaged config is reported by whoever reads the folder
-    return found
-
-
-def _cards_folder() -> Path:
-    package = Path(__file__).parent
-    installed = package / "_cards"
-    return installed if installed.is_dir() else package.parent / "cards"
+def _check_holds(folder: Path, name: str, kind: str) -> None:
+    found, expected = kind_of(folder), find_kind(kind)
+    if found is not None and found.family == kind:
+        return
+    marker = CONFIG_NAME if expected is None else expected.marker
+    if found is not None and found.load is not None and found.marker == marker:
+        remedy = f"Use {found.load.__name__}."
+    else:
+        remedy = f"{folder} has no {marker}."
+    got = "none" if found is None else found.family
+    raise ArtifactError(
+        f"Expected {name!r} to hold the files of: {kind}; got: {got}.",
+        got=got,
+        expected=kind,
+        remedy=f"{remedy} Bundled: {', '.join(bundled(kind)) or 'none'}.",
+    )
 
 
 def namespace() -> str:
@@ -139,7 +213,13 @@ def namespace() -> str:
 
 
 def hub_id(name: str) -> str | None:
-    """Where a name leads on the Hub, "user/repo" or "user/repo@revision"; None if it cannot."""
+    """Where a name leads on the Hub, "user/repo" or "user/repo@revision"; None if it cannot.
+
+    The address of a repository's page is a name too.
+    """
+    if address := _HUB_ADDRESS.fullmatch(name):
+        revision = unquote(address["revision"] or "")
+        name = address["repo"] + (f"@{revision}" if revision else "")
     match = _HUB_ID.fullmatch(name)
     if match is None or ".." in name:
         return None
@@ -153,7 +233,6 @@ def _download(
     cache_dir: str | Path | None,
     local_files_only: bool,
 ) -> Path:
-    from httpx2 import HTTPError  # huggingface_hub's own; a lost connection raises it bare
     from huggingface_hub import snapshot_download
 
     repo, _, own_revision = name.partition("@")
@@ -175,19 +254,21 @@ def _download(
                 allow_patterns=_HUB_FILES,
             )
         )
-    except (HTTPError, OSError, ValueError) as error:
+    except Exception as error:  # a lost connection raises what its HTTP library has
         raise NotFoundError(
             f"{name!r} is no folder here, and the Hub did not give {where}: {hub_refusal(error)} "
             f"(Bundled names: {', '.join(bundled()) or 'none'}.)"
         ) from error
 
 
-def hub_refusal(error: Exception) -> str:
+def hub_refusal(error: BaseException) -> str:
     """Why the Hub did not give something, and what to do, in a sentence or two."""
     from huggingface_hub.errors import (
         GatedRepoError,
+        HfHubHTTPError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
+        RemoteEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -202,11 +283,29 @@ def hub_refusal(error: Exception) -> str:
             )
         case RevisionNotFoundError():
             return "the repository has no such revision. Leave it out for the newest."
+        case RemoteEntryNotFoundError():
+            return "the repository has no such file. Look at its page for what it holds."
+        case OfflineModeIsEnabled():
+            return "HF_HUB_OFFLINE is set, so the Hub is not asked. Unset it to go online."
+        case HfHubHTTPError() if error.response.status_code in _REFUSALS:
+            return _REFUSALS[error.response.status_code]
+        case HfHubHTTPError() if error.response.status_code >= 500:
+            return f"it has a fault of its own ({error.response.status_code}). Try again later."
+        case LocalEntryNotFoundError() if isinstance(error.__cause__, HfHubHTTPError):
+            return f"it was not downloaded before, and {hub_refusal(error.__cause__)}"
         case LocalEntryNotFoundError():
             return (
                 "it was not downloaded before and the Hub cannot be asked now. Connect and try "
                 "again."
             )
-        case OfflineModeIsEnabled():
-            return "HF_HUB_OFFLINE is set, so the Hub is not asked. Unset it to go online."
     return f"{error}" or type(error).__name__
+
+
+_REFUSALS = {
+    401: "it does not know this token. Log in with `hf auth login`.",
+    403: "this login may not read it. Ask its owner for access, or pass token=...",
+    404: "there is nothing at this address. Check the spelling.",
+    409: "it is being changed at this moment. Try again.",
+    429: "it was asked too often. Wait some minutes, or log in with `hf auth login`.",
+}
+"""What an answer of the Hub means, by its status."""

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from diffusers.utils import BaseOutput
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from typing_extensions import Self
 
 from stylegan_hub import images as image_files
 from stylegan_hub.domain import Domain, Label, Seeds, checked_seeds, tunable_parameters
@@ -26,6 +25,7 @@ from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods.choose import method_for
 from stylegan_hub.methods.method import Request, Words, get
 from stylegan_hub.methods.optimization import displacements
+from stylegan_hub.names import Kind, register_kind
 from stylegan_hub.photos import invert as inversion
 from stylegan_hub.regions.find import named_region
 from stylegan_hub.regions.join import Blend, draw_within
@@ -124,6 +124,10 @@ class StyleEditPipeline(Domain):
         else:
             drawn = draw_within(self, before, latents, where, blend)
         return StyleEditOutput(images=image_files.to_pil(drawn.float()), latents=latents)
+
+    def apply(self, latents: Latents, edits: Sequence[tuple[Edit, float]]) -> Latents:
+        """Latents with the displacements of all edits, see `edits.stack.displaced`."""
+        return displaced(self, latents, edits)
 
     def find(
         self,
@@ -248,3 +252,6 @@ class StyleEditPipeline(Domain):
         other = super()._with_components(replaced)
         other.text_to_face = self.text_to_face
         return other
+
+
+register_kind(Kind("pipeline", StyleEditPipeline.saved_as, StyleEditPipeline.from_pretrained))

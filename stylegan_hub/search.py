@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Generic, TypeVar
-
-from typing_extensions import Self
+from typing import Generic, Self, TypeVar
 
 from stylegan_hub.steps import Cancelled
 

@@ -24,7 +24,7 @@ class Session:
         seed: of the face; the start of everything unless there are `latents`.
         latents: the face, as one latent in w_plus or s, where no seed leads to it.
         truncation_psi: 1 keeps the full variety of seeds, 0 is the average face.
-        label: for a generator with labels, the class of the face.
+        label: for a generator with labels, the class of the face: its index or a vector.
         stack: the edits on the face; its start stays None, the face is here.
 
     Raises:
@@ -38,6 +38,9 @@ class Session:
     stack: EditStack = field(default_factory=EditStack)
 
     def __post_init__(self) -> None:
+        if self.label is not None and not isinstance(self.label, int):
+            # A tuple can be compared and hashed, so that pictures can be kept by session.
+            object.__setattr__(self, "label", tuple(float(number) for number in self.label))
         for applied in self.stack.edits:
             self.check_takes(applied.edit.space, label_of(applied))
 
@@ -69,12 +72,21 @@ class Session:
         """One more edit, at its default strength when None; see `StackedEdit` for the name."""
         return self.with_stack(self.stack.added(edit, strength, name=name))
 
-    def with_found(self, edit: Edit) -> Session:
-        """An edit that was found: in the place of one with the same label, or one more."""
+    def with_found(self, edit: Edit, region: str | None = None) -> Session:
+        """An edit that was found: in the place of one with the same label, or one more.
+
+        Args:
+            region: the part of the picture that one more is shown in; None for all of it.
+        """
         index = self.found_as(caption(edit))
         if index is None:
-            return self.with_edit(edit)
+            return self.with_stack(self.stack.added(edit, region=region))
         return self.with_stack(self.stack.with_edit(index, edit))
+
+    def without_found(self, label: str) -> Session:
+        """Without the edit that was found here and is called so; as it is if there is none."""
+        index = self.found_as(label)
+        return self if index is None else self.with_stack(self.stack.removed(index))
 
     def without_edits(self) -> Session:
         """The face as it was."""

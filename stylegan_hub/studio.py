@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from typing_extensions import Self
 
 from stylegan_hub import images as image_files
 from stylegan_hub import names
+from stylegan_hub.domain import Label
 from stylegan_hub.edits.base import Edit, load_edit
 from stylegan_hub.edits.stack import EditStack
 from stylegan_hub.errors import NotFoundError
@@ -30,8 +29,7 @@ from stylegan_hub.hub import EditInfo, list_edits
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods.choose import method_for
 from stylegan_hub.methods.essence import target_picture
-from stylegan_hub.methods.method import Request, get
-from stylegan_hub.methods.table import KIND as TABLE
+from stylegan_hub.methods.method import Method, Request, get
 from stylegan_hub.models.redrawing import Redrawing
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.regions.find import Region, find_region, named_region, regions_of
@@ -40,7 +38,6 @@ from stylegan_hub.search import Found, Progress, Search, Turns
 from stylegan_hub.session import Session, label_of
 from stylegan_hub.steps import Step
 from stylegan_hub.text_to_face import CANDIDATES, bundled_text_to_face
-from stylegan_hub.text_to_face import KIND as TEXT_TO_FACE
 
 _MAX_DRAWINGS = 2  # each keeps all features of a picture: 0.5 GB at 1024 px
 
@@ -79,15 +76,18 @@ class Studio:
         seeds: Sequence[int],
         truncation_psi: float = 0.7,
         edits: Sequence[tuple[Edit, float]] = (),
+        label: Label | None = None,
     ) -> list[Image.Image]:
         """The faces of these seeds, with edits on all of them.
 
         Raises:
-            ValueError: a seed out of range.
+            ValueError: a seed out of range, a label that the generator does not take.
             MismatchError: an edit of another generator.
         """
         with self._turns:
-            return self.pipe(seed=seeds, edits=edits, truncation_psi=truncation_psi).images
+            return self.pipe(
+                seed=seeds, edits=edits, truncation_psi=truncation_psi, label=label
+            ).images
 
     def face(self, session: Session) -> Latents:
         """The latent of the session's face, before any edit."""
@@ -154,6 +154,13 @@ class Studio:
         with self._turns:
             return self.pipe.words_without_token(words)
 
+    def method_for(
+        self, session: Session, request: Request, *, every_face: bool = False
+    ) -> Method[Any]:
+        """The pipeline's best method for a request; arguments and errors as of `search`."""
+        with self._turns:
+            return method_for(self.pipe, request, None if every_face else self._edited(session))
+
     def search(
         self,
         session: Session,
@@ -163,15 +170,18 @@ class Studio:
         every_face: bool = False,
         settings: Any = None,
         owner: Hashable = None,
-    ) -> Search[Step, Edit]:
-        """Start to look for an edit.
+    ) -> Search[Step, list[Edit]]:
+        """Start to look for edits; most methods find one.
 
         Args:
             request: what is asked for.
             method: by name; the pipeline's best one for this request when None.
-            every_face: find an edit for every face, and not for the session's face as edited.
+            every_face: find edits for every face, and not for the session's face as edited.
             settings: of the method: a preset by name or settings.
             owner: who asks. An owner has one search at a time: the one before is stopped.
+
+        Returns:
+            The search, whose result is the list of edits, the best first.
 
         Raises:
             MethodError, ValueError: see `Method.find`; what can be known before the search is
@@ -183,15 +193,15 @@ class Studio:
             chosen = get(method) if method else method_for(self.pipe, request, face)
             chosen.prepared(self.pipe, request, face, session.label, settings)
 
-        def work(report: Callable[[Step], None]) -> Edit:
-            return chosen.find(
+        def work(report: Callable[[Step], None]) -> list[Edit]:
+            return chosen.find_all(
                 self.pipe, request, face, label=session.label, settings=settings, on_step=report
             )
 
         return self.search_by(owner, work)
 
     def target(self, picture: Image.Image) -> Image.Image:
-        """What of a picture `search_essence` looks at: its middle, in the generator's size.
+        """What the method "essence" sees of a picture: its middle, in the generator's size.
 
         Raises:
             ValueError: no pixels, or such as nobody knows the range of, see `images.from_pil`.
@@ -215,7 +225,7 @@ class Studio:
                 return named_region(self.pipe, ", ".join(chosen))
             if not words.strip():
                 raise ValueError(
-                    "Got neither words nor a region; say what shall change, or choose where."
+                    "Got neither words nor a region; say what should change, or choose where."
                 )
             self.pipe.check_text(words)
             return find_region(self.pipe, words.strip(), neutral)
@@ -287,13 +297,10 @@ class Studio:
         Args:
             include_hub: ask the Hub too, which may take seconds.
         """
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            fingerprint = self.pipe.base_model.fingerprint
-            found = list_edits(base_model=fingerprint, include_hub=include_hub)
-        # Other threads may have warned meanwhile, from other files.
-        problems = [str(warning.message) for warning in caught if warning.filename == __file__]
-        return [info for info in found if info.kind not in (TABLE, TEXT_TO_FACE)], problems
+        fingerprint = self.pipe.base_model.fingerprint
+        # Never with the login of whoever runs the page: visitors would act in their name.
+        found = list_edits(base_model=fingerprint, include_hub=include_hub, token=False)
+        return [info for info in found if names.is_edit(info.kind)], list(found.problems)
 
     def load(self, name: str) -> Edit:
         """An edit by bundled name or Hub id, "user/repo" or "user/repo@revision".
@@ -309,7 +316,7 @@ class Studio:
                 f"Got {name[:100]!r}; expected the name of a bundled edit, or a Hub id such as "
                 "'user/repo' or 'user/repo@revision'."
             )
-        edit = load_edit(name)
+        edit = load_edit(name, token=False)
         edit.check_fits(self.pipe.base_model)
         return edit
 

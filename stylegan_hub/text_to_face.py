@@ -49,8 +49,8 @@ from stylegan_hub.errors import ArtifactError, NotFoundError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.losses import clip_loss
 from stylegan_hub.models.captioner import PAD, Captioner
-from stylegan_hub.models.stylegan2 import MappingLayers
-from stylegan_hub.names import bundled, resolve
+from stylegan_hub.models.stylegan2 import MappingConfig, MappingLayers
+from stylegan_hub.names import Kind, bundled, register_kind, resolve
 from stylegan_hub.views import random_views, seen_through
 
 KIND: Final = "text_to_face"
@@ -158,13 +158,15 @@ class TextToFace(nn.Module):
         self.skew = nn.Parameter(torch.zeros(size, size))
         self.register_buffer("axes", torch.eye(size))
         self.mapping = MappingLayers(
-            sizes.z_dim,
-            0,
-            sizes.w_dim,
-            sizes.mapping_layers,
-            activation=sizes.activation,
-            lr_multiplier=sizes.lr_multiplier,
-            layer_features=sizes.layer_features,
+            MappingConfig(
+                z_dim=sizes.z_dim,
+                c_dim=0,
+                w_dim=sizes.w_dim,
+                num_layers=sizes.mapping_layers,
+                activation=sizes.activation,
+                lr_multiplier=sizes.lr_multiplier,
+                layer_features=sizes.layer_features,
+            )
         )
 
     @classmethod
@@ -265,8 +267,8 @@ class TextToFace(nn.Module):
             "Load the pipeline it was made with.",
         )
 
-    def save_pretrained(self, folder: str | Path) -> Path:
-        """Write `config.json` and `model.safetensors`, as a whole or not at all.
+    def save_pretrained(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Write `config.json` and `model.safetensors`; arguments and errors as of `Edit`'s.
 
         Tensors are stored in half precision.
         """
@@ -279,7 +281,7 @@ class TextToFace(nn.Module):
             "training": self.training_record,
         }
         tensors = {name: tensor.half() for name, tensor in self.state_dict().items()}
-        write_folder(Path(folder), config, tensors)
+        write_folder(Path(folder), config, tensors, overwrite)
         return Path(folder)
 
 
@@ -311,6 +313,16 @@ def load_text_to_face(
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ArtifactError(f"{folder} is no sound {KIND}: {error}") from error
     return module.eval().requires_grad_(False)
+
+
+register_kind(
+    Kind(
+        KIND,
+        load=load_text_to_face,
+        summary="Texts to new faces: CLIP's embedding of a text gives a Gaussian, whose samples "
+        "the generator draws. Every seed is another face that fits the text.",
+    )
+)
 
 
 def bundled_text_to_face(domain: Domain) -> TextToFace:

@@ -13,7 +13,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 
-from stylegan_hub import names
 from stylegan_hub.models.clip import build_clip, build_image_processor, train_tokenizer
 from stylegan_hub.models.encoder import Encoder
 from stylegan_hub.models.recognizer import Recognizer
@@ -51,7 +50,7 @@ def nothing_bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """So that the page's parts that list what is bundled have nothing to do."""
     folder = tmp_path_factory.mktemp("cards")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(names, "_cards_folder", lambda: folder)
+        patch.setenv("STYLEGAN_HUB_CARDS", str(folder))
         yield
     gc.collect()
 

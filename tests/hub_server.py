@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -51,6 +52,7 @@ class Repository:
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
     summaries: list[str] = field(default_factory=list)
+    changed: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
     def __post_init__(self) -> None:
         self.commit({".gitattributes": b"*.safetensors filter=lfs\n"}, "initial commit")
@@ -68,6 +70,7 @@ class Repository:
         self.commits[oid] = files
         self.refs["main"] = oid
         self.summaries.append(summary)
+        self.changed = datetime.now(UTC)
         return oid
 
     def add(self, files: dict[str, bytes], summary: str = "by hand") -> str:
@@ -80,7 +83,7 @@ class Repository:
         tags += [f"base_model:{base}", f"base_model:{relation}:{base}"] if base else []
         return [tag for tag in tags if tag]
 
-    def info(self, oid: str) -> dict[str, Any]:
+    def info(self, oid: str, sizes: bool = False) -> dict[str, Any]:
         return {
             "_id": self.id,
             "id": self.id,
@@ -89,7 +92,11 @@ class Repository:
             "private": self.private,
             "gated": "manual" if self.gated else False,
             "tags": self.tags(),
-            "siblings": [{"rfilename": name} for name in self.commits[oid]],
+            "lastModified": self.changed.isoformat().replace("+00:00", "Z"),
+            "siblings": [
+                {"rfilename": name, **({"size": len(data)} if sizes else {})}
+                for name, data in self.commits[oid].items()
+            ],
             "downloads": 0,
             "likes": 0,
         }
@@ -109,6 +116,7 @@ class HubServer:
         sent: bytes of each file that went out, "user/repo/file" -> count.
         cut: "upload", "download" or "commit": connections that are dropped midway.
         before_commit: called once, before the next commit is looked at.
+        listing: what is answered in place of the list of repositories.
         requests: every request, "GET /path".
     """
 
@@ -144,6 +152,7 @@ class HubServer:
         self.sent: Counter[str] = Counter()
         self.cut: set[str] = set()
         self.before_commit: Callable[[], object] | None = None
+        self.listing: bytes | None = None
         self.requests: list[str] = []
 
     def create(self, repo_id: str, files: dict[str, bytes], **options: bool) -> Repository:
@@ -289,8 +298,10 @@ class HubServer:
             url = f"{self.endpoint}/{repository.id}/commit/{new}"
             return {"success": True, "commitOid": new, "commitUrl": url}
 
-        @app.get("/api/models")
+        @app.api_route("/api/models", methods=["GET", "HEAD"])
         async def models(request: Request) -> Any:
+            if self.listing is not None and request.method == "GET":
+                return Response(self.listing)
             asked = request.query_params
             wanted, user = set(asked.getlist("filter")), self._user(request)
             found = [
@@ -306,12 +317,12 @@ class HubServer:
         @app.get("/api/models/{user}/{name}")
         async def model(request: Request, user: str, name: str) -> Any:
             repository, oid = self._find(request, f"{user}/{name}")
-            return repository.info(oid)
+            return repository.info(oid, "blobs" in request.query_params)
 
         @app.get("/api/models/{user}/{name}/revision/{revision:path}")
         async def model_at(request: Request, user: str, name: str, revision: str) -> Any:
             repository, oid = self._find(request, f"{user}/{name}", revision)
-            return repository.info(oid)
+            return repository.info(oid, "blobs" in request.query_params)
 
         @app.get("/api/models/{user}/{name}/tree/{revision:path}")
         async def tree(request: Request, user: str, name: str, revision: str) -> Any:

@@ -1,9 +1,19 @@
 """Folders are written whole or not at all, and read with suspicion."""
 
 import errno
+import itertools
 import json
 import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from random import Random
 
 import huggingface_hub
 import pytest
@@ -12,8 +22,13 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from stylegan_hub import artifacts, names
 from stylegan_hub.artifacts import read_config, read_folder, read_tensors, write_folder
+from stylegan_hub.errors import ArtifactError, NotFoundError, StorageError, StyleganHubError
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.names import resolve
-from stylegan_hub.errors import ArtifactError, NotFoundError, StyleganHubError
+from stylegan_hub.pipeline import StyleEditPipeline
+
+ROOT = Path(__file__).parents[1]
+needs_fork = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork and no kill.")
 
 CONFIG = {
     "kind": "direction",
@@ -39,7 +54,7 @@ def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "faces").mkdir()
     (root / "faces" / "model_index.json").write_text("{}")
     (root / "drafts").mkdir()
-    monkeypatch.setattr(names, "_cards_folder", lambda: root)
+    monkeypatch.setenv("STYLEGAN_HUB_CARDS", str(root))
     return root
 
 
@@ -121,6 +136,319 @@ def test_full_disk_leaves_what_was_there(
     assert config["prompt"] == CONFIG["prompt"] and torch.equal(
         tensors["direction"], TENSORS["direction"]
     )
+
+
+def test_bytes_follow_from_the_content(tmp_path: Path) -> None:
+    names = list("abcdefgh")
+    for attempt in range(8):
+        Random(attempt).shuffle(names)
+        tensors = {name: torch.full((3,), float(ord(name))) for name in names}
+        write_folder(tmp_path / str(attempt), CONFIG, tensors)
+    for name in ("model.safetensors", "config.json"):
+        assert len({(tmp_path / str(n) / name).read_bytes() for n in range(8)}) == 1
+
+
+@pytest.mark.slow
+def test_bytes_are_the_same_in_every_process(tmp_path: Path) -> None:
+    code = (
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from stylegan_hub.artifacts import write_folder\n"
+        "tensors = {name: torch.arange(5.0) for name in 'abcdefgh'}\n"
+        "write_folder(Path(sys.argv[1]), {'kind': 'direction', 'space': 's'}, tensors)\n"
+    )
+    for seed in range(8):
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", code, str(tmp_path / str(seed))]
+        subprocess.run(command, env=environment, check=True)
+    for name in ("model.safetensors", "config.json"):
+        assert len({(tmp_path / str(seed) / name).read_bytes() for seed in range(8)}) == 1
+
+
+def in_a_child(work: Callable[[], None]) -> int:
+    """Work in a forked process; its number. It ends with status 0 unless work raises."""
+    if pid := os.fork():
+        return pid
+    try:
+        work()
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def save(folder: Path, number: int) -> None:
+    """An artifact whose words and tensors are one number."""
+    write_folder(
+        folder, {**CONFIG, "prompt": str(number)}, {"n": torch.full((999,), float(number))}
+    )
+
+
+def saved(folder: Path) -> int:
+    config, tensors = read_folder(folder)
+    assert (tensors["n"] == float(config["prompt"])).all()
+    return int(config["prompt"])
+
+
+# Everything that a save does to the disk goes through these.
+STEPS = ["mkdir", "open", "fsync", "rename", "replace", "rmdir", "unlink"]
+
+
+@needs_fork
+@pytest.mark.parametrize("digest_before", [True, False], ids=["now", "version 0.1"])
+def test_a_kill_at_any_step_leaves_the_old_or_the_new(tmp_path: Path, digest_before: bool) -> None:
+    folder = tmp_path / "afro"
+    before, after = 0, 0
+    for kill_at in range(1, 40):
+        shutil.rmtree(folder, ignore_errors=True)
+        save(folder, 1)
+        if not digest_before:
+            config = json.loads((folder / "config.json").read_text())
+            del config["tensors_sha256"]
+            (folder / "config.json").write_text(json.dumps(config))
+
+        def work(kill_at: int = kill_at) -> None:
+            steps = itertools.count(1)
+
+            def deadly(call: Callable[..., object]) -> Callable[..., object]:
+                def step(*arguments: object, **options: object) -> object:
+                    if next(steps) == kill_at:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    return call(*arguments, **options)
+
+                return step
+
+            for name in STEPS:
+                setattr(os, name, deadly(getattr(os, name)))
+            save(folder, 2)
+
+        _, status = os.waitpid(in_a_child(work), 0)
+        found = saved(folder)
+        before, after = before + (found == 1), after + (found == 2)
+        save(folder, 3)
+        assert saved(folder) == 3
+        assert os.listdir(tmp_path) == ["afro"]  # what the killed one left is gone
+        if os.WIFEXITED(status):
+            assert os.WEXITSTATUS(status) == 0 and found == 2
+            break
+    else:
+        pytest.fail("It was killed every time: more steps than were tried.")
+    assert before >= 3 and after >= 3  # it was killed before and after the decision
+
+
+@needs_fork
+def test_kills_at_random_times(tmp_path: Path) -> None:
+    folder = tmp_path / "afro"
+    save(folder, 0)
+    random = Random(0)
+
+    def work() -> None:
+        for number in range(1, 100_000):
+            save(folder, number)
+
+    for _ in range(12):
+        pid = in_a_child(work)
+        time.sleep(random.uniform(0.0, 0.05))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        saved(folder)  # it raises for a mixture
+    save(folder, 7)
+    assert saved(folder) == 7 and os.listdir(tmp_path) == ["afro"]
+
+
+@needs_fork
+def test_two_writers_and_a_reader(tmp_path: Path) -> None:
+    folder = tmp_path / "afro"
+    save(folder, 0)
+
+    def write(first: int) -> None:
+        for number in range(first, first + 40):
+            save(folder, number)
+
+    writers = [in_a_child(partial(write, first)) for first in (1000, 2000)]
+    found = {saved(folder) for _ in range(150)}
+    assert [os.waitpid(writer, 0)[1] for writer in writers] == [0, 0]
+    assert found <= {0, *range(1000, 1040), *range(2000, 2040)}
+    assert saved(folder) in (1039, 2039) and os.listdir(tmp_path) == ["afro"]
+
+
+@needs_fork
+def test_two_writers_of_a_new_folder(tmp_path: Path) -> None:
+    for attempt in range(10):
+        folder = tmp_path / str(attempt)
+        writers = [in_a_child(partial(save, folder, number)) for number in (1, 2)]
+        assert [os.waitpid(writer, 0)[1] for writer in writers] == [0, 0]
+        assert saved(folder) in (1, 2)
+    assert sorted(os.listdir(tmp_path)) == sorted(map(str, range(10)))
+
+
+def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_stay(folder: Path) -> None:
+    parent = folder.parent
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead = [f".afro.{ended.pid}-0123abcd.partial", ".afro.224b9b7a.partial"]
+    others = [f".afro.{os.getpid()}-0123abcd.partial", ".afro-two.224b9b7a.partial"]
+    for name in (*dead, *others):
+        (parent / name).mkdir()
+        (parent / name / "config.json").write_text("{}")
+    read_folder(folder)
+    assert set(os.listdir(parent)) == {"afro", *dead, *others}
+    write_folder(folder, CONFIG, TENSORS)
+    assert set(os.listdir(parent)) == {"afro", *others}
+
+    left = parent / ".note.txt.224b9b7a.partial"
+    left.write_text("half")
+    artifacts.write_bytes(parent / "note.txt", b"whole")
+    assert not left.exists() and (parent / "note.txt").read_bytes() == b"whole"
+
+
+def test_files_copied_from_another_artifact_are_found_out(folder: Path) -> None:
+    write_folder(folder.parent / "b", CONFIG, {"direction": torch.zeros(2, 3)})
+    shutil.copy(folder.parent / "b" / "model.safetensors", folder)
+    with pytest.raises(ArtifactError, match="mixes two artifacts") as caught:
+        read_folder(folder)
+    assert "Take both files from one save" in str(caught.value)
+    edit_config(folder, kind="direction")
+    config = json.loads((folder / "config.json").read_text())
+    del config["tensors_sha256"]  # version 0.1 wrote none, and loads
+    (folder / "config.json").write_text(json.dumps(config))
+    read_folder(folder)
+
+
+def error_of(path: Path) -> StorageError:
+    with pytest.raises(StorageError) as caught:
+        write_folder(path, CONFIG, TENSORS)
+    assert isinstance(caught.value, OSError) and ".partial" not in str(caught.value)
+    assert str(path) in str(caught.value) and caught.value.remedy
+    return caught.value
+
+
+def test_errors_of_the_system_name_the_path_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    error = error_of(tmp_path / "file" / "afro")
+    assert f"{tmp_path / 'file'} is a file" in str(error)
+    assert error_of(tmp_path / "file").errno == errno.ENOTDIR
+    assert (tmp_path / "file").read_text() == "mine"
+    assert error_of(tmp_path / ("x" * 300)).errno == errno.ENAMETOOLONG
+    for number, remedy in [
+        (errno.ENOSPC, "Free some space"),
+        (errno.EACCES, "may write to"),
+        (errno.EROFS, "may write to"),
+    ]:
+
+        def refuse(*_: object, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", refuse)
+            error = error_of(tmp_path / "afro")
+            assert error.errno == number and remedy in error.remedy
+            with pytest.raises(StorageError, match=re.escape(str(tmp_path / "a.txt"))):
+                artifacts.write_bytes(tmp_path / "a.txt", b"")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_folder_that_holds_something_else_is_asked_about(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "me.jpg").write_bytes(b"")
+    with pytest.raises(ArtifactError, match=r"holds something else \(me\.jpg\)") as caught:
+        write_folder(photos, CONFIG, TENSORS)
+    assert "overwrite=True" in caught.value.remedy and "--overwrite" in caught.value.remedy
+    assert os.listdir(photos) == ["me.jpg"] and os.listdir(tmp_path) == ["photos"]
+    write_folder(photos, CONFIG, TENSORS, overwrite=True)
+    assert sorted(os.listdir(photos)) == ["config.json", "me.jpg", "model.safetensors"]
+    write_folder(photos, CONFIG, TENSORS)  # now it is an artifact
+
+    pipeline = tmp_path / "pipeline"
+    pipeline.mkdir()
+    (pipeline / "model_index.json").write_text("{}")
+    clip = tmp_path / "clip"  # transformers names its files as we do
+    clip.mkdir()
+    (clip / "config.json").write_text('{"model_type": "clip"}')
+    (clip / "model.safetensors").write_bytes(b"")
+    for folder in (pipeline, clip):
+        with pytest.raises(ArtifactError, match="holds something else"):
+            write_folder(folder, CONFIG, TENSORS)
+
+    run = tmp_path / "run"  # what a training leaves is no obstacle, nor is a damaged artifact
+    (run / "checkpoint-100").mkdir(parents=True)
+    for name in ("training.log", "training_config.json", "metrics.json"):
+        (run / name).write_text("{}")
+    write_folder(run, CONFIG, TENSORS)
+    (run / "config.json").write_text("{")
+    write_folder(run, CONFIG, TENSORS)
+    read_folder(run)
+
+
+def test_what_belongs_to_other_tensors_is_set_aside(folder: Path) -> None:
+    digest = json.loads((folder / "config.json").read_text())["tensors_sha256"]
+    (folder / "images").mkdir()
+    (folder / "images" / "strip.png").write_bytes(b"one")
+    (folder / "README.md").write_text("---\nlibrary_name: stylegan_hub\n---\n# Afro\n")
+    artifacts.write_metrics(folder, {"success": 0.5})
+    assert artifacts.recorded_digests(folder) == {"metrics.json": digest}
+    assert artifacts.read_metrics(folder) == {"success": 0.5}
+
+    write_folder(folder, {**CONFIG, "prompt": "an afro"}, TENSORS)  # other words, the same tensors
+    assert artifacts.read_metrics(folder) == {"success": 0.5} and not (folder / "stale").exists()
+
+    other = {"direction": torch.zeros(1)}
+    write_folder(folder, CONFIG, other)
+    assert sorted(os.listdir(folder)) == ["config.json", "model.safetensors", "stale"]
+    assert sorted(os.listdir(folder / "stale")) == ["README.md", "images", "metrics.json"]
+    assert (folder / "stale" / "images" / "strip.png").read_bytes() == b"one"
+
+    # Of version 0.1, nothing says what it belongs to: to what was there.
+    (folder / "metrics.json").write_text('{"success": 1}')
+    config = json.loads((folder / "config.json").read_text())
+    del config["tensors_sha256"]
+    (folder / "config.json").write_text(json.dumps(config))
+    write_folder(folder, CONFIG, other)
+    assert artifacts.read_metrics(folder) == {"success": 1}
+    write_folder(folder, CONFIG, TENSORS)
+    assert artifacts.read_metrics(folder) == {} and os.listdir(folder / "stale") == ["metrics.json"]
+
+
+@needs_fork
+def test_a_model_and_a_pipeline_are_written_whole(
+    tiny_pipeline: StyleEditPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, folder = tiny_pipeline.generator, tmp_path / "generator"
+    generator.save_pretrained(folder)
+    before = generator.fingerprint()
+
+    def killed(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def interrupted(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def work() -> None:
+        os.replace = killed  # type: ignore[assignment]
+        generator.save_pretrained(folder)
+
+    os.waitpid(in_a_child(work), 0)
+    assert any(name.endswith(".decided") for name in os.listdir(tmp_path))
+    assert StyleGAN2Generator.from_pretrained(resolve(folder)).fingerprint() == before
+    assert os.listdir(tmp_path) == ["generator"]
+
+    pipeline = tmp_path / "pipeline"
+    tiny_pipeline.save_pretrained(pipeline)
+    files = {p: p.read_bytes() for p in pipeline.rglob("*") if p.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr(type(tiny_pipeline.clip), "save_pretrained", interrupted)
+        with pytest.raises(StorageError, match=re.escape(f"Cannot write {pipeline}: No space")):
+            tiny_pipeline.save_pretrained(pipeline)
+    assert {p: p.read_bytes() for p in pipeline.rglob("*") if p.is_file()} == files
+    assert sorted(os.listdir(tmp_path)) == ["generator", "pipeline"]
+    with pytest.raises(ArtifactError, match="holds something else"):
+        generator.save_pretrained(pipeline)
+    with pytest.raises(ArtifactError, match="holds something else"):
+        tiny_pipeline.save_pretrained(folder)
+    tiny_pipeline.save_pretrained(pipeline)
+    assert StyleEditPipeline.from_pretrained(pipeline).generator.fingerprint() == before
 
 
 # Reading

@@ -12,12 +12,11 @@ import yaml
 from huggingface_hub import ModelCard
 from PIL import Image
 
-from stylegan_hub import names
 from stylegan_hub.artifacts import BaseModel, write_folder
-from stylegan_hub.cards import escape, write_card
 from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.errors import ArtifactError, NotFoundError
+from stylegan_hub.hub.cards import escape, write_card
 
 BASE = BaseModel("portraits", "0123456789abcdef", num_ws=3, w_dim=4, num_styles=10, resolution=128)
 METRICS: dict[str, Any] = {
@@ -73,7 +72,7 @@ def test_metadata(tmp_path: Path) -> None:
     assert metadata == {
         "base_model": "stylegan-hub/portraits",
         "base_model_relation": "adapter",
-        "library_name": "stylegan_hub",
+        "library_name": "stylegan-hub",
         "pipeline_tag": "image-to-image",
         "license": "apache-2.0",
         "tags": ["stylegan2", "image-editing", "clip", "direction", "generator-0123456789abcdef"],
@@ -89,7 +88,7 @@ def test_metadata(tmp_path: Path) -> None:
 
 def test_the_hubs_own_reader_takes_it(tmp_path: Path) -> None:
     card = ModelCard.load(write_card(make(tmp_path / "afro-hair")))
-    assert card.data.library_name == "stylegan_hub"
+    assert card.data.library_name == "stylegan-hub"
     assert [result.metric_value for result in card.data.eval_results] == [0.8125, 0.031]
 
 
@@ -134,7 +133,7 @@ def test_no_empty_heading_and_every_picture_is_there(
 def test_the_five_lines_run(
     tmp_path: Path, tiny_pipeline: Any, tiny_pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(names, "_cards_folder", lambda: tmp_path / "cards")
+    monkeypatch.setenv("STYLEGAN_HUB_CARDS", str(tmp_path / "cards"))
     (tmp_path / "cards").mkdir()
     (tmp_path / "cards" / "portraits").symlink_to(tiny_pipeline_folder)
     vector = torch.zeros(tiny_pipeline.generator.num_ws, 16)

@@ -40,9 +40,9 @@ from torch.nn import functional as F
 from stylegan_hub.checkpoints import load_generator, read_checkpoint
 from stylegan_hub.checkpoints.download import fetch
 from stylegan_hub.edits.base import load_edit
-from stylegan_hub.methods.table import load_directions
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents
+from stylegan_hub.methods.table import load_directions
 from stylegan_hub.models.encoder import Encoder
 from stylegan_hub.models.parser import Parser
 from stylegan_hub.models.recognizer import Recognizer

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +11,19 @@ import huggingface_hub
 import pytest
 import torch
 from click.testing import Result
+from outside import blend_registered, expected_vector
 from PIL import Image
 from pytest import MonkeyPatch
 from typer.testing import CliRunner
 
-from stylegan_hub import names
 from stylegan_hub.cli import main
 from stylegan_hub.edits.base import Origin, load_edit
 from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.stack import EditStack
+from stylegan_hub.images import to_pil
+from stylegan_hub.methods.optimization import Settings
+from stylegan_hub.models.parser import Parser
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.reader import AttributeReader
 
@@ -39,6 +45,7 @@ def test_help_is_quick() -> None:
     assert os.times().children_user - before < 1  # processor time: other work does not count
     names = (
         "edit",
+        "methods",
         "invert",
         "batch",
         "sample",
@@ -54,7 +61,19 @@ def test_help_is_quick() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["edit", "invert", "batch", "sample", "demo", "list", "info", "publish", "evaluate", "doctor"],
+    [
+        "edit",
+        "methods",
+        "invert",
+        "batch",
+        "sample",
+        "demo",
+        "list",
+        "info",
+        "publish",
+        "evaluate",
+        "doctor",
+    ],
 )
 def test_each_help_has_an_example(name: str) -> None:
     result = run(name, "--help")
@@ -80,7 +99,7 @@ def test_version() -> None:
 def test_edit_by_words(tiny_pipeline_folder: Path, output: Path) -> None:
     saved = output.parent / "edit"
     result = run(
-        "edit", "--seed", 7, "--text", "a face with a hat", "--steps", 3, "--space", "s",
+        "edit", "--seed", 7, "--text", "a face with a hat", "--steps", 3, "--set", "space=s",
         "--pipeline", tiny_pipeline_folder, "--save-edit", saved, "--before-after", "-o", output,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -100,6 +119,181 @@ def test_edit_by_words(tiny_pipeline_folder: Path, output: Path) -> None:
     assert pixels(again) == before.tobytes()
     assert run("edit", "--edit", f"{saved}:0.5", "--edit", f"{saved}:0.5", *common).exit_code == 0
     assert pixels(again) == after.tobytes()
+
+
+@pytest.mark.usefixtures("bundled")
+def test_words_are_searched_for_on_the_face_with_its_edits(
+    tiny_pipeline: StyleEditPipeline, tiny_pipeline_folder: Path, output: Path
+) -> None:
+    """As `edit --help` says it; and the picture is that of all displacements of the face."""
+    saved = output.parent / "edit"
+    command = (
+        "edit", "--seed", 7, "--edit", "a-hat:0.5", "--text", "curly hair", "--steps", 3,
+        "--method", "optimization", "--pipeline", tiny_pipeline_folder, "-o", output,
+    )  # fmt: skip
+    result = run(*command, "--save-edit", saved, "--set", "shared_steps=0", "--strength", 2)
+    assert result.exit_code == 0, result.output
+    pipe, hat = tiny_pipeline, load_edit("a-hat")
+    face = pipe(seed=7, edits=[(hat, 0.5)]).latents
+    settings = Settings(steps=3, shared_steps=0)
+    expected = pipe.find("curly hair", face, method="optimization", settings=settings)
+    found = load_edit(saved)
+    torch.testing.assert_close(found.vector, expected.vector)
+    for pairs in ([(hat, 0.5), (found, 2.0)], [(found, 2.0), (hat, 0.5)]):
+        assert pipe(seed=7, edits=pairs).images[0].tobytes() == pixels(output)
+    assert "searched for on the face as it is with the --edit edits" in run("edit", "-h").stdout
+
+
+def test_progress_is_the_searchs(tiny_pipeline_folder: Path, output: Path) -> None:
+    """It is longer than its --steps say: steps on random faces come first."""
+    result = run(
+        "edit", "--text", "curly hair", "--method", "optimization", "--steps", 3,
+        "--pipeline", tiny_pipeline_folder, "-o", output,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    counts = [(int(done), int(total)) for done, total in re.findall(r"(\d+)/(\d+)", result.stderr)]
+    assert counts[-1] == (43, 43) and all(total == 43 for _, total in counts)
+    assert "similarity " in result.stderr
+
+
+def test_a_method_by_name(tiny_pipeline_folder: Path, output: Path) -> None:
+    saved = output.parent / "edit"
+    common = ("edit", "--seed", 7, "--pipeline", tiny_pipeline_folder, "-o", output)
+    words = ("--text", "a hat", "--neutral", "a beard", "--method", "gradient", "--every-face")
+    command = (*common, *words, "--steps", 2, "--set", "channels=5", "--save-edit", saved)
+    result = run(*command)
+    assert result.exit_code == 0, result.output
+    edit = load_edit(saved)
+    assert edit.origin.training["method"] == "gradient" and edit.origin.neutral == "a beard"
+    assert int((edit.vector != 0).sum()) == 5
+    result = run(*common, *words, "--steps", 2, "--keep", "glasses", "--keep", "curly hair",
+                 "--save-edit", saved)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert load_edit(saved).origin.training["keep"] == ["glasses", "curly hair"]
+
+
+def test_a_picture(tiny_pipeline_folder: Path, snapshot: Path, output: Path) -> None:
+    saved = output.parent / "edit"
+    result = run(
+        "edit", "--target", snapshot, "--preset", "from_zero", "--steps", 2,
+        "--save-edit", saved, "--pipeline", tiny_pipeline_folder, "-o", output,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    training = load_edit(saved).origin.training
+    assert training["method"] == "essence" and training["target"] == "me"
+
+
+@pytest.fixture(scope="module")
+def parsing_folder(
+    tiny_pipeline: StyleEditPipeline, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A pipeline with a parser of random weights."""
+    pipe = tiny_pipeline
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        parser = Parser(parts=("background", "hair", "skin"), width=4, input_size=32, stem_stride=1)
+    parts = (pipe.clip, pipe.tokenizer, pipe.image_processor)
+    folder = tmp_path_factory.mktemp("parsing") / "tiny"
+    StyleEditPipeline(pipe.generator, *parts, parser=parser).save_pretrained(folder)
+    return folder
+
+
+def test_a_region(parsing_folder: Path, output: Path) -> None:
+    """Searched in by a method that can; else what is found shows in it."""
+    saved = output.parent / "edit"
+    common = ("edit", "--seed", 7, "--pipeline", parsing_folder, "-o", output, "--steps", 2,
+              "--region", "hair")  # fmt: skip
+    for asked in (("--text", "curly hair"), ("--method", "local")):
+        result = run(*common, *asked, "--save-edit", saved)
+        assert result.exit_code == 0, result.output
+        training = load_edit(saved).origin.training
+        assert (training["method"], training["region"]) == ("local", "hair")
+
+    whole = ("--text", "curly hair", "--method", "optimization", "--set", "shared_steps=0")
+    result = run(*common, *whole, "--save-edit", saved)
+    assert result.exit_code == 0, result.output
+    pipe = StyleEditPipeline.from_pretrained(parsing_folder)
+    shown = EditStack(start=pipe.sample(7)).added(load_edit(saved), region="hair").draw(pipe)
+    assert to_pil(shown)[0].tobytes() == pixels(output)
+    assert pipe(seed=7, edits=[(load_edit(saved), 1.0)]).images[0].tobytes() != pixels(output)
+
+
+def test_a_method_from_outside(
+    tiny_pipeline: StyleEditPipeline, tiny_pipeline_folder: Path, output: Path, snapshot: Path
+) -> None:
+    saved = output.parent / "edit"
+    common = ("edit", "--seed", 7, "--pipeline", tiny_pipeline_folder, "-o", output)
+    seeds = ("--before", 1, "--before", 2, "--after", 3, "--after", 4)
+    expected = expected_vector(tiny_pipeline, [1, 2], [3, 4])
+    with blend_registered():
+        listed = run("methods", "--pipeline", tiny_pipeline_folder).stdout
+        assert re.search(r"^blend +pairs, nothing +- +yes +default, far +Goes from", listed, re.M)
+        result = run(*common, *seeds, "--every-face", "--save-edit", saved)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.splitlines()[:2] == ["*  1 blend to a change", "   2 blend to back"]
+        torch.testing.assert_close(load_edit(saved).vector, expected)
+        result = run(*common, *seeds, "--choose", 2, "--preset", "far", "--save-edit", saved)
+        assert result.exit_code == 0, result.output
+        torch.testing.assert_close(load_edit(saved).vector, -2 * expected)
+        assert run(*common, "--method", "blend").exit_code == 0
+        for asked, message in (
+            ((*seeds, "--choose", 3), "Got --choose 3; the method found 2 edits"),
+            (("--before", snapshot, "--after", snapshot), "Got pictures; expected seeds"),
+        ):
+            failed = run(*common, *asked)
+            assert failed.exit_code == 1 and message in failed.stderr
+    gone = run(*common, "--method", "blend")
+    assert gone.exit_code == 1 and "Got the method 'blend'; there are" in gone.stderr
+
+
+def test_methods(tiny_pipeline_folder: Path) -> None:
+    result = run("methods", "--pipeline", tiny_pipeline_folder)
+    assert result.exit_code == 0, result.output
+    lines = {line.split()[0]: line for line in result.stdout.splitlines()}
+    assert {"name", "optimization", "table", "gradient", "mapper", "local", "essence"} <= set(lines)
+    assert re.search(r"words, nothing \(in a region\) +parser +no ", lines["local"])
+    assert re.search(r"essence +picture +- +yes +default, ", lines["essence"])
+
+
+def test_labels(
+    tiny_pipeline: StyleEditPipeline, tiny_pipeline_folder: Path, tmp_path: Path, output: Path
+) -> None:
+    pipe = tiny_pipeline
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        generator = StyleGAN2Generator(
+            z_dim=16, w_dim=16, c_dim=3, img_resolution=32, channels=[8, 8, 8, 8],
+            num_mapping_layers=2,
+        )  # fmt: skip
+    labeled = StyleEditPipeline(generator, pipe.clip, pipe.tokenizer, pipe.image_processor)
+    labeled.save_pretrained(tmp_path / "labeled")
+    common = ("--pipeline", tmp_path / "labeled", "-o", output)
+    drawn = []
+    for label in ("0", "2", "0,0,1"):
+        result = run("sample", "--seeds", 7, "--label", label, *common)
+        assert result.exit_code == 0, result.output
+        drawn.append(pixels(output))
+    assert drawn[0] != drawn[1] == drawn[2]
+    words = ("--text", "a hat", "--steps", 1, "--before-after")
+    result = run("edit", "--seed", 7, "--label", 2, *words, *common)
+    assert result.exit_code == 0, result.output
+    with Image.open(output) as both:
+        assert both.crop((0, 0, 32, 32)).tobytes() == drawn[1]
+    for code, label, message in (
+        (1, "3", "Got label 3; this generator has the classes 0 to 2"),
+        (1, "0,1", "expected the index of a class"),
+        (2, "cat", "Got the label 'cat'"),
+    ):
+        failed = run("sample", "--seeds", 7, "--label", label, *common)
+        assert failed.exit_code == code and message in failed.stderr
+    other = run("sample", "--label", 0, "--pipeline", tiny_pipeline_folder, "-o", output)
+    assert other.exit_code == 1 and "trained without labels" in other.stderr
+
+
+def test_as_a_module() -> None:
+    command = [sys.executable, "-m", "stylegan_hub", "edit", "--help"]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert result.stdout.startswith("Usage: python -m stylegan_hub edit ")
 
 
 def test_unfamiliar_word(tiny_pipeline_folder: Path, output: Path) -> None:
@@ -137,6 +331,20 @@ def test_sample(tiny_pipeline_folder: Path, output: Path) -> None:
         (2, ("--edit", "hat", "--save-edit", "folder"), "give --text too"),
         (1, ("--text", "hat", "--pipeline", "no such one"), "Found nothing under 'no such one'"),
         (2, ("--colour", "red"), "No such option"),
+        (2, ("--text", "hat", "--target", "x.png"), "Give one of --text, --target, and --before"),
+        (2, ("--before", "1"), "--before and --after go together"),
+        (2, ("--edit", "hat", "--region", "hair"), "give --text too"),
+        (2, ("--target", "x.png", "--keep", "hair"), "--keep goes with --text"),
+        (1, ("--target", "x.png"), "There is no file"),
+        (1, ("--text", "hat", "--method", "magic"), "Got the method 'magic'; there are"),
+        (1, ("--text", "hat", "--preset", "best"), "Got the preset 'best'"),
+        (1, ("--text", "hat", "--method", "essence"), "Got a request of type Words"),
+        (1, ("--text", "hat", "--method", "local"), "needs a pipeline with a parser"),
+        (1, ("--text", "hat", "--region", "hair"), "no parser"),
+        (1, ("--text", "hat", "--set", "colour=1"), "Unknown settings colour"),
+        (2, ("--text", "hat", "--set", "lr"), "expected NAME=VALUE"),
+        (2, ("--text", "hat", "--set", "lr=fast"), "A value of --set is of another type"),
+        (1, ("--text", "hat", "--set", "views=-1"), "views -1"),
     ],
 )
 def test_bad_input(
@@ -217,7 +425,7 @@ def bundled(tmp_path: Path, tiny_pipeline: StyleEditPipeline, monkeypatch: Monke
         edit.save_pretrained(cards / name)
     metrics = {"images": 8, "success": 0.75, "collateral": 0.0123, "flips": {"hat": 0.5}}
     (cards / "a-hat" / "metrics.json").write_text(json.dumps(metrics))
-    monkeypatch.setattr(names, "_cards_folder", lambda: cards)
+    monkeypatch.setenv("STYLEGAN_HUB_CARDS", str(cards))
     return cards
 
 
@@ -300,7 +508,7 @@ def test_stacked_edits(bundled: Path, tiny_pipeline_folder: Path, output: Path) 
     both = pixels(output)
     assert run(*common, "--edit", "a-hat:1").exit_code == 0
     assert pixels(output) == both
-    words = ("--text", "a hat", "--steps", 4, "--strength", 3, "--space", "s")
+    words = ("--text", "a hat", "--steps", 4, "--strength", 3, "--set", "space=s")
     assert run(*common, "--edit", "a-hat:0.25", "--edit", "afro-hair:0.75", *words).exit_code == 0
     assert pixels(output) != both
 
@@ -450,5 +658,6 @@ def test_doctor_says_what_there_is(monkeypatch: MonkeyPatch) -> None:
     place = next(i for i, line in enumerate(lines) if line.startswith("kernel styled_conv.cpp:"))
     assert "PyTorch's operations take its place" in lines[place]
     assert "STYLEGAN_HUB_KERNELS=off" in lines[place + 1]
+    assert any(line.startswith("kernel styled_conv.cu: off: it has never run") for line in lines)
     assert '    pip install "stylegan-hub[photos]"' in lines
     assert any(line.startswith("bundled:") and "portraits" in line for line in lines)

@@ -32,7 +32,7 @@ from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.ops import cuda, kernels
 from stylegan_hub.ops.bias_act import ACTIVATIONS
 from stylegan_hub.ops.modulated_conv2d import demodulation, kernel_energy
-from stylegan_hub.ops.styled_conv import serves, styled_conv
+from stylegan_hub.ops.styled_conv_cuda import serves, styled_conv
 
 FOLDER = Path(kernels.__file__).parent
 STAND_INS = Path(__file__).with_name("cuda_on_cpu.h")
@@ -100,6 +100,7 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         launch(library, name, types, *rest)
 
     monkeypatch.setattr(cuda, "launch", counted)
+    monkeypatch.setenv(kernels.SWITCH, "all")  # the fused layer too, which is off
     if request.param == "cuda":
         if not torch.cuda.is_available():
             pytest.skip("There is no card here that PyTorch can use.")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from gradio_client import Client
@@ -28,15 +29,16 @@ from demo.tabs.words import EXAMPLES, for_everybody, for_this_face, refine
 from demo.tabs.zoo import gallery, put_on
 from stylegan_hub import names
 from stylegan_hub.edits.base import Strength, load_edit
-from stylegan_hub.methods.table import DEFAULT_CHANNELS
-from stylegan_hub.steps import Cancelled
 from stylegan_hub.errors import MismatchError
 from stylegan_hub.hub import EditInfo
 from stylegan_hub.images import from_pil
+from stylegan_hub.methods import gradient, table
+from stylegan_hub.methods.style_statistics import editable_channels
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.search import Search, Turns
 from stylegan_hub.session import Session
+from stylegan_hub.steps import Cancelled
 from stylegan_hub.studio import Studio
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ def cards(
     write_cards(folder, tiny_pipeline, other_pipeline)
     (folder / "portraits").symlink_to(real)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(names, "_cards_folder", lambda: folder)
+        patch.setenv("STYLEGAN_HUB_CARDS", str(folder))
         yield folder
     gc.collect()  # what gradio leaves open, while the marks above still hold
 
@@ -85,11 +87,11 @@ def studio(tiny_pipeline: StyleEditPipeline) -> Studio:
 
 
 @pytest.fixture
-def bare(tiny_pipeline: StyleEditPipeline) -> Studio:
-    """A studio without a direction table."""
-    studio = Studio(tiny_pipeline)
-    studio.directions = None  # type: ignore[misc]
-    return studio
+def bare(tiny_pipeline: StyleEditPipeline, monkeypatch: pytest.MonkeyPatch) -> Studio:
+    """A studio without a direction table, and without what was found before."""
+    monkeypatch.setattr(table, "bundled_table", lambda domain: None)
+    monkeypatch.setattr(gradient, "_FOUND", WeakKeyDictionary())
+    return Studio(tiny_pipeline)
 
 
 @pytest.fixture(scope="module")
@@ -154,13 +156,13 @@ def test_a_search_is_watched_to_whatever_end() -> None:
     def watch(search: Search[int, str]) -> Iterator[str | None]:
         yield (yield from watched(search, even, lambda: "stopped"))
 
-    assert [*watch(Search(Turns(), 4, count))] == ["step 2", "step 4", "found"]
+    assert [*watch(Search(Turns(), count))] == ["step 2", "step 4", "found"]
     with pytest.raises(ValueError, match="Got nothing"):
-        list(watch(Search(Turns(), 4, fail)))
-    stopped = Search(Turns(), 4, for_ever)
+        list(watch(Search(Turns(), fail)))
+    stopped = Search(Turns(), for_ever)
     stopped.stop()
     assert [*watch(stopped)] == ["stopped", None]
-    left = Search(Turns(), 4, for_ever)
+    left = Search(Turns(), for_ever)
     frames = watched(left, str, str)
     assert next(frames) == "1"
     frames.close()  # as when somebody leaves the page
@@ -210,7 +212,8 @@ def test_for_everybody_by_a_search(bare: Studio) -> None:
     assert 'value="1" max="16"' in frames[0].status
     assert last.found is not None and "channels move" in last.status
 
-    session = Session().with_found(last.found).with_strength(0.3)
+    session = Session().with_found(last.found)
+    session = session.with_stack(session.stack.with_strength(0, 0.3))
     few = refine(bare, session, channels=1)
     assert few.found is not None and int((few.found.vector != 0).sum()) == 1
     assert "“a hat”: 1 channel moves" in few.status
@@ -373,7 +376,7 @@ def test_strengths_of_the_zoo_stack_over_http(client: Client, studio: Studio) ->
 def test_users_do_not_meet(url: str, client: Client, tmp_path: Path) -> None:
     client.predict("afro", api_name="/apply")
     stranger = Client(url, verbose=False, download_files=tmp_path)
-    with pytest.raises(AppError, match="there is no such edit"):
+    with pytest.raises(AppError, match="Got place 0 in a stack of 0 edits"):
         stranger.predict(1, api_name="/strength_1")
     client.predict(1, api_name="/strength_1")
 
@@ -413,7 +416,7 @@ def test_public_endpoints(client: Client) -> None:
     stack = {"/save_stack", "/load_stack", *strengths}
     assert set(named) == {
         "/edit", "/face", "/channels", "/apply", "/target", "/essence", "/others", "/photo",
-        "/square", "/points", "/invert", "/paste", *stack
+        "/square", "/points", "/invert", "/paste", "/find", *stack
     }  # fmt: skip
 
 
@@ -461,7 +464,7 @@ def test_a_visit(visit: Page, tmp_path: Path, size: tuple[int, int]) -> None:
 
     set_steps(page, 10)
     page.get_by_role("button", name="a hat", exact=True).click()
-    words = page.get_by_label("The picture shall show")
+    words = page.get_by_label("The picture should show")
     wait_for(page, lambda: words.input_value() == EXAMPLES["a hat"])
     page.get_by_role("button", name="Edit", exact=True).click()
     page.get_by_text("Found “").wait_for()
@@ -502,12 +505,13 @@ def test_a_visit(visit: Page, tmp_path: Path, size: tuple[int, int]) -> None:
 @pytest.mark.browser
 def test_for_everybody_in_the_browser(visit: Page, studio: Studio) -> None:
     page = visit
+    channels = len(editable_channels(studio.pipe))
     before = wait_for_other_picture(page, "")
-    page.get_by_label("Every face").check()
-    page.get_by_label("The picture shall show").fill("a face with a hat")
+    page.get_by_label("Every face").first.check()
+    page.get_by_label("The picture should show").fill("a face with a hat")
     page.get_by_label("Instead of").fill("a face with a beard")
     page.get_by_role("button", name="Edit", exact=True).click()
-    page.get_by_text(f"{min(DEFAULT_CHANNELS, studio.channels)} channels move").wait_for()
+    page.get_by_text(f"{min(table.DEFAULT_CHANNELS, channels)} channels move").wait_for()
     found = wait_for_other_picture(page, before)
     wait_for(page, page.get_by_role("slider", name="a face with a hat").is_enabled)
     page.get_by_role("slider", name="Number of channels").press("Home")
@@ -523,11 +527,14 @@ def test_for_everybody_in_the_browser(visit: Page, studio: Studio) -> None:
 def test_keyboard_and_stop(visit: Page) -> None:
     page = visit
     before = wait_for_other_picture(page, "")
-    words = page.get_by_label("The picture shall show")
+    words = page.get_by_label("The picture should show")
     words.fill(" ")
     words.press("Enter")
     page.get_by_text("Got no words").wait_for()
     page.get_by_text("Nothing was changed").wait_for()
+    # A refused job leaves the page as it was: nothing stays locked.
+    wait_for(page, page.get_by_role("button", name="Edit", exact=True).is_enabled)
+    assert not page.get_by_role("button", name="Stop").is_visible()
     words.fill("hat " * 40)
     words.press("Enter")
     page.get_by_text("Got 40 words, 40 tokens").wait_for()
@@ -578,7 +585,7 @@ def test_leaving_the_page_stops_its_search(visit: Page) -> None:
     page = visit
     before = wait_for_other_picture(page, "")
     set_steps(page, 300)
-    page.get_by_label("The picture shall show").fill("a face with a beard")
+    page.get_by_label("The picture should show").fill("a face with a beard")
     page.get_by_role("button", name="Edit", exact=True).click()
     wait_for_other_picture(page, before)
     assert searching()
@@ -595,7 +602,7 @@ def test_purple_hair_on_a_bundled_portrait(browser: Browser) -> None:
     for url in serve(Studio.open()):
         for page in open_page(browser, url):
             wait_for_other_picture(page, "")
-            page.get_by_label("The picture shall show").fill("a face with purple hair")
+            page.get_by_label("The picture should show").fill("a face with purple hair")
             page.get_by_role("button", name="Edit", exact=True).click()
             page.get_by_text("Found “").wait_for()
             wait_for(page, page.get_by_role("slider", name="purple hair").is_enabled)

@@ -28,17 +28,24 @@ from test_session import in_s, make_edit, make_full_studio
 from demo.app import build
 from demo.components import open_picture
 from demo.stage import SLOTS, Desk, archive, limit, load_stack, save_stack
-from demo.tabs.essence import TARGETS, Target, newest_essence, row, take, transfer
+from demo.tabs.essence import (
+    TARGETS,
+    Target,
+    newest_essence,
+    row,
+    take,
+    transfer,
+    usual_settings,
+)
 from demo.tabs.local import change_part, part_shown
 from demo.tabs.text_to_face import draw_faces
 from stylegan_hub import names
 from stylegan_hub.edits.base import load_edit
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.methods.essence import preset
 from stylegan_hub.edits.stack import EditStack
 from stylegan_hub.errors import ArtifactError
 from stylegan_hub.pipeline import StyleEditPipeline
-from stylegan_hub.session import Session
+from stylegan_hub.session import Session, label_of, slug_of
 from stylegan_hub.studio import Studio
 
 if TYPE_CHECKING:
@@ -129,15 +136,15 @@ def test_transfer(studio: Studio, target: Target, kind: str, tmp_path: Path) -> 
     assert last.found is not None
     edited = session.with_found(last.found)
     assert last.pictures == studio.draw(edited)
-    usual, found = preset(kind, studio.pipe), last.found.origin.training
+    usual, found = usual_settings(studio, kind), last.found.origin.training
     assert found["lr"] == usual.lr and found["restarts"] == 1
     assert found["consistency_lambda"] == usual.consistency_lambda
-    assert edited.edits[0].label == "essence of cat"
+    assert label_of(edited.edits[0]) == "essence of cat"
     training = last.found.origin.training
     assert (training["first_seed"], training["steps"]) == (7, 2)
     assert training["shared"] == (kind == "out_of_domain")
 
-    unpack(archive(last.found, edited.edits[0].slug), tmp_path)
+    unpack(archive(last.found, slug_of(edited.edits[0])), tmp_path)
     loaded = load_edit(tmp_path / "essence-of-cat")
     assert studio.draw(session.with_edit(loaded)) == last.pictures
 
@@ -244,17 +251,18 @@ def test_limit(studio: Studio, edit: Direction) -> None:
     assert desk.session.edits[0].region is None
     with pytest.raises(ValueError, match="Unknown region 'tail'"):
         limit(studio, desk, 0, "tail")
-    with pytest.raises(ValueError, match="there is no such edit"):
+    with pytest.raises(ValueError, match="Got place 1 in a stack of 1 edits"):
         limit(studio, desk, 1, "left side")
 
 
 def test_stack_file(studio: Studio, edit: Direction, full: Session, tmp_path: Path) -> None:
     session = Session(seed=7).with_edit(edit, 0.5).with_edit(in_s(studio.pipe), name="s")
     path = tmp_path / "face.safetensors"
-    path.write_bytes(save_stack(studio, session.with_region("left side")))
+    session = session.with_stack(session.stack.with_region(1, "left side"))
+    path.write_bytes(save_stack(studio, session))
     loaded = load_stack(studio, Session(), path)
     assert [a.region for a in loaded.edits] == [None, "left side"]
-    assert studio.draw(loaded) == studio.draw(session.with_region("left side"))
+    assert studio.draw(loaded) == studio.draw(session)
 
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ValueError, match=r"^face.safetensors \(\d+ bytes\) is damaged"):
@@ -275,8 +283,8 @@ def test_draw_faces(studio: Studio) -> None:
     assert [len(one.faces) for one in drawn] == list(range(1, 9))
     assert 'value="1" max="8"' in drawn[0].status
     assert "8 faces for “a hat”" in last.status
-    expected = studio.pipe.from_text("a hat", range(8), candidates=2)
-    assert [picture for picture, _ in last.faces] == expected.images
+    for seed, (picture, _) in enumerate(last.faces):
+        assert picture == studio.pipe.from_text("a hat", seed, candidates=2).images[0]
     *_, others = draw_faces(studio, "a hat", first_seed=8, candidates=1)
     assert others.faces[0][0] == studio.pipe.from_text("a hat", 8, candidates=1).images[0]
     with pytest.raises(ValueError, match="Got no words"):
@@ -312,7 +320,7 @@ def artifacts_escaped(text: str) -> str:
 
 
 def test_a_damaged_network_is_told(bare: Studio, studio: Studio) -> None:
-    folder = names._cards_folder() / "text-to-face"
+    folder = names.cards_folder() / "text-to-face"
     assert studio.pipe.text_to_face is not None
     studio.pipe.text_to_face.save_pretrained(folder)
     weights = folder / "model.safetensors"
@@ -407,7 +415,7 @@ def test_bad_input_over_http(client: Client, tmp_path: Path) -> None:
         },
         "Got neither words nor a region": {"args": [""], "api_name": "/local"},
         "Got no words": {"args": [" ", 0.7, 1], "api_name": "/text_to_face"},
-        "there is no such edit": {"args": ["left side"], "api_name": "/region_1"},
+        "Got place 0 in a stack of 0 edits": {"args": ["left side"], "api_name": "/region_1"},
     }.items():
         with pytest.raises((AppError, ValueError), match=expected) as caught:
             client.predict(*inputs["args"], api_name=inputs["api_name"])
@@ -430,7 +438,7 @@ def test_a_visit(
         first = wait_for_other_picture(page, "")
 
         tab(page, "Text to face")
-        page.get_by_label("Who shall be drawn").fill("a face with a hat")
+        page.get_by_label("The face should be").fill("a face with a hat")
         page.get_by_role("button", name="Draw faces").press("Enter")
         page.get_by_text("8 faces for").wait_for()
         page.locator("#fitting button").nth(2).press("Enter")
@@ -456,7 +464,7 @@ def test_a_visit(
         assert fits(page)
 
         tab(page, "Local")
-        words = page.get_by_label("The part shall look like")
+        words = page.get_by_label("The part should look like")
         words.fill("a face with curly hair")
         words.blur()
         page.get_by_alt_text("The face; marked: hair").wait_for()

@@ -476,7 +476,7 @@ def test_a_visit(
         tab(page, "Words")
         page.get_by_role("button", name="Settings of the search").click()
         page.get_by_role("spinbutton", name="Steps").fill("10")
-        page.get_by_label("The picture shall show").fill("a face with a hat")
+        page.get_by_label("The picture should show").fill("a face with a hat")
         page.get_by_role("button", name="Edit", exact=True).press("Enter")
         page.get_by_text("Found “a face with a hat”").wait_for()
         wait_for_other_picture(page, face)

@@ -15,8 +15,8 @@ from torch import Tensor
 from stylegan_hub.edits.base import Edit, Origin, Strength
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.latent_mapper import LatentMapper
-from stylegan_hub.methods.mapper import mapper_groups
 from stylegan_hub.errors import ArtifactError, MismatchError
+from stylegan_hub.methods.mapper import mapper_groups
 from stylegan_hub.metrics.edit_quality import (
     before_after,
     measure_edit,

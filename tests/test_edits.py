@@ -1,24 +1,23 @@
-"""What every kind of edit promises, and how latent optimization finds one."""
+"""What every kind of edit promises."""
 
 import json
 import os
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+import stylegan_hub as hub
 from stylegan_hub import artifacts
 from stylegan_hub.artifacts import BaseModel
+from stylegan_hub.edits import base
 from stylegan_hub.edits.base import Edit, Origin, Strength, kinds, load_edit
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.latent_mapper import LatentMapper
-from stylegan_hub.steps import Cancelled, Step
-from stylegan_hub.methods.optimization import Published, Settings, displacements, find
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
-from stylegan_hub.losses import clip_loss
-from stylegan_hub.models.recognizer import Recognizer
-from stylegan_hub.pipeline import StyleEditPipeline
 
 BASE = BaseModel("toy", "0123456789abcdef", num_ws=3, w_dim=4, num_styles=10, resolution=8)
 
@@ -47,7 +46,7 @@ def codes(edit: Edit, count: int, dtype: torch.dtype = torch.float32) -> Latents
 # The contract of all kinds
 
 
-def test_the_folder_is_the_registry() -> None:
+def test_every_kind_is_tested() -> None:
     assert set(kinds()) == set(EXAMPLES)
 
 
@@ -176,177 +175,101 @@ def test_direction_of_a_wrong_shape(shape: tuple[int, ...]) -> None:
 
 
 def test_numbers_that_are_none(tmp_path: Path) -> None:
-    folder = Direction(torch.full((10,), torch.nan), "s", BASE).save_pretrained(tmp_path / "edit")
+    unsound = Direction(torch.full((10,), torch.nan), "s", BASE)
+    with pytest.raises(ValueError, match="not finite in the tensor 'vector'; nothing is saved"):
+        unsound.save_pretrained(tmp_path / "edit")
+    assert os.listdir(tmp_path) == []
+    folder = EXAMPLES["direction"].save_pretrained(tmp_path / "edit")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["vector"][0, 0] = torch.inf
+    save_file(tensors, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    del config["tensors_sha256"]  # as files of version 0.1 are
+    (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ArtifactError, match="'vector' holds numbers that are not finite"):
         load_edit(folder)
 
 
-# Latent optimization
+# Kinds of other packages
 
 
-QUICK = Settings(steps=3, shared_steps=2, shared_people=2)
+class Wave(Edit):
+    """A kind of somebody's own: a displacement by the sine of the codes."""
+
+    kind = "wave"
+
+    def __init__(self, size: float, *common: object) -> None:
+        super().__init__(*common)  # type: ignore[arg-type]
+        self.size = size
+
+    def delta(self, codes: torch.Tensor) -> torch.Tensor:
+        return self.size * torch.sin(codes)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {"size": torch.tensor(self.size)}
+
+    @classmethod
+    def from_parts(cls, tensors, config, space, base_model, strength, origin):  # type: ignore[no-untyped-def]
+        return cls(float(tensors["size"]), space, base_model, strength, origin)
 
 
-def similarity(pipe: StyleEditPipeline, latents: Latents, text: str) -> float:
-    image = pipe.encode_image(pipe.synthesize(latents).clamp(-1, 1))
-    return 1 - float(clip_loss(image, pipe.encode_text(text)).mean())
-
-
-@pytest.mark.parametrize("space", ["w_plus", "s"])
-def test_search_comes_closer_to_the_words(tiny_pipeline: StyleEditPipeline, space: str) -> None:
-    start = tiny_pipeline.sample(7)
-    # The change of words means nothing to an untrained CLIP; their similarity does.
-    settings = Settings(
-        steps=25, shared_steps=0, lr=0.1, views=0, directional_lambda=0.0, clip_lambda=1.0
+def test_a_kind_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_KINDS", dict(base._KINDS))
+    folder = Wave(0.5, "w_plus", BASE).save_pretrained(tmp_path / "wave")
+    with pytest.raises(ArtifactError, match=r"saved by the package 'test_edits': install it"):
+        load_edit(folder)
+    assert hub.register(Wave) is Wave
+    loaded = load_edit(folder)
+    latents = codes(loaded, 2)
+    assert torch.allclose(
+        loaded.apply(latents, 2.0).codes, latents.codes + torch.sin(latents.codes), atol=1e-6
     )
-    found = find(tiny_pipeline, "Milo with a hat", start, space, settings=settings)
-    assert found.space is Space(space)
-    assert found.origin.prompt == "Milo with a hat" and found.origin.neutral == "a face"
-    assert found.origin.training["method"] == "latent_optimization"
-    edited = tiny_pipeline.apply(start, [(found, 1.0)])
-    before = similarity(tiny_pipeline, start, "Milo with a hat")
-    assert similarity(tiny_pipeline, edited, "Milo with a hat") > before + 0.03
+    assert isinstance(Wave.from_pretrained(folder), Wave)
 
 
-def test_search_is_repeatable(tiny_pipeline: StyleEditPipeline) -> None:
-    searches = [
-        find(tiny_pipeline, "a hat", tiny_pipeline.sample(7), settings=QUICK) for _ in range(2)
-    ]
-    assert searches[0].length > 0
-    assert torch.allclose(searches[0].vector, searches[1].vector, atol=1e-6)
+def test_a_kind_by_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_KINDS", dict(base._KINDS))
+    entry = EntryPoint("wave", "test_edits:Wave", "stylegan_hub.edits")
+    found = {"stylegan_hub.edits": [entry]}
+    monkeypatch.setattr(base, "entry_points", lambda group: found.get(group, []))
+    folder = Wave(0.5, "w_plus", BASE).save_pretrained(tmp_path / "wave")
+    assert type(load_edit(folder)).kind == "wave"
 
 
-@pytest.mark.parametrize("space", ["w_plus", "s"])
-def test_search_in_half_precision(tiny_pipeline: StyleEditPipeline, space: str) -> None:
-    def search() -> Direction:
-        start = tiny_pipeline.sample(7)
-        return find(tiny_pipeline, "a hat", start, space, steps=5, shared_steps=0, views=0)
-
-    full = search()
-    with torch.autocast("cpu", torch.bfloat16):
-        half = search()
-    assert half.vector.dtype == torch.float32
-    likeness = torch.cosine_similarity(half.vector.flatten(), full.vector.flatten(), dim=0)
-    assert likeness > 0.8
+def test_two_classes_of_one_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_KINDS", dict(base._KINDS))
+    other = type("Other", (Wave,), {"kind": "direction"})
+    with pytest.raises(ValueError, match=r"The kind 'direction' is that of stylegan_hub\."):
+        hub.register(other)
+    with pytest.raises(ValueError, match="expected a name of letters"):
+        hub.register(type("Nameless", (Wave,), {"kind": "a b"}))
+    with pytest.raises(TypeError, match="expected a subclass of Edit or of Method"):
+        hub.register(int)
 
 
-def test_coupled_layers_move_together(tiny_pipeline: StyleEditPipeline) -> None:
-    def togetherness(coupling: float) -> float:
-        start, settings = tiny_pipeline.sample(7), Settings(steps=5, shared_steps=3)
-        found = find(tiny_pipeline, "a hat", start, settings=settings, coupling=coupling)
-        return float(found.vector.mean(0).norm() / found.vector.norm(dim=1).mean())
-
-    assert togetherness(8.0) > max(0.9, togetherness(0.0) + 0.1)
+# The content of an edit
 
 
-def test_search_starts_from_the_average_face(tiny_pipeline: StyleEditPipeline) -> None:
-    settings = QUICK
-    free = find(tiny_pipeline, "a hat", settings=settings)
-    mean = find(tiny_pipeline, "a hat", tiny_pipeline.mean_latent(), settings=settings)
-    assert torch.allclose(free.vector, mean.vector, atol=1e-6)
+def test_mixed_files_of_two_edits_are_refused(edit: Edit, tmp_path: Path) -> None:
+    folder = edit.save_pretrained(tmp_path / "edit")
+    tensors = {name: 2 * tensor.float() for name, tensor in edit.tensors().items()}
+    tensors = {name: t.to(edit.tensors()[name].dtype) for name, t in tensors.items()}
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(ArtifactError, match=r"mixes two artifacts: config\.json belongs to"):
+        load_edit(folder)
 
 
-def test_search_in_s_leaves_the_colors_layers_alone(tiny_pipeline: StyleEditPipeline) -> None:
-    found = find(tiny_pipeline, "a hat", space="s", settings=QUICK)
-    for layer in tiny_pipeline.generator.style_layout:
-        moved = found.vector[layer.start : layer.stop].abs().sum()
-        assert (moved == 0) == layer.is_to_rgb, layer.name
+def test_the_same_edit_is_the_same_bytes(edit: Edit, tmp_path: Path) -> None:
+    files = []
+    for name in ("one", "two"):
+        folder = load_edit(edit.save_pretrained(tmp_path / name)).save_pretrained(tmp_path / name)
+        files.append([(folder / file).read_bytes() for file in sorted(os.listdir(folder))])
+    assert files[0] == files[1]
 
 
-def test_progress(tiny_pipeline: StyleEditPipeline) -> None:
-    steps: list[Step] = []
-    start = tiny_pipeline.sample(7)
-    find(tiny_pipeline, "blonde hair", start, settings=QUICK, on_step=steps.append)
-    assert [(step.index, step.total) for step in steps] == [(i, 5) for i in (1, 2, 3, 4, 5)]
-    assert torch.allclose(steps[0].image, tiny_pipeline.synthesize(start), atol=1e-5)
-    assert not steps[-1].image.requires_grad
-    assert all(-1 <= step.similarity <= 1 for step in steps)
-
-
-def test_what_suits_everybody_is_searched_once(tiny_pipeline: StyleEditPipeline) -> None:
-    def totals(seed: int, words: str, **changes: object) -> set[int]:
-        steps: list[Step] = []
-        start = tiny_pipeline.sample(seed)
-        find(tiny_pipeline, words, start, settings=QUICK, on_step=steps.append, **changes)
-        return {step.total for step in steps}
-
-    assert totals(7, "a bob cut") == {5}
-    assert totals(8, "a bob cut") == {3}
-    assert totals(8, "a bob cut", steps=4) == {4}  # the own steps change nothing for the others
-    assert totals(8, "a mohawk") == {5}
-    assert totals(8, "a bob cut", space="s") == {5}
-    assert totals(8, "a bob cut", l2_lambda=0.1) == {5}
-
-
-def test_the_same_with_and_without_the_kept_search(tiny_pipeline: StyleEditPipeline) -> None:
-    def search() -> torch.Tensor:
-        return find(tiny_pipeline, "red hair", tiny_pipeline.sample(7), settings=QUICK).vector
-
-    assert torch.equal(search(), search())
-
-
-def test_everybody_moves_alike_before_the_own_steps(tiny_pipeline: StyleEditPipeline) -> None:
-    settings = Settings(steps=2, shared_steps=12, shared_people=4)
-    people = tiny_pipeline.sample([1, 2, 3])
-    moved = displacements(tiny_pipeline, "grey hair", people, settings=settings)
-    pairs = torch.cosine_similarity(moved[0].flatten(), moved[1:].flatten(1), dim=1)
-    assert pairs.min() > 0.7
-    assert not torch.equal(moved[0], moved[1])
-
-
-def test_cancelled(tiny_pipeline: StyleEditPipeline) -> None:
-    def stop(step: Step) -> None:
-        if step.index == 2:
-            raise Cancelled
-
-    with pytest.raises(Cancelled):
-        find(tiny_pipeline, "a hat", settings=Settings(steps=1000), on_step=stop)
-
-
-def test_published_settings(tiny_pipeline: StyleEditPipeline) -> None:
-    assert (Published.steps, Published.lr, Published.l2_lambda) == (300, 0.1, 0.008)
-    losses: list[float] = []
-
-    def watch(step: Step) -> None:
-        losses.append(step.loss)
-        if step.index == 30:
-            raise Cancelled
-
-    with pytest.raises(Cancelled):
-        find(tiny_pipeline, "a hat", tiny_pipeline.sample(7), settings=Published, on_step=watch)
-    assert losses[-1] < losses[0]
-
-
-def test_the_recognizer_has_a_say_where_there_is_one(tiny_pipeline: StyleEditPipeline) -> None:
-    recognizer = Recognizer(units=(1, 1), widths=(8, 8), input_size=16, crop=None, reduction=4)
-    with_recognizer = StyleEditPipeline(**tiny_pipeline.components | {"recognizer": recognizer})
-    start = tiny_pipeline.sample(7)
-    own = find(with_recognizer, "a beard", start, settings=QUICK)
-    without = find(with_recognizer, "a beard", start, settings=QUICK, id_lambda=0.0)
-    assert own.origin.training["id_lambda"] == 0.15
-    assert find(tiny_pipeline, "a beard", start, settings=QUICK).origin.training["id_lambda"] == 0
-    assert not torch.equal(own.vector, without.vector)
-
-
-def test_unusable_search(tiny_pipeline: StyleEditPipeline) -> None:
-    with pytest.raises(ValueError, match="Got 2 latents; a direction is searched for one"):
-        find(tiny_pipeline, "a hat", tiny_pipeline.sample([1, 2]))
-    with pytest.raises(ValueError, match=r"Got space z; latent optimization works in w_plus or s"):
-        find(tiny_pipeline, "a hat", space="z")
-    with pytest.raises(ValueError, match=r"id_lambda 0.5, but this pipeline has no recognizer"):
-        find(tiny_pipeline, "a hat", settings=Settings(id_lambda=0.5))
-    with pytest.raises(ValueError, match="Got steps 0"):
-        Settings(steps=0)
-    with pytest.raises(ValueError, match="Got shared_steps 3, shared_people 0; expected"):
-        Settings(shared_steps=3, shared_people=0)
-    in_s = tiny_pipeline.lower(tiny_pipeline.sample(7), "s")
-    with pytest.raises(ValueError, match="never back"):
-        find(tiny_pipeline, "a hat", in_s, space="w_plus")
-
-
-def test_single_settings_by_name(tiny_pipeline: StyleEditPipeline) -> None:
-    found = find(tiny_pipeline, "a hat", settings=QUICK, lr=0.1, l2_lambda=0.01)
-    training = found.origin.training
-    assert (training["steps"], training["l2_lambda"], training["lr"]) == (3, 0.01, 0.1)
-    with pytest.raises(TypeError, match=r"Unknown settings step; known ones: steps, shared_steps"):
-        find(tiny_pipeline, "a hat", step=3)
+def test_the_digest_is_of_what_displaces(edit: Edit) -> None:
+    same = type(edit).from_parts(
+        edit.tensors(), edit.config(), edit.space, BASE, Strength(), Origin("other words")
+    )
+    assert same.digest == edit.digest
+    assert len({one.digest for one in EXAMPLES.values()}) == len(EXAMPLES)

@@ -10,7 +10,7 @@ import torch
 from test_checkpoints import assemble, foreign, nvidia, saved  # noqa: F401  foreign: a fixture
 from transformers import CLIPConfig, CLIPModel
 
-from stylegan_hub.methods.optimization import find
+from stylegan_hub.methods.optimization import Settings
 from stylegan_hub.models.clip import build_image_processor
 from stylegan_hub.models.encoder import Encoder
 from stylegan_hub.models.parser import Parser
@@ -60,9 +60,8 @@ def test_ffhq_from_files_to_an_edit(tmp_path: Path, capsys: pytest.CaptureFixtur
     before = pipe(seed=1)
     assert before.images[0].size == (1024, 1024)
     times["draw"] = time.perf_counter()
-    found = find(
-        pipe, "a face with a hat", before.latents, steps=2, shared_steps=1, shared_people=2
-    )
+    settings = Settings(steps=2, shared_steps=1, shared_faces=2)
+    found = pipe.find("a face with a hat", before.latents, method="optimization", settings=settings)
     pipe(latents=before.latents, edits=[(found, 1.0)])
     times["edit"] = time.perf_counter()
     pixels = pipe.synthesize(before.latents).clamp(-1, 1)

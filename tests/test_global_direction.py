@@ -394,7 +394,7 @@ def test_a_table_is_no_edit_and_an_edit_no_table(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cards = tmp_path / "cards"
-    monkeypatch.setattr(names, "_cards_folder", lambda: cards)
+    monkeypatch.setenv("STYLEGAN_HUB_CARDS", str(cards))
     table.save_pretrained(cards / "words")
     table.direction(tiny_pipeline, HAT).save_pretrained(cards / "hat")
     with pytest.raises(ArtifactError, match=r"got: direction_table\. Use load_directions"):

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -22,14 +23,13 @@ from safetensors.torch import save
 from typer.testing import CliRunner
 
 from stylegan_hub import hub, names
-from stylegan_hub.artifacts import BaseModel
-from stylegan_hub.cards import write_card
+from stylegan_hub.artifacts import BaseModel, ClipModel, read_tensors, tensors_digest, write_tensors
 from stylegan_hub.cli import main
 from stylegan_hub.edits.base import Origin, Strength, load_edit
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.artifacts import ClipModel
-from stylegan_hub.methods.table import DirectionTable, TableLayer, load_directions
 from stylegan_hub.errors import ArtifactError, NotFoundError
+from stylegan_hub.hub import write_card
+from stylegan_hub.methods.table import DirectionTable, TableLayer, load_directions
 from stylegan_hub.pipeline import StyleEditPipeline
 
 BASE = BaseModel("portraits", "0123456789abcdef", num_ws=12, w_dim=64, num_styles=10, resolution=64)
@@ -39,6 +39,7 @@ ME, YOU = "token-of-me", "token-of-you"
 
 
 # The client itself sends files in a way that its HTTP library is about to drop.
+list_module = sys.modules[hub.list_edits.__module__]
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 
@@ -132,6 +133,9 @@ def test_publish_again_unchanged_makes_no_commit(server: HubServer, folder: Path
     uploads = sum(line.startswith("PUT") for line in server.requests)
 
     Direction(torch.ones(12, 64), "w_plus", BASE).save_pretrained(folder)
+    with pytest.raises(ArtifactError, match=r"has no README\.md"):  # it was the other edit's
+        hub.publish(folder, "me/afro-hair", message="ones", token=ME)
+    write_card(folder)
     second = hub.publish(folder, "me/afro-hair", message="ones", token=ME)
     assert second != first and repository.summaries[-1] == "ones"
     assert sum(line.startswith("PUT") for line in server.requests) == uploads + 1  # the tensors
@@ -245,7 +249,17 @@ def test_a_direction_table_can_be_published(server: HubServer, tmp_path: Path) -
     (info,) = hub.list_edits(kind="direction_table", author="me")
     assert (info.name, info.space, info.parameters) == ("me/words", "s", 16 + 4 + 10 + 10)
     table.relevance[0] = torch.nan
-    table.save_pretrained(folder)
+    with pytest.raises(ValueError, match="not finite in the tensor 'relevance'"):
+        table.save_pretrained(folder)
+    tensors, metadata = read_tensors(folder / "model.safetensors")
+    tensors["relevance"][0] = torch.nan
+    write_tensors(folder / "model.safetensors", tensors, metadata)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "tensors_sha256": "0" * 64}))
+    with pytest.raises(ArtifactError, match="mixes two artifacts"):
+        hub.publish(folder, "me/words", token=ME)
+    del config["tensors_sha256"]  # as version 0.1 wrote it
+    (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ArtifactError, match="'relevance' holds numbers that are not finite"):
         hub.publish(folder, "me/words", token=ME)
 
@@ -283,6 +297,9 @@ def damage(folder: Path, what: str) -> None:
             path.write_bytes(path.read_bytes()[:-100])
         case "other shape":
             (folder / "model.safetensors").write_bytes(save({"vector": torch.ones(3)}))
+            config = json.loads((folder / "config.json").read_text())
+            config["tensors_sha256"] = tensors_digest({"vector": torch.ones(3)})
+            (folder / "config.json").write_text(json.dumps(config))
         case "metrics":
             (folder / "metrics.json").write_text("{")
 
@@ -456,7 +473,7 @@ def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "reader").mkdir()
     (root / "reader" / "diffusion_pytorch_model.safetensors").touch()
     (root / "reader" / "config.json").write_text("{}")
-    monkeypatch.setattr(names, "_cards_folder", lambda: root)
+    monkeypatch.setenv("STYLEGAN_HUB_CARDS", str(root))
     return root
 
 
@@ -469,33 +486,33 @@ def zoo(server: HubServer, cards: Path, tmp_path: Path) -> dict[str, Repository]
     server.create("me/hat", content(hat))
     server.create("you/big-wheels", content(wheels))
     server.create("me/secret", content(secret), private=True)
-    card = b"---\nlibrary_name: stylegan_hub\n---\n"
+    card = b"---\nlibrary_name: stylegan-hub\n---\n"
     server.create("me/faces", {"README.md": card, "model_index.json": b"{}"})
     return server.repositories
 
 
-def names(found: list[hub.EditInfo]) -> list[str]:
+def named(found: hub.Listing) -> list[str]:
     return [info.name for info in found]
 
 
 @pytest.mark.usefixtures("zoo")
 def test_list_with_filters() -> None:
     everything = ["bundled-afro", "you/big-wheels", "me/hat"]  # bundled first, then the newest
-    assert names(hub.list_edits()) == everything
-    assert names(hub.list_edits(token=ME)) == [everything[0], "me/secret", *everything[1:]]
-    assert names(hub.list_edits(include_hub=False)) == ["bundled-afro"]
-    assert names(hub.list_edits(author="me")) == ["me/hat"]
-    assert names(hub.list_edits(author="stylegan-hub")) == ["bundled-afro"]
-    assert names(hub.list_edits(search="AN AF")) == ["bundled-afro"]
-    assert names(hub.list_edits(search="wheel")) == ["you/big-wheels"]
-    assert names(hub.list_edits(kind="direction")) == everything
-    assert names(hub.list_edits(kind="latent_mapper")) == []
-    assert names(hub.list_edits(limit=1)) == ["bundled-afro"]  # the one repository is a pipeline
+    assert named(hub.list_edits()) == everything
+    assert named(hub.list_edits(token=ME)) == [everything[0], "me/secret", *everything[1:]]
+    assert named(hub.list_edits(include_hub=False)) == ["bundled-afro"]
+    assert named(hub.list_edits(author="me")) == ["me/hat"]
+    assert named(hub.list_edits(author="stylegan-hub")) == ["bundled-afro"]
+    assert named(hub.list_edits(search="AN AF")) == ["bundled-afro"]
+    assert named(hub.list_edits(search="wheel")) == ["you/big-wheels"]
+    assert named(hub.list_edits(kind="direction")) == everything
+    assert named(hub.list_edits(kind="latent_mapper")) == []
+    assert named(hub.list_edits(limit=1)) == ["bundled-afro"]  # the one repository is a pipeline
     for base in ("portraits", "stylegan-hub/portraits", BASE.fingerprint):
-        assert names(hub.list_edits(base_model=base)) == ["bundled-afro", "me/hat"]
+        assert named(hub.list_edits(base_model=base)) == ["bundled-afro", "me/hat"]
     for base in ("cars", OTHER.fingerprint):
-        assert names(hub.list_edits(base_model=base)) == ["you/big-wheels"]
-    assert names(hub.list_edits(base_model="user/repo")) == []
+        assert named(hub.list_edits(base_model=base)) == ["you/big-wheels"]
+    assert named(hub.list_edits(base_model="user/repo")) == []
 
 
 def test_what_a_listed_edit_says(
@@ -551,9 +568,10 @@ def test_a_bad_repository_does_not_spoil_the_list(
     server.create("me/bad", hostile(folder, what))
     server.create("me/empty", {"README.md": content(folder)["README.md"]})
     server.create("me/gated", content(folder), gated=True)
-    with pytest.warns(UserWarning, match="Left out what cannot be read") as caught:
-        assert names(hub.list_edits(author="me")) == ["me/hat"]
-    text = str(caught[0].message)
+    listing = hub.list_edits(author="me")
+    assert named(listing) == ["me/hat"] and len(listing.problems) == 3
+    text = " ".join(listing.problems)
+    assert "Left out what cannot be read" in text
     assert "me/empty: me/empty is no edit: it has no config.json and no model" in text
     assert "me/gated: The Hub did not give" in text and "grants access one by one" in text
     assert re.search(message, text)
@@ -564,12 +582,165 @@ def test_a_bad_repository_does_not_spoil_the_list(
 def test_list_without_a_hub(
     server: HubServer, cards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.warns(UserWarning, match=r"The Hub could not be asked, so only bundled edits are"):
-        assert names(hub.list_edits(endpoint="http://127.0.0.1:9")) == ["bundled-afro"]
+    listing = hub.list_edits(endpoint="http://127.0.0.1:9")
+    assert named(listing) == ["bundled-afro"]
+    assert "The Hub could not be asked, so only bundled edits are" in listing.problems[0]
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.warns(UserWarning, match="HF_HUB_OFFLINE is set"):
-        assert names(hub.list_edits()) == ["bundled-afro"]
+    listing = hub.list_edits()
+    assert named(listing) == ["bundled-afro"]
+    assert "HF_HUB_OFFLINE is set" in listing.problems[0]
     assert server.requests == []
+
+
+@pytest.mark.usefixtures("zoo")
+def test_cards_of_the_first_version_are_found(server: HubServer, folder: Path) -> None:
+    files = content(folder)
+    former = files["README.md"].replace(
+        b"library_name: stylegan-hub", b"library_name: stylegan_hub"
+    )
+    assert former != files["README.md"]
+    server.create("me/former", {**files, "README.md": former})
+    assert named(hub.list_edits(author="me")) == ["me/former", "me/hat"]  # still the newest first
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        (
+            b'{"success": 1' + 400 * b"0" + b"}",
+            "metrics.json cannot be read: a number has 401 digits",
+        ),
+        (b"<!DOCTYPE html><html></html>", "metrics.json cannot be read: Expecting value"),
+        (b"[1, 2]", "metrics.json cannot be read: it holds a list"),
+        (b'"' + b"x" * (1 << 20) + b'"', "metrics.json has 1048578 bytes; at most"),
+        (b"[" * 100_000, "metrics.json cannot be read: maximum recursion"),
+    ],
+    ids=["digits", "html", "list", "long", "deep"],
+)
+@pytest.mark.usefixtures("zoo")
+def test_broken_metrics_break_only_themselves(
+    server: HubServer, folder: Path, metrics: bytes, message: str
+) -> None:
+    server.create("me/odd", {**content(folder), "metrics.json": metrics})
+    listing = hub.list_edits(author="me")
+    assert named(listing) == ["me/hat"]
+    (problem,) = listing.problems
+    assert message in problem and server.sent["me/odd/metrics.json"] <= 1 << 20
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"strength": {"max": 10**400}},
+        {"strength": {"min": 3}},
+        {"base_model": {}},
+        {"kind": "wish"},
+        {"prompt": None},
+    ],
+)
+@pytest.mark.usefixtures("zoo")
+def test_odd_configs_break_only_themselves(
+    server: HubServer, folder: Path, values: dict[str, object]
+) -> None:
+    server.create("me/odd", changed(content(folder), **values))
+    listing = hub.list_edits(author="me")
+    assert {"me/hat"} <= set(named(listing)) <= {"me/hat", "me/odd"}
+    assert ("me/odd" in named(listing)) == (not listing.problems)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"<!DOCTYPE html>", b'{"error": "odd"}', b'["a", 3]', b"[{}]", b"", b"[null]"],
+)
+@pytest.mark.usefixtures("zoo")
+def test_an_odd_answer_leaves_what_is_bundled(server: HubServer, answer: bytes) -> None:
+    server.listing = answer
+    listing = hub.list_edits()
+    assert named(listing) == ["bundled-afro"]
+    assert "no list of repositories" in listing.problems[0]
+
+
+@pytest.mark.usefixtures("zoo")
+def test_repositories_before_an_odd_one_are_listed(server: HubServer) -> None:
+    first = server.repositories["me/hat"]
+    server.listing = json.dumps([first.info(first.head), {"likes": 3}]).encode()
+    listing = hub.list_edits(author="me")
+    assert named(listing) == ["me/hat"] and "KeyError('id')" in listing.problems[0]
+
+
+def test_a_silent_hub_is_not_waited_for(cards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(list_module, "_PATIENCE", 0.3)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        started = time.monotonic()
+        listing = hub.list_edits(endpoint=endpoint)
+    assert named(listing) == ["bundled-afro"] and time.monotonic() - started < 5
+    assert "could not be asked in time" in listing.problems[0]
+
+
+def test_addresses_are_names(server: HubServer, folder: Path) -> None:
+    repository = server.create("me/afro-hair", content(folder))
+    repository.refs["v1"] = repository.head
+    for address in (
+        "https://huggingface.co/me/afro-hair",
+        "https://huggingface.co/me/afro-hair/",
+        "https://huggingface.co/me/afro-hair/tree/v1",
+        "https://huggingface.co/me/afro-hair/blob/main/README.md?download=true",
+    ):
+        assert load_edit(address).origin.prompt == "afro hair"
+        assert hub.edit_info(address).name == "me/afro-hair"
+    assert names.hub_id("https://hf.co/me/afro/tree/refs%2Fpr%2F1") == "me/afro@refs/pr/1"
+    with pytest.raises(NotFoundError, match="no such revision"):
+        load_edit("https://huggingface.co/me/afro-hair/tree/v2")
+    for address in (
+        "https://huggingface.co/me",
+        "https://example.org/me/afro-hair",
+        "https://huggingface.co.evil.example/me/afro-hair",
+        "https://huggingface.co/me/../etc",
+        "https://huggingface.co/me/afro/tree/..%2F..%2Fetc",
+    ):
+        assert names.hub_id(address) is None, address
+
+
+# Stale cards
+
+
+def test_a_card_of_other_weights_is_refused(server: HubServer, folder: Path) -> None:
+    metrics = {**METRICS, "tensors_sha256": tensors_digest({"vector": torch.zeros(1)})}
+    card = (folder / "README.md").read_text()
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    info = hub.edit_info(folder)
+    assert info.stale == ("metrics.json",) and info.metrics == METRICS
+    with pytest.raises(ArtifactError, match=r"metrics\.json of .* other tensors.*evaluate"):
+        hub.publish(folder, "me/afro-hair", token=ME)
+    with pytest.raises(ArtifactError, match=r"metrics\.json of .* other tensors"):
+        write_card(folder)
+    told = CliRunner().invoke(main, ["info", str(folder)])
+    assert "stale:" in told.stdout and "metrics.json" in told.stdout
+
+    server.create("me/stale", content(folder))
+    assert hub.edit_info("me/stale").stale == ("metrics.json",)
+
+    (folder / "metrics.json").unlink()
+    other = card.replace(tensors_digest(load_edit(folder).tensors()), "0" * 64)
+    assert other != card
+    (folder / "README.md").write_text(other)
+    assert hub.edit_info(folder).stale == ("README.md",)
+    with pytest.raises(ArtifactError, match=r"README\.md of .* other tensors"):
+        hub.publish(folder, "me/afro-hair", token=ME)
+    write_card(folder)
+    assert hub.edit_info(folder).stale == ()
+    hub.publish(folder, "me/afro-hair", token=ME)
+
+
+def test_what_was_saved_over_is_not_sent(server: HubServer, folder: Path) -> None:
+    Direction(torch.ones(12, 64), "w_plus", BASE).save_pretrained(folder)
+    assert sorted(os.listdir(folder)) == ["config.json", "model.safetensors", "stale"]
+    assert sorted(os.listdir(folder / "stale")) == ["README.md", "images", "metrics.json"]
+    write_card(folder)
+    hub.publish(folder, "me/afro-hair", token=ME)
+    assert not any("stale" in name for name in server.repositories["me/afro-hair"].files)
 
 
 def test_info_of_what_is_no_edit(server: HubServer, cards: Path, tmp_path: Path) -> None:
@@ -643,7 +814,7 @@ def test_the_recipe_publishes(
 @pytest.mark.slow
 def test_a_short_name_after_installing(folder: Path, tmp_path: Path) -> None:
     """The cards are in the installed package; no checkout, no network."""
-    root = Path(hub.__file__).parents[1]
+    root = Path(hub.__file__).parents[2]
     source, site = tmp_path / "source", tmp_path / "site"
     source.mkdir()
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import time
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +16,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from stylegan_hub.models.stylegan2 import StyleGAN2Generator, SynthesisLayer
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.ops import bias_act, kernels, modulated_conv2d, setup_filter
+from stylegan_hub.ops.frozen import once, remembered
 from stylegan_hub.ops.modulated_conv2d import demodulation, kernel_energy
 from stylegan_hub.ops.styled_conv import SOURCE, serves, styled_conv
 
@@ -202,20 +205,43 @@ def test_a_generator_draws_the_same(noise_mode: str, monkeypatch: pytest.MonkeyP
 
 
 def test_lengths_of_frozen_kernels_are_known_until_they_change() -> None:
-    layer = SynthesisLayer(
-        4, 4, 4, 8, None, up=1, use_noise=False, activation="lrelu", resample_filter=(1, 3, 3, 1)
-    ).requires_grad_(False)
-    first = layer._energy()
-    assert layer._energy() is first
+    layer = torch.nn.Conv2d(4, 4, 3, bias=False).requires_grad_(False)
+
+    def energy() -> Tensor:
+        return once(kernel_energy, layer.weight)
+
+    first = energy()
+    assert energy() is first
+    assert remembered([layer.weight]) == [first]
     layer.weight.mul_(2)
-    assert torch.allclose(layer._energy(), 4 * first)
+    assert torch.allclose(energy(), 4 * first)
     layer.weight.data = torch.ones_like(layer.weight)
-    assert torch.allclose(layer._energy(), torch.full((4, 4), 9.0))
+    assert torch.allclose(energy(), torch.full((4, 4), 9.0))
     layer.weight.data.fill_(3)
     layer.double().float()
-    assert torch.allclose(layer._energy(), torch.full((4, 4), 81.0))
+    assert torch.allclose(energy(), torch.full((4, 4), 81.0))
     layer.requires_grad_(True)
-    assert layer._energy().requires_grad
+    assert energy().requires_grad
+
+
+def test_what_is_known_of_a_weight_goes_with_it_and_serves_later_gradients() -> None:
+    weight = torch.randn(4, 4, 3, 3)
+    with torch.inference_mode():
+        energy = once(kernel_energy, weight)
+    styles = torch.randn(2, 4, requires_grad=True)
+    demodulation(styles, once(kernel_energy, weight)).sum().backward()
+    assert styles.grad is not None and once(kernel_energy, weight) is energy
+    known = weakref.ref(energy)
+    del energy, styles
+    assert known() is not None
+    del weight
+    gc.collect()
+    assert known() is None
+    with torch.inference_mode():
+        made_there = torch.ones(4, 4, 3, 3)
+        once(kernel_energy, made_there)
+        made_there.mul_(3)
+        assert float(once(kernel_energy, made_there)[0, 0]) == 81
 
 
 # Building

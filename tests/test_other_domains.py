@@ -13,6 +13,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,19 +41,19 @@ from demo.tabs.words import for_this_face
 from demo.upload import WHOLE, receive
 from stylegan_hub import images as image_files
 from stylegan_hub.cli import main
-from stylegan_hub.edits.base import NO_RECOGNIZER, load_edit
+from stylegan_hub.edits.base import load_edit
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.methods.essence import target_picture
-from stylegan_hub.regions.feature_maps import at_size, draw_with_features
-from stylegan_hub.methods.table import load_directions
-from stylegan_hub.methods.gradient import GradientSettings, gradient_direction
-from stylegan_hub.methods.mapper import Objective
-from stylegan_hub.methods.mapper import Settings as MapperSettings
-from stylegan_hub.methods.optimization import Settings, find
-from stylegan_hub.methods.local import LocalSettings, find_local_direction
-from stylegan_hub.regions.join import draw_within
-from stylegan_hub.regions.find import named_region
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
+from stylegan_hub.latents import Space
+from stylegan_hub.methods.essence import target_picture
+from stylegan_hub.methods.gradient import Settings as GradientSettings
+from stylegan_hub.methods.identity import NO_RECOGNIZER
+from stylegan_hub.methods.local import Settings as LocalSettings
+from stylegan_hub.methods.mapper import MapperRun
+from stylegan_hub.methods.mapper import Settings as MapperSettings
+from stylegan_hub.methods.method import Words
+from stylegan_hub.methods.optimization import Settings
+from stylegan_hub.methods.table import load_directions
 from stylegan_hub.metrics.edit_quality import measure_edit, reader_for
 from stylegan_hub.models.clip import build_clip, build_image_processor, train_tokenizer
 from stylegan_hub.models.encoder import Encoder
@@ -61,6 +62,9 @@ from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.photos.invert import Tuning
 from stylegan_hub.photos.person import Person
 from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.regions.feature_maps import at_size, draw_with_features
+from stylegan_hub.regions.find import named_region
+from stylegan_hub.regions.join import draw_within
 from stylegan_hub.session import Session
 from stylegan_hub.studio import Studio
 
@@ -70,7 +74,7 @@ if TYPE_CHECKING:
 RED = "a red house"
 NUM_WS, W_DIM = 10, 20
 SIZE = (WIDTH, HEIGHT)
-QUICK = Settings(steps=2, shared_steps=2, shared_people=2)
+QUICK = Settings(steps=2, shared_steps=2, shared_faces=2)
 
 
 @pytest.fixture(scope="module")
@@ -224,11 +228,14 @@ def test_a_pipeline_knows_what_its_pictures_show(
 
 @pytest.mark.parametrize("space", ["w_plus", "s"])
 def test_latent_optimization(pipe: StyleEditPipeline, space: str, tmp_path: Path) -> None:
-    found = find(pipe, RED, pipe.sample(1), space, settings=QUICK)
+    quick = replace(QUICK, space=Space(space))
+    found = pipe.find(RED, pipe.sample(1), method="optimization", settings=quick)
     training = found.origin.training
     assert training["note"] == NO_RECOGNIZER and training["id_lambda"] == 0
     assert found.origin.neutral == NEUTRAL
-    assert "note" not in find(pipe, RED, settings=QUICK, id_lambda=0.0).origin.training
+    without = replace(QUICK, id_lambda=0.0)
+    found_so = pipe.find(RED, method="optimization", settings=without)
+    assert "note" not in found_so.origin.training
     edit = load_edit(found.save_pretrained(tmp_path / "red"))
     edit.check_fits(pipe.base_model)
     before, after = (pipe(seed=1, edits=[(edit, s)]).images[0] for s in (0.0, 1.0))
@@ -265,8 +272,8 @@ def test_table_and_directions_from_words(
 
 
 def test_gradient_direction(pipe: StyleEditPipeline) -> None:
-    settings = GradientSettings(steps=2, batch_size=2)
-    found = gradient_direction(pipe, RED, channels=7, settings=settings)
+    settings = GradientSettings(steps=2, batch_size=2, channels=7)
+    found = pipe.find(RED, method="gradient", settings=settings)
     assert found.vector.shape == (pipe.generator.num_styles,)
     assert int((found.vector != 0).sum()) == 7
 
@@ -290,8 +297,8 @@ def test_latent_mapper(
     assert not {"success", "collateral", "identity_similarity"} & metrics.keys()
     with Image.open(tmp_path / "red" / "images" / "before-after.webp") as sheet:
         assert sheet.size == (2 * WIDTH, 2 * HEIGHT)
-    objective = Objective(pipe, RED, settings=MapperSettings(whiten=False))
-    assert objective.settings.id_lambda == 0
+    run = MapperRun(pipe, Words(RED), MapperSettings(whiten=False, population=2))
+    assert run.settings.id_lambda == 0
 
 
 def test_essence(folder: Path, pipe: StyleEditPipeline, tmp_path: Path) -> None:
@@ -315,8 +322,8 @@ def test_essence(folder: Path, pipe: StyleEditPipeline, tmp_path: Path) -> None:
 
 
 def test_local_edits_need_a_parser(pipe: StyleEditPipeline) -> None:
-    with pytest.raises(ValueError, match=r"no parser, .* Use a pipeline with one, or train it"):
-        find_local_direction(pipe, RED)
+    with pytest.raises(ValueError, match=r"needs a pipeline with a parser; .*train_parser"):
+        pipe.find(RED, method="local")
     with pytest.raises(ValueError, match="no parser"):
         pipe(seed=1, region="roof")
 
@@ -338,7 +345,7 @@ def test_local_edits_with_a_parser(pipe: StyleEditPipeline, brighter: Direction)
     seeing = StyleEditPipeline(*parts, parser=Halves(), neutral=NEUTRAL)
     left = named_region(seeing, "left half")
     settings = LocalSettings(steps=2, batch_size=2)
-    found = find_local_direction(seeing, RED, left, settings=settings)
+    found = seeing.find(Words(RED, region="left half"), method="local", settings=settings)
     assert found.origin.training["region"] == "left half" and found.origin.neutral == NEUTRAL
     before = seeing.sample(1)
     after = seeing.apply(before, [(brighter, 1.0)])
@@ -612,7 +619,7 @@ def test_a_visit(browser: Browser, studio: Studio, photo: Path) -> None:  # noqa
     for url in serve(studio):
         for page in open_page(browser, url):
             before = wait_for_other_picture(page, "")
-            words = page.get_by_label("The picture shall show")
+            words = page.get_by_label("The picture should show")
             assert page.get_by_label("Instead of").input_value() == NEUTRAL
             assert page.locator("#examples").count() == 0
             page.get_by_role("button", name="Settings of the search").click()

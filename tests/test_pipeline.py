@@ -3,17 +3,17 @@
 import json
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.methods.optimization import Settings, find
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
+from stylegan_hub.methods.optimization import Optimization, Settings
 from stylegan_hub.metrics.identity_similarity import identity_similarity
 from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.pipeline import StyleEditPipeline
@@ -198,11 +198,10 @@ def test_call(tiny_pipeline: StyleEditPipeline) -> None:
 def test_call_with_a_prompt(
     tiny_pipeline: StyleEditPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quick = partial(find, settings=Settings(steps=2))
-    monkeypatch.setattr("stylegan_hub.pipeline.find", quick)
+    monkeypatch.setitem(Optimization.presets, "default", Settings(steps=2))
     plain = tiny_pipeline(seed=7)
     worded = tiny_pipeline(seed=7, prompt="a face with a hat")
-    found = quick(tiny_pipeline, "a face with a hat", plain.latents)
+    found = tiny_pipeline.find("a face with a hat", plain.latents, method="optimization")
     assert not torch.equal(worded.latents.codes, plain.latents.codes)
     assert torch.allclose(worded.latents.codes, found.apply(plain.latents).codes, atol=1e-5)
 
@@ -214,10 +213,10 @@ def test_seed_and_latents(tiny_pipeline: StyleEditPipeline) -> None:
 
 @pytest.mark.parametrize("prompt", ["", "  \n"])
 def test_empty_prompt(tiny_pipeline: StyleEditPipeline, prompt: str) -> None:
-    with pytest.raises(ValueError, match=r"empty .* write some words"):
+    with pytest.raises(ValueError, match=r"Got no words .* write some"):
         tiny_pipeline(seed=7, prompt=prompt)
-    with pytest.raises(ValueError, match=r"empty .* write some words"):
-        find(tiny_pipeline, prompt, tiny_pipeline.sample(7), settings=Settings(steps=1))
+    with pytest.raises(ValueError, match=r"Got no words .* write some"):
+        tiny_pipeline.find(prompt, tiny_pipeline.sample(7))
 
 
 def test_endless_prompt_is_cut_with_a_warning(tiny_pipeline: StyleEditPipeline) -> None:
@@ -381,7 +380,8 @@ def test_search_that_keeps_the_person(recognizing_pipeline: StyleEditPipeline) -
     before = pipe.synthesize(person)
 
     def similarity(id_lambda: float) -> float:
-        found = find(pipe, "a face with a hat", person, steps=8, id_lambda=id_lambda)
+        settings = Settings(steps=8, id_lambda=id_lambda)
+        found = pipe.find("a face with a hat", person, method="optimization", settings=settings)
         after = pipe.synthesize(found.apply(person))
         return float(identity_similarity(pipe.recognizer, before, after))
 
@@ -407,3 +407,66 @@ def test_a_folder_of_an_edit_is_no_pipeline(
 
 def pixels(pictures: list[Image.Image]) -> list[bytes]:
     return [picture.tobytes() for picture in pictures]
+
+
+# Seeds
+
+
+@pytest.mark.parametrize(
+    "seeds", [7, np.int64(7), torch.tensor(7), [7], (7,), range(7, 8), np.arange(7, 8)]
+)
+def test_seeds_of_any_integer_type(tiny_pipeline: StyleEditPipeline, seeds: object) -> None:
+    expected = tiny_pipeline.sample(7).codes
+    assert torch.equal(tiny_pipeline.sample(seeds).codes, expected)  # type: ignore[arg-type]
+    assert len(tiny_pipeline(seed=seeds).images) == 1  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "seeds", [[], range(0), np.arange(0), 7.5, np.arange(2.0), "7", None, True, -1, [2**63]]
+)
+def test_seeds_that_are_none(tiny_pipeline: StyleEditPipeline, seeds: object) -> None:
+    with pytest.raises(ValueError, match=r"Got (no seed|seed .*); .*integers from 0 to 2\*\*63"):
+        tiny_pipeline.sample(seeds)  # type: ignore[arg-type]
+
+
+# Precision
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_searches_in_a_pipeline_of_half_precision(
+    tiny_pipeline_folder: Path, dtype: torch.dtype
+) -> None:
+    full = StyleEditPipeline.from_pretrained(tiny_pipeline_folder)
+    half = StyleEditPipeline.from_pretrained(tiny_pipeline_folder, dtype=dtype)
+    assert half.dtype is dtype and half.base_model == full.base_model
+    assert half.clip_model == full.clip_model
+    settings = Settings(steps=3, shared_steps=2, shared_faces=2)
+    found = half.find("a face with a hat", half.sample(7), settings=settings)
+    assert found.vector.dtype is torch.float32 and found.vector.isfinite().all()
+    found.check_fits(full.base_model)
+    pictures = half(seed=7, edits=[(found, 1.0)])
+    assert pictures.latents.codes.isfinite().all()
+    gradient = half.find("a face with a hat", method="gradient")
+    assert gradient.vector.isfinite().all() and gradient.length > 0
+
+
+def test_the_fingerprint_is_of_the_weights_as_loaded(tiny_pipeline_folder: Path) -> None:
+    pipe = StyleEditPipeline.from_pretrained(tiny_pipeline_folder)
+    fingerprint = pipe.generator.fingerprint()
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        assert pipe.to(dtype).base_model.fingerprint == fingerprint
+    assert pipe.generator.fingerprint() == fingerprint
+    with torch.no_grad():
+        pipe.generator.mapping.w_avg.add_(1.0)
+    assert pipe.generator.fingerprint() != fingerprint
+    assert pipe.base_model.fingerprint == pipe.generator.fingerprint()
+
+
+def test_a_file_in_bfloat16_is_another_generator(
+    tiny_pipeline_folder: Path, tmp_path: Path
+) -> None:
+    pipe = StyleEditPipeline.from_pretrained(tiny_pipeline_folder)
+    fingerprint = pipe.base_model.fingerprint
+    pipe.to(torch.bfloat16).save_pretrained(tmp_path / "stored")
+    stored = StyleEditPipeline.from_pretrained(tmp_path / "stored")
+    assert stored.base_model.fingerprint != fingerprint

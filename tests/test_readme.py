@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import stylegan_hub as hub
+from stylegan_hub.methods import method
+from stylegan_hub.pipeline import StyleEditPipeline
+
 README = Path(__file__).parent.parent / "README.md"
 
 
@@ -29,3 +33,19 @@ def test_every_file_of_the_tree_exists() -> None:
             assert (root / name).exists(), name
         else:
             assert (folder / name).exists(), f"{folder.name}/{name}"
+
+
+def test_the_example_of_a_method_works(
+    tiny_pipeline: StyleEditPipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(method, "_METHODS", dict(method._METHODS))
+    design = (README.parent / "docs" / "design.md").read_text()
+    (code,) = re.findall(r"one file\n\n```python\n(.*?)```", design, re.DOTALL)
+    (tmp_path / "wander.py").write_text(code)
+    runpy.run_path(str(tmp_path / "wander.py"), run_name="wander")
+    near, far = (
+        tiny_pipeline.find(hub.Nothing(), method="wander", settings=preset)
+        for preset in ("default", "far")
+    )
+    assert far.length > 3 * near.length > 0
+    assert far.origin.training["method"] == "wander"

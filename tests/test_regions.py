@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.regions.feature_maps import convolutions, draw_over, draw_with_features
 from stylegan_hub.edits.latent_mapper import LatentMapper
-from stylegan_hub.methods.mapper import mapper_groups
-from stylegan_hub.regions.find import Region, find_region, named_region, regions_of
-from stylegan_hub.regions.join import draw_within
-from stylegan_hub.regions.mask import region_mask, soft_mask
 from stylegan_hub.latents import Latents
+from stylegan_hub.methods.mapper import mapper_groups
 from stylegan_hub.models.encoder import Encoder
 from stylegan_hub.models.parser import FACE_PARTS, Parser
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.renderer import PARTS
+from stylegan_hub.regions.feature_maps import convolutions, draw_over, draw_with_features
+from stylegan_hub.regions.find import Region, find_region, named_region, regions_of
+from stylegan_hub.regions.join import draw_within
+from stylegan_hub.regions.mask import region_mask, soft_mask
 
 LEFT = Region("left side", ("left side",), "as given")
 
@@ -205,7 +205,7 @@ def test_the_pipeline_keeps_edits_in_a_region(parsing_pipeline: StyleEditPipelin
         pipe(seed=3, region="tail")
     with pytest.raises(ValueError, match="Got blend 'paint'; use 'features' or 'images'"):
         pipe(seed=3, region="hair", blend="paint")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="Got 2 people before and 1 after"):
+    with pytest.raises(ValueError, match="Got 2 latents before and 1 after"):
         draw_within(pipe, pipe.sample([1, 2]), pipe.sample(1), LEFT)
 
 

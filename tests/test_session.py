@@ -8,34 +8,33 @@ import threading
 import time
 import warnings
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 import torch
 from PIL import Image
 from test_regions import SidesParser, with_parts
-from test_stack import mapper
 
-from stylegan_hub import names
 from stylegan_hub import studio as studio_module
-from stylegan_hub.edits.base import Origin, Strength
+from stylegan_hub.edits.base import Edit, Origin, Strength
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.methods.style_statistics import editable_channels
-from stylegan_hub.methods.essence import METHOD as ESSENCE
-from stylegan_hub.methods.essence import EssenceSettings
-from stylegan_hub.methods.table import DirectionTable, table_layout
-from stylegan_hub.domain import clip_model
-from stylegan_hub.methods.gradient import GradientSettings, gradient_direction
-from stylegan_hub.steps import Cancelled
-from stylegan_hub.methods.optimization import Settings
-from stylegan_hub.methods.local import METHOD as LOCAL
-from stylegan_hub.methods.local import WITHOUT_WORDS, LocalSettings
-from stylegan_hub.regions.find import named_region
-from stylegan_hub.edits.stack import EditStack
-from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
+from stylegan_hub.edits.latent_mapper import LatentMapper
+from stylegan_hub.edits.stack import EditStack, StackedEdit
+from stylegan_hub.errors import ArtifactError, MethodError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
+from stylegan_hub.methods import essence, get, gradient, local, table
+from stylegan_hub.methods.mapper import mapper_groups
+from stylegan_hub.methods.method import Nothing, Picture, Words
+from stylegan_hub.methods.optimization import Settings
+from stylegan_hub.methods.style_statistics import editable_channels
+from stylegan_hub.methods.table import DirectionTable, bundled_table, table_layout
 from stylegan_hub.models.redrawing import Redrawing
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.pipeline import StyleEditPipeline
-from stylegan_hub.session import Applied, Session, essence_label, local_label
+from stylegan_hub.search import Search
+from stylegan_hub.session import Session, label_of
+from stylegan_hub.steps import Cancelled, Step
 from stylegan_hub.studio import Studio
 from stylegan_hub.text_to_face import TextToFace
 
@@ -80,7 +79,7 @@ def cards(
     """Bundled are now only some cards for the tiny pipeline, and one for another."""
     folder = tmp_path / "cards"
     write_cards(folder, tiny_pipeline, other_pipeline)
-    monkeypatch.setattr(names, "_cards_folder", lambda: folder)
+    monkeypatch.setenv("STYLEGAN_HUB_CARDS", str(folder))
     return folder
 
 
@@ -101,6 +100,14 @@ def make_edit(pipe: StyleEditPipeline, seed: int = 0, prompt: str | None = None)
     return Direction(vector, "w_plus", pipe.base_model, strength, Origin(prompt))
 
 
+def make_mapper(pipe: StyleEditPipeline) -> LatentMapper:
+    """An edit whose step is another one on every face."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        groups = mapper_groups(pipe.generator)
+        return LatentMapper(groups, Space.W_PLUS, pipe.base_model, scale=1.0)
+
+
 def in_s(pipe: StyleEditPipeline) -> Direction:
     return Direction(0.1 * torch.ones(pipe.generator.num_styles), "s", pipe.base_model)
 
@@ -117,7 +124,7 @@ def make_table(pipe: StyleEditPipeline) -> DirectionTable:
         ones,
         ones,
         pipe.base_model,
-        clip_model(pipe),
+        pipe.clip_model,
         table_layout(pipe, include_to_rgb=False),
     )
 
@@ -129,20 +136,27 @@ def test_a_change_gives_a_new_session(edit: Direction) -> None:
     session = Session(seed=7)
     edited = session.with_edit(edit)
     assert session.edits == ()
-    assert edited.edits == (Applied(edit, 1.0),)
-    assert edited.with_strength(-0.5).edits == (Applied(edit, -0.5),)
+    assert edited.edits == (StackedEdit(edit, 1.0),)
+    assert stronger(edited, -0.5).edits == (StackedEdit(edit, -0.5),)
     assert edited.with_seed(8).edits == edited.edits
     assert edited.without_edits() == session
     with pytest.raises(dataclasses.FrozenInstanceError):
         session.seed = 8  # type: ignore[misc]
 
 
+def stronger(session: Session, strength: float, index: int = 0) -> Session:
+    return session.with_stack(session.stack.with_strength(index, strength))
+
+
+def limited(session: Session, region: str | None, index: int = 0) -> Session:
+    return session.with_stack(session.stack.with_region(index, region))
+
+
 def test_strengths_stack(edit: Direction) -> None:
     session = Session().with_edit(edit, name="afro").with_edit(edit, 0.5, "beard")
-    session = session.with_strength(-1, 0)
+    session = stronger(session, -1)
     assert [(a.name, a.strength) for a in session.edits] == [("afro", -1), ("beard", 0.5)]
-    assert [a.name for a in session.without_edit(0).edits] == ["beard"]
-    assert session.without_edit(5) == session
+    assert [a.name for a in session.with_stack(session.stack.removed(0)).edits] == ["beard"]
 
 
 def test_words_found_again_take_the_place_of_the_first(tiny_pipeline: StyleEditPipeline) -> None:
@@ -151,10 +165,10 @@ def test_words_found_again_take_the_place_of_the_first(tiny_pipeline: StyleEditP
         for seed, prompt in enumerate(("a hat", "a beard", "a hat"))
     )
     session = Session().with_found(hat).with_edit(hat, name="a hat").with_found(beard)
-    again = session.with_strength(0.3, 0).with_found(other_hat)
+    again = stronger(session, 0.3).with_found(other_hat)
     assert [a.edit for a in again.edits] == [other_hat, hat, beard]
     assert [a.strength for a in again.edits] == [0.3, 1, 1]
-    assert [a.edit for a in again.without_found(" a hat ").edits] == [hat, beard]
+    assert [a.edit for a in again.without_found("a hat").edits] == [hat, beard]
     assert again.without_found("glasses") == again
 
 
@@ -173,45 +187,43 @@ def test_title(edit: Direction, tiny_pipeline: StyleEditPipeline) -> None:
     assert len(Session().with_edit(edit, name="x" * 200).with_found(found).title) <= 80
 
 
-def test_strength(edit: Direction) -> None:
-    with pytest.raises(ValueError, match="Got a strength for edit -1 of 0; there is no such edit"):
-        Session().with_strength(1.0)
-    with pytest.raises(ValueError, match="Got a strength for edit 1 of 1"):
-        Session().with_edit(edit).with_strength(1.0, 1)
+def test_a_place_that_is_not_there(edit: Direction) -> None:
+    """The checks are the stack's."""
+    session = Session().with_edit(edit)
+    for index in (-1, 1):
+        with pytest.raises(ValueError, match=f"Got place {index} in a stack of 1 edits"):
+            stronger(session, 1.0, index)
     for strength in (float("nan"), float("inf")):
         with pytest.raises(ValueError, match=f"Got strength {strength}"):
-            Session().with_edit(edit).with_strength(strength)
+            stronger(session, strength)
 
 
 def test_the_order_of_the_stack(edit: Direction) -> None:
     session = Session()
     for name in ("a", "b", "c"):
         session = session.with_edit(edit, name=name)
-    assert names(session.with_move(0, 2)) == ["b", "c", "a"]
-    assert names(session.with_move(2, 1)) == ["a", "c", "b"]
-    assert names(session) == ["a", "b", "c"]
-    for index, to in ((0, 3), (3, 0)):
-        with pytest.raises(ValueError, match="Got a place for edit 3 of 3; there is no such edit"):
-            session.with_move(index, to)
+    assert called(session.with_stack(session.stack.moved(0, 2))) == ["b", "c", "a"]
+    assert called(session.with_stack(session.stack.moved(2, 1))) == ["a", "c", "b"]
+    assert called(session) == ["a", "b", "c"]
 
 
-def names(session: Session) -> list[str | None]:
+def called(session: Session) -> list[str | None]:
     return [applied.name for applied in session.edits]
 
 
 def test_regions_of_edits(edit: Direction) -> None:
     session = Session().with_edit(edit, name="a").with_edit(edit, name="b")
-    limited = session.with_region("hair", 0)
-    assert [applied.region for applied in limited.edits] == ["hair", None]
-    assert limited.with_region(None, 0) == session
-    assert limited.with_strength(0.5, 0).edits[0].region == "hair"
-    with pytest.raises(ValueError, match="Got a region for edit 2 of 2"):
-        session.with_region("hair", 2)
+    in_hair = limited(session, "hair")
+    assert [applied.region for applied in in_hair.edits] == ["hair", None]
+    assert limited(in_hair, None) == session
+    assert stronger(in_hair, 0.5).edits[0].region == "hair"
+    with pytest.raises(ValueError, match="Got place 2 in a stack of 2 edits"):
+        limited(session, "hair", 2)
 
 
 def test_another_face_by_its_latent(edit: Direction, tiny_pipeline: StyleEditPipeline) -> None:
     latents = tiny_pipeline.sample(3)
-    session = Session(seed=7).with_edit(edit).with_latents(latents)
+    session = dataclasses.replace(Session(seed=7).with_edit(edit), latents=latents)
     assert session.latents is latents and session.title == "face-direction"
     assert session.with_seed(7) == Session(seed=7).with_edit(edit)
 
@@ -237,19 +249,19 @@ def test_what_is_found_is_called_by_what_it_was_found_for(
 
     edits = [
         found("curly hair"),
-        found("curly hair", method=LOCAL, region="hair"),
-        found(None, method=LOCAL, region="hair", background=True),
-        found(None, method=ESSENCE, target="my cat"),
+        found("curly hair", method=local.Local.name, region="hair"),
+        found(None, method=local.Local.name, region="hair", background=True),
+        found(None, method=essence.Essence.name, target="my cat"),
         found(None),
     ]
     session = Session()
     for edit in edits:
         session = session.with_found(edit)
     labels = ["curly hair", "curly hair (hair)", "a change (all but hair)", "essence of my cat"]
-    assert [applied.label for applied in session.edits] == [*labels, "direction"]
-    assert local_label("curly hair", "hair") == labels[1]
-    assert essence_label("my cat") == labels[3]
-    again = session.with_found(found("curly hair", method=LOCAL, region="hair"))
+    assert [label_of(applied) for applied in session.edits] == [*labels, "direction"]
+    assert get("local").caption(edits[1].origin) == labels[1]
+    assert get("essence").caption(edits[3].origin) == labels[3]
+    again = session.with_found(found("curly hair", method=local.Local.name, region="hair"))
     assert len(again.edits) == len(session.edits) and again != session
     assert len(session.without_found("curly hair (hair)").edits) == 4
 
@@ -264,7 +276,9 @@ def test_draw(studio: Studio, edit: Direction) -> None:
     before, after = studio.draw(session.with_edit(edit))
     assert pixels(before) != pixels(after)
     assert pixels(studio.draw(session.with_edit(edit, 0.0))[1]) == pixels(before)
-    assert pixels(studio.draw(session.with_truncation(0.0))[0]) != pixels(before)
+    assert pixels(studio.draw(dataclasses.replace(session, truncation_psi=0.0))[0]) != pixels(
+        before
+    )
 
 
 def test_a_slider_draws_one_picture_a_move(
@@ -281,8 +295,8 @@ def test_a_slider_draws_one_picture_a_move(
         return picture
 
     monkeypatch.setattr(Redrawing, "__call__", counted)
-    studio.draw(session.with_strength(0.5))
-    studio.draw(session.with_strength(0.5))
+    studio.draw(stronger(session, 0.5))
+    studio.draw(stronger(session, 0.5))
     assert len(drawn) == 1
 
 
@@ -293,8 +307,8 @@ def test_a_slider_of_fine_layers_draws_only_these(studio: Studio) -> None:
     fine = Direction(vector, Space.S, studio.pipe.base_model)
     session = Session(seed=7).with_edit(fine)
     studio.draw(session)
-    before, after = studio.draw(session.with_strength(0.25))
-    assert studio._drawing(7, session.truncation_psi, None).layers_drawn == 2
+    before, after = studio.draw(stronger(session, 0.25))
+    assert studio._drawing(7, session.truncation_psi, None, None).layers_drawn == 2
     expected = studio.pipe(seed=7, edits=[(fine, 0.25)]).images[0]
     assert pixels(after) == pixels(expected) != pixels(before)
 
@@ -312,19 +326,19 @@ def test_an_edit_shows_in_its_region(full_studio: Studio, edit: Direction) -> No
     studio = full_studio
     session = Session(seed=7).with_edit(edit)
     whole = picture(studio, session)
-    limited = picture(studio, session.with_region("left side"))
+    left = picture(studio, limited(session, "left side"))
     before = picture(studio, Session(seed=7))
     assert not torch.equal(whole[:, 20:], before[:, 20:])
-    assert torch.equal(limited[:, 20:], before[:, 20:])
-    assert not torch.equal(limited[:, :12], before[:, :12])
+    assert torch.equal(left[:, 20:], before[:, 20:])
+    assert not torch.equal(left[:, :12], before[:, :12])
     with pytest.raises(ValueError, match=r"changes left side only.*save the stack"):
-        studio.keep(session.with_region("left side"))
+        studio.keep(limited(session, "left side"))
 
 
 def test_a_region_without_a_parser(studio: Studio, edit: Direction) -> None:
     assert studio.regions == []
     with pytest.raises(ValueError, match=r"no parser.*recipes/train_parser.py"):
-        studio.draw(Session().with_edit(edit).with_region("hair"))
+        studio.draw(limited(Session().with_edit(edit), "hair"))
 
 
 def picture(studio: Studio, session: Session) -> torch.Tensor:
@@ -333,17 +347,21 @@ def picture(studio: Studio, session: Session) -> torch.Tensor:
     return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(32, 32, 3)
 
 
-def test_a_mapper_sees_the_edits_before_it(
+def test_the_order_of_edits_does_not_matter(
     studio: Studio, edit: Direction, tiny_pipeline: StyleEditPipeline
 ) -> None:
-    first = Session().with_edit(edit).with_edit(mapper(tiny_pipeline))
-    assert pixels(studio.draw(first)[1]) != pixels(studio.draw(first.with_move(0, 1))[1])
+    """Also not that of a mapper, which sees the face without any edit; Python draws the same."""
+    first = Session(seed=7).with_edit(edit).with_edit(make_mapper(tiny_pipeline), 0.5)
+    drawn = pixels(studio.draw(first)[1])
+    assert pixels(studio.draw(first.with_stack(first.stack.moved(0, 1)))[1]) == drawn
+    pairs = [(applied.edit, applied.strength) for applied in reversed(first.edits)]
+    assert pixels(tiny_pipeline(seed=7, edits=pairs).images[0]) == drawn
 
 
 def test_stack_in_a_file(full_studio: Studio, edit: Direction, tmp_path: Path) -> None:
     studio = full_studio
     session = Session(seed=7).with_edit(edit, 0.5, "afro").with_edit(in_s(studio.pipe), -1.0)
-    session = session.with_region("left side", 0)
+    session = limited(session, "left side")
     studio.save_stack(session, tmp_path / "face.safetensors")
     loaded = studio.load_stack(Session(seed=1), tmp_path / "face.safetensors")
     assert [(a.name, a.strength, a.region) for a in loaded.edits] == [
@@ -392,25 +410,83 @@ def test_edit_of_another_generator(
 # A search
 
 
+def hat(**options: Any) -> dict[str, Any]:
+    """Arguments of a search for a hat by latent optimization."""
+    return {"request": Words(" a hat "), "method": "optimization", **options}
+
+
+def only(search: Search[Step, list[Edit]]) -> Edit:
+    (found,) = search.result()
+    return found
+
+
 def test_search(studio: Studio) -> None:
-    with studio.search(Session(seed=7), " a hat ", QUICK, "s") as search:
+    settings = dataclasses.replace(QUICK, space=Space.S)
+    with studio.search(Session(seed=7), **hat(settings=settings)) as search:
         steps = list(search)
-        found = search.result()
-    assert [step.index for step in steps] == [1, 2, 3]
-    assert search.total == 3
+        found = only(search)
+    assert [(step.index, step.total) for step in steps] == [(1, 3), (2, 3), (3, 3)]
     assert found.space is Space.S
     assert found.origin.prompt == "a hat"
 
 
+def test_a_search_takes_the_best_method_and_a_preset_by_name(studio: Studio, cards: Path) -> None:
+    session, words = Session(seed=7), Words("a hat")
+    assert studio.method_for(session, words).name == "optimization"
+    assert studio.method_for(session, words, every_face=True).name == "table"
+    found = only(studio.search(session, words, every_face=True, settings="published"))
+    assert found.origin.training["method"] == "table"
+    assert found.origin.training["channels"] == 20
+    with pytest.raises(MethodError) as error:
+        studio.search(session, words, "tables")
+    assert error.value.got == "tables" and "table" in error.value.expected
+    with pytest.raises(MethodError) as error:
+        studio.search(session, words, "table", settings="best")
+    assert error.value.got == "best"
+
+
+def test_an_edit_of_one_face_is_found_on_the_face_as_shown(studio: Studio, edit: Direction) -> None:
+    """With the edits on it; and what was found adds to them."""
+    bare, edited = Session(seed=7), Session(seed=7).with_edit(edit)
+    found = [only(studio.search(session, **hat(settings=QUICK))) for session in (bare, edited)]
+    latents = studio.keep(edited).latents
+    assert latents is not None
+    expected = studio.pipe.find(Words("a hat"), latents, method="optimization", settings=QUICK)
+    assert torch.equal(found[1].vector, expected.vector)
+    assert not torch.equal(found[0].vector, found[1].vector)
+    both = studio.keep(edited.with_found(found[1])).latents
+    assert both is not None
+    torch.testing.assert_close(both.codes, latents.codes + found[1].vector)
+
+
+def test_all_edits_of_a_search(full_studio: Studio) -> None:
+    settings = dataclasses.replace(local.WITHOUT_WORDS, steps=2, batch_size=2, directions=3)
+    search = full_studio.search(
+        Session(), Nothing("hair"), "local", every_face=True, settings=settings
+    )
+    assert len(search.result()) == 3
+
+
+def test_each_of_all_edits_keeps_what_it_should(full_studio: Studio) -> None:
+    settings = local.Settings(steps=2, batch_size=2)
+    how = {"method": "local", "settings": settings}
+    words = Words("curly hair", keep=("glasses",))
+    found = only(full_studio.search(Session(seed=7), words, **how))
+    assert found.origin.training["keep"] == ["glasses"]
+    face = full_studio.face(Session(seed=7))
+    assert torch.equal(found.vector, full_studio.pipe.find(words, face, **how).vector)
+
+
 def test_face_kept_in_s_is_edited_in_s(studio: Studio) -> None:
-    with studio.search(Session(seed=7), "a hat", QUICK, "s") as search:
-        kept = studio.keep(Session(seed=7).with_edit(search.result()))
-    with studio.search(kept, "a beard", QUICK, "w_plus") as search:
-        assert search.result().space is Space.S
+    settings = dataclasses.replace(QUICK, space=Space.S)
+    with studio.search(Session(seed=7), **hat(settings=settings)) as search:
+        kept = studio.keep(Session(seed=7).with_edit(only(search)))
+    with studio.search(kept, Words("a beard"), "optimization", settings=QUICK) as search:
+        assert only(search).space is Space.S
 
 
 def test_stop(studio: Studio) -> None:
-    search = studio.search(Session(), "a hat", ENDLESS, owner="me")
+    search = studio.search(Session(), **hat(settings=ENDLESS, owner="me"))
     studio.stop("you")
     assert next(iter(search)).index == 1
     studio.stop("me")
@@ -422,22 +498,26 @@ def test_stop(studio: Studio) -> None:
 
 
 def test_leaving_the_block_stops(studio: Studio) -> None:
-    with pytest.raises(KeyError), studio.search(Session(), "a hat", ENDLESS) as search:
+    with (
+        pytest.raises(KeyError),
+        studio.search(Session(), **hat(settings=ENDLESS)) as search,
+    ):
         raise KeyError
     with pytest.raises(Cancelled):
         search.result()
 
 
 def test_a_new_search_stops_the_one_before(studio: Studio) -> None:
-    first = studio.search(Session(), "a hat", ENDLESS, owner="me")
-    second = studio.search(Session(), "a beard", QUICK, owner="me")
+    first = studio.search(Session(), **hat(settings=ENDLESS, owner="me"))
+    beard = hat(request=Words("a beard"), settings=QUICK, owner="me")
+    second = studio.search(Session(), **beard)
     with pytest.raises(Cancelled):
         first.result()
-    assert second.result().origin.prompt == "a beard"
+    assert only(second).origin.prompt == "a beard"
 
 
 def test_what_a_search_raises_is_raised_at_its_result(studio: Studio) -> None:
-    search = studio.search(Session(), "a hat", Settings(id_lambda=0.1))
+    search = studio.search(Session(), **hat(settings=Settings(id_lambda=0.1)))
     assert list(search) == []
     with pytest.raises(ValueError, match="no recognizer"):
         search.result()
@@ -446,12 +526,12 @@ def test_what_a_search_raises_is_raised_at_its_result(studio: Studio) -> None:
 @pytest.mark.parametrize("words", ["", " \n"])
 def test_no_words(studio: Studio, words: str) -> None:
     with pytest.raises(ValueError, match="Got no words"):
-        studio.search(Session(), words)
+        studio.search(Session(), Words(words))
 
 
 def test_too_many_words(studio: Studio) -> None:
     with pytest.raises(ValueError, match="Got 10000 words, 10000 tokens; this CLIP reads 22"):
-        studio.search(Session(), "hat " * 10_000)
+        studio.search(Session(), Words("hat " * 10_000))
 
 
 def test_unfamiliar_words(studio: Studio) -> None:
@@ -460,13 +540,13 @@ def test_unfamiliar_words(studio: Studio) -> None:
 
 
 def test_seed_out_of_range(studio: Studio) -> None:
-    for call in (studio.draw, lambda session: studio.search(session, "a hat")):
+    for call in (studio.draw, lambda session: studio.search(session, Words("a hat"))):
         with pytest.raises(ValueError, match="Got seed -1"):
             call(Session(seed=-1))
 
 
 def test_others_are_served_between_the_steps_of_a_search(studio: Studio) -> None:
-    with studio.search(Session(), "a hat", ENDLESS) as search:
+    with studio.search(Session(), **hat(settings=ENDLESS)) as search:
         next(iter(search))
         started = time.perf_counter()
         for _ in range(3):
@@ -502,22 +582,23 @@ def test_one_model_call_at_a_time(studio: Studio, monkeypatch: pytest.MonkeyPatc
 def test_search_essence(studio: Studio) -> None:
     target = studio.target(Image.linear_gradient("L").resize((80, 40)))
     assert target.size == (32, 32)
-    settings = EssenceSettings(steps=2, sources=4, batch_size=2, restarts=1)
-    with studio.search_essence(target, " a gradient ", settings) as search:
-        assert [step.index for step in search] == [1, 2] == [1, search.total]
-        found = search.result()
+    settings = essence.Settings(steps=2, sources=4, batch_size=2, restarts=1)
+    request = Picture(target, " a gradient ")
+    with studio.search(Session(), request, every_face=True, settings=settings) as search:
+        assert [(step.index, step.total) for step in search] == [(1, 2), (2, 2)]
+        found = only(search)
     assert found.origin.training["target"] == "a gradient"
     row = studio.faces([3, 4], edits=[(found, 1.0)])
     assert pixels(row[0]) == pixels(studio.draw(Session(seed=3).with_found(found))[1])
     assert pixels(row[0]) != pixels(studio.faces([3])[0])
     with pytest.raises(ValueError, match="Got no name for the target"):
-        studio.search_essence(target, " ")
+        Picture(target, " ")
 
 
 def test_stop_of_a_search_for_an_essence(studio: Studio) -> None:
-    settings = EssenceSettings(steps=100_000, sources=2, batch_size=2, restarts=1)
-    target = studio.faces([1])[0]
-    search = studio.search_essence(target, "somebody", settings, owner="me")
+    settings = essence.Settings(steps=100_000, sources=2, batch_size=2, restarts=1)
+    target = Picture(studio.faces([1])[0], "somebody")
+    search = studio.search(Session(), target, every_face=True, settings=settings, owner="me")
     assert next(iter(search)).index == 1
     studio.stop("me")
     with pytest.raises(Cancelled):
@@ -553,29 +634,32 @@ def test_mark(full_studio: Studio) -> None:
 @pytest.mark.parametrize("this_face", [True, False])
 def test_search_local(full_studio: Studio, this_face: bool) -> None:
     region = full_studio.region("a face with curly hair")
-    settings = LocalSettings(steps=2, batch_size=2)
-    search = full_studio.search_local(
-        Session(seed=7), " curly hair ", region, settings, "w", this_face
+    settings = local.Settings(steps=2, batch_size=2, space=Space.W)
+    search = full_studio.search(
+        Session(seed=7),
+        Words(" curly hair ", region=region.name),
+        "local",
+        every_face=not this_face,
+        settings=settings,
     )
     with search:
         assert [step.index for step in search] == [1, 2]
-        found = search.result()
+        found = only(search)
     training = found.origin.training
     assert (found.origin.prompt, training["region"], training["searched_in"]) == (
         "curly hair", "hair", "w"
     )  # fmt: skip
-    assert training["people"] == ("1 given" if this_face else "4 random")
+    assert training["faces"] == ("1 given" if this_face else "4 random")
 
 
 def test_search_local_without_words(full_studio: Studio) -> None:
-    settings = dataclasses.replace(WITHOUT_WORDS, steps=2, batch_size=2)
-    left = named_region(full_studio.pipe, "left side")
+    settings = dataclasses.replace(local.WITHOUT_WORDS, steps=2, batch_size=2)
     face_in_s = Session(latents=full_studio.pipe.lower(full_studio.pipe.sample(0), "s"))
-    with full_studio.search_local(face_in_s, "", left, settings) as search:
-        found = search.result()
+    with full_studio.search(face_in_s, Nothing("left side"), settings=settings) as search:
+        found = only(search)
     assert found.origin.prompt is None and found.space is Space.S
     with pytest.raises(ValueError, match="this CLIP reads 22"):
-        full_studio.search_local(Session(), "hair " * 10_000, left, settings)
+        full_studio.search(Session(), Words("hair " * 10_000, region="left side"))
 
 
 # From words to faces
@@ -585,14 +669,13 @@ def test_search_faces(full_studio: Studio) -> None:
     assert full_studio.has_text_to_face
     with full_studio.search_faces(" a hat ", [4, 5], 0.9, 2) as search:
         faces = list(search)
-        assert search.result() == faces and search.total == 2
-    expected = full_studio.pipe.from_text("a hat", [4, 5], 0.9, 2)
-    for (image, latents), drawn, codes in zip(
-        faces, expected.images, expected.latents, strict=True
-    ):
+        assert search.result() == faces and len(faces) == 2
+    for seed, (image, latents) in zip((4, 5), faces, strict=True):
+        expected = full_studio.pipe.from_text("a hat", seed, 0.9, 2)
+        drawn, codes = expected.images[0], expected.latents
         assert pixels(image) == pixels(drawn)
         torch.testing.assert_close(latents.codes, codes.codes)
-        assert pixels(full_studio.draw(Session().with_latents(latents))[0]) == pixels(image)
+        assert pixels(full_studio.draw(Session(latents=latents))[0]) == pixels(image)
     for text, message in {" ": "Got no words", "hat " * 99: "this CLIP reads 22"}.items():
         with pytest.raises(ValueError, match=message):
             full_studio.search_faces(text, [0])
@@ -623,73 +706,85 @@ def test_no_text_to_face(studio: Studio, cards: Path, full_studio: Studio) -> No
 def test_direction_from_the_bundled_table(
     studio: Studio, cards: Path, tiny_pipeline: StyleEditPipeline
 ) -> None:
-    assert studio.is_known("a hat")
-    assert studio.channels == len(editable_channels(tiny_pipeline))
-    found = studio.direction(" a hat ", "a face ", channels=5)
+    words = Words(" a hat ", " a face ")
+    every = {"method": "table", "every_face": True}
+    found = only(studio.search(Session(), words, **every, settings=table.Settings(channels=5)))
     expected = make_table(tiny_pipeline).direction(tiny_pipeline, "a hat", "a face", channels=5)
     assert torch.equal(found.vector, expected.vector)
     assert (found.origin.prompt, found.origin.neutral) == ("a hat", "a face")
+    too_high = studio.search(Session(), words, **every, settings=table.Settings(threshold=0.99))
     with pytest.raises(ValueError, match=r"which no channel passes.*largest usable one is 0"):
-        studio.direction("a hat", threshold=0.99)
+        too_high.result()
 
 
 def test_table_of_another_pipeline_is_left_alone(
     cards: Path, other_pipeline: StyleEditPipeline
 ) -> None:
-    assert Studio(other_pipeline).directions is None
+    assert bundled_table(other_pipeline) is None
+    with pytest.raises(MethodError, match="No direction table"):
+        Studio(other_pipeline).search(Session(), Words("a hat"), "table")
 
 
 def test_damaged_table(studio: Studio, cards: Path) -> None:
     weights = cards / "tiny-directions" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(ArtifactError, match="tiny-directions"):
-        studio.directions  # noqa: B018
+        studio.search(Session(), Words("a hat"), "table")
 
 
 @pytest.fixture
-def bare(studio: Studio, cards: Path) -> Studio:
-    """A studio without a direction table."""
+def bare(studio: Studio, cards: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
+    """A studio without a direction table, and without what was found before."""
     (cards / "tiny-directions" / "config.json").unlink()
-    assert studio.directions is None
+    monkeypatch.setattr(gradient, "_FOUND", WeakKeyDictionary())
     return studio
 
 
-def test_search_for_everybody(bare: Studio, tiny_pipeline: StyleEditPipeline) -> None:
-    with pytest.raises(ValueError, match="Nothing was found for 'a hat' and 'a face' yet"):
-        bare.direction("a hat")
-    with bare.search_for_everybody(" a hat", "a face") as search:
-        assert list(search) == list(range(1, GradientSettings.steps + 1))
-        found = search.result()
-    assert bare.is_known("a hat", "a face ") and not bare.is_known("a hat", "a woman")
-    assert bare.direction("a hat") is found
+def for_everybody(studio: Studio, words: str, **options: Any) -> Search[Step, list[Edit]]:
+    request = Words(words, options.pop("neutral", None))
+    return studio.search(Session(), request, "gradient", every_face=True, **options)
 
-    few = bare.direction("a hat", channels=5)
-    expected = gradient_direction(tiny_pipeline, "a hat", channels=5)
-    torch.testing.assert_close(few.vector, expected.vector)
-    assert few.origin == expected.origin
+
+def test_search_for_everybody(bare: Studio, tiny_pipeline: StyleEditPipeline) -> None:
+    with for_everybody(bare, " a hat", neutral="a face") as search:
+        assert [step.index for step in search] == list(range(1, gradient.Settings.steps + 1))
+        found = only(search)
+    again = for_everybody(bare, "a hat", neutral="a face ")
+    assert list(again) == [] and only(again) is found
+
+    few = for_everybody(bare, "a hat", settings=gradient.Settings(channels=5))
+    assert list(few) == []
+    monkeyed = gradient._FOUND.pop(tiny_pipeline.generator)
+    expected = tiny_pipeline.find(
+        "a hat", method="gradient", settings=gradient.Settings(channels=5)
+    )
+    assert monkeyed
+    torch.testing.assert_close(only(few).vector, expected.vector)
+    assert only(few).origin == expected.origin
     for channels in (0, 10_000):
-        with pytest.raises(ValueError, match=f"Got channels {channels}; expected 1 to"):
-            bare.direction("a hat", channels=channels)
-    with pytest.raises(ValueError, match=r"Got threshold 0.1, which needs a direction table"):
-        bare.direction("a hat", threshold=0.1)
+        with pytest.raises(ValueError, match=f"Got channels {channels}; expected 1 "):
+            settings = gradient.Settings(channels=channels)
+            for_everybody(bare, "a hat", settings=settings).result()
 
 
 def test_only_so_many_directions_are_kept(bare: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(studio_module, "_MAX_FOUND", 1)
+    monkeypatch.setattr(gradient, "_KEPT", 1)
     for words in ("a hat", "a beard"):
-        bare.search_for_everybody(words).result()
-    assert [bare.is_known(words) for words in ("a hat", "a beard")] == [False, True]
+        for_everybody(bare, words).result()
+    is_known = [list(for_everybody(bare, words)) == [] for words in ("a beard", "a hat")]
+    assert is_known == [True, False]
 
 
 def test_stop_of_a_search_for_everybody(bare: Studio) -> None:
-    search = bare.search_for_everybody("a hat", owner="me")
-    assert next(iter(search)) == 1
+    search = for_everybody(bare, "a hat", owner="me")
+    assert next(iter(search)).index == 1
     bare.stop("me")
     with pytest.raises(Cancelled):
         search.result()
-    assert not bare.is_known("a hat")
+    assert next(iter(for_everybody(bare, "a hat"))).index == 1  # nothing was kept of it
 
 
+@pytest.mark.parametrize("method", ["table", "gradient"])
 @pytest.mark.parametrize(
     ("target", "neutral", "message"),
     [
@@ -700,12 +795,45 @@ def test_stop_of_a_search_for_everybody(bare: Studio) -> None:
     ],
 )
 def test_words_for_everybody(
-    studio: Studio, cards: Path, target: str, neutral: str, message: str
+    studio: Studio, cards: Path, method: str, target: str, neutral: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        studio.direction(target, neutral)
-    with pytest.raises(ValueError, match=message):
-        studio.search_for_everybody(target, neutral).result()
+        studio.search(Session(), Words(target, neutral), method, every_face=True).result()
+
+
+# A generator with labels
+
+
+@pytest.fixture(scope="module")
+def labeled(tiny_pipeline: StyleEditPipeline) -> Studio:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        generator = StyleGAN2Generator(
+            z_dim=16, w_dim=16, c_dim=3, img_resolution=32, channels=[8, 8, 8, 8],
+            num_mapping_layers=2,
+        )  # fmt: skip
+    parts = {
+        name: getattr(tiny_pipeline, name) for name in ("clip", "tokenizer", "image_processor")
+    }
+    return Studio(StyleEditPipeline(generator, **parts))
+
+
+def test_the_label_of_a_face(labeled: Studio) -> None:
+    first, second = (Session(seed=7, label=label) for label in (0, 1))
+    assert pixels(labeled.draw(first)[0]) != pixels(labeled.draw(second)[0])
+    assert pixels(labeled.draw(second)[0]) == pixels(labeled.faces([7], label=1)[0])
+    as_vector = Session(seed=7, label=[0.0, 1.0, 0.0])
+    assert hash(as_vector) == hash(Session(seed=7, label=torch.tensor([0.0, 1.0, 0.0])))
+    assert pixels(labeled.draw(as_vector)[0]) == pixels(labeled.draw(second)[0])
+    found = only(labeled.search(second, Words("a hat"), settings=QUICK))
+    assert pixels(labeled.draw(second.with_found(found))[1]) != pixels(labeled.draw(second)[0])
+    with pytest.raises(ValueError, match=r"Got label 3; this generator has the classes 0 to 2"):
+        labeled.draw(Session(label=3))
+
+
+def test_a_label_for_a_generator_without(studio: Studio) -> None:
+    with pytest.raises(ValueError, match="trained without labels"):
+        studio.draw(Session(label=0))
 
 
 # The zoo
@@ -730,17 +858,52 @@ def test_zoo_without_a_hub(studio: Studio, cards: Path) -> None:
     assert "The Hub could not be asked, so only bundled edits are listed" in problem
 
 
-def test_warnings_of_others_are_not_the_zoos(
+def test_two_visitors_leave_the_warnings_of_the_process_alone(
     studio: Studio, cards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The first one looks at the zoo, the second one too, the first one is done, the second one."""
+    first_in, second_in, first_out = (threading.Event() for _ in range(3))
     listed = studio_module.list_edits
 
-    def while_others_work(**options: object) -> object:
-        warnings.warn("something else", stacklevel=1)
+    def slow(**options: object) -> object:
+        if threading.current_thread().name == "first":
+            first_in.set()
+            assert second_in.wait(60)
+        else:
+            second_in.set()
+            assert first_out.wait(60)
         return listed(**options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(studio_module, "list_edits", while_others_work)
-    assert studio.zoo()[1] == []
+    def look() -> None:
+        warnings.warn("something else", stacklevel=1)
+        found.append(studio.zoo())
+
+    def look_first() -> None:
+        look()
+        first_out.set()
+
+    def look_second() -> None:
+        assert first_in.wait(60)
+        look()
+
+    found: list[object] = []
+    monkeypatch.setattr(studio_module, "list_edits", slow)
+    before = (list(warnings.filters), warnings.showwarning, warnings._showwarnmsg_impl)
+    with pytest.warns(UserWarning, match="something else") as caught:
+        inside = (list(warnings.filters), warnings.showwarning, warnings._showwarnmsg_impl)
+        threads = [
+            threading.Thread(target=look_first, name="first"),
+            threading.Thread(target=look_second),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        after = (list(warnings.filters), warnings.showwarning, warnings._showwarnmsg_impl)
+    assert len(found) == 2 and len(caught) == 2  # both warnings came to whom they were meant for
+    assert inside == after
+    assert before == (list(warnings.filters), warnings.showwarning, warnings._showwarnmsg_impl)
+    assert [problems for _, problems in found] == [[], []]  # type: ignore[misc,str-unpack]
 
 
 def test_load(studio: Studio, cards: Path) -> None:
@@ -755,13 +918,30 @@ def test_load(studio: Studio, cards: Path) -> None:
         studio.load("me/afro")
 
 
+def test_visitors_never_act_with_the_operators_login(
+    studio: Studio, cards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens: list[object] = []
+    for name in ("list_edits", "load_edit"):
+        real = getattr(studio_module, name)
+
+        def noted(*args: Any, real: Any = real, **options: Any) -> Any:
+            tokens.append(options.get("token"))
+            return real(*args, **options)
+
+        monkeypatch.setattr(studio_module, name, noted)
+    studio.load("afro")
+    studio.zoo(include_hub=True)
+    assert tokens == [False, False]
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "../cards/afro", "a/b/c", "/etc", "mine", "me/it"])
 def test_folders_are_not_read_for_anybody_who_asks(
     studio: Studio, cards: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(cards.parent)
-    for local in ("mine", "me/it"):
-        (cards.parent / local).mkdir(parents=True)
+    for folder in ("mine", "me/it"):
+        (cards.parent / folder).mkdir(parents=True)
     with pytest.raises(ValueError, match=r"expected the name of a bundled edit, or a Hub id"):
         studio.load(name)
 

@@ -16,13 +16,13 @@ from stylegan_hub.artifacts import read_tensors
 from stylegan_hub.edits.base import Origin
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.latent_mapper import LatentMapper
-from stylegan_hub.methods.mapper import mapper_groups
-from stylegan_hub.regions.find import named_region
-from stylegan_hub.regions.mask import region_mask
 from stylegan_hub.edits.stack import EditStack
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
+from stylegan_hub.methods.mapper import mapper_groups
 from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.regions.find import named_region
+from stylegan_hub.regions.mask import region_mask
 
 
 def direction(pipe: StyleEditPipeline, space: str, seed: int, size: float = 1.0) -> Direction:
@@ -92,14 +92,28 @@ def test_directions_add_up_in_any_order(tiny_pipeline: StyleEditPipeline) -> Non
     assert torch.equal(stack.draw(pipe), pipe.synthesize(stack.apply(pipe)).clamp(-1, 1))
 
 
-def test_a_mapper_sees_the_edits_before_it(tiny_pipeline: StyleEditPipeline) -> None:
-    pipe, person = tiny_pipeline, tiny_pipeline.sample(3)
+def test_a_mapper_sees_the_face_without_edits(tiny_pipeline: StyleEditPipeline) -> None:
+    pipe, face = tiny_pipeline, tiny_pipeline.sample(3)
     moving, mapping = direction(pipe, "w_plus", 0), mapper(pipe)
-    stack = EditStack(start=person).added(moving, 1.0).added(mapping, 1.0)
-    after = mapping.apply(moving.apply(person, 1.0), 1.0)
-    assert torch.allclose(stack.apply(pipe).codes, after.codes, atol=1e-5)
+    stack = EditStack(start=face).added(moving, 1.0).added(mapping, 1.0)
+    added = face.codes + moving.vector + mapping.delta(face.codes)
+    assert torch.allclose(stack.apply(pipe).codes, added, atol=1e-5)
     other_way = stack.moved(0, 1).apply(pipe)
-    assert not torch.allclose(other_way.codes, after.codes, atol=1e-3)
+    assert torch.equal(other_way.codes, stack.apply(pipe).codes)
+    assert torch.equal(stack.removed(0).apply(pipe).codes, mapping.apply(face, 1.0).codes)
+
+
+def test_the_order_changes_no_bit(tiny_pipeline: StyleEditPipeline) -> None:
+    pipe, face = tiny_pipeline, tiny_pipeline.sample([3, 4])
+    edits = [(direction(pipe, space, i, 10.0**i), 0.3 + 0.1 * i) for i, space in
+             enumerate(("w_plus", "s", "w_plus", "s", "w_plus"))]  # fmt: skip
+    edits.append((mapper(pipe), 1.3))
+    pictures = [
+        pipe(latents=face, edits=[edits[i] for i in order]).images
+        for order in ((0, 1, 2, 3, 4, 5), (5, 4, 3, 2, 1, 0), (2, 5, 0, 4, 1, 3))
+    ]
+    for others in pictures[1:]:
+        assert [one.tobytes() for one in others] == [one.tobytes() for one in pictures[0]]
 
 
 def test_nobody_to_edit(

@@ -326,7 +326,7 @@ def test_the_bundled_one_is_found_by_the_generator(
     pipe: StyleEditPipeline, other_pipeline: StyleEditPipeline, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(names, "_cards_folder", lambda: tmp_path)
+    monkeypatch.setenv("STYLEGAN_HUB_CARDS", str(tmp_path))
     new_network(other_pipeline).save_pretrained(tmp_path / "a-text-to-face")
     with pytest.raises(NotFoundError, match="No text-to-face network is bundled for this generat"):
         pipe.from_text(TEXT)

@@ -5,7 +5,6 @@ The handlers take and return sessions, pictures and text; only `build` knows wid
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,32 +12,18 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
-from demo.components import (
-    after,
-    for_screen,
-    friendly,
-    message,
-    open_picture,
-    plain,
-    shown,
-    thumbnails,
-)
-from demo.stage import (
-    DRAWING,
-    PRIVATE,
-    STOPPED,
-    Desk,
-    Frame,
-    Stage,
-    check_room,
-    pictured,
-    watched,
-)
-from stylegan_hub.methods.essence import METHOD, preset
+from demo.components import for_screen, friendly, open_picture, plain, shown, thumbnails
+from demo.finding import Wanted, label_of_found, show_found
+from demo.stage import DRAWING, PRIVATE, Desk, Frame, Stage, check_room
+from stylegan_hub.edits.stack import StackedEdit
 from stylegan_hub.latents import Space
-from stylegan_hub.session import Applied, Session, essence_label
+from stylegan_hub.methods.essence import Settings
+from stylegan_hub.methods.method import Picture, get, method_of
+from stylegan_hub.session import Session, label_of
 from stylegan_hub.studio import Studio
 
+METHODS = ("essence",)
+"""Those that this tab asks."""
 CONSENT = (
     "Any picture will do: a portrait, a photograph, a drawing. Take one of a real person only if "
     "they agree to it. What you upload is deleted within hours."
@@ -102,12 +87,12 @@ def transfer(
     """
     if target is None:
         raise ValueError("Got no target picture; choose one, or upload your own.")
-    started = time.monotonic()
-    label = essence_label(target.name.strip())
+    request = Picture(target.picture, target.name)
+    label = label_of_found("essence", None, target=request.name)
     others = session.without_found(label)
     others.check_takes(Space.W_PLUS, label)
     check_room(others)
-    usual = preset(kind, studio.pipe)
+    usual = usual_settings(studio, kind)
     steps = int(steps or usual.steps)
     settings = replace(
         usual,
@@ -118,34 +103,46 @@ def transfer(
         truncation_psi=session.truncation_psi,
         first_seed=session.seed,
     )
-    (before,) = studio.faces([session.seed], session.truncation_psi)
-    found = yield from watched(
-        studio.search_essence(target.picture, target.name, settings, owner),
-        pictured(started, lambda _: before),
-        lambda: Frame(message(STOPPED), studio.draw(session)),
+    (before,) = studio.faces([session.seed], session.truncation_psi, label=session.label)
+    yield from show_found(
+        studio,
+        session,
+        Wanted(request, "essence", True, settings, label),
+        lambda _, seconds: f"Found the {label}{seconds}; slide it.",
+        lambda _: before,
+        owner,
     )
-    if found is None:
-        return
-    text = f"Found the {label}{after(started)}; slide it."
-    yield Frame(message(text), studio.draw(session.with_found(found)), found)
 
 
-def newest_essence(session: Session) -> Applied | None:
+def usual_settings(studio: Studio, kind: str) -> Settings:
+    """How targets of a kind are searched, see `KINDS`."""
+    method = get("essence")
+    if kind == "out_of_domain":
+        return method.presets[kind]
+    return method.default(studio.pipe, Picture(Image.new("RGB", (1, 1))))
+
+
+def newest_essence(session: Session) -> StackedEdit | None:
     """The last essence on the face, found here or in the zoo."""
-    essences = (a for a in session.edits if a.edit.origin.training.get("method") == METHOD)
-    return next(reversed([*essences]), None)
+    essences = [
+        applied
+        for applied in session.edits
+        if (method := method_of(applied.edit.origin)) is not None and method.name in METHODS
+    ]
+    return essences[-1] if essences else None
 
 
 def row(studio: Studio, session: Session, seeds: Sequence[int], strength: float) -> str:
     """HTML of other faces with the newest essence of the session; nothing if there is none."""
     if (applied := newest_essence(session)) is None or not seeds:
         return ""
-    faces = studio.faces(seeds, session.truncation_psi, [(applied.edit, strength)])
+    label, edits = label_of(applied), [(applied.edit, strength)]
+    faces = studio.faces(seeds, session.truncation_psi, edits, session.label)
     pictures = "".join(
-        f"<li>{shown(face, f'Seed {seed} with {applied.label}')}</li>"
+        f"<li>{shown(face, f'Seed {seed} with {label}')}</li>"
         for seed, face in zip(seeds, faces, strict=True)
     )
-    return f'<p>{plain(applied.label)} on others</p><ul class="faces">{pictures}</ul>'
+    return f'<p>{plain(label)} on others</p><ul class="faces">{pictures}</ul>'
 
 
 def _shown(target: Target) -> str:
@@ -175,7 +172,7 @@ def build(studio: Studio, stage: Stage) -> None:
         info="Of anything else, what can be had without falling apart is taken.",
     )
     start = gr.Button("Find its essence", variant="primary")
-    usual = preset("in_domain", studio.pipe)
+    usual = usual_settings(studio, "in_domain")
     with gr.Accordion("Settings of this search", open=False):
         steps = gr.Slider(10, 300, usual.steps, step=10, label="Steps", buttons=[])
         restarts = gr.Slider(
@@ -193,7 +190,7 @@ def build(studio: Studio, stage: Stage) -> None:
             usual.consistency_lambda,
             step=0.05,
             label="Consistency",
-            info="How alike the change shall be for all.",
+            info="How alike the change should be for all.",
             buttons=[],
         )
     others = gr.HTML(min_height=0)
@@ -244,7 +241,7 @@ def build(studio: Studio, stage: Stage) -> None:
         return html, gr.Slider(visible=bool(html))
 
     def usual_of(kind: str) -> tuple[int, int, float]:
-        usual = preset(kind, studio.pipe)
+        usual = usual_settings(studio, kind)
         return usual.steps, usual.restarts, usual.consistency_lambda
 
     kind.change(usual_of, kind, [steps, restarts, consistency], queue=False, **PRIVATE)
@@ -255,7 +252,14 @@ def build(studio: Studio, stage: Stage) -> None:
         start,
         [start.click, name.submit],
         run,
-        [target, name, kind, steps, restarts, consistency],
+        {
+            "target": target,
+            "name": name,
+            "kind": kind,
+            "steps": steps,
+            "restarts": restarts,
+            "consistency": consistency,
+        },
         api_name="essence",
     )
     stage.follow(follow, [stage.desk, stage.seeds, strength], [others, strength])

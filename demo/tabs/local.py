@@ -5,7 +5,6 @@ The handlers take and return sessions, pictures and text; only `build` knows wid
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from html import escape
@@ -13,13 +12,17 @@ from html import escape
 import gradio as gr
 from PIL import Image
 
-from demo.components import MAX_LETTERS, after, friendly, message, plain, recipe, shown, warning
-from demo.stage import DRAWING, STOPPED, Desk, Frame, Stage, check_room, pictured, watched
+from demo.components import MAX_LETTERS, friendly, message, plain, recipe, shown, warning
+from demo.finding import Wanted, label_of_found, show_found, space_for
+from demo.stage import DRAWING, Desk, Frame, Stage
+from stylegan_hub.methods.local import WITHOUT_WORDS, Settings
+from stylegan_hub.methods.method import Nothing, Words
+from stylegan_hub.session import Session
 from stylegan_hub.steps import Step
-from stylegan_hub.methods.local import WITHOUT_WORDS, LocalSettings
-from stylegan_hub.session import Session, local_label
 from stylegan_hub.studio import Studio
 
+METHODS = ("local",)
+"""Those that this tab asks."""
 SPACES = {
     "Whole layers (w+)": "w_plus",
     "All layers alike (w)": "w",
@@ -69,8 +72,8 @@ def change_part(
     words: str,
     names: Sequence[str] = (),
     whom: str = "everybody",
-    steps: int = LocalSettings.steps,
-    localization: float = LocalSettings.localization_lambda,
+    steps: int = Settings.steps,
+    localization: float = Settings.localization_lambda,
     layers: Sequence[int] | None = None,
     space: str = "w_plus",
     background: bool = False,
@@ -90,43 +93,40 @@ def change_part(
     Raises:
         ValueError: no region, or texts or settings that cannot be searched for; too many edits.
     """
-    started = time.monotonic()
+    words, this_face = words.strip(), whom == "face"
     region = studio.region(words, names, neutral)
-    label = local_label(words.strip() or None, region.name, background)
-    others = session.without_found(label)
-    check_room(others)
+    label = label_of_found("local", words or None, region=region.name, background=background)
     settings = replace(
-        WITHOUT_WORDS,
+        Settings(localization_lambda=localization) if words else WITHOUT_WORDS,
         steps=int(steps),
+        space=space_for(session, space, not this_face),
         layers=None if layers is None else tuple(layers),
         background=background,
     )
-    if words.strip():
-        settings = replace(
-            LocalSettings(),
-            steps=int(steps),
-            localization_lambda=localization,
-            layers=settings.layers,
-            background=background,
-        )
-    this_face = whom == "face"
     face, _ = studio.draw(session.without_edits())
 
     def before(step: Step) -> Image.Image:
         if this_face:
             return face
         seed = settings.first_seed + (step.index - 1) * settings.batch_size
-        return studio.faces([seed], settings.truncation_psi)[0]
+        return studio.faces([seed], settings.truncation_psi, label=session.label)[0]
 
-    found = yield from watched(
-        studio.search_local(others, words, region, settings, space, this_face, owner, neutral),
-        pictured(started, before),
-        lambda: Frame(message(STOPPED), studio.draw(session)),
+    where = region.name if names else None  # else the method reads it from the words, and says so
+    yield from show_found(
+        studio,
+        session,
+        Wanted(
+            Words(words, neutral) if words else Nothing(),
+            "local",
+            not this_face,
+            settings,
+            label,
+            where,
+        ),
+        lambda _, seconds: f"Found “{label}”{seconds}; slide it.",
+        before,
+        owner,
     )
-    if found is None:
-        return
-    text = f"Found “{label}”{after(started)}; slide it."
-    yield Frame(message(text), studio.draw(session.with_found(found)), found)
 
 
 def build(studio: Studio, stage: Stage) -> None:
@@ -152,7 +152,7 @@ def build(studio: Studio, stage: Stage) -> None:
     # Values are given, since those of a tab that nobody looked at are else None.
     words = gr.Textbox(
         "",
-        label="The part shall look like",
+        label="The part should look like",
         placeholder="a face with curly hair",
         info="Without words, the part is changed anyhow.",
         max_length=MAX_LETTERS,
@@ -168,15 +168,15 @@ def build(studio: Studio, stage: Stage) -> None:
     whom = gr.Radio(
         [(f"Every {studio.noun}", "everybody"), (f"This {studio.noun}", "face")],
         value="everybody",
-        label="It shall suit",
+        label="It should suit",
     )
     start = gr.Button("Change this part", variant="primary")
     with gr.Accordion("Settings of a local search", open=False):
-        steps = gr.Slider(10, 200, LocalSettings.steps, step=10, label="Steps", buttons=[])
+        steps = gr.Slider(10, 200, Settings.steps, step=10, label="Steps", buttons=[])
         localization = gr.Slider(
             0,
             0.5,
-            LocalSettings.localization_lambda,
+            Settings.localization_lambda,
             step=0.01,
             label="Localization",
             info="How much it counts that the change lies in the part, beside the words.",
@@ -247,7 +247,17 @@ def build(studio: Studio, stage: Stage) -> None:
         start,
         [start.click, words.submit],
         run,
-        [words, names, whom, steps, localization, layers, space, background, neutral],
+        {
+            "words": words,
+            "names": names,
+            "whom": whom,
+            "steps": steps,
+            "localization": localization,
+            "layers": layers,
+            "space": space,
+            "background": background,
+            "neutral": neutral,
+        },
         api_name="local",
         outputs=[part],
     )

@@ -32,7 +32,7 @@ from demo.stage import PRIVATE, STOPPED, Desk, Frame, Stage, pictured, watched
 from demo.upload import POINTS, Upload, pairs, preview_of, read, receive
 from stylegan_hub.photos.align import cut
 from stylegan_hub.photos.finders import draws_faces
-from stylegan_hub.photos.invert import Refinement, Step, Tuning
+from stylegan_hub.photos.invert import Refinement, Tuning
 from stylegan_hub.photos.likeness import Likeness
 from stylegan_hub.photos.paste import Where
 from stylegan_hub.photos.paste import paste as paste_back
@@ -40,6 +40,7 @@ from stylegan_hub.photos.person import Person, invert_photo
 from stylegan_hub.photos.photo import SUFFIXES
 from stylegan_hub.search import Search
 from stylegan_hub.session import Session
+from stylegan_hub.steps import Step
 from stylegan_hub.studio import Studio
 
 CONSENT = (
@@ -140,7 +141,7 @@ def invert(
         (drawn,) = own.pipe(latents=person.latents).images
         return Inverted(upload, person, crop, drawn, own)
 
-    search: Search[Step, Inverted] = studio.search_by(owner, max(total, 1), work)
+    search: Search[Step, Inverted] = studio.search_by(owner, work)
     stopped = Frame(message(STOPPED))
     found = yield from watched(search, pictured(started, lambda _: crop), lambda: stopped)
     if found is None:
@@ -358,7 +359,7 @@ def build(studio: Studio, stage: Stage) -> None:
                 yield updates
 
     def show_person(desk: Desk, new: Inverted) -> Updates:
-        desk.change(lambda session: session.with_latents(new.person.latents))
+        desk.change(lambda session: replace(session, latents=new.person.latents))
         name = f"{new.upload.slug}.safetensors"
         return {
             inverted: new,
@@ -371,7 +372,7 @@ def build(studio: Studio, stage: Stage) -> None:
 
     def go_back(desk: Desk, somebody: Inverted, request: gr.Request) -> str:
         studio.stop(request.session_hash)
-        desk.change(lambda session: session.with_latents(somebody.person.latents))
+        desk.change(lambda session: replace(session, latents=somebody.person.latents))
         return message(f"{somebody.upload.subject} is here again; edits stay on it.")
 
     def paste(desk: Desk, somebody: Inverted | None, where: Where) -> tuple[str, Any]:
@@ -396,7 +397,7 @@ def build(studio: Studio, stage: Stage) -> None:
         start,
         [start.click],
         run,
-        [upload, refine, tune],
+        {"taken": upload, "refine": refine, "tune": tune},
         api_name="invert",
         outputs=[inverted, result, somebody, save_file, pasted, save_photo],
     )

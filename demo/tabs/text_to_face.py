@@ -1,4 +1,4 @@
-"""Say who shall be drawn, and take one of the faces that fit.
+"""Say what face should be drawn, and take one of the faces that fit.
 
 The handlers take and return faces, sessions and text; only `build` knows widgets.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 import gradio as gr
@@ -115,7 +115,7 @@ def build(studio: Studio, stage: Stage) -> None:
         )
         return
     words = gr.Textbox(
-        label="Who shall be drawn", placeholder=EXAMPLES[0], max_length=MAX_LETTERS, lines=2
+        label="The face should be", placeholder=EXAMPLES[0], max_length=MAX_LETTERS, lines=2
     )
     examples = gr.Dataset(
         components=[words],
@@ -175,7 +175,7 @@ def build(studio: Studio, stage: Stage) -> None:
     def take(desk: Desk, faces: tuple[Face, ...], event: gr.SelectData, request: gr.Request) -> str:
         studio.stop(request.session_hash)
         _, latents = faces[event.index]
-        desk.change(lambda session: session.with_latents(latents))
+        desk.change(lambda session: replace(session, latents=latents))
         return message("Here is the face; edits stay on it.")
 
     gr.on(
@@ -191,7 +191,12 @@ def build(studio: Studio, stage: Stage) -> None:
         start,
         [start.click, words.submit],
         run,
-        [words, truncation, candidates, next_seed],
+        {
+            "words": words,
+            "truncation": truncation,
+            "candidates": candidates,
+            "next_seed": next_seed,
+        },
         api_name="text_to_face",
         outputs=[gallery, faces, next_seed, start],
     )

@@ -5,31 +5,26 @@ The handlers take and return sessions, pictures and text; only `build` knows wid
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable, Iterator
+from dataclasses import replace
 from html import escape
 
 import gradio as gr
 
-from demo.components import MAX_LETTERS, after, friendly, message, progress, warning
-from demo.stage import (
-    DRAWING,
-    PRIVATE,
-    STOPPED,
-    Desk,
-    Frame,
-    Stage,
-    check_room,
-    pictured,
-    watched,
-)
-from stylegan_hub.edits.direction import Direction
-from stylegan_hub.methods.table import DEFAULT_CHANNELS
-from stylegan_hub.methods.optimization import Settings
-from stylegan_hub.pipeline import NEUTRAL
-from stylegan_hub.session import Session
+from demo.components import MAX_LETTERS, friendly, message, warning
+from demo.finding import Wanted, show_found
+from demo.stage import DRAWING, PRIVATE, Desk, Frame, Stage
+from stylegan_hub.domain import NEUTRAL
+from stylegan_hub.edits.base import Edit
+from stylegan_hub.latents import Space
+from stylegan_hub.methods import gradient, optimization, table
+from stylegan_hub.methods.method import Words, method_of
+from stylegan_hub.methods.style_statistics import editable_channels
+from stylegan_hub.session import Session, label_of
 from stylegan_hub.studio import Studio
 
+METHODS = ("optimization", "table", "gradient")
+"""Those that this tab asks; others for words are in the tab "More"."""
 # What a chip says, and the words that it writes.
 EXAMPLES = {
     "purple hair": "a face with purple hair",
@@ -47,7 +42,6 @@ CHOICES = {"A number": "channels", "Above a threshold": "threshold"}
 _MAX_CHANNELS = 200
 _THRESHOLD = 0.1
 _MAX_THRESHOLD = 0.5
-_FOR_EVERYBODY = ("global_direction", "gradient_direction")
 
 
 def for_this_face(
@@ -55,7 +49,7 @@ def for_this_face(
     session: Session,
     words: str,
     neutral: str | None = None,
-    steps: int = Settings.steps,
+    steps: int = optimization.Settings.steps,
     space: str = "w_plus",
     owner: Hashable = None,
 ) -> Iterator[Frame]:
@@ -64,22 +58,17 @@ def for_this_face(
     Raises:
         ValueError: words or settings that cannot be searched for; too many edits.
     """
-    started = time.monotonic()
-    others = session.without_found(words)
-    check_room(others)
-    settings = Settings(steps=int(steps))
+    request = Words(words, neutral)
+    settings = optimization.Settings(steps=int(steps), space=Space(space))
     before, _ = studio.draw(session.without_edits())
-    found = yield from watched(
-        studio.search(others, words, settings, space, owner, neutral),
-        pictured(started, lambda _: before),
-        lambda: Frame(message(STOPPED), studio.draw(session)),
-    )
-    if found is None:
-        return
-    note = found.origin.training.get("note")
-    how = f", {note}" if note else ""
-    text = f"Found “{words.strip()}” for this {studio.noun}{after(started)}{how}; slide it."
-    yield Frame(message(text), studio.draw(session.with_found(found)), found)
+
+    def say(found: Edit, seconds: str) -> str:
+        note = found.origin.training.get("note")
+        how = f", {note}" if note else ""
+        return f"Found “{request.text}” for this {studio.noun}{seconds}{how}; slide it."
+
+    wanted = Wanted(request, "optimization", settings=settings, label=request.text)
+    yield from show_found(studio, session, wanted, say, lambda _: before, owner)
 
 
 def for_everybody(
@@ -96,21 +85,14 @@ def for_everybody(
     Raises:
         ValueError: texts or numbers for which there is none; too many edits.
     """
-    started = time.monotonic()
-    others = session.without_found(words)
-    check_room(others)
-    if not studio.is_known(words, neutral):
-        search = studio.search_for_everybody(words, neutral, owner)
-        searched = yield from watched(
-            search,
-            lambda done: Frame(progress(done, search.total, started)),
-            lambda: Frame(message(STOPPED)),
-        )
-        if searched is None:
-            return
-    found = studio.direction(words, neutral, threshold, channels)
-    text = f"Found “{words.strip()}” for every {studio.noun}{after(started)}; {_how(found)}."
-    yield Frame(message(text), studio.draw(session.with_found(found)), found)
+    request = Words(words, neutral)
+    method, settings = _for_everybody(studio, threshold, channels)
+
+    def say(found: Edit, seconds: str) -> str:
+        return f"Found “{request.text}” for every {studio.noun}{seconds}; {_how(found)}."
+
+    wanted = Wanted(request, method, True, settings, request.text)
+    yield from show_found(studio, session, wanted, say, owner=owner)
 
 
 def refine(
@@ -124,18 +106,36 @@ def refine(
     Raises:
         ValueError: no channel passes the threshold, an impossible number.
     """
+    method, settings = _for_everybody(studio, threshold, channels)
     for applied in reversed(session.edits):
         origin = applied.edit.origin
-        texts = origin.prompt or "", origin.neutral or ""
-        is_for_everybody = origin.training.get("method") in _FOR_EVERYBODY
-        if applied.name is None and is_for_everybody and studio.is_known(*texts):
-            found = studio.direction(*texts, threshold, channels)
-            text = f"“{applied.label}”: {_how(found)}."
+        found_by = method_of(origin)
+        if applied.name is None and found_by is not None and found_by.name == method:
+            request = Words(origin.prompt or "", origin.neutral)
+            with studio.search(
+                session, request, method, every_face=True, settings=settings
+            ) as search:  # at once there: from the table, or since the search is remembered
+                (found,) = search.result()
+            text = f"“{label_of(applied)}”: {_how(found)}."
             return Frame(message(text), found=found)
     return Frame(message("Press Edit first; then this moves the change for all."))
 
 
-def _how(edit: Direction) -> str:
+def _for_everybody(
+    studio: Studio, threshold: float | None, channels: int | None
+) -> tuple[str, table.Settings | gradient.Settings]:
+    """The method for every face, and its settings."""
+    if table.bundled_table(studio.pipe) is not None:
+        return "table", table.Settings(channels=channels, threshold=threshold)
+    if threshold is not None:
+        raise ValueError(
+            f"Got threshold {threshold}, which needs a direction table, and this pipeline has "
+            "none; give a number of channels."
+        )
+    return "gradient", replace(gradient.Settings(), channels=channels)
+
+
+def _how(edit: Edit) -> str:
     training = edit.origin.training
     count, threshold = training["channels"], training.get("threshold")
     moving = "1 channel moves" if count == 1 else f"{count} channels move"
@@ -144,11 +144,13 @@ def _how(edit: Direction) -> str:
 
 def build(studio: Studio, stage: Stage) -> None:
     """The widgets and their wiring."""
-    has_table = studio.directions is not None
+    directions = table.bundled_table(studio.pipe)
+    has_table = directions is not None
+    known = len(directions.index) if directions else len(editable_channels(studio.pipe))
     of_faces = studio.pipe.neutral == NEUTRAL
     with gr.Row():
         words = gr.Textbox(
-            label="The picture shall show",
+            label="The picture should show",
             placeholder=EXAMPLES["purple hair"] if of_faces else f"{studio.pipe.neutral} in red",
             max_length=MAX_LETTERS,
             scale=3,
@@ -178,11 +180,11 @@ def build(studio: Studio, stage: Stage) -> None:
         by = gr.Radio(
             list(CHOICES.items()), value="channels", label="Channels that move", visible=has_table
         )
-        most = min(studio.channels, _MAX_CHANNELS) if has_table else studio.channels
+        most = min(known, _MAX_CHANNELS) if has_table else known
         channels = gr.Slider(
             1,
             most,
-            min(DEFAULT_CHANNELS, most) if has_table else most,
+            min(table.DEFAULT_CHANNELS, most) if has_table else most,
             step=1,
             label="Number of channels",
             info="Fewer change less else.",
@@ -199,7 +201,7 @@ def build(studio: Studio, stage: Stage) -> None:
             visible=False,
         )
     with gr.Accordion("Settings of the search", open=False) as settings:
-        steps = gr.Slider(10, 300, Settings.steps, step=10, label="Steps", buttons=[])
+        steps = gr.Slider(10, 300, optimization.Settings.steps, step=10, label="Steps", buttons=[])
         space = gr.Radio(list(SPACES.items()), value="w_plus", label="What may move")
 
     desk, status = stage.desk, stage.status
@@ -260,7 +262,16 @@ def build(studio: Studio, stage: Stage) -> None:
         start,
         [start.click, words.submit],
         run,
-        [words, whom, neutral, by, channels, threshold, steps, space],
+        {
+            "words": words,
+            "whom": whom,
+            "neutral": neutral,
+            "by": by,
+            "channels": channels,
+            "threshold": threshold,
+            "steps": steps,
+            "space": space,
+        },
         api_name="edit",
     )
     gr.on(

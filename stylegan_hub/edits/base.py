@@ -16,16 +16,21 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor
-from typing_extensions import Self
 
-from stylegan_hub.artifacts import BaseModel, read_folder, tensors_digest, write_folder
+from stylegan_hub.artifacts import (
+    BaseModel,
+    read_config,
+    read_folder,
+    tensors_digest,
+    write_folder,
+)
 from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.latents import Latents, Space
-from stylegan_hub.names import resolve
+from stylegan_hub.names import EDIT, Kind, register_kind, resolve
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,8 @@ class Edit:
     it is made of, and in `from_parts` how to build it again.
 
     Attributes:
+        kind: its name in files.
+        summary: what such an edit is, in a sentence for its card.
         space: the space whose codes it displaces, `w_plus` or `s`.
         base_model: the generator it belongs to.
         strength: range of its slider.
@@ -73,6 +80,7 @@ class Edit:
     """
 
     kind: ClassVar[str]
+    summary: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -173,13 +181,20 @@ class Edit:
             self.tensors(), {"kind": self.kind, "space": self.space.value, **self.extra_config()}
         )
 
-    def save_pretrained(self, folder: str | Path) -> Path:
+    def save_pretrained(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Write `config.json` and `model.safetensors`, as a whole or not at all.
 
+        If another edit is there, it is replaced; its card, numbers and pictures move to `stale/`.
+
+        Args:
+            overwrite: write also into a folder that holds something else.
+
         Raises:
+            ArtifactError: a folder that holds something else.
             ValueError: a tensor with numbers that are not finite; nothing is written.
+            StorageError: the disk refuses.
         """
-        write_folder(Path(folder), self.config(), self.tensors())
+        write_folder(Path(folder), self.config(), self.tensors(), overwrite)
         return Path(folder)
 
     @classmethod
@@ -229,6 +244,7 @@ def register(cls: _Kind) -> _Kind:
             f"one for {cls.__module__}.{cls.__qualname__}."
         )
     _KINDS[kind] = cls  # the newest, when a module is loaded again
+    register_kind(Kind(kind, load=load_edit, family=EDIT, summary=cls.summary))
     return cls
 
 
@@ -240,6 +256,31 @@ def kinds() -> dict[str, type[Edit]]:
     return dict(sorted(_KINDS.items()))
 
 
+def kind_of(config: Mapping[str, Any], where: str) -> type[Edit]:
+    """The class of the kind that a checked config names.
+
+    Raises:
+        ArtifactError: it is not known; the package that saved it is named.
+    """
+    kind = config["kind"]
+    # Entry points are other packages' code: asked only for a kind that is not known without them.
+    known = _KINDS if kind in _KINDS else kinds()
+    if kind in known:
+        return known[kind]
+    package = config.get("package")
+    advice = (
+        f"It was saved by the package {package!r}: install it, or import it first."
+        if isinstance(package, str) and package.isidentifier()
+        else "Is it from a newer stylegan_hub? Upgrade to read it."
+    )
+    raise ArtifactError(
+        f"Unknown kind {kind!r} in {where}; known kinds: {', '.join(sorted(known))}.",
+        got=kind,
+        expected=tuple(sorted(known)),
+        remedy=advice,
+    )
+
+
 def edit_from_parts(config: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str) -> Edit:
     """The edit that a checked config and its tensors speak of.
 
@@ -249,19 +290,7 @@ def edit_from_parts(config: Mapping[str, Any], tensors: Mapping[str, Tensor], wh
     Raises:
         ArtifactError: an unknown kind, values that make no edit, numbers that are not finite.
     """
-    kind = config["kind"]
-    # Entry points are other packages' code: asked only for a kind that is not known without them.
-    known = _KINDS if kind in _KINDS else kinds()
-    if kind not in known:
-        package = config.get("package")
-        advice = (
-            f"It was saved by the package {package!r}: install it, or import it first."
-            if isinstance(package, str) and package.isidentifier()
-            else "Is it from a newer stylegan_hub? Upgrade to read it."
-        )
-        raise ArtifactError(
-            f"Unknown kind {kind!r} in {where}; known kinds: {', '.join(sorted(known))}. {advice}"
-        )
+    cls = kind_of(config, where)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ArtifactError(f"{where}: tensor {name!r} holds numbers that are not finite.")
@@ -270,9 +299,9 @@ def edit_from_parts(config: Mapping[str, Any], tensors: Mapping[str, Tensor], wh
         strength = Strength(**config.get("strength", {}))
         origin = Origin(config.get("prompt"), config.get("neutral"), config.get("training", {}))
         space = Space(config["space"])
-        return known[kind].from_parts(tensors, config, space, base_model, strength, origin)
+        return cls.from_parts(tensors, config, space, base_model, strength, origin)
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{where} is no sound {kind}: {error}") from error
+        raise ArtifactError(f"{where} is no sound {cls.kind}: {error}") from error
 
 
 def load_edit(
@@ -291,4 +320,8 @@ def load_edit(
         ArtifactError: files are missing, damaged, of an unknown kind or from a newer version.
     """
     folder = resolve(name_or_path, "edit", revision, token, cache_dir, local_files_only)
+    kind_of(read_config(folder), str(folder))  # says "unknown" before it says "damaged"
     return edit_from_parts(*read_folder(folder), where=str(folder))
+
+
+register_kind(Kind(EDIT, load=load_edit))

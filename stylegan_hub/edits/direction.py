@@ -7,11 +7,10 @@ whatever found it, an edit has an instant slider and is published the same way.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
-from typing_extensions import Self
 
 from stylegan_hub.artifacts import BaseModel
 from stylegan_hub.edits.base import Edit, Origin, Strength, register
@@ -27,6 +26,9 @@ class Direction(Edit):
     """
 
     kind: ClassVar[str] = "direction"
+    summary: ClassVar[str] = (
+        "A direction: the same displacement for every face, so a slider costs nothing."
+    )
 
     def __init__(
         self,

@@ -12,11 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from stylegan_hub.artifacts import BaseModel
 from stylegan_hub.edits.base import Edit, Origin, Strength, register
@@ -52,6 +51,10 @@ class LatentMapper(Edit):
     """
 
     kind: ClassVar[str] = "latent_mapper"
+    summary: ClassVar[str] = (
+        "A latent mapper (StyleCLIP, section 5): a small network that finds, for every face, the "
+        "displacement that suits it."
+    )
 
     def __init__(
         self,

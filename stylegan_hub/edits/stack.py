@@ -265,12 +265,14 @@ def displaced(domain: Domain, latents: Latents, edits: Sequence[tuple[Edit, floa
         edits: pairs of an edit and its strength, in any order.
 
     Returns:
-        Latents in w_plus, or in s where an edit or the latents are.
+        Latents in w_plus, or in s where an edit or the latents are; as given without edits.
 
     Raises:
         ValueError: latents in s with an edit in w_plus.
         MismatchError: latents or edits of another generator; both fingerprints are named.
     """
+    if not edits:
+        return latents
     for edit, _ in edits:
         edit.check_fits(domain.base_model)
     base = domain.lower(latents, max(latents.space, Space.W_PLUS))

@@ -1,7 +1,8 @@
-"""Which method suits a request, where none is asked for."""
+"""Which method suits a request where none is asked for, and who sees to its region."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
@@ -9,7 +10,7 @@ from PIL import Image
 from stylegan_hub.domain import Domain
 from stylegan_hub.errors import MethodError
 from stylegan_hub.latents import Latents
-from stylegan_hub.methods.method import Method, Request, Words, known
+from stylegan_hub.methods.method import Method, Nothing, Request, Words, known
 
 
 def method_for(
@@ -36,3 +37,22 @@ def method_for(
             remedy="Use a pipeline with more components, or ask in another way.",
         )
     return max(able, key=lambda method: method.rank(domain, face))
+
+
+def with_region(request: Request, region: str | None) -> Request:
+    """The request for this region; a picture and pairs have none, and stay as they are."""
+    return replace(request, region=region) if isinstance(request, Words | Nothing) else request
+
+
+def within(method: Method[Any], request: Request, region: str | None) -> tuple[Request, str | None]:
+    """The request with its region, or the region in which what is found should be shown.
+
+    A method that takes regions is asked to search in it; what another one finds is shown in it.
+
+    Returns:
+        The request for the method, and a region for `StackedEdit`, None where the method sees to
+        it.
+    """
+    searched_in = method.takes_region and isinstance(request, Words | Nothing)
+    asked = with_region(request, region if searched_in else None)
+    return asked, None if searched_in else region

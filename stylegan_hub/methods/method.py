@@ -14,109 +14,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from copy import copy
+from dataclasses import fields, is_dataclass, replace
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Generic, TypeVar
 
-from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
 
 from stylegan_hub.domain import OPTIONAL, Domain, Label
 from stylegan_hub.edits.base import Edit, Origin
 from stylegan_hub.errors import MethodError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods.keep import fixed, keeping
+from stylegan_hub.methods.requests import Nothing as Nothing
+from stylegan_hub.methods.requests import Pairs as Pairs
+from stylegan_hub.methods.requests import Picture as Picture
+from stylegan_hub.methods.requests import Request as Request
+from stylegan_hub.methods.requests import Words as Words
+from stylegan_hub.methods.wording import reading
 from stylegan_hub.steps import OnStep
 
-
-@dataclass(frozen=True)
-class Words:
-    """A change in words.
-
-    Attributes:
-        text: what pictures should show afterwards, "a face with purple hair".
-        neutral: what they show now; the domain's own words when None.
-        keep: what must not change, in words: ("glasses", "hair").
-        region: the part of the picture that may change, "hair" or "mouth, eyes"; None for all of
-            it, or for the part that the method reads from the text.
-    """
-
-    text: str
-    neutral: str | None = None
-    keep: tuple[str, ...] = ()
-    region: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.text.strip():
-            raise ValueError(f"Got no words ({self.text!r}); write some, such as 'a smiling face'.")
-        object.__setattr__(self, "text", self.text.strip())
-        keep = (self.keep,) if isinstance(self.keep, str) else tuple(self.keep)
-        object.__setattr__(self, "keep", tuple(word.strip() for word in keep if word.strip()))
-
-    def __str__(self) -> str:
-        return self.text
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A picture whose character faces should get.
-
-    Attributes:
-        image: a PIL picture of any size, or a tensor `[1, 3, h, w]` in [-1, 1].
-        name: what to call it.
-    """
-
-    image: Image.Image | Float[Tensor, "1 3 h w"]
-    name: str = "a picture"
-
-    def __post_init__(self) -> None:
-        if not self.name.strip():
-            raise ValueError("Got no name for the target picture; write one, such as 'my cat'.")
-        object.__setattr__(self, "name", self.name.strip())
-
-    def __str__(self) -> str:
-        return self.name
-
-
-Pictures = Sequence[Image.Image] | Float[Tensor, "n 3 h w"] | Sequence[int]
-"""PIL pictures, a batch in [-1, 1], or seeds of the domain's own faces."""
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """Examples of a change: what differs between the pictures before and those after.
-
-    Attributes:
-        before, after: as many pictures each, pair by pair; or two heaps of any size with
-            `paired=False`, of which the means are compared.
-        name: what to call the change.
-    """
-
-    before: Pictures
-    after: Pictures
-    paired: bool = True
-    name: str = "a change"
-
-    def __str__(self) -> str:
-        return self.name
-
-
-@dataclass(frozen=True)
-class Nothing:
-    """No wish: what the generator itself varies.
-
-    Attributes:
-        region: the part of the picture that should change, "hair"; None for any.
-    """
-
-    region: str | None = None
-
-    def __str__(self) -> str:
-        return f"a change of {self.region}" if self.region else "a change"
-
-
-Request = Words | Picture | Pairs | Nothing
 _Settings = TypeVar("_Settings")
 
 
@@ -217,6 +134,10 @@ class Method(ABC, Generic[_Settings]):
 
         A method that overrides `find_all` calls it with what `prepared` gave.
         """
+        if isinstance(request, Words) and request.said is not None:
+            note = {**edit.origin.training, "read_as": f"{request.neutral} -> {request.text}"}
+            edit = copy(edit)  # the method may keep the one that it found
+            edit.origin = Origin(request.said, request.neutral, note)
         if keep := getattr(request, "keep", ()):
             edit = keeping(edit, domain, face, keep)
         return edit if face is None else fixed(edit, domain, face)
@@ -316,6 +237,7 @@ class Method(ABC, Generic[_Settings]):
                 domain.check_text(request.neutral)
             for kept in request.keep:
                 domain.check_text(kept)
+            request = reading(request, domain.neutral)
         if getattr(request, "region", None) is not None and not self.takes_region:
             able = [m.name for m in known().values() if m.takes_region]
             raise MethodError(

@@ -32,7 +32,7 @@ from stylegan_hub.errors import ArtifactError, MethodError, MismatchError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods.method import Method, Words, register
 from stylegan_hub.methods.prompt_bank import TEMPLATES, text_change
-from stylegan_hub.names import bundled, resolve
+from stylegan_hub.names import Kind, bundled, register_kind, resolve
 from stylegan_hub.steps import OnStep
 
 KIND: Final = "direction_table"
@@ -171,8 +171,8 @@ class DirectionTable:
             "recipes/build_direction_table.py.",
         )
 
-    def save_pretrained(self, folder: str | Path) -> Path:
-        """Write `config.json` and `model.safetensors`, as a whole or not at all."""
+    def save_pretrained(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Write `config.json` and `model.safetensors`; arguments and errors as of `Edit`'s."""
         config = {
             "kind": KIND,
             "space": Space.S.value,
@@ -182,7 +182,7 @@ class DirectionTable:
             "training": dict(self.training),
         }
         tensors = {name: getattr(self, name) for name in ("relevance", "index", "s_mean", "s_std")}
-        write_folder(Path(folder), config, tensors)
+        write_folder(Path(folder), config, tensors, overwrite)
         return Path(folder)
 
     def __repr__(self) -> str:
@@ -219,6 +219,16 @@ def load_directions(
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ArtifactError(f"{folder}: tensor {name!r} holds numbers that are not finite.")
     return table
+
+
+register_kind(
+    Kind(
+        KIND,
+        load=load_directions,
+        summary="A table of how each style channel changes what CLIP sees (StyleCLIP, section 6). "
+        "With it, any text becomes a direction at once, with no training.",
+    )
+)
 
 
 def select_channels(

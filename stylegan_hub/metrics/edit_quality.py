@@ -7,7 +7,6 @@ reader (`edit_success`); the similarity to the words in CLIP is written down, an
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 import warnings
@@ -20,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import write_bytes
+from stylegan_hub.artifacts import write_metrics
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.stack import displaced
 from stylegan_hub.latents import Latents
@@ -39,7 +38,6 @@ from stylegan_hub.portraits.attributes import (
 )
 from stylegan_hub.portraits.reader import AttributeReader
 
-METRICS_NAME = "metrics.json"
 READER = "attribute-reader"
 """The bundled reader of drawn portraits."""
 SHOWN = 8
@@ -244,8 +242,7 @@ def write_quality(
     image_files.save(
         strengths(pipe, edit, shown[: SHOWN // 2], truncation_psi), pictures / "strengths.webp"
     )
-    text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_bytes(folder / METRICS_NAME, text.encode())
+    write_metrics(folder, metrics)
     return metrics
 
 

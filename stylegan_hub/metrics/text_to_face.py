@@ -9,7 +9,6 @@ with numbers on Inception's or AlexNet's features.
 from __future__ import annotations
 
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stylegan_hub.artifacts import write_bytes
+from stylegan_hub.artifacts import write_metrics
 from stylegan_hub.latents import Latents
 from stylegan_hub.metrics.frechet import frechet_distance
 from stylegan_hub.metrics.locality import perceptual_distance
@@ -237,8 +236,7 @@ def write_text_to_face_quality(
         "random_faces": random,
     }
     rounded = _rounded(metrics)
-    text = json.dumps(rounded, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_bytes(folder / "metrics.json", text.encode())
+    write_metrics(folder, rounded)
     return rounded
 
 

@@ -26,6 +26,7 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from stylegan_hub.artifacts import SavedWhole
 from stylegan_hub.models.residual_trunk import GROUP, residual_trunk, shrink
 
 PAPER: Mapping[str, Any] = {
@@ -61,7 +62,7 @@ class Reconstruction(NamedTuple):
     attention: Float[Tensor, " n"]
 
 
-class Captioner(ModelMixin, ConfigMixin):
+class Captioner(SavedWhole, ModelMixin, ConfigMixin):
     """Says what a picture shows, and how probable a text is for a picture.
 
     Args:

@@ -8,87 +8,97 @@ modules and tensors are those of NVIDIA's PyTorch releases.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylegan_hub.artifacts import SavedWhole
+from stylegan_hub.models.configured import configured_by
 from stylegan_hub.models.stylegan2 import (
     RESAMPLE_TAPS,
+    SKIP_GAIN,
     Channels,
     FullyConnectedLayer,
+    MappingConfig,
     MappingLayers,
     block_channels,
-    block_input,
 )
-from stylegan_hub.ops import setup_filter, upfirdn2d
+from stylegan_hub.ops import block_input, setup_filter, upfirdn2d
 
 
-class StyleGAN2Discriminator(ModelMixin, ConfigMixin):
-    """Tells real images from generated ones.
-
-    Args:
-        c_dim: Number of classes; 0 for none.
-        img_resolution: Width and height of the images, a power of two of at least 8.
-        img_channels: Channels of the images.
-        channel_base: Feature channels are `min(channel_base // resolution, channel_max)`.
-        channel_max: See channel_base.
-        channels: Feature channels at 4, 8, 16, ... px, or a mapping from resolution to channels.
-            None: by channel_base and channel_max.
-        num_mapping_layers: Fully connected layers between labels and their projection.
-        conv_clamp: Limit of the absolute value of what each layer returns. None: no limit.
-        num_fp16_res: So many of the highest resolutions are computed in half precision, on CUDA.
-        mbstd_group_size: Images that are compared with each other; batches are a multiple of it,
-            or smaller.
-        mbstd_num_channels: Channels that this comparison adds.
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """What a discriminator is like: its `config.json`.
 
     Raises:
         ValueError: an impossible resolution, or channels that do not fit it.
     """
 
-    @register_to_config
-    def __init__(
-        self,
-        c_dim: int = 0,
-        img_resolution: int = 1024,
-        img_channels: int = 3,
-        channel_base: int = 32768,
-        channel_max: int = 512,
-        channels: Channels | None = None,
-        num_mapping_layers: int = 8,
-        conv_clamp: float | None = None,
-        num_fp16_res: int = 0,
-        mbstd_group_size: int = 4,
-        mbstd_num_channels: int = 1,
-    ) -> None:
-        super().__init__()
-        widths = block_channels(img_resolution, channels, channel_base, channel_max)
-        if img_resolution < 8:
-            raise ValueError(f"Got img_resolution={img_resolution}; expected at least 8.")
-        self.c_dim = c_dim
-        self.img_resolution = img_resolution
-        self.img_channels = img_channels
-        resolutions = sorted(widths, reverse=True)
-        fp16_resolutions = resolutions[:num_fp16_res]
-        self._blocks = [f"b{resolution}" for resolution in resolutions[:-1]]
-        for resolution in resolutions[:-1]:
-            block = DiscriminatorBlock(
-                img_channels if resolution == img_resolution else 0,
-                widths[resolution],
-                widths[resolution // 2],
-                conv_clamp,
-                use_fp16=resolution in fp16_resolutions,
-            )
-            self.add_module(f"b{resolution}", block)
-        self.cmap_dim = widths[4] if c_dim > 0 else 0
-        if c_dim > 0:
-            self.mapping = MappingLayers(0, c_dim, self.cmap_dim, num_mapping_layers)
-        self.b4 = DiscriminatorEpilogue(
-            widths[4], max(self.cmap_dim, 1), conv_clamp, mbstd_group_size, mbstd_num_channels
+    c_dim: int = 0
+    """Number of classes; 0 for none."""
+    img_resolution: int = 1024
+    """Width and height of the images, a power of two of at least 8."""
+    img_channels: int = 3
+    """Channels of the images."""
+    channel_base: int = 32768
+    """Feature channels are `min(channel_base // resolution, channel_max)`."""
+    channel_max: int = 512
+    """See channel_base."""
+    channels: Channels | None = None
+    """Feature channels at 4, 8, 16, ... px, or a mapping from resolution to channels. None: by
+    channel_base and channel_max."""
+    num_mapping_layers: int = 8
+    """Fully connected layers between labels and their projection."""
+    conv_clamp: float | None = None
+    """Limit of the absolute value of what each layer returns. None: no limit."""
+    num_fp16_res: int = 0
+    """So many of the highest resolutions are computed in half precision, on CUDA."""
+    mbstd_group_size: int = 4
+    """Images that are compared with each other; batches are a multiple of it, or smaller."""
+    mbstd_num_channels: int = 1
+    """Channels that this comparison adds."""
+
+    def __post_init__(self) -> None:
+        _ = self.widths  # raises for what is impossible
+        if self.img_resolution < 8:
+            raise ValueError(f"Got img_resolution={self.img_resolution}; expected at least 8.")
+
+    @property
+    def widths(self) -> dict[int, int]:
+        """Feature channels at each resolution."""
+        return block_channels(
+            self.img_resolution, self.channels, self.channel_base, self.channel_max
         )
+
+
+class StyleGAN2Discriminator(SavedWhole, ModelMixin, ConfigMixin):
+    """Tells real images from generated ones; what can be chosen says `DiscriminatorConfig`."""
+
+    @configured_by(DiscriminatorConfig)
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        super().__init__()
+        self.c_dim = config.c_dim
+        self.img_resolution = config.img_resolution
+        self.img_channels = config.img_channels
+        *resolutions, lowest = reversed(config.widths)
+        for rank, resolution in enumerate(resolutions):
+            block = DiscriminatorBlock(config, resolution, use_fp16=rank < config.num_fp16_res)
+            self.add_module(f"b{resolution}", block)
+        self.cmap_dim = config.widths[lowest] if config.c_dim > 0 else 0
+        if config.c_dim > 0:
+            mapping = MappingConfig(0, config.c_dim, self.cmap_dim, config.num_mapping_layers)
+            self.mapping = MappingLayers(mapping)
+        self.b4 = DiscriminatorEpilogue(config, max(self.cmap_dim, 1))
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """Those that halve the size, in order."""
+        return [block for block in self.children() if isinstance(block, DiscriminatorBlock)]
 
     def forward(
         self, img: Float[Tensor, "n c h w"], c: Float[Tensor, "n c_dim"] | None = None
@@ -113,8 +123,8 @@ class StyleGAN2Discriminator(ModelMixin, ConfigMixin):
                 f"Got labels c of shape {tuple(c.shape)}; this network takes no labels: pass None."
             )
         x = img
-        for name in self._blocks:
-            x = self.get_submodule(name)(x)
+        for block in self.blocks:
+            x = block(x)
         x = self.b4(x)
         if self.c_dim == 0:
             return x
@@ -127,27 +137,22 @@ class DiscriminatorBlock(nn.Module):
 
     resample_filter: Tensor
 
-    def __init__(
-        self,
-        img_channels: int,
-        in_channels: int,
-        out_channels: int,
-        conv_clamp: float | None,
-        *,
-        use_fp16: bool,
-    ) -> None:
+    def __init__(self, config: DiscriminatorConfig, resolution: int, *, use_fp16: bool) -> None:
         super().__init__()
+        in_channels, out_channels = config.widths[resolution], config.widths[resolution // 2]
+        clamp = config.conv_clamp
         self.use_fp16 = use_fp16
         self.register_buffer("resample_filter", setup_filter(RESAMPLE_TAPS))
-        if img_channels > 0:  # the first block reads images
-            self.fromrgb = Conv2dLayer(img_channels, in_channels, 1, conv_clamp=conv_clamp)
-        self.conv0 = Conv2dLayer(in_channels, in_channels, 3, conv_clamp=conv_clamp)
+        if resolution == config.img_resolution:  # the first block reads images
+            self.fromrgb = Conv2dLayer(config.img_channels, in_channels, 1, conv_clamp=clamp)
+        self.conv0 = Conv2dLayer(in_channels, in_channels, 3, conv_clamp=clamp)
         # Both branches are scaled so that their sum keeps the variance.
-        half = math.sqrt(0.5)
         self.conv1 = Conv2dLayer(
-            in_channels, out_channels, 3, down=2, gain=half, conv_clamp=conv_clamp
+            in_channels, out_channels, 3, down=2, gain=SKIP_GAIN, conv_clamp=clamp
         )
-        self.skip = Conv2dLayer(in_channels, out_channels, 1, down=2, gain=half, is_shortcut=True)
+        self.skip = Conv2dLayer(
+            in_channels, out_channels, 1, down=2, gain=SKIP_GAIN, is_shortcut=True
+        )
 
     def forward(self, x: Float[Tensor, "n c_in h w"]) -> Float[Tensor, "n c_out h2 w2"]:
         """Images or features to features of half the size."""
@@ -160,18 +165,14 @@ class DiscriminatorBlock(nn.Module):
 class DiscriminatorEpilogue(nn.Module):
     """The last layers, at 4 x 4."""
 
-    def __init__(
-        self,
-        channels: int,
-        out_features: int,
-        conv_clamp: float | None,
-        mbstd_group_size: int,
-        mbstd_num_channels: int,
-    ) -> None:
+    def __init__(self, config: DiscriminatorConfig, out_features: int) -> None:
         super().__init__()
-        self.mbstd_group_size = mbstd_group_size
-        self.mbstd_num_channels = mbstd_num_channels
-        self.conv = Conv2dLayer(channels + mbstd_num_channels, channels, 3, conv_clamp=conv_clamp)
+        channels = config.widths[4]
+        self.mbstd_group_size = config.mbstd_group_size
+        self.mbstd_num_channels = config.mbstd_num_channels
+        self.conv = Conv2dLayer(
+            channels + config.mbstd_num_channels, channels, 3, conv_clamp=config.conv_clamp
+        )
         self.fc = FullyConnectedLayer(channels * 4 * 4, channels, activation="lrelu")
         self.out = FullyConnectedLayer(channels, out_features)
 

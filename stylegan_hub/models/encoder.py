@@ -23,13 +23,14 @@ from jaxtyping import Float
 from torch import Tensor, nn, stack, zeros, zeros_like
 
 from stylegan_hub import images as image_files
+from stylegan_hub.artifacts import SavedWhole
 from stylegan_hub.models.recognizer import ir_se_body, ir_se_input
 from stylegan_hub.models.stylegan2 import FullyConnectedLayer
 
 _STAGES = 4
 
 
-class Encoder(ModelMixin, ConfigMixin):
+class Encoder(SavedWhole, ModelMixin, ConfigMixin):
     """Pictures to latents of one generator.
 
     Args:

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stylegan_hub.models.stylegan2 import StyleGAN2Generator, SynthesisLayer
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+from stylegan_hub.ops.frozen import remembered
 
 _WARM_UP = 3  # passes: kernels are built, cuDNN chooses, memory is there
 
@@ -62,10 +63,7 @@ class Graphed:
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._images = network(self._ws, noise_mode)
         # The graph holds addresses. What lies there must not be freed.
-        self._kept = [
-            *generator.state_dict().values(),
-            *(layer._known for layer in network.modules() if isinstance(layer, SynthesisLayer)),
-        ]
+        self._kept = [*generator.state_dict().values(), *remembered(network.parameters())]
 
     @torch.no_grad()
     def __call__(self, ws: Float[Tensor, "n num_ws w_dim"]) -> Float[Tensor, "n c h w"]:

@@ -23,6 +23,7 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stylegan_hub.artifacts import SavedWhole
 from stylegan_hub.models.residual_trunk import GROUP, PATCH, ResidualBlock
 
 STRIDE = 8
@@ -45,7 +46,7 @@ _EDGE_SEARCH = (
 )
 
 
-class Landmarker(ModelMixin, ConfigMixin):
+class Landmarker(SavedWhole, ModelMixin, ConfigMixin):
     """Finds the faces of one image domain.
 
     Args:

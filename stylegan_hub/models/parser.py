@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from stylegan_hub import images as image_files
+from stylegan_hub.artifacts import SavedWhole
 
 FACE_PARTS: tuple[str, ...] = (
     "background", "skin", "left brow", "right brow", "left eye", "right eye", "eyeglasses",
@@ -34,7 +35,7 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 _SMALLEST = 16  # pixels of a side
 
 
-class Parser(ModelMixin, ConfigMixin):
+class Parser(SavedWhole, ModelMixin, ConfigMixin):
     """Parts of a face as maps over the picture.
 
     Args:

@@ -18,12 +18,14 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stylegan_hub.artifacts import SavedWhole
+
 # The published recognizer looks at a part of an aligned picture of this size.
 _ALIGNED_SIZE = 256
 _MIN_SIZE = 32
 
 
-class Recognizer(ModelMixin, ConfigMixin):
+class Recognizer(SavedWhole, ModelMixin, ConfigMixin):
     """Pictures of faces to unit vectors; the cosine of two says whether it is the same person.
 
     Args:

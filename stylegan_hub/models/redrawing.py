@@ -48,8 +48,8 @@ class Redrawing:
         first = self._first_change(s)
         states = self._states[: first + 1] or [DrawingState()]
         self._known, self._states = None, []  # should drawing fail, nothing is known
-        for layer in network.style_layout[first:]:
-            states.append(network.step(layer, states[-1], s, self.noise_mode))
+        for step, style in zip(network.steps[first:], network.split(s)[first:], strict=True):
+            states.append(step(states[-1], style, self.noise_mode, None))
         self._known, self._states = s.clone(), states
         self.layers_drawn = len(network.style_layout) - first
         return network.finished(states[-1])

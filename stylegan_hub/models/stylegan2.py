@@ -17,25 +17,29 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylegan_hub.ops import bias_act, modulated_conv2d, setup_filter, upsample2d
-from stylegan_hub.ops.bias_act import ACTIVATIONS, ActivationName
-from stylegan_hub.ops.modulated_conv2d import (
-    bounded_styles,
-    bounded_weight,
-    demodulation,
-    kernel_energy,
+from stylegan_hub.artifacts import SavedWhole
+from stylegan_hub.models.configured import configured_by
+from stylegan_hub.models.identity import Identity
+from stylegan_hub.ops import (
+    bias_act,
+    block_input,
+    modulated_conv2d,
+    setup_filter,
+    styled_layer,
+    upsample2d,
 )
-from stylegan_hub.ops.styled_conv import serves, styled_conv
+from stylegan_hub.ops.bias_act import ACTIVATIONS, ActivationName
 
 NoiseMode = Literal["const", "random", "none"]
 NOISE_MODES: tuple[str, ...] = ("const", "random", "none")
@@ -45,6 +49,136 @@ ARCHITECTURES: tuple[str, ...] = ("skip", "resnet", "orig")
 Channels = Mapping[int, int] | Mapping[str, int] | Sequence[int]
 RESAMPLE_TAPS = (1, 3, 3, 1)
 SKIP_GAIN = math.sqrt(0.5)  # keeps the variance of a sum of two
+
+
+@dataclass(frozen=True)
+class MappingConfig:
+    """What a mapping network is like.
+
+    Raises:
+        ValueError: nothing to map, or no layers.
+    """
+
+    z_dim: int
+    c_dim: int
+    w_dim: int
+    num_layers: int
+    activation: ActivationName = "lrelu"
+    lr_multiplier: float = 0.01  # StyleGAN, appendix C
+    layer_features: int | None = None
+    embed_features: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.z_dim == 0 and self.c_dim == 0:
+            raise ValueError("Got z_dim=0 and c_dim=0; a mapping network needs one of them.")
+        if self.num_layers < 1:
+            raise ValueError(f"Got {self.num_layers} mapping layers; at least 1 is needed.")
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """What a generator is like: its `config.json`.
+
+    Raises:
+        ValueError: an impossible resolution or crop, channels that do not fit it, a negative number
+            of resolutions, or an unknown name.
+    """
+
+    z_dim: int = 512
+    """Size of z; 0 for a generator that takes labels only."""
+    c_dim: int = 0
+    """Number of classes; 0 for none."""
+    w_dim: int = 512
+    """Size of w."""
+    img_resolution: int = 1024
+    """Width and height of the images, a power of two of at least 4."""
+    img_channels: int = 3
+    """Channels of the images."""
+    num_mapping_layers: int = 8
+    """Fully connected layers of the mapping network."""
+    channel_base: int = 32768
+    """Feature channels are `min(channel_base // resolution, channel_max)`."""
+    channel_max: int = 512
+    """See channel_base."""
+    channels: Channels | None = None
+    """Feature channels at 4, 8, 16, ... px, or a mapping from resolution to channels (keys may be
+    strings, as in JSON). None: by channel_base and channel_max."""
+    conv_clamp: float | None = None
+    """Limit of the absolute value of what each layer returns. None: no limit."""
+    num_fp16_res: int = 0
+    """So many of the highest resolutions are computed in half precision, on CUDA."""
+    use_noise: bool = True
+    """Whether convolutions add noise."""
+    architecture: Architecture = "skip"
+    """How blocks become an image (StyleGAN2, figure 7). skip: the sum of what all blocks draw;
+    resnet: the last block draws, and features go around every block; orig: the last block draws."""
+    activation: ActivationName = "lrelu"
+    """After the 3x3 convolutions."""
+    resample_filter: Sequence[float] = RESAMPLE_TAPS
+    """Taps of the filter that upsampling uses, a row."""
+    mapping_activation: ActivationName = "lrelu"
+    """After the layers of the mapping network."""
+    mapping_lr_multiplier: float = 0.01
+    """Its learning rate relative to the rest (StyleGAN, appendix C)."""
+    layer_features: int | None = None
+    """Size of the mapping network's inner layers. None: w_dim."""
+    embed_features: int | None = None
+    """Size of embedded labels. None: w_dim."""
+    img_crop: Sequence[int] | None = None
+    """Height and width of the images in the middle of the square that the network draws, one of
+    them img_resolution: (384, 512) for the published cars of 512 px, whose training pictures had
+    black bars. None: the square."""
+
+    def __post_init__(self) -> None:
+        _ = self.widths, self.mapping  # raise for what is impossible
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(
+                f"Unknown architecture {self.architecture!r}; known ones: "
+                f"{', '.join(ARCHITECTURES)}."
+            )
+        if unknown := {self.activation, self.mapping_activation} - ACTIVATIONS.keys():
+            raise ValueError(
+                f"Unknown activation {unknown.pop()!r}; known ones: {', '.join(ACTIVATIONS)}."
+            )
+        if self.num_fp16_res < 0:
+            raise ValueError(
+                f"Got num_fp16_res={self.num_fp16_res}; give how many of the highest resolutions "
+                "are computed in half precision, 0 for none."
+            )
+        size, side = self.img_size, self.img_resolution
+        if min(size) < 1 or max(size) != side or sum(size) % 2:
+            raise ValueError(
+                f"Got img_crop={size}; expected an even height and width inside of the square of "
+                f"{side} px that the network draws, one of them its side: "
+                f"({side * 3 // 4}, {side})."
+            )
+
+    @property
+    def widths(self) -> dict[int, int]:
+        """Feature channels at each resolution."""
+        return block_channels(
+            self.img_resolution, self.channels, self.channel_base, self.channel_max
+        )
+
+    @property
+    def img_size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        height, width = self.img_crop or (self.img_resolution, self.img_resolution)
+        return height, width
+
+    @property
+    def mapping(self) -> MappingConfig:
+        """Of the mapping network."""
+        return MappingConfig(
+            self.z_dim,
+            self.c_dim,
+            self.w_dim,
+            self.num_mapping_layers,
+            self.mapping_activation,
+            self.mapping_lr_multiplier,
+            self.layer_features,
+            self.embed_features,
+        )
 
 
 class StyleLayer(NamedTuple):
@@ -75,104 +209,23 @@ class DrawingState(NamedTuple):
     """What goes around the block (resnet architecture), inside of one."""
 
 
-class StyleGAN2Generator(ModelMixin, ConfigMixin):
-    """The StyleGAN2 generator.
+Step = Callable[[DrawingState, Tensor, NoiseMode, torch.Generator | None], DrawingState]
+"""A layer: what is drawn before it and its styles, to what is drawn after it."""
 
-    Args:
-        z_dim: Size of z; 0 for a generator that takes labels only.
-        c_dim: Number of classes; 0 for none.
-        w_dim: Size of w.
-        img_resolution: Width and height of the images, a power of two of at least 4.
-        img_channels: Channels of the images.
-        num_mapping_layers: Fully connected layers of the mapping network.
-        channel_base: Feature channels are `min(channel_base // resolution, channel_max)`.
-        channel_max: See channel_base.
-        channels: Feature channels at 4, 8, 16, ... px, or a mapping from resolution to channels
-            (keys may be strings, as in JSON). None: by channel_base and channel_max.
-        conv_clamp: Limit of the absolute value of what each layer returns. None: no limit.
-        num_fp16_res: So many of the highest resolutions are computed in half precision, on CUDA.
-        use_noise: Whether convolutions add noise.
-        architecture: How blocks become an image (StyleGAN2, figure 7). skip: the sum of what all
-            blocks draw; resnet: the last block draws, and features go around every block; orig:
-            the last block draws.
-        activation: After the 3x3 convolutions.
-        resample_filter: Taps of the filter that upsampling uses, a row.
-        mapping_activation: After the layers of the mapping network.
-        mapping_lr_multiplier: Its learning rate relative to the rest (StyleGAN, appendix C).
-        layer_features: Size of the mapping network's inner layers. None: w_dim.
-        embed_features: Size of embedded labels. None: w_dim.
-        img_crop: Height and width of the images in the middle of the square that the network
-            draws, one of them img_resolution: (384, 512) for the published cars of 512 px, whose
-            training pictures had black bars. None: the square.
 
-    Raises:
-        ValueError: an impossible resolution or crop, channels that do not fit it, or an unknown
-            name.
-    """
+class StyleGAN2Generator(SavedWhole, ModelMixin, ConfigMixin):
+    """The StyleGAN2 generator; what can be chosen says `GeneratorConfig`."""
 
-    @register_to_config
-    def __init__(
-        self,
-        z_dim: int = 512,
-        c_dim: int = 0,
-        w_dim: int = 512,
-        img_resolution: int = 1024,
-        img_channels: int = 3,
-        num_mapping_layers: int = 8,
-        channel_base: int = 32768,
-        channel_max: int = 512,
-        channels: Channels | None = None,
-        conv_clamp: float | None = None,
-        num_fp16_res: int = 0,
-        use_noise: bool = True,
-        architecture: Architecture = "skip",
-        activation: ActivationName = "lrelu",
-        resample_filter: Sequence[float] = RESAMPLE_TAPS,
-        mapping_activation: ActivationName = "lrelu",
-        mapping_lr_multiplier: float = 0.01,
-        layer_features: int | None = None,
-        embed_features: int | None = None,
-        img_crop: Sequence[int] | None = None,
-    ) -> None:
+    @configured_by(GeneratorConfig)
+    def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
-        widths = block_channels(img_resolution, channels, channel_base, channel_max)
-        if architecture not in ARCHITECTURES:
-            raise ValueError(
-                f"Unknown architecture {architecture!r}; known ones: {', '.join(ARCHITECTURES)}."
-            )
-        if unknown := {activation, mapping_activation} - ACTIVATIONS.keys():
-            raise ValueError(
-                f"Unknown activation {unknown.pop()!r}; known ones: {', '.join(ACTIVATIONS)}."
-            )
-        self.z_dim = z_dim
-        self.c_dim = c_dim
-        self.w_dim = w_dim
-        self.img_resolution = img_resolution
-        self.img_channels = img_channels
-        self.synthesis = SynthesisNetwork(
-            w_dim,
-            widths,
-            img_channels,
-            conv_clamp,
-            num_fp16_res,
-            use_noise,
-            architecture,
-            activation,
-            resample_filter,
-        )
-        self.mapping = MappingNetwork(
-            z_dim,
-            c_dim,
-            w_dim,
-            self.synthesis.num_ws,
-            num_mapping_layers,
-            activation=mapping_activation,
-            lr_multiplier=mapping_lr_multiplier,
-            layer_features=layer_features,
-            embed_features=embed_features,
-        )
-        if img_crop is not None:
-            self.crop(*img_crop)
+        self.z_dim = config.z_dim
+        self.c_dim = config.c_dim
+        self.w_dim = config.w_dim
+        self.img_resolution = config.img_resolution
+        self.img_channels = config.img_channels
+        self.synthesis = SynthesisNetwork(config)
+        self.mapping = MappingNetwork(config.mapping, self.synthesis.num_ws)
 
     def crop(self, height: int, width: int) -> None:
         """From now on, and in a saved folder, images are the middle of what the network draws.
@@ -182,18 +235,12 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
         Raises:
             ValueError: a size that does not lie inside of the square, or touches no side of it.
         """
-        sizes = (height, width)
-        if min(sizes) < 1 or max(sizes) != self.img_resolution or sum(sizes) % 2:
-            raise ValueError(
-                f"Got img_crop={sizes}; expected an even height and width inside of the square of "
-                f"{self.img_resolution} px that the network draws, one of them its side: "
-                f"({self.img_resolution * 3 // 4}, {self.img_resolution})."
-            )
-        self.synthesis.img_size = sizes
-        self.register_to_config(img_crop=None if height == width else list(sizes))
+        is_square = height == width == self.img_resolution
+        config = self._reconfigure(img_crop=None if is_square else [height, width])
+        self.synthesis.img_size = config.img_size
 
     def use_half_precision(self, num_fp16_res: int) -> None:
-        """From now on, and in a saved folder, this is num_fp16_res; see the class.
+        """From now on, and in a saved folder, this is num_fp16_res; see `GeneratorConfig`.
 
         The published networks were trained with 4 and a conv_clamp of 256. Without a clamp,
         features beyond 65504 become infinite. Weights and fingerprint stay what they were.
@@ -201,13 +248,15 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
         Raises:
             ValueError: a negative number.
         """
-        if num_fp16_res < 0:
-            raise ValueError(
-                f"Got num_fp16_res={num_fp16_res}; give how many of the highest resolutions are "
-                "computed in half precision, 0 for none."
-            )
+        self._reconfigure(num_fp16_res=num_fp16_res)
         self.synthesis.use_half_precision(num_fp16_res)
-        self.register_to_config(num_fp16_res=num_fp16_res)
+
+    def _reconfigure(self, **changes: Any) -> GeneratorConfig:
+        """Check changed fields together with the others, and save them from now on."""
+        present = {field.name: self.config[field.name] for field in fields(GeneratorConfig)}
+        config = GeneratorConfig(**(present | changes))
+        self.register_to_config(**asdict(config))
+        return config
 
     @property
     def img_size(self) -> tuple[int, int]:
@@ -272,18 +321,16 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
             ValueError: wrong shape or resolution.
         """
         network = self.synthesis
-        network._layout(resolution)  # raises for a resolution that it does not draw at
+        first = network.layers_at(resolution)[0]
         if s.ndim != 2 or s.shape[1] != self.num_styles:
             raise ValueError(
                 f"Got style codes of shape {tuple(s.shape)}; expected "
                 f"[n, num_styles={self.num_styles}]. Make them with generator.styles(ws)."
             )
-
-        before = [layer for layer in network.style_layout if layer.resolution < resolution]
-        rest = network.style_layout[len(before) :]
+        before, after = network.steps[:first], network.steps[first:]
         known = DrawingState()
-        for layer in before:
-            known = network.step(layer, known, s, noise_mode)
+        for step, style in zip(before, network.split(s)[:first], strict=True):
+            known = step(known, style, noise_mode, None)
 
         def draw(codes: Tensor) -> Tensor:
             copies, rest_of_batch = divmod(len(codes), len(s))
@@ -295,8 +342,8 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
             state = DrawingState(
                 *(part if part is None else part.repeat(copies, 1, 1, 1) for part in known)
             )
-            for layer in rest:
-                state = network.step(layer, state, codes, noise_mode)
+            for step, style in zip(after, network.split(codes)[first:], strict=True):
+                state = step(state, style, noise_mode, None)
             return network.finished(state)
 
         return draw
@@ -322,30 +369,52 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
         """16 hexadecimal digits that tell this generator from any other one.
 
         The hash covers the shape of the network and all its tensors, as little-endian float32
-        after rounding through float16: a copy stored or loaded as float16 has the same
-        fingerprint, one stored as bfloat16 has not. Device and precision of computing
-        do not matter.
+        after rounding through float16, as they were when they were loaded: a copy stored or loaded
+        as float16 has the same fingerprint, one stored as bfloat16 has not. Device, precision of
+        computing and casts do not matter; writing to the weights does.
         """
-        shape = {
-            "z_dim": self.z_dim,
-            "c_dim": self.c_dim,
-            "w_dim": self.w_dim,
-            "img_channels": self.img_channels,
-            "conv_clamp": self.synthesis.conv_clamp,
-        }
-        # What the tensors do not show; not there where it is as usual, as in older fingerprints.
-        usual = {
-            "activation": "lrelu",
-            "mapping_activation": "lrelu",
-            "mapping_lr_multiplier": 0.01,
-        }
-        shape |= {key: self.config[key] for key in usual if self.config[key] != usual[key]}
-        digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            values = tensor.detach().cpu().half().float().contiguous().numpy().astype("<f4")
-            digest.update(f"{name}{list(tensor.shape)}".encode())
-            digest.update(values.tobytes())
-        return digest.hexdigest()[:16]
+        return _IDENTITY.of(self)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, dtype: torch.dtype | None = None, **options: Any) -> Self:
+        """As of diffusers; weights are cast after loading, so that the fingerprint stays."""
+        generator = super().from_pretrained(*args, **options)
+        return generator if dtype is None else generator.to(dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # All of PyTorch's casts and moves come through here; moves leave the weights alone.
+        weight = next(self.parameters())
+        if weight.is_meta or fn(weight.new_empty(0)).dtype is weight.dtype:
+            return super()._apply(fn, recurse)
+        with _IDENTITY.kept(self):
+            return super()._apply(fn, recurse)
+
+
+def _computed_fingerprint(generator: nn.Module) -> str:
+    assert isinstance(generator, StyleGAN2Generator)
+    shape = {
+        "z_dim": generator.z_dim,
+        "c_dim": generator.c_dim,
+        "w_dim": generator.w_dim,
+        "img_channels": generator.img_channels,
+        "conv_clamp": generator.synthesis.conv_clamp,
+    }
+    # What the tensors do not show; not there where it is as usual, as in older fingerprints.
+    usual = {
+        "activation": "lrelu",
+        "mapping_activation": "lrelu",
+        "mapping_lr_multiplier": 0.01,
+    }
+    shape |= {key: generator.config[key] for key in usual if generator.config[key] != usual[key]}
+    digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
+    for name, tensor in sorted(generator.state_dict().items()):
+        values = tensor.detach().cpu().half().float().contiguous().numpy().astype("<f4")
+        digest.update(f"{name}{list(tensor.shape)}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()[:16]
+
+
+_IDENTITY = Identity(_computed_fingerprint)
 
 
 class FullyConnectedLayer(nn.Module):
@@ -379,37 +448,27 @@ class FullyConnectedLayer(nn.Module):
 class MappingLayers(nn.Module):
     """z and labels to w: normalization, then fully connected layers."""
 
-    def __init__(
-        self,
-        z_dim: int,
-        c_dim: int,
-        w_dim: int,
-        num_layers: int,
-        *,
-        activation: ActivationName = "lrelu",
-        lr_multiplier: float = 0.01,  # StyleGAN, appendix C
-        layer_features: int | None = None,
-        embed_features: int | None = None,
-    ) -> None:
+    def __init__(self, config: MappingConfig) -> None:
         super().__init__()
-        if z_dim == 0 and c_dim == 0:
-            raise ValueError("Got z_dim=0 and c_dim=0; a mapping network needs one of them.")
-        if num_layers < 1:
-            raise ValueError(f"Got {num_layers} mapping layers; at least 1 is needed.")
-        self.z_dim = z_dim
-        self.c_dim = c_dim
-        self.num_layers = num_layers
-        features = z_dim
-        if c_dim > 0:
-            self.embed = FullyConnectedLayer(c_dim, embed_features or w_dim)
-            features += embed_features or w_dim
-        for index in range(num_layers):
-            out = w_dim if index == num_layers - 1 else layer_features or w_dim
+        self.z_dim = config.z_dim
+        self.c_dim = config.c_dim
+        self.num_layers = config.num_layers
+        features = config.z_dim
+        if config.c_dim > 0:
+            self.embed = FullyConnectedLayer(config.c_dim, config.embed_features or config.w_dim)
+            features += config.embed_features or config.w_dim
+        inner = [config.layer_features or config.w_dim] * (config.num_layers - 1)
+        for index, out in enumerate([*inner, config.w_dim]):
             layer = FullyConnectedLayer(
-                features, out, activation=activation, lr_multiplier=lr_multiplier
+                features, out, activation=config.activation, lr_multiplier=config.lr_multiplier
             )
             self.add_module(f"fc{index}", layer)
             features = out
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The fully connected layers, in order."""
+        return [layer for name, layer in self.named_children() if name != "embed"]
 
     def w(
         self, z: Float[Tensor, "n z_dim"] | None, c: Float[Tensor, "n c_dim"] | None = None
@@ -432,8 +491,8 @@ class MappingLayers(nn.Module):
                 f"Got labels c of shape {tuple(c.shape)}; this network takes no labels: pass None."
             )
         x = torch.cat(inputs, dim=1)
-        for index in range(self.num_layers):
-            x = self.get_submodule(f"fc{index}")(x)
+        for layer in self.layers:
+            x = layer(x)
         return x
 
 
@@ -442,12 +501,10 @@ class MappingNetwork(MappingLayers):
 
     w_avg: Tensor
 
-    def __init__(
-        self, z_dim: int, c_dim: int, w_dim: int, num_ws: int, num_layers: int, **layers: Any
-    ) -> None:
-        super().__init__(z_dim, c_dim, w_dim, num_layers, **layers)
+    def __init__(self, config: MappingConfig, num_ws: int) -> None:
+        super().__init__(config)
         self.num_ws = num_ws
-        self.register_buffer("w_avg", torch.zeros(w_dim))
+        self.register_buffer("w_avg", torch.zeros(config.w_dim))
 
     def forward(
         self,
@@ -479,72 +536,69 @@ class MappingNetwork(MappingLayers):
 class SynthesisNetwork(nn.Module):
     """ws, or style-space codes, to images."""
 
-    def __init__(
-        self,
-        w_dim: int,
-        channels: Mapping[int, int],
-        img_channels: int,
-        conv_clamp: float | None,
-        num_fp16_res: int,
-        use_noise: bool,
-        architecture: Architecture,
-        activation: ActivationName,
-        resample_filter: Sequence[float],
-    ) -> None:
+    def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
-        self.w_dim = w_dim
-        self.resolutions = tuple(channels)
-        self.img_size = (self.resolutions[-1], self.resolutions[-1])
-        self.conv_clamp = conv_clamp
-        self.architecture = architecture
+        self.w_dim = config.w_dim
+        self.resolutions = tuple(config.widths)
+        self.img_size = config.img_size
+        self.conv_clamp = config.conv_clamp
+        self.architecture = config.architecture
         layout: list[StyleLayer] = []
-        in_channels = 0
-        ws_index = 0
-        start = 0
-        for resolution, out_channels in channels.items():
-            block = SynthesisBlock(
-                in_channels,
-                out_channels,
-                w_dim,
-                resolution,
-                img_channels,
-                conv_clamp,
-                use_noise=use_noise,
-                has_to_rgb=architecture == "skip" or resolution == self.resolutions[-1],
-                has_skip=architecture == "resnet" and in_channels > 0,
-                activation=activation,
-                resample_filter=resample_filter,
-            )
+        ws_index = start = 0
+        for resolution in self.resolutions:
+            block = SynthesisBlock(config, resolution)
             self.add_module(f"b{resolution}", block)
-            for name, layer in block.layers():
-                stop = start + layer.affine.weight.shape[0]
-                is_to_rgb = name == "torgb"
-                layout.append(
-                    StyleLayer(
-                        f"b{resolution}.{name}", resolution, start, stop, is_to_rgb, ws_index
-                    )
-                )
+            for name, layer in block.layers.items():
+                stop = start + len(layer.affine.weight)
+                is_to_rgb = isinstance(layer, ToRGBLayer)
+                name = f"b{resolution}.{name}"
+                layout.append(StyleLayer(name, resolution, start, stop, is_to_rgb, ws_index))
                 start = stop
                 ws_index += not is_to_rgb  # toRGB shares its w with the next block
-            in_channels = out_channels
         self.style_layout = tuple(layout)
         self.num_ws = ws_index + 1  # the last toRGB has a w of its own
         self.num_styles = start
-        self.use_half_precision(num_fp16_res)
+        self.use_half_precision(config.num_fp16_res)
+
+    @property
+    def blocks(self) -> list[SynthesisBlock]:
+        """One for each resolution."""
+        return [block for block in self.children() if isinstance(block, SynthesisBlock)]
+
+    @property
+    def layers(self) -> list[SynthesisLayer | ToRGBLayer]:
+        """Those in `style_layout`."""
+        return [layer for block in self.blocks for layer in block.layers.values()]
+
+    @property
+    def steps(self) -> list[Step]:
+        """What each layer in `style_layout` does, to be called one after the other."""
+        return [step for block in self.blocks for step in block.steps]
 
     def use_half_precision(self, num_fp16_res: int) -> None:
         """So many of the highest resolutions, but never the lowest, in half precision on CUDA."""
-        highest = set(self.resolutions[1:][::-1][:num_fp16_res])
-        for resolution in self.resolutions:
-            block = self.get_submodule(f"b{resolution}")
-            assert isinstance(block, SynthesisBlock)
-            block.use_fp16 = resolution in highest
+        for rank, block in enumerate(reversed(self.blocks)):
+            block.use_fp16 = rank < num_fp16_res and not block.is_first
 
     def affine(self, name: str) -> FullyConnectedLayer:
         """The affine layer, w to styles, of the layer with this name in `style_layout`."""
-        layer = self.get_submodule(name)
-        assert isinstance(layer, SynthesisLayer | ToRGBLayer)
-        return layer.affine
+        names = [entry.name for entry in self.style_layout]
+        return self.layers[names.index(name)].affine
+
+    def layers_at(self, resolution: int | None) -> range:
+        """Which layers of `style_layout` are in the block at a resolution. None: the highest.
+
+        Raises:
+            ValueError: there is no such block.
+        """
+        resolution = self.resolutions[-1] if resolution is None else resolution
+        if resolution not in self.resolutions:
+            raise ValueError(
+                f"Got resolution={resolution}; this network draws at "
+                f"{', '.join(map(str, self.resolutions))}."
+            )
+        places = [i for i, entry in enumerate(self.style_layout) if entry.resolution == resolution]
+        return range(places[0], places[-1] + 1)
 
     def forward(
         self,
@@ -566,15 +620,31 @@ class SynthesisNetwork(nn.Module):
         Raises:
             ValueError: wrong shape, noise mode or resolution.
         """
-        return self.render(self._styles(ws, resolution), noise_mode, resolution, generator)
+        return self.render(self.styles(ws, resolution), noise_mode, resolution, generator)
 
-    def styles(self, ws: Float[Tensor, "n num_ws w_dim"]) -> Float[Tensor, "n num_styles"]:
-        """The style-space codes of ws.
+    def styles(
+        self, ws: Float[Tensor, "n num_ws w_dim"], resolution: int | None = None
+    ) -> Float[Tensor, "n num_styles"]:
+        """The style-space codes of ws, up to the last layer at `resolution`.
 
         Raises:
-            ValueError: ws has the wrong shape.
+            ValueError: ws has the wrong shape, or the resolution is none of the network's.
         """
-        return self._styles(ws, None)
+        if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
+            raise ValueError(
+                f"Got ws of shape {tuple(ws.shape)}; expected [n, num_ws={self.num_ws}, "
+                f"w_dim={self.w_dim}]. generator.mapping(z) returns that; one w for all layers is "
+                f"w[:, None].repeat(1, {self.num_ws}, 1)."
+            )
+        stop = self.layers_at(resolution).stop
+        by_index = ws.to(self.get_parameter("b4.const").dtype).unbind(dim=1)
+        of_layers = zip(self.layers[:stop], self.style_layout[:stop], strict=True)
+        return torch.cat([layer.affine(by_index[entry.ws_index]) for layer, entry in of_layers], 1)
+
+    def split(self, s: Float[Tensor, "n num_styles"]) -> list[Tensor]:
+        """The styles of each layer in `style_layout`, in the type of the weights."""
+        dtype = self.get_parameter("b4.const").dtype
+        return [s[:, entry.start : entry.stop].to(dtype) for entry in self.style_layout]
 
     def render(
         self,
@@ -587,13 +657,13 @@ class SynthesisNetwork(nn.Module):
 
         With `resolution`, codes that end with that resolution's last layer are enough.
         """
-        layout = self._layout(resolution)
-        if self.architecture != "skip" and layout != self.style_layout:
+        stop = self.layers_at(resolution).stop
+        if self.architecture != "skip" and stop < len(self.style_layout):
             raise ValueError(
                 f"Got resolution={resolution}; a generator of the {self.architecture} "
                 "architecture draws whole images only: pass None."
             )
-        if s.ndim != 2 or s.shape[1] not in (layout[-1].stop, self.num_styles):
+        if s.ndim != 2 or s.shape[1] not in (self.style_layout[stop - 1].stop, self.num_styles):
             raise ValueError(
                 f"Got style codes of shape {tuple(s.shape)}; expected "
                 f"[n, num_styles={self.num_styles}]. Make them with generator.styles(ws)."
@@ -603,27 +673,12 @@ class SynthesisNetwork(nn.Module):
                 f"Unknown noise_mode {noise_mode!r}; known ones: {', '.join(NOISE_MODES)}."
             )
         state = DrawingState()
-        for layer in layout:
-            state = self.step(layer, state, s, noise_mode, generator)
+        for step, style in zip(self.steps[:stop], self.split(s)[:stop], strict=True):
+            state = step(state, style, noise_mode, generator)
         return self.finished(state)
 
-    def step(
-        self,
-        layer: StyleLayer,
-        state: DrawingState,
-        s: Float[Tensor, "n num_styles"],
-        noise_mode: NoiseMode = "const",
-        generator: torch.Generator | None = None,
-    ) -> DrawingState:
-        """What is drawn before a layer of `style_layout` to what is drawn after it."""
-        block = self.get_submodule(f"b{layer.resolution}")
-        assert isinstance(block, SynthesisBlock)
-        style = s[:, layer.start : layer.stop].to(self.get_parameter("b4.const").dtype)
-        name = layer.name.rpartition(".")[2]
-        return block.step(name, state, style, noise_mode, generator)
-
     def finished(self, state: DrawingState) -> Float[Tensor, "n c h w"]:
-        """The image after the last layer."""
+        """The image after the last layer: what has been drawn of it, without what is cropped."""
         assert state.img is not None
         return self.cropped(state.img).contiguous()
 
@@ -634,117 +689,64 @@ class SynthesisNetwork(nn.Module):
         top, left = (side - height) // 2, (side - width) // 2
         return img[:, :, top : top + height, left : left + width]
 
-    def _styles(self, ws: Tensor, resolution: int | None) -> Tensor:
-        if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
-            raise ValueError(
-                f"Got ws of shape {tuple(ws.shape)}; expected [n, num_ws={self.num_ws}, "
-                f"w_dim={self.w_dim}]. generator.mapping(z) returns that; one w for all layers is "
-                f"w[:, None].repeat(1, {self.num_ws}, 1)."
-            )
-        by_layer = ws.to(self.get_parameter("b4.const").dtype).unbind(dim=1)
-        return torch.cat(
-            [
-                self.affine(layer.name)(by_layer[layer.ws_index])
-                for layer in self._layout(resolution)
-            ],
-            dim=1,
-        )
-
-    def _layout(self, resolution: int | None) -> tuple[StyleLayer, ...]:
-        if resolution is None:
-            return self.style_layout
-        if resolution not in self.resolutions:
-            raise ValueError(
-                f"Got resolution={resolution}; this network draws at "
-                f"{', '.join(map(str, self.resolutions))}."
-            )
-        return tuple(layer for layer in self.style_layout if layer.resolution <= resolution)
-
 
 class SynthesisBlock(nn.Module):
-    """All layers at one resolution."""
+    """All layers at one resolution: conv0 doubles the size, conv1 keeps it, torgb draws."""
 
     resample_filter: Tensor
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        w_dim: int,
-        resolution: int,
-        img_channels: int,
-        conv_clamp: float | None,
-        *,
-        use_noise: bool,
-        has_to_rgb: bool,
-        has_skip: bool,
-        activation: ActivationName,
-        resample_filter: Sequence[float],
-    ) -> None:
+    def __init__(self, config: GeneratorConfig, resolution: int) -> None:
         super().__init__()
         self.use_fp16 = False
-        self.is_first = in_channels == 0
-        self.has_to_rgb = has_to_rgb
-        self.has_skip = has_skip
-        self.register_buffer("resample_filter", setup_filter(resample_filter))
-
-        def convolution(inputs: int, up: int) -> SynthesisLayer:
-            return SynthesisLayer(
-                inputs,
-                out_channels,
-                w_dim,
-                resolution,
-                conv_clamp,
-                up=up,
-                use_noise=use_noise,
-                activation=activation,
-                resample_filter=resample_filter,
-            )
-
+        self.is_first = resolution == min(config.widths)
+        self.has_to_rgb = config.architecture == "skip" or resolution == config.img_resolution
+        self.has_skip = config.architecture == "resnet" and not self.is_first
+        out_channels = config.widths[resolution]
+        self.register_buffer("resample_filter", setup_filter(config.resample_filter))
         if self.is_first:
             self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
         else:
-            self.conv0 = convolution(in_channels, 2)
-        self.conv1 = convolution(out_channels, 1)
-        if has_to_rgb:
-            self.torgb = ToRGBLayer(out_channels, img_channels, w_dim, conv_clamp)
-        if has_skip:
-            self.skip = SkipLayer(in_channels, out_channels, resample_filter)
-
-    def layers(self) -> Iterator[tuple[str, SynthesisLayer | ToRGBLayer]]:
-        """The layers that have styles, with their names, in order."""
-        if not self.is_first:
-            yield "conv0", self.conv0
-        yield "conv1", self.conv1
+            in_channels = config.widths[resolution // 2]
+            self.conv0 = SynthesisLayer(config, in_channels, out_channels, resolution, up=2)
+        self.conv1 = SynthesisLayer(config, out_channels, out_channels, resolution)
         if self.has_to_rgb:
-            yield "torgb", self.torgb
+            self.torgb = ToRGBLayer(config, out_channels)
+        if self.has_skip:
+            self.skip = SkipLayer(config, in_channels, out_channels)
 
-    def step(
-        self,
-        name: str,
-        state: DrawingState,
-        style: Tensor,
-        noise_mode: NoiseMode,
-        generator: torch.Generator | None,
-    ) -> DrawingState:
-        """What is drawn before one of this block's layers to what is drawn after it."""
+    @property
+    def layers(self) -> dict[str, SynthesisLayer | ToRGBLayer]:
+        """The layers that have styles, by name, in order."""
+        children = self.named_children()
+        return {n: x for n, x in children if isinstance(x, SynthesisLayer | ToRGBLayer)}
+
+    @property
+    def steps(self) -> list[Step]:
+        """What each of these layers does."""
+        first = [] if self.is_first else [self._conv0]
+        return [*first, self._conv1, *([self._torgb] if self.has_to_rgb else [])]
+
+    def _conv0(self, state: DrawingState, style: Tensor, *noise: Any) -> DrawingState:
+        assert state.x is not None
+        x = block_input(state.x, self.conv1.weight.dtype, self.use_fp16)
+        around = self.skip(x) if self.has_skip else None
+        return DrawingState(self.conv0(x, style, *noise), state.img, around)
+
+    def _conv1(self, state: DrawingState, style: Tensor, *noise: Any) -> DrawingState:
         x, img, around = state
-        if name == "torgb":
-            assert x is not None
-            rgb = self.torgb(x, style)
-            rgb = rgb.to(torch.promote_types(rgb.dtype, torch.float32))
-            img = rgb if img is None else upsample2d(img, self.resample_filter) + rgb
-            return DrawingState(x, img, None)
-        if name == "conv0" or self.is_first:  # the first layer of a block
-            x = self.const.expand(len(style), -1, -1, -1) if self.is_first else x
-            assert x is not None
+        if self.is_first:
+            x = self.const.expand(style.shape[0], -1, -1, -1)
             x = block_input(x, self.conv1.weight.dtype, self.use_fp16)
-            around = self.skip(x) if self.has_skip else None
-        assert x is not None
-        if name == "conv0":
-            return DrawingState(self.conv0(x, style, noise_mode, generator), img, around)
-        x = self.conv1(x, style, noise_mode, generator, gain=1 if around is None else SKIP_GAIN)
-        return DrawingState(x if around is None else around + x, img, None)
+        if around is None:
+            return DrawingState(self.conv1(x, style, *noise), img)
+        return DrawingState(around + self.conv1(x, style, *noise, gain=SKIP_GAIN), img)
+
+    def _torgb(self, state: DrawingState, style: Tensor, *_: object) -> DrawingState:
+        rgb = self.torgb(state.x, style)
+        rgb = rgb.to(torch.promote_types(rgb.dtype, torch.float32))
+        if state.img is not None:
+            rgb = upsample2d(state.img, self.resample_filter) + rgb
+        return DrawingState(state.x, rgb)
 
 
 class SynthesisLayer(nn.Module):
@@ -755,58 +757,25 @@ class SynthesisLayer(nn.Module):
 
     def __init__(
         self,
+        config: GeneratorConfig,
         in_channels: int,
         out_channels: int,
-        w_dim: int,
         resolution: int,
-        conv_clamp: float | None,
-        *,
-        up: int,
-        use_noise: bool,
-        activation: ActivationName,
-        resample_filter: Sequence[float],
+        up: int = 1,
     ) -> None:
         super().__init__()
-        self.activation: ActivationName = activation
+        self.activation = config.activation
         self.up = up
         self.resolution = resolution
-        self.conv_clamp = conv_clamp
-        self.use_noise = use_noise
-        self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1.0)
+        self.conv_clamp = config.conv_clamp
+        self.use_noise = config.use_noise
+        self.affine = FullyConnectedLayer(config.w_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
-        self.register_buffer("resample_filter", setup_filter(resample_filter))
-        if use_noise:
+        self.register_buffer("resample_filter", setup_filter(config.resample_filter))
+        if self.use_noise:
             self.noise_strength = nn.Parameter(torch.zeros([]))
             self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        self._known: tuple[nn.Parameter, tuple[object, ...], Tensor, Tensor] | None = None
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SynthesisLayer:
-        self._known = None  # weights change without a new version
-        return super()._apply(fn, recurse)
-
-    def _energy(self) -> Float[Tensor, "c_out c_in"]:
-        """Squared length of the kernels, computed once for frozen weights."""
-        if self.weight.requires_grad and torch.is_grad_enabled():
-            return kernel_energy(self.weight)
-        return self._frozen(self.weight.dtype)[1]
-
-    def _frozen(
-        self, dtype: torch.dtype
-    ) -> tuple[Float[Tensor, "c_out c_in 3 3"], Float[Tensor, "c_out c_in"]]:
-        """Frozen weights for features of a type, and the squared length of their kernels."""
-        state = (self.weight._version, self.weight.data_ptr(), dtype)
-        known = self._known
-        if known is None or known[0] is not self.weight or known[1] != state:
-            weight = self.weight.detach()
-            if dtype == torch.float16:
-                weight = bounded_weight(weight)
-                own = weight.to(dtype, memory_format=torch.channels_last)
-            else:
-                own = weight.to(dtype)
-            known = (self.weight, state, own, kernel_energy(weight))
-            self._known = known
-        return known[2:]
 
     def forward(
         self,
@@ -817,53 +786,20 @@ class SynthesisLayer(nn.Module):
         gain: float = 1.0,
     ) -> Float[Tensor, "n c_out h2 w2"]:
         """Features of the next layer, times gain."""
-        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
-        gain_after = ACTIVATIONS[self.activation].gain * gain
-        # lrelu(a * x) is a * lrelu(x) for a > 0, so its gain is applied to the small tensors
-        # (demodulation, noise, bias) instead of the features.
-        is_lrelu = self.activation == "lrelu"
-        gain = gain_after if is_lrelu else 1.0
-        noise = None
-        if self.use_noise and noise_mode != "none":
-            noise = self._noise(len(x), noise_mode, generator) * (self.noise_strength * gain)
-        if is_lrelu and serves(
-            x,
-            self.weight,
-            (noise, self.bias),
-            up=self.up,
-            resample_filter=self.resample_filter,
-        ):
-            weight, energy = self._frozen(x.dtype)
-            if x.dtype == torch.float16:
-                styles = bounded_styles(styles)
-            return styled_conv(
-                x,
-                weight,
-                styles,
-                demodulation(styles, energy) * gain,
-                noise,
-                self.bias * gain,
-                up=self.up,
-                resample_filter=self.resample_filter,
-                clamp=clamp,
-            )
-        x = modulated_conv2d(
+        has_noise = self.use_noise and noise_mode != "none"
+        return styled_layer(
             x,
             self.weight,
             styles,
-            noise=None if noise is None else noise.to(x.dtype),
+            self.bias,
+            noise=self._noise(x.shape[0], noise_mode, generator) if has_noise else None,
+            noise_strength=self.noise_strength if has_noise else 0.0,
             up=self.up,
-            padding=1,
             resample_filter=self.resample_filter,
+            act=self.activation,
             gain=gain,
-            energy=None if x.dtype == torch.float16 else self._energy(),
+            clamp=None if self.conv_clamp is None else self.conv_clamp * gain,
         )
-        bias = (self.bias * gain).to(x.dtype)
-        if not is_lrelu or x.is_cuda:  # where it is one kernel
-            after = 1.0 if is_lrelu else gain_after
-            return bias_act(x, bias, act=self.activation, gain=after, clamp=clamp)
-        x = F.leaky_relu_(x.add_(bias[:, None, None]), 0.2)  # in place: made by the lines above
-        return x if clamp is None else x.clamp(-clamp, clamp)
 
     def _noise(self, n: int, noise_mode: NoiseMode, generator: torch.Generator | None) -> Tensor:
         if noise_mode == "const":
@@ -878,15 +814,13 @@ class SynthesisLayer(nn.Module):
 class ToRGBLayer(nn.Module):
     """Modulated 1x1 convolution to colors, without demodulation."""
 
-    def __init__(
-        self, in_channels: int, img_channels: int, w_dim: int, conv_clamp: float | None
-    ) -> None:
+    def __init__(self, config: GeneratorConfig, in_channels: int) -> None:
         super().__init__()
-        self.conv_clamp = conv_clamp
+        self.conv_clamp = config.conv_clamp
         self.weight_gain = 1 / math.sqrt(in_channels)
-        self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1.0)
-        self.weight = nn.Parameter(torch.randn(img_channels, in_channels, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(img_channels))
+        self.affine = FullyConnectedLayer(config.w_dim, in_channels, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(config.img_channels, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(config.img_channels))
 
     def forward(
         self, x: Float[Tensor, "n c_in h w"], styles: Float[Tensor, "n c_in"]
@@ -901,13 +835,11 @@ class SkipLayer(nn.Module):
 
     resample_filter: Tensor
 
-    def __init__(
-        self, in_channels: int, out_channels: int, resample_filter: Sequence[float]
-    ) -> None:
+    def __init__(self, config: GeneratorConfig, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.weight_gain = SKIP_GAIN / math.sqrt(in_channels)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
-        self.register_buffer("resample_filter", setup_filter(resample_filter))
+        self.register_buffer("resample_filter", setup_filter(config.resample_filter))
 
     def forward(self, x: Float[Tensor, "n c_in h w"]) -> Float[Tensor, "n c_out h2 w2"]:
         """Features of the next block's size, times sqrt(0.5)."""
@@ -944,19 +876,6 @@ def block_channels(
             f"{', '.join(map(str, resolutions))}."
         )
     return widths
-
-
-def block_input(x: Tensor, dtype: torch.dtype, use_fp16: bool) -> Tensor:
-    """x in the precision and memory layout that a block computes in fastest.
-
-    Channels last saves a fifth of a training step on a CPU, and is what tensor cores read in
-    half precision. Half precision is float16 on CUDA; on a CPU it is what autocast asks for.
-    """
-    if x.is_cpu and torch.is_autocast_enabled("cpu"):
-        dtype = torch.get_autocast_dtype("cpu")
-    if x.is_cuda and not use_fp16:
-        return x.to(dtype, memory_format=torch.contiguous_format)
-    return x.to(torch.float16 if x.is_cuda else dtype, memory_format=torch.channels_last)
 
 
 def _normalize(x: Tensor) -> Tensor:

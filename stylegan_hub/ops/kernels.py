@@ -13,7 +13,8 @@ A library is built in a folder of its own and moved into the cache when it is co
 process waits for a lock that a dead one has left, and none finds half a library.
 
 Environment:
-    STYLEGAN_HUB_KERNELS: "off" builds and loads nothing.
+    STYLEGAN_HUB_KERNELS: "off" builds and loads nothing; "all" also uses what has never run on the
+        hardware that it is for: the fused layer for NVIDIA cards, styled_conv.cu.
     STYLEGAN_HUB_CACHE: the cache folder; else `stylegan_hub` in XDG_CACHE_HOME or ~/.cache.
 """
 
@@ -153,6 +154,11 @@ def nvcc() -> tuple[Path, str]:
     if version.split(".")[0] != wanted.split(".")[0]:
         raise ToolkitError(f"{path} is of CUDA {version}. {remedy}")
     return path, version
+
+
+def are_unproven_wanted() -> bool:
+    """Whether kernels that have never run on their hardware may be used as well."""
+    return os.environ.get(SWITCH, "").lower() == "all"
 
 
 def _switched_off() -> bool:

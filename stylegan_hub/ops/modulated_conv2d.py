@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from stylegan_hub.ops.frozen import once
 from stylegan_hub.ops.upfirdn2d import upfirdn2d
 
 DEMODULATION_EPS = 1e-8  # StyleGAN2, equation 3
@@ -31,7 +32,6 @@ def modulated_conv2d(
     resample_filter: Float[Tensor, "*_"] | None = None,
     demodulate: bool = True,
     gain: float = 1.0,
-    energy: Float[Tensor, "c_out c_in"] | None = None,
 ) -> Float[Tensor, "n c_out h2 w2"]:
     """Convolve with weights whose input channels are scaled by each sample's styles.
 
@@ -46,7 +46,6 @@ def modulated_conv2d(
         resample_filter: Filter from `setup_filter`, used if up is not 1.
         demodulate: Scale each output channel so that the modulated kernel has length 1.
         gain: Factor on the result, before the noise.
-        energy: `kernel_energy(weight)`, where it is known already. Not used in half precision.
 
     Raises:
         ValueError: channels of x, weight and styles that differ.
@@ -56,13 +55,12 @@ def modulated_conv2d(
             f"Got x {tuple(x.shape)}, weight {tuple(weight.shape)} and styles "
             f"{tuple(styles.shape)}; expected [n, c_in, h, w], [c_out, c_in, k, k], [n, c_in]."
         )
-    if demodulate and x.dtype == torch.float16:
-        weight, styles = bounded_weight(weight), bounded_styles(styles)
-        energy = None
+    scale = None
     if demodulate:
-        scale = demodulation(styles, kernel_energy(weight) if energy is None else energy) * gain
+        if x.dtype == torch.float16:
+            weight, styles = once(bounded_weight, weight), bounded_styles(styles)
+        scale = demodulation(styles, once(kernel_energy, weight)) * gain
     else:
-        scale = None
         styles = styles * gain
     styles, weight = styles.to(x.dtype), weight.to(x.dtype)
 

@@ -28,6 +28,7 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stylegan_hub.artifacts import SavedWhole
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.portraits.attributes import (
     ATTRIBUTES,
@@ -51,7 +52,7 @@ _LARGEST = 3.5  # standard deviations; beyond, portraits differ no more
 _Z_GAUSSIANS = [i for i, name in enumerate(GAUSSIANS) if name != "character"]
 
 
-class FactorEncoder(ModelMixin, ConfigMixin):
+class FactorEncoder(SavedWhole, ModelMixin, ConfigMixin):
     """From a portrait's factors to the w that draws it: the ground truth in W.
 
     Args:

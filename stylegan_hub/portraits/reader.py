@@ -17,6 +17,7 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from stylegan_hub.artifacts import SavedWhole
 from stylegan_hub.models.residual_trunk import residual_trunk, shrink
 from stylegan_hub.portraits.attributes import ATTRIBUTES, applicable
 
@@ -62,7 +63,7 @@ class Reading:
         }
 
 
-class AttributeReader(ModelMixin, ConfigMixin):
+class AttributeReader(SavedWhole, ModelMixin, ConfigMixin):
     """Reads portraits of any resolution; a picture is first resized to `resolution`.
 
     Args:

@@ -20,40 +20,23 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from stylegan_hub import artifacts, names
-from stylegan_hub.edits.base import Strength
+from stylegan_hub.artifacts import CARD_NAME, read_metrics
+from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.errors import ArtifactError, NotFoundError
-from stylegan_hub.hub import (
-    CARD_NAME,
-    PICTURE_NAME,
-    PICTURE_TYPES,
-    card_metadata,
-    generator_tag,
-    read_metrics,
-)
 
 if TYPE_CHECKING:
     from stylegan_hub.pipeline import StyleEditPipeline
     from stylegan_hub.portraits.reader import AttributeReader
 
-_LICENSE = "apache-2.0"
+LIBRARY = "stylegan-hub"
+"""This library's name and tag on the Hub."""
+FORMER_LIBRARY = "stylegan_hub"
+"""The same in cards of version 0.1."""
+PICTURE_NAME = "images/before-after.webp"
+"""The strip that shows an edit in a gallery: a row of faces before it, a row of them after it."""
+PICTURE_TYPES = {".png", ".jpg", ".jpeg", ".gif", ".webp"}
 
-_WHAT_IT_IS = {
-    "direction": "A direction: the same displacement for every face, so a slider costs nothing.",
-    "latent_mapper": (
-        "A latent mapper (StyleCLIP, section 5): a small network that finds, for every face, the "
-        "displacement that suits it."
-    ),
-    "direction_table": (
-        "A table of how each style channel changes what CLIP sees (StyleCLIP, section 6). With it, "
-        "any text becomes a direction at once, with no training."
-    ),
-    "text_to_face": (
-        "Texts to new faces: CLIP's embedding of a text gives a Gaussian, whose samples the "
-        "generator draws. Every seed is another face that fits the text."
-    ),
-}
-NO_EDITS = {"direction_table", "text_to_face"}
-"""Kinds of artifacts that have no strength."""
+_LICENSE = "apache-2.0"
 
 # Words for the numbers in metrics.json. Shares are written as percentages.
 _SHARES = {
@@ -85,10 +68,14 @@ def write_card(folder: str | Path) -> Path:
 
     Raises:
         NotFoundError: there is no such folder.
-        ArtifactError: config.json or metrics.json is missing, damaged or from a newer version.
+        ArtifactError: config.json or metrics.json is missing, damaged or from a newer version, or
+            metrics.json belongs to other tensors.
     """
     folder = Path(folder)
     config = artifacts.read_config(folder)
+    digest = artifacts.folder_digest(folder)
+    if artifacts.METRICS_NAME in artifacts.stale_files(folder, digest):
+        artifacts.check_fresh(folder)
     metrics = read_metrics(folder)
     pictures = [
         path.relative_to(folder).as_posix()
@@ -96,7 +83,7 @@ def write_card(folder: str | Path) -> Path:
         if path.suffix.lower() in PICTURE_TYPES
     ]
     pictures.sort(key=lambda name: name != PICTURE_NAME)  # the strip first, the others by name
-    card = _Card(folder.resolve().name, config, metrics, pictures)
+    card = _Card(folder.resolve().name, config, metrics, pictures, digest)
     path = folder / CARD_NAME
     text = f"---\n{card.metadata(_license(path))}\n---\n\n{card.text()}"
     artifacts.write_bytes(path, text.encode())
@@ -173,6 +160,37 @@ def escape(text: object) -> str:
     return "".join(f"\\{letter}" if letter in marks else letter for letter in shown)
 
 
+def _escaped(value: Any) -> Any:
+    """A setting with all texts in it escaped."""
+    if isinstance(value, str):
+        return escape(value)
+    if isinstance(value, Mapping):
+        return {escape(name): _escaped(part) for name, part in value.items()}
+    return [_escaped(part) for part in value] if isinstance(value, list) else value
+
+
+def card_metadata(path: Path) -> dict[str, Any]:
+    """What a card says between its --- lines; empty when it says nothing.
+
+    Raises:
+        NotFoundError: there is no card.
+        ArtifactError: the lines are no YAML, or not what the Hub takes.
+    """
+    from huggingface_hub import ModelCard
+
+    if not path.is_file():
+        raise NotFoundError(f"There is no card {path}.")
+    try:
+        return dict(ModelCard(path.read_text(encoding="utf-8")).data.to_dict())
+    except Exception as error:  # what the YAML reader behind it raises
+        raise ArtifactError(f"The metadata of {path} cannot be read: {error}") from error
+
+
+def generator_tag(fingerprint: str) -> str:
+    """The tag of all edits for one generator, whatever its pipeline is called."""
+    return f"generator-{fingerprint}"
+
+
 class _Card:
     def __init__(
         self,
@@ -180,11 +198,19 @@ class _Card:
         config: Mapping[str, Any],
         metrics: Mapping[str, Any],
         pictures: Sequence[str],
+        digest: str | None,
     ) -> None:
         self.name, self.config, self.metrics, self.pictures = name, config, metrics, pictures
+        self.digest = digest
         self.kind = str(config["kind"])
         self.base = config.get("base_model", {})
         self.prompt: str | None = config.get("prompt")
+        from stylegan_hub.methods.method import method_of  # takes seconds
+
+        origin = Origin(self.prompt, config.get("neutral"), config.get("training", {}))
+        self.method = method_of(origin)
+        # Methods write plain sentences; what is in them of a prompt or a setting is untrusted.
+        self.origin = Origin(*(_escaped(part) for part in (vars(origin).values())))
         try:
             self.strength = Strength(**config.get("strength", {}))
         except (TypeError, ValueError) as error:
@@ -205,7 +231,7 @@ class _Card:
         data = ModelCardData(
             base_model=self.base_id,
             base_model_relation="adapter" if self.base_id else None,
-            library_name="stylegan_hub",
+            library_name=LIBRARY,
             pipeline_tag="text-to-image" if self.kind == "text_to_face" else "image-to-image",
             license=license,
             tags=[
@@ -247,8 +273,10 @@ class _Card:
     # Text
 
     def text(self) -> str:
-        title = self.prompt or self.name.replace("-", " ")
-        sections = [f"# {escape(title)}", self._intro(), *self._shown(), self._usage()]
+        title = escape(self.prompt or self.name.replace("-", " "))
+        if self.method is not None:
+            title = self.method.caption(self.origin)
+        sections = [f"# {title}", self._intro(), *self._shown(), self._usage()]
         for heading, body in (
             ("Training", self._training()),
             ("What was measured", self._measured()),
@@ -261,7 +289,10 @@ class _Card:
 
     def _intro(self) -> str:
         space = escape(self.config.get("space", "the generator's latents"))
-        what = _WHAT_IT_IS.get(self.kind, f"An edit of the kind {escape(self.kind)}.")
+        kind = names.find_kind(self.kind)
+        what = (kind.summary if kind else "") or f"An edit of the kind {escape(self.kind)}."
+        if self.method is not None:
+            what = self.method.account(self.origin)
         lines = [f"{what} It works in {space}."]
         if self.prompt:
             away = self.config.get("neutral")
@@ -277,12 +308,14 @@ class _Card:
                 f"`{_code(base.get('fingerprint', 'unknown'))}`, "
                 f"{escape(base.get('resolution', '?'))} px) and to no other."
             )
-        if self.kind not in NO_EDITS:
+        if names.is_edit(self.kind):
             low, high = self.strength.min, self.strength.max
             lines.append(
                 f"Strength {self.strength.default:g} is what its maker meant; the slider goes from "
                 f"{low:g} to {high:g}, and 0 changes nothing."
             )
+        if self.digest is not None:
+            lines.append(artifacts.card_digest(self.digest))
         return "\n".join(lines)
 
     def _shown(self) -> list[str]:

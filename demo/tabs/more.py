@@ -1,0 +1,347 @@
+"""Every other method, also one of another package: this tab is built from the registry.
+
+It asks for what a method's requests hold, and shows all that was found, to choose from. The
+handlers take and return sessions, pictures and text; only `build` knows widgets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from demo.components import (
+    MAX_LETTERS,
+    friendly,
+    message,
+    open_picture,
+    plain,
+    thumbnails,
+    warning,
+)
+from demo.finding import Found, Wanted, search
+from demo.stage import PRIVATE, Desk, Frame, Stage, check_room
+from stylegan_hub.edits.base import Edit
+from stylegan_hub.methods.method import (
+    Method,
+    Nothing,
+    Pairs,
+    Picture,
+    Request,
+    Words,
+    caption,
+    known,
+)
+from stylegan_hub.session import Session
+from stylegan_hub.steps import Step
+from stylegan_hub.studio import Studio
+
+ASKED = {Words: "In words", Picture: "By a picture", Pairs: "By examples", Nothing: "Just so"}
+"""The ways in which a method can be asked, as the page calls them."""
+_MAX_SHOWN = 24
+_MAX_EXAMPLES = 64
+_HINTS = {
+    Words: "Write what the picture should show.",
+    Picture: "Give a picture whose character faces should get.",
+    Pairs: "Give pictures, or seeds, before and after a change, pair by pair; or two heaps.",
+    Nothing: "Nothing more is needed.",
+}
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What a visitor filled in; a request takes its part of it.
+
+    Attributes:
+        words, neutral: texts.
+        keep: what should not change, separated by commas.
+        picture: file of a picture.
+        before, after: files of pictures.
+        seeds_before, seeds_after: seeds in place of pictures: "1, 2".
+        paired: whether before and after belong together one by one.
+    """
+
+    words: str = ""
+    neutral: str = ""
+    keep: str = ""
+    picture: str | None = None
+    before: Sequence[str] = ()
+    after: Sequence[str] = ()
+    seeds_before: str = ""
+    seeds_after: str = ""
+    paired: bool = True
+
+    def request(self, kind: type[Any]) -> Request:
+        """The request of this type.
+
+        Raises:
+            ValueError: what it needs is missing or cannot be read.
+        """
+        if kind is Words:
+            keep = tuple(word for word in self.keep.split(","))
+            return Words(self.words, self.neutral or None, keep)
+        if kind is Picture:
+            if self.picture is None:
+                raise ValueError("Got no picture; choose one.")
+            return Picture(open_picture(self.picture), "the picture")
+        if kind is Pairs:
+            before = _examples("before", self.before, self.seeds_before)
+            after = _examples("after", self.after, self.seeds_after)
+            return Pairs(before, after, self.paired)
+        return Nothing()
+
+
+def _examples(when: str, files: Sequence[str], seeds: str) -> list[Any]:
+    """Pictures, or seeds where there are none."""
+    if len(files) > _MAX_EXAMPLES:
+        raise ValueError(f"Got {len(files)} pictures {when}; at most {_MAX_EXAMPLES} are read.")
+    if files:
+        return [open_picture(file) for file in files]
+    numbers = [number for number in re.split(r"[\s,]+", seeds) if number]
+    if not numbers or not all(number.isdecimal() for number in numbers):
+        raise ValueError(
+            f"Got the seeds {seeds!r} {when} the change; expected whole numbers such as 1, 2, or "
+            "pictures."
+        )
+    return [int(number) for number in numbers[:_MAX_EXAMPLES]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Several(Frame):
+    """The last `Frame` of a search that found several edits, to choose from.
+
+    Attributes:
+        edits: the best first.
+        previews: the face with each of them.
+    """
+
+    edits: tuple[Edit, ...]
+    previews: tuple[Image.Image, ...]
+
+
+def others(tabbed: Collection[str]) -> dict[str, Method[Any]]:
+    """The methods that no other tab asks, by name."""
+    return {name: method for name, method in known().items() if name not in tabbed}
+
+
+def ways(method: Method[Any]) -> list[type[Any]]:
+    """The requests that a method answers and this page can ask."""
+    return [kind for kind in ASKED if kind in method.requests]
+
+
+def find(
+    studio: Studio, session: Session, wanted: Wanted, owner: Hashable = None
+) -> Iterator[Frame]:
+    """Search; a single edit is put on the face, several are shown to choose from (`Several`).
+
+    Raises:
+        ValueError: what was asked cannot be found; too many edits.
+    """
+    if wanted.region is not None:
+        studio.region("", [wanted.region])  # refuses an unknown one before the search
+    face, _ = studio.draw(session.without_edits())
+
+    def before(_: Step) -> Image.Image:
+        return face
+
+    shown = None if wanted.every_face else before
+    found = yield from search(studio, session, wanted, shown, owner)
+    if found is None:
+        return
+    if len(found.edits) == 1:
+        (edit,) = found.edits
+        pictures = studio.draw(session.with_found(edit, found.region))
+        text = f"Found “{caption(edit)}”{found.seconds}; slide it."
+        yield Frame(message(text), pictures, edit, found.region)
+    else:
+        yield _several(studio, session, found)
+
+
+def _several(studio: Studio, session: Session, found: Found) -> Several:
+    edits = tuple(found.edits[:_MAX_SHOWN])
+    previews = []
+    for edit in edits:
+        _, picture = studio.draw(session.with_found(edit, found.region))
+        previews.append(picture)
+    text = f"Found {len(found.edits)} edits{found.seconds}; click one to put it on."
+    return Several(message(text), region=found.region, edits=edits, previews=tuple(previews))
+
+
+def choose(desk: Desk, edits: Sequence[Edit], region: str | None, index: int) -> str:
+    """Put one of several edits on the face; what to tell.
+
+    Raises:
+        ValueError: too many edits, a face that cannot take it.
+    """
+    edit = edits[index]
+
+    def more(session: Session) -> Session:
+        if session.found_as(caption(edit)) is None:
+            check_room(session)
+        return session.with_found(edit, region)
+
+    desk.change(more)
+    return f"“{caption(edit)}” is on it now; slide it."
+
+
+def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
+    """The widgets and their wiring; nothing to fill in where each method has a tab."""
+    methods = {
+        name: method
+        for name, method in others(tabbed).items()
+        if method.fits(studio.pipe) and ways(method)
+    }
+    if not methods:
+        gr.HTML("<p>Every method that this pipeline has is in another tab.</p>")
+        return
+    first = next(iter(methods.values()))
+    method = gr.Radio(list(methods), value=first.name, label="Method")
+    about = gr.HTML(_about(first))
+    choices = _choices(first)
+    asked = gr.Radio(choices, value=choices[0][1], label="Ask", visible=len(choices) > 1)
+    with gr.Column(visible=ways(first)[0] is Words) as by_words:
+        words = gr.Textbox("", label="The face should show", max_length=MAX_LETTERS)
+        neutral = gr.Textbox(studio.pipe.neutral, label="It shows now", max_length=MAX_LETTERS)
+        keep = gr.Textbox("", label="But keep", placeholder="glasses, hair", max_length=MAX_LETTERS)
+    with gr.Column(visible=ways(first)[0] is Picture) as by_picture:
+        picture = gr.File(label="A picture", file_types=["image"], height=100)
+    with gr.Column(visible=ways(first)[0] is Pairs) as by_examples:
+        with gr.Row():
+            before, after = (
+                gr.File(
+                    label=f"Pictures {when}",
+                    file_types=["image"],
+                    file_count="multiple",
+                    height=100,
+                    min_width=140,
+                )
+                for when in ("before", "after")
+            )
+        with gr.Row():
+            seeds_before, seeds_after = (
+                gr.Textbox(
+                    "", label=f"Or seeds {when}", placeholder="1, 2, 3", max_length=1000,
+                    min_width=140,
+                )
+                for when in ("before", "after")
+            )  # fmt: skip
+        paired = gr.Checkbox(True, label="They are pairs: the first belongs to the first")
+    groups = {Words: by_words, Picture: by_picture, Pairs: by_examples}
+    whom = gr.Radio(
+        [(f"This {studio.noun}", "face"), (f"Every {studio.noun}", "everybody")],
+        value="everybody",
+        label="Find the change for",
+    )
+    region = gr.Dropdown(
+        [("All of the picture", ""), *studio.regions],
+        value="",
+        label="Where",
+        visible=bool(studio.regions),
+    )
+    preset = gr.Dropdown(list(first.presets), value="default", label="Settings")
+    start = gr.Button("Find", variant="primary")
+    gallery = thumbnails("What was found", "found", 4, visible=False)
+    edits = gr.State(())
+
+    def run(
+        desk: Desk,
+        method: str,
+        asked: str,
+        words: str,
+        neutral: str,
+        keep: str,
+        picture: str | None,
+        before: list[str] | None,
+        after: list[str] | None,
+        seeds_before: str,
+        seeds_after: str,
+        paired: bool,
+        whom: str,
+        region: str,
+        preset: str,
+        request: gr.Request,
+    ) -> Iterator[tuple[object, ...]]:
+        filled = Filled(
+            words, neutral, keep, picture, before or (), after or (), seeds_before, seeds_after,
+            paired,
+        )  # fmt: skip
+        with friendly():
+            kind = next(kind for kind in ASKED if kind.__name__ == asked)
+            if kind is Words and (text := warning(studio, words)):
+                gr.Warning(escape(text))
+            settings = None if preset == "default" else preset
+            wanted = Wanted(
+                filled.request(kind), method, whom != "face", settings, region=region or None
+            )
+            hidden = gr.Gallery([], visible=False)
+            for frame in find(studio, desk.session, wanted, request.session_hash):
+                pictures = hidden
+                if isinstance(frame, Several):
+                    labels = [caption(edit) for edit in frame.edits]
+                    pictures = gr.Gallery(
+                        list(zip(frame.previews, labels, strict=True)),
+                        visible=True,
+                        selected_index=None,
+                    )
+                found = (frame.edits, frame.region) if isinstance(frame, Several) else gr.skip()
+                yield *stage.show_frame(desk, frame), pictures, found
+
+    def take(desk: Desk, found: tuple[Any, ...], event: gr.SelectData, request: gr.Request) -> str:
+        studio.stop(request.session_hash)
+        with friendly():
+            return message(choose(desk, *found, event.index))
+
+    def pick(name: str) -> dict[gr.blocks.Block, object]:
+        chosen = methods[name]
+        choices = _choices(chosen)
+        return {
+            about: _about(chosen),
+            asked: gr.Radio(choices, value=choices[0][1], visible=len(choices) > 1),
+            preset: gr.Dropdown(list(chosen.presets), value="default"),
+            **show_group(choices[0][1]),
+        }
+
+    def show_group(asked: str) -> dict[gr.blocks.Block, object]:
+        return {group: gr.Column(visible=kind.__name__ == asked) for kind, group in groups.items()}
+
+    parts = list(groups.values())
+    method.change(pick, method, [about, asked, preset, *parts], queue=False, **PRIVATE)
+    asked.change(show_group, asked, parts, queue=False, **PRIVATE)
+    stage.add_search(
+        start,
+        [start.click, words.submit],
+        run,
+        {
+            "method": method,
+            "asked": asked,
+            "words": words,
+            "neutral": neutral,
+            "keep": keep,
+            "picture": picture,
+            "before": before,
+            "after": after,
+            "seeds_before": seeds_before,
+            "seeds_after": seeds_after,
+            "paired": paired,
+            "whom": whom,
+            "region": region,
+            "preset": preset,
+        },
+        api_name="find",
+        outputs=[gallery, edits],
+    )
+    stage.then_show(gallery.select(take, [stage.desk, edits], stage.status, **PRIVATE))
+
+
+def _choices(method: Method[Any]) -> list[tuple[str, str]]:
+    return [(ASKED[kind], kind.__name__) for kind in ways(method)]
+
+
+def _about(method: Method[Any]) -> str:
+    hints = " ".join(_HINTS[kind] for kind in ways(method)[:1])
+    return f'<p class="note">{plain(method.summary)} {plain(hints)}</p>'

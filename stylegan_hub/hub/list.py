@@ -1,0 +1,428 @@
+"""What edits there are: bundled ones, and those on the Hub.
+
+Of each, its `config.json` and `metrics.json` are read, and of `model.safetensors` the header; no
+weights. Nothing that an owner puts into a repository, and nothing that the Hub answers, breaks a
+list: what cannot be read is left out, and `Listing.problems` says why.
+
+A short name leads to a bundled card, or else to a repository in the default namespace on the Hub
+(`names.namespace`: the environment variable STYLEGAN_HUB_NAMESPACE changes it).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from stylegan_hub import names
+from stylegan_hub.artifacts import (
+    CONFIG_NAME,
+    DIGEST_KEY,
+    METRICS_NAME,
+    TENSORS_NAME,
+    check_size,
+    config_from,
+    metrics_from,
+    read_config,
+    read_metrics,
+    stale_files,
+)
+from stylegan_hub.edits.base import Strength
+from stylegan_hub.errors import ArtifactError, NotFoundError, StyleganHubError
+from stylegan_hub.hub.cards import FORMER_LIBRARY, LIBRARY, PICTURE_NAME, generator_tag
+from stylegan_hub.version import __version__
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo
+
+_MAX_HEADER = 1 << 20  # bytes of a safetensors header
+_TIMEOUT = 10.0  # seconds to wait for one answer of the Hub
+_PATIENCE = 30.0  # seconds to wait for the Hub in all, and for its first answer a third
+_THREADS = 8
+_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class EditInfo:
+    """What a gallery shows of an edit or a direction table, without its weights.
+
+    Attributes:
+        name: what `load_edit` (or `load_directions`) takes.
+        kind: of the artifact: "direction", "latent_mapper", "direction_table", ...
+        source: where it is.
+        prompt: the text it was made for.
+        base_model: name of the generator's pipeline, for people.
+        fingerprint: of the generator; it decides whether the edit fits.
+        space: "w_plus" or "s".
+        strength: range of the slider.
+        parameters: how many numbers its tensors hold.
+        picture: path or URL of the before/after strip.
+        metrics: the content of metrics.json; empty when nothing was measured.
+        revision: commit on the Hub.
+        stale: which of metrics.json and README.md belong to other tensors than these.
+    """
+
+    name: str
+    kind: str
+    source: Literal["bundled", "folder", "hub"]
+    prompt: str | None
+    base_model: str | None
+    fingerprint: str | None
+    space: str | None
+    strength: Strength
+    parameters: int
+    picture: str | None
+    metrics: Mapping[str, Any]
+    revision: str | None = None
+    stale: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Listing(Sequence[EditInfo]):
+    """What `list_edits` found, as a sequence, and what went wrong.
+
+    Attributes:
+        edits: what was found, bundled ones first.
+        problems: what was left out and why, a sentence each; empty when all went well.
+    """
+
+    edits: tuple[EditInfo, ...]
+    problems: tuple[str, ...] = ()
+
+    @overload
+    def __getitem__(self, index: int) -> EditInfo: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[EditInfo, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> EditInfo | tuple[EditInfo, ...]:
+        return self.edits[index]
+
+    def __len__(self) -> int:
+        return len(self.edits)
+
+
+def list_edits(
+    base_model: str | None = None,
+    kind: str | None = None,
+    search: str | None = None,
+    author: str | None = None,
+    include_hub: bool = True,
+    limit: int = 100,
+    token: str | bool | None = None,
+    endpoint: str | None = None,
+) -> Listing:
+    """Edits and direction tables: bundled ones first, then those on the Hub, newest first.
+
+    Nothing is downloaded but a few kilobytes of description each. When the Hub cannot be asked, the
+    bundled ones come alone; a repository that is damaged, or that a newer version wrote, is left
+    out. `Listing.problems` says so.
+
+    Args:
+        base_model: only for this generator: name of its pipeline ("portraits", "user/repo") or its
+            fingerprint (`pipe.base_model.fingerprint`).
+        kind: only of this kind.
+        search: only with these letters in the name (or, for bundled ones, in the prompt).
+        author: only of this user or organization; bundled ones belong to the default namespace.
+        include_hub: False asks no server.
+        limit: of repositories on the Hub.
+        token: to see private ones too; the saved login when None.
+        endpoint: address of the Hub when it is not the usual one.
+    """
+    found: list[EditInfo | str] = []
+    if author in (None, names.namespace()):
+        found += _bundled(search)
+    if include_hub:
+        tags = [*([kind] if kind else []), *([_base_tag(base_model)] if base_model else [])]
+        found += _in_time(lambda: _on_the_hub(tags, search, author, limit, token, endpoint))
+    return Listing(
+        edits=tuple(
+            info
+            for info in found
+            if isinstance(info, EditInfo)
+            and kind in (None, info.kind)
+            and (base_model is None or _is_for(info, base_model))
+        ),
+        problems=tuple(problem for problem in found if isinstance(problem, str)),
+    )
+
+
+def edit_info(
+    name_or_path: str | Path,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    endpoint: str | None = None,
+) -> EditInfo:
+    """What `list_edits` says of one edit, by bundled name, folder or Hub id.
+
+    Raises:
+        NotFoundError: the name leads nowhere; the bundled names are listed.
+        ArtifactError: it is no edit, is damaged, or is from a newer version.
+    """
+    name = str(name_or_path)
+    repo = names.hub_id(name) if isinstance(name_or_path, str) else None
+    if repo is not None and name not in names.bundled() and not os.path.isdir(name):
+        repo, _, own_revision = repo.partition("@")
+        return _describe(repo, own_revision or revision, token, endpoint)
+    folder = names.resolve(name_or_path)
+    is_bundled = isinstance(name_or_path, str) and name in names.bundled()
+    return _folder_info(folder, name, "bundled" if is_bundled else "folder")
+
+
+def _base_tag(base_model: str) -> str:
+    """The tag that cards for this generator have on the Hub."""
+    if _FINGERPRINT.fullmatch(base_model):
+        return generator_tag(base_model)
+    return f"base_model:{names.hub_id(base_model) or base_model}"
+
+
+def _is_for(info: EditInfo, base_model: str) -> bool:
+    own = info.base_model
+    return base_model in (info.fingerprint, own) or (
+        own is not None and names.hub_id(own) == names.hub_id(base_model) is not None
+    )
+
+
+# In folders
+
+
+def _bundled(search: str | None) -> Iterator[EditInfo | str]:
+    for name, folder in names.bundled().items():
+        if not (folder / TENSORS_NAME).is_file():
+            continue  # a pipeline or a single model
+        try:
+            info = _folder_info(folder, name, "bundled")
+        except StyleganHubError as error:
+            yield f"Left out what cannot be read. {name}: {error}"
+            continue
+        if search is None or search.lower() in f"{name} {info.prompt or ''}".lower():
+            yield info
+
+
+def _folder_info(folder: Path, name: str, source: Literal["bundled", "folder"]) -> EditInfo:
+    config, tensors, picture = read_config(folder), folder / TENSORS_NAME, folder / PICTURE_NAME
+    if not tensors.is_file():
+        raise ArtifactError(f"There is no {tensors}; an artifact needs it.")
+    return EditInfo(
+        name=name,
+        source=source,
+        parameters=count_numbers(tensors),
+        picture=str(picture) if picture.is_file() else None,
+        metrics=read_metrics(folder),
+        stale=stale_files(folder, config.get(DIGEST_KEY)),
+        **_described(config, folder),
+    )
+
+
+def _described(config: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """What a checked config says of an edit."""
+    base_model = config.get("base_model", {})
+    try:
+        strength = Strength(**config.get("strength", {}))
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(f"{path}: {error}") from error
+    return {
+        "kind": config["kind"],
+        "prompt": config.get("prompt"),
+        "base_model": base_model.get("id"),
+        "fingerprint": base_model.get("fingerprint"),
+        "space": config.get("space"),
+        "strength": strength,
+    }
+
+
+def count_numbers(header: Path, size: int | None = None, path: str | Path | None = None) -> int:
+    """How many numbers a safetensors file holds, told from its header alone.
+
+    The header says where in the file every tensor lies, so a file that was cut off is found out.
+
+    Args:
+        header: the file, or one that begins as it does.
+        size: bytes of the whole file; of this one when None.
+        path: where it comes from, for messages.
+
+    Raises:
+        ArtifactError: it is no whole safetensors file.
+    """
+    from huggingface_hub import parse_local_safetensors_file_metadata
+
+    size = header.stat().st_size if size is None else size
+    try:
+        with open(header, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(_MAX_HEADER, size):
+            raise ValueError(f"a header of {length} bytes in a file of {size}")
+        tensors = parse_local_safetensors_file_metadata(header).tensors.values()
+        expected = 8 + length + max((tensor.data_offsets[1] for tensor in tensors), default=0)
+        if size != expected:
+            raise ValueError(f"got {size} bytes, expected {expected}")
+        count = sum(tensor.parameter_count for tensor in tensors)
+        if not 0 <= count <= 8 * size:  # a number has a bit at least
+            raise ValueError("its shapes have more numbers than there are")
+    except Exception as error:  # the reader of headers trusts their types
+        raise ArtifactError(
+            f"{path or header} is damaged or no safetensors file: {error}. "
+            "Save or download it again."
+        ) from error
+    return count
+
+
+# On the Hub
+
+
+def _in_time(ask: Callable[[], Iterator[EditInfo | str]]) -> Iterator[EditInfo | str]:
+    """What comes within the time that one waits for the Hub.
+
+    `list_models` takes no timeout and tries again for half a minute, so it runs in a thread that
+    can be left behind.
+    """
+    answers: SimpleQueue[EditInfo | str | None] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            for answer in ask():
+                answers.put(answer)
+        except Exception as error:  # odd JSON, HTML, a lost connection: whatever it raises
+            why = names.hub_refusal(error)
+            answers.put(f"The Hub could not be asked, so only bundled edits are listed: {why}")
+        answers.put(None)
+
+    Thread(target=work, daemon=True).start()
+    end = monotonic() + _PATIENCE
+    wait = _PATIENCE / 3
+    while True:
+        try:
+            answer = answers.get(timeout=max(0.0, wait))
+        except Empty:
+            yield "The Hub could not be asked in time, so some edits are not listed. Try again."
+            return
+        if answer is None:
+            return
+        yield answer
+        wait = end - monotonic()
+
+
+def _on_the_hub(
+    tags: Sequence[str],
+    search: str | None,
+    author: str | None,
+    limit: int,
+    token: str | bool | None,
+    endpoint: str | None,
+) -> Iterator[EditInfo | str]:
+    """The repositories with all these tags, newest first; for one that cannot be read, the reason.
+
+    Raises what huggingface_hub does when the Hub does not answer as it should.
+    """
+    from huggingface_hub import HfApi, get_hf_file_metadata
+    from huggingface_hub.errors import HfHubHTTPError
+
+    api = HfApi(endpoint, token, library_name=LIBRARY, library_version=__version__)
+    with suppress(HfHubHTTPError):  # any answer will do; without a connection this fails at once
+        get_hf_file_metadata(f"{api.endpoint}/api/models?limit=1", token, timeout=_TIMEOUT)
+    listed: dict[str, ModelInfo] = {}
+    for library in (LIBRARY, FORMER_LIBRARY):
+        models = api.list_models(
+            filter=[library, *tags],
+            search=search,
+            author=author,
+            sort="last_modified",
+            limit=limit,
+            expand=["lastModified", "sha", "siblings"],
+        )
+        try:
+            for model in models:
+                listed[model.id] = model
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            yield f"What the Hub answered is no list of repositories ({error!r}). Try again later."
+            break
+    newest = sorted(
+        listed.values(),
+        key=lambda model: model.last_modified.timestamp() if model.last_modified else 0.0,
+        reverse=True,
+    )
+
+    def describe(model: ModelInfo) -> EditInfo | str | None:
+        try:
+            if "model_index.json" in {file.rfilename for file in model.siblings or ()}:
+                return None  # a pipeline has the library's tag too
+            return _describe(model.id, model.sha, token, endpoint)
+        except StyleganHubError as error:
+            return f"Left out what cannot be read. {model.id}: {error}"
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for found in threads.map(describe, newest[:limit]):
+            if found is not None:
+                yield found
+
+
+def _describe(
+    repo: str, revision: str | None, token: str | bool | None, endpoint: str | None
+) -> EditInfo:
+    """What one repository holds; raises `NotFoundError` and `ArtifactError`."""
+    try:
+        return _fetched(repo, revision, token, endpoint)
+    except StyleganHubError:
+        raise
+    except Exception as error:  # a lost connection raises what its HTTP library has
+        at = f" at revision {revision}" if revision else ""
+        why = names.hub_refusal(error)
+        raise NotFoundError(f"The Hub did not give {repo}{at}: {why}") from error
+
+
+def _fetched(
+    repo: str, revision: str | None, token: str | bool | None, endpoint: str | None
+) -> EditInfo:
+    from huggingface_hub import HfApi, HfFileSystem, hf_hub_url
+
+    api = HfApi(endpoint, token, library_name=LIBRARY, library_version=__version__)
+    model = api.model_info(repo, revision=revision, files_metadata=True, timeout=_TIMEOUT)
+    sizes = {file.rfilename: file.size or 0 for file in model.siblings or ()}
+    if missing := {CONFIG_NAME, TENSORS_NAME} - sizes.keys():
+        raise ArtifactError(f"{repo} is no edit: it has no {' and no '.join(sorted(missing))}.")
+    # `hf_hub_download` would keep the files of every repository that was listed once, and
+    # `get_safetensors_metadata` takes 100 kB where a header has one. This reads ranges of bytes.
+    files = HfFileSystem(endpoint=endpoint, token=token, skip_instance_cache=True)
+
+    def read(name: str, start: int, stop: int) -> bytes:
+        with files.open(
+            f"{repo}/{name}", revision=model.sha, size=sizes[name], cache_type="none"
+        ) as file:
+            file.seek(start)
+            return bytes(file.read(stop - start))[: stop - start]
+
+    def whole(name: str) -> bytes:
+        check_size(f"{repo}/{name}", sizes[name])
+        return read(name, 0, sizes[name])
+
+    config = config_from(whole(CONFIG_NAME), f"{repo}/{CONFIG_NAME}")
+    raw = whole(METRICS_NAME) if METRICS_NAME in sizes else b"{}"
+    metrics, measured = metrics_from(raw, f"{repo}/{METRICS_NAME}")
+    size, path = sizes[TENSORS_NAME], f"{repo}/{TENSORS_NAME}"
+    start = read(TENSORS_NAME, 0, min(8, size))
+    stop = min(8 + int.from_bytes(start, "little"), 8 + _MAX_HEADER, size)
+    with tempfile.NamedTemporaryFile(suffix=".safetensors") as header:
+        header.write(start + (read(TENSORS_NAME, 8, stop) if stop > 8 else b""))
+        header.flush()
+        parameters = count_numbers(Path(header.name), size, path)
+    own = config.get(DIGEST_KEY)
+    picture = hf_hub_url(repo, PICTURE_NAME, revision=model.sha, endpoint=endpoint)
+    return EditInfo(
+        name=repo,
+        source="hub",
+        parameters=parameters,
+        picture=picture if PICTURE_NAME in sizes else None,
+        metrics=metrics,
+        revision=model.sha,
+        stale=(METRICS_NAME,) if own and measured not in (None, own) else (),
+        **_described(config, f"{repo}/{CONFIG_NAME}"),
+    )

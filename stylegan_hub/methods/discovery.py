@@ -1,0 +1,509 @@
+"""The generator's own sliders, without any words: directions that are there, named by CLIP.
+
+Two sources, which need no training and no labels:
+
+- *pca*: principal axes of w over random faces (Härkönen et al. 2020, "GANSpace", section 3), what
+  w varies most in;
+- *sefa*: singular directions of the affine weights, w to styles, of which each row has length 1
+  (Shen and Zhou 2021, "Closed-Form Factorization of Latent Semantics in GANs", eq. 6), what a layer
+  reads most of w.
+
+Each is moved in all layers, or in the coarse, middle or fine ones alone (up to 8, to 32 and beyond
+32 pixels, as in StyleCLIP). At strength 1 a slider goes `deviations` standard deviations of w along
+it, for both sources, where the papers leave the length open.
+
+Neither paper says what a direction does: people looked at the pictures. Here CLIP does. With C+ and
+C- its embeddings of a face at both ends (strengths 1 and -1),
+
+    change       c_i = C+ - C- of face i
+    amount       root of the mean of c_i * c_j over all pairs of different faces: large where faces
+                 change much, and all alike
+    name         the pair of words (a, b) of the bank of whose C(b) - C(a) the cosine to the mean
+                 of c_i is largest
+
+A cosine below `confidence` names nothing: such a slider is called "unnamed". Sliders are sorted by
+amount, and one that is like a better one is left out: the same to the latents (cosine of w_plus),
+to CLIP (cosine of the mean c) or in words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from stylegan_hub.domain import Domain, Label
+from stylegan_hub.edits.base import Edit, Origin, Strength
+from stylegan_hub.edits.direction import Direction
+from stylegan_hub.errors import MethodError
+from stylegan_hub.latents import Latents, Space
+from stylegan_hub.methods.method import Method, Nothing, Request, register
+from stylegan_hub.regions.feature_maps import at_size
+from stylegan_hub.regions.find import Region, named_region
+from stylegan_hub.regions.mask import region_mask
+from stylegan_hub.steps import OnStep, Step
+
+Source = Literal["pca", "sefa", "both"]
+Words = tuple[tuple[str, ...], ...]
+"""Alternatives, of which two name the ends of a slider, in this order.
+
+"glasses" stands for "a face with glasses" (whatever the domain's pictures show), "a young *" for "a
+young face", and "no glasses" for the domain's own words, since CLIP hears no "no"."""
+
+RANGES = {"all": (0, 1 << 30), "coarse": (0, 8), "middle": (9, 32), "fine": (33, 1 << 30)}
+"""The resolutions of layers that move together."""
+
+ANYTHING: Words = (
+    ("a bright *", "a dark *"),
+    ("a colorful *", "a grey *"),
+    ("a large *", "a small *"),
+    ("a blurred *", "a sharp *"),
+    ("a * by day", "a * at night"),
+    ("a blue background", "a green background", "a yellow background", "a pink background",
+     "a purple background", "a grey background", "a red background", "a white background",
+     "a dark background"),
+)  # fmt: skip
+"""Names for the pictures of any domain."""
+
+FACES: Words = (
+    ("black hair", "brown hair", "blonde hair", "red hair", "grey hair", "purple hair"),
+    ("a bald head", "short hair", "long hair", "curly hair", "a bob cut", "spiky hair",
+     "a mohawk", "an afro"),
+    ("light skin", "tanned skin", "dark skin"),
+    ("no beard", "a beard"),
+    ("no glasses", "glasses"),
+    ("no hat", "a hat"),
+    ("no lipstick", "lipstick"),
+    ("no freckles", "freckles"),
+    ("a smiling *", "a sad *", "an angry *", "a surprised *", "a calm *"),
+    ("a young *", "an old *"),
+    ("a narrow *", "a wide *"),
+    ("a * of a woman", "a * of a man"),
+    ("brown eyes", "blue eyes", "green eyes", "grey eyes"),
+    ("a * turned to the left", "a * turned to the right"),
+    ("a * looking to the left", "a * looking to the right"),
+    ("red clothes", "blue clothes", "green clothes", "yellow clothes", "purple clothes",
+     "black clothes", "white clothes"),
+)  # fmt: skip
+"""Names for the pictures of faces."""
+
+THINGS: Words = (
+    ("a red *", "a blue *", "a green *", "a yellow *", "a white *", "a black *", "a brown *"),
+    ("an old *", "a new *"),
+    ("a round *", "a square *"),
+    ("a tall *", "a flat *"),
+    ("a * on the left", "a * on the right"),
+    ("a plain *", "a patterned *"),
+)
+"""Names for the pictures of other things."""
+
+_FACE = re.compile(r"\b(faces?|portraits?|persons?|people|man|men|woman|women|heads?)\b", re.I)
+_SMALL = 1e-12
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to look for. Defaults are what drawn portraits are seen well with."""
+
+    count: int = 12
+    """Sliders in the list, at most."""
+    source: Source = "both"
+    """Axes of w ("pca"), of the affine weights ("sefa"), or both."""
+    layers: tuple[str, ...] = ("all", "coarse", "middle", "fine")
+    """The ranges of layers that are moved, each alone."""
+    components: int = 8
+    """First directions of each source and range of layers that are looked at."""
+    deviations: float = 2.0
+    """Standard deviations of w between the middle of a slider and its strength 1."""
+    faces: int = 4
+    """Random faces that each is tried on."""
+    confidence: float = 0.3
+    """Least cosine between the change that CLIP sees and the words that name it."""
+    duplicate: float = 0.8
+    """Cosine from which on a slider is like another one, in latents or to CLIP."""
+    inside: float = 0.5
+    """With a region: least share of the squared change of the pixels that lies inside."""
+    words: Words | None = None
+    """The bank of names; when None, that for faces or for things, whichever the domain shows."""
+    truncation_psi: float = 0.7
+    """Of the faces."""
+    seed: int = 0
+    """Of the first face; the others follow."""
+
+    def __post_init__(self) -> None:
+        if min(self.count, self.components, self.faces) < 1 or not self.deviations > 0:
+            raise ValueError(
+                f"Got count {self.count}, components {self.components}, faces {self.faces}, "
+                f"deviations {self.deviations}; expected at least one slider, direction and face, "
+                "and a positive number of deviations."
+            )
+        if self.source not in ("pca", "sefa", "both"):
+            raise ValueError(f"Got source {self.source!r}; expected 'pca', 'sefa' or 'both'.")
+        if not self.layers or (unknown := [r for r in self.layers if r not in RANGES]):
+            got = ", ".join(unknown) if self.layers else "none"
+            raise ValueError(f"Got layers {got}; expected some of {', '.join(RANGES)}.")
+
+
+DEFAULT = Settings()
+PCA = replace(DEFAULT, source="pca", components=16)
+"""GANSpace alone."""
+SEFA = replace(DEFAULT, source="sefa", components=16)
+"""SeFa alone."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A direction that may become a slider.
+
+    Attributes:
+        found: where it comes from: source, layers, component.
+        vector: at strength 1, `[num_ws, w_dim]`.
+    """
+
+    found: Mapping[str, Any]
+    vector: Float[Tensor, "num_ws w_dim"]
+
+
+@dataclass(frozen=True)
+class Slider:
+    """A candidate that was looked at.
+
+    Attributes:
+        change: what CLIP sees between its ends, mean over faces, `[d]`.
+        amount: how much and how consistently pictures change; the length of the change of a
+            single face.
+        consistency: mean cosine between the changes of two faces; 1 for a single one.
+        inside: mean share of the change inside the region; None without a region.
+    """
+
+    candidate: Candidate
+    change: Float[Tensor, " d"]
+    amount: float
+    consistency: float
+    inside: float | None
+
+    def is_like(self, other: Slider, cosine: float) -> bool:
+        """Whether it is the same slider, or its opposite, to the latents or to CLIP."""
+        return any(
+            abs(_cosine(one, two)) > cosine
+            for one, two in (
+                (self.candidate.vector, other.candidate.vector),
+                (self.change, other.change),
+            )
+        )
+
+
+@register
+class Discovery(Method[Settings]):
+    """The generator's own sliders: axes of its latents and of its weights, named by CLIP."""
+
+    name: ClassVar[str] = "discovery"
+    summary: ClassVar[str] = "Finds sliders that the generator has by itself, and names them."
+    requests: ClassVar[tuple[type[Any], ...]] = (Nothing,)
+    takes_region: ClassVar[bool] = True
+    presets: ClassVar[Mapping[str, Any]] = {"default": DEFAULT, "ganspace": PCA, "sefa": SEFA}
+
+    def checked_request(self, domain: Domain, request: Request | str | Image.Image) -> Nothing:
+        """The request; a region must be one that the domain's parser knows.
+
+        Raises:
+            MethodError: a region without a parser.
+            ValueError: an unknown region, all are listed.
+        """
+        asked: Nothing = super().checked_request(domain, request)
+        if asked.region is not None:
+            if domain.parser is None:
+                raise MethodError(
+                    f"Got the region {asked.region!r}; this pipeline has no parser, which says "
+                    "where it is.",
+                    got=asked.region,
+                    expected=None,
+                    remedy="Leave the region out, or train a parser: recipes/train_parser.py.",
+                )
+            named_region(domain, asked.region)
+        return asked
+
+    def search(
+        self,
+        domain: Domain,
+        request: Nothing,
+        face: Latents | None,
+        settings: Settings,
+        on_step: OnStep | None,
+    ) -> Edit:
+        """The slider that changes pictures most."""
+        return self._sliders(domain, request, face, settings, on_step)[0]
+
+    def find_all(
+        self,
+        domain: Domain,
+        request: Request | str | Image.Image,
+        face: Latents | None = None,
+        *,
+        label: Label | None = None,
+        settings: Settings | str | None = None,
+        on_step: OnStep | None = None,
+    ) -> list[Edit]:
+        """All sliders, that which changes pictures most first; see `Method.find`.
+
+        With a face, they are judged by that face alone.
+        """
+        return self._sliders(*self.prepared(domain, request, face, label, settings), on_step)
+
+    def steps(self, settings: Settings) -> int | None:
+        """Not known before the generator's layers are."""
+        return None
+
+    def caption(self, origin: Origin) -> str:
+        """The names of its ends: "no glasses <-> glasses"."""
+        return str(origin.training.get("name", self.name))
+
+    def account(self, origin: Origin) -> str:
+        """How a slider was found, for its card."""
+        training = origin.training
+        of = {
+            "pca": "A principal axis of w (GANSpace)",
+            "sefa": "A direction that layers read (SeFa)",
+        }
+        account = (
+            f"{of.get(str(training.get('source')), self.summary)}, moved in the layers "
+            f"{training.get('layers')!r}; found without words."
+        )
+        if training.get("confidence") is None:
+            return f"{account} CLIP has no words for what it does."
+        return f"{account} CLIP named its ends: {self.caption(origin)}."
+
+    @torch.no_grad()
+    def _sliders(
+        self,
+        domain: Domain,
+        request: Nothing,
+        face: Latents | None,
+        settings: Settings,
+        on_step: OnStep | None,
+    ) -> list[Edit]:
+        region = None if request.region is None else named_region(domain, request.region)
+        seeds = range(settings.seed, settings.seed + settings.faces)
+        faces = domain.sample(seeds, settings.truncation_psi) if face is None else face
+        faces = domain.lower(faces, max(faces.space, Space.W_PLUS))
+        found = candidates(domain, settings)
+        sliders = []
+        for index, candidate in enumerate(found):
+            slider, ends = _looked_at(domain, candidate, faces, region)
+            if region is None or (slider.inside or 0) >= settings.inside:
+                sliders.append(slider)
+            if on_step is not None:
+                where = f"{candidate.found['source']}, {candidate.found['layers']} layers"
+                on_step(Step(index + 1, len(found), ends, note=where))
+        if not sliders:
+            raise MethodError(
+                f"None of {len(found)} directions has {settings.inside:.0%} of its change in the "
+                f"region {request.region!r}.",
+                got=request.region,
+                expected="a region that a direction changes alone",
+                remedy="Lower inside=, look at more components=, or ask the method 'local'.",
+            )
+        return self._named(domain, sliders, faces.space, settings)
+
+    def _named(
+        self, domain: Domain, sliders: list[Slider], space: Space, settings: Settings
+    ) -> list[Edit]:
+        """The best sliders, without duplicates, as edits with names."""
+        bank = Bank(domain, settings.words)
+        kept: list[Slider] = []
+        edits: dict[str, Edit] = {}
+        for slider in sorted(sliders, key=lambda one: -one.amount):
+            if any(slider.is_like(other, settings.duplicate) for other in kept):
+                continue
+            name, cosine, sign = bank.name(slider.change, settings.confidence)
+            if name is None:
+                name = f"unnamed {1 + sum(one.startswith('unnamed') for one in edits)}"
+            elif name in edits:
+                continue
+            kept.append(slider)
+            vector = _in_space(domain, sign * slider.candidate.vector, space)
+            training = {
+                "method": self.name,
+                "name": name,
+                "confidence": None if name.startswith("unnamed") else round(cosine, 4),
+                "amount": round(slider.amount, 4),
+                "consistency": round(slider.consistency, 4),
+                **({} if slider.inside is None else {"inside": round(slider.inside, 4)}),
+                **{key: value for key, value in asdict(settings).items() if key not in _OWN},
+                **slider.candidate.found,
+            }
+            edits[name] = Direction(
+                vector,
+                space,
+                domain.base_model,
+                Strength(1.0, -2.0, 2.0),
+                Origin(training=training),
+            )
+            if len(edits) == settings.count:
+                break
+        return list(edits.values())
+
+
+_OWN = ("source", "layers", "confidence", "words", "inside")  # said of each slider in another way
+
+
+def candidates(domain: Domain, settings: Settings) -> list[Candidate]:
+    """First directions of each source and range of layers, without those that are nearly equal."""
+    sources = ("pca", "sefa") if settings.source == "both" else (settings.source,)
+    resolutions = _resolutions(domain)
+    axes = domain.units(Space.W).to_codes(
+        torch.eye(domain.generator.config.w_dim, device=domain.device)
+    )
+    axes = axes[axes.norm(dim=1).argsort(descending=True)]
+    found: list[Candidate] = []
+    for name in settings.layers:
+        low, high = RANGES[name]
+        moved = torch.tensor([low <= r <= high for r in resolutions], device=domain.device)
+        if not moved.any() or (name != "all" and moved.all()):
+            continue  # a small generator has no such layers, or no others
+        for source in sources:
+            if source == "pca":
+                rows = axes[: settings.components]
+            else:
+                rows = _singular(domain, low, high)[: settings.components]
+                rows = rows * (axes @ rows.T).norm(dim=0)[:, None]  # deviation of w along each
+            for index, row in enumerate(rows):
+                vector = settings.deviations * moved[:, None] * row
+                where = {"source": source, "layers": name, "component": index}
+                one = Candidate(where, vector)
+                if not any(abs(_cosine(vector, o.vector)) > settings.duplicate for o in found):
+                    found.append(one)
+    return found
+
+
+def _resolutions(domain: Domain) -> list[int]:
+    """Of the layer that each w drives; the last one drives a toRGB alone."""
+    found = [0] * domain.generator.num_ws
+    for layer in domain.generator.style_layout:
+        found[layer.ws_index] = max(found[layer.ws_index], layer.resolution)
+    return found
+
+
+def _singular(domain: Domain, low: int, high: int) -> Float[Tensor, "k w_dim"]:
+    """Directions of length 1 that the convolutions of these resolutions read, most first."""
+    generator = domain.generator
+    weights = [
+        generator.synthesis.affine(layer.name).weight
+        for layer in generator.style_layout
+        if not layer.is_to_rgb and low <= layer.resolution <= high
+    ]
+    if not weights:  # only the last toRGB
+        return torch.zeros(0, generator.config.w_dim, device=domain.device)
+    rows = F.normalize(torch.cat(weights).double(), dim=1, eps=_SMALL)
+    return torch.linalg.svd(rows, full_matrices=False).Vh.to(weights[0])
+
+
+def _looked_at(
+    domain: Domain, candidate: Candidate, faces: Latents, region: Region | None
+) -> tuple[Slider, Float[Tensor, "2 3 h w"]]:
+    """What a candidate does to faces, and both ends of it on the first of them."""
+    vector = _in_space(domain, candidate.vector, faces.space)
+    ends = [
+        domain.synthesize(Latents(faces.space, faces.codes + sign * vector)) for sign in (-1, 1)
+    ]
+    low, high = (domain.encode_image(images).float() for images in ends)
+    each = high - low
+    amount, consistency = float(each[0].norm()), 1.0
+    if len(each) > 1:
+        amount = max(0.0, _mean_product(each)) ** 0.5
+        consistency = _mean_product(F.normalize(each, dim=1, eps=_SMALL))
+    inside = None
+    if region is not None:
+        mask = torch.maximum(*(region_mask(domain, images, region) for images in ends))
+        squared = (ends[1] - ends[0]).square().sum(1, keepdim=True)
+        mask = at_size(mask, squared.shape[2:])
+        inside = float(((mask * squared).sum((1, 2, 3)) / squared.sum((1, 2, 3))).mean())
+    slider = Slider(candidate, each.mean(0), amount, consistency, inside)
+    return slider, torch.cat([images[:1] for images in ends])
+
+
+class Bank:
+    """Words for the ends of sliders, as far as a domain's CLIP knows them.
+
+    Args:
+        words: alternatives, see `Words`; those for faces or for things when None.
+    """
+
+    def __init__(self, domain: Domain, words: Words | None = None) -> None:
+        if words is None:
+            words = (FACES if _FACE.search(domain.neutral) else THINGS) + ANYTHING
+        known = [
+            [entry for entry in group if not domain.words_without_token(_sentence(domain, entry))]
+            for group in words
+        ]
+        self.pairs = [pair for group in known for pair in combinations(group, 2)]
+        entries = sorted({entry for pair in self.pairs for entry in pair})
+        if not entries:
+            self._changes = torch.zeros(0, 1)
+            return
+        texts = domain.encode_text([_sentence(domain, entry) for entry in entries]).float()
+        embedded = dict(zip(entries, texts, strict=True))
+        changes = torch.stack([embedded[two] - embedded[one] for one, two in self.pairs])
+        self._changes = F.normalize(changes, dim=1, eps=_SMALL)
+
+    def name(
+        self, change: Float[Tensor, " d"], confidence: float = 0.0
+    ) -> tuple[str | None, float, int]:
+        """The name of a change, "no glasses <-> glasses", and its cosine.
+
+        Returns:
+            The name, in the order of the bank, or None where nothing is as near as `confidence`;
+            the cosine; -1 if the change goes from right to left, else 1.
+        """
+        if not self.pairs:
+            return None, 0.0, 1
+        cosines = self._changes @ F.normalize(change, dim=0, eps=_SMALL)
+        best = int(cosines.abs().argmax())
+        cosine = float(cosines[best].abs())
+        if cosine < confidence:
+            return None, cosine, 1
+        first, second = self.pairs[best]
+        return f"{_label(first)} <-> {_label(second)}", cosine, 1 if cosines[best] > 0 else -1
+
+
+def _sentence(domain: Domain, entry: str) -> str:
+    if entry.startswith("no "):
+        return domain.neutral
+    if "*" not in entry:
+        return f"{domain.neutral} with {entry}"
+    noun = re.sub(r"^(an?|the)\s+", "", domain.neutral, flags=re.IGNORECASE)
+    return entry.replace("*", noun)
+
+
+def _label(entry: str) -> str:
+    """An entry in plain words: "a young *" is "young"."""
+    if "*" not in entry:
+        return entry
+    return re.sub(r"^an? +(of an? )?", "", entry.replace("*", "")).strip()
+
+
+def _in_space(domain: Domain, vector: Tensor, space: Space) -> Tensor:
+    """A displacement in w_plus, in the space of a face; affine layers make it the same in s."""
+    if space is Space.W_PLUS:
+        return vector
+    styles = domain.generator.styles
+    return (styles(vector[None]) - styles(torch.zeros_like(vector)[None]))[0]
+
+
+def _mean_product(rows: Float[Tensor, "n d"]) -> float:
+    """Mean inner product of all pairs of different rows."""
+    # The squared length of the sum counts all pairs, and each row with itself.
+    total = rows.sum(0).square().sum() - rows.square().sum()
+    return float(total / (len(rows) ** 2 - len(rows)))
+
+
+def _cosine(one: Tensor, two: Tensor) -> float:
+    return float(F.cosine_similarity(one.flatten(), two.flatten(), dim=0, eps=_SMALL))

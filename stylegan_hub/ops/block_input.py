@@ -1,0 +1,27 @@
+"""In which precision and memory layout a block of layers computes."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def block_input(
+    x: Float[Tensor, "n c h w"], dtype: torch.dtype, use_fp16: bool
+) -> Float[Tensor, "n c h w"]:
+    """x in the precision and memory layout that a block computes in fastest.
+
+    Channels last saves a fifth of a training step on a CPU, and is what tensor cores read in
+    half precision. Half precision is float16 on CUDA; on a CPU it is what autocast asks for.
+
+    Args:
+        x: What enters the block.
+        dtype: Of its weights.
+        use_fp16: Whether it computes in half precision on CUDA.
+    """
+    if x.is_cpu and torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+    if x.is_cuda and not use_fp16:
+        return x.to(dtype, memory_format=torch.contiguous_format)
+    return x.to(torch.float16 if x.is_cuda else dtype, memory_format=torch.channels_last)

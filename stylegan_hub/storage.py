@@ -1,0 +1,198 @@
+"""Files and folders that are written whole or not at all, whatever happens meanwhile.
+
+Everything goes to a hidden neighbor first. Of a folder (`staged`), the complete neighbor is
+renamed, and from then on it counts: its files are moved into the folder, by the writer or, if that
+was killed, by the next one who reads or writes there (`settle`). Writers and readers of a folder
+wait for each other (`locked`). So neither a full disk nor a kill nor a second writer mixes two
+versions. Incomplete neighbors whose writer is gone are removed by the next one who writes there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from glob import escape
+from pathlib import Path
+from uuid import uuid4
+
+from stylegan_hub.errors import NotFoundError, StorageError
+
+if sys.platform != "win32":
+    import fcntl
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file as a whole or not at all; folders above it are made.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    path = real(path)
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        partial = _partial(path)
+        try:
+            with open(partial, "wb") as file, locked(file.fileno()):
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())  # some file systems report a full disk only here
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def staged(folder: str | Path) -> Iterator[Path]:
+    """A new folder to write to; at the end its files take their places in `folder`, in one step.
+
+    Other files that are there stay. When the body raises, nothing has changed.
+
+    Raises:
+        StorageError: the disk refuses; it names `folder`.
+    """
+    folder = real(folder)
+    with _named(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        settle(folder)
+        _remove_leftovers(folder)
+        staging = _partial(folder)
+        staging.mkdir()
+        try:
+            with locked(staging):  # it says that its writer is alive
+                yield staging
+                _commit(staging, folder)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def settle(folder: str | Path) -> None:
+    """Finish what a killed writer had decided for a folder, where writing is allowed."""
+    folder = real(folder)
+    if decided := _neighbors(folder, "decided"):
+        with suppress(OSError), locked(folder):
+            for left in decided:
+                _finish(left, folder)
+
+
+def _commit(staging: Path, folder: Path) -> None:
+    """Move what was written to its place."""
+    if not os.path.exists(folder):
+        try:
+            os.rename(staging, folder)
+            return
+        except OSError:
+            if not folder.is_dir():  # another writer may have made it meanwhile
+                raise
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    with locked(folder):
+        for left in _neighbors(folder, "decided"):  # of one who was killed
+            _finish(left, folder)
+        decided = staging.with_suffix(".decided")
+        os.rename(staging, decided)
+        _finish(decided, folder)
+
+
+def _finish(decided: Path, folder: Path) -> None:
+    if folder.is_dir():
+        # By name: a config comes before its tensors. If a reader who may not write here finds one
+        # without the other, it is the new config, which has a digest even if the old one had none.
+        for path in sorted(decided.rglob("*")):
+            if path.is_file():
+                target = folder / path.relative_to(decided)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, target)
+    shutil.rmtree(decided, ignore_errors=True)
+
+
+def real(path: str | Path) -> Path:
+    """The path without links: one may lead to another file system, which a rename cannot."""
+    return Path(os.path.realpath(path))
+
+
+def _partial(path: Path) -> Path:
+    """A hidden neighbor of `path` (same file system, so that renaming is one step)."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{uuid4().hex[:8]}.partial")
+
+
+def _neighbors(path: Path, state: str) -> list[Path]:
+    return sorted(path.parent.glob(f".{escape(path.name)}.*.{state}"))
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed writers of a file or folder left beside it."""
+    for left in _neighbors(path, "partial"):
+        pid = re.search(r"\.(\d+)-\w+\.partial$", left.name)
+        # A lock says for sure that it is being written; the number covers the moment before.
+        if (pid and _is_running(int(pid[1]))) or _is_locked(left):
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                left.unlink()
+
+
+def _is_running(pid: int) -> bool:
+    if sys.platform == "win32":
+        return True  # os.kill would end it
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
+
+
+def _is_locked(path: Path) -> bool:
+    if sys.platform == "win32":
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+@contextmanager
+def locked(path: Path | int, shared: bool = False) -> Iterator[None]:
+    """Wait for others who hold this file or folder, and hold it; the system frees it for the dead.
+
+    Where there are no locks (Windows, some network file systems), nothing is held.
+    """
+    descriptor = -1
+    if sys.platform != "win32":
+        with suppress(OSError):
+            descriptor = os.dup(path) if isinstance(path, int) else os.open(path, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors of the system with the path that was given, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, NotFoundError) or error.errno is None:
+            raise
+        raise StorageError.of(path, error) from error

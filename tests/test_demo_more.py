@@ -1,0 +1,259 @@
+"""The tab More: a method from outside is used from Python, from the page's handlers, by clicks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from outside import Blend, blend_registered, expected_vector
+from PIL import Image
+from test_demo import (
+    browser,  # noqa: F401
+    fits,
+    open_page,
+    pixels,
+    pytestmark,  # noqa: F401
+    serve,
+    wait_for,
+    wait_for_other_picture,
+)
+from test_demo_methods import tab
+from test_session import labeled, make_edit, make_full_studio  # noqa: F401
+
+import stylegan_hub as hub
+from demo.app import build
+from demo.finding import Wanted
+from demo.stage import SLOTS, Desk
+from demo.tabs import essence, local, words
+from demo.tabs.more import Filled, Several, choose, find, others, ways
+from stylegan_hub.methods.method import Nothing, Pairs, Picture, Words
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.session import Session, label_of
+from stylegan_hub.studio import Studio
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+TABBED = (*words.METHODS, *essence.METHODS, *local.METHODS)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_cards(nothing_bundled: None) -> None:
+    """Nothing is bundled for any test of this file."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def blend() -> Iterator[None]:
+    """A method that this project does not have."""
+    with blend_registered():
+        yield
+
+
+@pytest.fixture(scope="module")
+def studio(tiny_pipeline: StyleEditPipeline) -> Studio:
+    return Studio(tiny_pipeline)
+
+
+@pytest.fixture(scope="module")
+def full_studio(tiny_pipeline: StyleEditPipeline) -> Studio:
+    """With a parser."""
+    return make_full_studio(tiny_pipeline)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> str:
+    path = tmp_path / "gradient.png"
+    Image.linear_gradient("L").resize((40, 30)).save(path)
+    return str(path)
+
+
+# Handlers
+
+
+def test_every_method_is_on_the_page() -> None:
+    """In a tab that is made for it, or in this one."""
+    assert set(hub.methods.known()) == {*TABBED, *others(TABBED)}
+    assert {"blend", "mapper"} <= set(others(TABBED))
+    assert ways(Blend()) == [Pairs, Nothing]
+
+
+def test_what_is_filled_in(picture: str) -> None:
+    words = Filled(words=" a hat ", neutral="a face", keep="glasses, hair, ").request(Words)
+    assert words == Words("a hat", "a face", ("glasses", "hair"))
+    seen = Filled(picture=picture).request(Picture)
+    assert isinstance(seen, Picture) and seen.image.size == (40, 30)
+    pairs = Filled(before=[picture], seeds_after="3, 4 5", paired=False).request(Pairs)
+    assert isinstance(pairs, Pairs) and not pairs.paired
+    assert pairs.before[0].size == (40, 30) and pairs.after == [3, 4, 5]
+    assert Filled().request(Nothing) == Nothing()
+
+
+@pytest.mark.parametrize(
+    ("kind", "filled", "message"),
+    [
+        (Words, Filled(words=" "), "Got no words"),
+        (Picture, Filled(), "Got no picture; choose one"),
+        (Pairs, Filled(seeds_before="1"), "Got the seeds '' after the change; expected whole"),
+        (Pairs, Filled(seeds_before="1.5", seeds_after="2"), "Got the seeds '1.5' before"),
+        (Pairs, Filled(before=["x"] * 65, seeds_after="2"), "Got 65 pictures before; at most 64"),
+        (Picture, Filled(picture="nowhere.png"), "nowhere.png is no picture"),
+    ],
+)
+def test_what_cannot_be_asked(kind: type[Any], filled: Filled, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        filled.request(kind)
+
+
+def test_a_method_from_outside_in_python(studio: Studio) -> None:
+    found = studio.pipe.find(hub.Pairs([1, 2], [3, 4]), method="blend")
+    assert torch.equal(found.vector, expected_vector(studio.pipe, [1, 2], [3, 4]))
+
+
+def test_several_edits_to_choose_from(studio: Studio) -> None:
+    session = Session(seed=7)
+    wanted = Wanted(Pairs([1, 2], [3, 4]), "blend", True)
+    *frames, last = find(studio, session, wanted)
+    assert 'value="1" max="2"' in frames[0].status and frames[0].pictures is None
+    assert isinstance(last, Several) and "Found 2 edits" in last.status and last.found is None
+    there, back = last.edits
+    assert torch.equal(there.vector, expected_vector(studio.pipe, [1, 2], [3, 4]))
+    for edit, preview in zip(last.edits, last.previews, strict=True):
+        assert preview == studio.draw(session.with_edit(edit))[1]
+
+    desk = Desk(session)
+    assert "“blend to back” is on it now" in choose(desk, last.edits, last.region, 1)
+    choose(desk, last.edits, last.region, 1)
+    choose(desk, last.edits, last.region, 0)
+    assert [applied.edit for applied in desk.session.edits] == [back, there]
+    assert label_of(desk.session.edits[1]) == "blend to a change"
+    full = desk.session
+    for _ in range(SLOTS):
+        full = full.with_edit(make_edit(studio.pipe), name="x")
+    with pytest.raises(ValueError, match=f"one more than {SLOTS} edits"):
+        choose(Desk(full.without_found("blend to back")), last.edits, None, 1)
+
+
+def test_presets_and_this_face(studio: Studio) -> None:
+    session = Session(seed=7).with_edit(make_edit(studio.pipe))
+    *_, last = find(studio, session, Wanted(Nothing(), "blend", settings="far"))
+    assert isinstance(last, Several)
+    expected = 2 * expected_vector(studio.pipe, [0, 1], [2, 3])
+    torch.testing.assert_close(last.edits[0].vector, expected)
+
+
+def test_one_edit_is_put_on(studio: Studio) -> None:
+    wanted = Wanted(Words("a hat"), "gradient", True)
+    *_, last = find(studio, Session(), wanted)
+    assert last.found is not None and "Found “a hat”" in last.status
+    assert last.pictures == studio.draw(Session().with_found(last.found))
+
+
+def test_a_region(full_studio: Studio) -> None:
+    """What cannot be searched for in a region is shown in it."""
+    session = Session(seed=7)
+    *_, last = find(full_studio, session, Wanted(Nothing(), "blend", region="left side"))
+    assert isinstance(last, Several) and last.region == "left side"
+    desk = Desk(session)
+    choose(desk, last.edits, last.region, 0)
+    assert desk.session.edits[0].region == "left side"
+    assert last.previews[0] == full_studio.draw(desk.session)[1]
+    with pytest.raises(ValueError, match="Unknown region 'tail'"):
+        list(find(full_studio, session, Wanted(Nothing(), "blend", region="tail")))
+
+
+def test_a_page_where_each_method_has_a_tab(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(words, "METHODS", tuple(hub.methods.known()))
+    shown = str(build(studio).get_config_file()["components"])
+    assert "Every method that this pipeline has is in another tab" in shown
+
+
+def test_a_class_is_asked_for_where_there_are_some(
+    studio: Studio,
+    labeled: Studio,  # noqa: F811
+) -> None:
+    labels = {
+        one.pipe: [
+            component["props"].get("choices")
+            for component in build(one).get_config_file()["components"]
+            if component["props"].get("label") == "Class"
+        ]
+        for one in (studio, labeled)
+    }
+    assert labels[studio.pipe] == []
+    ((first, *rest),) = labels[labeled.pipe]
+    assert first[1] == 0 and len(rest) == 2
+
+
+# Over HTTP
+
+
+@pytest.fixture(scope="module")
+def url(studio: Studio) -> Iterator[str]:
+    yield from serve(studio)
+
+
+@pytest.fixture
+def client(url: str, tmp_path: Path) -> Client:
+    return Client(url, verbose=False, download_files=tmp_path)
+
+
+def test_find_over_http(client: Client, picture: str) -> None:
+    asked = {"method": "blend", "asked": "Pairs", "seeds_before": "1, 2", "seeds_after": "3, 4"}
+    _, status, gallery, *_ = client.predict(**asked, api_name="/find")
+    assert "Found 2 edits" in status
+    shown = gallery["value"] if isinstance(gallery, dict) else gallery
+    assert [item["caption"] for item in shown] == ["blend to a change", "blend to back"]
+    words = {"method": "mapper", "asked": "Words", "words": " "}
+    broken = {"method": "blend", "asked": "Pairs", "before": [handle_file(picture)] * 2}
+    for inputs, expected in (
+        (words, "Got no words"),
+        ({"method": "mapper", "asked": "Nothing"}, "Got a request of type Nothing"),
+        ({"method": "magic"}, "not in the list of choices"),
+        ({**broken, "seeds_after": "3"}, "Got pictures; expected seeds"),
+    ):
+        with pytest.raises((AppError, ValueError), match=expected):
+            client.predict(**inputs, api_name="/find")
+
+
+def test_faces_of_a_class_over_http(labeled: Studio, tmp_path: Path) -> None:  # noqa: F811
+    for url in serve(labeled):
+        client = Client(url, verbose=False, download_files=tmp_path)
+        client.predict(7, api_name="/face")
+        client.predict(2, api_name="/label")
+        client.predict("a hat", steps=10, api_name="/edit")
+        _, file = client.predict(0, api_name="/strength_1")
+        assert pixels(file) == labeled.faces([7], label=2)[0].tobytes()
+
+
+# In a browser
+
+
+@pytest.mark.browser
+def test_a_visit(browser: Browser, url: str) -> None:  # noqa: F811
+    for page in open_page(browser, url):
+        page.set_viewport_size({"width": 390, "height": 844})
+        first = wait_for_other_picture(page, "")
+        tab(page, "More")
+        page.get_by_label("blend", exact=True).check()
+        page.get_by_text("Goes from the mean of some faces").wait_for()
+        find_it = page.get_by_role("button", name="Find", exact=True)
+        find_it.click()
+        page.get_by_text("Got the seeds '' before the change").wait_for()
+        page.get_by_text("Nothing was changed").wait_for()
+        wait_for(page, find_it.is_enabled)  # a refused job locks nothing
+        page.get_by_label("Or seeds before").fill("1, 2")
+        page.get_by_label("Or seeds after").fill("3 4")
+        find_it.click()
+        page.get_by_text("Found 2 edits").wait_for()
+        page.locator("#found button").nth(1).click()
+        page.get_by_text("“blend to back” is on it now").wait_for()
+        wait_for_other_picture(page, first)
+        wait_for(page, page.get_by_role("slider", name="blend to back").is_enabled)
+        assert fits(page)

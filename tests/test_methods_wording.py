@@ -1,0 +1,66 @@
+"""Removals and comparisons are changes between two texts; other words stay as they are."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stylegan_hub.methods.method import Words
+from stylegan_hub.methods.wording import reading
+from stylegan_hub.pipeline import StyleEditPipeline
+
+
+@pytest.mark.parametrize(
+    ("said", "target", "origin"),
+    [
+        ("no hat", "a face", "a face with a hat"),
+        ("without glasses", "a face", "a face with glasses"),
+        ("a face without a hat", "a face", "a face with a hat"),
+        ("a smiling woman with no earrings", "a smiling woman", "a smiling woman with earrings"),
+        ("take the beard off", "a face", "a face with a beard"),
+        ("take off the glasses", "a face", "a face with glasses"),
+        ("please remove his mustache.", "a face", "a face with a mustache"),
+        ("Get rid of the freckles!", "a face", "a face with freckles"),
+        ("shave the beard", "a face", "a face with a beard"),
+        ("cut the hair off", "a face", "a face with hair"),
+        ("no more makeup", "a face", "a face with makeup"),
+        ("fewer wrinkles", "a face", "a face with wrinkles"),
+        ("less angry", "a face", "an angry face"),
+        ("make him less sad", "a face", "a sad face"),
+        ("younger", "a young face", "an old face"),
+        ("make her look older", "an old face", "a young face"),
+    ],
+)
+def test_what_is_taken_away(said: str, target: str, origin: str) -> None:
+    read = reading(Words(said, keep=("hair",)), "a face")
+    assert (read.text, read.neutral, read.keep) == (target, origin, ("hair",))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "a face with a hat", "a smiling face", "afro", "a mohawk", "a noble face", "make him smile",
+        "nose", "a knotted scarf", "glasses", "a man who lost his hat", "an unshaven face",
+    ],
+)  # fmt: skip
+def test_what_is_no_removal(said: str) -> None:
+    assert reading(Words(said), "a face") == Words(said)
+
+
+def test_words_with_an_origin_of_their_own_stay() -> None:
+    words = Words("no hat", neutral="a face with a crown")
+    assert reading(words, "a face") is words
+
+
+def test_other_domains_have_other_nouns() -> None:
+    read = reading(Words("no chimney"), "a house")
+    assert (read.text, read.neutral) == ("a house", "a house with a chimney")
+    assert reading(Words("less shiny"), "a car").neutral == "a shiny car"
+
+
+def test_the_edit_remembers_what_was_said(tiny_pipeline: StyleEditPipeline) -> None:
+    found = tiny_pipeline.find("no hat", method="gradient")
+    assert found.origin.prompt == "no hat" and found.origin.neutral == "a face with a hat"
+    assert found.origin.training["read_as"] == "a face with a hat -> a face"
+    plain = tiny_pipeline.find(Words("a face", neutral="a face with a hat"), method="gradient")
+    assert torch.equal(plain.vector, found.vector) and "read_as" not in plain.origin.training
