@@ -29,6 +29,7 @@ from stylegan_hub.methods.keep import fixed, keeping
 from stylegan_hub.methods.requests import Nothing as Nothing
 from stylegan_hub.methods.requests import Pairs as Pairs
 from stylegan_hub.methods.requests import Picture as Picture
+from stylegan_hub.methods.requests import Pictures as Pictures
 from stylegan_hub.methods.requests import Request as Request
 from stylegan_hub.methods.requests import Words as Words
 from stylegan_hub.methods.wording import reading
