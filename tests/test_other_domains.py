@@ -281,13 +281,11 @@ def test_gradient_direction(pipe: StyleEditPipeline) -> None:
 def test_latent_mapper(
     folder: Path, pipe: StyleEditPipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train = recipe("train_mapper")
-    train.main(
-        train.Config(
-            description=RED, pipeline=str(folder), output_dir=tmp_path / "red",
-            max_train_steps=2, train_batch_size=2, population=4, samples=2,
-        )
-    )  # fmt: skip
+    recipe("train_mapper").main([
+        "--description", RED, "--pipeline", str(folder), "--output_dir", str(tmp_path / "red"),
+        "--max_train_steps", "2", "--train_batch_size", "2", "--population", "4",
+        "--samples", "2", "--reader", "None",
+    ])  # fmt: skip
     assert "training without the identity loss (id_lambda 0)" in capsys.readouterr().out
     edit = load_edit(tmp_path / "red")
     assert edit.origin.training["note"] == NO_RECOGNIZER and edit.origin.neutral == NEUTRAL
@@ -305,14 +303,12 @@ def test_essence(folder: Path, pipe: StyleEditPipeline, tmp_path: Path) -> None:
     wide = tmp_path / "wide.png"
     row = houses.draw([House.of(seed) for seed in (5, 6, 7)])
     image_files.save(image_files.grid(row, columns=3), wide)
-    train = recipe("train_essence")
     with pytest.warns(UserWarning, match="attribute-reader knows drawn portraits"):
-        train.main(
-            train.Config(
-                target=wide, pipeline=str(folder), output_dir=tmp_path / "essence", restarts=1,
-                max_train_steps=2, train_batch_size=2, sources=2, samples=2,
-            )
-        )  # fmt: skip
+        recipe("train_essence").main([
+            "--target", str(wide), "--pipeline", str(folder), "--restarts", "1",
+            "--output_dir", str(tmp_path / "essence"), "--max_train_steps", "2",
+            "--train_batch_size", "2", "--sources", "2", "--samples", "2",
+        ])  # fmt: skip
     metrics = json.loads((tmp_path / "essence" / "metrics.json").read_text())
     assert "target_similarity_after" in metrics and "attributes_taken" not in metrics
     with Image.open(wide) as target:

@@ -9,6 +9,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from stylegan_hub.checkpoints.download import DOWNLOADS, fetch
+from stylegan_hub.errors import NotFoundError
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.portraits.dataset import RenderCache
 
@@ -106,3 +108,17 @@ def test_portraits_are_exported(tmp_path: Path) -> None:
     export = recipe("export_portraits")
     export.main(export.Config(output_dir=tmp_path, count=2, resolution=32))
     assert len(list((tmp_path / "images").iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.py")))
+def test_recipes_need_no_home_to_be_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a user without a name and without HOME, which containers have."""
+
+    def homeless(*_: object) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    recipe(name)
+    with pytest.raises(NotFoundError, match="this user has no home folder"):
+        fetch("https://example.org/model.pt", DOWNLOADS)
