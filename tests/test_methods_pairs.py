@@ -192,6 +192,9 @@ def test_a_slider_for_a_face(
     edit = pipe.find(Pairs(*sides), face)
     assert edit.apply(face, 0.5).codes.shape == face.codes.shape
     assert pipe(latents=face, edits=[(edit, 1.0)]).images[0].size == (32, 32)
+    # A face in s cannot go back to w_plus, whatever the settings ask for.
+    again = pipe.find(Pairs(*sides), face, settings=replace(DEFAULT, space=Space.W_PLUS))
+    assert torch.equal(again.tensors()["vector"], edit.tensors()["vector"])
     assert method_for(pipe, Pairs(*sides)).name == "pairs"
 
 
