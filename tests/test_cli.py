@@ -1,6 +1,7 @@
 """The command writes what was asked for, or says in one line why not."""
 
 import json
+import re
 import os
 import subprocess
 import sys
