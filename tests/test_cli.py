@@ -1,8 +1,8 @@
 """The command writes what was asked for, or says in one line why not."""
 
 import json
-import re
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
