@@ -208,9 +208,7 @@ def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
     method = gr.Radio(list(methods), value=first.name, label="Method")
     about = gr.HTML(_about(first))
     with gr.Column(visible=Words in ways(first)) as by_words:
-        words = gr.Textbox(
-            "", label=f"The {studio.noun} should show", max_length=MAX_LETTERS
-        )
+        words = gr.Textbox("", label=f"The {studio.noun} should show", max_length=MAX_LETTERS)
         neutral = gr.Textbox(studio.pipe.neutral, label="It shows now", max_length=MAX_LETTERS)
         keep = gr.Textbox("", label="But keep", placeholder="glasses, hair", max_length=MAX_LETTERS)
     with gr.Column(visible=Picture in ways(first)) as by_picture:

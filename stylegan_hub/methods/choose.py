@@ -44,9 +44,7 @@ def with_region(request: Request, region: str | None) -> Request:
     return replace(request, region=region) if isinstance(request, Words | Nothing) else request
 
 
-def within(
-    method: Method[Any], request: Request, region: str | None
-) -> tuple[Request, str | None]:
+def within(method: Method[Any], request: Request, region: str | None) -> tuple[Request, str | None]:
     """The request with its region, or the region in which what is found should be shown.
 
     A method that takes regions is asked to search in it; what another one finds is shown in it.
