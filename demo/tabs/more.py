@@ -41,8 +41,8 @@ from stylegan_hub.session import Session
 from stylegan_hub.steps import Step
 from stylegan_hub.studio import Studio
 
-_MAX_SHOWN = 24
-_MAX_EXAMPLES = 64
+_MAX_SHOWN = 24  # edits to choose from
+_MAX_EXAMPLES = 64  # pictures or seeds on each side
 _HINTS = {
     Words: "Write what the picture should show",
     Picture: "Give a picture whose character faces should get",
@@ -208,7 +208,7 @@ def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
     method = gr.Radio(list(methods), value=first.name, label="Method")
     about = gr.HTML(_about(first))
     with gr.Column(visible=Words in ways(first)) as by_words:
-        words = gr.Textbox("", label="The face should show", max_length=MAX_LETTERS)
+        words = gr.Textbox("", label=f"The {studio.noun} should show", max_length=MAX_LETTERS)
         neutral = gr.Textbox(studio.pipe.neutral, label="It shows now", max_length=MAX_LETTERS)
         keep = gr.Textbox("", label="But keep", placeholder="glasses, hair", max_length=MAX_LETTERS)
     with gr.Column(visible=Picture in ways(first)) as by_picture:
