@@ -84,12 +84,12 @@ class Head(nn.Module):
 
 
 def main(config: Config) -> None:
-    cache = cached_portraits(config.cache, config.portraits)
-    if cache.identities is None:
+    if RenderCache(config.cache).identities is None:
         raise SystemExit(
             f"{config.cache} holds one portrait of each person, and a recognizer learns from "
             "several; draw some with recipes/render_portraits.py --identities 4000."
         )
+    cache = cached_portraits(config.cache, config.portraits)
     portraits = cache.portraits(range(config.portraits))
     # The named characters come last; their identities count down from -2.
     nobody = portraits.character < 0

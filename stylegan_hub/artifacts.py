@@ -48,7 +48,10 @@ STALE_NAME = "stale"
 DIGEST_KEY = "tensors_sha256"
 
 # What a training leaves beside the artifact that it makes.
-RUN_FILES = ("checkpoint-*", "samples", "logs", "training_config.json", "training.log")
+RUN_FILES = (
+    "checkpoint-*", "samples", "logs", "tensorboard", "warm-start", "training_config.json",
+    "training.log",
+)  # fmt: skip
 _BESIDE = (METRICS_NAME, CARD_NAME, STALE_NAME, "LICENSE", "images", *RUN_FILES, ".*")
 
 # Types of the config's keys. A kind of edit may add keys; these, when present, are as said here.

@@ -265,7 +265,8 @@ class Training:
             parts.update({name: loss.detach() for name, loss in losses.items()})
             return losses["loss"] if "loss" in losses else torch.stack([*losses.values()]).sum()
 
-        return {**parts, "loss": self.update(name, loss_fn, max_grad_norm=max_grad_norm)}
+        loss = self.update(name, loss_fn, max_grad_norm=max_grad_norm)  # it fills the parts
+        return {**parts, "loss": loss}
 
     def learning_rate_scale(self, step: int) -> float:
         """Factor in [0, 1] on the peak learning rates at a step."""

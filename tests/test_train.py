@@ -17,7 +17,7 @@ from stylegan_hub import methods
 from stylegan_hub.domain import Domain
 from stylegan_hub.edits.base import Edit, Origin, load_edit
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.errors import MethodError, NotFoundError
+from stylegan_hub.errors import ArtifactError, MethodError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods import method as protocol
 from stylegan_hub.methods.method import Nothing, Words
@@ -142,8 +142,9 @@ def test_settings_are_options(
 
 def test_stopped_and_resumed(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
     whole = train(tmp_path / "whole", tiny_pipeline_folder)
-    with pytest.raises(NotFoundError):  # no step was made, so no edit is written
+    with pytest.raises(ArtifactError):  # no step was made, so no edit is written
         train(tmp_path / "parted", tiny_pipeline_folder, "--max_train_minutes", "0")
+    assert (tmp_path / "parted" / "checkpoint-0").is_dir()
     again = ("--resume_from_checkpoint", "latest")
     parted = train(tmp_path / "parted", tiny_pipeline_folder, *again)
     assert torch.equal(vector(whole), vector(parted))
@@ -157,7 +158,7 @@ def test_options_are_explained(
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "How bright pictures should be. (default: 0.5)" in said
     assert "--shared, --no_shared" in said and "--max_train_steps INT" in said
-    assert "(default: 6)" in said and "--target " not in said and "--region" not in said
+    assert "(default: 6)" in said and "--target PATH" not in said and "--region" not in said
 
 
 def test_what_cannot_be_trained(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
