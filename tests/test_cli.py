@@ -138,7 +138,8 @@ def test_words_are_searched_for_on_the_face_with_its_edits(
     settings = Settings(steps=3, shared_steps=0)
     expected = pipe.find("curly hair", face, method="optimization", settings=settings)
     found = load_edit(saved)
-    torch.testing.assert_close(found.vector, expected.vector)
+    # Rounding grows over the steps, since gradients of length 1 are taken.
+    torch.testing.assert_close(found.vector, expected.vector, atol=1e-4, rtol=1e-3)
     for pairs in ([(hat, 0.5), (found, 2.0)], [(found, 2.0), (hat, 0.5)]):
         assert pipe(seed=7, edits=pairs).images[0].tobytes() == pixels(output)
     assert "searched for on the face as it is with the --edit edits" in run("edit", "-h").stdout
@@ -389,7 +390,7 @@ def test_disk_that_refuses(
     monkeypatch.setattr(os, "fsync", full_disk)
     result = run("sample", "--seeds", "1", "--pipeline", tiny_pipeline_folder, "-o", output)
     assert result.exit_code == 1
-    assert "Error: [Errno 28] No space left on device" in result.stderr
+    assert f"Error: Cannot write {output}: No space left on device. Free" in result.stderr
     assert list(output.parent.iterdir()) == []
 
 
