@@ -27,7 +27,9 @@ class Config:
     """How many portraits, rounded up to thousands; their seeds are 0 to count - 1."""
     identities: int | None = None
     """How many people share the portraits; None = everybody is drawn once."""
-    resolution: int = 128
+    blends: bool = False
+    """Every second picture is no portrait, but lies between some: for training a generator."""
+    resolution: int = 256
     """Width and height in pixels, 32 to 512."""
     workers: int = 0
     """Processes of one thread each; 0 takes one per core."""
@@ -35,7 +37,12 @@ class Config:
 
 def main(config: Config) -> None:
     cache = RenderCache.build(
-        config.output_dir, config.count, config.resolution, config.workers, config.identities
+        config.output_dir,
+        config.count,
+        config.resolution,
+        config.workers,
+        config.identities,
+        config.blends,
     )
     people = "" if cache.identities is None else f" of {cache.identities} people"
     print(f"{len(cache)} portraits{people} of {cache.resolution} px in {config.output_dir}")

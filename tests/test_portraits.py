@@ -133,8 +133,8 @@ def test_z_stands_for_portraits_and_back() -> None:
             lambda: characters("Bob", [1]),
             "Nobody is called 'Bob'; the characters are: Captain Otto",
         ),
-        (lambda: from_gaussians(torch.zeros(2, 3)), r"shape \(2, 3\); expected \[n, 55\]"),
-        (lambda: z_of_portraits(sample([1]), 32, torch.Generator()), "needs at least 62"),
+        (lambda: from_gaussians(torch.zeros(2, 3)), r"shape \(2, 3\); expected \[n, 58\]"),
+        (lambda: z_of_portraits(sample([1]), 32, torch.Generator()), "needs at least 65"),
     ],
 )
 def test_bad_input_says_what_to_do(call, text: str) -> None:

@@ -72,7 +72,10 @@ _HAIR_COLORS: dict[str, tuple[str, ...]] = {
     "blonde": ("blonde", "blond", "golden", "fair", "yellow"),
     "red": ("red", "ginger", "orange", "copper"),
     "grey": ("grey", "gray", "silver"),
+    "white": ("white", "snow-white"),
     "purple": ("purple", "violet", "lilac"),
+    "pink": ("pink", "rose"),
+    "green": ("green", "emerald"),
 }
 
 # A style and a color said in one breath.
@@ -149,14 +152,26 @@ _WORDS: dict[str, dict[str, _Words]] = {
     },
     "beard": {
         "no": _Words(
-            ("clean-shaven", "beardless"),
-            ("no beard", "a clean-shaven face", "no facial hair"),
-            ("without a beard", "without facial hair", "not wearing a beard"),
+            ("beardless",),
+            ("no beard", "a shaven chin", "no beard on the chin"),
+            ("without a beard", "without any beard", "not wearing a beard"),
         ),
         "yes": _Words(
             ("bearded",),
-            ("a beard", "a full beard", "facial hair", "a beard and a mustache", "a bushy beard"),
+            ("a beard", "a full beard", "facial hair", "a bushy beard"),
             ("wearing a beard",),
+        ),
+    },
+    "mustache": {
+        "no": _Words(
+            (),
+            ("no mustache", "no moustache", "a bare upper lip"),
+            ("without a mustache", "not wearing a mustache", "without a moustache"),
+        ),
+        "yes": _Words(
+            ("mustached",),
+            ("a mustache", "a moustache", "a mustache above the mouth", "whiskers on the lip"),
+            ("wearing a mustache", "wearing a moustache"),
         ),
     },
     "glasses": {
@@ -181,6 +196,18 @@ _WORDS: dict[str, dict[str, _Words]] = {
             (),
             ("a hat", "a woolen hat", "a knitted hat", "a cap", "a beanie", "a hat on the head"),
             ("wearing a hat", "in a hat", "wearing a cap", "wearing a beanie"),
+        ),
+    },
+    "earrings": {
+        "no": _Words(
+            (),
+            ("no earrings", "bare ears", "no jewelry"),
+            ("without earrings", "not wearing earrings", "without jewelry"),
+        ),
+        "yes": _Words(
+            (),
+            ("earrings", "golden earrings", "hoop earrings", "rings in the ears", "gold hoops"),
+            ("wearing earrings", "wearing golden earrings", "wearing jewelry"),
         ),
     },
     "expression": {
@@ -210,6 +237,18 @@ _WORDS: dict[str, dict[str, _Words]] = {
             ("a surprised face", "an open mouth", "a surprised expression", "a shocked expression",
              "the mouth wide open", "a surprised look"),
             ("looking surprised", "looking astonished", "looking shocked", "gasping"),
+        ),
+    },
+    "eyes": {
+        "open": _Words(
+            ("open-eyed", "wide-awake"),
+            ("open eyes", "eyes that are open"),
+            ("looking at something", "awake"),
+        ),
+        "closed": _Words(
+            ("sleeping",),
+            ("closed eyes", "eyes closed", "shut eyes", "eyes that are shut", "the eyes closed"),
+            ("sleeping", "dreaming", "not looking at anything"),
         ),
     },
     "eye_color": _colored(
@@ -413,6 +452,7 @@ _SHORT_NAMES = {
 _INTEREST = {
     "hair_style": 1.7, "hair_color": 1.7, "expression": 2.4, "eye_color": 2.2, "age": 1.9,
     "freckles": 1.7, "lipstick": 1.7, "skin": 1.2, "glasses": 1.2, "beard": 1.2, "hat": 1.2,
+    "mustache": 1.2, "earrings": 1.2, "eyes": 1.0,
     "face_width": 1.0, "pose": 0.9, "gaze": 1.0, "background": 0.8, "clothes": 0.8,
 }  # fmt: skip
 _ABSENCE_INTEREST = 0.4  # of the interest in the presence of the same thing
@@ -479,7 +519,7 @@ def describe(
         rng: where all choices come from.
         character: a name out of `CHARACTERS`, said in most of the captions.
         mention: attributes to speak of, in this order; by default one to eight are chosen. The
-            hair color of a bald person is never spoken of.
+            hair color of a bald person is never spoken of, nor the look of closed eyes.
     """
     name = None
     if character is not None and rng.random() < _NAME_SHARE:
@@ -608,7 +648,9 @@ class _Parts:
 
 
 def _is_visible(attribute: str, labels: Mapping[str, str]) -> bool:
-    return attribute != "hair_color" or labels["hair_style"] != "bald"
+    if attribute == "hair_color":
+        return labels["hair_style"] != "bald"
+    return attribute not in ("eye_color", "gaze") or labels["eyes"] == "open"
 
 
 def _choose_mention(
