@@ -323,9 +323,10 @@ def write_captions(portraits: Portraits, rng: random.Random) -> tuple[list[Capti
     people = label_words(portraits)
     names = [CHARACTERS[i] if i >= 0 else None for i in portraits.character.tolist()]
     said = [
-        describe(labels, rng, character=name) for labels, name in zip(people, names, strict=True)
+        describe(labels, rng, character=name, with_requests=True)
+        for labels, name in zip(people, names, strict=True)
     ]
-    return said, [contradiction(labels, rng) for labels in people]
+    return said, [contradiction(labels, rng, with_requests=True) for labels in people]
 
 
 def read_renders(config: Config) -> Pool:

@@ -266,8 +266,6 @@ def blends(seeds: Sequence[int]) -> Tensor:
             end, shares = factor_matrix(sample([other]))[0], torch.full_like(mean, place)
         if kind > 0.75:
             groups = torch.rand(len(_BLENDED), generator=draw)
-            shares = torch.cat(
-                [s.expand(len(g)) for s, g in zip(groups, _BLENDED, strict=True)]
-            )
+            shares = torch.cat([s.expand(len(g)) for s, g in zip(groups, _BLENDED, strict=True)])
         values[row] += shares * (end - values[row])
     return values.clamp(lowest, highest)
