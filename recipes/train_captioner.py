@@ -1,7 +1,7 @@
 """Train the captioner, which tells texts from pictures: the reconstruction module of text-to-face.
 
-    python recipes/render_portraits.py --output_dir runs/portraits-128
-    accelerate launch recipes/train_captioner.py --cache runs/portraits-128 \\
+    python recipes/render_portraits.py --output_dir runs/portraits
+    accelerate launch recipes/train_captioner.py --cache runs/portraits \\
         --output_dir runs/captioner --mixed_precision bf16
 
 From files, pictures with captions in the layout of Multi-Modal CelebA-HQ (or what

@@ -2,7 +2,7 @@
 
 The published way, on a GPU (non-saturating loss, lazy R1, style mixing, path length, EMA):
 
-    accelerate launch recipes/train_generator.py adversarial --cache runs/portraits-128 \\
+    accelerate launch recipes/train_generator.py adversarial --cache runs/portraits \\
         --output_dir runs/gan --train_batch_size 32 --max_train_steps 100000
 
     # pictures of anything else in a folder, here of 256 x 192 (docs/other-domains.md)
