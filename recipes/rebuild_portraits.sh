@@ -80,7 +80,6 @@ stage clip-2 clip-2/metrics.json \
     train clip clip-2 --cache "$RUNS/portraits" --init_from "$RUNS/clip" \
     --generator "$RUNS/generator" --max_train_steps 1500
 stage recognizer recognizer/recognizer train recognizer recognizer --cache "$RUNS/identities"
-stage parser parser/parser train parser parser
 stage landmarks landmarks/landmarker train landmarks landmarks --cache "$RUNS/portraits"
 
 # bundle FOLDER OPTIONS...
@@ -89,12 +88,13 @@ bundle() {
     shift
     "$PYTHON" recipes/bundle_portraits.py --generator "$RUNS/generator/generator" \
         --clip "$RUNS/clip-2" --recognizer "$RUNS/recognizer/recognizer" \
-        --parser "$RUNS/parser/parser" --landmarker "$RUNS/landmarks/landmarker" \
-        --reader "$RUNS/reader/reader" --output_dir "$folder" "$@"
+        --landmarker "$RUNS/landmarks/landmarker" --reader "$RUNS/reader/reader" \
+        --output_dir "$folder" "$@"
 }
 
-# The encoder looks at the pipeline without it, then everything goes into one folder.
-stage pipeline pipeline/model_index.json bundle "$RUNS/pipeline"
+# Parser and encoder look at the pipeline without them, then everything goes into one folder.
+stage pipeline pipeline/model_index.json bundle "$RUNS/pipeline" --count 200
+stage parser parser/parser train parser parser --pipeline "$RUNS/pipeline"
 stage encoder encoder/encoder \
     train encoder encoder --pipeline "$RUNS/pipeline" --reader "$RUNS/reader/reader"
-bundle "$BUNDLE" --encoder "$RUNS/encoder/encoder"
+bundle "$BUNDLE" --parser "$RUNS/parser/parser" --encoder "$RUNS/encoder/encoder"

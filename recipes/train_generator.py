@@ -212,15 +212,14 @@ def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: Fact
 
     def ws_of(indices: Sequence[int] | Tensor, draw: torch.Generator) -> Tensor:
         w = encoder(cache.factors(indices).to(device))
-        if from_z:  # nobody in z is a named character
-            portraits = cache.portraits(indices)
-            chosen = portraits.character < 0
+        if from_z:  # nobody in z is a blend or a named character
+            rows = torch.arange(len(indices))
             if cache.blends:
-                chosen &= torch.as_tensor(indices) % 2 == 0
-            chosen = chosen.nonzero()[:, 0]
-            z = z_of_portraits(portraits[chosen], config.z_dim, draw)
-            chosen = chosen.to(device)
-            w = w.index_copy(0, chosen, generator.mapping.w(z.to(device), None))
+                rows = rows[torch.as_tensor(indices) % 2 == 0]
+            portraits = cache.portraits(torch.as_tensor(indices)[rows])
+            known = portraits.character < 0
+            z = z_of_portraits(portraits[known], config.z_dim, draw)
+            w = w.index_copy(0, rows[known].to(device), generator.mapping.w(z.to(device)))
         return w[:, None].expand(-1, generator.num_ws, -1)
 
     def step_fn(step: int) -> dict[str, Tensor]:

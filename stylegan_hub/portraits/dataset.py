@@ -115,8 +115,17 @@ class RenderCache:
         return torch.from_numpy(np.stack(rows))
 
     def portraits(self, indices: Sequence[int] | Tensor) -> Portraits:
-        """Who is in those pictures."""
+        """Who is in those pictures.
+
+        Raises:
+            ValueError: an odd index into a folder of blends, where nobody is drawn.
+        """
         seeds = [int(i) for i in indices]
+        if self.blends and any(seed % 2 for seed in seeds):
+            raise ValueError(
+                f"{self.folder} was made with --blends: its odd numbers are no portraits. Draw "
+                "another folder without, or ask for even numbers only."
+            )
         if self.identities is None:
             return sample(seeds)
         return sample(seeds, [seed % self.identities for seed in seeds])

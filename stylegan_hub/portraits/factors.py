@@ -154,11 +154,11 @@ def factors(portraits: Portraits) -> dict[str, Tensor]:
     strength = 1 + 0.15 * normal("expression_strength")
     for column, name in enumerate(("curve", "open", "teeth", "brow_angle", "brow_raise")):
         f[name] = expression[:, column] * strength
+    f["teeth"] = expression[:, 2]  # shown or not
     # Half of the smiles show teeth, the others keep the mouth closed.
     smiling = labels["expression"] == ATTRIBUTES["expression"].index("smiling")
     laughs = torch.sigmoid(6 * normal("mouth_open"))
     f["open"] = torch.where(smiling, f["open"] * laughs, f["open"] * (0.92 + 0.16 * laughs))
-    f["teeth"] = f["teeth"].clamp(0, 1)
     # Closed lids meet, whatever the mood.
     f["eye_open"] = (1 + (expression[:, 5] - 1) * strength) * (1 - flag("eyes"))
     f["beard"] = flag("beard")

@@ -395,7 +395,8 @@ def _draw_eyes(
     full = 0.063 * size * lid * (1 + 0.12 * t)
     upper = (full + lower) * f["eye_open"] - lower
     beyond = out.abs() - width
-    eye = c.cover(torch.maximum(torch.maximum(-y - upper, y - lower), beyond)) * inside
+    seen = inside * _smoothstep(0.0, 0.1, f["eye_open"])
+    eye = c.cover(torch.maximum(torch.maximum(-y - upper, y - lower), beyond)) * seen
 
     # The lid between its crease and the lashes; a closed eye is all lid.
     crease = 0.018 + 1.16 * full * (0.6 + 0.4 * f["eye_open"].clamp(max=1))
