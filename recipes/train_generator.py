@@ -74,7 +74,7 @@ class Paired(TrainingConfig):
     """Folder made by recipes/render_portraits.py."""
     init_from: Path | None = None
     """Output folder of an earlier run to start from."""
-    schedule: tuple[str, ...] = ("32:20:1000", "64:10:3500", "128:8:6000", "256:4:15000")
+    schedule: tuple[str, ...] = ("32:20:1000", "64:10:1500", "128:8:8000", "256:4:15000")
     """resolution:batch:steps of the progressive stages; the last one goes on to the end."""
     img_resolution: int = 256
     """Resolution of the generator."""
