@@ -346,10 +346,13 @@ def card(
     if "accuracy_on_renders" in metrics:
         sets = ["accuracy_on_renders", "accuracy_on_samples"]
         sets = [name for name in sets if name in metrics]
-        means = {name: sum(metrics[name].values()) / len(ATTRIBUTES) for name in sets}
+        means = {name: sum(metrics[name].values()) / len(metrics[name]) for name in sets}
         rows = [
             f"| {attribute.replace('_', ' ')} | {1 / len(values):.2f} | "
-            + " | ".join(f"{metrics[name][attribute]:.2f}" for name in sets)
+            + " | ".join(
+                f"{metrics[name][attribute]:.2f}" if attribute in metrics[name] else ""
+                for name in sets
+            )
             + " |"
             for attribute, values in ATTRIBUTES.items()
         ]
