@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from safetensors.torch import load_file
 from test_recipes import recipe
 from torch import Tensor
 
-from stylegan_hub import hub, images
+from stylegan_hub import images
 from stylegan_hub.artifacts import BaseModel
 from stylegan_hub.edits.base import Origin, Strength, load_edit
 from stylegan_hub.edits.latent_mapper import LatentMapper, pixel_norm
@@ -423,7 +424,8 @@ def test_the_recipe_leaves_a_complete_folder(
         published.append((folder, repo_id, private))
         return "https://hub/me/milo/commit/1"
 
-    monkeypatch.setattr(hub, "publish", publish)
+    module = importlib.import_module("stylegan_hub.hub.publish")
+    monkeypatch.setattr(module, "publish", publish)
     train_mapper(
         folder, tiny_pipeline_folder, "--target", "hat=yes", "--report_to", "tensorboard",
         "--no_coarse_mapper", "--gradient_accumulation_steps", "2", "--resolution", "16",
