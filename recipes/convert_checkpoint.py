@@ -60,6 +60,8 @@ class Config:
     """S_mean_std, beside StyleCLIP's fs3.npy."""
     prompt: str | None = None
     """Words that the edit was made for, for its card."""
+    overwrite: bool = False
+    """Write also into a folder that holds something else."""
     downloads: Path = DOWNLOADS
     """Where downloads are kept."""
 
@@ -78,33 +80,41 @@ def convert(config: Config) -> str:
     content = read_checkpoint(path)
     try:
         if config.statistics is not None:
-            table(config, content).save_pretrained(config.output)
+            table(config, content).save_pretrained(config.output, overwrite=config.overwrite)
             return "A direction table"
         if published.is_mapper(content):
-            mapper(config, content, path).save_pretrained(config.output)
+            mapper(config, content, path).save_pretrained(config.output, overwrite=config.overwrite)
             return "A latent mapper"
         if faces.is_encoder(content):
-            faces.encoder_from(content, path).save_pretrained(config.output)
+            faces.encoder_from(content, path).save_pretrained(
+                config.output, overwrite=config.overwrite
+            )
             return "An encoder"
         if faces.is_recognizer(content):
-            faces.recognizer_from(content, path).save_pretrained(config.output)
+            faces.recognizer_from(content, path).save_pretrained(
+                config.output, overwrite=config.overwrite
+            )
             return "A recognizer"
         if faces.is_parser(content):
-            faces.parser_from(content, path).save_pretrained(config.output)
+            faces.parser_from(content, path).save_pretrained(
+                config.output, overwrite=config.overwrite
+            )
             return "A parser"
         if published.is_components(content):
             vector = published.component_from(content, config.component)
             origin = Origin(
                 config.prompt, None, {"method": "GANSpace", "component": config.component}
             )
-            direction(config, vector, origin).save_pretrained(config.output)
+            direction(config, vector, origin).save_pretrained(
+                config.output, overwrite=config.overwrite
+            )
             return "A direction"
         if (vectors := published.vectors_from(content)) is not None:
             return array(config, *vectors)
     except ArtifactError as error:
         text = str(error)
         raise error if text.startswith(str(path)) else ArtifactError(f"{path}: {text}.") from error
-    generator_from(content, path).save_pretrained(config.output)
+    generator_from(content, path).save_pretrained(config.output, overwrite=config.overwrite)
     return "A generator"
 
 
@@ -125,7 +135,7 @@ def array(config: Config, name: str, vectors: Tensor) -> str:
         if not 0 <= config.component < len(rows):
             raise ArtifactError(f"holds {len(rows)} directions; got component {config.component}")
         direction(config, rows[config.component], Origin(config.prompt)).save_pretrained(
-            config.output
+            config.output, overwrite=config.overwrite
         )
         return "A direction"
     if vectors.ndim == 4 and vectors.shape[1] == 1:

@@ -148,8 +148,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     write_bytes(path, _tensor_bytes(tensors, metadata))
 
 
-def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Write metrics.json, and in it to which tensors the numbers belong.
+def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Write metrics.json, and in it to which tensors the numbers belong; returns its content.
 
     Raises:
         ValueError: a number that JSON does not have.
@@ -159,6 +159,7 @@ def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
     content = {**metrics, **({DIGEST_KEY: digest} if digest else {})}
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(folder / METRICS_NAME, text.encode())
+    return content
 
 
 def write_folder(
@@ -202,7 +203,7 @@ def check_room(folder: str | Path, replaced: str) -> None:
         replaced: the file by which what is replaced is known, "model.safetensors".
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # unlike Path.is_dir, False for a name that is too long
         return
     names = {path.name for path in folder.iterdir()}
     if replaced in names and (replaced != TENSORS_NAME or _is_ours(folder / CONFIG_NAME)):

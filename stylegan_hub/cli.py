@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from stylegan_hub.edits.base import Edit
     from stylegan_hub.hub import EditInfo
     from stylegan_hub.methods.method import Method, Request
+    from stylegan_hub.photos.align import Alignment
     from stylegan_hub.photos.person import Person
     from stylegan_hub.photos.photo import Photo
+    from stylegan_hub.pipeline import StyleEditPipeline
     from stylegan_hub.session import Session
     from stylegan_hub.steps import Step
     from stylegan_hub.studio import Studio
@@ -269,34 +271,41 @@ def methods(pipeline: PipelineOption = "portraits") -> None:
     _print_table(rows)
 
 
+# Of `invert`: where the face is, and what to write.
+PersonFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="File to write, NAME.safetensors beside the photo if not given."
+    ),
+]
+WhichFaceOption = Annotated[
+    int | None, typer.Option(min=1, help="Which face; 1 is the largest, which is usual.")
+]
+PointsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the face is: both eyes and the mouth, 'x,y x,y x,y' in pixels, in place of a "
+        "search."
+    ),
+]
+AlignedOption = Annotated[
+    bool, typer.Option("--aligned", help="The whole picture is what the generator would draw.")
+]
+PreviewOption = Annotated[
+    Path | None, typer.Option(help="Picture to write of the aligned photo and the drawing.")
+]
+
+
 @main.command()
 def invert(
     photo: Annotated[Path, typer.Argument(help="The photo: a picture file.")],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="File to write, NAME.safetensors beside the photo if not given."
-        ),
-    ] = None,
+    output: PersonFileOption = None,
     refine: RefineOption = 0,
     tune: TuneOption = 0,
-    face: Annotated[
-        int | None, typer.Option(min=1, help="Which face; 1 is the largest, which is usual.")
-    ] = None,
-    points: Annotated[
-        str | None,
-        typer.Option(
-            help="Where the face is: both eyes and the mouth, 'x,y x,y x,y' in pixels, in place "
-            "of a search."
-        ),
-    ] = None,
-    aligned: Annotated[
-        bool,
-        typer.Option("--aligned", help="The whole picture is what the generator would draw."),
-    ] = False,
-    preview: Annotated[
-        Path | None, typer.Option(help="Picture to write of the aligned photo and the drawing.")
-    ] = None,
+    face: WhichFaceOption = None,
+    points: PointsOption = None,
+    aligned: AlignedOption = False,
+    preview: PreviewOption = None,
     pipeline: PipelineOption = "portraits",
 ) -> None:
     """Find the face of a photo and the latent that draws it.
@@ -321,46 +330,20 @@ def invert(
         if preview is not None:
             _check_picture(preview)
 
-        from tqdm import tqdm
-
-        from stylegan_hub import images
-        from stylegan_hub.photos import align, finders
-        from stylegan_hub.photos.invert import Refinement, Tuning
-        from stylegan_hub.photos.person import invert_photo
+        from stylegan_hub.photos.finders import draws_faces
         from stylegan_hub.photos.photo import read_photo
 
         picture = read_photo(photo)
         for note in picture.notes:
             typer.echo(f"Note: {note}", err=True)
         pipe = _open(pipeline).pipe
-        if clicks is not None:
-            landmarks = align.Landmarks.from_clicks(*clicks)
-            alignment = align.align(picture, landmarks, finders.framing(pipe))
-        elif aligned:
-            alignment = align.whole(picture.size, picture.name, pipe.generator.img_size)
-        else:
-            alignment = finders.locate(pipe, picture, face)
-        with tqdm(desc="Inverting", total=refine + tune, unit="step", disable=None) as progress:
-
-            def show(step: Step) -> None:  # refinement and tuning count for themselves
-                progress.set_postfix_str(step.note or f"loss {step.loss:.3f}", refresh=False)
-                progress.update()
-
-            person = invert_photo(
-                pipe,
-                picture,
-                alignment,
-                Refinement(steps=refine) if refine else None,
-                Tuning(steps=tune) if tune else None,
-                show,
-            )
+        alignment = _alignment(pipe, picture, face, clicks, aligned)
+        person = _inverted(pipe, picture, alignment, refine, tune)
         person.save(output)
         if preview is not None:
-            (drawn,) = person.pipeline(pipe)(latents=person.latents).images
-            shown = align.cut(picture, alignment, (drawn.height, drawn.width))
-            images.save(images.grid([shown, drawn], columns=2), preview)
+            _write_preview(pipe, picture, person, preview)
     corners = " ".join(f"({round(x)}, {round(y)})" for x, y in alignment.quad)
-    what = "The face" if finders.draws_faces(pipe) else "What was cut out"
+    what = "The face" if draws_faces(pipe) else "What was cut out"
     typer.echo(f"{what} in {picture.name} has the corners {corners}.")
     typer.echo(f"Likeness of the drawing: {person.likeness}.")
     typer.echo(f"Wrote {output}" + (f" and {preview}" if preview else "") + ".")
@@ -770,6 +753,53 @@ def _photo_of(person: Person, given: Path | None, folder: Path) -> Photo:
     return photo
 
 
+def _alignment(
+    pipe: StyleEditPipeline,
+    photo: Photo,
+    face: int | None,
+    clicks: list[tuple[float, float]] | None,
+    aligned: bool,
+) -> Alignment:
+    """Where the face is: as it was clicked, all of the picture, or as it is found."""
+    from stylegan_hub.photos import align, finders
+
+    if clicks is not None:
+        return align.align(photo, align.Landmarks.from_clicks(*clicks), finders.framing(pipe))
+    if aligned:
+        return align.whole(photo.size, photo.name, pipe.generator.img_size)
+    return finders.locate(pipe, photo, face)
+
+
+def _inverted(
+    pipe: StyleEditPipeline, photo: Photo, alignment: Alignment, refine: int, tune: int
+) -> Person:
+    """The person of a photo, with a progress bar meanwhile."""
+    from tqdm import tqdm
+
+    from stylegan_hub.photos.invert import Refinement, Tuning
+    from stylegan_hub.photos.person import invert_photo
+
+    refinement = Refinement(steps=refine) if refine else None
+    tuning = Tuning(steps=tune) if tune else None
+    with tqdm(desc="Inverting", total=refine + tune, unit="step", disable=None) as progress:
+
+        def show(step: Step) -> None:  # refinement and tuning count for themselves
+            progress.set_postfix_str(step.note or f"loss {step.loss:.3f}", refresh=False)
+            progress.update()
+
+        return invert_photo(pipe, photo, alignment, refinement, tuning, show)
+
+
+def _write_preview(pipe: StyleEditPipeline, photo: Photo, person: Person, output: Path) -> None:
+    """What was cut out of the photo, and the drawing of it."""
+    from stylegan_hub import images
+    from stylegan_hub.photos.align import cut
+
+    (drawn,) = person.pipeline(pipe)(latents=person.latents).images
+    shown = cut(photo, person.alignment, (drawn.height, drawn.width))
+    images.save(images.grid([shown, drawn], columns=2), output)
+
+
 def _with_edits(session: Session, wanted: list[tuple[str, float | None]]) -> Session:
     from stylegan_hub.edits.base import load_edit
 
@@ -843,6 +873,7 @@ class _Asked:
             ("--save-edit saves an edit that is found", save_edit, self.anything, "--text"),
             ("--region says where an edit is found", self.region, self.anything, "--text"),
             ("--preset is of the method", self.preset, self.anything, "--text"),
+            ("--every-face is of a search", self.every_face, self.anything, "--text"),
             ("--neutral goes with --text", self.neutral, by_words, "--text"),
             ("--keep goes with --text", self.keep, by_words, "--text"),
             ("--unpaired goes with --before", self.unpaired, self.pairs, "--before and --after"),

@@ -36,9 +36,6 @@ class Space(StrEnum):
         spaces = ", ".join(space.value for space in cls)
         raise ValueError(f"Unknown latent space {value!r}; the spaces are {spaces}.")
 
-    def __str__(self) -> str:
-        return self.value
-
     # `str` would compare the letters.
     def __lt__(self, other: str) -> bool:
         return self._depth < Space(other)._depth

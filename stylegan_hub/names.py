@@ -77,8 +77,7 @@ def register_kind(kind: Kind) -> None:
 def find_kind(name: str) -> Kind | None:
     """The kind of this name, None if it is not known here."""
     if name not in _KINDS:
-        for home in _HOMES:
-            import_module(home)
+        _import_homes()
     return _KINDS.get(name)
 
 
@@ -98,11 +97,16 @@ def kind_of(folder: str | Path) -> Kind | None:
         stored = find_kind(read_config(folder)["kind"])
     except (ArtifactError, NotFoundError):
         stored = None
-    edit = find_kind(EDIT)  # afterwards all kinds of this library are known, if one was not
+        _import_homes()
     for kind in _KINDS.values():
         if kind.marker != CONFIG_NAME and (folder / kind.marker).is_file():
             return kind
-    return (stored or edit) if (folder / CONFIG_NAME).is_file() else None
+    return (stored or find_kind(EDIT)) if (folder / CONFIG_NAME).is_file() else None
+
+
+def _import_homes() -> None:
+    for home in _HOMES:
+        import_module(home)
 
 
 def cards_folder() -> Path:

@@ -215,7 +215,7 @@ class Training:
             micro: which of the accumulated passes.
             shared: the same in every process, for draws of a global batch.
         """
-        process = "shared" if shared else self.accelerator.process_index
+        process: int | Literal["shared"] = "shared" if shared else self.accelerator.process_index
         return step_random(self.config.seed, step, micro, process)
 
     def shard(self, indices: Shaped[Tensor, "n ..."]) -> Shaped[Tensor, "m ..."]:

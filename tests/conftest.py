@@ -82,6 +82,23 @@ def inverting_pipeline(tiny_pipeline: StyleEditPipeline) -> StyleEditPipeline:
 
 
 @pytest.fixture(scope="session")
+def house_pipeline(tiny_pipeline: StyleEditPipeline) -> StyleEditPipeline:
+    """A domain of 64 x 48 pixels that shows no faces, with an encoder of random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        generator = StyleGAN2Generator(
+            z_dim=16, w_dim=16, img_resolution=64, img_crop=(48, 64), channels=[8] * 5,
+            num_mapping_layers=2,
+        )  # fmt: skip
+        encoder = Encoder(
+            num_ws=generator.num_ws, w_dim=16, input_size=32, units=(1, 1, 1, 1),
+            widths=(8, 8, 8, 8), head_width=4, reduction=4,
+        )  # fmt: skip
+    clip = (tiny_pipeline.clip, tiny_pipeline.tokenizer, tiny_pipeline.image_processor)
+    return StyleEditPipeline(generator, *clip, encoder=encoder, neutral="a house")
+
+
+@pytest.fixture(scope="session")
 def other_pipeline() -> StyleEditPipeline:
     """Like `tiny_pipeline` and of the same sizes, with another generator."""
     return build_tiny_pipeline(seed=1)

@@ -138,7 +138,8 @@ def test_words_are_searched_for_on_the_face_with_its_edits(
     settings = Settings(steps=3, shared_steps=0)
     expected = pipe.find("curly hair", face, method="optimization", settings=settings)
     found = load_edit(saved)
-    torch.testing.assert_close(found.vector, expected.vector)
+    # Rounding grows over the steps, since gradients of length 1 are taken.
+    torch.testing.assert_close(found.vector, expected.vector, atol=1e-4, rtol=1e-3)
     for pairs in ([(hat, 0.5), (found, 2.0)], [(found, 2.0), (hat, 0.5)]):
         assert pipe(seed=7, edits=pairs).images[0].tobytes() == pixels(output)
     assert "searched for on the face as it is with the --edit edits" in run("edit", "-h").stdout
@@ -389,7 +390,7 @@ def test_disk_that_refuses(
     monkeypatch.setattr(os, "fsync", full_disk)
     result = run("sample", "--seeds", "1", "--pipeline", tiny_pipeline_folder, "-o", output)
     assert result.exit_code == 1
-    assert "Error: [Errno 28] No space left on device" in result.stderr
+    assert f"Error: Cannot write {output}: No space left on device. Free" in result.stderr
     assert list(output.parent.iterdir()) == []
 
 
@@ -658,6 +659,6 @@ def test_doctor_says_what_there_is(monkeypatch: MonkeyPatch) -> None:
     place = next(i for i, line in enumerate(lines) if line.startswith("kernel styled_conv.cpp:"))
     assert "PyTorch's operations take its place" in lines[place]
     assert "STYLEGAN_HUB_KERNELS=off" in lines[place + 1]
-    assert any(line.startswith("kernel styled_conv.cu: off: it has never run") for line in lines)
+    assert any(re.match(r"kernel styled_conv\.cu: +off: it has never run", line) for line in lines)
     assert '    pip install "stylegan-hub[photos]"' in lines
     assert any(line.startswith("bundled:") and "portraits" in line for line in lines)

@@ -147,7 +147,9 @@ def test_a_request_of_another_type(
 
 
 def test_unknown_method(tiny_pipeline: StyleEditPipeline) -> None:
-    with pytest.raises(MethodError, match="Got the method 'magic'; there are essence, ") as error:
+    with pytest.raises(
+        MethodError, match=r"Got the method 'magic'; there are .*essence, "
+    ) as error:
         tiny_pipeline.find("a hat", method="magic")
     assert error.value.got == "magic" and "optimization" in error.value.expected
 

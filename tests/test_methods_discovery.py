@@ -181,7 +181,7 @@ def domain_of(neutral: str, **axes: list[float]) -> Any:
         return F.normalize(torch.stack(found), dim=1)
 
     def unknown(text: str) -> list[str]:
-        known = {*axes, *neutral.split(), "with"}
+        known = {*axes, "a", "*"}
         return [word for word in text.split() if word not in known]
 
     return SimpleNamespace(neutral=neutral, encode_text=embed, words_without_token=unknown)
@@ -281,6 +281,16 @@ def test_sliders_of_one_face(tiny_pipeline: StyleEditPipeline) -> None:
     assert torch.allclose(*pictures, atol=1e-3)
     other = Latents(Space.W_PLUS, face.codes + 1)
     assert pipe(latents=other, edits=[(in_w, -1.0)]).images
+
+
+def test_houses(house_pipeline: StyleEditPipeline) -> None:
+    words = (("a curly *", "an old *"), ("glasses", "a mohawk"))
+    settings = replace(QUICK, layers=("all", "fine"), words=words)
+    edits = get("discovery").find_all(house_pipeline, Nothing(), settings=settings)
+    assert {caption(edit) for edit in edits} <= {"curly <-> old", "glasses <-> a mohawk"}
+    assert house_pipeline(seed=1, edits=[(edits[0], 1.0)]).images[0].size == (64, 48)
+    layers = {one.found["layers"] for one in candidates(house_pipeline, settings)}
+    assert layers == {"all", "fine"}
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import houses
 import pytest
 import torch
+from houses import House
 from PIL import Image
 from torch import Tensor
 
@@ -99,6 +101,15 @@ def test_colors_of_torgb_stay(
     edit = inverting_pipeline.find(Pairs(*sides))
     assert isinstance(edit, Direction) and edit.space is Space.S and edit.length > 0
     assert edit.vector[inverting_pipeline.editable(Space.S) == 0].abs().max() == 0
+
+
+def test_numbers_of_s_are_counted_each_for_itself(tiny_pipeline: StyleEditPipeline) -> None:
+    units = tiny_pipeline.units(Space.S)
+    codes = tiny_pipeline.lower(tiny_pipeline.sample(range(2048), 1.0), Space.S).codes
+    offset = units.from_codes(codes - codes.mean(0))
+    moving = codes.std(0) > 1e-3 * codes.std(0).max()
+    assert torch.allclose(offset[:, moving].std(0), torch.ones(int(moving.sum())), atol=1e-3)
+    assert torch.allclose(units.to_codes(offset), codes - codes.mean(0), atol=1e-3)
 
 
 def test_seeds_need_no_encoder(tiny_pipeline: StyleEditPipeline) -> None:
@@ -192,7 +203,19 @@ def test_a_slider_for_a_face(
     edit = pipe.find(Pairs(*sides), face)
     assert edit.apply(face, 0.5).codes.shape == face.codes.shape
     assert pipe(latents=face, edits=[(edit, 1.0)]).images[0].size == (32, 32)
+    # A face in s cannot go back to w_plus, whatever the settings ask for.
+    again = pipe.find(Pairs(*sides), face, settings=replace(DEFAULT, space=Space.W_PLUS))
+    assert torch.equal(again.tensors()["vector"], edit.tensors()["vector"])
     assert method_for(pipe, Pairs(*sides)).name == "pairs"
+
+
+def test_houses(house_pipeline: StyleEditPipeline) -> None:
+    before = [House.of(seed) for seed in range(3)]
+    after = [replace(house, wall="blue") for house in before]
+    pipe = house_pipeline
+    edit = pipe.find(Pairs(houses.draw(before), houses.draw(after), name="blue walls"))
+    assert edit.origin.training["examples"] == [3, 3] and len(edit.origin.training["likeness"]) == 3
+    assert pipe(seed=1, edits=[(edit, 1.0)]).images[0].size == (64, 48)
 
 
 BLACK = Image.new("RGB", (32, 32))

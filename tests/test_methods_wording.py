@@ -5,9 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
+from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.stack import EditStack
+from stylegan_hub.latents import Latents
 from stylegan_hub.methods.method import Words
+from stylegan_hub.methods.optimization import Settings, displacements
 from stylegan_hub.methods.wording import reading
+from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.reader import AttributeReader
 
 
 @pytest.mark.parametrize(
@@ -64,3 +70,28 @@ def test_the_edit_remembers_what_was_said(tiny_pipeline: StyleEditPipeline) -> N
     assert found.origin.training["read_as"] == "a face with a hat -> a face"
     plain = tiny_pipeline.find(Words("a face", neutral="a face with a hat"), method="gradient")
     assert torch.equal(plain.vector, found.vector) and "read_as" not in plain.origin.training
+
+
+def test_a_hat_that_was_added_can_be_taken_off() -> None:
+    """The reader, which no search sees, finds no hat on eight heads after "no hat"."""
+    pipe = StyleEditPipeline.from_pretrained("portraits")
+    reader = AttributeReader.from_pretrained(resolve("attribute-reader", "model")).eval()
+
+    def hats(latents: Latents) -> torch.Tensor:
+        with torch.no_grad():
+            return reader.read(pipe.synthesize(latents).clamp(-1, 1)).labels["hat"]
+
+    bare = pipe.sample(range(60_000, 60_008))
+    assert hats(bare).sum() == 0
+    settings = Settings(steps=8, shared_steps=24, shared_faces=6, views=1)
+    added = displacements(pipe, Words("a face with a hat"), bare, settings)
+    shown = []
+    for face, vector in zip(bare, added, strict=True):
+        cap = Direction(vector, "w_plus", pipe.base_model)
+        stack = EditStack(start=face).added(cap, 1.0)
+        gone = pipe.find("no hat", stack.apply(pipe))
+        shown.append((stack.apply(pipe), stack.added(gone, 1.0).apply(pipe)))
+    with_hat, without = (Latents.cat([Latents("s", pipe.lower(one, "s").codes) for one in side])
+                         for side in zip(*shown, strict=True))  # fmt: skip
+    assert hats(with_hat).sum() >= 7  # the hats are there, so that there is something to take off
+    assert hats(without).sum() == 0

@@ -6,9 +6,11 @@ pictures of 64 x 48 in a square of 64, a latent of 10 ws, channels and sizes unl
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import gc
+import io
 import json
 import re
 import shutil
@@ -53,7 +55,7 @@ from stylegan_hub.methods.mapper import MapperRun
 from stylegan_hub.methods.mapper import Settings as MapperSettings
 from stylegan_hub.methods.method import Words
 from stylegan_hub.methods.optimization import Settings
-from stylegan_hub.methods.table import load_directions
+from stylegan_hub.methods.table import bundled_table, load_directions
 from stylegan_hub.metrics.edit_quality import measure_edit, reader_for
 from stylegan_hub.models.clip import build_clip, build_image_processor, train_tokenizer
 from stylegan_hub.models.encoder import Encoder
@@ -555,9 +557,19 @@ def test_the_document_names_options_that_there_are() -> None:
     flags = [(name, flag) for name, rest in commands for flag in re.findall(r"--(\w+)", rest)]
     assert len(flags) > 15
     for name, flag in flags:
-        module = recipe(name)
+        assert f"--{flag}" in options_of(name), (name, flag)
+
+
+def options_of(name: str) -> str:
+    """What a recipe says that it takes."""
+    module = recipe(name)
+    if hasattr(module, "Config") or name == "train_generator":
         config = module.Adversarial if name == "train_generator" else module.Config
-        assert flag in {field.name for field in dataclasses.fields(config)}, (name, flag)
+        return " ".join(f"--{field.name}" for field in dataclasses.fields(config))
+    said = io.StringIO()  # a method that trains, under the names of its own options
+    with contextlib.redirect_stdout(said), pytest.raises(SystemExit):
+        module.main(["--help"])
+    return said.getvalue() + " ".join(getattr(module, "NAMES", {}))
 
 
 # The command and the page
@@ -593,7 +605,8 @@ def test_handlers_of_the_page(studio: Studio) -> None:
     assert last.pictures is not None
     before, after = last.pictures
     assert before.size == after.size == SIZE and before.tobytes() != after.tobytes()
-    assert studio.directions is None and studio.regions == [] and not studio.has_text_to_face
+    assert bundled_table(studio.pipe) is None
+    assert studio.regions == [] and not studio.has_text_to_face
 
 
 def test_the_page_says_what_is_missing(studio: Studio, folder: Path) -> None:

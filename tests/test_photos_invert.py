@@ -15,17 +15,19 @@ from test_recipes import recipe
 from torch import Tensor
 
 from stylegan_hub import images as image_files
+from stylegan_hub.domain import tunable_parameters
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents
 from stylegan_hub.photos.align import Landmarks, align, whole
 from stylegan_hub.photos.folder import edit_folder
-from stylegan_hub.photos.invert import Refinement, Step, Tuning, tuned_parameters
+from stylegan_hub.photos.invert import Refinement, Tuning
 from stylegan_hub.photos.likeness import PerceptualDistance, likeness
 from stylegan_hub.photos.person import Person, invert_photo
 from stylegan_hub.photos.photo import Photo
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.reader import AttributeReader
+from stylegan_hub.steps import Step
 
 QUICK = Refinement(steps=8, lr=0.15)
 
@@ -58,7 +60,7 @@ def test_refining_comes_nearer(pipe: StyleEditPipeline, targets: Tensor) -> None
     assert at_once.space == refined.space == "w_plus" and len(refined) == 2
     assert (errors(pipe, refined, targets) < 0.9 * errors(pipe, at_once, targets)).all()
     assert [(step.index, step.total) for step in seen] == [(i + 1, 8) for i in range(8)]
-    assert seen[-1].loss < seen[0].loss and seen[0].image.shape == (1, 3, 32, 32)
+    assert seen[-1].loss < seen[0].loss and seen[0].images.shape == (1, 3, 32, 32)
     again = pipe.invert(targets, QUICK)
     assert torch.equal(again.codes, refined.codes)
     one = pipe.invert(targets[1:], QUICK)
@@ -190,7 +192,7 @@ def test_a_person_is_kept(pipe: StyleEditPipeline, person: Person, tmp_path: Pat
     assert loaded.alignment == person.alignment and loaded.likeness == person.likeness
     assert loaded.base_model == pipe.base_model and loaded.settings == person.settings
     assert loaded.settings["refinement"]["steps"] == 8 and loaded.settings["photo_sha256"] == "abc"
-    assert set(loaded.tuned) == {name for name, _ in tuned_parameters(pipe.generator)}
+    assert set(loaded.tuned) == {name for name, _ in tunable_parameters(pipe.generator)}
     drawn = [
         one.pipeline(pipe)(latents=one.latents).images[0].tobytes() for one in (person, loaded)
     ]

@@ -655,7 +655,7 @@ def test_search_local(full_studio: Studio, this_face: bool) -> None:
 def test_search_local_without_words(full_studio: Studio) -> None:
     settings = dataclasses.replace(local.WITHOUT_WORDS, steps=2, batch_size=2)
     face_in_s = Session(latents=full_studio.pipe.lower(full_studio.pipe.sample(0), "s"))
-    with full_studio.search(face_in_s, Nothing("left side"), settings=settings) as search:
+    with full_studio.search(face_in_s, Nothing("left side"), "local", settings=settings) as search:
         found = only(search)
     assert found.origin.prompt is None and found.space is Space.S
     with pytest.raises(ValueError, match="this CLIP reads 22"):

@@ -41,16 +41,15 @@ from stylegan_hub.session import Session
 from stylegan_hub.steps import Step
 from stylegan_hub.studio import Studio
 
-ASKED = {Words: "In words", Picture: "By a picture", Pairs: "By examples", Nothing: "Just so"}
-"""The ways in which a method can be asked, as the page calls them."""
-_MAX_SHOWN = 24
-_MAX_EXAMPLES = 64
+_MAX_SHOWN = 24  # edits to choose from
+_MAX_EXAMPLES = 64  # pictures or seeds on each side
 _HINTS = {
-    Words: "Write what the picture should show.",
-    Picture: "Give a picture whose character faces should get.",
-    Pairs: "Give pictures, or seeds, before and after a change, pair by pair; or two heaps.",
-    Nothing: "Nothing more is needed.",
+    Words: "Write what the picture should show",
+    Picture: "Give a picture whose character faces should get",
+    Pairs: "Give pictures, or seeds, before and after a change",
+    Nothing: "Leave everything empty",
 }
+"""The ways in which a method can be asked, and what the visitor has to do for each."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +75,21 @@ class Filled:
     seeds_after: str = ""
     paired: bool = True
 
-    def request(self, kind: type[Any]) -> Request:
-        """The request of this type.
+    def request(self, kinds: Sequence[type[Any]]) -> Request:
+        """The first request of these types for which something was filled in.
 
         Raises:
-            ValueError: what it needs is missing or cannot be read.
+            ValueError: what is needed is missing or cannot be read.
         """
+        is_filled = {
+            Words: bool(self.words.strip()),
+            Picture: self.picture is not None,
+            Pairs: any((self.before, self.after, self.seeds_before, self.seeds_after)),
+        }
+        empty = Nothing if Nothing in kinds else kinds[0]
+        kind = next((kind for kind in kinds if is_filled.get(kind)), empty)
         if kind is Words:
-            keep = tuple(word for word in self.keep.split(","))
-            return Words(self.words, self.neutral or None, keep)
+            return Words(self.words, self.neutral or None, tuple(self.keep.split(",")))
         if kind is Picture:
             if self.picture is None:
                 raise ValueError("Got no picture; choose one.")
@@ -131,7 +136,7 @@ def others(tabbed: Collection[str]) -> dict[str, Method[Any]]:
 
 def ways(method: Method[Any]) -> list[type[Any]]:
     """The requests that a method answers and this page can ask."""
-    return [kind for kind in ASKED if kind in method.requests]
+    return [kind for kind in _HINTS if kind in method.requests]
 
 
 def find(
@@ -202,15 +207,13 @@ def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
     first = next(iter(methods.values()))
     method = gr.Radio(list(methods), value=first.name, label="Method")
     about = gr.HTML(_about(first))
-    choices = _choices(first)
-    asked = gr.Radio(choices, value=choices[0][1], label="Ask", visible=len(choices) > 1)
-    with gr.Column(visible=ways(first)[0] is Words) as by_words:
-        words = gr.Textbox("", label="The face should show", max_length=MAX_LETTERS)
+    with gr.Column(visible=Words in ways(first)) as by_words:
+        words = gr.Textbox("", label=f"The {studio.noun} should show", max_length=MAX_LETTERS)
         neutral = gr.Textbox(studio.pipe.neutral, label="It shows now", max_length=MAX_LETTERS)
         keep = gr.Textbox("", label="But keep", placeholder="glasses, hair", max_length=MAX_LETTERS)
-    with gr.Column(visible=ways(first)[0] is Picture) as by_picture:
+    with gr.Column(visible=Picture in ways(first)) as by_picture:
         picture = gr.File(label="A picture", file_types=["image"], height=100)
-    with gr.Column(visible=ways(first)[0] is Pairs) as by_examples:
+    with gr.Column(visible=Pairs in ways(first)) as by_examples:
         with gr.Row():
             before, after = (
                 gr.File(
@@ -251,33 +254,31 @@ def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
     def run(
         desk: Desk,
         method: str,
-        asked: str,
         words: str,
         neutral: str,
         keep: str,
-        picture: str | None,
-        before: list[str] | None,
-        after: list[str] | None,
         seeds_before: str,
         seeds_after: str,
         paired: bool,
         whom: str,
         region: str,
         preset: str,
-        request: gr.Request,
+        picture: str | None = None,  # a client may leave files out
+        before: list[str] | None = None,
+        after: list[str] | None = None,
+        request: gr.Request | None = None,
     ) -> Iterator[tuple[object, ...]]:
+        assert request is not None  # gradio gives it
         filled = Filled(
             words, neutral, keep, picture, before or (), after or (), seeds_before, seeds_after,
             paired,
         )  # fmt: skip
         with friendly():
-            kind = next(kind for kind in ASKED if kind.__name__ == asked)
-            if kind is Words and (text := warning(studio, words)):
+            asked = filled.request(ways(methods[method]))
+            if isinstance(asked, Words) and (text := warning(studio, words)):
                 gr.Warning(escape(text))
             settings = None if preset == "default" else preset
-            wanted = Wanted(
-                filled.request(kind), method, whom != "face", settings, region=region or None
-            )
+            wanted = Wanted(asked, method, whom != "face", settings, region=region or None)
             hidden = gr.Gallery([], visible=False)
             for frame in find(studio, desk.session, wanted, request.session_hash):
                 pictures = hidden
@@ -298,27 +299,19 @@ def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
 
     def pick(name: str) -> dict[gr.blocks.Block, object]:
         chosen = methods[name]
-        choices = _choices(chosen)
         return {
             about: _about(chosen),
-            asked: gr.Radio(choices, value=choices[0][1], visible=len(choices) > 1),
             preset: gr.Dropdown(list(chosen.presets), value="default"),
-            **show_group(choices[0][1]),
+            **{group: gr.Column(visible=kind in ways(chosen)) for kind, group in groups.items()},
         }
 
-    def show_group(asked: str) -> dict[gr.blocks.Block, object]:
-        return {group: gr.Column(visible=kind.__name__ == asked) for kind, group in groups.items()}
-
-    parts = list(groups.values())
-    method.change(pick, method, [about, asked, preset, *parts], queue=False, **PRIVATE)
-    asked.change(show_group, asked, parts, queue=False, **PRIVATE)
+    method.change(pick, method, [about, preset, *groups.values()], queue=False, **PRIVATE)
     stage.add_search(
         start,
         [start.click, words.submit],
         run,
         {
             "method": method,
-            "asked": asked,
             "words": words,
             "neutral": neutral,
             "keep": keep,
@@ -338,10 +331,6 @@ def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
     stage.then_show(gallery.select(take, [stage.desk, edits], stage.status, **PRIVATE))
 
 
-def _choices(method: Method[Any]) -> list[tuple[str, str]]:
-    return [(ASKED[kind], kind.__name__) for kind in ways(method)]
-
-
 def _about(method: Method[Any]) -> str:
-    hints = " ".join(_HINTS[kind] for kind in ways(method)[:1])
-    return f'<p class="note">{plain(method.summary)} {plain(hints)}</p>'
+    hints = "; or ".join(_HINTS[kind] for kind in ways(method))
+    return f'<p class="note">{plain(method.summary)} {plain(hints)}.</p>'

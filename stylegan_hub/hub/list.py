@@ -21,7 +21,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from stylegan_hub import names
 from stylegan_hub.artifacts import (
@@ -46,9 +46,10 @@ if TYPE_CHECKING:
 
 _MAX_HEADER = 1 << 20  # bytes of a safetensors header
 _TIMEOUT = 10.0  # seconds to wait for one answer of the Hub
-_PATIENCE = 30.0  # seconds to wait for the Hub in all, and for its first answer a third
+_PATIENCE = 60.0  # seconds to wait for the Hub in all, and for its first answer a third
 _THREADS = 8
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -311,6 +312,21 @@ def _in_time(ask: Callable[[], Iterator[EditInfo | str]]) -> Iterator[EditInfo |
         wait = end - monotonic()
 
 
+def _twice(ask: Callable[[], _Answer]) -> _Answer:
+    """What is answered, at the second time if not at the first.
+
+    A connection that was kept open may have been closed by the other side meanwhile.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        return ask()
+    except (StyleganHubError, HfHubHTTPError, OfflineModeIsEnabled):
+        raise
+    except Exception:
+        return ask()
+
+
 def _on_the_hub(
     tags: Sequence[str],
     search: str | None,
@@ -328,7 +344,8 @@ def _on_the_hub(
 
     api = HfApi(endpoint, token, library_name=LIBRARY, library_version=__version__)
     with suppress(HfHubHTTPError):  # any answer will do; without a connection this fails at once
-        get_hf_file_metadata(f"{api.endpoint}/api/models?limit=1", token, timeout=_TIMEOUT)
+        address = f"{api.endpoint}/api/models?limit=1"
+        _twice(lambda: get_hf_file_metadata(address, token, timeout=_TIMEOUT))
     listed: dict[str, ModelInfo] = {}
     for library in (LIBRARY, FORMER_LIBRARY):
         models = api.list_models(
@@ -370,7 +387,7 @@ def _describe(
 ) -> EditInfo:
     """What one repository holds; raises `NotFoundError` and `ArtifactError`."""
     try:
-        return _fetched(repo, revision, token, endpoint)
+        return _twice(lambda: _fetched(repo, revision, token, endpoint))
     except StyleganHubError:
         raise
     except Exception as error:  # a lost connection raises what its HTTP library has

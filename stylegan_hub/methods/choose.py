@@ -10,7 +10,8 @@ from PIL import Image
 from stylegan_hub.domain import Domain
 from stylegan_hub.errors import MethodError
 from stylegan_hub.latents import Latents
-from stylegan_hub.methods.method import Method, Nothing, Request, Words, known
+from stylegan_hub.methods.method import Method, Nothing, Picture, Request, Words, known
+from stylegan_hub.methods.wording import reading
 
 
 def method_for(
@@ -23,6 +24,10 @@ def method_for(
     """
     if isinstance(request, str):
         request = Words(request)
+    if isinstance(request, Words):
+        request = reading(request, domain.neutral)
+    elif isinstance(request, Image.Image):
+        request = Picture(request)
     region = getattr(request, "region", None)
     able = [
         method
@@ -36,7 +41,7 @@ def method_for(
             expected=tuple(known()),
             remedy="Use a pipeline with more components, or ask in another way.",
         )
-    return max(able, key=lambda method: method.rank(domain, face))
+    return max(able, key=lambda method: method.rank(domain, request, face))
 
 
 def with_region(request: Request, region: str | None) -> Request:

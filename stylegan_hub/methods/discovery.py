@@ -441,7 +441,7 @@ class Bank:
         if words is None:
             words = (FACES if _FACE.search(domain.neutral) else THINGS) + ANYTHING
         known = [
-            [entry for entry in group if not domain.words_without_token(_sentence(domain, entry))]
+            [entry for entry in group if not domain.words_without_token(entry.removeprefix("no "))]
             for group in words
         ]
         self.pairs = [pair for group in known for pair in combinations(group, 2)]

@@ -181,7 +181,7 @@ class Mapper(TrainableMethod[Settings]):
 
     def account(self, origin: Origin) -> str:
         """How an edit was found, for its card."""
-        return "A latent mapper: a small network that finds for every face the step that suits it."
+        return LatentMapper.summary
 
 
 class MapperRun(Run):

@@ -182,7 +182,7 @@ class Method(ABC, Generic[_Settings]):
         """The dataclass of its settings."""
         return type(self.presets["default"])
 
-    def rank(self, domain: Domain, face: Latents | None) -> float:
+    def rank(self, domain: Domain, request: Request, face: Latents | None) -> float:
         """How well it suits where no method is asked for; the greatest number is taken.
 
         Methods that train are asked for by name, unless nothing else answers.

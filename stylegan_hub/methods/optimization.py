@@ -43,7 +43,7 @@ from stylegan_hub.edits.direction import Direction
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.losses import clip_loss, directional_clip_loss, identity_loss, latent_l2
 from stylegan_hub.methods.identity import NO_RECOGNIZER, id_lambda_of
-from stylegan_hub.methods.method import Method, Words, register
+from stylegan_hub.methods.method import Method, Request, Words, register
 from stylegan_hub.methods.prompt_bank import encode_prompt
 from stylegan_hub.optimizers import MOMENTUM, EqualSteps
 from stylegan_hub.steps import OnStep, Step, ramp, warmup_steps
@@ -162,7 +162,7 @@ class Optimization(Method[Settings]):
         origin = Origin(request.text, objective.neutral, training)
         return Direction(moved[0], space, domain.base_model, Strength(), origin)
 
-    def rank(self, domain: Domain, face: Latents | None) -> float:
+    def rank(self, domain: Domain, request: Request, face: Latents | None) -> float:
         """Best for one face; for every face a table is at once there."""
         return 3.0 if face is not None else 1.5
 

@@ -38,7 +38,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -47,7 +47,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stylegan_hub import images as image_files
-from stylegan_hub.domain import Domain, checked_seeds
+from stylegan_hub.domain import Domain, Seeds, checked_seeds
 from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.errors import MethodError
@@ -124,20 +124,11 @@ class FromPairs(Method[Settings]):
                 expected="the same on both sides",
                 remedy="Give pictures on both sides: pipe(seed=...).images renders those of seeds.",
             )
-        seeds = before is None or after is None
-        sides = (
-            [checked_seeds(s) for s in (asked.before, asked.after)] if seeds else [before, after]
-        )
-        counts = tuple(len(side) for side in sides)
-        if asked.paired and counts[0] != counts[1]:
-            raise MethodError(
-                f"Got {counts[0]} before and {counts[1]} after the change.",
-                got=counts,
-                expected="as many before as after",
-                remedy="Leave out what has no partner, or give two heaps: paired=False.",
-            )
         if before is None or after is None:
-            return replace(asked, before=sides[0], after=sides[1])
+            seeds = [checked_seeds(cast(Seeds, side)) for side in (asked.before, asked.after)]
+            _check_number(asked, len(seeds[0]), len(seeds[1]))
+            return replace(asked, before=seeds[0], after=seeds[1])
+        _check_number(asked, len(before), len(after))
         if domain.encoder is None:
             raise MethodError(
                 "Got pictures for a pipeline without an encoder, which finds their latents.",
@@ -173,6 +164,8 @@ class FromPairs(Method[Settings]):
         on_step: OnStep | None,
     ) -> Direction:
         """What the examples agree on, as a direction for every face; see this file's head."""
+        if face is not None and face.space is Space.S:
+            settings = replace(settings, space=Space.S)  # there is no way back to w_plus
         steps = _Steps(on_step, request, settings)
         faces, after_faces = (
             domain.lower(_latents(domain, side, settings, steps), settings.space)
@@ -354,6 +347,16 @@ def _latents(domain: Domain, given: Any, settings: Settings, steps: _Steps) -> L
             found.append(encode(domain, image))
             steps.tell(domain.synthesize(found[-1]), "looking at a picture")
     return Latents.cat(found)
+
+
+def _check_number(request: Pairs, before: int, after: int) -> None:
+    if request.paired and before != after:
+        raise MethodError(
+            f"Got {before} before and {after} after the change.",
+            got=(before, after),
+            expected="as many before as after",
+            remedy="Leave out what has no partner, or give two heaps: paired=False.",
+        )
 
 
 def _pictures(given: Pictures | Image.Image) -> list[Tensor] | None:

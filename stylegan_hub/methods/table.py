@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -30,7 +30,7 @@ from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.errors import ArtifactError, MethodError, MismatchError
 from stylegan_hub.latents import Latents, Space
-from stylegan_hub.methods.method import Method, Words, register
+from stylegan_hub.methods.method import Method, Request, Words, register
 from stylegan_hub.methods.prompt_bank import TEMPLATES, text_change
 from stylegan_hub.names import Kind, bundled, register_kind, resolve
 from stylegan_hub.steps import OnStep
@@ -41,6 +41,10 @@ DEFAULT_CHANNELS = 100
 """Channels that move when neither a threshold nor a number is given."""
 DEFAULT_ALPHA = 4.0
 """How far the most relevant channel moves at strength 1, in standard deviations of its style."""
+
+
+_FARTHER = (1.0, 1.5, 2.0, 2.5, 3.0)  # strengths that are tried for a removal
+_USUAL = 32  # random faces
 
 
 @dataclass(frozen=True)
@@ -360,7 +364,7 @@ class Table(Method[Settings]):
         """The direction in s of the words, see `DirectionTable.direction`."""
         table = bundled_table(domain)
         assert table is not None
-        return table.direction(
+        found = table.direction(
             domain,
             request.text,
             request.neutral,
@@ -369,14 +373,38 @@ class Table(Method[Settings]):
             settings.alpha,
             TEMPLATES if settings.templates else ("{}",),
         )
+        if face is None or request.said is None:
+            return found
+        return _far_enough(domain, found, face, request)
 
-    def rank(self, domain: Domain, face: Latents | None) -> float:
-        """At once there, for every face."""
-        return 2.0
+    def rank(self, domain: Domain, request: Request, face: Latents | None) -> float:
+        """At once there, for every face; and what it adds it can take away."""
+        is_removal = isinstance(request, Words) and request.said is not None
+        return 4.0 if is_removal else 2.0
 
     def account(self, origin: Origin) -> str:
         """How an edit was found, for its card."""
         return "A direction in style space, looked up in a table (StyleCLIP, section 6)."
+
+
+@torch.no_grad()
+def _far_enough(domain: Domain, found: Direction, face: Latents, request: Words) -> Direction:
+    """A removal that goes as far as it must for this face.
+
+    At strength 1 it takes away glasses and half of a hat. CLIP compares the picture with the two
+    texts, and the first strength is taken at which it sees no more of what should go than in random
+    faces.
+    """
+    change = text_change(domain, request.text, str(request.neutral))
+    usual = domain.encode_image(domain.synthesize(domain.sample(range(_USUAL)))) @ change
+    start = domain.lower(face, Space.S)
+    factor = 1.0
+    for factor in _FARTHER:
+        moved = Latents(Space.S, start.codes + factor * found.vector.to(start.codes))
+        if float(domain.encode_image(domain.synthesize(moved)) @ change) >= float(usual.mean()):
+            break
+    origin = replace(found.origin, training={**found.origin.training, "factor": factor})
+    return Direction(factor * found.vector, Space.S, found.base_model, found.strength, origin)
 
 
 def bundled_table(domain: Domain) -> DirectionTable | None:

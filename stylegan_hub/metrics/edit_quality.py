@@ -242,8 +242,7 @@ def write_quality(
     image_files.save(
         strengths(pipe, edit, shown[: SHOWN // 2], truncation_psi), pictures / "strengths.webp"
     )
-    write_metrics(folder, metrics)
-    return metrics
+    return write_metrics(folder, metrics)
 
 
 def _milliseconds(pipe: StyleEditPipeline, edit: Edit, person: Latents, strength: float) -> float:

@@ -236,8 +236,7 @@ def write_text_to_face_quality(
         "random_faces": random,
     }
     rounded = _rounded(metrics)
-    write_metrics(folder, rounded)
-    return rounded
+    return write_metrics(folder, rounded)
 
 
 @torch.no_grad()

@@ -177,7 +177,8 @@ class _StyledConv(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return *_gradients(*ctx.saved_tensors, gradient, *ctx.numbers), *(None,) * 7
+        inputs: Any = (*ctx.saved_tensors, gradient, *ctx.numbers)
+        return *_gradients(*inputs), *(None,) * 7
 
 
 _operation = torch.library.custom_op(
@@ -205,8 +206,12 @@ def _(x: Tensor, styles: Tensor, scale: Tensor, weight: Tensor, *others: Any) ->
 
 @_gradients_operation.register_fake
 def _(x: Tensor, styles: Tensor, scale: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
-    like = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (styles, scale))
-    return torch.empty_like(x, memory_format=_LAST), *like
+    plain = torch.contiguous_format
+    return (
+        torch.empty_like(x, memory_format=_LAST),
+        torch.empty_like(styles, memory_format=plain),
+        torch.empty_like(scale, memory_format=plain),
+    )
 
 
 def _call(
