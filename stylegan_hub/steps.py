@@ -6,7 +6,6 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -62,7 +61,7 @@ def seed_of(*parts: int | str) -> int:
 
 
 def step_random(
-    seed: int, step: int, micro: int = 0, process: int | Literal["shared"] = "shared"
+    seed: int, step: int, micro: int = 0, process: int | str = "shared"
 ) -> torch.Generator:
     """What is random in a step; it depends on nothing before, so a run can go on anywhere.
 
