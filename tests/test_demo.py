@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import pytest
+import torch
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -32,6 +33,7 @@ from stylegan_hub.edits.base import Strength, load_edit
 from stylegan_hub.errors import MismatchError
 from stylegan_hub.hub import EditInfo
 from stylegan_hub.images import from_pil
+from stylegan_hub.latents import Latents
 from stylegan_hub.methods import gradient, table
 from stylegan_hub.methods.style_statistics import editable_channels
 from stylegan_hub.pipeline import StyleEditPipeline
@@ -524,8 +526,15 @@ def test_for_everybody_in_the_browser(visit: Page, studio: Studio) -> None:
 
 
 @pytest.mark.browser
-def test_keyboard_and_stop(visit: Page) -> None:
+def test_keyboard_and_stop(visit: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     page = visit
+    synthesize = StyleEditPipeline.synthesize
+
+    def unhurried(self: StyleEditPipeline, latents: Latents) -> torch.Tensor:
+        time.sleep(0.02)  # or the search is over before a key can be pressed
+        return synthesize(self, latents)
+
+    monkeypatch.setattr(StyleEditPipeline, "synthesize", unhurried)
     before = wait_for_other_picture(page, "")
     words = page.get_by_label("The picture should show")
     words.fill(" ")
