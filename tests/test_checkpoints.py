@@ -885,15 +885,18 @@ def test_peak_memory(tmp_path: Path, kind: str) -> None:
         del content
     size = path.stat().st_size
     assert size > 40e6
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed before must not serve the loader
-    reset.write_text("5")
-    before = resident("VmRSS")
-    loaded = load_generator(path)
-    ratio = (resident("VmHWM") - before) / size
-    assert loaded.img_resolution == 16
-    assert 0.3 < ratio < 2.5, ratio
-    print(f"{kind}: {ratio:.2f} times the file")
+    ratios = []
+    for _ in range(3):  # threads of earlier tests may take memory meanwhile
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed before must not serve the loader
+        reset.write_text("5")
+        before = resident("VmRSS")
+        loaded = load_generator(path)
+        ratios.append((resident("VmHWM") - before) / size)
+        assert loaded.img_resolution == 16
+        del loaded
+    assert 0.3 < min(ratios) < 2.5, ratios
+    print(f"{kind}: {min(ratios):.2f} times the file")
 
 
 def test_reading_stops_after_many_instructions(
