@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from command_line import run
+import tyro
 from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
@@ -274,4 +274,4 @@ def _cell(value: float, digits: int) -> str:
 
 
 if __name__ == "__main__":
-    run(main, Config, __doc__)
+    main(tyro.cli(Config, description=__doc__, use_underscores=True))

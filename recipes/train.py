@@ -381,5 +381,6 @@ def renamed(args: Sequence[str], names: Mapping[str, Sequence[str]]) -> list[str
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         able = [m.name for m in methods.known().values() if isinstance(m, TrainableMethod)]
-        raise SystemExit(f"{__doc__}\nMethods: {', '.join(able)}.")
+        print(f"{__doc__}\nMethods: {', '.join(able)}.")
+        raise SystemExit(0 if {"-h", "--help"} & set(sys.argv) else 2)
     main(sys.argv[1], sys.argv[2:])

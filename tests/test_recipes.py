@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import runpy
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -110,8 +111,10 @@ def test_portraits_are_exported(tmp_path: Path) -> None:
     assert len(list((tmp_path / "images").iterdir())) == 2
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.py")))
-def test_recipes_need_no_home_to_be_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", sorted(path.name for path in RECIPES.glob("*.py")))
+def test_recipes_explain_themselves_without_a_home(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As for a user without a name and without HOME, which containers have."""
 
     def homeless(*_: object) -> Path:
@@ -119,6 +122,18 @@ def test_recipes_need_no_home_to_be_read(name: str, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Path, "home", homeless)
     monkeypatch.setattr(Path, "expanduser", homeless)
-    recipe(name)
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    if "__main__" in (RECIPES / name).read_text():
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(RECIPES / name), run_name="__main__")
+        assert ended.value.code in (0, None)
+        assert "usage" in capsys.readouterr().out.lower() or name == "train.py"
+
+
+def test_a_download_wants_a_home_or_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(*_: object) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
     with pytest.raises(NotFoundError, match="this user has no home folder"):
         fetch("https://example.org/model.pt", DOWNLOADS)
