@@ -163,10 +163,6 @@ class Method(ABC, Generic[_Settings]):
         """The settings that suit a domain and a request: the preset "default" for most methods."""
         return self.presets["default"]
 
-    def steps(self, settings: _Settings) -> int | None:
-        """How many steps a search with these settings reports, None where it is not known."""
-        return getattr(settings, "steps", None)
-
     def caption(self, origin: Origin) -> str:
         """What to call an edit of this method that has no name."""
         return origin.prompt or self.name
