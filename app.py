@@ -1,15 +1,37 @@
 """The page, as a Space or a clone starts it: `python app.py`, `python app.py --help`."""
 
 import argparse
+import os
+
+# Threads that spin while they wait take the cores from the other jobs of a page.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 parser = argparse.ArgumentParser(description="Say what should change about a face, and slide it.")
 parser.add_argument("--pipeline", default="portraits", help="bundled name, folder or Hub id")
 parser.add_argument("--host", help="address to listen at; only this machine by default")
 parser.add_argument("--port", type=int, help="port; the first free one from 7860 by default")
 
+parser.add_argument(
+    "--pipelines", nargs="+", default=[], help="others that visitors can choose on the page"
+)
+parser.add_argument("--root-path", help="where a proxy in front shows the page, such as /faces")
+parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, mps")
+parser.add_argument("--runtime", help="what renders: auto, pytorch, openvino, onnx, or a folder")
+
 if __name__ == "__main__":
     arguments = parser.parse_args()  # before the imports below, which take seconds
 
+    if os.environ.get("SPACES_ZERO_GPU"):
+        import spaces  # noqa: F401  before torch, which it changes
+
     from demo.app import launch
 
-    launch(arguments.pipeline, arguments.host, arguments.port)
+    launch(
+        arguments.pipeline,
+        arguments.host,
+        arguments.port,
+        pipelines=arguments.pipelines,
+        root_path=arguments.root_path,
+        device=arguments.device,
+        runtime=arguments.runtime,
+    )

@@ -6,7 +6,7 @@ setup(
     packages=[*find_packages(include=["stylegan_hub", "stylegan_hub.*"]), "stylegan_hub._cards"],
     package_dir={"stylegan_hub._cards": "cards"},
     package_data={
-        "stylegan_hub": ["py.typed", "ops/*.cpp", "ops/*.cu", "ops/*.cuh"],
+        "stylegan_hub": ["py.typed", "ops/*.cpp", "ops/*.cu", "ops/*.cuh", "browser/*/*"],
         "stylegan_hub._cards": ["**/*"],
     },
 )

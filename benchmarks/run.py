@@ -5,6 +5,7 @@
     python benchmarks/run.py --suite slider                   # a strength is moved
     python benchmarks/run.py --suite methods                  # steps of searches, tables
     python benchmarks/run.py --suite compiled gradients       # torch.compile; exactness
+    python benchmarks/run.py --suite peers --output runs/peers  # OpenVINO, onnxruntime; floors
     python benchmarks/run.py --guard benchmarks/ratios.json   # did it become slower?
     python benchmarks/run.py --device cuda --suite all        # an NVIDIA card; see gpu.py
 
@@ -27,6 +28,7 @@ import exactness
 import gpu
 import measure
 import methods
+import peers
 import plain
 import torch
 import tyro
@@ -37,7 +39,7 @@ from stylegan_hub.models.stylegan2 import StyleGAN2Generator, StyleLayer
 from stylegan_hub.pipeline import StyleEditPipeline
 
 SIZES = {"256": (256, 16384), "1024": (1024, 32768)}
-Suite = Literal["portraits", "256", "1024", "slider", "methods", "compiled", "gradients"]
+Suite = Literal["portraits", "256", "1024", "slider", "methods", "compiled", "gradients", "peers"]
 PEOPLE = 16  # whose gradients are compared with exact ones
 LEAST_SHARE = 0.75  # of an expected ratio
 
@@ -53,6 +55,8 @@ class Config:
     with them."""
     batch_sizes: tuple[int, ...] | None = None
     """Pictures at once. None: 1 and 8, and on a card 32."""
+    peers: tuple[str, ...] = peers.SUITES
+    """Generators of the suite peers."""
     seconds: float = 10.0
     """About how long to time each row."""
     output: Path | None = None
@@ -148,6 +152,11 @@ def main(config: Config) -> None:
             compiled.line,
             lambda r: f"compiled: {r.suite}, {r.work}, {r.batch_size}",
         ),
+        "peers": Section(
+            peers.HEADER,
+            peers.line,
+            lambda r: f"peers: {r.suite}, {r.work}, {r.batch_size}, {r.neighbor}",
+        ),
         "gradients": Section(
             exactness.HEADER, exactness.line, lambda r: f"exact gradients: {r.suite}"
         ),
@@ -194,6 +203,9 @@ def measured(
             generator, sizes = generator_of(name).to(device), batch_sizes(config)
             rows = compiled.synthesis(name, generator, sizes, device, seconds)
             yield from (("compiled", row) for row in rows)
+    elif suite == "peers":
+        sizes = config.batch_sizes or (1, 8)
+        yield from (("peers", row) for row in peers.compared(config.peers, sizes, seconds))
     elif suite == "gradients":
         for name in ("portraits", "256"):
             generator = generator_of(name).to(device)
@@ -216,12 +228,12 @@ def generator_of(suite: str) -> StyleGAN2Generator:
     """The generator of a suite, frozen."""
     if suite in SIZES:
         return plain.random_generator(*SIZES[suite])
-    return StyleEditPipeline.from_pretrained(suite).generator.float()
+    return StyleEditPipeline.from_pretrained(suite, runtime="pytorch").generator.float()
 
 
 def pipeline_of(suite: str) -> StyleEditPipeline:
     """The bundled pipeline; or the generator of a suite with the bundled CLIP, and nothing else."""
-    bundled = StyleEditPipeline.from_pretrained("portraits").to(torch.float32)
+    bundled = StyleEditPipeline.from_pretrained("portraits", runtime="pytorch")
     if suite == "portraits":
         return bundled
     names = ("clip", "tokenizer", "image_processor")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import warnings
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,11 +13,32 @@ from typing import Any
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # gradio reads it when imported
 
 import gradio as gr
+from gradio.utils import get_upload_folder
+from starlette.routing import BaseRoute
 
+from demo import channel, in_browser, programs, zerogpu
 from demo.components import heading
+from demo.first_faces import first_seeds
+from demo.opening import Opening
+from demo.pipelines import Pipelines
 from demo.stage import Stage
-from demo.tabs import essence, local, more, photo, text_to_face, words, zoo
+from demo.tabs import (
+    essence,
+    local,
+    make,
+    mix,
+    more,
+    photo,
+    save,
+    share,
+    text_to_face,
+    words,
+    zoo,
+)
+from demo.temporary import use_own_folder
+from demo.visits import Visits
 from stylegan_hub.memory import keep_freed_memory
+from stylegan_hub.methods.fit import PoorFitWarning
 from stylegan_hub.studio import Studio
 
 INTRODUCTION = (
@@ -28,22 +52,45 @@ NOTE = (
     "together; look at the picture, not only at the words."
 )
 _HOUR = 3600
+_DAY = 24 * _HOUR
 _CSS = Path(__file__).with_name("style.css")
 _KEYS = Path(__file__).with_name("keys.js")
+_DROP = Path(__file__).with_name("drop.js")
 
 
-def build(studio: Studio) -> gr.Blocks:
+class Page(gr.Blocks):
+    """gradio's page, the routes that its server answers beside gradio's own, and its visits."""
+
+    routes: Sequence[BaseRoute] = ()
+    visits: Visits
+
+
+def build(studio: Studio, pipelines: Pipelines | None = None, place: str = "") -> Page:
     """The page for one studio; serve it with `launch_options`.
+
+    Args:
+        pipelines: others to choose from.
+        place: of this one among them, see `Pipelines.place_of`.
 
     Raises:
         ArtifactError: a bundled direction table or text-to-face network is damaged.
     """
     title = f"Change {studio.pipe.neutral} by words"
-    with gr.Blocks(title=title, delete_cache=(_HOUR, 6 * _HOUR)) as page:
-        gr.HTML(f"<header><h1>{escape(title)}</h1><p>{INTRODUCTION}</p></header>")
+    with Page(title=title, delete_cache=(_HOUR, _DAY)) as page:
+        page.visits = visits = Visits(
+            parent=Path(get_upload_folder()),
+            uploads=page.upload_file_set,
+            seeds=first_seeds(studio.pipe),
+            place=place,
+        )
+        page.routes = [*channel.routes(studio, visits), *in_browser.routes(studio, visits)]
+        with gr.Row(elem_id="head"):
+            gr.HTML(f"<header><h1>{escape(title)}</h1><p>{INTRODUCTION}</p></header>")
+            has_choice = pipelines is not None and len(pipelines.names) > 1
+            menu = gr.Column(scale=0, min_width=200, visible=has_choice)
         with gr.Row(equal_height=False, elem_id="desk"):
             with gr.Column(scale=5, min_width=320, elem_id="result"):
-                stage = Stage(studio)
+                stage = Stage(studio, visits)
             with gr.Column(scale=5, min_width=320):
                 stage.build_chooser()
                 heading("Change it")
@@ -60,41 +107,102 @@ def build(studio: Studio) -> gr.Blocks:
                         text_to_face.build(studio, stage)
                     with gr.Tab("Photo"):
                         photo.build(studio, stage)
+                    with gr.Tab("Mix"):
+                        mix.build(studio, stage)
+                    with gr.Tab("Save as"):
+                        save.build(studio, stage)
+                    with gr.Tab("Make your own"):
+                        make.build(studio, stage)
+                    with gr.Tab("Share"):
+                        share.build(studio, stage)
                     with gr.Tab("More"):
                         tabbed = (*words.METHODS, *essence.METHODS, *local.METHODS)
                         more.build(studio, stage, tabbed)
+        gr.HTML(f"<footer><p>{NOTE}</p><p id='renderer'></p></footer>")
+        if pipelines is not None:
+            with menu:
+                pipelines.menu(place, stage.status)
+        Opening(studio, stage, visits).wire(page)
+        programs.build(studio, stage)
         stage.wire(page)
-        gr.HTML(f"<footer><p>{NOTE}</p></footer>")
-    return page.queue(default_concurrency_limit=4)
+        programs.describe(page)
+    visits.sweep_now_and_then()
+    page.queue(default_concurrency_limit=4)
+    return page
 
 
-def launch_options() -> dict[str, Any]:
-    """What `gr.Blocks.launch` needs so that the page looks and behaves as meant."""
+def opened(pipeline: str, device: str = "auto", runtime: str | None = None) -> Studio:
+    """The studio of a page on this machine."""
+    if not zerogpu.is_here():
+        return Studio.open(pipeline, device, runtime)
+    studio = Studio.open(pipeline, "cpu", runtime)
+    return Studio(studio.pipe, find=zerogpu.finder(studio.pipe))
+
+
+def launch_options(page: Page) -> dict[str, Any]:
+    """What its `launch` needs so that the page looks and behaves as meant."""
+    scripts = [
+        path.read_text(encoding="utf-8") for path in (in_browser.SCRIPT, channel.SCRIPT, _DROP)
+    ]
     return {
         "theme": gr.themes.Soft(
             primary_hue="violet", secondary_hue="violet", neutral_hue="stone", radius_size="lg"
         ),
         "css_paths": _CSS,
-        "head": f'<meta name="description" content="{INTRODUCTION}">',
+        "head": f'<meta name="description" content="{INTRODUCTION}">'
+        f"<script>{''.join(scripts)}</script>",
         "js": _KEYS.read_text(encoding="utf-8"),
         "footer_links": ["api"],
+        "mcp_server": programs.has_mcp(),
+        "app_kwargs": {"routes": page.routes},
         "max_file_size": "16mb",  # a photograph, or eight mappers in a stack
     }
 
 
-def launch(pipeline: str = "portraits", host: str | None = None, port: int | None = None) -> None:
+def launch(
+    pipeline: str = "portraits",
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    pipelines: Sequence[str] = (),
+    root_path: str | None = None,
+    device: str = "auto",
+    runtime: str | None = None,
+) -> None:
     """Load a pipeline, serve the page and stay until interrupted.
 
     Args:
+        pipelines: others that visitors can choose, by name, folder or Hub id.
+        root_path: where a proxy in front shows the page, "/faces".
         host: None for gradio's own choice, this machine only unless GRADIO_SERVER_NAME says else.
         port: None for the first free one from 7860.
+        device, runtime: as of `StyleEditPipeline.from_pretrained`. With ZeroGPU, pictures are
+            rendered on the CPU and searches run on the card.
 
     Raises:
         SystemExit: the pipeline cannot be loaded; the message says why.
     """
     keep_freed_memory()
+    warnings.simplefilter("ignore", PoorFitWarning)  # visitors are told where they look
+    # Ended in whatever way, the page deletes the files that it made for visitors.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if said := use_own_folder():
+        print(said)
+    offered = Pipelines(
+        [*dict.fromkeys([pipeline, *pipelines])],
+        lambda name: opened(name, device, runtime),
+        lambda studio, place: build(studio, offered, place),
+        launch_options,
+    )
     try:
-        page = build(Studio.open(pipeline))
+        page = build(offered.open_studio(pipeline), offered)
     except (ValueError, OSError) as error:
         raise SystemExit(f"Error: {error}") from error
-    page.launch(server_name=host, server_port=port, **launch_options())
+    offered.app, _, _ = page.launch(
+        server_name=host,
+        server_port=port,
+        root_path=root_path,
+        prevent_thread_lock=True,
+        **launch_options(page),
+    )
+    page.block_thread()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import struct
 import time
 from collections.abc import Iterator, Sequence
@@ -12,15 +13,17 @@ from html import escape
 from pathlib import Path
 
 import gradio as gr
-from gradio.processing_utils import save_bytes_to_cache
 from PIL import Image, ImageOps
 
+from stylegan_hub.errors import StyleganHubError
 from stylegan_hub.studio import Studio
 
-MAX_LETTERS = 300
-"""Of a text that a person writes."""
+REFUSALS = (ValueError, FileNotFoundError, StyleganHubError)
+"""What is raised for input that cannot be used; everything else is a fault of this program."""
 _SCREEN_SIZE = 512
 _MAX_PIXELS = 64 * 1024 * 1024
+# The folders of an absolute path, up to the name that it ends with; no address on the Web.
+_FOLDERS = re.compile(r"(?<![\w:/.~<-])(?:[A-Za-z]:)?(?:[/\\][^\s/\\'\"`]+)+[/\\](?=[^\s/\\'\"`])")
 
 
 @contextmanager
@@ -28,8 +31,27 @@ def friendly() -> Iterator[None]:
     """Bad input becomes a message on the page that says what to do."""
     try:
         yield
-    except (ValueError, FileNotFoundError) as error:
-        raise gr.Error(escape(str(error)), print_exception=False) from error
+    except REFUSALS as error:
+        raise gr.Error(toast(explain(error)), print_exception=False) from error
+
+
+def explain(error: Exception) -> str:
+    """What an error says, without the folders of this machine."""
+    return without_folders(str(error))
+
+
+def without_folders(text: str) -> str:
+    """The text with the names of files in place of their absolute paths."""
+    return _FOLDERS.sub("", text)
+
+
+def toast(text: str) -> str:
+    """Anybody's text for `gr.Error`, `gr.Warning` and `gr.Info`, whose boxes read HTML.
+
+    Not escaped, since programs read errors as they are: an invisible character behind "<" and "&"
+    keeps browsers from taking what follows for a tag or an entity.
+    """
+    return re.sub("[<&]", "\\g<0>\u2060", text)
 
 
 def for_screen(picture: Image.Image) -> Image.Image:
@@ -39,18 +61,6 @@ def for_screen(picture: Image.Image) -> Image.Image:
     factor = _SCREEN_SIZE / min(picture.size)
     size = round(picture.width * factor), round(picture.height * factor)
     return picture.resize(size, Image.Resampling.BICUBIC)
-
-
-def png(picture: Image.Image) -> bytes:
-    """The picture as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def to_save(button: gr.DownloadButton, data: bytes, name: str) -> str:
-    """Path of a file for a download button, in the cache that the page cleans up by itself."""
-    return save_bytes_to_cache(data, name, cache_dir=button.GRADIO_CACHE)
 
 
 def thumbnails(
@@ -82,15 +92,29 @@ def heading(text: str) -> None:
     gr.HTML(f"<h2>{escape(text)}</h2>")
 
 
+def help_with(text: str) -> None:
+    """One sentence at the head of a tab: what it is for."""
+    gr.HTML(f'<p class="note">{plain(text)}</p>')
+
+
 def plain(text: str) -> str:
     """Anybody's text as text: neither HTML nor something that gradio's templates fill in."""
     shown = "".join(letter for letter in text if letter.isprintable())
-    return escape(shown).replace("{", "&#123;").replace("$", "&#36;")
+    return escape(shown, quote=False).replace("{", "&#123;").replace("$", "&#36;")
 
 
-def progress(done: int, total: int, started: float) -> str:
-    """HTML of a progress bar and the time left, since `time.monotonic()` was `started`."""
-    left = (time.monotonic() - started) / done * (total - done)
+def attribute(text: str) -> str:
+    """Anybody's text between the double quotes of an HTML attribute."""
+    return plain(text).replace('"', "&quot;")
+
+
+def progress(done: int, total: int, seconds: float) -> str:
+    """HTML of a progress bar and the time left.
+
+    Args:
+        seconds: that have passed since the first step was done.
+    """
+    left = seconds / max(1, done - 1) * (total - done)
     text = f"Step {done} of {total}" + (f", about {left:.0f} s left" if left >= 1 else "")
     return (
         f'<div class="status"><progress value="{done}" max="{total}" aria-label="Progress">'
@@ -109,16 +133,53 @@ def message(text: str) -> str:
     return f'<div class="status" role="status"><span>{plain(text)}</span></div>'
 
 
-def data_url(picture: Image.Image) -> str:
-    """The picture as an address that holds it."""
+def webp(picture: Image.Image) -> bytes:
+    """The picture as the bytes of a small file."""
     buffer = io.BytesIO()
     picture.save(buffer, format="WEBP", quality=85)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return buffer.getvalue()
+
+
+def data_url(picture: Image.Image) -> str:
+    """The picture as an address that holds it."""
+    return f"data:image/webp;base64,{base64.b64encode(webp(picture)).decode()}"
 
 
 def shown(picture: Image.Image, alt: str) -> str:
     """HTML of a picture, with words for who cannot see it."""
-    return f'<img src="{data_url(picture)}" alt="{plain(alt)}">'
+    return f'<img src="{data_url(picture)}" alt="{attribute(alt)}">'
+
+
+def say_limit(box: gr.Textbox, most: int, unit: str = "words") -> None:
+    """Below a text box, say that its text is too long as soon as it is; nothing is cut off.
+
+    Args:
+        most: of the unit, "words" or "letters", that are read.
+    """
+    note = gr.HTML(min_height=0, elem_classes="limit")
+    count = r"text.trim().split(/\s+/).length" if unit == "words" else "[...text].length"
+    box.change(
+        None,
+        box,
+        note,
+        js=f"""text => {{
+          const count = {count};
+          return count > {most}
+            ? `<p class="note" role="status">${{count}} {unit}; at most {most} are read.</p>` : "";
+        }}""",
+        api_visibility="private",
+    )
+
+
+def most_words(studio: Studio) -> int:
+    """Words of a text that this pipeline's CLIP reads; of long words, fewer."""
+    return studio.pipe.tokenizer.model_max_length - 2
+
+
+def name_of(studio: Studio) -> str:
+    """The pipeline's name as visitors may read it: that of a folder without where it is."""
+    name = studio.pipe.name or "portraits"
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 def recipe(why: str, *commands: str) -> str:

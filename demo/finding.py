@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from demo.components import after, message
-from demo.stage import STOPPED, Frame, check_room, pictured, watched
+from demo.frames import STOPPED, Frame, check_room, pictured, watched
 from stylegan_hub.edits.base import Edit, Origin
 from stylegan_hub.latents import Space
 from stylegan_hub.methods.choose import within
@@ -82,7 +82,7 @@ def search(
     how = {"every_face": wanted.every_face, "settings": wanted.settings, "owner": owner}
     edits = yield from watched(
         studio.search(others, request, wanted.method, **how),
-        pictured(started, before),
+        pictured(before),
         lambda: Frame(message(STOPPED), studio.draw(session)),
     )
     return None if edits is None else Found(edits, region, after(started))
@@ -107,6 +107,17 @@ def show_found(
     (best, *_), region = found.edits, found.region
     pictures = studio.draw(session.with_found(best, region))
     yield Frame(message(say(best, found.seconds)), pictures, best, region)
+
+
+def how_well(studio: Studio, edit: Edit) -> str:
+    """In words, whether pictures show what was asked for; nothing where the page cannot tell."""
+    verdict, others = studio.judged(edit)
+    if verdict is None:
+        return ""
+    if verdict != "hardly":
+        return f" The change is {verdict} to be seen."
+    advice = f" It knows {', '.join(f'“{word}”' for word in others)}." if others else ""
+    return f" This model has hardly ever seen that.{advice}"
 
 
 def label_of_found(method: str, prompt: str | None, **training: Any) -> str:

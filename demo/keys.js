@@ -1,4 +1,5 @@
-// Arrow keys move the divider between before and after, which by itself only hears the pointer.
+// What gradio has no switch for: arrow keys that move the divider between before and after and go
+// from tab to tab, words for who cannot see the pictures, Ctrl+Z, and coming back to a page that slept.
 () => {
   const pictures = document.getElementById('pictures');
   const divider = () => pictures.querySelector('[data-testid=slider]');
@@ -7,7 +8,16 @@
   const describe = () => {
     const percent = divider() ? Math.round((100 * position()) / frame().width) : 50;
     pictures.setAttribute('aria-valuenow', percent);
+    // A label goes when its picture is covered.
+    pictures.classList.toggle('no-before', percent < 10);
+    pictures.classList.toggle('no-after', percent > 90);
+    const said = document.querySelector('#caption [data-before]')?.dataset;
+    const alts = [`Before: ${said?.before}`, `After: ${said?.after}`];
+    pictures.querySelectorAll('img').forEach((picture, i) => said && (picture.alt = alts[i] ?? ''));
   };
+  new MutationObserver(describe).observe(document.getElementById('view'), {
+    subtree: true, childList: true, attributes: true, attributeFilter: ['style', 'data-after'],
+  });
 
   pictures.tabIndex = 0;
   pictures.role = 'slider';
@@ -27,4 +37,42 @@
     window.dispatchEvent(new MouseEvent('mouseup', at(to)));
     setTimeout(describe); // once the divider is there
   });
+
+  // On a phone, what sticks under the picture must know how high it is.
+  const view = document.getElementById('view');
+  new ResizeObserver(() => {
+    document.documentElement.style.setProperty('--view-height', `${view.offsetHeight}px`);
+  }).observe(view);
+
+  document.getElementById('tabs').addEventListener('keydown', event => {
+    const step = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
+    if (!step || event.target.role !== 'tab') return;
+    const tabs = [...document.querySelectorAll('#tabs [role=tablist] [role=tab]')]
+      .filter(tab => tab.getClientRects().length);
+    const to = tabs.indexOf(event.target) + step;
+    const next = tabs[Math.abs(step) === 1 ? (to + tabs.length) % tabs.length : step < 0 ? 0 : tabs.length - 1];
+    event.preventDefault();
+    next.focus();
+    next.click();
+  });
+
+  // In a text box, browsers undo what was typed.
+  const writes = box => box.isContentEditable || box.matches('textarea')
+    || (box.matches('input') && !['range', 'radio', 'checkbox', 'button'].includes(box.type));
+  document.addEventListener('keydown', event => {
+    if (!(event.ctrlKey || event.metaKey) || event.altKey || writes(event.target)) return;
+    const key = event.key.toLowerCase();
+    const redo = key === 'y' || (key === 'z' && event.shiftKey);
+    if (!redo && key !== 'z') return;
+    event.preventDefault();
+    document.getElementById(redo ? 'redo' : 'undo').click();
+  });
+
+  // A page that was brought back as it was, or slept, has lost its connection; its state has not.
+  window.addEventListener('pageshow', event => event.persisted && location.reload());
+  let awake = Date.now();
+  setInterval(() => {
+    if (Date.now() - awake > 15 * 60 * 1000) location.reload();
+    awake = Date.now();
+  }, 60 * 1000);
 }

@@ -5,76 +5,72 @@ The handlers take and return sessions, pictures and text; only `Stage` knows wid
 
 from __future__ import annotations
 
+import functools
 import inspect
-import io
+import logging
 import random
-import tempfile
-import threading
-import time
-import zipfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import gradio as gr
 from PIL import Image
 
+from demo import link
 from demo.components import (
+    REFUSALS,
+    attribute,
+    explain,
     for_screen,
     friendly,
     heading,
     message,
-    png,
-    progress,
+    plain,
     thumbnails,
-    to_save,
+    without_folders,
 )
-from stylegan_hub import images as image_files
-from stylegan_hub.edits.base import Edit
-from stylegan_hub.edits.stack import EditStack, StackedEdit
-from stylegan_hub.search import Found, Progress, Search
+from demo.desk import Desk, change
+from demo.drafts import SECRET, STORED, Drafts
+from demo.files import STACK_NAME, archive, load_stack, newest_found, save_stack
+from demo.first_faces import COUNT
+from demo.frames import SLOTS, Frame
+from demo.job import Job, Updates
+from demo.slots import Slot
+from demo.visits import Visits
+from stylegan_hub import pictures
 from stylegan_hub.session import Session, label_of, slug_of
-from stylegan_hub.steps import Cancelled, Step
 from stylegan_hub.studio import Studio
 
-FACES = 8
-SLOTS = 8
-"""Edits that the page has sliders for."""
-FIRST = Session(seed=0)
+FACES = COUNT
+NO_EDIT = "No change yet: each one that you make gets a slider here, which also goes below zero."
 WELCOME = "Pick {}, then say what should change or take an edit from the zoo."
-STOPPED = "Stopped; nothing was changed."
-STACK_NAME = "face.safetensors"
+FAILED = "Nothing was changed."
 _MAX_RANDOM_SEED = 99_999
-_SECONDS_BETWEEN_PICTURES = 0.4
-
-_CHANGING = threading.Lock()  # of all desks: a desk must be copyable
-
-Pair = tuple[Image.Image, Image.Image]
-Shown = TypeVar("Shown")
+_DIVIDER = 14  # percent from the left: beside the face, and not across it
 
 # Model calls take turns in the studio; a search must not hold up the sliders of others.
 DRAWING = {"concurrency_id": "draw", "concurrency_limit": 4, "show_progress": "hidden"}
 PRIVATE = {"api_visibility": "private"}
-_SEARCHING = {"concurrency_id": "search", "concurrency_limit": 2, "show_progress": "hidden"}
+# Searches wait in a line of the studio's own; here they are only watched, which takes no thread.
+_WATCHING = {"concurrency_limit": None, "show_progress": "hidden"}
 _LAST = {"trigger_mode": "always_last"}  # of many values of a slider, the newest counts
 
+_COPY = """async query => {
+  const link = location.origin + location.pathname + (query ? '?' + query : '');
+  try {
+    await navigator.clipboard.writeText(link);
+  } catch {
+    prompt('Copy this link:', link);  // pages without https may not write to the clipboard
+  }
+}"""
 
-@dataclass(frozen=True)
-class Frame:
-    """What the page shows at one moment of a search.
+# See `channel.js`: pictures while a slider moves come past gradio; where it is let go of, by it.
+_MOVE = "(channel, ...strengths) => window.movePicture(channel, strengths)"
+_SETTLE = "channel => window.settlePicture(channel)"
 
-    Attributes:
-        status: HTML.
-        pictures: before and after; None leaves those that are there.
-        found: the new edit, in the last frame.
-        region: the part of the picture that it is shown in; None for all of it.
-    """
-
-    status: str
-    pictures: Pair | None = None
-    found: Edit | None = None
-    region: str | None = None
+Drawn = tuple[tuple[str, str], str]
+"""Files of the pictures before and after, and of the latter for saving."""
 
 
 def random_seeds(count: int = FACES) -> list[int]:
@@ -93,84 +89,6 @@ def choose(session: Session, seed: float | None) -> Session:
     return session.with_seed(int(seed))
 
 
-def check_room(session: Session) -> None:
-    """Raise `ValueError` unless the page has a slider for one more edit."""
-    if len(session.edits) >= SLOTS:
-        raise ValueError(
-            f"Got one more than {SLOTS} edits, for which there are no sliders. Remove one, or "
-            "keep what is there now and go on from that."
-        )
-
-
-def newest_found(session: Session) -> StackedEdit | None:
-    """The edit that can be saved: the last one that was found here."""
-    return next((applied for applied in reversed(session.edits) if applied.name is None), None)
-
-
-def archive(edit: Edit, name: str) -> bytes:
-    """The edit's folder as the bytes of a zip file, for `load_edit` after unpacking."""
-    buffer = io.BytesIO()
-    with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(buffer, "w") as bundle:
-        folder = edit.save_pretrained(Path(scratch) / "edit")
-        for file in sorted(folder.iterdir()):
-            bundle.write(file, f"{name}/{file.name}")
-    return buffer.getvalue()
-
-
-def watched(
-    search: Search[Progress, Found],
-    show: Callable[[Progress], Shown | None],
-    stopped: Callable[[], Shown],
-) -> Generator[Shown, None, Found | None]:
-    """What the page shows of a search while it runs; returns what was found.
-
-        found = yield from watched(search, show, stopped)
-
-    Args:
-        search: is over when this is, however it ends.
-        show: what of its progress is shown; None for nothing new.
-        stopped: the last that is shown of a search that was stopped, which then found None.
-    """
-    with search:
-        for reported in search:
-            if (shown := show(reported)) is not None:
-                yield shown
-        try:
-            return search.result()
-        except Cancelled:
-            yield stopped()
-            return None
-
-
-def pictured(
-    started: float, before: Callable[[Step], Image.Image] | None
-) -> Callable[[Step], Frame | None]:
-    """For `watched`: shows the first step of a search, and others now and then.
-
-    Args:
-        started: `time.monotonic()` when it began.
-        before: the picture to compare that of a step with; without it, pictures are not shown.
-    """
-    last = started
-
-    def show(step: Step) -> Frame | None:
-        nonlocal last
-        if step.index > 1 and time.monotonic() - last <= _SECONDS_BETWEEN_PICTURES:
-            return None
-        last = time.monotonic()
-        status = progress(step.index, step.total, started)
-        if before is None or step.images is None:
-            return Frame(status)
-        (now,) = image_files.to_pil(step.images[:1])
-        return Frame(status, (before(step), now))
-
-    return show
-
-
-def _places(regions: Sequence[str]) -> list[tuple[str, str]]:
-    return [("Everywhere", ""), *((name, name) for name in regions)]
-
-
 def limit(studio: Studio, desk: Desk, index: int, region: str) -> None:
     """Let an edit of the stack change this region only, or everything for an empty name.
 
@@ -180,63 +98,6 @@ def limit(studio: Studio, desk: Desk, index: int, region: str) -> None:
     if region:
         studio.region("", [region])
     change(desk, lambda stack: stack.with_region(index, region or None))
-
-
-def save_stack(studio: Studio, session: Session) -> bytes:
-    """The face and the edits on it as the bytes of one file, for `load_stack`."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / STACK_NAME
-        studio.save_stack(session, path)
-        return path.read_bytes()
-
-
-def load_stack(studio: Studio, session: Session, path: str | Path) -> Session:
-    """The face and the edits of a file that anybody may have made.
-
-    Raises:
-        ValueError: it is no such file, is damaged, or cannot be used here; too many edits.
-    """
-    try:
-        loaded = studio.load_stack(session, path)
-    except ValueError as error:  # where it lies here says nothing to who sent it
-        raise ValueError(str(error).replace(str(path), Path(path).name)) from error
-    if len(loaded.edits) > SLOTS:
-        raise ValueError(
-            f"Got a stack of {len(loaded.edits)} edits; this page has sliders for {SLOTS}. Take "
-            "some out of it: EditStack.removed."
-        )
-    return loaded
-
-
-def on_screen(pair: Pair) -> Pair:
-    """Both pictures in the size in which the page shows them."""
-    return for_screen(pair[0]), for_screen(pair[1])
-
-
-@dataclass
-class Desk:
-    """Where one user's session lies.
-
-    Several events of a user may be at work at once, and each would write back the session that it
-    began with. So they share this place and say how the session changes.
-    """
-
-    session: Session = FIRST
-
-    def change(self, how: Callable[[Session], Session]) -> Session:
-        """The session changed, from what it is at this moment; `how` must be quick."""
-        with _CHANGING:
-            self.session = how(self.session)
-            return self.session
-
-
-def change(desk: Desk, how: Callable[[EditStack], EditStack]) -> Session:
-    """The session with its stack changed, from what it is at this moment.
-
-    Raises:
-        ValueError: a place that the stack does not have, a strength that is no number.
-    """
-    return desk.change(lambda session: session.with_stack(how(session.stack)))
 
 
 def in_any_case(event: gr.events.Dependency, *listener: Any, **options: Any) -> None:
@@ -249,70 +110,14 @@ def in_any_case(event: gr.events.Dependency, *listener: Any, **options: Any) -> 
 
 
 @dataclass(frozen=True)
-class Slot:
-    """A place for an edit in the stack."""
-
-    row: gr.Row
-    slider: gr.Slider
-    remove: gr.Button
-    region: gr.Dropdown
-    up: gr.Button
-    down: gr.Button
-
-    @property
-    def widgets(self) -> list[gr.blocks.Block]:
-        """All that `updates` changes."""
-        return [self.row, self.slider, self.remove, self.region, self.up, self.down]
-
-    def updates(
-        self, session: Session, index: int, regions: Sequence[str]
-    ) -> dict[gr.blocks.Block, object]:
-        """What the widgets become for the edit in this place of the stack, or for none."""
-        if index >= len(session.edits):
-            return {self.row: gr.Row(visible=False)}
-        applied = session.edits[index]
-        label, strength = label_of(applied), applied.edit.strength
-        slider = gr.Slider(
-            # A strength from another place may lie outside of the range that the edit asks for.
-            min(strength.min, applied.strength),
-            max(strength.max, applied.strength),
-            applied.strength,
-            label=label,
-            step=max((strength.max - strength.min) / 80, 1e-3),
-            interactive=True,
-        )
-        region = applied.region or ""
-        several = len(session.edits) > 1
-        return {
-            self.row: gr.Row(visible=True),
-            self.slider: slider,
-            self.region: gr.Dropdown(
-                # A stack from a file may name several at once.
-                _places([*regions, region] if region and region not in regions else regions),
-                value=region,
-                label=f"Where {label} shows",
-                visible=bool(regions),
-                interactive=True,
-            ),
-            self.up: gr.Button(f"Move {label} up", interactive=index > 0, visible=several),
-            self.down: gr.Button(
-                f"Move {label} down",
-                interactive=index + 1 < len(session.edits),
-                visible=several,
-            ),
-            self.remove: gr.Button(f"Remove {label}", interactive=True),
-        }
-
-
-@dataclass(frozen=True)
 class _Search:
     """A search that a tab offers, see `Stage.add_search`."""
 
     start: gr.Button
     triggers: list[Callable[..., gr.events.Dependency]]
-    run: Callable[..., Iterator[tuple[Any, ...]]]
+    run: Callable[..., Iterator[Updates]]
     inputs: list[gr.components.Component]
-    outputs: list[gr.components.Component]
+    outputs: list[gr.blocks.Block]
     api_name: str
 
 
@@ -320,23 +125,30 @@ class Stage:
     """The current face and its edits: the session, and the widgets that show it.
 
     Attributes:
-        desk: the user's `Desk`.
-        seeds: those of the faces to choose from.
+        visits: whose desk is whose.
+        desk: the visitor's `Desk`.
+        channel: that of the desk, see `channel.py`.
+        browser: what the browser keeps: the key of the desk, and a link to its face.
+        drafts: text boxes whose texts the browser keeps.
         pictures: before and after.
         status: a line of text about what happened last.
         stop: ends a search; shown while there is one.
+        seed: of the face; outputs of its own in `face`.
         reset: everything as it was at first.
     """
 
-    def __init__(self, studio: Studio) -> None:
+    def __init__(self, studio: Studio, visits: Visits) -> None:
         """The picture, and below it the stack of edits."""
-        self._studio = studio
-        self._welcome = WELCOME.format(studio.pipe.neutral)
+        self._studio, self.visits = studio, visits
         self._searches: list[_Search] = []
-        self._changes: list[gr.events.Dependency] = []
+        self._changes: list[tuple[gr.events.Dependency, bool]] = []
         self._followers: list[tuple[Callable[..., Any], list[Any], list[Any]]] = []
-        self.desk = gr.State(Desk())
-        self.seeds = gr.State([])
+        self._restorers: list[tuple[Callable[[Desk], Updates], list[Any]]] = []
+        self.desk = gr.State(visits.new())
+        place = f"{visits.place}/" if visits.place else ""
+        self.browser = gr.BrowserState(None, storage_key=f"{STORED}{place}visit", secret=SECRET)
+        self.drafts = Drafts()
+        self.channel = gr.Textbox(label="The channel for pictures", visible="hidden")
         with gr.Column(elem_id="view"):
             self.pictures = gr.ImageSlider(
                 label="Before and after",
@@ -344,185 +156,301 @@ class Stage:
                 elem_id="pictures",
                 buttons=["fullscreen"],
                 interactive=False,
+                slider_position=_DIVIDER,
             )
+            self._caption = gr.HTML(min_height=0, elem_id="caption")
             with gr.Row(elem_id="progress"):
-                self.status = gr.HTML(message(self._welcome))
+                self.status = gr.HTML(message(self.welcome), label="What happened")
                 self.stop = gr.Button("Stop", size="sm", scale=0, min_width=80, visible=False)
         with gr.Column(elem_id="stack"):
-            self._slots = [self._slot() for _ in range(SLOTS)]
+            self._empty = gr.HTML(f'<p class="note">{NO_EDIT}</p>')
+            self._slots = [Slot.build(studio.regions) for _ in range(SLOTS)]
+            with gr.Row(elem_id="history"):
+                self._undo = gr.Button("Undo", size="md", min_width=60, elem_id="undo")
+                self._redo = gr.Button("Redo", size="md", min_width=60, elem_id="redo")
+                self._keep = gr.Button(
+                    "Go on from here", size="md", min_width=110, interactive=False
+                )
+                self.reset = gr.Button("Start over", size="md", min_width=80)
             with gr.Row(elem_id="actions"):
                 self._save_picture = gr.DownloadButton("Save picture", size="md", min_width=80)
                 self._save_edit = gr.DownloadButton(
                     "Save edit", size="md", min_width=80, interactive=False
                 )
-                self._keep = gr.Button("Keep", size="md", min_width=60, interactive=False)
-                self.reset = gr.Button("Start over", size="md", min_width=80)
-            with gr.Row(elem_id="files"):
-                self._save_stack = gr.Button(
-                    f"Save {studio.noun} and edits", size="md", min_width=120
-                )
-                self._load_stack = gr.UploadButton(
-                    f"Load {studio.noun} and edits",
-                    size="md",
-                    min_width=120,
-                    file_types=[".safetensors"],
-                )
-                # A browser saves what a button holds before the click; this one is clicked then.
-                self._stack_file = gr.DownloadButton(
-                    f"The file of {studio.noun} and edits", elem_id="stack-file", visible="hidden"
-                )
+                self._copy_link = gr.Button("Copy link", size="md", min_width=80)
+            self._build_files()
+
+    @property
+    def welcome(self) -> str:
+        """What the page says at first."""
+        return WELCOME.format(self._studio.pipe.neutral)
+
+    def _build_files(self) -> None:
+        noun = self._studio.noun
+        with gr.Row(elem_id="files"):
+            self._save_stack = gr.Button(f"Save {noun} and edits", size="md", min_width=120)
+            self._load_stack = gr.UploadButton(
+                f"Load {noun} and edits",
+                size="md",
+                min_width=120,
+                file_types=[".safetensors", ".png"],
+                elem_id="load",
+            )
+            # A browser saves what a button holds before the click; this one is clicked then.
+            self._stack_file = gr.DownloadButton(
+                f"The file of {noun} and edits", elem_id="stack-file", visible="hidden"
+            )
+            self._query = gr.Textbox(label="The link", visible="hidden")
 
     def build_chooser(self) -> None:
         """Faces to choose from."""
         studio = self._studio
         heading(f"Choose {studio.pipe.neutral}")
-        self._faces = thumbnails("To choose from", "faces", 4)
+        self._faces = thumbnails("To choose from", "faces", FACES)
         with gr.Row(elem_id="who"):
-            self._seed = gr.Number(FIRST.seed, label="Seed", precision=0, minimum=0, min_width=80)
+            self.seed = gr.Number(
+                self.visits.seeds[0], label="Seed", precision=0, minimum=0, min_width=80
+            )
             self._label = self._classes()
             self._roll = gr.Button(f"Random {studio.noun}", size="md", min_width=80)
-            self._more = gr.Button("Others", size="md", min_width=80)
+            self._more = gr.Button("Show others", size="md", min_width=80)
 
-    def _classes(self) -> gr.Dropdown | gr.State:
-        """A choice of classes; for a generator without labels there is none, and no widget."""
+    def _classes(self) -> gr.Dropdown | None:
+        """A choice of classes, for a generator with labels."""
         if not (count := self._studio.pipe.generator.config.c_dim):
-            return gr.State(None)
+            return None
+        return gr.Dropdown(list(range(count)), value=self._usual_label, label="Class", min_width=80)
+
+    @property
+    def _usual_label(self) -> int:
         usual = self._studio.pipe.config.label
-        chosen = usual if isinstance(usual, int) else 0
-        return gr.Dropdown(list(range(count)), value=chosen, label="Class", min_width=80)
+        return usual if isinstance(usual, int) else 0
+
+    # Which face
+
+    def _pick(self, desk: Desk, event: gr.SelectData) -> None:
+        self._studio.stop(desk.owner)
+        desk.change(lambda session: choose(session, desk.seeds[event.index]))
+
+    def _set_seed(self, desk: Desk, seed: float | None) -> None:
+        self._studio.stop(desk.owner)
+        with friendly():
+            desk.change(lambda session: choose(session, seed), "seed")
+
+    def _roll_one(self, desk: Desk) -> None:
+        (seed,) = random_seeds(1)
+        self._studio.stop(desk.owner)
+        desk.change(lambda session: choose(session, seed))
+
+    def _set_label(self, desk: Desk, label: int) -> None:
+        self._studio.stop(desk.owner)
+        desk.change(lambda session: replace(session, label=int(label), latents=None, text=None))
+
+    def _start_over(self, desk: Desk) -> str:
+        self._studio.stop(desk.owner)
+        desk.change(lambda session: replace(desk.first, label=session.label))
+        return message(f"{self.welcome} Undo brings back what was here.")
+
+    def _undo_one(self, desk: Desk) -> str:
+        self._studio.stop(desk.owner)
+        return message("Undone." if desk.undo() else "There is nothing to undo.")
+
+    def _redo_one(self, desk: Desk) -> str:
+        self._studio.stop(desk.owner)
+        return message("Done again." if desk.redo() else "There is nothing to redo.")
+
+    def _other_faces(self, desk: Desk) -> list[str]:
+        desk.things["seeds"] = random_seeds()
+        return self._draw_faces(desk)
+
+    def _draw_faces(self, desk: Desk) -> list[str]:
+        faces = self._studio.faces(desk.seeds, label=desk.session.label)
+        return [desk.picture(face) for face in faces]
+
+    def _face(self, desk: Desk) -> dict[gr.blocks.Block, object]:
+        shown: dict[gr.blocks.Block, object] = {self.seed: desk.session.seed}
+        if self._label is not None:
+            label = desk.session.label
+            shown[self._label] = label if isinstance(label, int) else self._usual_label
+        return shown
+
+    @property
+    def _face_widgets(self) -> list[gr.components.Component]:
+        return [self.seed] if self._label is None else [self.seed, self._label]
+
+    # The edits on it
+
+    def set_strength(self, desk: Desk, index: int, strength: float) -> Drawn:
+        """Another strength of the edit in this place, counted from 0; what is `drawn` then."""
+        with friendly():
+            how = ("strength", index)
+            return self.draw(desk, change(desk, lambda s: s.with_strength(index, strength), how))
+
+    def _remove(self, desk: Desk, index: int) -> None:
+        self._studio.stop(desk.owner)
+        with friendly():
+            change(desk, lambda stack: stack.removed(index))
+
+    def set_region(self, desk: Desk, index: int, region: str) -> Drawn:
+        """Another region of the edit in this place, "" for everywhere; what is `drawn` then."""
+        with friendly():
+            limit(self._studio, desk, index, region)
+            return self.draw(desk, desk.session)
+
+    def _move(self, desk: Desk, index: int, by: int) -> None:
+        with friendly():
+            change(desk, lambda stack: stack.moved(index, index + by))
+
+    def _keep_face(self, desk: Desk) -> str:
+        self._studio.stop(desk.owner)
+        with friendly():
+            kept = self._studio.keep(desk.session)
+        desk.change(lambda _: kept)
+        return message("What you change next starts from here. Undo brings the sliders back.")
+
+    # Files and links
+
+    def _save(self, desk: Desk) -> str:
+        with friendly():
+            data = save_stack(self._studio, desk.session)
+        return desk.file("stack", STACK_NAME, data)
+
+    def _load(self, desk: Desk, file: str | None) -> str:
+        self._studio.stop(desk.owner)
+        with friendly():
+            if file is None:
+                raise ValueError(f"Got no file; choose one such as {STACK_NAME}.")
+            try:
+                loaded, problems = load_stack(self._studio, desk.session, file)
+            finally:
+                Path(file).unlink(missing_ok=True)  # a copy that others could come by
+        count = len(desk.change(lambda _: loaded).edits)
+        what = f"{self._studio.pipe.neutral} with {count} edit{'s' * (count != 1)}"
+        return message(" ".join([f"Loaded {what}.", *map(without_folders, problems)]))
+
+    def _link(self, desk: Desk) -> tuple[str, str]:
+        query, missing = link.write(desk.session)
+        said = "Copied a link to this face."
+        if any(applied.name is None for applied in desk.session.edits):
+            said += " Its words are searched for again when it is opened, which may look different."
+        if missing:
+            said += f" The link cannot hold {', '.join(missing)}; a file can."
+        return query, message(said)
+
+    def kept(self, desk: Desk) -> object:
+        """What the browser keeps of a desk: its key, and what outlives this server."""
+        if desk.key is None:
+            return gr.skip()
+        query, missing = link.write(desk.session)
+        return {
+            "key": desk.key,
+            "server": self.visits.id,
+            "link": "" if desk.session == desk.first else query,
+            "missing": missing,
+        }
+
+    # Wiring
 
     def wire(self, page: gr.Blocks) -> None:
         """What happens on clicks and slides; after all widgets are there."""
-        studio, desk, seed, seeds = self._studio, self.desk, self._seed, self.seeds
-        label = self._label
-
-        def pick(desk: Desk, seeds: list[int], event: gr.SelectData, request: gr.Request) -> int:
-            set_seed(desk, seeds[event.index], request)
-            return seeds[event.index]
-
-        def set_seed(desk: Desk, seed: float | None, request: gr.Request) -> None:
-            studio.stop(request.session_hash)
-            with friendly():
-                desk.change(lambda session: choose(session, seed))
-
-        def set_label(desk: Desk, label: int, request: gr.Request) -> None:
-            studio.stop(request.session_hash)
-            desk.change(lambda session: replace(session, label=int(label), latents=None))
-
-        def faces(seeds: list[int], label: int | None) -> list[Image.Image]:
-            return studio.faces(seeds, label=label)
-
-        def set_strength(desk: Desk, index: int, strength: float) -> tuple[Pair, str]:
-            with friendly():
-                return self.draw(change(desk, lambda stack: stack.with_strength(index, strength)))
-
-        def remove(desk: Desk, index: int, request: gr.Request) -> None:
-            studio.stop(request.session_hash)
-            with friendly():
-                change(desk, lambda stack: stack.removed(index))
-
-        def set_region(desk: Desk, index: int, region: str) -> tuple[Pair, str]:
-            with friendly():
-                limit(studio, desk, index, region)
-                return self.draw(desk.session)
-
-        def move(desk: Desk, index: int, by: int) -> None:
-            with friendly():
-                change(desk, lambda stack: stack.moved(index, index + by))
-
-        def save(desk: Desk) -> str:
-            with friendly():
-                data = save_stack(studio, desk.session)
-            return to_save(self._stack_file, data, STACK_NAME)
-
-        def load(desk: Desk, file: str | None, request: gr.Request) -> str:
-            studio.stop(request.session_hash)
-            with friendly():
-                if file is None:
-                    raise ValueError(f"Got no file; choose one such as {STACK_NAME}.")
-                loaded = load_stack(studio, desk.session, file)
-            count = len(desk.change(lambda _: loaded).edits)
-            return message(f"Loaded {studio.pipe.neutral} with {count} edit{'s' * (count != 1)}.")
-
-        def keep(desk: Desk, request: gr.Request) -> str:
-            studio.stop(request.session_hash)
-            with friendly():
-                kept = studio.keep(desk.session)
-            desk.change(lambda _: kept)
-            return message("Kept. What you change next starts from here.")
-
-        def start_over(desk: Desk, request: gr.Request) -> tuple[int, str]:
-            studio.stop(request.session_hash)
-            first = desk.change(lambda session: replace(FIRST, label=session.label))
-            return first.seed, message(self._welcome)
-
-        def halt(request: gr.Request) -> None:
-            studio.stop(request.session_hash)
-
-        page.load(lambda: list(range(FACES)), None, seeds, **PRIVATE).then(
-            faces, [seeds, label], self._faces, **DRAWING, **PRIVATE
-        )
-        self.then_show(page.load(lambda: None, **PRIVATE))
-        self._more.click(random_seeds, None, seeds, **PRIVATE).then(
-            faces, [seeds, label], self._faces, **DRAWING, **PRIVATE
-        )
-        self.then_show(self._faces.select(pick, [desk, seeds], seed, **PRIVATE))
-        self.then_show(seed.input(set_seed, [desk, seed], None, api_name="face", **_LAST))
-        if isinstance(label, gr.Dropdown):
-            chosen = label.input(set_label, [desk, label], None, api_name="label")
-            self.then_show(chosen)
-            chosen.success(faces, [seeds, label], self._faces, **DRAWING, **PRIVATE)
-        self.then_show(
-            self._roll.click(lambda: random_seeds(1)[0], None, seed, **PRIVATE).then(
-                set_seed, [desk, seed], None, **PRIVATE
-            )
-        )
+        self._wire_faces()
         for place, slot in enumerate(self._slots):
-            index = gr.State(place)
-            slot.slider.input(
-                set_strength,
-                [desk, index, slot.slider],
+            self._wire_slot(slot, place)
+        self._wire_files()
+        for (
+            button,
+            how,
+        ) in (
+            (self._undo, self._undo_one),
+            (self._redo, self._redo_one),
+            (self.reset, self._start_over),
+        ):
+            self.then_show(button.click(how, self.desk, self.status, **PRIVATE), face=True)
+        self.then_show(self._keep.click(self._keep_face, self.desk, self.status, **PRIVATE))
+        self.stop.click(self._halt, self.desk, queue=False, **PRIVATE)
+        page.unload(self._leave)
+        for search in self._searches:
+            self._wire_search(search)
+        self.drafts.wire(page)
+        for event, face in self._changes:
+            self._wire_change(event, face)
+
+    def _wire_faces(self) -> None:
+        desk = self.desk
+        self._more.click(self._other_faces, desk, self._faces, **DRAWING, **PRIVATE)
+        picked = self._faces.select(self._pick, desk, None, **PRIVATE)
+        rolled = self._roll.click(self._roll_one, desk, None, **PRIVATE)
+        for event in (picked, rolled):
+            self.then_show(event, face=True)
+        typed = self.seed.input(self._set_seed, [desk, self.seed], None, api_name="face", **_LAST)
+        self.then_show(typed)
+        if self._label is not None:
+            chosen = self._label.input(self._set_label, [desk, self._label], None, api_name="label")
+            self.then_show(chosen)
+            self.show_faces(chosen)
+
+    def show_faces(self, event: gr.events.Dependency) -> None:
+        """After this event, draw the faces to choose from."""
+        in_any_case(event, self._draw_faces, self.desk, self._faces, **DRAWING, **PRIVATE)
+
+    def _wire_slot(self, slot: Slot, place: int) -> None:
+        desk, index = self.desk, gr.State(place)
+        sliders = [slot.slider for slot in self._slots]
+        slot.slider.input(None, [self.channel, *sliders], None, js=_MOVE, **PRIVATE)
+        moved = slot.slider.release(
+            self.set_strength,
+            [desk, index, slot.slider],
+            self.drawn,
+            **_LAST,
+            **DRAWING,
+            **PRIVATE,
+        )
+        moved.success(None, self.channel, None, js=_SETTLE, **PRIVATE)
+        moved.success(self.kept, desk, self.browser, **PRIVATE)
+        if self._studio.regions:
+            slot.region.input(
+                self.set_region,
+                [desk, index, slot.region],
                 self.drawn,
-                api_name=f"strength_{place + 1}",
-                **_LAST,
                 **DRAWING,
+                **PRIVATE,
             )
-            if studio.regions:
-                slot.region.input(
-                    set_region,
-                    [desk, index, slot.region],
-                    self.drawn,
-                    api_name=f"region_{place + 1}",
-                    **DRAWING,
-                )
-            for button, by in ((slot.up, -1), (slot.down, 1)):
-                self.then_show(button.click(move, [desk, index, gr.State(by)], None, **PRIVATE))
-            self.then_show(slot.remove.click(remove, [desk, index], None, **PRIVATE))
-        self.then_show(self._keep.click(keep, desk, self.status, **PRIVATE))
-        self.then_show(self.reset.click(start_over, desk, [seed, self.status], **PRIVATE))
+        for button, by in ((slot.up, -1), (slot.down, 1)):
+            moved = button.click(self._move, [desk, index, gr.State(by)], None, **PRIVATE)
+            self.then_show(moved)
+        self.then_show(slot.remove.click(self._remove, [desk, index], None, **PRIVATE))
+
+    def _wire_files(self) -> None:
+        desk = self.desk
         saved = self._save_stack.click(
-            save, desk, self._stack_file, api_name="save_stack", **DRAWING
+            self._save, desk, self._stack_file, api_name="save_stack", **DRAWING
         )
         saved.success(None, js="() => document.querySelector('#stack-file').click()", **PRIVATE)
         loaded = self._load_stack.upload(
-            load, [desk, self._load_stack], self.status, api_name="load_stack", **DRAWING
+            self._load, [desk, self._load_stack], self.status, api_name="load_stack", **DRAWING
         )
-        loaded.failure(lambda: message("Nothing was changed."), None, self.status, **PRIVATE)
+        loaded.failure(lambda: message(FAILED), None, self.status, **PRIVATE)
         self.then_show(loaded)
-        self.stop.click(halt, queue=False, **PRIVATE)
-        page.unload(halt)
-        for search in self._searches:
-            self._wire_search(search)
-        for event in self._changes:
-            for after in (event.success, event.failure):  # see `in_any_case`
-                # Events may come faster than pictures; the last one must be followed by one.
-                drawn = after(self._show, desk, self._shown, **_LAST, **DRAWING, **PRIVATE)
-                for follow, inputs, outputs in self._followers:
-                    drawn.success(follow, inputs, outputs, **_LAST, **DRAWING, **PRIVATE)
+        copied = self._copy_link.click(self._link, desk, [self._query, self.status], **PRIVATE)
+        copied.success(None, self._query, None, js=_COPY, **PRIVATE)
 
-    def then_show(self, event: gr.events.Dependency) -> None:
-        """After this event, whatever came of it, show the session."""
-        self._changes.append(event)
+    def _wire_change(self, event: gr.events.Dependency, face: bool) -> None:
+        if face:
+            in_any_case(event, self._face, self.desk, self._face_widgets, **PRIVATE)
+        for after in (event.success, event.failure):  # see `in_any_case`
+            # Events may come faster than pictures; the last one must be followed by one.
+            drawn = after(self._show, self.desk, self._shown, **_LAST, **DRAWING, **PRIVATE)
+            drawn.success(None, self.channel, None, js=_SETTLE, **PRIVATE)
+            for follow, inputs, outputs in self._followers:
+                drawn.success(follow, inputs, outputs, **_LAST, **DRAWING, **PRIVATE)
+
+    def then_show(self, event: gr.events.Dependency, face: bool = False) -> None:
+        """After this event, whatever came of it, show the session.
+
+        Args:
+            face: its seed too; not while somebody types one.
+        """
+        self._changes.append((event, face))
 
     def follow(
         self,
@@ -533,23 +461,51 @@ class Stage:
         """Call this whenever the session is shown anew, since what it draws is of the face."""
         self._followers.append((how, inputs, outputs))
 
+    # Coming back
+
+    def restore(self, how: Callable[[Desk], Updates], outputs: Sequence[gr.blocks.Block]) -> None:
+        """Call this when a page is opened, to show what the visitor's desk still has."""
+        self._restorers.append((how, [*outputs]))
+
+    def restored(self, desk: Desk) -> Updates:
+        """What the tabs show of a desk."""
+        shown: dict[Any, Any] = {widget: gr.skip() for widget in self.restorable}
+        for how, _ in self._restorers:
+            shown |= how(desk)
+        return shown
+
+    @property
+    def restorable(self) -> list[Any]:
+        """Where `restored` belongs."""
+        return [output for _, outputs in self._restorers for output in outputs]
+
+    def _leave(self, request: gr.Request) -> None:
+        desk = self.visits.leave(request.session_hash)
+        if desk is not None and desk.key is None:  # nobody can come back for what is found
+            self._studio.stop(desk.owner)
+
+    # Searches
+
     def add_search(
         self,
         start: gr.Button,
         triggers: list[Callable[..., gr.events.Dependency]],
-        run: Callable[..., Iterator[tuple[Any, ...]]],
+        run: Callable[..., Iterator[Updates]],
         inputs: Mapping[str, gr.components.Component],
         api_name: str,
-        outputs: Sequence[gr.components.Component] = (),
+        outputs: Sequence[gr.blocks.Block] = (),
     ) -> None:
         """Let events start a search; meanwhile no other can be started, and it can be stopped.
+
+        It goes on when the page is closed, and is shown to whoever comes back.
 
         Args:
             start: the button that starts it.
             triggers: the events.
-            run: takes the desk, the inputs and the request; yields pictures, status and what the
-                outputs become.
-            inputs: a widget for each parameter of `run` between the desk and the request.
+            run: takes the desk, the inputs and the request; yields what pictures, status and
+                the outputs become, see `show_frame`.
+            inputs: a widget for each parameter of `run` between the desk and the request. Texts
+                that are typed into them are kept, see `drafts`.
 
         Raises:
             ValueError: a parameter without a widget, or a widget without a parameter.
@@ -557,114 +513,171 @@ class Stage:
         _, *names, _ = inspect.signature(run).parameters
         if set(names) != set(inputs):
             raise ValueError(f"Got widgets for {sorted(inputs)}; expected them for {names}.")
+        for name, widget in inputs.items():
+            if isinstance(widget, gr.Textbox):
+                self.drafts.keep(f"{api_name}/{name}", widget)
         widgets = [inputs[name] for name in names]
         self._searches.append(_Search(start, triggers, run, widgets, [*outputs], api_name))
 
-    def show_frame(self, desk: Desk, frame: Frame) -> tuple[object, str]:
-        """Take over what a frame of a search says; pictures and status for the page."""
+    def show_frame(self, desk: Desk, frame: Frame) -> dict[gr.blocks.Block, object]:
+        """Take over what a frame of a search says; what pictures and status become."""
         if (found := frame.found) is not None:
             desk.change(lambda session: session.with_found(found, frame.region))
-        return on_screen(frame.pictures) if frame.pictures else gr.skip(), frame.status
+        shown: dict[gr.blocks.Block, object] = {self.status: frame.status}
+        if frame.pictures is not None:
+            shown[self.pictures] = self._on_screen(desk, frame.pictures)
+        return shown
+
+    def job(self, desk: Desk, updates: Iterator[Updates]) -> Job:
+        """Work on for this desk, whoever watches; Stop ends it."""
+        desk.job = Job(updates, lambda: self._halt_if_asked(desk))
+        return desk.job
 
     def _wire_search(self, search: _Search) -> None:
-        starts = [other.start for other in self._searches]
-
-        def busy() -> dict[gr.components.Component, object]:
-            return {
-                **{start: gr.Button(interactive=False) for start in starts},
-                self.stop: gr.Button(visible=True),
-                self.status: message("Waiting for a turn …"),
-                **self._lock(),
-            }
-
-        def free() -> dict[gr.components.Component, object]:
-            return {
-                **{start: gr.Button(interactive=True) for start in starts},
-                self.stop: gr.Button(visible=False),
-            }
-
         event = gr.on(
-            search.triggers,
-            busy,
-            None,
-            [*starts, self.stop, self.status, *self._locks],
-            queue=False,
-            **PRIVATE,
+            search.triggers, self._prepare, self.desk, self.busy_widgets, queue=False, **PRIVATE
         ).then(
-            search.run,
+            self._begin(search),
             [self.desk, *search.inputs],
             [self.pictures, self.status, *search.outputs],
             api_name=search.api_name,
-            **_SEARCHING,
+            **_WATCHING,
         )
-        event.failure(lambda: message("Nothing was changed."), None, self.status, **PRIVATE)
-        in_any_case(event, free, None, [*starts, self.stop], queue=False, **PRIVATE)
-        self.then_show(event)
+        event.failure(lambda: message(FAILED), None, self.status, **PRIVATE)
+        self.then_free(event)
 
-    def draw(self, session: Session) -> tuple[Pair, str]:
+    def _begin(self, search: _Search) -> Callable[..., AsyncIterator[Updates]]:
+        @functools.wraps(search.run)
+        async def begin(desk: Desk, *values: Any) -> AsyncIterator[Updates]:
+            request = values[-1]
+            self.visits.enter(desk, request.session_hash)
+            async for shown in self.job(desk, search.run(desk, *values)).watch():
+                yield shown
+
+        return begin
+
+    def _prepare(self, desk: Desk) -> Updates:
+        desk.halted = False
+        return self.busy()
+
+    def then_free(self, event: gr.events.Dependency, face: bool = False) -> None:
+        """After this event, which watched a search, show the session; see `then_show`."""
+        in_any_case(event, self._free, None, [*self._frees, self.stop], queue=False, **PRIVATE)
+        self.then_show(event, face)
+
+    def busy(self) -> dict[gr.blocks.Block, object]:
+        """What widgets become while there is a search, until `then_free`."""
+        return {
+            **{widget: _locked(widget) for widget in self._locks},
+            self.stop: gr.Button(visible=True),
+            self.status: message("Waiting for a turn …"),
+        }
+
+    @property
+    def busy_widgets(self) -> list[Any]:
+        """Where `busy` belongs."""
+        return [*self._locks, self.stop, self.status]
+
+    @property
+    def search_widgets(self) -> list[Any]:
+        """All that searches show something in."""
+        shown = [output for search in self._searches for output in search.outputs]
+        return [*dict.fromkeys([self.pictures, *self.busy_widgets, *shown])]
+
+    def _free(self) -> dict[gr.blocks.Block, object]:
+        return {
+            **{widget: type(widget)(interactive=True) for widget in self._frees},
+            self.stop: gr.Button(visible=False),
+        }
+
+    @property
+    def _frees(self) -> list[gr.Button | gr.Slider]:
+        """Those that a search locks, and its end opens."""
+        starts = (search.start for search in self._searches)
+        return [*starts, self._undo, self._redo, *(slot.slider for slot in self._slots)]
+
+    @property
+    def _locks(self) -> list[gr.Button | gr.Slider]:
+        """What must not be touched while a search is going to change the stack.
+
+        Of the last ones, showing the session knows which can be used after it.
+        """
+        moves = (button for slot in self._slots for button in (slot.up, slot.down))
+        return [*self._frees, *moves, self._keep]
+
+    def _halt(self, desk: Desk) -> None:
+        desk.halted = True
+        self._studio.stop(desk.owner)
+
+    def _halt_if_asked(self, desk: Desk) -> None:
+        if desk.halted:  # before there was a search that could have been stopped
+            self._studio.stop(desk.owner)
+
+    # Showing
+
+    def draw(self, desk: Desk, session: Session) -> Drawn:
         """Both pictures for the screen, and the file of the second one."""
         pair = self._studio.draw(session)
-        file = to_save(self._save_picture, png(pair[1]), f"{session.title}.png")
-        return on_screen(pair), file
+        recipe = pictures.recipe_of(self._studio.pipe, session)
+        data = pictures.encode(pair[1], recipe, "PNG", pictures.stack_bytes(session))
+        file = desk.file("picture", f"{session.title}.png", data)
+        return self._on_screen(desk, pair), file
 
     @property
     def drawn(self) -> list[gr.components.Component]:
         """Where `draw` belongs."""
         return [self.pictures, self._save_picture]
 
-    @property
-    def _locks(self) -> list[gr.components.Component]:
-        """What must not be touched while a search is going to change the stack."""
-        buttons = (button for s in self._slots for button in (s.up, s.down))
-        return [*(slot.slider for slot in self._slots), *buttons, self._keep]
-
-    def _lock(self) -> dict[gr.components.Component, object]:
-        """Updates that lock `_locks`; showing the session opens them."""
-        return {
-            widget: gr.Slider(interactive=False)
-            if isinstance(widget, gr.Slider)
-            else gr.Button(interactive=False)
-            for widget in self._locks
-        }
+    def _on_screen(self, desk: Desk, pair: tuple[Image.Image, Image.Image]) -> tuple[str, str]:
+        before, after = (desk.picture(for_screen(picture)) for picture in pair)
+        return before, after
 
     @property
     def _shown(self) -> list[Any]:
         widgets = [widget for slot in self._slots for widget in slot.widgets]
-        return [*widgets, *self.drawn, self._save_edit, self._keep]
+        shown = [self._caption, self._empty, self._save_edit, self._keep, self.status, self.browser]
+        return [*widgets, *self.drawn, *shown]
 
     def _show(self, desk: Desk) -> dict[gr.blocks.Block, object]:
         session = desk.session
-        with friendly():
-            pair, file = self.draw(session)
         shown: dict[gr.blocks.Block, object] = {
-            self.pictures: pair,
-            self._save_picture: file,
             self._save_edit: gr.DownloadButton(interactive=False),
             self._keep: gr.Button(interactive=bool(session.edits)),
+            self._empty: gr.HTML(visible=not session.edits),
+            self._caption: caption(session, self._studio.noun),
+            self.browser: self.kept(desk),
         }
         for index, slot in enumerate(self._slots):
             shown |= slot.updates(session, index, self._studio.regions)
         if (found := newest_found(session)) is not None:
             name = slug_of(found)
-            file = to_save(self._save_edit, archive(found.edit, name), f"{name}.zip")
+            file = desk.file("edit", f"{name}.zip", archive(found.edit, name))
             shown[self._save_edit] = gr.DownloadButton(value=file, interactive=True)
+        try:
+            shown[self.pictures], shown[self._save_picture] = self.draw(desk, session)
+        except Exception as error:  # the widgets above are how a visitor gets out of it
+            why = explain(error) if isinstance(error, REFUSALS) else "this is a fault of the page."
+            logging.getLogger(__name__).warning("A session was not drawn", exc_info=error)
+            text = f"This cannot be drawn: {why} Undo, or remove the edit that came last."
+            shown[self.status] = message(text)
         return shown
 
-    def _slot(self) -> Slot:
-        icon = {"size": "sm", "scale": 0, "min_width": 40}
-        with gr.Row(visible=False, elem_classes="slot") as row:
-            slider = gr.Slider(-2, 2, 1, step=0.05, label="Strength", buttons=[])
-            remove = gr.Button("Remove", **icon, elem_classes=["icon", "remove"])
-            region = gr.Dropdown(
-                _places(self._studio.regions),
-                value="",
-                label="Where",
-                show_label=False,
-                container=False,
-                min_width=110,
-                visible=bool(self._studio.regions),
-                elem_classes="where",
-            )
-            up = gr.Button("Up", **icon, elem_classes=["icon", "up"])
-            down = gr.Button("Down", **icon, elem_classes=["icon", "down"])
-        return Slot(row, slider, remove, region, up, down)
+
+def caption(session: Session, noun: str) -> str:
+    """HTML of what both pictures show: for the eye if a text was drawn, for screen readers always.
+
+    The page's script takes the words for those who cannot see the pictures from its attributes.
+    """
+    before = f"The {noun} of seed {session.seed}"
+    if session.text is not None:
+        before = f"The {noun} for “{session.text}”"
+    elif session.latents is not None:
+        before = f"The {noun} as it was brought here"
+    labels = [label_of(applied) for applied in session.edits]
+    after = f"{before}, changed: {', '.join(labels)}" if labels else f"{before}, unchanged"
+    text = f"<p>{plain(before)}</p>" if session.text is not None else ""
+    return f'<div data-before="{attribute(before)}" data-after="{attribute(after)}">{text}</div>'
+
+
+def _locked(widget: gr.Button | gr.Slider) -> gr.Button | gr.Slider:
+    return type(widget)(interactive=False)

@@ -22,19 +22,23 @@ from stylegan_hub.photos.align import (
     Quad,
     Shape,
     align,
+    cut,
     find_faces,
     middle,
 )
-from stylegan_hub.photos.finders import draws_faces, finder, framing
+from stylegan_hub.photos.finders import draws_faces, finder, framing, undrawable_person
 from stylegan_hub.photos.photo import Photo, read_photo
 from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.from_photo import NOTICE
 
-POINTS, WHOLE = "points", "whole"
+POINTS, WHOLE, EVERYONE = "points", "whole", "everyone"
+_THUMBNAIL = 160  # pixels
 _CLICKS = (
     "Click the middle of one eye",
     "Click the middle of the other eye",
     "Click the middle of the mouth",
 )
+_GO = "Press “Use this face”"
 _LONGEST, _SHORTEST = 1024, 512  # of the photograph's longer side on the page
 _CHOSEN, _OTHER, _DARK = "#8b5cf6", "#fafafa", "#1c1917"
 _LETTER = 20
@@ -55,8 +59,9 @@ class Upload:
         shape: of the pictures that the generator draws.
         of_faces: whether these are faces.
         faces: that were found, the largest first.
-        choice: which square is the face: the number of one of the faces, from "1"; that of the
-            points; or the whole picture, as much as has the shape.
+        thumbnails: of each of them, as it is cut out.
+        choice: which square is the face: the number of one of the faces, from "1"; every one of
+            them; that of the points; or the whole picture, as much as has the shape.
         points: clicks: both eyes in any order, and the mouth; up to three.
     """
 
@@ -67,6 +72,7 @@ class Upload:
     shape: Shape
     of_faces: bool = True
     faces: tuple[Landmarks, ...] = ()
+    thumbnails: tuple[Image.Image, ...] = ()
     choice: str = POINTS
     points: tuple[Point, ...] = ()
 
@@ -95,29 +101,52 @@ class Upload:
         if several:
             labels[0] += ", the largest"
         found = [(label, str(n)) for n, label in enumerate(labels, 1)]
+        found += [("All of them", EVERYONE)] if several else []
         fits = middle(self.size, shape=self.shape).is_whole
         aligned = [("The whole picture: an aligned portrait", WHOLE)] if fits else []
         return [*found, ("Where I click: eyes and mouth", POINTS), *aligned]
 
     @property
     def landmarks(self) -> Landmarks | None:
-        """Of the chosen face; None for the whole picture, or before there are three points."""
+        """Of the chosen face; None for the whole picture, or before there are three points.
+
+        Of all faces, the largest.
+        """
         if self.choice == POINTS:
             return Landmarks.from_clicks(*self.points) if len(self.points) == 3 else None
+        if self.choice == EVERYONE:
+            return self.faces[0]
         return None if self.choice == WHOLE else self.faces[int(self.choice) - 1]
+
+    @property
+    def labels(self) -> list[str]:
+        """What stands below each thumbnail: the number, and how sure the finder is."""
+        return [
+            f"{number}" + ("" if face.score is None else f" ({face.score:.0%})")
+            for number, face in enumerate(self.faces, 1)
+        ]
+
+    @property
+    def each(self) -> list[Upload]:
+        """One upload for each of the chosen faces: all of them, or this one."""
+        if self.choice != EVERYONE:
+            return [self]
+        return [replace(self, choice=str(number)) for number, _ in enumerate(self.faces, 1)]
 
     @property
     def hint(self) -> str:
         """What to do next."""
         if not self.of_faces:
-            return "What the violet frame holds is cut out. Press Invert."
+            return f"What the violet frame holds is cut out. {_GO}."
         if self.choice == WHOLE:
-            return "The whole picture is the face. Press Invert."
+            return f"The whole picture is the face. {_GO}."
+        if self.choice == EVERYONE:
+            return f"All {len(self.faces)} faces are edited alike. {_GO}, or choose one."
         if self.choice != POINTS:
-            return "The violet square is what is cut out. Press Invert, or choose another one."
+            return f"The violet square is what is cut out. {_GO}, or choose another one."
         if (count := len(self.points)) < 3:
             return f"{_CLICKS[count]} in the photo."
-        return "The violet square is what is cut out. Press Invert, or click to move a point."
+        return f"The violet square is what is cut out. {_GO}, or click to move a point."
 
     def chosen(self, choice: str) -> Upload:
         """With another square.
@@ -196,7 +225,7 @@ class Upload:
         # The chosen one last, so that nothing lies over it.
         for choice, quad in sorted(squares.items(), key=lambda item: item[0] == self.choice):
             corners = [on_preview(corner) for corner in (*quad, quad[0])]
-            is_chosen = choice == self.choice
+            is_chosen = self.choice in (choice, EVERYONE)
             pen.line(corners, _DARK, 7 if is_chosen else 5, "curve")
             pen.line(corners, _CHOSEN if is_chosen else _OTHER, 5 if is_chosen else 3, "curve")
             if len(self.faces) > 1 and choice.isdecimal():
@@ -241,26 +270,34 @@ def receive(pipe: StyleEditPipeline, path: str | Path) -> Upload:
         path, photo.size, preview_of(photo.image), "", pipe.generator.img_size, of_faces
     )
     notes, choice, faces = [*photo.notes], "1", []
+    thumbnails: list[Image.Image] = []
     if not of_faces:
         notes.append(f"This pipeline draws no faces ({pipe.neutral}): the middle was taken.")
         return replace(upload, note=" ".join(notes), choice=WHOLE)
     try:
-        provider = finder(pipe)
-    except NoFaceError:  # its words are for the command line
-        choice = WHOLE if photo.size[0] == photo.size[1] else POINTS
-        notes.append(
-            "Nothing that could find a face is installed here, so "
-            + ("the whole picture was taken." if choice == WHOLE else "show where it is.")
-        )
-    else:
-        try:
-            faces = find_faces(photo, provider)
-            count = f"{len(faces)} faces" if len(faces) > 1 else "a face"
-            notes.append(f"Found {count} in {photo.name}.")
-        except NoFaceError:
-            choice = POINTS
-            notes.append(f"Found no face in {photo.name}; show where it is.")
-    return replace(upload, note=" ".join(notes), faces=tuple(faces), choice=choice)
+        faces = find_faces(photo, finder(pipe))
+        count = f"{len(faces)} faces" if len(faces) > 1 else "a face"
+        notes.append(f"Found {count} in {photo.name}.")
+        alignments = [align(photo, face, framing(pipe)) for face in faces]
+        thumbnails = [cut(photo, one, _thumbnail_size(pipe)) for one in alignments]
+        if undrawable_person(pipe, photo, alignments[0]) is not None:
+            notes.append(NOTICE)
+    except NoFaceError:
+        choice = POINTS
+        notes.append(f"Found no face in {photo.name}; show where it is.")
+    return replace(
+        upload,
+        note=" ".join(notes),
+        faces=tuple(faces),
+        thumbnails=tuple(thumbnails),
+        choice=choice,
+    )
+
+
+def _thumbnail_size(pipe: StyleEditPipeline) -> tuple[int, int]:
+    height, width = pipe.generator.img_size
+    scale = _THUMBNAIL / max(height, width)
+    return round(scale * height), round(scale * width)
 
 
 def pairs(places: Sequence[float | None]) -> list[Point]:

@@ -27,10 +27,18 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPToken
 
 from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import write_bytes
-from stylegan_hub.checkpoints import faces, nvidia, read_checkpoint, rosinality, tensorflow
+from stylegan_hub.checkpoints import (
+    faces,
+    nvidia,
+    read_checkpoint,
+    rosinality,
+    state_dicts,
+    tensorflow,
+)
 from stylegan_hub.checkpoints.download import DOWNLOADS, fetch, print_progress
 from stylegan_hub.checkpoints.generator import check_same_generator, generator_from
-from stylegan_hub.domain import NEUTRAL
+from stylegan_hub.checkpoints.sources import Source
+from stylegan_hub.domain import NEUTRAL, check_channels
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.models.clip import build_image_processor
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
@@ -67,6 +75,9 @@ class Config:
     published cars, which have black bars."""
     neutral: str = NEUTRAL
     """What all its pictures show, in words, as "a car"; edits by words start there."""
+    label: int | None = None
+    """For a generator with labels, the class that is sampled unless another one is asked for. None:
+    the first one."""
     generator_license: str | None = None
     """License of the generator's weights, if you know better than the card would say."""
     downloads: Path = DOWNLOADS
@@ -94,6 +105,7 @@ def assemble(config: Config) -> StyleEditPipeline:
             "convert_checkpoint.py makes a folder of it that can be loaded by itself."
         )
     generator, license_name = load_generator(config)
+    check_channels(generator, f"The generator in {config.generator}")
     if config.img_crop is not None:
         generator.crop(*config.img_crop)
     extra: dict[str, Any] = {}
@@ -105,13 +117,13 @@ def assemble(config: Config) -> StyleEditPipeline:
         extra["parser"] = load_part(config, config.parser, "parser")
     clip, tokenizer, image_processor = load_clip(config.clip)
     extra["neutral"] = config.neutral
+    extra["label"] = config.label
     pipe = StyleEditPipeline(generator, clip, tokenizer, image_processor, **extra)
     staging = config.output.absolute().with_name(f".{config.output.name}.{uuid4().hex[:8]}.partial")
     try:
         pipe.save_pretrained(staging, safe_serialization=True)
-        if not generator.c_dim:
-            pictures = [pipe(seed).images[0] for seed in range(8)]
-            image_files.save(image_files.grid(pictures, columns=4), staging / "images/samples.png")
+        pictures = [pipe(seed).images[0] for seed in range(8)]
+        image_files.save(image_files.grid(pictures, columns=4), staging / "images/samples.png")
         write_bytes(staging / "README.md", card(config, pipe, license_name).encode())
         os.rename(staging, config.output)
     finally:
@@ -147,7 +159,7 @@ def load_encoder(config: Config, generator: StyleGAN2Generator) -> Any:
     if not Path(config.encoder).is_dir():
         path = fetch(config.encoder, config.downloads)
         content = read_checkpoint(path)
-        if rosinality.state_dict(content) is not None:
+        if rosinality.find(content) is not None:
             check_same_generator(generator_from(content, path), generator, "The encoder's decoder")
     return encoder
 
@@ -163,10 +175,10 @@ def load_part(config: Config, source: str, part: str) -> Any:
         return models[part].from_pretrained(source)
     path = fetch(source, config.downloads, print_progress)
     content = read_checkpoint(path)
-    known: dict[str, tuple[Callable[[Any], bool], Callable[[Any, Path], Any]]] = {
-        "encoder": (faces.is_encoder, faces.encoder_from),
-        "recognizer": (faces.is_recognizer, faces.recognizer_from),
-        "parser": (faces.is_parser, faces.parser_from),
+    known: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Path], Any]]] = {
+        "encoder": (faces.find_encoder, faces.encoder_from),
+        "recognizer": (faces.find_recognizer, faces.recognizer_from),
+        "parser": (faces.find_parser, faces.parser_from),
     }
     is_one, load = known[part]
     if not is_one(content):
@@ -224,15 +236,29 @@ def load_clip(source: str) -> tuple[CLIPModel, CLIPTokenizer, CLIPImageProcessor
 
 def clip_from_pickle(config: CLIPConfig, path: Path) -> CLIPModel:
     """CLIP with the weights of a pytorch_model.bin, read without executing it."""
-    tensors = faces.tensors_of(read_checkpoint(path))
-    own = {
-        name: source for name, source in tensors.items() if not name.endswith(".position_ids")
-    }  # older files hold those counters too
+    found = state_dicts.find(read_checkpoint(path), "logit_scale")
+    if found is None:
+        raise ArtifactError(f"{path} lacks the tensor 'logit_scale'; a CLIP has it.")
     clip = CLIPModel(config)
-    weights = {name: source.load() for name, source in own.items()}
-    report = clip.load_state_dict(weights, strict=False)
-    if missing := [name for name in report.missing_keys if not name.endswith("position_ids")]:
-        raise ArtifactError(f"{path} lacks the tensor {missing[0]!r}; a CLIP has it.")
+    weights = {
+        name: Source(found.whole[name], array).load()
+        for name, array in found.tensors.items()
+        if not name.endswith(".position_ids")  # older files hold those counters too
+    }
+    try:
+        report = clip.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise ArtifactError(
+            f"{path} holds a CLIP of other sizes than its config: {error}"
+        ) from error
+    missing = [name for name in report.missing_keys if not name.endswith("position_ids")]
+    if missing or report.unexpected_keys:
+        raise ArtifactError(
+            f"{path} lacks the tensors {missing[:3]}, and holds {report.unexpected_keys[:3]}, for "
+            "which a CLIP of this config has no place",
+            got=tuple(report.unexpected_keys),
+            expected=tuple(missing),
+        )
     return clip
 
 
@@ -243,6 +269,12 @@ def card(config: Config, pipe: StyleEditPipeline, generator_license: str) -> str
         if source := getattr(config, part):
             rows.append(f"| {part} | {_name(source)} | {LICENSES[part]} |")
     height, width = pipe.generator.img_size
+    labels = ""
+    if classes := pipe.generator.c_dim:
+        labels = (
+            f" It has the classes 0 to {classes - 1}, of which {config.label or 0} is rendered "
+            "unless `label=` asks for another one."
+        )
     table = "\n".join(rows)
     return f"""---
 library_name: stylegan-hub
@@ -255,7 +287,7 @@ tags: [stylegan2, pipeline]
 # A pipeline of published parts
 
 A StyleGAN2 of {width} x {height} px (num_ws {pipe.generator.num_ws}, fingerprint
-`{pipe.base_model.fingerprint}`), put together by `recipes/assemble_pipeline.py`.
+`{pipe.base_model.fingerprint}`), put together by `recipes/assemble_pipeline.py`.{labels}
 
 ```python
 import stylegan_hub as hub

@@ -99,7 +99,7 @@ def main(config: Config) -> None:
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(), mixed_precision=config.mixed_precision
     )
-    pipe = StyleEditPipeline.from_pretrained(config.pipeline).to(accelerator.device)
+    pipe = StyleEditPipeline.from_pretrained(config.pipeline, device=accelerator.device)
     channels = editable_channels(pipe, config.include_to_rgb)
     folder = config.output_dir / "checkpoint"
     settings = measured(config, pipe)
@@ -246,7 +246,7 @@ def unit_path(folder: Path, what: str, unit: Sequence[int]) -> Path:
 
 def export(config: Config, table: DirectionTable, drawn: int, processes: int) -> None:
     """Write the folder `direction_table/`: the table and its metrics.json."""
-    target = table.save_pretrained(config.output_dir / "direction_table")
+    target = table.save_pretrained(config.output_dir / "direction_table", overwrite=True)
     seconds = sum(
         float(read_tensors(path)[1]["seconds"])
         for path in (config.output_dir / "checkpoint").glob("*.safetensors")

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
+from command_line import run
 from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import write_bytes
+from stylegan_hub.artifacts import check_room, write_bytes
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.balanced_accuracy import balanced_accuracy
 from stylegan_hub.metrics.frechet import frechet_distance
@@ -80,17 +80,18 @@ class Config:
     """How many samples and renders are compared."""
     route: str = ""
     """How the generator was trained, in a sentence for the card; beside the standard text."""
+    overwrite: bool = False
+    """Write also into a folder that holds something else."""
 
 
 def main(config: Config) -> None:
+    if not config.overwrite:
+        check_room(config.output_dir, StyleEditPipeline.saved_as)
     generator = StyleGAN2Generator.from_pretrained(config.generator)
     recognizer = config.recognizer and Recognizer.from_pretrained(config.recognizer)
     parser = config.parser and Parser.from_pretrained(config.parser)
     encoder = config.encoder and Encoder.from_pretrained(config.encoder)
     landmarker = config.landmarker and Landmarker.from_pretrained(config.landmarker)
-    for part in (generator, recognizer, parser, encoder, landmarker):
-        if part is not None:  # where it lay on this machine means nothing elsewhere
-            part.register_to_config(_name_or_path=None)
     pipe = StyleEditPipeline(
         generator=generator,
         clip=CLIPModel.from_pretrained(config.clip / "clip"),
@@ -103,10 +104,12 @@ def main(config: Config) -> None:
     )
     people = pipe.sample(range(64), truncation_psi=0.7)
     full = draw(pipe, people)
-    pipe.to(torch.float16).save_pretrained(config.output_dir, safe_serialization=True)
+    pipe.to(torch.float16).save_pretrained(
+        config.output_dir, overwrite=config.overwrite, safe_serialization=True
+    )
     pipe = StyleEditPipeline.from_pretrained(config.output_dir)
     half = draw(pipe, people)
-    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
+    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
     metrics = {"half_precision_psnr": psnr(half, full), **measure(pipe, reader, config.count)}
     if config.recognizer is not None:
         on_unseen = json.loads((config.recognizer / "metrics.json").read_text())
@@ -441,4 +444,4 @@ def _millions(module: torch.nn.Module) -> float:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__, use_underscores=True))
+    run(main, Config, __doc__)

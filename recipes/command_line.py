@@ -1,22 +1,57 @@
-"""How every recipe reads its options."""
+"""How every recipe reads its options and says what is wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
+import stylegan_hub
+
 _Config = TypeVar("_Config")
 
+_OURS = (Path(__file__).parent, Path(stylegan_hub.__file__).parent)
 
-def run(main: Callable[[_Config], Any], config: type[_Config], description: str | None) -> None:
-    """Call a recipe with the options of the command line, as its config says and explains them."""
-    main(
-        tyro.cli(
-            config,
-            description=description,
-            config=(tyro.conf.OmitArgPrefixes,),
-            use_underscores=True,
+
+def run(
+    main: Callable[[_Config], Any],
+    config: Any,
+    description: str | None,
+    *,
+    markers: Sequence[Any] = (tyro.conf.OmitArgPrefixes,),
+) -> None:
+    """Call a recipe with the options of the command line, as its config says and explains them.
+
+    Args:
+        config: the dataclass of the options, or a union of one for each subcommand.
+        markers: of tyro, how options are named; without any, those of a dataclass within another
+            start with its name.
+    """
+    with plain_errors():
+        main(
+            tyro.cli(
+                config,
+                description=description,
+                config=markers,
+                use_underscores=True,
+            )
         )
-    )
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Errors that our own code raises about its input, as one sentence and the exit status 1.
+
+    Those of other libraries keep their traceback, since their sentence alone rarely says enough.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if not any(raised_in.is_relative_to(folder) for folder in _OURS):
+            raise
+        raise SystemExit(f"Error: {error}") from error

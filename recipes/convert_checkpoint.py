@@ -1,5 +1,6 @@
 """Convert a published checkpoint to a folder of this library; nothing in it is executed.
 
+    python recipes/convert_checkpoint.py --describe ffhq.pkl
     python recipes/convert_checkpoint.py ffhq.pkl --output ffhq-generator
     python recipes/convert_checkpoint.py model_ir_se50.pth --output recognizer
     python recipes/convert_checkpoint.py afro.pt --output afro-hair --pipeline ffhq
@@ -8,15 +9,17 @@
     python recipes/convert_checkpoint.py joker.npy --kind direction --output joker --pipeline ffhq
 
 What a file is, its content says: generators of NVIDIA (PyTorch and TensorFlow) and rosinality,
-e4e's encoder, ArcFace IR-SE50, BiSeNet, StyleCLIP's mappers and tables, GANSpace's components. A
-bare array can be a direction (TargetCLIP, InterFaceGAN) or latents: say which with --kind. Edits
-belong to a generator, which --pipeline names. LELSD saves its whole trainer, which cannot be read
-safely: where it was trained, load it and export its direction with
-torch.save({"direction": direction.detach().cpu()}, "direction.pt").
+e4e's encoder, ArcFace IR-SE50, BiSeNet, StyleCLIP's mappers and tables, GANSpace's components and
+directions. A bare array can be a direction (TargetCLIP, InterFaceGAN) or latents: say which with
+--kind. Edits belong to a generator, which --pipeline names. --describe prints what a file is and
+which of its tensors are used, and writes nothing; docs/checkpoints.md lists all formats. LELSD
+saves its whole trainer, which cannot be read safely: where it was trained, load it and export its
+direction with torch.save({"direction": direction.detach().cpu()}, "direction.pt").
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,10 +29,14 @@ import tyro
 from command_line import run
 from torch import Tensor
 
+from stylegan_hub.artifacts import write_bytes
 from stylegan_hub.checkpoints import edits as published
 from stylegan_hub.checkpoints import faces, read_checkpoint, rosinality
+from stylegan_hub.checkpoints.describe import report
 from stylegan_hub.checkpoints.download import DOWNLOADS, fetch, print_progress
-from stylegan_hub.checkpoints.generator import check_same_generator, generator_from
+from stylegan_hub.checkpoints.edits import PublishedDirection, Sizes, Vectors
+from stylegan_hub.checkpoints.files import of_file
+from stylegan_hub.checkpoints.generator import check_same_generator, generator_from, has_generator
 from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.latent_mapper import LatentMapper
@@ -41,6 +48,9 @@ from stylegan_hub.methods.table import DirectionTable, TableLayer
 if TYPE_CHECKING:
     from stylegan_hub.pipeline import StyleEditPipeline
 
+_SAMPLES = 2048
+_DEVIATIONS = 3  # of random latents, to which a slider goes
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -48,14 +58,24 @@ class Config:
 
     file: Annotated[str, tyro.conf.Positional]
     """Path or https address of the checkpoint."""
-    output: Path
+    output: Path | None = None
     """Folder to write; for latents a .safetensors file in it."""
+    describe: bool = False
+    """Print what the file is and which of its tensors are used, and write nothing."""
     pipeline: str | None = None
     """Bundled name, folder or Hub id of the pipeline that an edit belongs to."""
     kind: Literal["auto", "direction", "latents"] = "auto"
     """What a bare array is."""
+    space: Literal["z", "w", "w_plus", "s"] | None = None
+    """Of an array whose shape fits several."""
     component: int = 0
     """Which direction of a file with several."""
+    layers: tuple[int, int] | None = None
+    """First layer that a direction moves, and the one after the last. None: all, or those that the
+    file says."""
+    strength_range: tuple[float, float] | None = None
+    """Lowest and highest strength of a direction's slider. None: what the file says; for a
+    direction of length 1, how far random latents reach."""
     statistics: str | None = None
     """S_mean_std, beside StyleCLIP's fs3.npy."""
     prompt: str | None = None
@@ -68,107 +88,225 @@ class Config:
 
 def main(config: Config) -> None:
     try:
+        if config.describe:
+            describe(config)
+            return
         what = convert(config)
     except (ValueError, OSError) as error:
         raise SystemExit(f"Error: {error}") from error
-    print(f"{what} is in {config.output}.")
+    print(f"Wrote {config.output}: {what[0].lower()}{what[1:]}.")
+
+
+def describe(config: Config) -> None:
+    """Print what a file is."""
+    path = fetch(config.file, config.downloads, print_progress)
+    print(f"{path} ({path.stat().st_size} bytes)")
+    for line in report(read_checkpoint(path)):
+        print(line)
 
 
 def convert(config: Config) -> str:
     """Write the output; returns what it is, in words."""
+    if config.output is None:
+        raise ArtifactError(
+            "Got no folder to write.", expected="--output FOLDER", remedy="Give --output, or "
+            "--describe to look at the file alone.",
+        )  # fmt: skip
     path = fetch(config.file, config.downloads, print_progress)
-    content = read_checkpoint(path)
     try:
+        content = read_checkpoint(path)
         if config.statistics is not None:
-            table(config, content).save_pretrained(config.output, overwrite=config.overwrite)
-            return "A direction table"
+            return written(config, table(config, content), "A direction table")
         if published.is_mapper(content):
-            mapper(config, content, path).save_pretrained(config.output, overwrite=config.overwrite)
-            return "A latent mapper"
-        if faces.is_encoder(content):
-            faces.encoder_from(content, path).save_pretrained(
-                config.output, overwrite=config.overwrite
-            )
-            return "An encoder"
-        if faces.is_recognizer(content):
-            faces.recognizer_from(content, path).save_pretrained(
-                config.output, overwrite=config.overwrite
-            )
-            return "A recognizer"
-        if faces.is_parser(content):
-            faces.parser_from(content, path).save_pretrained(
-                config.output, overwrite=config.overwrite
-            )
-            return "A parser"
+            return written(config, mapper(config, content, path), "A latent mapper")
+        if faces.find_encoder(content):
+            return written(config, faces.encoder_from(content, path), "An encoder")
+        if faces.find_recognizer(content):
+            return written(config, faces.recognizer_from(content, path), "A recognizer")
+        if faces.find_parser(content):
+            return written(config, faces.parser_from(content, path), "A parser")
+        if published.is_saved_direction(content):
+            found = published.saved_direction_from(content)
+            return written(config, direction(config, found), "A direction")
         if published.is_components(content):
-            vector = published.component_from(content, config.component)
-            origin = Origin(
-                config.prompt, None, {"method": "GANSpace", "component": config.component}
-            )
-            direction(config, vector, origin).save_pretrained(
-                config.output, overwrite=config.overwrite
-            )
-            return "A direction"
-        if (vectors := published.vectors_from(content)) is not None:
-            return array(config, *vectors)
+            found = published.component_from(content, config.component)
+            return written(config, direction(config, found), "A direction")
+        if not has_generator(content) and (vectors := published.vectors_from(content)) is not None:
+            return array(config, vectors)
     except ArtifactError as error:
-        text = str(error)
-        raise error if text.startswith(str(path)) else ArtifactError(f"{path}: {text}.") from error
-    generator_from(content, path).save_pretrained(config.output, overwrite=config.overwrite)
-    return "A generator"
+        raise of_file(path, error) from error
+    return written(config, generator_from(content, path), "A generator")
 
 
-def array(config: Config, name: str, vectors: Tensor) -> str:
+def written(config: Config, made: Any, what: str) -> str:
+    """Write anything that saves itself; returns what it is.
+
+    Raises:
+        ArtifactError: something else was asked for.
+    """
+    if config.kind == "latents" or (config.kind == "direction" and not isinstance(made, Direction)):
+        raise ArtifactError(
+            f"holds {what[0].lower()}{what[1:]}, which --kind {config.kind} does not ask for.",
+            got=what,
+            expected=config.kind,
+            remedy="Leave out --kind, which is for bare arrays.",
+        )
+    made.save_pretrained(config.output, overwrite=config.overwrite)
+    return what
+
+
+def array(config: Config, vectors: Vectors) -> str:
     """Write a direction or latents."""
     kind = config.kind
-    if kind == "auto" and name:
-        kind = "direction" if name == "direction" else "latents"
-    elif kind == "auto" and vectors.ndim == 3 and len(vectors) > 1:
+    if kind == "auto" and vectors.key:
+        kind = "direction" if vectors.key == "direction" else "latents"
+    elif kind == "auto" and (
+        vectors.names or (vectors.tensor.ndim > 2 and len(vectors.tensor) > 1)
+    ):
         kind = "latents"
+    shape = list(vectors.tensor.shape)
     if kind == "auto":
         raise ArtifactError(
-            f"is a bare array of shape {list(vectors.shape)}, which can be a direction or latents. "
+            f"is a bare array of shape {shape}, which can be a direction or latents. "
             "Say which: --kind direction or --kind latents"
         )
-    if kind == "direction":
-        rows = vectors if vectors.ndim == 3 else vectors.reshape(-1, 1, vectors.shape[-1])
-        if not 0 <= config.component < len(rows):
-            raise ArtifactError(f"holds {len(rows)} directions; got component {config.component}")
-        direction(config, rows[config.component], Origin(config.prompt)).save_pretrained(
-            config.output, overwrite=config.overwrite
+    if kind == "latents":
+        return latents(config, vectors)
+    pipe = load_pipeline(config)
+    asked = None if config.space is None else Space(config.space)
+    if asked is Space.Z:
+        raise ArtifactError(
+            "holds a direction in z, before the mapping network.",
+            got="z",
+            expected="w, w_plus or s",
+            remedy="Edits displace w_plus or s: find the direction in w.",
         )
-        return "A direction"
-    if vectors.ndim == 4 and vectors.shape[1] == 1:
-        vectors = vectors[:, 0]
-    if vectors.ndim not in (1, 2, 3):
-        raise ArtifactError(f"holds an array of shape {list(vectors.shape)}, which is no latents")
-    latents = Latents(
-        Space.W_PLUS if vectors.ndim == 3 else Space.W,
-        vectors[None] if vectors.ndim == 1 else vectors,
-    )
-    if config.pipeline is not None:
-        load_pipeline(config).lower(latents, Space.W_PLUS)  # raises for another generator's
-    latents.save(config.output / "latents.safetensors")
-    return f"{len(latents)} latents in {latents.space}"
+    space, rows = published.latents_of(vectors, sizes_of(pipe), asked, directions=True)
+    if not 0 <= config.component < len(rows):
+        raise ArtifactError(
+            f"holds {len(rows)} directions; got component {config.component}",
+            got=config.component,
+            expected=f"0 to {len(rows) - 1}",
+        )
+    found = rows[config.component]
+    if space is Space.W and config.space is None and len(rows) == 1 and published.is_unit(found):
+        print(
+            "Warning: a direction of length 1 in w looks like one in z (InterFaceGAN's boundaries "
+            "without _w_ in their names) and like those of StyleGAN1 and PGGAN, which mean nothing "
+            "here. It is taken as one in w of this generator; --space w says that it is."
+        )
+    if space is Space.S:
+        return written(config, style_direction(config, found), "A direction in s")
+    one = PublishedDirection(found.reshape(-1, found.shape[-1]))
+    return written(config, direction(config, one), "A direction")
 
 
-def direction(config: Config, vector: Tensor, origin: Origin) -> Direction:
-    """A vector [1 or num_ws, w_dim] as a direction in w_plus."""
-    base = load_pipeline(config).base_model
-    vector = vector.reshape(-1, vector.shape[-1])
-    if vector.shape not in ((1, base.w_dim), (base.num_ws, base.w_dim)):
+def latents(config: Config, vectors: Vectors) -> str:
+    """Write latents, and the names of their pictures where the file has such."""
+    sizes = None if config.pipeline is None else sizes_of(load_pipeline(config))
+    asked = None if config.space is None else Space(config.space)
+    space, codes = published.latents_of(vectors, sizes, asked)
+    assert config.output is not None
+    Latents(space, codes).save(config.output / "latents.safetensors")
+    if vectors.names:
+        text = json.dumps(vectors.names, indent=1, ensure_ascii=False)
+        write_bytes(config.output / "names.json", text.encode())
+    return f"{len(codes)} {'latent' if len(codes) == 1 else 'latents'} in {space}"
+
+
+def direction(config: Config, found: PublishedDirection) -> Direction:
+    """A vector [1 or num_ws, w_dim] as a direction in w_plus, of the layers that it is for."""
+    pipe = load_pipeline(config)
+    base = pipe.base_model
+    vector = found.vector
+    if tuple(vector.shape) not in ((1, base.w_dim), (base.num_ws, base.w_dim)):
         raise MismatchError(
-            f"The direction has the shape {list(vector.shape)}; the generator of "
-            f"{config.pipeline} takes [1, {base.w_dim}] or [{base.num_ws}, {base.w_dim}]."
+            f"The direction has the shape {list(vector.shape)}; the generator of {config.pipeline} "
+            f"takes [1, {base.w_dim}] or [{base.num_ws}, {base.w_dim}].",
+            got=tuple(vector.shape),
+            expected=((1, base.w_dim), (base.num_ws, base.w_dim)),
+            remedy="Take the generator that it was made for.",
         )
-    whole = vector.expand(base.num_ws, base.w_dim).contiguous()
-    return Direction(whole, Space.W_PLUS, base, Strength(), origin)
+    start, stop = config.layers or found.layers or (0, base.num_ws)
+    if not 0 <= start < stop <= base.num_ws:
+        raise MismatchError(
+            f"The direction moves the layers {start} to {stop - 1}; this generator has "
+            f"{base.num_ws}.",
+            got=(start, stop),
+            expected=(0, base.num_ws),
+            remedy="Take the generator that it was made for.",
+        )
+    whole = torch.zeros(base.num_ws, base.w_dim)
+    whole[start:stop] = vector.expand(base.num_ws, base.w_dim)[start:stop]
+    check_moves(whole)
+    strength = slider(config, pipe, whole, Space.W_PLUS, published.is_unit(vector), found.strength)
+    origin = Origin(config.prompt, None, {**found.training, "layers": [start, stop]})
+    return Direction(whole, Space.W_PLUS, base, strength, origin)
+
+
+def style_direction(config: Config, vector: Tensor) -> Direction:
+    """A vector [num_styles] as a direction in s."""
+    pipe = load_pipeline(config)
+    check_moves(vector)
+    strength = slider(config, pipe, vector, Space.S, published.is_unit(vector), None)
+    return Direction(vector, Space.S, pipe.base_model, strength, Origin(config.prompt))
+
+
+def check_moves(vector: Tensor) -> None:
+    """Raise `ArtifactError` for a direction that is 0 everywhere."""
+    if not vector.any():
+        raise ArtifactError(
+            "holds a direction that is 0 everywhere and so moves nothing.",
+            got="only zeros",
+            expected="a direction",
+            remedy="Check how the file was made, and --component and --layers.",
+        )
+
+
+def slider(
+    config: Config,
+    pipe: StyleEditPipeline,
+    vector: Tensor,
+    space: Space,
+    is_unit: bool,
+    reach: float | None,
+) -> Strength:
+    """The range of a direction's slider: asked for, said by the file, measured, or the usual one.
+
+    A direction of length 1 says where to and not how far. Its slider goes as far as three standard
+    deviations of random latents along it, and starts at one.
+    """
+    if config.strength_range is not None:
+        low, high = config.strength_range
+        if not low < high:
+            raise ArtifactError(
+                f"Got --strength-range {low} {high}.",
+                got=config.strength_range,
+                expected="the lower number first",
+            )
+        return Strength(min(max(1.0, low), high), low, high)
+    if reach is not None:
+        return Strength(min(1.0, reach), -reach, reach)
+    if not is_unit:
+        return Strength()
+    codes = pipe.lower(pipe.sample(range(_SAMPLES), truncation_psi=1.0), space).codes
+    flat = vector.flatten().to(codes)
+    deviation = float((codes.flatten(1) @ flat / flat.square().sum()).std())
+    deviation = float(f"{deviation:.2g}")
+    if deviation == 0:
+        raise MismatchError(
+            "Random latents do not vary along this direction.",
+            got=deviation,
+            expected="a direction of this generator",
+            remedy="Take the generator that it was made for, or give --strength-range.",
+        )
+    return Strength(deviation, -_DEVIATIONS * deviation, _DEVIATIONS * deviation)
 
 
 def mapper(config: Config, content: Any, path: Path) -> LatentMapper:
     """StyleCLIP's mapper; its decoder must be the pipeline's generator."""
     pipe = load_pipeline(config)
-    if rosinality.state_dict(content) is not None:
+    if rosinality.find(content) is not None:
         check_same_generator(generator_from(content, path), pipe.generator, "The mapper's decoder")
     found = published.mapper_from(content)
     space = Space.S if found.style_space else Space.W_PLUS
@@ -199,9 +337,9 @@ def mapper(config: Config, content: Any, path: Path) -> LatentMapper:
         origin=Origin(config.prompt, None, {"method": "StyleCLIP"}),
     )
     weights = {
-        f"{renamed[group]}.{name}": tensor
+        f"{renamed[group]}.{name}": source.load()
         for group, tensors in found.networks.items()
-        for name, tensor in tensors.items()
+        for name, source in tensors.items()
     }
     for name, own in made.network.state_dict().items():
         if weights[name].shape != own.shape:
@@ -257,8 +395,19 @@ def load_pipeline(config: Config) -> StyleEditPipeline:
     from stylegan_hub.pipeline import StyleEditPipeline
 
     if config.pipeline is None:
-        raise ArtifactError("holds an edit, which belongs to a generator: give --pipeline")
-    return StyleEditPipeline.from_pretrained(config.pipeline)
+        raise ArtifactError(
+            "holds an edit, which belongs to a generator: give --pipeline",
+            expected="--pipeline NAME",
+        )
+    return StyleEditPipeline.from_pretrained(config.pipeline, device="cpu")
+
+
+def sizes_of(pipe: StyleEditPipeline) -> Sizes:
+    """Those of the pipeline's generator."""
+    generator = pipe.generator
+    return Sizes(
+        generator.num_ws, generator.config.w_dim, generator.config.z_dim, generator.num_styles
+    )
 
 
 if __name__ == "__main__":

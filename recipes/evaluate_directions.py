@@ -108,7 +108,7 @@ class Config:
 
 def main(config: Config) -> None:
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
-    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
+    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
     table = load_directions(config.table)
     texts = config.texts or tuple(TEXTS)
     result: dict[str, Any] = {

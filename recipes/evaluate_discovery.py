@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
+from command_line import run
 from torch import Tensor
 
 from stylegan_hub import images as image_files
@@ -77,7 +77,7 @@ class Config:
 @torch.no_grad()
 def main(config: Config) -> None:
     pipe = StyleEditPipeline.from_pretrained("portraits")
-    reader = AttributeReader.from_pretrained(resolve(READER, "model")).eval()
+    reader = AttributeReader.from_pretrained(resolve(READER, "model")).eval().to(pipe.device)
     pipe.units("w")  # measured once for a pipeline
     began = time.process_time()
     request = Nothing(config.region)
@@ -192,8 +192,4 @@ def write(config: Config, seconds: float, rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main(
-        tyro.cli(
-            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
-        )
-    )
+    run(main, Config, __doc__)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
+from command_line import run
 from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
@@ -96,7 +96,7 @@ Mode = Callable[[Tensor], list[Inverted]]
 def main(config: Config) -> None:
     config.output_dir.mkdir(parents=True, exist_ok=True)
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
-    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
+    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
     edits = zoo(config.edits, pipe)
     seeds = range(UNSEEN_SEED, UNSEEN_SEED + config.samples)
     known = pipe.sample(seeds, config.truncation_psi)
@@ -274,4 +274,4 @@ def _cell(value: float, digits: int) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__, use_underscores=True))
+    run(main, Config, __doc__, markers=())

@@ -100,9 +100,9 @@ def main(config: Config) -> None:
         raise SystemExit("Nothing to measure: name folders of local edits, or ask for --table_1.")
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
     if config.parser is not None:
-        own = Parser.from_pretrained(config.parser).eval().requires_grad_(False)
+        own = Parser.from_pretrained(config.parser).eval().requires_grad_(False).to(pipe.device)
         pipe.register_modules(parser=own)
-    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
+    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
     result: dict[str, Any] = {
         "samples": config.samples, "first_seed": UNSEEN_SEED, "threads": torch.get_num_threads(),
         "edits": {},

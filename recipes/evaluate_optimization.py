@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import tyro
+from command_line import run
 from torch import Tensor
 from tqdm import tqdm
 
@@ -92,7 +92,7 @@ class Config:
 def main(config: Config) -> None:
     config.output_dir.mkdir(parents=True, exist_ok=True)
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
-    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
+    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
     settings = PUBLISHED if config.published else config.settings
     rows: dict[str, dict[str, object]] = {}
     people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.samples))
@@ -166,4 +166,4 @@ def write(
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__, use_underscores=True))
+    run(main, Config, __doc__)

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-import tyro
+from command_line import run
 from torch import Tensor
 
 from stylegan_hub import images as image_files
@@ -91,7 +91,7 @@ class Row:
 @torch.no_grad()
 def main(config: Config) -> None:
     pipe = StyleEditPipeline.from_pretrained("portraits")
-    reader = AttributeReader.from_pretrained(resolve(READER, "model")).eval()
+    reader = AttributeReader.from_pretrained(resolve(READER, "model")).eval().to(pipe.device)
     faces = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.samples))
     start = draw(pipe, faces)
     before = reader.read(start)
@@ -218,8 +218,4 @@ def cells(rows: list[Row], columns: tuple[str, ...]) -> str:
 
 
 if __name__ == "__main__":
-    main(
-        tyro.cli(
-            Config, description=__doc__, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True
-        )
-    )
+    run(main, Config, __doc__)

@@ -93,7 +93,7 @@ def main(config: Config) -> None:
         networks[name] = load_text_to_face(path)
     for network in networks.values():  # all are checked before anything is written
         network.check_fits(pipe)
-    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
+    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
     before = read_metrics(folder)
     count = config.captions or before.get("captions", 200)
     seeds = config.seeds or before.get("images", 4 * count) // before.get("captions", count)

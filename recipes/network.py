@@ -59,13 +59,13 @@ def write_network(
     card: str,
     pictures: Mapping[str, Image.Image] | None = None,
 ) -> None:
-    """A network's folder: weights, metrics.json, README.md and images/.
+    """A network's folder, the recipe's own: weights, metrics.json, README.md and images/.
 
     Args:
         network: with `save_pretrained`.
         pictures: by the name of their file in images/.
     """
-    network.to(memory_format=torch.contiguous_format).save_pretrained(folder)
+    network.to(memory_format=torch.contiguous_format).save_pretrained(folder, overwrite=True)
     for name, picture in (pictures or {}).items():
         image_files.save(picture, folder / "images" / name)
     write_bytes(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -32,13 +33,14 @@ from typing import Annotated, Any, get_type_hints
 
 import torch
 import tyro
+from command_line import plain_errors
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from stylegan_hub import images as image_files
 from stylegan_hub import methods
 from stylegan_hub.domain import COMPONENTS
-from stylegan_hub.edits.base import Edit, Origin
+from stylegan_hub.edits.base import Edit, Strength
 from stylegan_hub.hub import Publishing, write_card
 from stylegan_hub.latents import Latents
 from stylegan_hub.methods.essence import target_picture
@@ -78,9 +80,9 @@ class Config(Publishing, TrainingConfig):
     reader: str | None = READER
     """Bundled name, folder or Hub id of the attribute reader; None where pictures are no drawn
     portraits, which is noticed by itself for most pipelines."""
-    strength: float | None = None
-    """Strength at which the edit is measured and at which its slider starts; the method's own when
-    None."""
+    strength: tuple[float, ...] | None = None
+    """Strength at which the edit is measured and at which its slider starts, or three numbers:
+    this, the least and the greatest of the slider; the method's own when None."""
     samples: int = 128
     """Unseen faces that are edited and measured at the end."""
 
@@ -92,6 +94,8 @@ class Config(Publishing, TrainingConfig):
     """Steps between two sheets of pictures; half of them when None."""
 
     def __post_init__(self) -> None:
+        if self.strength is not None:
+            strength_of(self.strength, Strength())  # raises rather before the training than after
         half = max(1, self.max_train_steps // 2)
         usual = {
             "lr_warmup_steps": warmup_steps(self.max_train_steps),
@@ -121,7 +125,8 @@ def main(name: str, args: Sequence[str]) -> None:
 
     Raises:
         SystemExit: options that cannot be read, or an interrupted training.
-        ValueError: a method that does not exist or does not train, and all that `find` raises.
+        ValueError: a method that does not exist or does not train, an output folder that holds
+            something else, and all that `find` raises.
     """
     method = methods.get(name)
     if not isinstance(method, TrainableMethod):
@@ -134,15 +139,18 @@ def main(name: str, args: Sequence[str]) -> None:
     asked = parsed(shown, args)
     attributes = parse_target(asked.target_attributes)
     asked.check_publishing()
+    asked.check_output_dir()
     request = request_of(asked)
-    pipe = load_pipeline(asked, method).to(training_device())
+    pipe = load_pipeline(asked, method)
     # Which settings are the defaults is known only now.
     chosen = method.settings(pipe, method.checked_request(pipe, request), asked.preset)
     config = parsed(options_of(method, chosen), args)
     domain, request, face, settings = method.prepared(
         pipe, request, face_of(config, pipe), config.label, settings_of(config, chosen)
     )
-    run = method.start(domain, request, face, settings)
+    faces = given_faces(config, domain)
+    more = {} if faces is None else {"faces": faces}  # not every method takes some
+    run = method.start(domain, request, face, settings, **more)
     if config.push_to_hub and run.count > 1:
         raise SystemExit("--push_to_hub publishes one edit, and this run gives several.")
     for remark in run.remarks:
@@ -191,14 +199,10 @@ def write(
 ) -> None:
     """The edit's folder: weights, numbers, pictures and card."""
     if config.strength is not None:
-        far, range_ = config.strength, edit.strength
-        edit.strength = replace(
-            range_, default=far, min=min(range_.min, far), max=max(range_.max, far)
-        )
-    edit.origin = Origin(
-        edit.origin.prompt, edit.origin.neutral, {**edit.origin.training, **how_trained(config)}
-    )
-    edit.save_pretrained(folder)
+        edit.strength = strength_of(config.strength, edit.strength)
+    training = {**edit.origin.training, **how_trained(config)}
+    edit.origin = replace(edit.origin, training=training)
+    edit.save_pretrained(folder, overwrite=True)  # the run's own folder
     if isinstance(request, Picture):
         image_files.save(target_picture(domain, request.image), folder / TARGET_NAME)
     seeds = range(UNSEEN_SEED, UNSEEN_SEED + config.samples)
@@ -220,12 +224,12 @@ def how_trained(config: Config) -> dict[str, Any]:
 
 def load_pipeline(config: Config, method: TrainableMethod[Any]) -> StyleEditPipeline:
     """The pipeline, with the components that were given in place of its own."""
-    pipe = StyleEditPipeline.from_pretrained(config.pipeline)
+    pipe = StyleEditPipeline.from_pretrained(config.pipeline, device=training_device())
     for name in sorted(method.needs):
         if (folder := getattr(config, name)) is not None:
             module, cls = COMPONENTS[name]
             component = getattr(import_module(module), cls).from_pretrained(folder)
-            pipe.register_modules(**{name: component.eval().requires_grad_(False)})
+            pipe.register_modules(**{name: component.eval().requires_grad_(False).to(pipe.device)})
     return pipe
 
 
@@ -267,6 +271,31 @@ def face_of(config: Config, pipe: StyleEditPipeline) -> Latents | None:
     return Latents.load(config.face)
 
 
+def given_faces(options: Any, pipe: StyleEditPipeline) -> Latents | None:
+    """The faces to train on, None for random ones."""
+    seeds, path = getattr(options, "seeds", ()), getattr(options, "latents", None)
+    if sum((bool(seeds), path is not None, options.face is not None)) > 1:
+        raise SystemExit("Got several of --face, --seeds and --latents; give one of them.")
+    if path is not None:
+        return Latents.load(path)
+    return pipe.sample(seeds, label=options.label) if seeds else None
+
+
+def strength_of(given: Sequence[float], usual: Strength) -> Strength:
+    """The range of the slider: as given, or widened so far that the default is in it.
+
+    Raises:
+        ValueError: neither one number nor three, or such as are no range.
+    """
+    if len(given) not in (1, 3) or not all(map(math.isfinite, given)):
+        listed = " ".join(map(str, given))
+        raise ValueError(f"Got strength {listed}; expected a number, or default, least, greatest.")
+    if len(given) == 3:
+        return Strength(*given)
+    (far,) = given
+    return replace(usual, default=far, min=min(usual.min, far), max=max(usual.max, far))
+
+
 def settings_of(options: Any, chosen: Any) -> Any:
     """The settings that the options give."""
     names = [entry.name for entry in fields(chosen) if entry.init]
@@ -298,6 +327,7 @@ def options_of(method: TrainableMethod[Any], settings: Any) -> type[Any]:
         (name, hints[name], field(default=value)) for name, value in usual.items()
     ]
     added += request_options(method)
+    added += face_options(method)
     added += [
         (name, _described(Path | None, f"Folder of a {name} in place of the pipeline's own."), None)
         for name in sorted(method.needs)
@@ -349,6 +379,18 @@ def request_options(method: TrainableMethod[Any]) -> list[tuple[str, Any, Any]]:
     return found
 
 
+def face_options(method: TrainableMethod[Any]) -> list[tuple[str, Any, Any]]:
+    """Name, type and default of the options that say which faces are trained on."""
+    if not method.takes_faces:
+        return []
+    seeds = "Train on the faces of these seeds; on random ones without."
+    latents = "Train on these latents, a file that Latents.save wrote, in place of random ones."
+    return [
+        ("seeds", _described(tuple[int, ...], seeds), field(default=())),
+        ("latents", _described(Path | None, latents), field(default=None)),
+    ]
+
+
 def _described(kind: Any, words: str) -> Any:
     return Annotated[kind, tyro.conf.arg(help=" ".join(words.split()))]
 
@@ -383,4 +425,5 @@ if __name__ == "__main__":
         able = [m.name for m in methods.known().values() if isinstance(m, TrainableMethod)]
         print(f"{__doc__}\nMethods: {', '.join(able)}.")
         raise SystemExit(0 if {"-h", "--help"} & set(sys.argv) else 2)
-    main(sys.argv[1], sys.argv[2:])
+    with plain_errors():
+        main(sys.argv[1], sys.argv[2:])

@@ -44,7 +44,7 @@ from stylegan_hub.portraits.captioned import CaptionedPortraits
 from stylegan_hub.portraits.captions import captions, describe, label_words, vocabulary_texts
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
 from stylegan_hub.portraits.reader import AttributeReader
-from stylegan_hub.training import NetworkTraining, TrainingConfig
+from stylegan_hub.training import NetworkTraining, TrainingConfig, training_device
 
 PAPER_RESOLUTION = 224
 _SHOWN = 8  # pictures with captions on a sample sheet and in the card
@@ -118,7 +118,11 @@ class Distillation(nn.Module):
 def main(config: Config) -> None:
     data, unseen = read_data(config)
     captioner = new_captioner(config, data)
-    pipe = None if config.pipeline is None else StyleEditPipeline.from_pretrained(config.pipeline)
+    pipe = (
+        None
+        if config.pipeline is None
+        else StyleEditPipeline.from_pretrained(config.pipeline, device=training_device())
+    )
     heads = None
     if pipe is not None and config.distillation_lambda:
         heads = Distillation(captioner, pipe.clip.config.projection_dim)
@@ -269,7 +273,9 @@ def measure(
     if pipe is not None:
         people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + len(images)), truncation_psi=1.0)
         drawn = torch.cat([pipe.synthesize(people[i : i + 16]) for i in range(0, len(people), 16)])
-        reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
+        reader = (
+            AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
+        )
         told = read_attributes(captioner, encode(captioner, drawn.clamp(-1, 1)))
         metrics["accuracy_on_samples"] = balanced_accuracy(told, reader.read(drawn).labels)
     return metrics

@@ -21,7 +21,6 @@ against, a part of the pictures is unnatural, and no caption of a person is true
 
 from __future__ import annotations
 
-import copy
 import json
 import random
 from dataclasses import dataclass
@@ -29,7 +28,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import tyro
+from command_line import run
+from network import log_line, pictures_of, unseen_portraits
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -63,7 +63,7 @@ from stylegan_hub.portraits.distort import distort
 from stylegan_hub.portraits.factors import FACTORS, factor_matrix
 from stylegan_hub.portraits.paired import portraits_of_z
 from stylegan_hub.portraits.renderer import render
-from stylegan_hub.training import Training, TrainingConfig
+from stylegan_hub.training import NetworkTraining, TrainingConfig
 
 # Normalization of our own CLIP: its input is the picture in [-1, 1].
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -190,21 +190,18 @@ def main(config: Config) -> None:
     patches = (config.image_size // config.patch_size) ** 2
     objective = Objective(config.vision_width, config.embedding_dim, patches)
     models: dict[str, nn.Module] = {"clip": model, "objective": objective}
-    training = Training(
-        config,
-        models,
-        {"clip": optimizer_of(models, config.learning_rate)},
-        ema={"clip": copy.deepcopy(model)},
-        ema_half_life=10_000,
+    optimizer = optimizer_of(models, config.learning_rate)
+    training = NetworkTraining(
+        config, "clip", model, optimizer, beside={"objective": objective}, half_life=10_000
     )
     device = training.accelerator.device
     rendered = read_renders(config)
     generated = draw_samples(config, device) if config.generator is not None else None
 
-    def batch(step: int) -> tuple[Tensor, Portraits]:
+    def batch(step: int, micro: int) -> tuple[Tensor, Portraits]:
         """Disturbed pictures `[n, 3, size, size]` and who is in them."""
-        draw = training.generator(step)
-        indices = training.indices(step, len(rendered.portraits))
+        draw = training.generator(step, 2 * micro)
+        indices = training.indices(step, len(rendered.portraits), 2 * micro)
         pictures, portraits = rendered.take(indices)
         if generated is not None:
             count = round(config.generated_share * len(indices))
@@ -214,9 +211,9 @@ def main(config: Config) -> None:
             portraits = concatenate(people, portraits[count:])
         return sometimes(cutout, augment(pictures, draw), draw, 0.1), portraits
 
-    def step_fn(step: int) -> dict[str, Tensor]:
-        draw = training.generator(step, micro=1)
-        pictures, portraits = batch(step)
+    def losses(step: int, micro: int) -> dict[str, Tensor]:
+        draw = training.generator(step, 2 * micro + 1)
+        pictures, portraits = batch(step, micro)
         n = len(portraits)
         strange = torch.rand(n, generator=draw) < config.distorted_share
         if strange.any():
@@ -233,49 +230,38 @@ def main(config: Config) -> None:
             tokenize(tokenizer, [caption.text for caption in said]).to(device),
             tokenize(tokenizer, [*(caption.text for caption in contradicted), *names]).to(device),
         ]
-        parts: dict[str, Tensor] = {}
+        seen = model.vision_model(pixel_values=pictures)
+        projected = model.visual_projection(seen.pooler_output)
+        words = torch.cat([model.get_text_features(row).pooler_output for row in tokens])
+        cosines = F.normalize(words.float(), dim=1) @ F.normalize(projected.float(), dim=1).T
+        logits = model.logit_scale.exp() * cosines + objective.bias
+        pairs = F.binary_cross_entropy_with_logits(logits, true)
+        heads = objective.head_loss(
+            projected.float(),
+            seen.last_hidden_state.float(),
+            seen.pooler_output.float(),
+            portraits,
+            ~strange.to(device),
+        )
+        return {"loss": 4 * pairs + config.head_weight * heads, "pairs": pairs, "heads": heads}
 
-        def loss_of(_: int) -> Tensor:
-            seen = model.vision_model(pixel_values=pictures)
-            projected = model.visual_projection(seen.pooler_output)
-            words = torch.cat([model.get_text_features(row).pooler_output for row in tokens])
-            cosines = F.normalize(words.float(), dim=1) @ F.normalize(projected.float(), dim=1).T
-            logits = model.logit_scale.exp() * cosines + objective.bias
-            pairs = F.binary_cross_entropy_with_logits(logits, true)
-            heads = objective.head_loss(
-                projected.float(),
-                seen.last_hidden_state.float(),
-                seen.pooler_output.float(),
-                portraits,
-                ~strange.to(device),
-            )
-            parts["pairs"], parts["heads"] = pairs.detach(), heads.detach()
-            return 4 * pairs + config.head_weight * heads
-
-        loss = training.update("clip", loss_of, max_grad_norm=1.0)
-        return {"loss": loss, **parts}
-
-    unseen = sample(range(UNSEEN_SEED, UNSEEN_SEED + 400))
-    resolution = RenderCache(config.cache).resolution
-    renders = torch.cat([render(unseen[i : i + 50], resolution) for i in range(0, 400, 50)])
+    unseen = unseen_portraits(400)
+    renders = pictures_of(unseen, RenderCache(config.cache).resolution)
 
     @torch.no_grad()
     def on_sample(step: int, folder: Path) -> None:
-        average = training.ema["clip"]
-        export(config.output_dir, average, tokenizer, config.image_size)
-        accuracy = accuracy_on(average, tokenizer, renders, unseen)
-        line = {"step": step, "mean": sum(accuracy.values()) / len(accuracy), **accuracy}
-        with (config.output_dir / "zero_shot.jsonl").open("a") as log:
-            log.write(json.dumps({k: round(v, 3) for k, v in line.items()}) + "\n")
+        export(config.output_dir, training.average, tokenizer, config.image_size)
+        accuracy = accuracy_on(training.average, tokenizer, renders, unseen)
+        line = {"mean": sum(accuracy.values()) / len(accuracy), **accuracy}
+        rounded = {name: round(value, 3) for name, value in line.items()}
+        log_line(config.output_dir / "zero_shot.jsonl", step, rounded)
 
-    training.complete(step_fn, on_sample)
-    if training.accelerator.is_main_process:
-        average = training.ema["clip"]
-        export(config.output_dir, average, tokenizer, config.image_size)
-        report = measure(average, tokenizer, renders, unseen)
+    if training.learn(losses, on_sample, max_grad_norm=1.0):
+        export(config.output_dir, training.average, tokenizer, config.image_size)
+        report = measure(training.average, tokenizer, renders, unseen)
         if generated is not None:
             report["zero_shot_generated"] = accuracy_on(
-                average, tokenizer, *generated.take(torch.arange(400))
+                training.average, tokenizer, *generated.take(torch.arange(400))
             )
         (config.output_dir / "metrics.json").write_text(json.dumps(report, indent=2) + "\n")
 
@@ -436,4 +422,4 @@ def measure(
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__, use_underscores=True))
+    run(main, Config, __doc__)

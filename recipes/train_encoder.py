@@ -55,7 +55,7 @@ from stylegan_hub.portraits.attributes import applicable, sample
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
 from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.portraits.renderer import render
-from stylegan_hub.training import Training, TrainingConfig
+from stylegan_hub.training import Training, TrainingConfig, training_device
 
 _CHUNK = 50  # pictures drawn at once
 
@@ -124,7 +124,7 @@ class Config(TrainingConfig):
 
 def main(config: Config) -> None:
     check(config)
-    pipe = StyleEditPipeline.from_pretrained(config.pipeline)
+    pipe = StyleEditPipeline.from_pretrained(config.pipeline, device=training_device())
     encoder = new_encoder(config, pipe)
     models: dict[str, nn.Module] = {"encoder": encoder}
     optimizers: dict[str, torch.optim.Optimizer] = {"encoder": optimizer_of(encoder, config)}

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 
 import train
+from command_line import plain_errors
 
 NAMES = {"--attributes": ["--target_attributes"]}
 PRESETS = {
@@ -33,4 +34,5 @@ def main(args: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with plain_errors():
+        main(sys.argv[1:])

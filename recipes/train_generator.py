@@ -36,6 +36,7 @@ from typing import Annotated, Literal
 
 import torch
 import tyro
+from command_line import run
 from PIL import Image
 from torch import Tensor, nn
 
@@ -539,4 +540,4 @@ Command = (
 )
 
 if __name__ == "__main__":
-    main(tyro.cli(Command, description=__doc__, use_underscores=True))  # type: ignore[call-overload]
+    run(main, Command, __doc__)

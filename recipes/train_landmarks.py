@@ -89,7 +89,9 @@ def main(config: Config) -> None:
         return square_losses(landmarker(images), squares.to(device))
 
     def on_sample(step: int, folder: Path) -> None:
-        log_line(folder / "found.jsonl", step, measure(training.average, 24, config))
+        log_line(
+            folder / "found.jsonl", step, measure(training.average, min(24, config.unseen), config)
+        )
 
     if training.learn(losses, on_sample):
         export(training.average, config)

@@ -3,9 +3,10 @@
     accelerate launch recipes/train_local_direction.py --prompt "a face with curly hair" \\
         --target hair_style=curly --output_dir runs/curly-hair
 
-    # another region than the words speak of; only some layers; for one face alone:
+    # another region than the words speak of; only some layers; learned on some faces alone (with
+    # --face 7 it is for this one face):
     accelerate launch recipes/train_local_direction.py --prompt "a face with an afro" \\
-        --region "hair, hat" --layers 0 1 2 3 4 5 --face 7 --output_dir runs/afro
+        --region "hair, hat" --layers 0 1 2 3 4 5 --seeds 7 8 --output_dir runs/afro
 
     # no words: three different ways to change the mouth (LELSD)
     accelerate launch recipes/train_local_direction.py --region mouth --directions 3 \\
@@ -22,11 +23,11 @@ import sys
 from collections.abc import Sequence
 
 import train
+from command_line import plain_errors
 
 NAMES = {
     "--prompt": ["--text"],
     "--target": ["--target_attributes"],
-    "--seeds": ["--face"],
 }
 
 
@@ -38,4 +39,5 @@ def main(args: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with plain_errors():
+        main(sys.argv[1:])

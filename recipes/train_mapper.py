@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 import train
+from command_line import plain_errors
 
 from stylegan_hub.methods.mapper import LEVELS
 
@@ -34,4 +35,5 @@ def main(args: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with plain_errors():
+        main(sys.argv[1:])

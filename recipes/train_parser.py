@@ -43,7 +43,7 @@ from stylegan_hub.portraits.augment import (
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
 from stylegan_hub.portraits.paired import portraits_of_z
 from stylegan_hub.portraits.renderer import PARTS, render_with_masks
-from stylegan_hub.training import NetworkTraining, TrainingConfig
+from stylegan_hub.training import NetworkTraining, TrainingConfig, training_device
 
 # OHEM of the public training: a pixel is hard while its part has a probability below this.
 _EASY = 0.7
@@ -202,7 +202,7 @@ def export(parser: Parser, config: Config) -> None:
     changed, changed_masks = augment_with_masks(images, masks, generator)
     metrics["changed_renders"] = measured(predict(parser, changed), changed_masks)
     if config.pipeline is not None:
-        pipe = StyleEditPipeline.from_pretrained(config.pipeline)
+        pipe = StyleEditPipeline.from_pretrained(config.pipeline, device=training_device())
         samples, sample_masks = generated(pipe, range(UNSEEN_SEED, UNSEEN_SEED + count), size)
         metrics["samples"] = measured(predict(parser, samples), sample_masks)
         metrics["pipeline"] = {"name": config.pipeline, "fingerprint": pipe.base_model.fingerprint}

@@ -107,7 +107,6 @@ def export(reader: AttributeReader, config: Config) -> None:
         "clean": measure(reader, portraits, images, augmented=False),
         "augmented": measure(reader, portraits, images),
     }
-    reader.register_to_config(_name_or_path=None)  # where it lay means nothing elsewhere
     text = card(metrics, reader.num_parameters(), config)
     write_network(config.output_dir / "reader", reader, metrics, text)
 

@@ -54,12 +54,13 @@ from stylegan_hub.text_to_face import (
     Pool,
     Settings,
     TextToFace,
+    draw_from_text,
     draw_matches,
     draw_pool,
     matching_loss,
     principal_axes,
 )
-from stylegan_hub.training import NetworkTraining, Training, TrainingConfig
+from stylegan_hub.training import NetworkTraining, Training, TrainingConfig, training_device
 
 SHOWN_TEXTS = (
     "a young woman with long red hair and glasses",
@@ -143,8 +144,9 @@ class Config(Publishing, TrainingConfig):
 
 def main(config: Config) -> None:
     config.check_publishing()
+    config.check_output_dir()
     data = read_data(config)
-    pipe = StyleEditPipeline.from_pretrained(config.pipeline)
+    pipe = StyleEditPipeline.from_pretrained(config.pipeline, device=training_device())
     settings = settings_of(config)
     captioner = load_captioner(config) if settings.reconstruction_lambda else None
     network = new_network(config, pipe, settings)
@@ -332,19 +334,21 @@ def sheet(pipe: StyleEditPipeline, network: TextToFace) -> Any:
     """A row for each of the shown texts, a column for each seed, truncation 0.7."""
     rows = []
     for text in SHOWN_TEXTS:
-        pipe.text_to_face = network
-        rows.append(pipe.from_text(text, range(SHOWN_SEEDS)).images)
-    return image_files.grid([image for row in rows for image in row], columns=SHOWN_SEEDS)
+        latents = draw_from_text(pipe, network.to(pipe.device), text, range(SHOWN_SEEDS))
+        rows.append(pipe.synthesize(latents).clamp(-1, 1).float())
+    return image_files.grid(torch.cat(rows), columns=SHOWN_SEEDS)
 
 
 def export(network: TextToFace, pipe: StyleEditPipeline, config: Config) -> None:
     """Write the artifact, its pictures, metrics and card."""
     # So that what is measured is what is stored.
     network.half().float().requires_grad_(False)
-    folder = network.save_pretrained(config.output_dir)
+    folder = network.save_pretrained(config.output_dir, overwrite=True)  # the run's own folder
     image_files.save(sheet(pipe, network), folder / "images" / "captions.webp")
     if config.captions:
-        reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval()
+        reader = (
+            AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
+        )
         unseen = UnseenCaptions.draw(config.captions, pipe.generator.config.img_resolution)
         metrics = write_text_to_face_quality(folder, pipe, network, reader, unseen, config.seeds)
         print(table({"text-to-face": metrics, "random faces": metrics["random_faces"]}))

@@ -9,10 +9,16 @@ seconds to import:
     pipe(seed=7).images[0]
 """
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from stylegan_hub.version import __version__ as __version__
+
+if sys.platform == "darwin" and "torch" not in sys.modules:
+    # PyTorch reads it once, when it is imported: what Apple's GPU lacks is computed on the CPU.
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 if TYPE_CHECKING:
     from stylegan_hub import edits, images, methods, portraits
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
     from stylegan_hub.hub.list import list_edits
     from stylegan_hub.hub.publish import publish
     from stylegan_hub.latents import Latents, Space
+    from stylegan_hub.methods.fit import PoorFitWarning
     from stylegan_hub.methods.method import Method, Nothing, Pairs, Picture, Words
     from stylegan_hub.methods.table import DirectionTable, load_directions
     from stylegan_hub.models.stylegan2 import StyleGAN2Generator
@@ -45,6 +52,7 @@ __all__ = [
     "Origin",
     "Pairs",
     "Picture",
+    "PoorFitWarning",
     "Space",
     "Step",
     "StyleEditPipeline",
@@ -75,6 +83,7 @@ _HOMES = {
     "Origin": "edits.base",
     "Pairs": "methods.method",
     "Picture": "methods.method",
+    "PoorFitWarning": "methods.fit",
     "Space": "latents",
     "Step": "steps",
     "StyleEditPipeline": "pipeline",

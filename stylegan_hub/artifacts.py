@@ -24,14 +24,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
-from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
+from stylegan_hub.bounds import BASE_MODEL, check_sizes, check_weights
+from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError, StyleganHubError
 from stylegan_hub.storage import locked, real, settle, staged
 from stylegan_hub.storage import write_bytes as write_bytes
 from stylegan_hub.version import __version__
@@ -47,10 +48,11 @@ STALE_NAME = "stale"
 """Where a card, numbers and pictures go that belong to tensors which were saved over."""
 DIGEST_KEY = "tensors_sha256"
 
+RUN_CONFIG_NAME = "training_config.json"
+"""What a training writes first: a folder with it is that training's own."""
 # What a training leaves beside the artifact that it makes.
 RUN_FILES = (
-    "checkpoint-*", "samples", "logs", "tensorboard", "warm-start", "training_config.json",
-    "training.log",
+    "checkpoint-*", "samples", "logs", "tensorboard", "warm-start", RUN_CONFIG_NAME, "training.log",
 )  # fmt: skip
 _BESIDE = (METRICS_NAME, CARD_NAME, STALE_NAME, "LICENSE", "images", *RUN_FILES, ".*")
 
@@ -185,7 +187,7 @@ def write_folder(
     full = full_config(config, tensors)
     check_config(full, folder / CONFIG_NAME)
     if not overwrite:
-        check_room(folder, TENSORS_NAME)
+        check_room(folder)
     text = json.dumps(full, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     metadata = {"kind": full["kind"], "format_version": str(FORMAT_VERSION)}
     with staged(folder) as staging:
@@ -194,13 +196,19 @@ def write_folder(
         _set_aside(real(folder), full[DIGEST_KEY])
 
 
-def check_room(folder: str | Path, replaced: str) -> None:
+def check_room(
+    folder: str | Path,
+    replaced: str = TENSORS_NAME,
+    remedy: str = "Choose another folder, or write into this one with overwrite=True "
+    "(--overwrite).",
+) -> None:
     """Raise `ArtifactError` if a folder holds something else than what is about to be replaced.
 
     Card, metrics, pictures and what a training leaves may be there.
 
     Args:
-        replaced: the file by which what is replaced is known, "model.safetensors".
+        replaced: the file by which what is replaced is known, that of an artifact if not given.
+        remedy: what to do about it.
     """
     folder = Path(folder)
     if not os.path.isdir(folder):  # unlike Path.is_dir, False for a name that is too long
@@ -215,8 +223,7 @@ def check_room(folder: str | Path, replaced: str) -> None:
             f"{folder} holds something else ({listed}); nothing was saved.",
             got=tuple(others),
             expected=replaced,
-            remedy="Choose another folder, or write into this one with overwrite=True "
-            "(--overwrite).",
+            remedy=remedy,
         )
 
 
@@ -243,8 +250,63 @@ class SavedWhole:
         """
         if not overwrite:
             check_room(save_directory, self.saved_as)
+        # Where it was loaded from means nothing on another machine.
+        self.register_to_config(_name_or_path=None)  # type: ignore[attr-defined]
         with staged(save_directory) as staging:
             super().save_pretrained(staging, *args, **options)  # type: ignore[misc]
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, *args: Any, **options: Any) -> Self:
+        """As of diffusers, from a folder.
+
+        Raises:
+            ArtifactError, NotFoundError: a checkpoint's file instead, which must be converted, or
+                a folder whose config or weights make no such model.
+        """
+        check_no_checkpoint(name_or_path)
+        try:
+            return super().from_pretrained(name_or_path, *args, **options)  # type: ignore[misc]
+        except StyleganHubError:
+            raise
+        except (ValueError, TypeError, KeyError, RuntimeError) as error:
+            raise ArtifactError(f"{name_or_path} is no sound {cls.__name__}: {error}") from error
+
+
+CHECKPOINTS = (".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin", ".npy", ".npz", ".safetensors")
+"""How the names of published checkpoints end."""
+
+
+def check_no_checkpoint(name_or_path: str | Path, how: str = "") -> None:
+    """Raise an error that points to the converter where a file is given instead of a folder.
+
+    Args:
+        how: further options of the converter: "--kind direction --pipeline PIPELINE".
+
+    Raises:
+        ArtifactError: there is such a file.
+        NotFoundError: there is none, and the name ends as those of checkpoints do.
+    """
+    path = Path(name_or_path)
+    is_file = os.path.isfile(name_or_path)  # unlike Path.is_file, False for a name that is too long
+    named = path.suffix.lower() in CHECKPOINTS and "://" not in str(name_or_path)
+    if os.path.isdir(name_or_path) or not (is_file or named):
+        return
+    folder = path.parent
+    if is_file and path.suffix == ".safetensors" and (folder / CONFIG_NAME).is_file():
+        remedy = f"Give the folder that it is in: {str(folder)!r}."
+    else:
+        options = f" {how}" if how else ""
+        remedy = (
+            f"Convert the file first: python recipes/convert_checkpoint.py {path.name} --output "
+            f"{path.stem or 'converted'}{options}; then give the folder that was written."
+        )
+    error = ArtifactError if is_file else NotFoundError
+    raise error(
+        f"Got {str(name_or_path)!r}, a single file{'' if is_file else ', which is not there'}.",
+        got="a file",
+        expected="a bundled name, a folder or a Hub id",
+        remedy=remedy,
+    )
 
 
 # Reading
@@ -271,14 +333,15 @@ def full_config(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dic
     """A config with `format_version`, `library_version` and the digest of its tensors.
 
     Raises:
-        ValueError: a tensor with numbers that are not finite.
+        ValueError: a tensor with numbers that are not finite, or that no file may hold.
     """
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise ValueError(
-                f"Got numbers that are not finite in the tensor {name!r}; nothing is saved. Search "
-                "again with a lower learning rate, or in full precision."
-            )
+    try:
+        check_weights(tensors, "What should be saved")
+    except ValueError as error:
+        raise ValueError(
+            f"{error} Nothing is saved. Search again with a lower learning rate, or in full "
+            "precision."
+        ) from error
     return {
         **config,
         "format_version": FORMAT_VERSION,
@@ -513,6 +576,10 @@ def check_config(
             f"1 to {FORMAT_VERSION}. Upgrade stylegan_hub to read it."
         )
     _check_types(config.get("base_model", {}), _BASE_MODEL_TYPES, path, "base_model.")
+    try:
+        check_sizes(config.get("base_model", {}), BASE_MODEL)
+    except ValueError as error:
+        raise ArtifactError(f"{path}: base_model: {error}") from error
     _check_types(config.get("strength", {}), _STRENGTH_TYPES, path, "strength.")
     if tensors is not None:
         _check_digest(config, tensors, path)

@@ -12,18 +12,25 @@ import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import torch
 
+from stylegan_hub.devices import chosen_device
 from stylegan_hub.names import bundled
 from stylegan_hub.ops import cuda, kernels, styled_conv_cuda
 from stylegan_hub.ops.styled_conv import SOURCE
+from stylegan_hub.runtime import VARIABLE
 from stylegan_hub.version import __version__
 
 _EXTRAS = {
     "gradio": ("demo", "the page"),
     "tensorboard": ("train", "curves of trainings"),
-    "mediapipe": ("photos", "faces found in photographs of people"),
+    "mediapipe": ("photos", "faces found by MediaPipe in place of the bundled networks"),
+    "pillow_heif": ("heic", "pictures of phones"),
+    "openvino": ("openvino", "rendering by OpenVINO, the fastest at small pictures on many CPUs"),
+    "onnxruntime": ("onnx", "export to ONNX, and rendering by onnxruntime"),
+    "ray": ("ray", "`stylegan-hub many --engine ray`"),
 }
 
 
@@ -56,6 +63,11 @@ def examine() -> Iterator[Finding]:
         + ("" if _has_bfloat16() else ", no fast bfloat16: --mixed_precision bf16 gains nothing"),
     )
     yield _gpu()
+    yield Finding("device", f"auto is {chosen_device()}")
+    if os.environ.get("SPACES_ZERO_GPU"):
+        answer = "this Space: the page searches on the card, with PyTorch's own operations"
+        yield Finding("ZeroGPU", f"{answer}, and renders on the CPU; no kernel can be built here")
+    yield _runtime()
     ninja = importlib.util.find_spec("ninja") is not None
     yield Finding(
         "ninja",
@@ -88,6 +100,17 @@ def examine() -> Iterator[Finding]:
         )
     pipelines = ", ".join(bundled("pipeline")) or "none"
     yield Finding("bundled", f"pipelines: {pipelines}; {len(bundled('edit'))} edits")
+
+
+def _runtime() -> Finding:
+    asked = os.environ.get(VARIABLE) or "auto"
+    if asked != "auto":
+        return Finding("runtime", f"{asked}, as {VARIABLE} says")
+    if importlib.util.find_spec("openvino") is None:
+        return Finding("runtime", "auto is pytorch: OpenVINO is not installed")
+    return Finding(
+        "runtime", f"auto: PyTorch or OpenVINO {version('openvino')}, whichever is faster here"
+    )
 
 
 def _kernel(source: str) -> Finding:

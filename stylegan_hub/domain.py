@@ -15,7 +15,7 @@ import operator
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, SupportsIndex
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from diffusers import DiffusionPipeline
@@ -25,16 +25,19 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import BaseModel, ClipModel, SavedWhole
+from stylegan_hub.devices import chosen_device
 from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.models.clip import encode_image, encode_text, preprocess
 from stylegan_hub.models.encoder import Encoder
-from stylegan_hub.models.identity import Identity
+from stylegan_hub.models.identity import Identity, weights_state
+from stylegan_hub.models.instant import InstantModel
 from stylegan_hub.models.landmarker import Landmarker
 from stylegan_hub.models.parser import Parser
 from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.names import resolve
+from stylegan_hub.runtime import PYTORCH, Runtime
 from stylegan_hub.storage import locked
 from stylegan_hub.views import seen_through
 
@@ -49,8 +52,18 @@ COMPONENTS: dict[str, tuple[str, str]] = {
     "parser": ("stylegan_hub.models.parser", "Parser"),
     "encoder": ("stylegan_hub.models.encoder", "Encoder"),
     "landmarker": ("stylegan_hub.models.landmarker", "Landmarker"),
+    "instant": ("stylegan_hub.models.instant", "InstantModel"),
 }
-OPTIONAL = ("recognizer", "parser", "encoder", "landmarker")
+RECIPES: Mapping[str, str] = {
+    "recognizer": "recipes/train_recognizer.py",
+    "parser": "recipes/train_parser.py",
+    "encoder": "recipes/train_encoder.py",
+    "landmarker": "recipes/train_landmarks.py",
+    "instant": "recipes/train_instant.py",
+}
+"""What trains each component that a domain may lack."""
+
+OPTIONAL = tuple(RECIPES)
 """Components that a domain may lack."""
 
 NEUTRAL = "a face"
@@ -75,11 +88,12 @@ class Domain(SavedWhole, DiffusionPipeline):
     Args:
         generator: the frozen StyleGAN2.
         clip, tokenizer, image_processor: a CLIP that understands its pictures.
-        recognizer: who is it? None, as the next three, where pictures show no faces or none was
+        recognizer: who is it? None, as the next four, where pictures show no faces or none was
             trained; what needs it says so.
         parser: which part of a face is where?
         encoder: which latent renders a picture?
         landmarker: where in a larger picture are faces of this domain?
+        instant: which displacement makes a change that is asked for?
         neutral: what all pictures of the domain show, in words, "a car"; edits by words start there
             unless other words are given.
         label: for a generator with labels, the class that is sampled unless another one is asked
@@ -87,6 +101,7 @@ class Domain(SavedWhole, DiffusionPipeline):
 
     Raises:
         ValueError: an empty `neutral`, or a label that the generator does not take.
+        MismatchError: a generator whose pictures have no three channels.
     """
 
     saved_as: ClassVar[str] = "model_index.json"
@@ -103,10 +118,12 @@ class Domain(SavedWhole, DiffusionPipeline):
         parser: Parser | None = None,
         encoder: Encoder | None = None,
         landmarker: Landmarker | None = None,
+        instant: InstantModel | None = None,
         neutral: str = NEUTRAL,
         label: int | list[float] | None = None,
     ) -> None:
         super().__init__()
+        check_channels(generator, "The generator")
         if not isinstance(neutral, str) or not neutral.strip():
             raise ValueError(
                 f"Got neutral {neutral!r}; say in words what the pictures show, such as 'a car'."
@@ -121,9 +138,13 @@ class Domain(SavedWhole, DiffusionPipeline):
             parser=parser and parser.eval().requires_grad_(False),
             encoder=encoder and encoder.eval().requires_grad_(False),
             landmarker=landmarker and landmarker.eval().requires_grad_(False),
+            instant=instant and instant.eval().requires_grad_(False),
         )
         self.name: str | None = None
         self._tuned_from: BaseModel | None = None
+        self._runtime = Runtime(self.generator, PYTORCH)
+        # The state of the weights, and copies of the networks in float32.
+        self._full_precision: tuple[object, dict[str, nn.Module]] | None = None
         if label is not None:
             self.label_vector(label)
 
@@ -136,6 +157,8 @@ class Domain(SavedWhole, DiffusionPipeline):
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
         dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "auto",
+        runtime: str | Path | None = None,
     ) -> Self:
         """Load a domain by bundled name, folder or Hub id ("user/repo", "user/repo@revision").
 
@@ -143,11 +166,18 @@ class Domain(SavedWhole, DiffusionPipeline):
 
         Args:
             dtype: of the weights in memory; bundled ones are stored in half precision.
+            device: where it computes: "auto" is a GPU if PyTorch can use one here, else the CPU;
+                see `devices.chosen_device`.
+            runtime: what renders pictures of which no gradient is wanted: "pytorch", "openvino",
+                "onnx", the folder of an exported pipeline, or "auto", the fastest on this machine;
+                see `runtime.Runtime`. None for the variable STYLEGAN_HUB_RUNTIME, else "auto".
 
         Raises:
-            NotFoundError: the name leads nowhere; the bundled names are listed.
+            ValueError: there is no such device or runtime.
+            NotFoundError: the name leads nowhere; names near to it are listed.
             ArtifactError: a component is missing, damaged or of a class that is not expected.
         """
+        place = chosen_device(device)  # before the seconds that loading takes
         folder = resolve(name_or_path, "pipeline", revision, token, cache_dir, local_files_only)
         _check_index(folder)
         try:
@@ -161,12 +191,22 @@ class Domain(SavedWhole, DiffusionPipeline):
             ) from error
         domain.name = str(name_or_path)
         # Cast afterwards: who generator and CLIP are is told by the weights as they are stored.
-        return domain if dtype is torch.float32 else domain.to(dtype)
+        domain = domain if dtype is torch.float32 else domain.to(dtype)
+        domain = domain if place.type == "cpu" else domain.to(place)
+        domain._runtime = Runtime(domain.generator, runtime)
+        return domain
 
     @property
     def neutral(self) -> str:
         """What all pictures of the domain show, in words."""
         return str(self.config.neutral)
+
+    @property
+    def runtime(self) -> Runtime:
+        """What renders pictures of which no gradient is wanted."""
+        if self._runtime.generator is not self.generator:  # another one was registered
+            self._runtime = Runtime(self.generator, PYTORCH)
+        return self._runtime
 
     @property
     def base_model(self) -> BaseModel:
@@ -193,6 +233,7 @@ class Domain(SavedWhole, DiffusionPipeline):
 
     def to(self, *args: Any, **options: Any) -> Self:
         """As of diffusers: to a device or a precision; generator and CLIP stay who they are."""
+        self._full_precision = None
         wanted = [one for one in (*args, *options.values()) if isinstance(one, torch.dtype)]
         if not wanted or wanted[0] is self.clip.dtype:
             return super().to(*args, **options)
@@ -334,14 +375,53 @@ class Domain(SavedWhole, DiffusionPipeline):
 
     # Pictures
 
-    def synthesize(self, latents: Latents) -> Float[Tensor, "n 3 h w"]:
-        """Pictures in [-1, 1] (not clamped) of latents of any space; differentiable."""
-        if latents.space is Space.S:
-            self._check_size(latents)
-            codes = latents.codes.to(self.device, self.dtype)
-            return self.generator.synthesis_from_styles(codes, noise_mode="const")
-        lowered = self.lower(latents, Space.W_PLUS)
-        return self.generator.synthesis(lowered.codes, noise_mode="const")
+    def synthesize(
+        self, latents: Latents, max_resolution: int | None = None
+    ) -> Float[Tensor, "n 3 h w"]:
+        """Pictures in [-1, 1] (not clamped) of latents of any space; differentiable.
+
+        If no gradient is wanted, the domain's runtime renders them.
+
+        Args:
+            max_resolution: longer side in pixels. The picture is what the generator's blocks up to
+                the largest one within it draw: exactly the picture of that block, for a fraction of
+                the work, and not the whole picture made smaller, from which it differs in more than
+                sharpness. None for the whole one. Generators of the skip architecture only, which
+                all published ones have.
+
+        Raises:
+            ValueError: below the smallest block, or a generator of another architecture.
+        """
+        side = self.block(max_resolution)
+        space = max(latents.space, Space.W_PLUS)
+        codes = self.lower(latents, space).codes
+        is_differentiated = torch.is_grad_enabled() and (
+            codes.requires_grad or any(p.requires_grad for p in self.generator.parameters())
+        )
+        is_plain = not (
+            is_differentiated
+            or torch.is_autocast_enabled(self.device.type)
+            or torch.compiler.is_compiling()
+        )
+        if is_plain and self.runtime.serves(len(codes), side):
+            with torch.no_grad():
+                styles = codes if space is Space.S else self.generator.styles(codes)
+            return self.runtime.render(styles, side)
+        if space is Space.S:
+            return self.generator.synthesis_from_styles(codes, "const", side)
+        return self.generator.synthesis(codes, "const", side)
+
+    def block(self, max_resolution: int | None) -> int | None:
+        """Resolution of the largest block within a size; None for the whole picture."""
+        network = self.generator.synthesis
+        if max_resolution is None or max_resolution >= network.resolutions[-1]:
+            return None
+        if max_resolution < network.resolutions[0]:
+            raise ValueError(
+                f"Got max_resolution={max_resolution}; the smallest pictures of this generator "
+                f"have {network.resolutions[0]} px."
+            )
+        return max(side for side in network.resolutions if side <= max_resolution)
 
     # CLIP
 
@@ -437,18 +517,22 @@ class Domain(SavedWhole, DiffusionPipeline):
     def in_full_precision(self) -> Self:
         """This domain in float32, in which searches work; itself if it is that already.
 
-        Edits take its generator for this one's.
+        Its networks are copied once, and again after their weights have changed. Edits take its
+        generator for this one's.
         """
         if self.dtype is torch.float32:
             return self
-        copies = {
-            name: copy.deepcopy(part).float()
-            for name in COMPONENTS
-            if isinstance(part := getattr(self, name), nn.Module)
+        networks = {
+            name: part for name in COMPONENTS if isinstance(part := getattr(self, name), nn.Module)
         }
-        full = self._with_components(copies)
+        state = {name: (ref(part), weights_state(part)) for name, part in networks.items()}
+        if self._full_precision is None or self._full_precision[0] != state:
+            self._full_precision = None  # not two copies in memory
+            copies = {name: copy.deepcopy(part).float() for name, part in networks.items()}
+            _CLIPS.remember(copies["clip"], self.clip_model.fingerprint)
+            self._full_precision = (state, copies)
+        full = self._with_components(self._full_precision[1])
         full._tuned_from = self.base_model
-        _CLIPS.remember(full.clip, self.clip_model.fingerprint)
         return full
 
     def with_label(self, label: Label | None) -> Self:
@@ -466,6 +550,8 @@ class Domain(SavedWhole, DiffusionPipeline):
         parts = {name: getattr(self, name) for name in COMPONENTS} | dict(replaced)
         other = type(self)(**parts, neutral=self.neutral, label=self.config.label)
         other.name = self.name
+        if other.generator is self.generator:
+            other._runtime = self.runtime
         return other
 
     def _mapped(
@@ -513,7 +599,7 @@ class Units:
         if space is Space.S:  # every number for itself: there may be ten thousand of them
             self._variances = domain.lower(codes, space).codes.var(0)
             return
-        w = codes.codes[:, 0].double()
+        w = codes.codes[:, 0].cpu().double()  # Apple's GPU has no double precision
         variances, axes = torch.linalg.eigh(torch.cov(w.T))
         self._axes, self._variances = axes, variances.clamp_min(0)
         self._basis = (axes * self._variances.sqrt()).T.to(codes.codes)
@@ -536,7 +622,7 @@ class Units:
                 deviations = self._variances.sqrt()
                 counted = deviations > _SMALL * deviations.max()
                 return codes * torch.where(counted, 1 / deviations, 0).to(codes)
-            inverse = torch.linalg.pinv(self._basis.double(), rtol=_SMALL)
+            inverse = torch.linalg.pinv(self._basis.cpu().double(), rtol=_SMALL)
             return codes @ inverse.to(codes)
 
     def measured(self, codes: Tensor, floor: float) -> Tensor:
@@ -568,6 +654,23 @@ def _clip_fingerprint(clip: nn.Module) -> str:
 
 
 _CLIPS = Identity(_clip_fingerprint)
+
+
+def check_channels(generator: StyleGAN2Generator, what: str) -> None:
+    """Raise `MismatchError` for a generator of gray pictures, or with transparency.
+
+    Args:
+        what: it is, or its file, for the message.
+    """
+    channels = generator.config.img_channels
+    if channels != 3:
+        raise MismatchError(
+            f"{what} renders pictures of {channels} channels.",
+            got=channels,
+            expected=3,
+            remedy="CLIP, recognizers and pages look at RGB pictures: only generators of three "
+            "channels can be in a pipeline. A generator alone renders any.",
+        )
 
 
 def tunable_parameters(generator: StyleGAN2Generator) -> Iterator[tuple[str, nn.Parameter]]:

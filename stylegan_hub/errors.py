@@ -5,6 +5,7 @@ StyleganHubError
 ├── ArtifactError (ValueError)          a file or folder is incomplete, broken, unsafe or too new
 ├── MismatchError (ValueError)          two sound parts do not belong together
 ├── MethodError (ValueError)            a method cannot do what it is asked, or does not exist
+├── BusyError (RuntimeError)            too much is being worked on already
 ├── StorageError (OSError)              the disk did not take a file or folder
 └── hub.PublishError (OSError)          the Hub did not take a folder
 
@@ -48,6 +49,10 @@ class MismatchError(StyleganHubError, ValueError):
 
 class MethodError(StyleganHubError, ValueError):
     """A method cannot do what it is asked, or there is no such method."""
+
+
+class BusyError(StyleganHubError, RuntimeError):
+    """Too much is being worked on already; nothing was started."""
 
 
 class StorageError(StyleganHubError, OSError):

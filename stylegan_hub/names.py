@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from stylegan_hub.artifacts import CONFIG_NAME, read_config
+from stylegan_hub.artifacts import CONFIG_NAME, check_no_checkpoint, read_config
 from stylegan_hub.errors import ArtifactError, NotFoundError
 from stylegan_hub.storage import settle
 
@@ -50,6 +51,12 @@ class Kind:
         family: kinds that are loaded in the same way, "edit" for all kinds of edits; its own name
             if not given.
         summary: what it is, in a sentence for its card.
+        limit: how it fails, in a sentence for its card.
+        usage: lines of Python for its card, which load one and use it with `pipe`: of the name that
+            it is loaded by, and its config.
+        counted: of what its metrics.json counts "images", where they are no faces that it was
+            measured on: "{} pictures went into it."
+        task: what the Hub calls what it does.
     """
 
     name: str
@@ -57,6 +64,10 @@ class Kind:
     load: Callable[[str | Path], Any] | None = None
     family: str = ""
     summary: str = ""
+    limit: str = ""
+    usage: Callable[[str, Mapping[str, Any]], Sequence[str]] | None = None
+    counted: str = ""
+    task: str = "image-to-image"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "family", self.family or self.name)
@@ -66,7 +77,18 @@ EDIT = "edit"
 _KINDS = {"model": Kind("model", "diffusion_pytorch_model.safetensors")}
 # Modules of this library that register kinds; they are imported when a folder is of no kind that is
 # known without them, because that takes seconds.
-_HOMES = ("stylegan_hub.edits", "stylegan_hub.methods", "stylegan_hub.pipeline")
+# Options that recipes/convert_checkpoint.py takes for a file of such a kind.
+_CONVERTING = {
+    "edit": "--pipeline PIPELINE (a bare array: --kind direction)",
+    "direction_table": "--statistics S_mean_std --pipeline PIPELINE",
+    "pipeline": "(a pipeline: recipes/assemble_pipeline.py --generator FILE --clip CLIP)",
+}
+_HOMES = (
+    "stylegan_hub.edits",
+    "stylegan_hub.methods",
+    "stylegan_hub.models.faces",
+    "stylegan_hub.pipeline",
+)
 
 
 def register_kind(kind: Kind) -> None:
@@ -116,6 +138,11 @@ def cards_folder() -> Path:
     """
     if chosen := os.environ.get("STYLEGAN_HUB_CARDS"):
         return Path(chosen)
+    return own_cards()
+
+
+def own_cards() -> Path:
+    """Where the cards of this installation are, whatever other folder is named."""
     package = Path(__file__).parent
     installed = package / "_cards"
     return installed if installed.is_dir() else package.parent / "cards"
@@ -161,10 +188,11 @@ def resolve(
         cache_dir: where downloads are kept, the Hub's own cache when None.
         local_files_only: use what was downloaded before and ask no server.
 
-    Raises `NotFoundError`, with the bundled names, when it leads nowhere; `ArtifactError` when the
+    Raises `NotFoundError`, with names near to it, when it leads nowhere; `ArtifactError` when the
     folder is of the other kind; `ValueError` for two different revisions.
     """
     name = str(name_or_path)
+    check_no_checkpoint(name_or_path, _CONVERTING.get(kind or "", ""))
     repo = hub_id(name_or_path) if isinstance(name_or_path, str) else None
     if isinstance(name_or_path, str) and name in bundled():
         folder = bundled()[name]
@@ -173,17 +201,16 @@ def resolve(
     elif repo is not None and (repo == name or "://" in name):
         folder = _download(repo, revision, token, cache_dir, local_files_only)
     else:
-        names = ", ".join(bundled(kind)) or "none"
-        nothing = (
-            f"Found nothing under {name[:100]!r}. Expected a bundled name ({names}), a folder, "
-            "or a Hub id such as 'user/repo' or 'user/repo@revision'."
-        )
+        similar = near(name, bundled(kind))
+        nothing = f"Found nothing under {name[:100]!r}.{_did_you_mean(similar)}"
+        remedy = "Expected a bundled name, a folder, or a Hub id such as 'user/repo'."
         if repo is None:
-            raise NotFoundError(nothing)
+            raise NotFoundError(nothing, got=name, expected=similar, remedy=remedy)
         try:
             folder = _download(repo, revision, token, cache_dir, local_files_only)
         except NotFoundError as error:
-            raise NotFoundError(f"{nothing} {error}") from error
+            whole = f"{nothing} {error}"
+            raise NotFoundError(whole, got=name, expected=similar, remedy=remedy) from error
     settle(folder)
     if kind is not None:
         _check_holds(folder, name, kind)
@@ -204,8 +231,24 @@ def _check_holds(folder: Path, name: str, kind: str) -> None:
         f"Expected {name!r} to hold the files of: {kind}; got: {got}.",
         got=got,
         expected=kind,
-        remedy=f"{remedy} Bundled: {', '.join(bundled(kind)) or 'none'}.",
+        remedy=f"{remedy}{_did_you_mean(near(name, bundled(kind)))}",
     )
+
+
+def slug(text: str) -> str:
+    """A text in letters that every file system and the Hub take; empty where it has none."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60]
+
+
+def near(name: str, known: Iterable[str]) -> list[str]:
+    """Up to three of the known names that a misspelled one may mean, the nearest first."""
+    by_folded = {other.casefold(): other for other in known}
+    found = get_close_matches(name[:100].casefold(), by_folded, n=3, cutoff=0.5)
+    return [by_folded[folded] for folded in found]
+
+
+def _did_you_mean(similar: Sequence[str]) -> str:
+    return f" Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
 
 
 def namespace() -> str:
@@ -260,8 +303,7 @@ def _download(
         )
     except Exception as error:  # a lost connection raises what its HTTP library has
         raise NotFoundError(
-            f"{name!r} is no folder here, and the Hub did not give {where}: {hub_refusal(error)} "
-            f"(Bundled names: {', '.join(bundled()) or 'none'}.)"
+            f"{name!r} is no folder here, and the Hub did not give {where}: {hub_refusal(error)}"
         ) from error
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from stylegan_hub import images as image_files
-from stylegan_hub.domain import Domain, Label, Seeds, checked_seeds, tunable_parameters
+from stylegan_hub.domain import Domain, Label, Seeds, tunable_parameters
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.stack import displaced
 from stylegan_hub.errors import MethodError
@@ -25,6 +25,7 @@ from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods.choose import method_for
 from stylegan_hub.methods.method import Request, Words, get
 from stylegan_hub.methods.optimization import displacements
+from stylegan_hub.methods.wording import parts
 from stylegan_hub.names import Kind, register_kind
 from stylegan_hub.photos import invert as inversion
 from stylegan_hub.regions.find import named_region
@@ -82,6 +83,7 @@ class StyleEditPipeline(Domain):
         region: str | None = None,
         blend: Blend = "images",
         label: Label | None = None,
+        max_resolution: int | None = None,
     ) -> StyleEditOutput:
         """Render faces, optionally edited.
 
@@ -97,14 +99,22 @@ class StyleEditPipeline(Domain):
                 border; needs a parser. The latents do not know of it, the pictures show it.
             blend: how the border is joined, see `regions.join.draw_within`.
             label: for a generator with labels, see `Domain.label_vector`.
+            max_resolution: longer side of the pictures, for a preview in a fraction of the time;
+                see `Domain.synthesize`. Not with a region.
 
         Raises:
             ValueError: both seed and latents, an empty prompt, a seed out of range, an unknown
-                region, a region without a parser.
+                region, a region without a parser; a max_resolution with a region, or below the
+                smallest block.
             MismatchError: latents or edits of another generator.
         """
         if seed is not None and latents is not None:
             raise ValueError("Got both seed and latents; give one of them.")
+        if region is not None and max_resolution is not None:
+            raise ValueError(
+                f"Got max_resolution={max_resolution} with the region {region!r}, which is found "
+                "in the whole picture; leave one of them out."
+            )
         if latents is None and seed is None and prompt is not None:
             latents = self.mean_latent()
         elif latents is None:
@@ -120,7 +130,7 @@ class StyleEditPipeline(Domain):
             latents = Latents(latents.space, latents.codes + torch.cat(steps).to(latents.codes))
         latents = displaced(self, latents, edits)
         if where is None:
-            drawn = self.synthesize(latents).clamp(-1, 1)
+            drawn = self.synthesize(latents, max_resolution).clamp(-1, 1)
         else:
             drawn = draw_within(self, before, latents, where, blend)
         return StyleEditOutput(images=image_files.to_pil(drawn.float()), latents=latents)
@@ -168,6 +178,23 @@ class StyleEditPipeline(Domain):
         chosen = method_for(self, request, face) if method is None else get(method)
         return chosen.find(self, request, face, label=label, settings=settings, on_step=on_step)
 
+    def split(self, text: str, face: Latents | None = None, **options: Any) -> dict[str, Edit]:
+        """The single changes that a text asks for, an edit each: "older, smiling, with glasses".
+
+        Args:
+            face: as of `find`.
+            options: the other arguments of `find`, the same for all.
+
+        Returns:
+            Edits by their words, in the order of the text; one, where it asks for one thing.
+
+        Raises:
+            ValueError: an empty text.
+            MethodError, MismatchError, Cancelled: see `Method.find`.
+        """
+        asked = parts(text) or [text]
+        return {one: self.find(one, face, **options) for one in asked}
+
     @torch.no_grad()
     def from_text(
         self,
@@ -175,6 +202,7 @@ class StyleEditPipeline(Domain):
         seeds: Seeds = 0,
         truncation_psi: float = 0.7,
         candidates: int = CANDIDATES,
+        on_step: OnStep | None = None,
     ) -> StyleEditOutput:
         """New faces that fit a text, "a young woman with long red hair and glasses".
 
@@ -183,22 +211,24 @@ class StyleEditPipeline(Domain):
             truncation_psi: 1 keeps the full variety, 0 is the average face.
             candidates: how many faces are drawn for each seed; the one that CLIP finds nearest to
                 the text is kept.
+            on_step: called after each face; may raise `steps.Cancelled`.
 
         Returns:
             Pictures, and latents in w_plus that take edits as any others.
 
         Raises:
-            ValueError: an empty text, no seed, a seed out of range, fewer than one candidate.
+            ValueError: an empty text, or one that is longer than this CLIP reads; no seed, a seed
+                out of range, fewer than one candidate.
             NotFoundError: no text-to-face network is loaded, and none is bundled for this
                 generator.
             MismatchError: `text_to_face` was made for another generator or CLIP.
+            Cancelled: `on_step` raised it.
         """
+        self.check_text(text)
         if self.text_to_face is None:
             self.text_to_face = bundled_text_to_face(self)
         network = self.text_to_face.to(self.device)
-        latents = draw_from_text(
-            self, network, text, checked_seeds(seeds), truncation_psi, candidates
-        )
+        latents = draw_from_text(self, network, text, seeds, truncation_psi, candidates, on_step)
         pictures = image_files.to_pil(self.synthesize(latents).clamp(-1, 1).float())
         return StyleEditOutput(images=pictures, latents=latents)
 

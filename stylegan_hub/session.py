@@ -6,7 +6,6 @@ list of earlier sessions is all that undo needs. A `Studio` (`studio.py`) render
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 
 from stylegan_hub.domain import Label
@@ -14,6 +13,7 @@ from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.stack import EditStack, StackedEdit
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods.method import caption
+from stylegan_hub.names import slug
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Session:
         truncation_psi: 1 keeps the full variety of seeds, 0 is the average face.
         label: for a generator with labels, the class of the face: its index or a vector.
         stack: the edits on the face; its start stays None, the face is here.
+        text: that the face was sampled for, where it was, see `StyleEditPipeline.from_text`.
 
     Raises:
         ValueError: an edit in w_plus for a face in s.
@@ -36,6 +37,7 @@ class Session:
     truncation_psi: float = 0.7
     label: Label | None = None
     stack: EditStack = field(default_factory=EditStack)
+    text: str | None = None
 
     def __post_init__(self) -> None:
         if self.label is not None and not isinstance(self.label, int):
@@ -60,7 +62,7 @@ class Session:
 
     def with_seed(self, seed: int) -> Session:
         """Another face, with the same edits on it."""
-        return replace(self, seed=seed, latents=None)
+        return replace(self, seed=seed, latents=None, text=None)
 
     def with_stack(self, stack: EditStack) -> Session:
         """The same face with other edits on it."""
@@ -113,4 +115,4 @@ def label_of(applied: StackedEdit) -> str:
 
 def slug_of(applied: StackedEdit) -> str:
     """The label in letters that every file system takes."""
-    return re.sub(r"[^a-z0-9]+", "-", label_of(applied).lower()).strip("-")[:60] or "edit"
+    return slug(label_of(applied)) or "edit"

@@ -1,16 +1,16 @@
 """What a page needs between its widgets and the models, without a page.
 
-A `Studio` holds the models that all users share and lets one model call run at a time. Each user's
-state is a `Session` (`session.py`); what takes long is a `Search` (`search.py`).
+A `Studio` holds the models that all users share. Each user's state is a `Session` (`session.py`),
+pictures come from its `Rendering` (`rendering.py`), and what takes long is a `Search`
+(`search.py`): one of them works at a time, and none holds up pictures.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,22 +24,34 @@ from stylegan_hub import names
 from stylegan_hub.domain import Label
 from stylegan_hub.edits.base import Edit, load_edit
 from stylegan_hub.edits.stack import EditStack
-from stylegan_hub.errors import NotFoundError
-from stylegan_hub.hub import EditInfo, list_edits
+from stylegan_hub.errors import MethodError, NotFoundError
+from stylegan_hub.hub import EditInfo, VisitorEdits, edit_info, list_edits
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods.choose import method_for
 from stylegan_hub.methods.essence import target_picture
-from stylegan_hub.methods.method import Method, Request, get
-from stylegan_hub.models.redrawing import Redrawing
+from stylegan_hub.methods.fit import Verdict, near_words, verdict
+from stylegan_hub.methods.method import Method, Request, Words, get
+from stylegan_hub.methods.run import Course, TrainableMethod
+from stylegan_hub.methods.wording import reading
 from stylegan_hub.pipeline import StyleEditPipeline
-from stylegan_hub.regions.find import Region, find_region, named_region, regions_of
+from stylegan_hub.regions.find import (
+    Region,
+    find_region,
+    named_region,
+    parser_of,
+    regions_of,
+)
 from stylegan_hub.regions.mask import region_mask
-from stylegan_hub.search import Found, Progress, Search, Turns
+from stylegan_hub.rendering import Rendering
+from stylegan_hub.search import Found, Line, Progress, Search, Turns
 from stylegan_hub.session import Session, label_of
 from stylegan_hub.steps import Step
 from stylegan_hub.text_to_face import CANDIDATES, bundled_text_to_face
 
-_MAX_DRAWINGS = 2  # each keeps all features of a picture: 0.5 GB at 1024 px
+Find = Callable[
+    [str, Request, Latents | None, Label | None, Any, Callable[[Step], None]], list[Edit]
+]
+"""Searches for edits: the name of a method, then as of `Method.find_all`."""
 
 Face = tuple[Image.Image, Latents]
 """A picture and the one latent in w_plus that it was drawn from."""
@@ -48,23 +60,41 @@ Face = tuple[Image.Image, Latents]
 class Studio:
     """The models of one pipeline, shared by all users.
 
-    Methods may be called from any thread. Calls wait for each other in order of arrival, and a
-    search lets others in between its steps.
+    Methods may be called from any thread. Searches, and what asks CLIP, wait for each other in
+    order of arrival, and a search lets others in between its steps; pictures have turns of their
+    own.
+
+    Attributes:
+        rendering: draws sessions.
+
+    Args:
+        line: where searches wait, so that only a few work at a time; one of its own when None.
+        find: searches with a method, by its name, elsewhere than in this process; None to search
+            with `pipe`.
     """
 
-    def __init__(self, pipe: StyleEditPipeline) -> None:
+    def __init__(
+        self, pipe: StyleEditPipeline, line: Line | None = None, find: Find | None = None
+    ) -> None:
         self.pipe = pipe
+        self._find = find or self._find_here
         self._turns = Turns()
+        self._line = line or Line()
+        self._trainings = Line(places=1)
         self._searches: dict[Hashable, Search[Any, Any]] = {}
-        # A slider asks for the same face before the edit again and again.
-        self._picture = lru_cache(maxsize=64)(self._draw_anew)
-        # A slider moves one edit on one face: most layers stay as they are. By face.
-        self._drawing = lru_cache(maxsize=_MAX_DRAWINGS)(lambda *_: Redrawing(pipe.generator))
+        self._from_hub = VisitorEdits()
+        self.rendering = Rendering(pipe)
 
     @classmethod
-    def open(cls, name_or_path: str | Path = "portraits") -> Self:
-        """A studio for a pipeline by bundled name, folder or Hub id; raises as its loading does."""
-        return cls(StyleEditPipeline.from_pretrained(name_or_path))
+    def open(
+        cls,
+        name_or_path: str | Path = "portraits",
+        device: str = "auto",
+        runtime: str | None = None,
+    ) -> Self:
+        """A studio for a pipeline; arguments and errors are those of its `from_pretrained`."""
+        pipe = StyleEditPipeline.from_pretrained(name_or_path, device=device, runtime=runtime)
+        return cls(pipe)
 
     @property
     def noun(self) -> str:
@@ -84,16 +114,11 @@ class Studio:
             ValueError: a seed out of range, a label that the generator does not take.
             MismatchError: an edit of another generator.
         """
-        with self._turns:
-            return self.pipe(
-                seed=seeds, edits=edits, truncation_psi=truncation_psi, label=label
-            ).images
+        return self.pipe(seed=seeds, edits=edits, truncation_psi=truncation_psi, label=label).images
 
     def face(self, session: Session) -> Latents:
         """The latent of the session's face, before any edit."""
-        if session.latents is not None:
-            return session.latents
-        return self.pipe.sample(session.seed, session.truncation_psi, label=session.label)
+        return self.rendering.face(session)
 
     def draw(self, session: Session) -> tuple[Image.Image, Image.Image]:
         """The face before and after the session's edits, each in its region.
@@ -102,8 +127,8 @@ class Studio:
             ValueError: a seed out of range, an unknown region, a region without a parser.
             MismatchError: an edit of another generator.
         """
-        with self._turns:
-            return self._picture(session.without_edits()), self._picture(session)
+        picture = self.rendering.picture
+        return picture(session.without_edits()), picture(session)
 
     def keep(self, session: Session) -> Session:
         """A session that starts from the edited face.
@@ -118,14 +143,11 @@ class Studio:
                     "over another; the face to be kept is one picture. Let it change everything, "
                     "or save the stack."
                 )
-        with self._turns:
-            return replace(session.without_edits(), latents=self._edited(session))
+        return replace(session.without_edits(), latents=self._edited(session))
 
     def save_stack(self, session: Session, path: str | Path) -> None:
         """Write face and edits as one file, see `EditStack.save`."""
-        with self._turns:
-            stack = replace(session.stack, start=self.face(session))
-        stack.save(path)
+        replace(session.stack, start=self.face(session)).save(path)
 
     def load_stack(self, session: Session, path: str | Path) -> Session:
         """The session with the edits of a file, and its face if it has one; anybody's file.
@@ -136,23 +158,36 @@ class Studio:
             ValueError: it cannot be used here: regions without a parser, several faces.
         """
         stack = EditStack.load(path)
-        with self._turns:
-            base_model = self.pipe.base_model
-            for applied in stack.edits:
-                applied.edit.check_fits(base_model)
-                if applied.region is not None:
-                    named_region(self.pipe, applied.region)
-            if (start := stack.start) is not None:
-                if len(start) != 1:
-                    raise ValueError(f"Got a stack on {len(start)} faces; expected one.")
-                start = self.pipe.lower(start, max(start.space, Space.W_PLUS))
-        latents = session.latents if start is None else start
-        return replace(session, latents=latents, stack=EditStack(stack.edits))
+        base_model = self.pipe.base_model
+        for applied in stack.edits:
+            applied.edit.check_fits(base_model)
+            if applied.region is not None:
+                named_region(self.pipe, applied.region)
+        if (start := stack.start) is not None:
+            if len(start) != 1:
+                raise ValueError(f"Got a stack on {len(start)} faces; expected one.")
+            start = self.pipe.lower(start, max(start.space, Space.W_PLUS))
+        if start is None:
+            return replace(session, stack=EditStack(stack.edits))
+        return replace(session, latents=start, text=None, stack=EditStack(stack.edits))
 
     def unfamiliar(self, words: str) -> list[str]:
         """Words for which this CLIP has no token, so that it may misread them."""
         with self._turns:
             return self.pipe.words_without_token(words)
+
+    def begin(self, method: str, request: Request, settings: Any = None) -> Course:
+        """The training of an edit for every face, at its first step; carry it out in `search_by`.
+
+        Raises:
+            MethodError: there is no such method, or it does not train.
+            ValueError: see `Method.find`.
+        """
+        chosen = get(method)
+        if not isinstance(chosen, TrainableMethod):
+            raise MethodError(f"The method {method!r} does not train.", remedy="Use `search`.")
+        with self._turns:
+            return chosen.begin(self.pipe, request, settings=settings)
 
     def method_for(
         self, session: Session, request: Request, *, every_face: bool = False
@@ -170,6 +205,7 @@ class Studio:
         every_face: bool = False,
         settings: Any = None,
         owner: Hashable = None,
+        at_once: bool = False,
     ) -> Search[Step, list[Edit]]:
         """Start to look for edits; most methods find one.
 
@@ -179,11 +215,13 @@ class Studio:
             every_face: find edits for every face, and not for the session's face as edited.
             settings: of the method: a preset by name or settings.
             owner: who asks. An owner has one search at a time: the one before is stopped.
+            at_once: do not wait in line, for what takes no time; so do methods that are `at_once`.
 
         Returns:
             The search, whose result is the list of edits, the best first.
 
         Raises:
+            BusyError: too many searches wait.
             MethodError, ValueError: see `Method.find`; what can be known before the search is
                 raised here, the rest where its result is asked for.
             MismatchError: an edit of another generator.
@@ -194,11 +232,38 @@ class Studio:
             chosen.prepared(self.pipe, request, face, session.label, settings)
 
         def work(report: Callable[[Step], None]) -> list[Edit]:
-            return chosen.find_all(
-                self.pipe, request, face, label=session.label, settings=settings, on_step=report
-            )
+            return self._find(chosen.name, request, face, session.label, settings, report)
 
-        return self.search_by(owner, work)
+        return self.search_by(owner, work, at_once or chosen.at_once)
+
+    def _find_here(
+        self,
+        method: str,
+        request: Request,
+        face: Latents | None,
+        label: Label | None,
+        settings: Any,
+        report: Callable[[Step], None],
+    ) -> list[Edit]:
+        return get(method).find_all(
+            self.pipe, request, face, label=label, settings=settings, on_step=report
+        )
+
+    def judged(self, edit: Edit) -> tuple[Verdict | None, list[str]]:
+        """Whether pictures show what an edit was found for, and words that would work better.
+
+        Returns:
+            The verdict, None where the pipeline cannot judge; words where the verdict is "hardly".
+        """
+        fit, prompt = edit.origin.fit, edit.origin.prompt
+        if fit is None or not prompt:
+            return None, []
+        said = verdict(self.pipe, fit)
+        if said != "hardly":
+            return said, []
+        with self._turns:
+            words = reading(Words(prompt), self.pipe.neutral)
+            return said, near_words(self.pipe, words)
 
     def target(self, picture: Image.Image) -> Image.Image:
         """What the method "essence" sees of a picture: its middle, in the generator's size.
@@ -230,6 +295,31 @@ class Studio:
             self.pipe.check_text(words)
             return find_region(self.pipe, words.strip(), neutral)
 
+    def region_at(self, session: Session, across: float, down: float) -> str:
+        """The name of the region at a place of the face after the session's edits.
+
+        Of several there, it is the one of the fewest parts.
+
+        Args:
+            across, down: from the left and from the top, 0 to 1.
+
+        Raises:
+            ValueError: a place outside of the picture; no parser.
+        """
+        if not (0 <= across <= 1 and 0 <= down <= 1):
+            raise ValueError(
+                f"Got the place ({across:g}, {down:g}), which is outside of the picture; expected "
+                "numbers from 0 to 1."
+            )
+        parser = parser_of(self.pipe)
+        image = image_files.from_pil(self.rendering.picture(session)).to(self.pipe.device)
+        (labels,) = parser.labels(image.to(parser.dtype))
+        height, width = labels.shape
+        at = min(int(down * height), height - 1), min(int(across * width), width - 1)
+        part = parser.parts[int(labels[at])]
+        known = regions_of(parser)
+        return min((name for name in known if part in known[name]), key=lambda n: len(known[n]))
+
     def mark(self, session: Session, region: Region, background: bool = False) -> Image.Image:
         """The face after the session's edits, with the region marked.
 
@@ -239,10 +329,9 @@ class Studio:
         Raises:
             ValueError, MismatchError: as `draw`.
         """
-        with self._turns:
-            image = image_files.from_pil(self._picture(session))
-            mask = region_mask(self.pipe, image.to(self.pipe.device), region).cpu()
-            marked = _marked(image, 1 - mask if background else mask)
+        image = image_files.from_pil(self.rendering.picture(session))
+        mask = region_mask(self.pipe, image.to(self.pipe.device), region).cpu()
+        marked = _marked(image, 1 - mask if background else mask)
         return image_files.to_pil(marked)[0]
 
     @cached_property
@@ -276,6 +365,7 @@ class Studio:
             owner: see `search`.
 
         Raises:
+            BusyError: too many searches wait.
             ValueError: no words, or more than this CLIP reads.
         """
         with self._turns:
@@ -302,23 +392,52 @@ class Studio:
         found = list_edits(base_model=fingerprint, include_hub=include_hub, token=False)
         return [info for info in found if names.is_edit(info.kind)], list(found.problems)
 
-    def load(self, name: str) -> Edit:
-        """An edit by bundled name or Hub id, "user/repo" or "user/repo@revision".
+    def look(self, name: str) -> EditInfo | None:
+        """What is known of an edit by its description alone; None where `load` will say why not.
 
         Raises:
-            ValueError: it is neither; folders are not read, since anybody may be asking.
-            NotFoundError, ArtifactError: see `load_edit`.
-            MismatchError: it is for another generator.
+            NotFoundError, ArtifactError: see `VisitorEdits.look`.
         """
         name = name.strip()
-        if names.hub_id(name) is None or (os.path.isdir(name) and name not in names.bundled()):
+        if name in names.bundled():
+            return edit_info(name)
+        if names.hub_id(name) is None or "/" not in name:
+            return None
+        return self._from_hub.look(name)
+
+    def load(self, name: str) -> Edit:
+        """An edit by bundled name, Hub id or the address of a page of the Hub.
+
+        What is on the Hub is looked at before it is downloaded, see `VisitorEdits`.
+
+        Raises:
+            ValueError: it is none of these; folders are not read, since anybody may be asking.
+            NotFoundError, ArtifactError, MismatchError, BusyError: see `VisitorEdits.load`.
+        """
+        name = name.strip()
+        if name in names.bundled():
+            edit = load_edit(name)
+            edit.check_fits(self.pipe.base_model)
+            return edit
+        if names.hub_id(name) is None:
             raise ValueError(
-                f"Got {name[:100]!r}; expected the name of a bundled edit, or a Hub id such as "
-                "'user/repo' or 'user/repo@revision'."
+                f"Got {name[:100]!r}; expected the name of a bundled edit, or a Hub id: "
+                "'user/repo', 'user/repo@revision' or the address of its page."
             )
-        edit = load_edit(name, token=False)
-        edit.check_fits(self.pipe.base_model)
-        return edit
+        try:
+            return self._from_hub.load(name, self.pipe.base_model)
+        except NotFoundError as error:
+            if "/" in name:
+                raise
+            similar = names.near(name, names.bundled(names.EDIT))
+            meant = f" Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
+            raise NotFoundError(
+                f"There is no edit {name[:100]!r}.{meant}", got=name, expected=similar
+            ) from error
+
+    def forget_pictures(self) -> None:
+        """Forget all pictures that were drawn; the next ones take longer."""
+        self.rendering.forget()
 
     def stop(self, owner: Hashable) -> None:
         """Stop this owner's search, if there is one."""
@@ -329,15 +448,23 @@ class Studio:
         self,
         owner: Hashable,
         work: Callable[[Callable[[Progress], None]], Found],
+        at_once: bool = False,
+        training: bool = False,
     ) -> Search[Progress, Found]:
         """Work in a thread of its own, when its turn comes; an owner's earlier search is stopped.
 
         Args:
             owner: whose search it is.
             work: is given what reports a step, and returns what was found.
+            at_once: do not wait in line.
+            training: it takes minutes, and waits in a line of its own, one at a time.
+
+        Raises:
+            BusyError: too many searches wait.
         """
         self.stop(owner)
-        search = Search(self._turns, work)
+        line = self._trainings if training else self._line
+        search = Search(self._turns, work, None if at_once else line)
         self._searches[owner] = search
         return search
 
@@ -345,15 +472,6 @@ class Studio:
         # Latents know no regions: what shows in one only is left out.
         whole = tuple(applied for applied in session.edits if applied.region is None)
         return EditStack(whole).apply(self.pipe, self.face(session))
-
-    def _draw_anew(self, session: Session) -> Image.Image:
-        if any(applied.region is not None for applied in session.edits):
-            drawn = session.stack.draw(self.pipe, self.face(session))
-        else:
-            face = (session.seed, session.truncation_psi, session.label, session.latents)
-            edited = session.stack.apply(self.pipe, self.face(session))
-            drawn = self._drawing(*face)(self.pipe.lower(edited, Space.S).codes).clamp(-1, 1)
-        return image_files.to_pil(drawn.float())[0]
 
 
 def _marked(

@@ -26,7 +26,9 @@ The paper does not say what the networks start from. What works here, and is not
 - A CLIP loss beside the reconstruction, on a randomly shifted and scaled copy of the picture.
 
 A fitted `TextToFace` is a folder like an edit's, bound to the generator and the CLIP it was made
-for. `StyleEditPipeline.from_text` uses it.
+for. `StyleEditPipeline.from_text` uses it. It is no `Method`, since it finds faces and no edits,
+but keeps to the same words: presets by name, a `Step` for every face, `Cancelled`, `MethodError`
+for a part that is missing.
 """
 
 from __future__ import annotations
@@ -44,13 +46,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stylegan_hub.artifacts import BaseModel, ClipModel, read_config, read_folder, write_folder
+from stylegan_hub.bounds import MAX_LAYERS, MAX_WIDTH, check_sizes, check_weights
 from stylegan_hub.domain import Domain, Seeds, checked_seeds
-from stylegan_hub.errors import ArtifactError, NotFoundError
+from stylegan_hub.errors import ArtifactError, MethodError, NotFoundError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.losses import clip_loss
 from stylegan_hub.models.captioner import PAD, Captioner
 from stylegan_hub.models.stylegan2 import MappingConfig, MappingLayers
 from stylegan_hub.names import Kind, bundled, register_kind, resolve
+from stylegan_hub.steps import OnStep, Step
 from stylegan_hub.views import random_views, seen_through
 
 KIND: Final = "text_to_face"
@@ -85,6 +89,11 @@ class Sizes:
     layer_features: int | None = None
     activation: Literal["linear", "relu", "lrelu"] = "lrelu"
     lr_multiplier: float = 0.01
+
+    def __post_init__(self) -> None:
+        widths = ("text_dim", "z_dim", "w_dim", "layer_features")
+        check_sizes(vars(self), {**dict.fromkeys(widths, MAX_WIDTH), "mapping_layers": MAX_LAYERS})
+        check_sizes(vars(self), {"hidden": MAX_WIDTH}, least=0)
 
 
 PAPER_SIZES = Sizes(hidden=0, frame=False)
@@ -184,13 +193,16 @@ class TextToFace(nn.Module):
             mapping: start as the generator's mapping network or from nothing.
 
         Raises:
-            ValueError: a generator with labels.
+            MethodError: a generator with labels.
         """
         config = domain.generator.config
         if config.c_dim:
-            raise ValueError(
+            raise MethodError(
                 f"This generator takes labels (c_dim {config.c_dim}); text-to-face needs one that "
-                "draws from z alone."
+                "draws from z alone.",
+                got=config.c_dim,
+                expected=0,
+                remedy="Take a pipeline without labels.",
             )
         sizes = Sizes(
             text_dim=domain.clip.config.projection_dim,
@@ -295,15 +307,13 @@ def load_text_to_face(
     """Load one by bundled name, folder or Hub id ("user/repo", "user/repo@revision").
 
     Raises:
-        NotFoundError: the name leads nowhere; the bundled names are listed.
+        NotFoundError: the name leads nowhere; names near to it are listed.
         ArtifactError: it is something else, or files are missing, damaged or from a newer version.
     """
     folder = resolve(name_or_path, KIND, revision, token, cache_dir, local_files_only)
     config, tensors = read_folder(folder)
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise ArtifactError(f"{folder}: tensor {name!r} holds numbers that are not finite.")
     try:
+        check_weights(tensors, str(folder))
         base_model, clip = BaseModel(**config["base_model"]), ClipModel(**config["clip"])
         sizes = Sizes(**config["sizes"])
         with torch.device("meta"):  # sizes are a stranger's: nothing is allocated by them
@@ -315,10 +325,22 @@ def load_text_to_face(
     return module.eval().requires_grad_(False)
 
 
+def _usage(name: str, config: Mapping[str, Any]) -> list[str]:
+    return [
+        f'pipe.text_to_face = hub.load_text_to_face("{name}")  # or a folder, or a Hub id',
+        'faces = pipe.from_text("a smiling face with long red hair", seeds=[1, 2, 3])',
+        'faces.images[0].save("face.png")  # faces.latents take edits as any others',
+    ]
+
+
 register_kind(
     Kind(
         KIND,
         load=load_text_to_face,
+        usage=_usage,
+        limit="One face in some does not fit all that a text says. CLIP chooses among several "
+        "(candidates); with more of them fewer are wrong, and all are more alike.",
+        task="text-to-image",
         summary="Texts to new faces: CLIP's embedding of a text gives a Gaussian, whose samples "
         "the generator draws. Every seed is another face that fits the text.",
     )
@@ -336,9 +358,11 @@ def bundled_text_to_face(domain: Domain) -> TextToFace:
         if read_config(folder).get("base_model", {}).get("fingerprint") == fingerprint:
             return load_text_to_face(folder)
     raise NotFoundError(
-        f"No text-to-face network is bundled for this generator (fingerprint {fingerprint}). Train "
-        "one with recipes/train_text_to_face.py, and load it: "
-        'pipe.text_to_face = load_text_to_face("runs/text-to-face").'
+        f"No text-to-face network is bundled for this generator (fingerprint {fingerprint}).",
+        got=fingerprint,
+        expected="a text-to-face network",
+        remedy="Train one with recipes/train_text_to_face.py, and load it: "
+        'pipe.text_to_face = load_text_to_face("runs/text-to-face").',
     )
 
 
@@ -437,7 +461,7 @@ def principal_axes(
     for part in text.split(batch_size):
         weight = _clips_answer(part, pool)
         mean = weight @ pool.z * _reliability(weight).sqrt()[:, None]
-        covariance += (mean.T @ mean).double()
+        covariance += (mean.T @ mean).cpu().double()
     return torch.linalg.eigh(covariance).eigenvectors.flip(1).T.float().contiguous()
 
 
@@ -469,7 +493,7 @@ class Objective:
         settings: weights.
 
     Raises:
-        ValueError: a reconstruction without a captioner.
+        MethodError: a reconstruction without a captioner.
     """
 
     def __init__(
@@ -481,9 +505,12 @@ class Objective:
         self.domain, self.settings = domain, settings or Settings()
         self.captioner = captioner
         if captioner is None and self.settings.reconstruction_lambda:
-            raise ValueError(
+            raise MethodError(
                 f"Got reconstruction_lambda {self.settings.reconstruction_lambda} and no "
-                "captioner. Give one (recipes/train_captioner.py), or reconstruction_lambda=0."
+                "captioner.",
+                got=None,
+                expected="a captioner",
+                remedy="Give one (recipes/train_captioner.py), or reconstruction_lambda=0.",
             )
 
     def __call__(
@@ -532,6 +559,7 @@ def draw_from_text(
     seeds: Seeds,
     truncation_psi: float = 0.7,
     candidates: int = CANDIDATES,
+    on_step: OnStep | None = None,
 ) -> Latents:
     """Faces that fit a text, in w_plus: one for each seed.
 
@@ -539,25 +567,32 @@ def draw_from_text(
         truncation_psi: 1 keeps the full variety, 0 is the average face.
         candidates: faces that are drawn for each seed; the one that CLIP finds nearest to the text
             is kept. The first is the one that is drawn alone.
+        on_step: called after each face; its step has no picture where one candidate is enough.
 
     Raises:
         ValueError: an empty text, no seed, a seed out of range, fewer than one candidate.
         MismatchError: made for another generator or CLIP.
+        Cancelled: `on_step` raised it.
     """
     if candidates < 1:
         raise ValueError(f"Got {candidates} candidates; expected 1 or more for each seed.")
     module.check_fits(domain)
     with torch.no_grad():
         embedding = domain.encode_text(text).float()
-        chosen = []
-        for seed in checked_seeds(seeds):
+        chosen, numbers = [], checked_seeds(seeds)
+        for index, seed in enumerate(numbers, 1):
             random = torch.Generator().manual_seed(seed)
             noise = torch.randn(candidates, module.sizes.z_dim, generator=random)
             w = module(embedding.expand(candidates, -1), noise.to(embedding))
             w = torch.lerp(domain.generator.mapping.w_avg.to(w), w, truncation_psi)
+            step = Step(index, len(numbers))
             if candidates > 1:
-                drawn = domain.synthesize(Latents(Space.W, w)).clamp(-1, 1)
-                nearest = (domain.encode_image(drawn).float() @ embedding[0]).argmax()
-                w = w[nearest : nearest + 1]
+                drawn = domain.synthesize(Latents(Space.W, w))
+                similarity = domain.encode_image(drawn.clamp(-1, 1)).float() @ embedding[0]
+                best = slice(nearest := int(similarity.argmax()), nearest + 1)
+                note = f"similarity {float(similarity[nearest]):.3f}"
+                step, w = Step(index, len(numbers), drawn[best], note=note), w[best]
             chosen.append(w)
+            if on_step is not None:
+                on_step(step)
         return domain.lower(Latents(Space.W, torch.cat(chosen)), Space.W_PLUS)

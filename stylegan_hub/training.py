@@ -49,10 +49,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
+from stylegan_hub.artifacts import RUN_CONFIG_NAME, check_room
 from stylegan_hub.memory import keep_freed_memory
 from stylegan_hub.steps import ramp, seed_of, step_random
 
 CHECKPOINT_FORMAT = 1
+# Set by `accelerate launch` and by torchrun for the processes that they start.
+_LAUNCHED = {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"}
 # NVIDIA's stylegan2 configs: the average reaches back over at most 5 % of the images seen so far.
 EMA_RAMPUP = 0.05
 
@@ -119,6 +122,18 @@ class TrainingConfig:
             raise ValueError(
                 f"Unknown report_to {self.report_to!r}; use 'tensorboard' or leave it out."
             )
+
+    def check_output_dir(self) -> None:
+        """For a recipe whose output folder is the artifact: before the training, is it free?
+
+        What is in the folder of an earlier run is that run's own.
+
+        Raises:
+            ArtifactError: it holds something else, which would be mixed with the artifact.
+        """
+        if not (self.output_dir / RUN_CONFIG_NAME).is_file():
+            remedy = "Choose another --output_dir, or move these files away."
+            check_room(self.output_dir, remedy=remedy)
 
 
 def training_device() -> torch.device:
@@ -198,6 +213,7 @@ class Training:
         self.total_batch_size = self._global_batch_size * config.gradient_accumulation_steps
         self._stop_reason: str | None = None
         self._stop_signal: signal.Signals | None = None
+        self._launcher = os.getppid() if _LAUNCHED & os.environ.keys() else None
         self._resume()
         self._broadcast_models()
 
@@ -419,7 +435,7 @@ class Training:
 
         Raises:
             SystemExit: a signal ended the run, which is saved; the status is that of the signal,
-                130 for Ctrl-C and 143 for SIGTERM.
+                130 for Ctrl-C and 143 for SIGTERM. So does the end of the launcher, as SIGTERM.
             FloatingPointError: see `run`.
         """
         finished = self.run(step_fn, on_sample)
@@ -438,7 +454,7 @@ class Training:
             )
         if self.accelerator.is_main_process:
             self.config.output_dir.mkdir(parents=True, exist_ok=True)
-            _write_json(self.config.output_dir / "training_config.json", _plain(self.config))
+            _write_json(self.config.output_dir / RUN_CONFIG_NAME, _plain(self.config))
         if self.config.report_to is not None:
             self.accelerator.init_trackers("tensorboard", config=_plain(self.config, flat=True))
         self.accelerator.wait_for_everyone()
@@ -461,6 +477,9 @@ class Training:
 
     def _must_stop(self, deadline: float) -> bool:
         """The same answer in every process, or a stopped one would leave the others waiting."""
+        # A launcher that is told to end does not pass it on; the training would go on unseen.
+        if self._launcher not in (None, os.getppid()) and self._stop_reason is None:
+            self._request_stop(signal.SIGTERM)
         if self._stop_reason is None and time.monotonic() > deadline:
             self._stop_reason = f"max_train_minutes = {self.config.max_train_minutes:g} are over"
         if self.accelerator.num_processes == 1:

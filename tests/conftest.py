@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 # Before anything imports huggingface_hub: a name that is not bundled must not ask the internet.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+# What renders is what is tested, and not what happens to be the fastest here.
+os.environ.setdefault("STYLEGAN_HUB_RUNTIME", "pytorch")
+
 import pytest
 import torch
 
+from stylegan_hub.methods.optimization import Optimization
 from stylegan_hub.models.clip import build_clip, build_image_processor, train_tokenizer
 from stylegan_hub.models.encoder import Encoder
 from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.reader import AttributeReader
 
 # Workers of pytest-xdist share the cores.
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(workers)))
 
+DATA = Path(__file__).parent / "data"
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 CAPTIONS = [
     f"{subject} with {trait}"
@@ -37,12 +48,48 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def no_event_loop_left() -> Iterator[None]:
+    """A page that is built sets an event loop, which nobody would close before it is collected.
+
+    Gradio does so wherever asyncio.run has run before (`gradio.utils.safe_get_lock`).
+    """
+    yield
+    with warnings.catch_warnings(action="ignore"), suppress(RuntimeError):
+        asyncio.get_event_loop().close()
+        asyncio.set_event_loop(None)
+
+
+@pytest.fixture
+def short_searches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words are searched for on few faces, where what surrounds a search is what is tested.
+
+    Slow tests, which look at what is found, search as users do.
+    """
+    if request.node.get_closest_marker("slow") is None:
+        usual = Optimization.presets["default"]
+        short = replace(usual, shared_steps=4, shared_faces=2)
+        monkeypatch.setitem(Optimization.presets, "default", short)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Folder of numbers made by the reference implementations, see its README.md."""
+    return DATA
+
+
 @pytest.fixture(scope="session")
 def golden() -> Path:
-    """Folder of numbers made by the reference implementations; it is no part of the project."""
+    """Folder of files made by the reference implementations; it is no part of the project."""
     if not GOLDEN.is_dir():
-        pytest.skip("The reference numbers (../shared/golden) are not on this machine.")
+        pytest.skip("The files of the reference implementations are not on this machine.")
     return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def tables() -> list[Path]:
+    """Folders with tables of the ops: ours, and the longer ones where they are."""
+    return [DATA, *([GOLDEN] if GOLDEN.is_dir() else [])]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +106,18 @@ def nothing_bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def tiny_pipeline() -> StyleEditPipeline:
     """A pipeline of random weights, 32 px: it draws noise, but everything about it works."""
     return build_tiny_pipeline(seed=0)
+
+
+@pytest.fixture(scope="session")
+def portraits() -> StyleEditPipeline:
+    """The bundled pipeline, loaded once; tests leave it as it is."""
+    return StyleEditPipeline.from_pretrained("portraits")
+
+
+@pytest.fixture(scope="session")
+def attribute_reader() -> AttributeReader:
+    """The bundled judge of portraits."""
+    return AttributeReader.from_pretrained(resolve("attribute-reader", "model")).eval()
 
 
 @pytest.fixture(scope="session")

@@ -112,6 +112,8 @@ class HubServer:
 
     Attributes:
         users: token -> name.
+        repositories: by "user/repo"; Spaces by "spaces/user/repo".
+        collections: by slug, as they are answered.
         granted: names that a gated repository lets in.
         sent: bytes of each file that went out, "user/repo/file" -> count.
         cut: "upload", "download" or "commit": connections that are dropped midway.
@@ -148,6 +150,7 @@ class HubServer:
         """Forget all repositories and requests."""
         self.granted: set[str] = set()
         self.repositories: dict[str, Repository] = {}
+        self.collections: dict[str, dict[str, Any]] = {}
         self.store: dict[str, bytes] = {}
         self.sent: Counter[str] = Counter()
         self.cut: set[str] = set()
@@ -167,8 +170,7 @@ class HubServer:
     def _find(self, request: Request, repo_id: str, revision: str = "main") -> tuple[Any, str]:
         """The repository and a commit; raises `Refusal`."""
         user, repository = self._user(request), self.repositories.get(repo_id)
-        owner = repo_id.split("/")[0]
-        if repository is None or (repository.private and user != owner):
+        if repository is None or (repository.private and user != owner_of(repo_id)):
             raise Refusal(404 if user else 401, "RepoNotFound", "Repository not found")
         revision = unquote(revision)
         oid = repository.refs.get(revision, revision)
@@ -177,7 +179,7 @@ class HubServer:
         return repository, oid
 
     def _may_write(self, request: Request, repo_id: str) -> None:
-        if self._user(request) != repo_id.split("/")[0]:
+        if self._user(request) != owner_of(repo_id):
             raise Refusal(403, None, "You don't have the required permissions")
 
     def _app(self) -> FastAPI:
@@ -204,6 +206,8 @@ class HubServer:
             if user is None:
                 raise Refusal(401, None, "Invalid username or password.")
             repo_id = f"{asked.get('organization') or user}/{asked['name']}"
+            if asked.get("type") == "space":
+                repo_id = f"spaces/{repo_id}"
             self._may_write(request, repo_id)
             url = f"{self.endpoint}/{repo_id}"
             if repo_id in self.repositories:
@@ -211,6 +215,46 @@ class HubServer:
             private = asked.get("visibility") == "private"
             self.repositories[repo_id] = Repository(repo_id, private)
             return {"url": url}
+
+        @app.delete("/api/repos/delete")
+        async def delete(request: Request) -> Any:
+            asked = await request.json()
+            repository, _ = self._find(request, f"{asked['organization']}/{asked['name']}")
+            self._may_write(request, repository.id)
+            del self.repositories[repository.id]
+            return {}
+
+        @app.post("/api/collections")
+        async def create_collection(request: Request) -> Any:
+            asked = await request.json()
+            if self._user(request) != asked["namespace"]:
+                raise Refusal(403, None, "You don't have the required permissions")
+            slug = f"{asked['namespace']}/{asked['title'].lower().replace(' ', '-')}-0123"
+            if slug in self.collections:
+                return JSONResponse({"error": "It exists", "slug": slug}, 409)
+            self.collections[slug] = {
+                "slug": slug, "title": asked["title"], "owner": {"name": asked["namespace"]},
+                "items": [], "lastUpdated": "2026-01-01T00:00:00.000Z", "position": 0,
+                "private": asked["private"], "theme": "blue", "upvotes": 0,
+                "description": asked.get("description"),
+            }  # fmt: skip
+            return self.collections[slug]
+
+        @app.get("/api/collections/{user}/{name}")
+        async def collection(user: str, name: str) -> Any:
+            return self.collections[f"{user}/{name}"]
+
+        @app.post("/api/collections/{user}/{name}/items")
+        async def add_item(request: Request, user: str, name: str) -> Any:
+            asked, found = await request.json(), self.collections[f"{user}/{name}"]
+            item, note = asked["item"], asked.get("note")
+            if item["id"] in [known["id"] for known in found["items"]]:
+                return JSONResponse({"error": "It is in the collection"}, 409)
+            self._find(request, item["id"])
+            place = len(found["items"])
+            entry = {"_id": str(place), **item, "position": place, "note": {"text": note}}
+            found["items"].append(entry)
+            return found
 
         @app.post("/api/validate-yaml")
         async def validate_yaml(request: Request) -> Any:
@@ -224,9 +268,11 @@ class HubServer:
             found = {"errors": [{"message": text} for text in errors], "warnings": []}
             return JSONResponse(found, 400 if errors else 200)
 
-        @app.post("/api/models/{user}/{name}/preupload/{revision}")
-        async def preupload(request: Request, user: str, name: str, revision: str) -> Any:
-            repository, oid = self._find(request, f"{user}/{name}", revision)
+        @app.post("/api/{kind}/{user}/{name}/preupload/{revision}")
+        async def preupload(
+            request: Request, kind: str, user: str, name: str, revision: str
+        ) -> Any:
+            repository, oid = self._find(request, key(kind, user, name), revision)
             self._may_write(request, repository.id)
             files = []
             for file in (await request.json())["files"]:
@@ -236,9 +282,9 @@ class HubServer:
                 files.append({"path": path, "uploadMode": mode, "shouldIgnore": False, **known})
             return {"files": files}
 
-        @app.post("/{user}/{name}.git/info/lfs/objects/batch")
-        async def lfs_batch(request: Request, user: str, name: str) -> Any:
-            repository, _ = self._find(request, f"{user}/{name}")
+        @app.post("/{repo:path}.git/info/lfs/objects/batch")
+        async def lfs_batch(request: Request, repo: str) -> Any:
+            repository, _ = self._find(request, repo)
             self._may_write(request, repository.id)
             objects = []
             for item in (await request.json())["objects"]:
@@ -267,15 +313,15 @@ class HubServer:
                 raise Refusal(404, None, "Nothing was uploaded")
             return {}
 
-        @app.post("/api/models/{user}/{name}/commit/{revision}")
-        async def commit(request: Request, user: str, name: str, revision: str) -> Any:
+        @app.post("/api/{kind}/{user}/{name}/commit/{revision}")
+        async def commit(request: Request, kind: str, user: str, name: str, revision: str) -> Any:
             lines = [json.loads(line) for line in (await request.body()).splitlines()]
             if "commit" in self.cut:
                 return broken(b"", 10)
             hook, self.before_commit = self.before_commit, None
             if hook is not None:
                 hook()
-            repository, oid = self._find(request, f"{user}/{name}", revision)
+            repository, oid = self._find(request, key(kind, user, name), revision)
             self._may_write(request, repository.id)
             files, summary = dict(repository.commits[oid]), ""
             for line in lines:
@@ -314,19 +360,19 @@ class HubServer:
             ]
             return found[: int(asked.get("limit", 1000))]
 
-        @app.get("/api/models/{user}/{name}")
-        async def model(request: Request, user: str, name: str) -> Any:
-            repository, oid = self._find(request, f"{user}/{name}")
+        @app.get("/api/{kind}/{user}/{name}")
+        async def model(request: Request, kind: str, user: str, name: str) -> Any:
+            repository, oid = self._find(request, key(kind, user, name))
             return repository.info(oid, "blobs" in request.query_params)
 
-        @app.get("/api/models/{user}/{name}/revision/{revision:path}")
-        async def model_at(request: Request, user: str, name: str, revision: str) -> Any:
-            repository, oid = self._find(request, f"{user}/{name}", revision)
+        @app.get("/api/{kind}/{user}/{name}/revision/{revision:path}")
+        async def model_at(request: Request, kind: str, user: str, name: str, revision: str) -> Any:
+            repository, oid = self._find(request, key(kind, user, name), revision)
             return repository.info(oid, "blobs" in request.query_params)
 
-        @app.get("/api/models/{user}/{name}/tree/{revision:path}")
-        async def tree(request: Request, user: str, name: str, revision: str) -> Any:
-            repository, oid = self._find(request, f"{user}/{name}", revision)
+        @app.get("/api/{kind}/{user}/{name}/tree/{revision:path}")
+        async def tree(request: Request, kind: str, user: str, name: str, revision: str) -> Any:
+            repository, oid = self._find(request, key(kind, user, name), revision)
             entries = []
             for path, data in repository.commits[oid].items():
                 entry = {"type": "file", "path": path, "size": len(data), "oid": git_sha1(data)}
@@ -369,6 +415,15 @@ class HubServer:
         if request.method == "GET":
             self.sent[name] += len(data)
         return Response(data, status, headers, media_type="application/octet-stream")
+
+
+def key(kind: str, user: str, name: str) -> str:
+    """Under which a repository is kept; its address says "models" or "spaces"."""
+    return f"{'spaces/' if kind == 'spaces' else ''}{user}/{name}"
+
+
+def owner_of(repo_id: str) -> str:
+    return repo_id.removeprefix("spaces/").split("/")[0]
 
 
 def broken(

@@ -177,12 +177,14 @@ def _hold(megabytes: int) -> Callable[[], object]:
     return lambda: torch.ones(megabytes * 2**18)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is measured on Linux")
 def test_peak_memory(modules: tuple[ModuleType, ModuleType]) -> None:
     _, run = modules
     assert 200e6 < run.measure.peak_bytes(_hold, 200) < 300e6
 
 
+@pytest.mark.slow
 def test_methods_are_the_same_either_way(
     modules: tuple[ModuleType, ModuleType],
     tiny_pipeline: StyleEditPipeline,

@@ -12,6 +12,7 @@ import yaml
 from huggingface_hub import ModelCard
 from PIL import Image
 
+from stylegan_hub import names
 from stylegan_hub.artifacts import BaseModel, write_folder
 from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.edits.direction import Direction
@@ -237,6 +238,29 @@ def test_a_direction_table_and_a_mapper(tmp_path: Path) -> None:
     _, text = parts(write_card(tmp_path / "mapper"))
     assert "# mohawk" in text and "A latent mapper (StyleCLIP, section 5)" in text
     assert "## Training" not in text
+
+
+def test_a_kind_says_itself_what_its_cards_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "_KINDS", dict(names._KINDS))
+    kind = names.Kind(
+        "palette",
+        summary="Colors that a generator likes.",
+        limit="It knows no gray.",
+        usage=lambda name, config: [f'paint("{name}", {config["colors"]})'],
+        counted="{} colors were looked at.",
+        task="text-to-image",
+    )
+    names.register_kind(kind)
+    config = {"kind": "palette", "space": "s", "base_model": vars(BASE), "colors": 3}
+    write_folder(tmp_path / "warm", config, {"colors": torch.ones(3)})
+    (tmp_path / "warm" / "metrics.json").write_text(json.dumps({"images": 4000}))
+    metadata, text = parts(write_card(tmp_path / "warm"))
+    assert metadata["pipeline_tag"] == "text-to-image"
+    assert 'paint("warm", 3)' in text and "4,000 colors were looked at." in text
+    assert "Colors that a generator likes." in text and "- It knows no gray." in text
+    assert "slider" not in text and "measured yet" not in text and "no training" not in text
 
 
 def test_writing_again_changes_nothing_and_keeps_the_license(tmp_path: Path) -> None:

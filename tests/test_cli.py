@@ -20,12 +20,15 @@ from stylegan_hub.cli import main
 from stylegan_hub.edits.base import Origin, load_edit
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.stack import EditStack
-from stylegan_hub.images import to_pil
+from stylegan_hub.images import grid, to_pil
 from stylegan_hub.methods.optimization import Settings
 from stylegan_hub.models.parser import Parser
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.reader import AttributeReader
+from stylegan_hub.text_to_face import TextToFace
+
+pytestmark = pytest.mark.usefixtures("short_searches")
 
 
 def run(*arguments: object) -> Result:
@@ -153,7 +156,7 @@ def test_progress_is_the_searchs(tiny_pipeline_folder: Path, output: Path) -> No
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     counts = [(int(done), int(total)) for done, total in re.findall(r"(\d+)/(\d+)", result.stderr)]
-    assert counts[-1] == (43, 43) and all(total == 43 for _, total in counts)
+    assert counts[-1] == (7, 7) and all(total == 7 for _, total in counts)
     assert "similarity " in result.stderr
 
 
@@ -317,6 +320,46 @@ def test_sample(tiny_pipeline_folder: Path, output: Path) -> None:
         assert sheet.size == (32, 32)
 
 
+def test_sample_of_a_text(
+    tiny_pipeline: StyleEditPipeline, tmp_path: Path, output: Path, monkeypatch: MonkeyPatch
+) -> None:
+    pipe = StyleEditPipeline(**tiny_pipeline.components)
+    pipe.text_to_face = TextToFace.for_pipeline(pipe).half().float()
+    monkeypatch.setenv("STYLEGAN_HUB_CARDS", str(tmp_path / "cards"))
+    pipe.save_pretrained(tmp_path / "cards" / "tiny")
+    pipe.text_to_face.save_pretrained(tmp_path / "cards" / "text-to-face")
+    common = ("sample", "--text", "a hat", "--seeds", "3-4", "--pipeline", "tiny", "-o", output)
+    result = run(*common)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"Wrote {output} with 2 faces.\n"
+    faces = pipe.from_text("a hat", [3, 4]).images
+    with Image.open(output) as sheet:
+        assert sheet.tobytes() == grid(faces, columns=1).tobytes()
+    refused = run(*common, "--label", "1")
+    assert refused.exit_code == 2 and "leave --label out" in refused.stderr
+
+
+def test_an_edit_is_not_saved_among_other_things(
+    tiny_pipeline_folder: Path, tmp_path: Path, output: Path, monkeypatch: MonkeyPatch
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "me.jpg").write_bytes(b"me")
+    common = ("edit", "--text", "a hat", "--method", "gradient", "--seed", 7, "-o", output,
+              "--pipeline", tiny_pipeline_folder, "--save-edit", photos)  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr("stylegan_hub.cli._open", None)  # it is refused before anything is loaded
+        refused = run(*common)
+    assert refused.exit_code == 1 and "Choose another folder" in refused.stderr
+    assert os.listdir(photos) == ["me.jpg"] and not output.exists()
+    saved = run(*common, "--overwrite")
+    assert saved.exit_code == 0, saved.output
+    assert (photos / "me.jpg").read_bytes() == b"me" and load_edit(photos).length > 0
+    assert run(*common).exit_code == 0  # now it is the folder of an edit
+    alone = run("edit", "--edit", "afro-hair", "--overwrite", "-o", output)
+    assert alone.exit_code == 2 and "--overwrite goes with --save-edit" in alone.stderr
+
+
 @pytest.mark.parametrize(
     ("code", "arguments", "message"),
     [
@@ -404,7 +447,8 @@ def test_demo_runs_the_script_of_the_clone(monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "run", note)
     assert run("demo", "--pipeline", "cars", "--port", 8000).exit_code == 3
     script = Path(__file__).parents[1] / "app.py"
-    assert commands == [[str(script), "--pipeline", "cars", "--port", "8000"]]
+    expected = [str(script), "--pipeline", "cars", "--port", "8000", "--device", "auto"]
+    assert commands == [expected]
     assert script.is_file()
 
 
@@ -550,7 +594,7 @@ def test_a_photo_is_inverted_edited_and_pasted_back(
     assert lines[2] == f"Wrote {saved} and {preview}."
     assert "Warning: This pipeline has no encoder" in result.stderr
     with Image.open(preview) as look:
-        assert look.size == (64, 32)
+        assert look.size == (96, 32)  # aligned, drawn, and what stays the photograph's own
 
     result = run("edit", saved, "--edit", "a-hat:1", *model)
     assert result.exit_code == 0, result.output
@@ -600,7 +644,7 @@ def test_inverting_that_cannot_be_done(
     snapshot: Path, tiny_pipeline_folder: Path, tmp_path: Path
 ) -> None:
     for code, arguments, message in (
-        (1, (), "this pipeline has no landmarker of its own"),
+        (1, (), "No face was found in me.png (120 x 90)"),
         (2, ("--points", "1,2 3,4"), "Got the points '1,2 3,4'; expected both eyes"),
         (1, ("--points", "1,2 3,4 5,6"), "the three lie on a line"),
         (1, ("--aligned",), "an aligned picture is a square"),
@@ -618,7 +662,7 @@ def test_inverting_that_cannot_be_done(
 
 def test_editing_a_person_that_cannot_be_done(snapshot: Path, tmp_path: Path) -> None:
     for code, arguments, message in (
-        (2, (snapshot,), "stylegan-hub invert me.png -o me.safetensors"),
+        (1, (snapshot,), "stylegan-hub invert me.png"),
         (1, (tmp_path / "me.safetensors",), "There is no file"),
         (2, (), "Missing option '--output'"),
     ):
@@ -635,12 +679,16 @@ def test_a_batch(snapshot: Path, tiny_pipeline_folder: Path, tmp_path: Path) -> 
     Image.open(snapshot).crop((30, 10, 110, 90)).save(photos / "square.png")
     (photos / "broken.jpg").write_bytes(b"?")
     command = ("batch", photos, "-o", output, "--refine", 1, "--edit", "a-hat:1")
+    (photos / "._square.png").write_bytes(b"notes")
+    command = (*command, "--aligned")
     result = run(*command, "--pipeline", tiny_pipeline_folder)
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
         "Inverted 1 of 2 photos, 0 of them before.",
         f"Wrote {output / 'sheet.png'}.",
+        "Left out 1 other file.",
     ]
+    assert "Left out: ._square.png: " in result.stderr
     assert "Failed: broken.jpg: " in result.stderr and "cannot be read as" in result.stderr
     (photos / "broken.jpg").unlink()
     again = run(*command, "--pipeline", tiny_pipeline_folder)

@@ -27,7 +27,10 @@ from test_session import in_s, make_edit, make_full_studio
 
 from demo.app import build
 from demo.components import open_picture
-from demo.stage import SLOTS, Desk, archive, limit, load_stack, save_stack
+from demo.desk import Desk
+from demo.files import archive, load_stack, save_stack
+from demo.frames import SLOTS
+from demo.stage import caption, limit
 from demo.tabs.essence import (
     TARGETS,
     Target,
@@ -37,14 +40,16 @@ from demo.tabs.essence import (
     transfer,
     usual_settings,
 )
-from demo.tabs.local import change_part, part_shown
-from demo.tabs.text_to_face import draw_faces
+from demo.tabs.local import change_part, part_shown, with_part
+from demo.tabs.text_to_face import Drawn, draw_faces, taken
 from stylegan_hub import names
 from stylegan_hub.edits.base import load_edit
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.stack import EditStack
 from stylegan_hub.errors import ArtifactError
+from stylegan_hub.images import from_pil
 from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.regions.mask import region_mask
 from stylegan_hub.session import Session, label_of, slug_of
 from stylegan_hub.studio import Studio
 
@@ -186,14 +191,41 @@ def test_what_has_no_essence(studio: Studio, target: Target, full: Session) -> N
 
 def test_part_shown(studio: Studio) -> None:
     session = Session(seed=7)
-    assert part_shown(studio, session, " ") == ""
+    assert 'alt="The face"' in (html := part_shown(studio, session, " "))
+    assert "Click the part" in html
     html = part_shown(studio, session, "a face with curly hair")
-    assert "hair: the word &#x27;hair&#x27;" in html
+    assert "hair: the word 'hair'" in html
     assert 'alt="The face; marked: hair"' in html and "data:image/webp" in html
     html = part_shown(studio, session, "", ["left side", "eyes"], background=True)
     assert "all but left side, eyes: as given" in html
     assert "Unknown region" in part_shown(studio, session, "", ["tail"])
     assert "<img" not in part_shown(studio, session, "", ["tail"])
+
+
+def test_the_part_is_clicked(studio: Studio) -> None:
+    session = Session(seed=7)
+    places = ((0.1, 0.9), (0.9, 0.1))
+    left, right = (studio.region_at(session, *place) for place in places)
+    assert {left, right} <= set(studio.regions)
+    picture = studio.rendering.picture(session)
+    image = from_pil(picture)
+    for name, (across, down) in zip((left, right), places, strict=True):
+        mask = region_mask(studio.pipe, image, studio.region("", [name]))
+        assert mask[0, 0, int(down * picture.height), int(across * picture.width)] > 0.3
+    once = with_part(studio, session, [], *places[0])
+    assert once == [left] and with_part(studio, session, once, *places[0]) == []
+    with pytest.raises(ValueError, match="outside of the picture"):
+        with_part(studio, session, [], -1, 0)
+
+
+def test_the_face_for_a_text_starts_without_edits(studio: Studio, full: Session) -> None:
+    latents = studio.pipe.sample(3)
+    session = taken(full, latents, "a hat")
+    assert not session.edits and session.latents is latents
+    assert "for “a hat”" in caption(session, "face")
+    later = session.with_edit(full.edits[0].edit, name="afro")
+    assert later.text == "a hat" and "for “a hat”, changed: afro" in caption(later, "face")
+    assert later.with_seed(3).text is None
 
 
 @pytest.mark.parametrize("whom", ["everybody", "face"])
@@ -260,7 +292,7 @@ def test_stack_file(studio: Studio, edit: Direction, full: Session, tmp_path: Pa
     path = tmp_path / "face.safetensors"
     session = session.with_stack(session.stack.with_region(1, "left side"))
     path.write_bytes(save_stack(studio, session))
-    loaded = load_stack(studio, Session(), path)
+    loaded, _ = load_stack(studio, Session(), path)
     assert [a.region for a in loaded.edits] == [None, "left side"]
     assert studio.draw(loaded) == studio.draw(session)
 
@@ -279,20 +311,27 @@ def test_stack_file(studio: Studio, edit: Direction, full: Session, tmp_path: Pa
 
 
 def test_draw_faces(studio: Studio) -> None:
-    *drawn, last = draw_faces(studio, " a hat ", candidates=2)
+    *drawn, last = drawn_for(studio, " a hat ", candidates=2)
     assert [len(one.faces) for one in drawn] == list(range(1, 9))
     assert 'value="1" max="8"' in drawn[0].status
     assert "8 faces for “a hat”" in last.status
     for seed, (picture, _) in enumerate(last.faces):
         assert picture == studio.pipe.from_text("a hat", seed, candidates=2).images[0]
-    *_, others = draw_faces(studio, "a hat", first_seed=8, candidates=1)
+    *_, others = drawn_for(studio, "a hat", first_seed=8, candidates=1)
     assert others.faces[0][0] == studio.pipe.from_text("a hat", 8, candidates=1).images[0]
     with pytest.raises(ValueError, match="Got no words"):
         list(draw_faces(studio, " "))
 
 
+def drawn_for(studio: Studio, text: str, **options: Any) -> Iterator[Drawn]:
+    """Its frames; none waits here."""
+    for frame in draw_faces(studio, text, **options):
+        assert isinstance(frame, Drawn)
+        yield frame
+
+
 def test_draw_faces_stopped(studio: Studio) -> None:
-    drawn = draw_faces(studio, "a hat", candidates=500, owner="me")
+    drawn = drawn_for(studio, "a hat", candidates=500, owner="me")
     next(drawn)
     studio.stop("me")
     *_, last = drawn
@@ -363,7 +402,7 @@ def test_essence_over_http(client: Client) -> None:
     (before, after), status = job.result()
     assert "Found the essence of cat" in status and pixels(before) != pixels(after)
     assert any("Step 1 of 10" in status for _, status in job.outputs())
-    (before, after), _ = client.predict(0, api_name="/strength_1")
+    (before, after), _ = client.predict(1, 0, api_name="/strength")
     assert pixels(before) == pixels(after)
 
 
@@ -374,15 +413,15 @@ def test_local_edit_and_stack_over_http(client: Client, url: str, tmp_path: Path
         words="a hat", names=["left side"], steps=10, layers=[0, 1, 2], api_name="/local"
     )
     assert "Found “a hat (left side)”" in status and "left side: as given" in html
-    (_, everywhere), _ = client.predict(2, api_name="/strength_1")
-    (before, limited), picture = client.predict("left side", api_name="/region_1")
+    (_, everywhere), _ = client.predict(1, 2, api_name="/strength")
+    (before, limited), picture = client.predict(1, "left side", api_name="/region")
     assert pixels(everywhere) != pixels(limited) != pixels(before)
 
     stack = client.predict(api_name="/save_stack")
     assert Path(stack).name == "face.safetensors" and Path(stack).stat().st_size < 10_000
     other = Client(url, verbose=False, download_files=tmp_path)
     assert "with 1 edit." in other.predict(handle_file(stack), api_name="/load_stack")
-    (_, again), same = other.predict(2, api_name="/strength_1")
+    (_, again), same = other.predict(1, 2, api_name="/strength")
     assert pixels(again) == pixels(limited) and pixels(same) == pixels(picture)
 
 
@@ -415,7 +454,7 @@ def test_bad_input_over_http(client: Client, tmp_path: Path) -> None:
         },
         "Got neither words nor a region": {"args": [""], "api_name": "/local"},
         "Got no words": {"args": [" ", 0.7, 1], "api_name": "/text_to_face"},
-        "Got place 0 in a stack of 0 edits": {"args": ["left side"], "api_name": "/region_1"},
+        "Got place 0 in a stack of 0 edits": {"args": [1, "left side"], "api_name": "/region"},
     }.items():
         with pytest.raises((AppError, ValueError), match=expected) as caught:
             client.predict(*inputs["args"], api_name=inputs["api_name"])
@@ -470,7 +509,7 @@ def test_a_visit(
         page.get_by_alt_text("The face; marked: hair").wait_for()
         page.get_by_label("left side").check()
         page.get_by_alt_text("The face; marked: left side").wait_for()
-        page.get_by_role("button", name="Settings of a local search").click()
+        page.get_by_role("button", name="Settings of the local search").click()
         page.get_by_role("spinbutton", name="Steps").fill("10")
         page.get_by_role("button", name="Change this part").press("Enter")
         page.get_by_text("Found “a face with curly hair (left side)”").wait_for()
@@ -483,13 +522,11 @@ def test_a_visit(
         where.click()
         page.get_by_role("option", name="right side").click()
         limited = wait_for_other_picture(page, both)
-        page.get_by_role("button", name=f"Move {name} up").press("Enter")
-        wait_for(page, page.get_by_role("button", name=f"Move {name} down").is_enabled)
         with page.expect_download() as download:
             page.get_by_role("button", name="Save face and edits").click()
         file = tmp_path / download.value.suggested_filename
         download.value.save_as(file)
-        assert [a.region for a in EditStack.load(file).edits] == ["right side", None]
+        assert [a.region for a in EditStack.load(file).edits] == [None, "right side"]
 
         page.get_by_role("button", name="Start over").click()
         page.get_by_role("button", name=f"Remove {name}").wait_for(state="hidden")

@@ -1,4 +1,4 @@
-"""The tab More: a method from outside is used from Python, from the page's handlers, by clicks."""
+"""The tab More: a method from outside is used from the page's handlers and by clicks."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ from test_session import labeled, make_edit, make_full_studio  # noqa: F401
 
 import stylegan_hub as hub
 from demo.app import build
+from demo.desk import Desk
 from demo.finding import Wanted
-from demo.stage import SLOTS, Desk
+from demo.frames import SLOTS
 from demo.tabs import essence, local, words
 from demo.tabs.more import Filled, Several, choose, find, others, ways
 from stylegan_hub.methods.method import Nothing, Pairs, Picture, Words
@@ -107,11 +108,6 @@ def test_what_is_filled_in(picture: str) -> None:
 def test_what_cannot_be_asked(kind: type[Any], filled: Filled, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         filled.request([kind])
-
-
-def test_a_method_from_outside_in_python(studio: Studio) -> None:
-    found = studio.pipe.find(hub.Pairs([1, 2], [3, 4]), method="blend")
-    assert torch.equal(found.vector, expected_vector(studio.pipe, [1, 2], [3, 4]))
 
 
 def test_several_edits_to_choose_from(studio: Studio) -> None:
@@ -226,7 +222,7 @@ def test_faces_of_a_class_over_http(labeled: Studio, tmp_path: Path) -> None:  #
         client.predict(7, api_name="/face")
         client.predict(2, api_name="/label")
         client.predict("a hat", steps=10, api_name="/edit")
-        _, file = client.predict(0, api_name="/strength_1")
+        _, file = client.predict(1, 0, api_name="/strength")
         assert pixels(file) == labeled.faces([7], label=2)[0].tobytes()
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -31,17 +31,19 @@ from test_session import make_edit
 from demo import upload as uploads
 from demo.app import build
 from demo.components import recipe
-from demo.stage import Frame
+from demo.frames import Frame
 from demo.tabs.photo import (
+    CALM,
     Inverted,
     Moment,
     compared,
     in_words,
     invert,
+    neutral_first,
     put_back,
     save_person,
 )
-from demo.upload import POINTS, WHOLE, Upload, pairs, receive
+from demo.upload import EVERYONE, POINTS, WHOLE, Upload, pairs, receive
 from stylegan_hub.models.landmarker import Landmarker
 from stylegan_hub.photos.align import Landmarks, NoFaceError, align, cut
 from stylegan_hub.photos.finders import framing
@@ -129,11 +131,12 @@ def test_the_largest_face_is_chosen(pipe: StyleEditPipeline, upload: Upload) -> 
     assert upload.faces == (LARGE, SMALL) and upload.landmarks == LARGE
     assert upload.note == "Found 2 faces in My Photo.png." and "violet square" in upload.hint
     assert upload.choices == [
-        ("Face 1, the largest", "1"), ("Face 2", "2"), ("Where I click: eyes and mouth", POINTS),
+        ("Face 1, the largest", "1"), ("Face 2", "2"), ("All of them", EVERYONE),
+        ("Where I click: eyes and mouth", POINTS),
     ]  # fmt: skip
     other = upload.chosen("2")
     assert other.landmarks == SMALL and set(other.squares(pipe)) == {"1", "2"}
-    with pytest.raises(ValueError, match="Got the face '3'; choose one of 1, 2, points"):
+    with pytest.raises(ValueError, match="Got the face '3'; choose one of 1, 2, everyone, points"):
         upload.chosen("3")
     photo = read_photo(upload.path)
     assert upload.alignment(pipe, photo) == align(photo, LARGE, framing(pipe))
@@ -159,20 +162,16 @@ def test_no_face(
         list(invert(Studio(pipe), upload))
 
 
-def test_nobody_looks(
-    pipe: StyleEditPipeline, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_finder_that_is_not_there(
+    pipe: StyleEditPipeline, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def finder(pipe: StyleEditPipeline) -> None:
         raise NoFaceError("mediapipe's model file is not at /home/me")
 
     monkeypatch.setattr(uploads, "finder", finder)
     upload = receive(pipe, file)
-    assert upload.choice == POINTS and upload.note.endswith("installed here, so show where it is.")
-    Image.new("RGB", (64, 64)).save(tmp_path / "square.png")
-    upload = receive(pipe, tmp_path / "square.png")
-    assert upload.choice == WHOLE and upload.note.endswith("so the whole picture was taken.")
-    crop = last(invert(Studio(pipe), upload, refine=0)).crop
-    assert crop.size == (32, 32)
+    assert upload.choice == POINTS and upload.note.endswith("show where it is.")
+    assert "/home/me" not in upload.note
 
 
 def test_files_that_are_no_photos(pipe: StyleEditPipeline, file: Path, tmp_path: Path) -> None:
@@ -180,7 +179,7 @@ def test_files_that_are_no_photos(pipe: StyleEditPipeline, file: Path, tmp_path:
     Image.new("1", (12_000, 12_000)).save(tmp_path / "huge.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "small.png")
     for name, data, expected in (
-        ("a.heic", b"no picture", r"^a.heic .* Export it as JPEG first"),
+        ("a.heic", b"no picture", r"^a.heic .*pip install"),
         ("a.txt", b"no picture", r"^a.txt \(10 bytes\) cannot be read"),
         ("cut.png", whole[: len(whole) // 2], "^cut.png .* is damaged or cut off"),
         ("huge.png", None, "^huge.png would unpack to .* Save a smaller copy"),
@@ -306,24 +305,64 @@ def test_commands_stand_on_lines_of_their_own() -> None:
     )
 
 
-def test_likeness_in_words(inverted: Inverted) -> None:
-    def words(*numbers: Any) -> list[str]:
-        return [word for word, _ in in_words(Likeness(*numbers))]
+def test_likeness_in_words(pipe: StyleEditPipeline) -> None:
+    def words(*numbers: float) -> list[str]:
+        return [word for word, _ in in_words(pipe, Likeness(*numbers))]
 
-    assert words(31, 0.01, 0.9) == [
-        "Colors match closely", "Looks the same", "The same person, says the recognizer",
-    ]  # fmt: skip
-    assert words(25, 0.1, 0.4) == [
-        "Colors match roughly", "Looks similar", "Perhaps the same person, says the recognizer",
-    ]  # fmt: skip
-    assert words(12, 0.8, 0.0)[:2] == ["Colors differ", "Looks different"]
-    assert words(12, 0.8, -0.1)[2] == "Somebody else, says the recognizer"
-    assert in_words(Likeness(math.inf, 0, 1))[0][1] == "PSNR infinite; 20 is rough, 30 close"
+    assert words(31, 0.01, 0.8)[:2] == ["Colors match closely", "Looks the same"]
+    assert words(22, 0.1, 0.8)[:2] == ["Colors match roughly", "Looks similar"]
+    assert words(12, 0.8, 0.8)[:2] == ["Colors differ", "Looks different"]
+    assert in_words(pipe, Likeness(math.inf, 0, 1))[0][1].startswith("PSNR infinite")
+    assert words(31, 0.01, 0.8)[2].startswith("Nobody measured")
+    known = {"same_above": 0.5, "other_accepted": 0.05, "other_below": 0.1, "same_rejected": 0.04}
+    assert pipe.recognizer is not None
+    pipe.recognizer.register_to_config(calibration=known)
+    for identity, start, rate in (
+        (0.6, "Probably the same", "5.0%"), (0.3, "Perhaps", ""), (0.0, "Not the same", "4.0%"),
+    ):  # fmt: skip
+        said = words(31, 0.01, identity)[2]
+        assert said.startswith(start) and rate in said
+    pipe.recognizer.register_to_config(calibration=None)
+
+
+def test_what_was_found_is_shown_beside_the_photo(inverted: Inverted) -> None:
     html = compared(inverted)
     assert re.findall('alt="(.*?)"', html) == [
-        "Cut out of the photo", "As the generator draws it",
+        "Cut out of the photo", "As the generator draws it", "Violet where it cannot be drawn",
     ]  # fmt: skip
     assert f"PSNR {inverted.person.likeness.psnr:.1f} dB" in html  # type: ignore[union-attr]
+
+
+def test_all_faces_are_pasted_back(studio: Studio, pipe: StyleEditPipeline, file: Path) -> None:
+    upload = receive(pipe, file)
+    assert len(upload.thumbnails) == len(upload.labels) == 2
+    everyone = upload.chosen(EVERYONE)
+    assert [one.choice for one in everyone.each] == ["1", "2"] and everyone.landmarks == LARGE
+    found = last(invert(studio, everyone, refine=0))
+    assert len(found.others) == 1 and found.others[0].upload.landmarks == SMALL
+    _, photo = put_back(found, edited(found), "face", 0.0)
+    change = np.abs(np.asarray(photo, int) - np.asarray(Image.open(file).convert("RGB"), int))
+    for face in (LARGE, SMALL):
+        x, y = (round(at) for at in face.mouth)
+        assert change[y - 3 : y + 3, x - 3 : x + 3].max() > 0
+
+
+def test_a_neutral_expression_first(inverted: Inverted) -> None:
+    session = Session(latents=inverted.person.latents)
+    *_, end = neutral_first(inverted.studio, session)
+    assert end.found is not None and end.found.origin.prompt == CALM
+    with pytest.raises(ValueError):
+        list(neutral_first(inverted.studio, Session()))
+
+
+def test_a_portrait_is_not_pasted(inverted: Inverted) -> None:
+    drawn = {"portrait": {"hat": "yes", "hair_color": "red"}}
+    person = replace(inverted.person, settings=drawn, likeness=None)
+    portrait = replace(inverted, person=person, own=None)
+    html = compared(portrait)
+    assert "draws cartoons" in html and "hat yes, hair color red" in html
+    with pytest.raises(ValueError, match="drawn portrait"):
+        put_back(portrait, Session(latents=person.latents))
 
 
 # Back into the photo
@@ -349,7 +388,7 @@ def test_put_back(inverted: Inverted, file: Path) -> None:
 def test_what_cannot_be_put_back(inverted: Inverted, tmp_path: Path) -> None:
     gone = replace(inverted, upload=replace(inverted.upload, path=tmp_path / "me.png"))
     for who, session, expected in (
-        (None, Session(), "Got no photo; upload one and press Invert"),
+        (None, Session(), "Got no photo; upload one and press “Use this face”"),
         (inverted, Session(seed=7), "shows seed 7, not the photo. Press “Back to this photo”"),
         (inverted, edited(inverted).without_edits(), "Nothing was changed yet"),
         (gone, edited(inverted), "me.png is no longer here"),
@@ -401,12 +440,17 @@ def test_over_http(url: str, studio: Studio, file: Path, tmp_path: Path) -> None
         client.predict(handle_file(str(broken)), api_name="/photo")
     assert "/gradio/" not in str(caught.value)  # where files lie here says nothing to them
 
-    (before, after), status, *_ = client.predict(0, 0, api_name="/invert")  # of the one before
+    with pytest.raises(AppError, match="Got no photo"):  # a refused one clears the one before
+        client.predict(0, 0, api_name="/invert")
+    client.predict(handle_file(str(file)), api_name="/photo")
+    client.predict(*eyes, *LARGE.mouth, api_name="/points")
+
+    (before, after), status, *_ = client.predict(0, 0, api_name="/invert")
     assert "The face of My Photo.png is here" in status and pixels(before) == pixels(after)
     with pytest.raises(AppError, match="Nothing was changed yet"):
         client.predict("changed", api_name="/paste")
     client.predict("a hat", steps=10, api_name="/edit")
-    (before, after), _ = client.predict(2, api_name="/strength_1")
+    (before, after), _ = client.predict(1, 2, api_name="/strength")
     assert pixels(before) != pixels(after)
     for where in ("changed", "face"):
         html, button = client.predict(where, api_name="/paste")
@@ -461,14 +505,18 @@ def test_a_visit(
         page.get_by_text("or click to move a point").wait_for()
         assert fits(page)
 
-        send(page, broken)  # and all is there still
+        send(page, broken)  # which clears the one before
         page.get_by_text("cannot be read as").wait_for()
+        page.get_by_text("This file was not taken").wait_for()
+        page.locator("#photo").wait_for(state="hidden")
+        send(page, file)
+        page.get_by_text("Found 2 faces in My Photo.png").wait_for()
         page.get_by_label("At once").check()
-        page.get_by_role("button", name="Invert", exact=True).press("Enter")
+        page.get_by_role("button", name="Use this face", exact=True).press("Enter")
         page.get_by_text("The face of My Photo.png is here").wait_for()
         face = wait_for_other_picture(page, first)
         page.get_by_alt_text("As the generator draws it").wait_for()
-        page.get_by_text("says the recognizer").wait_for()
+        page.get_by_text("Nobody measured what this number says").wait_for()
         page.get_by_role("button", name="Paste back").press("Enter")
         page.get_by_text("Nothing was changed yet").wait_for()
         assert fits(page)

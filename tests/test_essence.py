@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from stylegan_hub import images as image_files
 from stylegan_hub.edits.base import load_edit
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.errors import MethodError
+from stylegan_hub.errors import ArtifactError, MethodError
 from stylegan_hub.latents import Space
 from stylegan_hub.methods.essence import (
     FROM_ZERO,
@@ -33,7 +34,7 @@ from stylegan_hub.methods.method import Picture, method_of
 from stylegan_hub.metrics.edit_quality import draw
 from stylegan_hub.metrics.essence_transfer import essence_report
 from stylegan_hub.models.encoder import Encoder
-from stylegan_hub.names import bundled, resolve
+from stylegan_hub.names import bundled
 from stylegan_hub.optimizers import EqualSteps
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import characters
@@ -359,7 +360,7 @@ def test_recipe_from_picture_to_card(
 
 def test_recipe_says_what_is_wrong(tmp_path: Path) -> None:
     train = recipe("train_essence")
-    output = ["--output_dir", str(tmp_path), "--target"]
+    output = ["--output_dir", str(tmp_path / "essence"), "--target"]
     with pytest.raises(SystemExit, match=r"--target .*no.png cannot be read as a picture"):
         train.main([*output, str(tmp_path / "no.png")])
     (tmp_path / "text.png").write_text("no picture")
@@ -367,6 +368,9 @@ def test_recipe_says_what_is_wrong(tmp_path: Path) -> None:
         train.main([*output, str(tmp_path / "text.png"), "--preset", "paper_in_domain"])
     with pytest.raises(SystemExit, match="needs --hub_model_id"):
         train.main([*output, str(tmp_path), "--push_to_hub"])
+    with pytest.raises(ArtifactError) as refused:
+        train.main(["--output_dir", str(tmp_path), "--target", str(tmp_path / "text.png")])
+    assert "text.png" in str(refused.value) and os.listdir(tmp_path) == ["text.png"]
 
 
 def test_targets_are_drawn(tmp_path: Path) -> None:
@@ -380,9 +384,10 @@ def test_targets_are_drawn(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_character_is_transferred() -> None:
-    pipe = StyleEditPipeline.from_pretrained("portraits")
-    reader = AttributeReader.from_pretrained(resolve("attribute-reader", "model")).eval()
+def test_a_character_is_transferred(
+    portraits: StyleEditPipeline, attribute_reader: AttributeReader
+) -> None:
+    pipe, reader = portraits, attribute_reader
     zuri = render(characters("Zuri", [5]), 128)
     found = essence_of(pipe, zuri)
     people = pipe.sample(range(10_000_000, 10_000_016))
@@ -398,8 +403,8 @@ ESSENCES = [
 
 
 @pytest.mark.parametrize("name", ESSENCES)
-def test_bundled_essences_keep_their_promise(name: str) -> None:
-    pipe = StyleEditPipeline.from_pretrained("portraits")
+def test_bundled_essences_keep_their_promise(name: str, portraits: StyleEditPipeline) -> None:
+    pipe = portraits
     edit, folder = load_edit(name), bundled("edit")[name]
     with Image.open(folder / "images" / "target.png") as picture:
         goal = target_picture(pipe, picture)

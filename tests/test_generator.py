@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from reference import reference_generator
 from torch import Tensor
 
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator, block_channels
@@ -56,10 +58,19 @@ def rosinality_name(name: str) -> str:
     }[rest]
 
 
+@pytest.fixture(scope="module", params=["data", "golden"])
+def source(request: pytest.FixtureRequest) -> Path:
+    """Folder of reference numbers: ours, and where it is another one, of stored weights."""
+    found: Path = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture(scope="module")
-def reference(golden: Path) -> StyleGAN2Generator:
-    """The generator whose outputs are in nv_ada_w64.npz."""
-    checkpoint = torch.load(golden / "ros_ada_w64.pt", weights_only=True)
+def reference(source: Path, data: Path) -> StyleGAN2Generator:
+    """The generator whose outputs are in `numbers`."""
+    if source == data:
+        return reference_generator()
+    checkpoint = torch.load(source / "ros_ada_w64.pt", weights_only=True)
     tensors = checkpoint["g_ema"] | {"latent_avg": checkpoint["latent_avg"]}
     generator = StyleGAN2Generator(64, 0, 64, 64, channel_base=1024, channel_max=32).eval()
     state = {
@@ -72,34 +83,35 @@ def reference(golden: Path) -> StyleGAN2Generator:
 
 
 @pytest.fixture(scope="module")
-def numbers(golden: Path) -> dict[str, Tensor]:
-    arrays = np.load(golden / "nv_ada_w64.npz")
-    return {n: torch.from_numpy(arrays[n]) for n in arrays.files if arrays[n].dtype.kind == "f"}
+def arrays(source: Path, data: Path) -> dict[str, np.ndarray]:
+    name = "nvidia_network.npz" if source == data else "nv_ada_w64.npz"
+    return dict(np.load(source / name))
+
+
+@pytest.fixture(scope="module")
+def numbers(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(x) for name, x in arrays.items() if x.dtype.kind == "f"}
 
 
 def close(value: Tensor, expected: Tensor, tolerance: float) -> None:
     torch.testing.assert_close(value, expected, rtol=0, atol=tolerance)
 
 
-def test_golden_names(golden: Path, reference: StyleGAN2Generator) -> None:
-    names = np.load(golden / "nv_ada_w64.npz")["sd_names"]
-    assert list(reference.state_dict()) == list(names)
+def test_golden_names(arrays: dict[str, np.ndarray], reference: StyleGAN2Generator) -> None:
+    assert list(reference.state_dict()) == list(arrays["sd_names"])
     assert reference.state_dict()["synthesis.b4.conv1.noise_strength"].ndim == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "psi", "cutoff"),
-    [("w", 1, None), ("w_psi07", 0.7, None), ("w_psi07_cut8", 0.7, 8), ("w_psi-05_cut5", -0.5, 5)],
-)
-def test_golden_mapping(
-    reference: StyleGAN2Generator,
-    numbers: dict[str, Tensor],
-    name: str,
-    psi: float,
-    cutoff: int | None,
-) -> None:
-    ws = reference.mapping(numbers["z"], truncation_psi=psi, truncation_cutoff=cutoff)
-    close(ws, numbers[name], 1e-5)
+def test_golden_mapping(reference: StyleGAN2Generator, numbers: dict[str, Tensor]) -> None:
+    checked = 0
+    for name, expected in numbers.items():
+        if match := re.fullmatch(r"w(?:_psi(07|-05))?(?:_cut(\d))?", name):
+            psi = {None: 1.0, "07": 0.7, "-05": -0.5}[match[1]]
+            cutoff = None if match[2] is None else int(match[2])
+            ws = reference.mapping(numbers["z"], truncation_psi=psi, truncation_cutoff=cutoff)
+            close(ws, expected, 1e-5)
+            checked += 1
+    assert checked == 4
 
 
 @pytest.mark.parametrize(
@@ -131,13 +143,13 @@ def test_golden_styles(reference: StyleGAN2Generator, numbers: dict[str, Tensor]
         close(s[:, layer.start : layer.stop], numbers[f"s_{layer.name}"], 1e-5)
 
 
-def test_golden_style_space(golden: Path) -> None:
+def test_golden_style_space(data: Path) -> None:
     with torch.device("meta"):
         generator = StyleGAN2Generator()
     assert sum(p.numel() for p in generator.parameters()) == 30_370_060
     assert (generator.num_ws, generator.num_styles) == (18, 9088)
     layout = generator.style_layout
-    expected = json.loads((golden / "stylespace_1024.json").read_text())
+    expected = json.loads((data / "stylespace_1024.json").read_text())
     assert [[layer.name, layer.stop - layer.start] for layer in layout] == expected
     assert sum(layer.stop - layer.start for layer in layout if not layer.is_to_rgb) == 6048
 

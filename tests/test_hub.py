@@ -249,7 +249,7 @@ def test_a_direction_table_can_be_published(server: HubServer, tmp_path: Path) -
     (info,) = hub.list_edits(kind="direction_table", author="me")
     assert (info.name, info.space, info.parameters) == ("me/words", "s", 16 + 4 + 10 + 10)
     table.relevance[0] = torch.nan
-    with pytest.raises(ValueError, match="not finite in the tensor 'relevance'"):
+    with pytest.raises(ValueError, match="'relevance' holds numbers that are not finite"):
         table.save_pretrained(folder)
     tensors, metadata = read_tensors(folder / "model.safetensors")
     tensors["relevance"][0] = torch.nan
@@ -363,9 +363,7 @@ def test_a_short_name_leads_to_the_default_namespace(
     monkeypatch.setenv("STYLEGAN_HUB_NAMESPACE", "me")
     assert load_edit("unheard-of").origin.prompt == "mine"
     assert load_edit("unheard-of@main").origin.prompt == "mine"
-    with pytest.raises(
-        NotFoundError, match=r"Found nothing under 'no-edit'.*bundled name.*me/no-e"
-    ):
+    with pytest.raises(NotFoundError, match=r"Found nothing under 'no-edit'.*me/no-e"):
         load_edit("no-edit")
     assert not any("portraits" in line for line in server.requests)
     names.resolve("portraits", "pipeline")  # bundled: nobody is asked
@@ -445,7 +443,11 @@ def hostile(folder: Path, what: str) -> dict[str, bytes]:
     ("what", "error", "message"),
     [
         ("truncated", ArtifactError, r"is damaged or no safetensors file.*download it again"),
-        ("unknown kind", ArtifactError, r"Unknown kind 'wish' .*known kinds: direction.*Upgrade"),
+        (
+            "unknown kind",
+            ArtifactError,
+            r"Unknown kind 'wish' .*known kinds: combined, direction.*Upgrade",
+        ),
         ("newer version", ArtifactError, r"format_version 99.*Upgrade stylegan_hub"),
         ("path", NotFoundError, r"the Hub did not give me/bad: .*\.\..*"),
     ],
@@ -834,3 +836,152 @@ def test_a_short_name_after_installing(folder: Path, tmp_path: Path) -> None:
     )
     picture = site / "stylegan_hub" / "_cards" / "a-hat" / "images" / "before-after.webp"
     assert told.stdout == f"afro hair {picture}\n", told.stderr
+
+
+# Collections and Spaces
+
+
+def test_a_zoo_as_a_collection(server: HubServer, tmp_path: Path) -> None:
+    folders = [
+        make_folder(tmp_path / "afro", "afro hair"), make_folder(tmp_path / "beard", "a beard")
+    ]  # fmt: skip
+    told: list[str] = []
+    options = {"private": True, "description": "Two.", "token": ME}
+    made = hub.publish_collection(
+        "My looks", folders, "me", on_published=lambda repo_id, url: told.append(repo_id), **options
+    )
+    assert told == ["me/afro", "me/beard"] == list(made.repositories)
+    assert made.url == f"{server.endpoint}/collections/me/my-looks-0123"
+    found = server.collections["me/my-looks-0123"]
+    assert [(item["id"], item["note"]["text"]) for item in found["items"]] == [
+        ("me/afro", "afro hair"), ("me/beard", "a beard")
+    ]  # fmt: skip
+    assert found["private"] and server.repositories["me/afro"].private
+    assert found["description"] == "Two."
+
+    commits = len(server.repositories["me/afro"].summaries)
+    assert hub.publish_collection("My looks", folders, "me", **options) == made  # it goes on
+    assert len(server.repositories["me/afro"].summaries) == commits and len(found["items"]) == 2
+
+
+def test_what_is_no_collection(server: HubServer, folder: Path, tmp_path: Path) -> None:
+    twin = make_folder(tmp_path / "other" / "afro-hair")
+    for folders, title, message in (
+        ([], "x", "Got 0 folders"),
+        ([folder], " ", "a title of 0 letters"),
+        ([folder], "x" * 61, "a title of 61 letters"),
+        ([folder, twin], "x", "two folders for me/afro-hair"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            hub.publish_collection(title, folders, "me", token=ME)
+    with pytest.raises(hub.PublishError, match="may not write there"):
+        hub.publish_collection("x", [folder], "you", token=ME)
+    assert server.collections == {}
+
+
+def test_a_bundled_zoo() -> None:
+    zoo = hub.zoo_of("portraits")
+    assert zoo[0] == "portraits" and {"afro-hair", "portraits-directions"} <= set(zoo)
+    assert "attribute-reader" not in zoo
+
+
+@pytest.fixture(scope="module")
+def written(
+    tiny_pipeline: StyleEditPipeline, tiny_pipeline_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Path, hub.Space]]:  # fmt: skip
+    """A Space with a pipeline and two edits."""
+    cards = tmp_path_factory.mktemp("cards")
+    shutil.copytree(tiny_pipeline_folder, cards / "tiny")
+    for name in ("afro", "beard"):
+        vector = torch.ones(8, 16)
+        Direction(vector, "w_plus", tiny_pipeline.base_model).save_pretrained(cards / name)
+        write_card(cards / name)
+    make_folder(cards / "cars")  # for another generator
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STYLEGAN_HUB_CARDS", str(cards))
+        folder = tmp_path_factory.mktemp("spaces") / "my-page"
+        yield folder, hub.write_space(folder, "tiny", title="My page")
+
+
+def test_a_space_is_ready(written: tuple[Path, hub.Space]) -> None:
+    folder, made = written
+    assert made == hub.Space(folder, "tiny", ("afro", "beard"))
+    header = hub.card_metadata(folder / "README.md")
+    assert header["sdk"] == "gradio" and header["suggested_hardware"] == "zero-a10g"
+    assert header["hf_oauth"] is True and header["python_version"] == "3.12.12"
+    pinned = (folder / "requirements.txt").read_text()
+    assert f"gradio=={header['sdk_version']}" in pinned
+    assert {path.name for path in (folder / "cards").iterdir()} == {"tiny", "afro", "beard"}
+    assert 'launch("tiny")' in (folder / "app.py").read_text()
+    assert not [path for path in folder.rglob("*") if path.suffix in (".pyc", ".pkl", ".pt")]
+    hub.write_space(folder, "tiny", ["afro"])  # written anew
+    assert [path.name for path in (folder / "cards").iterdir()] in (
+        ["afro", "tiny"], ["tiny", "afro"]
+    )  # fmt: skip
+    hub.write_space(folder, "tiny", title="My page")
+
+
+def test_what_is_no_space(written: tuple[Path, hub.Space], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="The edit 'cars' was made for"):
+        hub.write_space(tmp_path / "space", "tiny", ["cars"])
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match="holds something else; nothing was written"):
+        hub.write_space(tmp_path / "full", "tiny")
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.txt"]
+    with pytest.raises(ArtifactError, match="is no Space"):
+        hub.push_space(tmp_path / "full", "me/page", token=ME)
+
+
+def test_a_space_is_pushed(server: HubServer, written: tuple[Path, hub.Space]) -> None:
+    folder, _ = written
+    url = hub.push_space(folder, "me/page", private=True, token=ME)
+    space = server.repositories["spaces/me/page"]
+    assert url == f"{server.endpoint}/spaces/me/page" and space.private
+    assert {"app.py", "README.md", "demo/app.py", "cards/afro/config.json"} <= set(space.files)
+    with pytest.raises(hub.PublishError, match="may not write there"):
+        hub.push_space(folder, "you/page", token=ME)
+
+
+@pytest.mark.slow
+def test_a_space_opens_offline_and_writes_nothing_into_its_checkout(
+    written: tuple[Path, hub.Space],
+) -> None:
+    folder, _ = written
+    before = content(folder)
+    say = (
+        "import runpy, demo.app as page, gradio_client; page.Page.launch = lambda self, **options: "
+        "print('opened', len(self.fns)); runpy.run_path('app.py', run_name='__main__')"
+    )
+    environment = {
+        **os.environ, "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": "."
+    }  # fmt: skip
+    environment.pop("STYLEGAN_HUB_CARDS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", say], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert "opened" in done.stdout, done.stderr
+    assert content(folder) == before
+
+
+def test_collections_and_spaces_from_the_shell(
+    server: HubServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", ME)
+    run = CliRunner().invoke
+    done = run(main, ["collection", "My looks", str(folder), "--private"])
+    assert done.exit_code == 0 and "Published me/afro-hair" in done.output, done.output
+    assert "collections/me/my-looks-0123" in done.output
+    done = run(main, ["unpublish", "me/afro-hair"], input="n\n")
+    assert done.exit_code == 1 and "me/afro-hair" in server.repositories
+    done = run(main, ["unpublish", "me/afro-hair", "--yes"])
+    assert done.exit_code == 0 and server.repositories == {}
+    done = run(
+        main, ["publish", str(folder), "me/x", "--license", "cc0-1.0", "--likeness", "nobody"]
+    )
+    assert done.exit_code == 0, done.output
+    card = server.repositories["me/x"].files["README.md"].decode()
+    assert "license: cc0-1.0" in card and "shows no real person" in card
+    done = run(main, ["space", "page", "--push", "-o", str(tmp_path / "page")])
+    assert done.exit_code == 2 and "expected user/name" in done.output

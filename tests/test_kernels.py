@@ -36,7 +36,9 @@ def compiled() -> None:
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty cache and no memory of earlier builds."""
+    """An empty cache, no memory of earlier builds, and a source that is compiled in no time."""
+    (tmp_path / SOURCE).write_text('extern "C" int styled_conv() { return 0; }\n')
+    monkeypatch.setattr(kernels, "_HERE", tmp_path)
     monkeypatch.setattr(kernels, "_states", {})
     monkeypatch.setenv(kernels.CACHE, str(tmp_path / "cache"))
     monkeypatch.delenv(kernels.SWITCH, raising=False)
@@ -255,7 +257,8 @@ def test_a_kernel_is_built_once(fresh: Path, capsys: pytest.CaptureFixture[str])
     kernels._states.clear()
     assert kernels.status(SOURCE).seconds == 0  # from the cache
     assert not capsys.readouterr().err
-    assert [path.name for path in fresh.iterdir()] == [state.path.name]
+    names = {state.path.name, state.path.with_suffix(".sha256").name}
+    assert {path.name for path in fresh.iterdir()} == names
 
 
 def test_without_a_compiler_one_warning_says_why(
@@ -281,12 +284,38 @@ def test_an_unwritable_cache_is_no_harm(fresh: Path) -> None:
 
 
 @pytest.mark.usefixtures("compiled")
-def test_a_damaged_library_is_built_again(fresh: Path) -> None:
-    fresh.mkdir()
-    path = fresh / kernels._file_name(SOURCE)
-    path.write_bytes(b"no library")
-    state = kernels.status(SOURCE)
-    assert state.problem is None and state.seconds > 0 and path.stat().st_size > 10_000
+def test_a_damaged_library_is_not_loaded_and_built_again(fresh: Path) -> None:
+    path = kernels.status(SOURCE).path
+    assert path is not None
+    data = path.read_bytes()
+    half = data[: len(data) // 2]
+    for damaged in (b"", half, half + bytes(len(half)), data + b"x"):
+        path.unlink()  # the library of this process stays as it is
+        path.write_bytes(damaged)
+        with pytest.warns(kernels.KernelWarning, match="is damaged; it is built again"):
+            assert kernels._opened(path) is None
+    kernels._states.clear()
+    with pytest.warns(kernels.KernelWarning) as caught:
+        state = kernels.status(SOURCE)
+    assert len(caught) == 1 and state.problem is None and state.seconds > 0
+    path.with_suffix(".sha256").unlink()  # as an earlier version wrote it
+    assert kernels._opened(path) is None
+
+
+def test_a_compiler_that_hangs_is_stopped(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pid = tmp_path / "pid"
+    hangs = f"import subprocess; subprocess.run(['sh', '-c', 'echo $$ > {pid}; exec sleep 600'])"
+    monkeypatch.setattr(kernels, "_COMPILE", hangs)
+    monkeypatch.setattr(kernels, "_BUILD_LIMIT", 3.0)
+    with pytest.warns(kernels.KernelWarning, match="After 3 seconds the compiler was stopped"):
+        assert kernels.load(SOURCE) is None
+    assert list(fresh.iterdir()) == []
+    with pytest.raises(ProcessLookupError):  # what it had started has ended too
+        for _ in range(50):
+            os.kill(int(pid.read_text()), 0)
+            time.sleep(0.1)
 
 
 def test_abandoned_builds_are_cleared(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:

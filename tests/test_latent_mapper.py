@@ -5,18 +5,22 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from programs import run_program
+from reference import input_of
 from safetensors.torch import load_file
 from test_recipes import recipe
 from torch import Tensor
@@ -67,6 +71,10 @@ def built_by_rule(names: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def official_input() -> Tensor:
+    return input_of("levels_mapper", 2, 18, 512)
+
+
 def official(tensors: dict[str, Tensor], groups: dict[str, tuple[int, int]]) -> LatentMapper:
     """Our mapper with the official names translated: mapping.1 is the first layer."""
     ours = {"course_mapping": "coarse", "medium_mapping": "medium", "fine_mapping": "fine"}
@@ -94,20 +102,20 @@ def official(tensors: dict[str, Tensor], groups: dict[str, tuple[int, int]]) -> 
     ],
 )
 def test_the_official_numbers(
-    golden: Path, out: str, keys: str, groups: dict[str, tuple[int, int]]
+    data: Path, out: str, keys: str, groups: dict[str, tuple[int, int]]
 ) -> None:
-    check = np.load(golden / "levels_mapper_check.npz")
-    tensors = built_by_rule(golden / f"{keys}_mapper_keys.json")
+    check = np.load(data / "levels_mapper_check.npz")
+    tensors = built_by_rule(data / f"{keys}_mapper_keys.json")
     if keys == "levels":
         total = sum(tensor.double().sum() for tensor in tensors.values())
         assert float(total) == pytest.approx(float(check["weights_sum"]), rel=1e-9)
-    delta = official(tensors, groups).delta(torch.from_numpy(check["x"]))
+    delta = official(tensors, groups).delta(official_input())[..., ::8]  # as they are kept
     assert torch.allclose(delta, 0.1 * torch.from_numpy(check[out]), atol=2e-5, rtol=0)
 
 
-def test_the_official_normalization(golden: Path) -> None:
-    check = np.load(golden / "levels_mapper_check.npz")
-    normed = pixel_norm(torch.from_numpy(check["x"]), dim=1)
+def test_the_official_normalization(data: Path) -> None:
+    check = np.load(data / "levels_mapper_check.npz")
+    normed = pixel_norm(official_input(), dim=1)[..., ::8]
     assert torch.allclose(normed, torch.from_numpy(check["pixelnorm"]), atol=2e-5, rtol=0)
 
 
@@ -297,7 +305,7 @@ def test_sizes_are_checked_before_memory_is_taken(
     config = json.loads((folder / "config.json").read_text())
     config["base_model"]["w_dim"] = 10**9
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ArtifactError, match=r"asks for \[1000000000\] as tensor"):
+    with pytest.raises(ArtifactError, match="w_dim is 1000000000"):
         load_edit(folder)
 
 
@@ -485,6 +493,27 @@ def test_impossible_trainings(
     assert not (tmp_path / "milo").exists()
 
 
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        (("1", "2"), "Got strength 1.0 2.0; expected a number, or"),
+        (("3", "-1", "2"), "expected min <= default <= max"),
+        (("inf",), "Got strength inf"),
+    ],
+)
+def test_impossible_strengths(
+    tiny_pipeline_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    numbers: tuple[str, ...],
+    message: str,
+) -> None:
+    with pytest.raises(SystemExit):
+        train_mapper(tmp_path / "milo", tiny_pipeline_folder, "--strength", *numbers)
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert not (tmp_path / "milo").exists()
+
+
 def test_pushing_needs_a_place(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="needs --hub_model_id"):
         train_mapper(tmp_path / "milo", tiny_pipeline_folder, "--push_to_hub")
@@ -504,6 +533,31 @@ def test_the_recipe_gives_what_find_gives(
         assert torch.equal(tensor, trained[name]), name
 
 
+def test_the_faces_to_train_on(
+    tiny_pipeline: StyleEditPipeline, tiny_pipeline_folder: Path, tmp_path: Path
+) -> None:
+    pipe = tiny_pipeline
+    faces = pipe.sample([3, 4, 5])
+    faces.save(tmp_path / "faces.safetensors")
+    for name, flags in (
+        ("seeds", ["--seeds", "3", "4", "5"]),
+        ("latents", ["--latents", str(tmp_path / "faces.safetensors")]),
+        ("random", []),
+    ):
+        train_mapper(tmp_path / name, tiny_pipeline_folder, *flags, "--strength", "1", "-0.5", "3")
+    seeds, latents, others = (weights(tmp_path / name) for name in ("seeds", "latents", "random"))
+    assert all(torch.equal(tensor, latents[name]) for name, tensor in seeds.items())
+    assert not all(torch.equal(tensor, others[name]) for name, tensor in seeds.items())
+    edit = load_edit(tmp_path / "latents")
+    assert edit.origin.training["latents"] == "3 given faces"
+    assert (edit.strength.default, edit.strength.min, edit.strength.max) == (1.0, -0.5, 3.0)
+    wrong = tmp_path / "wrong.safetensors"
+    Latents("w", torch.zeros(1, 9)).save(wrong)
+    with pytest.raises(MismatchError):
+        train_mapper(tmp_path / "wrong", tiny_pipeline_folder, "--latents", str(wrong))
+    assert not (tmp_path / "wrong").exists()
+
+
 def command(folder: Path, pipeline: Path, *flags: str) -> list[str]:
     return [
         str(ROOT / "recipes" / "train_mapper.py"), "--description", "Milo with a hat",
@@ -520,7 +574,7 @@ def test_a_run_stopped_by_kill_9_goes_on(tiny_pipeline_folder: Path, tmp_path: P
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1"]
     steps = ("--max_train_steps", "60", "--checkpointing_steps", "5", "--mixed_precision", "bf16")
     whole = command(tmp_path / "whole", tiny_pipeline_folder, *steps)
-    subprocess.run([*launch, *whole], env=environment, check=True, timeout=600)
+    run_program([*launch, *whole])
     killed = command(tmp_path / "killed", tiny_pipeline_folder, *steps)
     process = subprocess.Popen([sys.executable, *killed], env=environment)
     deadline = time.monotonic() + 300
@@ -530,21 +584,115 @@ def test_a_run_stopped_by_kill_9_goes_on(tiny_pipeline_folder: Path, tmp_path: P
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed" / "config.json").exists()
-    again = [*launch, *killed, "--resume_from_checkpoint", "latest"]
-    subprocess.run(again, env=environment, check=True, timeout=600)
+    run_program([*launch, *killed, "--resume_from_checkpoint", "latest"])
     first, second = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     for name, tensor in first.items():
         assert torch.equal(tensor, second[name]), name
 
 
+LAUNCH = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1"]
+
+
+@contextmanager
+def started(launcher: list[str], folder: Path, pipeline: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A long training in a process group of its own, of which a checkpoint is there."""
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
+    arguments = command(folder / "run", pipeline, "--max_train_steps", "100000")
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, *launcher, *arguments], env=environment, stderr=log, stdout=log,
+            start_new_session=True,
+            # As from a terminal: what is started in the background of a script ignores Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+    try:
+        until(lambda: list((folder / "run").glob("checkpoint-[1-9]*")) or process.poll())
+        assert process.poll() is None, (folder / "log").read_text()
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def until(condition: Callable[[], object], seconds: float = 300) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "It did not happen in time."
+        time.sleep(0.05)
+
+
+def status_of(process: subprocess.Popen[bytes]) -> int:
+    """What a shell says of its end."""
+    code = process.wait(300)
+    return 128 - code if code < 0 else code
+
+
+def child_of(process: subprocess.Popen[bytes]) -> int:
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return int(child)
+
+
+def has_ended(number: int) -> bool:
+    """Whether this process is gone, or waits only for somebody to ask for its status."""
+    try:
+        return not Path(f"/proc/{number}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether the training said that it stopped, and has a checkpoint of the step it stopped at."""
+    found = re.search(r"Stopped after (\d+) of", (folder / "log").read_text())
+    return found is not None and (folder / "run" / f"checkpoint-{found[1]}").is_dir()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("launcher", [[], LAUNCH], ids=["python", "accelerate"])
+def test_an_interrupted_run_is_saved_and_says_what_ended_it(
+    tiny_pipeline_folder: Path,
+    tmp_path: Path,
+    launcher: list[str],
+    number: signal.Signals,
+    status: int,
+) -> None:
+    """As by Ctrl-C, which every process of the group gets."""
+    with started(launcher, tmp_path, tiny_pipeline_folder) as process:
+        os.killpg(process.pid, number)
+        assert status_of(process) == status
+        until(lambda: is_saved(tmp_path))  # accelerate does not wait for the training
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="The processes of Linux.")
+def test_a_training_ends_with_its_launcher(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
+    with started(LAUNCH, tmp_path, tiny_pipeline_folder) as process:
+        child = child_of(process)
+        process.send_signal(signal.SIGTERM)  # to the launcher alone, which does not pass it on
+        assert status_of(process) == 143
+        until(lambda: is_saved(tmp_path))
+        until(lambda: has_ended(child))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="The processes of Linux.")
+def test_a_launcher_tells_what_ended_its_training(
+    tiny_pipeline_folder: Path, tmp_path: Path
+) -> None:
+    with started(LAUNCH, tmp_path, tiny_pipeline_folder) as process:
+        os.kill(child_of(process), signal.SIGTERM)
+        assert status_of(process) == 1  # accelerate's own status for anything that went wrong
+        assert is_saved(tmp_path) and "exit status 143" in (tmp_path / "log").read_text()
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_result_of_one(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     runs = {"one": ([sys.executable], "4"), "two": ([*torchrun, "--nproc_per_node", "2"], "2")}
     for name, (launcher, batch) in runs.items():
         arguments = command(tmp_path / name, tiny_pipeline_folder, "--train_batch_size", batch)
-        subprocess.run([*launcher, *arguments], env=environment, check=True, timeout=600)
+        run_program([*launcher, *arguments])
     one, two = (load_edit(tmp_path / name) for name in runs)
     codes = torch.randn(8, 8, 16, generator=torch.Generator().manual_seed(0))
     step = one.delta(codes)

@@ -31,7 +31,7 @@ from stylegan_hub.metrics.edit_quality import draw
 from stylegan_hub.metrics.locality import change_inside, perceptual_distance
 from stylegan_hub.metrics.method_report import either_mask
 from stylegan_hub.models.parser import Parser
-from stylegan_hub.names import bundled, resolve
+from stylegan_hub.names import bundled
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.regions.feature_maps import convolutions, draw_with_features
@@ -399,6 +399,32 @@ def test_recipe_finds_several_directions_for_one_face(
     assert first.origin.training["faces"] == "1 given"
     with pytest.raises(SystemExit, match="publishes one edit"):
         train.main([*args, "--push_to_hub", "--hub_model_id", "me/eyes"])
+    for faces in (["--face", "3"], ["--latents", "none.safetensors"]):
+        with pytest.raises(SystemExit, match="give one of them"):
+            train.main([*args, *faces])
+
+
+def test_faces_to_search_on(
+    parsing_pipeline: StyleEditPipeline,  # noqa: F811
+) -> None:
+    pipe = parsing_pipeline
+    settings = replace(QUICK, batch_size=2, steps=3)
+    given = pipe.sample([3, 4, 5])
+    run = Local().start(pipe, asked(WORDS), None, settings, faces=given)
+    turns = [run.faces(step).codes for step in range(3)]
+    for codes, order in zip(turns, ([0, 1], [2, 0], [1, 2]), strict=True):
+        assert torch.equal(codes, given.codes[order])
+    two, of_two = [run.faces(0, (index, 2)).codes for index in range(2)]  # two processes
+    assert torch.equal(two, turns[0]) and torch.equal(of_two, turns[1])
+    assert run.losses(0, torch.Generator())["loss"].item() != 0
+    assert run.edits()[0].origin.training["faces"] == "3 given"
+    # As many as a step takes: the same ones in each, and for one face as with face=.
+    one = pipe.sample(7)
+    losses = [
+        Local().start(pipe, asked(WORDS), face, settings, faces).losses(0, torch.Generator())
+        for face, faces in ((one, None), (None, one))
+    ]
+    assert losses[0]["loss"] == losses[1]["loss"]
 
 
 # What the bundled models promise
@@ -409,14 +435,25 @@ LOCAL_EDITS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def unedited(portraits: StyleEditPipeline) -> tuple[Latents, torch.Tensor]:
+    """Faces that no training has seen, and their pictures."""
+    faces = portraits.sample(range(11_000_000, 11_000_016))
+    return faces, draw(portraits, faces)
+
+
 @pytest.mark.parametrize("name", LOCAL_EDITS)
-def test_bundled_local_edits_keep_their_promise(name: str) -> None:
-    pipe = StyleEditPipeline.from_pretrained("portraits")
-    reader = AttributeReader.from_pretrained(resolve("attribute-reader", "model")).eval()
+def test_bundled_local_edits_keep_their_promise(
+    name: str,
+    portraits: StyleEditPipeline,
+    attribute_reader: AttributeReader,
+    unedited: tuple[Latents, torch.Tensor],
+) -> None:
+    pipe, reader, (faces, before) = portraits, attribute_reader, unedited
     edit, folder = load_edit(name), bundled("edit")[name]
     stated = json.loads((folder / "metrics.json").read_text())
-    people = pipe.lower(pipe.sample(range(11_000_000, 11_000_024)), edit.space)
-    before, after = draw(pipe, people), draw(pipe, edit.apply(people))
+    people = pipe.lower(faces, edit.space)
+    after = draw(pipe, edit.apply(people))
     training = edit.origin.training
     region = Region(training["region"], tuple(training["parts"]), "as stored")
     share = change_inside(before, after, either_mask(pipe, before, after, region)).mean()

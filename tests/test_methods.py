@@ -2,105 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import re
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
+from outside import Blend, blend_registered, expected_vector
 from PIL import Image
 from test_regions import parsing_pipeline  # noqa: F401
 
 import stylegan_hub as hub
+from stylegan_hub.domain import OPTIONAL, RECIPES
 from stylegan_hub.edits.base import Edit, Origin
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.latent_mapper import LatentMapper
 from stylegan_hub.edits.stack import EditStack
 from stylegan_hub.errors import MethodError
-from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods import method as protocol
 from stylegan_hub.methods.method import Method, Nothing, Pairs, Picture, Words, caption, get, known
 from stylegan_hub.pipeline import StyleEditPipeline
-from stylegan_hub.steps import OnStep, Step
+from stylegan_hub.steps import Step
 
 
-@dataclass(frozen=True)
-class Shake:
-    """Settings of a method of somebody's own."""
-
-    size: float = 0.1
-    seed: int = 0
-
-
-class Shaken(Method[Shake]):
-    """Moves a face at random."""
-
-    name: ClassVar[str] = "shaken"
-    summary: ClassVar[str] = "Moves a face at random."
-    requests: ClassVar[tuple[type[Any], ...]] = (Nothing, Words)
-    presets: ClassVar[Mapping[str, Any]] = {"default": Shake(), "hard": Shake(size=1.0)}
-
-    def search(
-        self,
-        domain: Any,
-        request: Any,
-        face: Latents | None,
-        settings: Shake,
-        on_step: OnStep | None,
-    ) -> Edit:
-        """A random direction."""
-        shape = (domain.generator.num_ws, domain.generator.config.w_dim)
-        random = torch.Generator().manual_seed(settings.seed)
-        vector = settings.size * torch.randn(shape, generator=random)
-        if on_step is not None:
-            on_step(Step(1, 1, note="shaken"))
-        origin = Origin(training={"method": self.name})
-        return Direction(vector, Space.W_PLUS, domain.base_model, origin=origin)
-
-    def caption(self, origin: Origin) -> str:
-        """What to call it."""
-        return "a shake"
+def test_a_method_from_outside(tiny_pipeline: StyleEditPipeline, tmp_path: Path) -> None:
+    request = Pairs([1, 2], [3, 4])
+    expected = expected_vector(tiny_pipeline, [1, 2], [3, 4])
+    with blend_registered():
+        assert "blend" in known() and isinstance(get("blend"), Blend)
+        assert tiny_pipeline.find(request, method="blend").vector.equal(expected)
+        steps: list[Step] = []
+        edit = tiny_pipeline.find(request, method="blend", settings="far", on_step=steps.append)
+        assert [(step.index, step.total) for step in steps] == [(1, 2), (2, 2)]
+        assert edit.vector.equal(2 * expected)
+        again = hub.load_edit(edit.save_pretrained(tmp_path / "blend"))
+        assert caption(edit) == caption(again) == "blend to a change"
+    with pytest.raises(MethodError) as error:
+        get("blend")
+    assert error.value.got == "blend"
+    assert again.vector.equal(edit.vector) and caption(again)  # the edit works without the method
 
 
-@pytest.fixture
-def shaken(monkeypatch: pytest.MonkeyPatch) -> type[Shaken]:
+def test_a_method_by_an_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "_METHODS", dict(protocol._METHODS))
-    return hub.register(Shaken)
-
-
-def test_a_method_from_outside(
-    shaken: type[Shaken], tiny_pipeline: StyleEditPipeline, tmp_path: Path
-) -> None:
-    assert "shaken" in known() and isinstance(get("shaken"), shaken)
-    steps: list[Step] = []
-    edit = tiny_pipeline.find(Nothing(), method="shaken", settings="hard", on_step=steps.append)
-    assert [step.note for step in steps] == ["shaken"]
-    assert edit.vector.std() > 0.5 and caption(edit) == "a shake"
-    again = hub.load_edit(edit.save_pretrained(tmp_path / "shake"))
-    assert caption(again) == "a shake"
-
-
-def test_a_method_by_an_entry_point(
-    monkeypatch: pytest.MonkeyPatch, tiny_pipeline: StyleEditPipeline
-) -> None:
-    monkeypatch.setattr(protocol, "_METHODS", dict(protocol._METHODS))
-    entry = EntryPoint("shaken", "test_methods:Shaken", "stylegan_hub.methods")
+    entry = EntryPoint("blend", "outside:Blend", "stylegan_hub.methods")
     monkeypatch.setattr(
         protocol, "entry_points", lambda group: [entry] if group == entry.group else []
     )
-    assert type(get("shaken")).__name__ == "Shaken"
+    assert type(get("blend")) is Blend
 
 
 def test_names_of_methods_are_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "_METHODS", dict(protocol._METHODS))
     with pytest.raises(ValueError, match="expected letters, digits and _"):
-        hub.register(type("Nameless", (Shaken,), {"name": "a b"}))
+        hub.register(type("Nameless", (Blend,), {"name": "a b"}))
     with pytest.raises(ValueError, match=r"The method 'table' is stylegan_hub\.methods\.table"):
-        hub.register(type("Other", (Shaken,), {"name": "table"}))
+        hub.register(type("Other", (Blend,), {"name": "table"}))
+    presets = {"far": Blend.presets["far"]}
     with pytest.raises(ValueError, match="'default' among them"):
-        hub.register(type("Bare", (Shaken,), {"name": "bare", "presets": {"hard": Shake()}}))
+        hub.register(type("Bare", (Blend,), {"name": "bare", "presets": presets}))
 
 
 # What all methods keep to
@@ -154,10 +116,24 @@ def test_unknown_method(tiny_pipeline: StyleEditPipeline) -> None:
     assert error.value.got == "magic" and "optimization" in error.value.expected
 
 
+@pytest.mark.parametrize("part", [*OPTIONAL, "crystal_ball"])
+def test_a_missing_part_names_the_recipe_that_makes_it(
+    tiny_pipeline: StyleEditPipeline, part: str
+) -> None:
+    needy = type("Needy", (Blend,), {"needs": frozenset([part])})()
+    assert not needy.fits(tiny_pipeline)
+    with pytest.raises(MethodError) as error:
+        needy.find(tiny_pipeline, Nothing())
+    assert error.value.got == () and error.value.expected == (part,)
+    named = re.findall(r"recipes/\w+\.py", error.value.remedy)
+    assert named == ([RECIPES[part]] if part in OPTIONAL else [])
+    assert all((Path(hub.__file__).parents[1] / recipe).is_file() for recipe in named)
+
+
 def test_missing_parts(tiny_pipeline: StyleEditPipeline) -> None:
-    with pytest.raises(MethodError, match="needs a pipeline with a parser") as error:
+    with pytest.raises(MethodError) as error:
         tiny_pipeline.find("a face with a hat", method="local")
-    assert error.value.expected == ("parser",) and "train_parser" in error.value.remedy
+    assert error.value.expected == ("parser",) and RECIPES["parser"] in error.value.remedy
     with pytest.raises(MethodError, match=r"No direction table .* is bundled") as error:
         tiny_pipeline.find("a face with a hat", method="table")
     assert "gradient" in error.value.remedy

@@ -20,18 +20,16 @@ from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods import get
 from stylegan_hub.methods.choose import method_for
 from stylegan_hub.methods.discovery import (
-    ANYTHING,
     DEFAULT,
-    FACES,
     PCA,
     SEFA,
-    THINGS,
     Bank,
     Discovery,
     Settings,
     candidates,
 )
 from stylegan_hub.methods.method import Nothing, caption
+from stylegan_hub.methods.word_bank import ANYTHING, FACES, THINGS
 from stylegan_hub.models.parser import Parser
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.steps import Cancelled, Step

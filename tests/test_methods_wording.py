@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.stack import EditStack
 from stylegan_hub.latents import Latents
 from stylegan_hub.methods.method import Words
 from stylegan_hub.methods.optimization import Settings, displacements
-from stylegan_hub.methods.wording import reading
-from stylegan_hub.names import resolve
+from stylegan_hub.methods.wording import parts, reading
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.reader import AttributeReader
 
@@ -43,8 +43,30 @@ def test_what_is_taken_away(said: str, target: str, origin: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "target"),
+    [
+        ("give her a lovely hat", "a face with a lovely hat"),
+        ("Please add glasses.", "a face with glasses"),
+        ("put a woolly hat on", "a face with a woolly hat"),
+        ("put glasses on her", "a face with glasses"),
+        ("let him grow a beard", "a face with a beard"),
+        ("put on the red lipstick", "a face with red lipstick"),
+        ("give them curly hair", "a face with curly hair"),
+        ("make him bald", "a bald face"),
+        ("make her look old", "an old face"),
+        ("dye the hair green", "a face with green hair"),
+        ("make the background orange", "a face with an orange background"),
+    ],
+)
+def test_a_command_is_a_wish(said: str, target: str) -> None:
+    words = reading(Words(said, keep=("hair",)), "a face")
+    assert (words.text, words.neutral, words.said, words.keep) == (target, None, said, ("hair",))
+
+
+@pytest.mark.parametrize(
     "said",
     [
+        "add", "grow the hair", "turn him into a king", "make it a mohawk", "make her smile",
         "a face with a hat", "a smiling face", "afro", "a mohawk", "a noble face", "make him smile",
         "nose", "a knotted scarf", "glasses", "a man who lost his hat", "an unshaven face",
     ],
@@ -72,10 +94,12 @@ def test_the_edit_remembers_what_was_said(tiny_pipeline: StyleEditPipeline) -> N
     assert torch.equal(plain.vector, found.vector) and "read_as" not in plain.origin.training
 
 
-def test_a_hat_that_was_added_can_be_taken_off() -> None:
+@pytest.mark.slow
+def test_a_hat_that_was_added_can_be_taken_off(
+    portraits: StyleEditPipeline, attribute_reader: AttributeReader
+) -> None:
     """The reader, which no search sees, finds no hat on eight heads after "no hat"."""
-    pipe = StyleEditPipeline.from_pretrained("portraits")
-    reader = AttributeReader.from_pretrained(resolve("attribute-reader", "model")).eval()
+    pipe, reader = portraits, attribute_reader
 
     def hats(latents: Latents) -> torch.Tensor:
         with torch.no_grad():
@@ -95,3 +119,31 @@ def test_a_hat_that_was_added_can_be_taken_off() -> None:
                          for side in zip(*shown, strict=True))  # fmt: skip
     assert hats(with_hat).sum() >= 7  # the hats are there, so that there is something to take off
     assert hats(without).sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("older, smiling, with glasses", ["older", "smiling", "with glasses"]),
+        ("a smiling face", ["a smiling face"]),
+        ("red and curly hair", ["red hair", "curly hair"]),
+        ("long blonde hair and a beard", ["long blonde hair", "a beard"]),
+        ("without a hat or glasses", ["without a hat", "without glasses"]),
+        ("younger, and no beard", ["younger", "no beard"]),
+        ("a man with a beard & glasses.", ["a man with a beard", "glasses"]),
+        ("smiling and long hair", ["smiling", "long hair"]),
+        ("a handsome sandy-haired man", ["a handsome sandy-haired man"]),
+        (" , smiling,, ", ["smiling"]),
+        ("!", []),
+    ],
+)
+def test_a_text_is_split_into_single_changes(text: str, expected: list[str]) -> None:
+    assert parts(text) == expected
+
+
+def test_a_pipeline_splits_a_text_into_edits(tiny_pipeline: StyleEditPipeline) -> None:
+    found = tiny_pipeline.split("older, with glasses", method="gradient")
+    assert list(found) == ["older", "with glasses"]
+    assert all(isinstance(edit, Edit) for edit in found.values())
+    with pytest.raises(ValueError, match="no words"):
+        tiny_pipeline.split("  ", method="gradient")

@@ -43,6 +43,10 @@ def cases(file: Path) -> list[Case]:
     ]
 
 
+def every(folders: list[Path], file: str) -> list[Case]:
+    return [case for folder in folders for case in cases(folder / file)]
+
+
 def check(y: Tensor, case: Case, variables: dict[str, Tensor]) -> None:
     """y and its gradients are those of the case; dx, db, ... are gradients of x, b, ..."""
     torch.testing.assert_close(y, case.outputs["y"], rtol=0, atol=TOLERANCE)
@@ -59,29 +63,29 @@ def leaves(case: Case, *names: str) -> dict[str, Tensor]:
     return {n: case.inputs[n].requires_grad_() for n in names if n in case.inputs}
 
 
-def test_bias_act_golden(golden: Path) -> None:
-    for case in cases(golden / "op_bias_act.npz"):
+def test_bias_act_golden(tables: list[Path]) -> None:
+    for case in every(tables, "op_bias_act.npz"):
         variables = leaves(case, "x", "b")
         check(ops.bias_act(variables["x"], variables.get("b"), **case.args), case, variables)
 
 
-def test_upfirdn2d_golden(golden: Path) -> None:
-    for case in cases(golden / "op_upfirdn2d.npz"):
+def test_upfirdn2d_golden(tables: list[Path]) -> None:
+    for case in every(tables, "op_upfirdn2d.npz"):
         args = {name: value for name, value in case.args.items() if name not in ("func", "filter")}
         function = getattr(ops, case.args.get("func", "upfirdn2d"))
         variables = leaves(case, "x")
         check(function(variables["x"], case.inputs.get("f"), **args), case, variables)
 
 
-def test_setup_filter_golden(golden: Path) -> None:
-    for case in cases(golden / "op_setup_filter.npz"):
+def test_setup_filter_golden(tables: list[Path]) -> None:
+    for case in every(tables, "op_setup_filter.npz"):
         args = dict(case.args)
         f = ops.setup_filter(args.pop("f"), **args)
         torch.testing.assert_close(f, case.outputs["f"], rtol=0, atol=1e-7)
 
 
-def test_modulated_conv2d_golden(golden: Path) -> None:
-    for case in cases(golden / "op_modulated_conv2d.npz"):
+def test_modulated_conv2d_golden(tables: list[Path]) -> None:
+    for case in every(tables, "op_modulated_conv2d.npz"):
         variables = leaves(case, "x", "w", "s")
         up = case.args["up"]
         # The reference takes either orientation of the kernel; ours takes the one of the files.

@@ -427,7 +427,7 @@ def test_the_middle_of_a_photo_on_the_command_line(
     )
     assert "identity not measured (no recognizer)" in likeness
     with Image.open(preview) as look, Image.open(photo) as original:
-        assert look.size == (2 * WIDTH, HEIGHT)
+        assert look.size == (3 * WIDTH, HEIGHT)  # the last: what would stay the photo's own
         shown = image_files.from_pil([look.crop((0, 0, *SIZE))])
         expected = original.crop(MIDDLE).resize(SIZE, Image.Resampling.LANCZOS)
         assert torch.equal(shown, image_files.from_pil(expected))
@@ -496,7 +496,7 @@ def test_a_folder_of_photos(folder: Path, brighter: Direction, photo: Path, tmp_
 def test_the_tab_photo(studio: Studio, brighter: Direction, photo: Path) -> None:
     upload = receive(studio.pipe, photo)
     assert upload.note == "This pipeline draws no faces (a house): the middle was taken."
-    assert upload.hint == "What the violet frame holds is cut out. Press Invert."
+    assert upload.hint == "What the violet frame holds is cut out. Press “Use this face”."
     assert upload.choices == [("The middle of the picture", WHOLE)]
     assert upload.clicked(studio.pipe, (30, 30)) == upload
     shown = upload.shown(studio.pipe)
@@ -613,9 +613,9 @@ def test_the_page_says_what_is_missing(studio: Studio, folder: Path) -> None:
     shown = str(build(studio).get_config_file()["components"])
     for part in (
         "which part of a picture is where",
-        f"--generator {folder}/generator",
+        f"--generator {folder.name}/generator",
         "No text-to-face network comes along for this generator",
-        f"--pipeline {folder} --reconstruction_lambda 0",
+        f"--pipeline {folder.name} --reconstruction_lambda 0",
         "a house in red",
     ):
         assert part in shown, part
@@ -629,9 +629,9 @@ def test_a_visit(browser: Browser, studio: Studio, photo: Path) -> None:  # noqa
         for page in open_page(browser, url):
             before = wait_for_other_picture(page, "")
             words = page.get_by_label("The picture should show")
-            assert page.get_by_label("Instead of").input_value() == NEUTRAL
             assert page.locator("#examples").count() == 0
             page.get_by_role("button", name="Settings of the search").click()
+            assert page.get_by_label("Instead of").input_value() == NEUTRAL
             page.get_by_role("spinbutton", name="Steps").fill("10")
             words.fill(RED)
             words.press("Enter")
@@ -654,7 +654,7 @@ def test_a_visit(browser: Browser, studio: Studio, photo: Path) -> None:  # noqa
             page.get_by_role("button", name="The photo", exact=True).wait_for()
             assert not page.get_by_text("Points without a mouse").is_visible()
             page.get_by_label("30 steps").check()
-            page.get_by_role("button", name="Invert", exact=True).click()
+            page.get_by_role("button", name="Use this face", exact=True).click()
             page.get_by_text("The middle of house.png is here").wait_for()
             wait_for_other_picture(page, edited)
             page.get_by_role("button", name="Paste back").click()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from test_recipes import recipe
-from test_recognizer import golden_weights
+from test_recognizer import golden_weights, numbers
 from torch import Tensor
 
 from stylegan_hub.models.parser import FACE_PARTS, Parser
@@ -34,8 +34,8 @@ def images() -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def published(golden: Path) -> tuple[Parser, dict[str, np.ndarray]]:
-    expected = dict(np.load(golden / "bisenet_check.npz"))
+def published(data: Path) -> tuple[Parser, dict[str, np.ndarray]]:
+    expected = dict(np.load(data / "bisenet_check.npz"))
     parser = Parser().eval()
     state = golden_weights({n: tuple(v.shape) for n, v in parser.state_dict().items()})
     total = sum(value.double().sum() for value in state.values())
@@ -44,8 +44,8 @@ def published(golden: Path) -> tuple[Parser, dict[str, np.ndarray]]:
     return parser, expected
 
 
-def test_names_and_shapes_of_the_published_network(golden: Path) -> None:
-    expected = json.loads((golden / "bisenet_keys.json").read_text())
+def test_names_and_shapes_of_the_published_network(data: Path) -> None:
+    expected = json.loads((data / "bisenet_keys.json").read_text())
     with torch.device("meta"):
         state = Parser().state_dict()
     own = [[n, list(v.shape), str(v.dtype).removeprefix("torch.")] for n, v in state.items()]
@@ -55,15 +55,17 @@ def test_names_and_shapes_of_the_published_network(golden: Path) -> None:
 def test_numbers_of_the_published_network(published: tuple[Parser, dict[str, np.ndarray]]) -> None:
     parser, expected = published
     with torch.no_grad():
-        fine, medium, coarse = parser.outputs(torch.from_numpy(expected["x"]))
+        x = numbers("input:bisenet").standard_normal((1, 3, 64, 96))
+        outputs = parser.outputs(torch.from_numpy(x).float())
+    fine, medium, coarse = (output[:, :, ::4, ::6] for output in outputs)  # as they are kept
     for own, name in (
         (fine, "out"),
         (medium[:, :4], "out16_ch0_3"),
         (coarse[:, :4], "out32_ch0_3"),
     ):
         assert np.abs(own.numpy() - expected[name]).max() < 2e-4
-    differs = fine.argmax(1).numpy() != expected["argmax"]
-    assert differs.mean() <= 1e-3
+    differs = fine.argmax(1).numpy() != expected["out"].argmax(1)
+    assert differs.mean() <= 1e-2
 
 
 def test_published_parts_and_preprocessing() -> None:
@@ -203,10 +205,9 @@ def test_the_recipe_learns_masks_and_goes_on(tmp_path: Path) -> None:
     assert "| hair |" in text and (tmp_path / "parser" / "images" / "parts.png").is_file()
 
 
-def test_samples_come_with_the_masks_of_their_z() -> None:
+def test_samples_come_with_the_masks_of_their_z(portraits: StyleEditPipeline) -> None:
     train = recipe("train_parser")
-    pipe = StyleEditPipeline.from_pretrained("portraits")
-    images, masks = train.generated(pipe, range(10_000_000, 10_000_004), 64)
+    images, masks = train.generated(portraits, range(10_000_000, 10_000_004), 64)
     assert images.shape == (4, 3, 64, 64) and masks.shape == (4, 64, 64)
     # The generator draws the background where the masks say that it is.
     background = masks == PARTS.index("background")

@@ -33,7 +33,7 @@ from stylegan_hub.photos.align import (
     middle,
     whole,
 )
-from stylegan_hub.photos.paste import paste
+from stylegan_hub.photos.paste import overlay, paste, undrawn
 from stylegan_hub.photos.photo import Photo, list_photos, read_photo
 
 
@@ -85,8 +85,6 @@ def test_modes(tmp_path: Path) -> None:
     assert read_photo(tmp_path / "clear.png").notes == ("Transparent parts were laid on white.",)
     near = np.asarray(read_photo(tmp_path / "cmyk.jpg").image).astype(int) - np.asarray(color)
     assert np.abs(near).mean() < 6
-    with pytest.raises(ValueError, match="32-bit float picture"):
-        Photo.of(Image.new("F", (32, 32)))
 
 
 def test_color_profile(tmp_path: Path) -> None:
@@ -120,9 +118,6 @@ def test_damaged_files(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ArtifactError, match="cannot be read as AVIF, BMP, GIF, JPEG"):
             read_photo(tmp_path / name)
-    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
-    with pytest.raises(ArtifactError, match="Export it as JPEG first"):
-        read_photo(tmp_path / "phone.heic")
     with pytest.raises(NotFoundError, match="There is no file"):
         read_photo(tmp_path / "nowhere.png")
     with pytest.raises(ArtifactError, match="is a folder"):
@@ -158,13 +153,64 @@ def test_large_files_and_small_pictures(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_listing(tmp_path: Path) -> None:
-    for name in ("b.PNG", "a.jpg", "notes.txt"):
+    names = ("b.PNG", "a.jpg", "notes.txt", "._a.jpg", ".hidden.png", "live.MOV", "IMG_1.HEIC")
+    for name in (*names, "trip/c.jpg", ".trash/d.jpg", "trip/.Spotlight/e.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert [path.name for path in list_photos(tmp_path)] == ["a.jpg", "b.PNG"]
-    with pytest.raises(NotFoundError, match="holds no picture; expected names that end in"):
-        list_photos(tmp_path.joinpath("a.jpg").parent / "..")
-    with pytest.raises(NotFoundError, match="There is no folder"):
+    listed = list_photos(tmp_path)
+    assert [path.name for path in listed.photos] == ["IMG_1.HEIC", "a.jpg", "b.PNG"]
+    assert set(listed.skipped) == {"notes.txt", "._a.jpg", ".hidden.png", "live.MOV"}
+    assert all(listed.skipped.values())
+    deep = list_photos(tmp_path, subfolders=True)
+    assert {path.name for path in deep.photos} == {"IMG_1.HEIC", "a.jpg", "b.PNG", "c.jpg"}
+    with pytest.raises(NotFoundError):
         list_photos(tmp_path / "none")
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "._x.png").touch()
+    with pytest.raises(NotFoundError) as raised:
+        list_photos(tmp_path / "only")
+    assert list(raised.value.got) == ["._x.png"]  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "white"), [((0.0, 1.0), 1), ((0.0, 200.0), 255), ((10.0, 60_000.0), 65535)]
+)
+def test_32_bits(tmp_path: Path, numbers: tuple[float, float], white: float) -> None:
+    ramp = np.linspace(*numbers, 32 * 32, dtype=np.float32).reshape(32, 32)
+    Image.fromarray(ramp).save(tmp_path / "deep.tif")
+    read = read_photo(tmp_path / "deep.tif")
+    expected = np.asarray(ramp / white * 255).round()
+    assert np.abs(np.asarray(read.image)[..., 0] - expected).max() <= 1 and read.notes
+    for broken in (np.full((32, 32), -1, np.float32), np.full((32, 32), np.nan, np.float32)):
+        with pytest.raises(ValueError, match="32-bit numbers"):
+            Photo.of(Image.fromarray(broken))
+
+
+def test_a_large_jpeg_is_decoded_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gradient(400, 300).save(tmp_path / "a.jpg")
+    gradient(400, 300).save(tmp_path / "a.png")
+    assert read_photo(tmp_path / "a.jpg").size == (400, 300)
+    monkeypatch.setattr(photo, "_COMFORTABLE", 400 * 300 // 3)
+    read = read_photo(tmp_path / "a.jpg")
+    assert read.size == (200, 150) and len(read.notes) == 1
+    assert np.abs(np.asarray(read.image, int) - np.asarray(gradient(200, 150), int)).mean() < 3
+    assert read_photo(tmp_path / "a.png").size == (400, 300)  # nothing cheaper to be had
+    assert Image.MAX_IMAGE_PIXELS is not None
+
+
+def test_heic_without_its_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    monkeypatch.setattr(photo.importlib, "import_module", missing)
+    with pytest.raises(ArtifactError, match=r"stylegan-hub\[heic\]"):
+        read_photo(tmp_path / "phone.heic")
+
+
+def test_heic(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    gradient(64, 48).save(tmp_path / "phone.heic", quality=90)
+    read = read_photo(tmp_path / "phone.heic")
+    assert np.abs(np.asarray(read.image, int) - np.asarray(gradient(64, 48), int)).mean() < 6
 
 
 # ---------------------------------------------------------------- aligning
@@ -394,10 +440,11 @@ def test_locating(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == align(picture, FACE)
     assert finders.locate(pipe, picture, 2, lambda _: two) == align(picture, two[1])
     monkeypatch.setattr(finders.importlib, "import_module", missing)
-    with pytest.raises(NoFaceError, match=r"no landmarker.*stylegan-hub\[photos\].*--points"):
+    with pytest.raises(NoFaceError):  # the bundled networks look, and see nobody
+        finders.locate(pipe, Photo(gradient(64, 64)))
+    monkeypatch.setenv(finders.MEDIAPIPE_VARIABLE, "face.task")
+    with pytest.raises(NoFaceError, match=r"mediapipe.*not installed"):
         finders.locate(pipe, picture)
-    with pytest.warns(UserWarning, match="is a square and is taken for an aligned face"):
-        assert finders.locate(pipe, Photo(gradient(64, 64))).is_whole
 
 
 def test_whose_pictures_are_faces() -> None:
@@ -554,6 +601,51 @@ def test_tone_follows_the_photo() -> None:
     a, b, _, d = (np.array(corner) for corner in alignment.quad)
     x, y = (a + (d - a) * 0.5 + (b - a) * 0.5).round().astype(int)
     assert abs(difference[y, x]) < 12
+
+
+def test_no_edge_around_a_whole_face() -> None:
+    """An edit that reaches beyond the border, as large hair does, ends without a step."""
+    picture, alignment, face = scene()
+    edited = face.copy()
+    ImageDraw.Draw(edited).rectangle((0, 60, 255, 120), fill=(60, 40, 30))
+    plain, meeting = (
+        np.asarray(paste(picture, alignment, edited, before, "face", 0.0)).astype(int)
+        for before in (None, face)
+    )
+    steps = []
+    for result in (plain, meeting):
+        change = result - np.asarray(picture.image)
+        across = np.abs(np.diff(change, axis=1)).max(2)
+        a, b, _, d = (np.array(corner) for corner in alignment.quad)
+        seam = [a + (d - a) * depth + (b - a) * 0.35 for depth in np.linspace(0.0, 0.12, 12)]
+        steps.append(max(across[round(y), round(x)] for x, y in seam))
+    assert steps[1] < 0.7 * steps[0]
+    assert (meeting[~inside(alignment)] == np.asarray(picture.image)[~inside(alignment)]).all()
+
+
+def test_what_cannot_be_drawn_stays() -> None:
+    """A hand before a face, which the drawing does not have; the edit goes over it."""
+    picture, alignment, face = scene()
+    covered = picture.image.copy()
+    a, b, _, d = (np.array(corner) for corner in alignment.quad)
+    x, y = a + (d - a) * 0.5 + (b - a) * 0.6
+    ImageDraw.Draw(covered).ellipse((x - 20, y - 20, x + 20, y + 20), fill=(20, 200, 40))
+    photo = replace(picture, image=covered)
+    edited = Image.blend(face, Image.new("RGB", face.size, (250, 240, 120)), 0.6)
+    hand = np.hypot(*np.meshgrid(np.arange(400) - x, np.arange(300) - y)) < 17
+    changes = []
+    for keep in (0.0, 0.5, 1.0):
+        result = np.asarray(paste(photo, alignment, edited, face, "changed", keep)).astype(int)
+        changes.append(np.abs(result - np.asarray(covered))[hand].mean())
+    assert changes[0] > 1.3 * changes[1] > 20 * changes[2] and changes[2] < 1
+    own = np.asarray(undrawn(photo, alignment, face))
+    assert own[154, 128] > 250 and (own > 10).mean() < 0.25 and own.shape == (256, 256)
+    assert np.asarray(undrawn(picture, alignment, face)).max() == 0  # all of it can be drawn
+    violet = np.asarray(overlay(face, Image.fromarray(own)))
+    assert (violet[154, 128] != np.asarray(face)[154, 128]).any()
+    assert (violet[10, 10] == np.asarray(face)[10, 10]).all()
+    with pytest.raises(ValueError, match="keep_own"):
+        paste(photo, alignment, edited, face, "changed", 1.5)
 
 
 def test_pasting_at_the_edge_and_whole_pictures() -> None:

@@ -1,22 +1,31 @@
 """The pipeline samples, lowers, edits, saves and loads, and says what is wrong with bad input."""
 
+import copy
+import gc
 import json
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from stylegan_hub import domain
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
+from stylegan_hub.methods.method import Words
 from stylegan_hub.methods.optimization import Optimization, Settings
 from stylegan_hub.metrics.identity_similarity import identity_similarity
 from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.session import Session
+from stylegan_hub.studio import Studio
+from stylegan_hub.text_to_face import TextToFace
 
 
 def direction(pipe: StyleEditPipeline, space: str, seed: int) -> Direction:
@@ -259,7 +268,7 @@ def test_stored_in_half_precision(
 
 
 def test_unknown_pipeline() -> None:
-    with pytest.raises(NotFoundError, match=r"Found nothing under 'potraits'. Expected a bundled"):
+    with pytest.raises(NotFoundError, match="Did you mean 'portraits'"):
         StyleEditPipeline.from_pretrained("potraits")
 
 
@@ -448,6 +457,49 @@ def test_searches_in_a_pipeline_of_half_precision(
     assert pictures.latents.codes.isfinite().all()
     gradient = half.find("a face with a hat", method="gradient")
     assert gradient.vector.isfinite().all() and gradient.length > 0
+
+
+def test_a_pipeline_of_half_precision_is_copied_once(
+    tiny_pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = StyleEditPipeline.from_pretrained(tiny_pipeline_folder, dtype=torch.bfloat16)
+    copied: list[object] = []
+
+    def counted(thing: object) -> object:
+        copied.append(thing)
+        return copy.deepcopy(thing)
+
+    monkeypatch.setattr(domain, "copy", SimpleNamespace(deepcopy=counted))
+    settings = Settings(steps=1, shared_steps=1, shared_faces=1)
+    request = Words("a face with a hat")
+    Studio(half).search(Session(7), request, "optimization", settings=settings).result()
+    assert copied == [half.generator, half.clip]
+    found = half.find("a face with a hat", half.sample(7), method="optimization", settings=settings)
+    assert len(copied) == 2
+    found.check_fits(half.base_model)
+    first, again = half.in_full_precision(), half.in_full_precision()
+    assert first.generator is again.generator and first.clip_model == half.clip_model
+    # A component that comes later belongs to it too; the others are as they were.
+    half.text_to_face = TextToFace.for_pipeline(half)
+    assert half.in_full_precision().text_to_face is half.text_to_face
+
+
+def test_the_copy_in_full_precision_follows_the_weights(tiny_pipeline_folder: Path) -> None:
+    half = StyleEditPipeline.from_pretrained(tiny_pipeline_folder, dtype=torch.bfloat16)
+    before = weakref.ref(half.in_full_precision().generator)
+    with torch.no_grad():
+        half.generator.mapping.w_avg.add_(1.0)
+    after = half.in_full_precision()
+    assert after.generator.mapping.w_avg.equal(half.generator.mapping.w_avg.float())
+    assert after.base_model == half.base_model
+    gc.collect()
+    assert before() is None
+    half.register_modules(generator=copy.deepcopy(half.generator))
+    assert half.in_full_precision().generator is not after.generator
+    kept = weakref.ref(half.in_full_precision().generator)
+    assert half.to(torch.float32).in_full_precision() is half
+    gc.collect()
+    assert kept() is None
 
 
 def test_the_fingerprint_is_of_the_weights_as_loaded(tiny_pipeline_folder: Path) -> None:

@@ -13,6 +13,7 @@ from stylegan_hub.pipeline import StyleEditPipeline
 README = Path(__file__).parent.parent / "README.md"
 
 
+@pytest.mark.usefixtures("short_searches")
 def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for code in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL):

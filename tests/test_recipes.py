@@ -2,14 +2,17 @@
 
 import importlib.util
 import json
+import re
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
+from stylegan_hub.artifacts import check_room
 from stylegan_hub.checkpoints.download import DOWNLOADS, fetch
 from stylegan_hub.errors import NotFoundError
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
@@ -25,6 +28,22 @@ def recipe(name: str) -> ModuleType:
     sys.modules[name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+def test_every_recipe_that_is_named_exists() -> None:
+    project = RECIPES.parent
+    texts = [*project.glob("*.md")]
+    for folder in ("stylegan_hub", "demo", "recipes", "benchmarks", "docs", "cards", "tests"):
+        texts += [path for path in (project / folder).rglob("*.*") if path.suffix in (".md", ".py")]
+    named = {
+        (path.relative_to(project), name)
+        for path in texts
+        for name in re.findall(r"recipes/\w+\.(?:py|sh)", path.read_text())
+    }
+    assert ("stylegan_hub/domain.py", "recipes/train_landmarks.py") in {
+        (path.as_posix(), name) for path, name in named
+    }
+    assert [one for one in sorted(named) if not (project / one[1]).is_file()] == []
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +115,29 @@ def test_adversarial_training_runs_and_resumes(cache: Path, tmp_path: Path) -> N
     StyleGAN2Generator.from_pretrained(tmp_path / "generator")
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_shards")
+def test_a_clip_is_trained_and_the_training_resumes(cache: Path, tmp_path: Path) -> None:
+    train = recipe("train_clip")
+    common = dict(
+        cache=cache, image_size=16, vision_width=32, vision_layers=1, text_width=32, text_layers=1,
+        embedding_dim=16, vocab_size=600, train_batch_size=8, sample_steps=2, lr_warmup_steps=1,
+        checkpointing_steps=1,
+    )  # fmt: skip
+    train.main(train.Config(output_dir=tmp_path / "whole", max_train_steps=2, **common))
+    stopped = train.Config(
+        output_dir=tmp_path / "parted", max_train_steps=2, max_train_minutes=0.0, **common
+    )
+    train.main(stopped)
+    assert not (tmp_path / "parted" / "metrics.json").exists()
+    train.main(replace(stopped, max_train_minutes=None, resume_from_checkpoint="latest"))
+    for name in ("clip/model.safetensors", "zero_shot.jsonl", "metrics.json"):
+        whole, parted = ((tmp_path / run / name).read_bytes() for run in ("whole", "parted"))
+        assert whole == parted, name
+    for part in ("tokenizer", "image_processor"):
+        assert (tmp_path / "whole" / part).is_dir()
+
+
 def test_a_recipe_without_data_says_what_it_needs(tmp_path: Path) -> None:
     train = recipe("train_generator")
     config = train.Adversarial(
@@ -128,6 +170,23 @@ def test_recipes_explain_themselves_without_a_home(
             runpy.run_path(str(RECIPES / name), run_name="__main__")
         assert ended.value.code in (0, None)
         assert "usage" in capsys.readouterr().out.lower() or name == "train.py"
+
+
+def test_what_our_code_says_of_bad_options_needs_no_traceback(tmp_path: Path) -> None:
+    line = recipe("command_line")
+
+    def ours() -> None:
+        (tmp_path / "note.txt").write_text("mine")
+        check_room(tmp_path, remedy="Choose another folder.")
+
+    with pytest.raises(SystemExit, match=r"^Error: .*note.txt.* Choose another folder") as told:
+        with line.plain_errors():
+            ours()
+    assert told.value.code != 0
+    with pytest.raises(RuntimeError), line.plain_errors():
+        torch.zeros(2) @ torch.zeros(3)
+    with pytest.raises(ValueError, match="invalid literal"), line.plain_errors():
+        int("of another library")
 
 
 def test_a_download_wants_a_home_or_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from stylegan_hub.metrics.verification import roc_auc, verification
-from stylegan_hub.models.recognizer import Recognizer
+from stylegan_hub.metrics.verification import calibration, roc_auc, verification
+from stylegan_hub.models.recognizer import CALIBRATED, Recognizer, RecognizerConfig
 from stylegan_hub.portraits import dataset
 from stylegan_hub.portraits.attributes import CHARACTERS, GAUSSIANS, IDENTITY_GAUSSIANS
 from stylegan_hub.portraits.dataset import UNSEEN_SEED, RenderCache
@@ -62,8 +62,8 @@ def golden_weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor
 
 
 @pytest.fixture(scope="module")
-def published(golden: Path) -> tuple[Recognizer, dict[str, np.ndarray]]:
-    expected = dict(np.load(golden / "irse50_check.npz"))
+def published(data: Path) -> tuple[Recognizer, dict[str, np.ndarray]]:
+    expected = dict(np.load(data / "irse50_check.npz"))
     with torch.device("meta"):  # 44 million random numbers that nobody needs take a second
         recognizer = Recognizer().eval()
     shapes = {name: tuple(value.shape) for name, value in recognizer.state_dict().items()}
@@ -74,8 +74,8 @@ def published(golden: Path) -> tuple[Recognizer, dict[str, np.ndarray]]:
     return recognizer, expected
 
 
-def test_names_and_shapes_of_the_published_network(golden: Path) -> None:
-    expected = json.loads((golden / "irse50_keys.json").read_text())
+def test_names_and_shapes_of_the_published_network(data: Path) -> None:
+    expected = json.loads((data / "irse50_keys.json").read_text())
     with torch.device("meta"):
         state = Recognizer().state_dict()
     own = [[n, list(v.shape), str(v.dtype).removeprefix("torch.")] for n, v in state.items()]
@@ -87,7 +87,8 @@ def test_embeddings_of_the_published_network(
     published: tuple[Recognizer, dict[str, np.ndarray]],
 ) -> None:
     recognizer, expected = published
-    faces = torch.from_numpy(expected["x"])
+    faces = numbers("input:irse50").rand(2, 3, 112, 112) * 2 - 1
+    faces = torch.from_numpy(faces).float()
     body = recognizer.body(recognizer.input_layer(faces))
     assert np.allclose(body.mean((2, 3)), expected["body_mean"], atol=1e-4)
     assert body.std().item() == pytest.approx(expected["body_std"].item(), rel=1e-4)
@@ -144,7 +145,7 @@ def test_saved_and_loaded(small: Recognizer, tmp_path: Path) -> None:
     ("sizes", "message"),
     [
         ({"units": (1, 2, 3)}, r"units \(1, 2, 3\) and widths \(8, 16\); expected as many of both"),
-        ({"units": (0, 2)}, "at least one unit a stage"),
+        ({"units": (0, 2)}, r"units is \(0, 2\)"),
         ({"input_size": 36}, "input_size is 36; expected a multiple of 8"),
         ({"reduction": 16}, "reduction 16; expected a reduction of at most the smallest width"),
         ({"crop": (0, 300, 0, 256)}, r"crop is \(0, 300, 0, 256\); expected \(top, bottom"),
@@ -337,3 +338,22 @@ def test_measures_of_a_recognizer_that_reads_the_truth(train: ModuleType) -> Non
     measured = train.measure(Oracle(), unseen, augmented=False)
     assert measured["accuracy"] == measured["lookalikes_told_apart"] == 1
     assert measured["equal_error_rate"] == 0
+
+
+def test_a_calibration_says_how_often_it_is_wrong() -> None:
+    """Two pictures of each person that differ a little, or so much that they are others."""
+    torch.manual_seed(0)
+    people = F.normalize(torch.randn(60, 16), dim=1).repeat_interleave(2, 0)
+    embeddings = F.normalize(people + 0.05 * torch.randn(120, 16), dim=1)
+    who = torch.arange(60).repeat_interleave(2)
+    known = calibration(embeddings, who, error=0.05)
+    assert set(known) == CALIBRATED and known["other_below"] > known["same_above"]
+    assert known["other_accepted"] == pytest.approx(0.05, abs=0.01)
+    confused = calibration(F.normalize(torch.randn(120, 16), dim=1), who, error=0.05)
+    assert confused["other_below"] < 0 < confused["same_above"]
+    assert RecognizerConfig(calibration=known).calibration == known
+    for wrong in ({"same_above": 0.1}, {**known, "same_above": "1"}, {**known, "same_above": 7.0}):
+        with pytest.raises(ValueError):
+            RecognizerConfig(calibration=wrong)
+    with pytest.raises(ValueError):
+        calibration(embeddings, torch.zeros(120, dtype=torch.int64))

@@ -42,9 +42,7 @@ class SidesParser(Parser):
 
 
 def with_parts(pipe: StyleEditPipeline, parser: Parser) -> StyleEditPipeline:
-    return StyleEditPipeline(
-        pipe.generator, pipe.clip, pipe.tokenizer, pipe.image_processor, parser=parser
-    )
+    return StyleEditPipeline(**{**pipe.components, "parser": parser})
 
 
 def small_parser(parts: tuple[str, ...]) -> Parser:

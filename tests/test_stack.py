@@ -74,7 +74,7 @@ def test_places_that_are_not_there(three: EditStack, index: int) -> None:
 
 
 def test_strength_that_is_no_number(three: EditStack) -> None:
-    with pytest.raises(ValueError, match="Got strength nan; expected a finite number"):
+    with pytest.raises(ValueError, match="Got strength nan; expected a number"):
         three.with_strength(0, float("nan"))
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from stylegan_hub import artifacts, names
 from stylegan_hub.artifacts import ClipModel, write_folder
 from stylegan_hub.edits.direction import Direction
-from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
+from stylegan_hub.errors import ArtifactError, MethodError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.text_to_face import (
     UnseenCaptions,
@@ -38,6 +38,7 @@ from stylegan_hub.portraits.captions import Caption
 from stylegan_hub.portraits.dataset import UNSEEN_SEED, export
 from stylegan_hub.portraits.reader import AttributeReader, Reading
 from stylegan_hub.portraits.renderer import render
+from stylegan_hub.steps import Cancelled, Step
 from stylegan_hub.text_to_face import (
     PAPER_SIZES,
     PUBLISHED,
@@ -142,8 +143,9 @@ def test_sizes_of_the_paper() -> None:
 def test_a_generator_with_labels_is_refused(pipe: StyleEditPipeline) -> None:
     generator = StyleGAN2Generator(16, 2, 16, 32, channels=[8, 8, 8, 8], num_mapping_layers=2)
     labeled = StyleEditPipeline(generator, pipe.clip, pipe.tokenizer, pipe.image_processor)
-    with pytest.raises(ValueError, match=r"takes labels \(c_dim 2\); text-to-face needs one that"):
+    with pytest.raises(MethodError) as error:
         TextToFace.for_pipeline(labeled)
+    assert error.value.got == 2 and error.value.remedy
 
 
 # The warm start
@@ -237,8 +239,9 @@ def test_without_reconstruction_no_captioner_is_needed(pipe: StyleEditPipeline) 
     objective = Objective(pipe, None, Settings(reconstruction_lambda=0))
     losses = objective(new_network(pipe), [TEXT], torch.Generator().manual_seed(0))
     assert set(losses) == {"loss", "kl", "clip"}
-    with pytest.raises(ValueError, match=r"Got reconstruction_lambda 5\.0 and no captioner"):
+    with pytest.raises(MethodError) as error:
         Objective(pipe, None)
+    assert error.value.expected == "a captioner" and "train_captioner" in error.value.remedy
 
 
 def test_training_through_the_generator_lowers_the_loss(
@@ -328,8 +331,10 @@ def test_the_bundled_one_is_found_by_the_generator(
 ) -> None:  # fmt: skip
     monkeypatch.setenv("STYLEGAN_HUB_CARDS", str(tmp_path))
     new_network(other_pipeline).save_pretrained(tmp_path / "a-text-to-face")
-    with pytest.raises(NotFoundError, match="No text-to-face network is bundled for this generat"):
+    with pytest.raises(NotFoundError) as error:
         pipe.from_text(TEXT)
+    assert error.value.got == pipe.base_model.fingerprint
+    assert "train_text_to_face" in error.value.remedy
     network = new_network(pipe).half().float()
     network.save_pretrained(tmp_path / "text-to-face")
     (tmp_path / "damaged").mkdir()
@@ -367,6 +372,23 @@ def test_the_best_candidate_is_kept(pipe: StyleEditPipeline) -> None:
     assert (best >= one - 1e-5).all() and (best > one + 1e-4).any()
 
 
+def test_every_face_is_a_step(pipe: StyleEditPipeline) -> None:
+    pipe.text_to_face = new_network(pipe)
+    steps: list[Step] = []
+    out = pipe.from_text(TEXT, [3, 4], candidates=2, on_step=steps.append)
+    assert [(step.index, step.total) for step in steps] == [(1, 2), (2, 2)]
+    for step, latents in zip(steps, out.latents, strict=True):
+        assert step.note.startswith("similarity ") and step.images is not None
+        torch.testing.assert_close(step.images, pipe.synthesize(latents), atol=1e-4, rtol=1e-4)
+
+    def stop(step: Step) -> None:
+        assert step.index == 1 and step.images is None
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        pipe.from_text(TEXT, [3, 4], candidates=1, on_step=stop)
+
+
 def test_faces_from_text_take_edits(pipe: StyleEditPipeline) -> None:
     pipe.text_to_face = new_network(pipe)
     vector = torch.randn(pipe.generator.num_ws, 16)
@@ -380,7 +402,8 @@ def test_faces_from_text_take_edits(pipe: StyleEditPipeline) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"text": " "}, "Text 0 is empty"),
+        ({"text": " "}, "Got no words"),
+        ({"text": "hat " * 100}, "Got 100 words, 100 tokens; this CLIP reads 22 tokens"),
         ({"seeds": []}, "Got no seed; expected one or several"),
         ({"seeds": [-1]}, "Got seed -1; seeds are integers from 0"),
         ({"seeds": [True]}, "Got seed True"),
@@ -531,7 +554,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @LONG_TEXTS
-@pytest.mark.usefixtures("small_shards")
+@pytest.mark.usefixtures("small_shards", "short_searches")
 def test_the_recipe_trains_resumes_and_measures(
     train: ModuleType, parts: dict[str, object], pipe: StyleEditPipeline, tmp_path: Path
 ) -> None:

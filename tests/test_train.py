@@ -150,6 +150,23 @@ def test_stopped_and_resumed(tiny_pipeline_folder: Path, tmp_path: Path) -> None
     assert torch.equal(vector(whole), vector(parted))
 
 
+def test_an_output_folder_that_holds_something_else(
+    tiny_pipeline_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(ArtifactError) as error:
+        train(tmp_path, tiny_pipeline_folder)
+    assert error.value.got == ("thesis.tex",) and "--output_dir" in error.value.remedy
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    # The folder of a run is its own, whatever has come into it meanwhile.
+    folder = tmp_path / "run"
+    with pytest.raises(ArtifactError):  # no step was made, so no edit is written
+        train(folder, tiny_pipeline_folder, "--max_train_minutes", "0")
+    (folder / "thoughts.txt").write_text("brighter?")
+    assert vector(train(folder, tiny_pipeline_folder, "--resume_from_checkpoint", "latest")).any()
+    assert (folder / "thoughts.txt").read_text() == "brighter?"
+
+
 def test_options_are_explained(
     tiny_pipeline_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,6 +176,7 @@ def test_options_are_explained(
     assert "How bright pictures should be. (default: 0.5)" in said
     assert "--shared, --no_shared" in said and "--max_train_steps INT" in said
     assert "(default: 6)" in said and "--target PATH" not in said and "--region" not in said
+    assert "--seeds" not in said and "--latents" not in said  # this method takes no faces
 
 
 def test_what_cannot_be_trained(tiny_pipeline_folder: Path, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from programs import run_program
 from torch import Tensor, nn
 
 from stylegan_hub.training import NetworkTraining, Training, TrainingConfig
@@ -129,6 +129,24 @@ def test_a_script_ends_with_the_status_of_the_signal(
     # A signal in the last step stops nothing.
     again.on_step = lambda step: os.kill(os.getpid(), number) if step == 19 else None
     assert again.training.complete(again.step_fn)
+
+
+@pytest.mark.parametrize("variable", ["ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID", None])
+def test_a_training_ends_with_what_launched_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str | None
+) -> None:
+    for name in ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    if variable is not None:
+        monkeypatch.setenv(variable, "no")
+    toy = Toy(tmp_path)
+    toy.on_step = lambda step: monkeypatch.setattr(os, "getppid", lambda: 1) if step == 7 else None
+    if variable is None:  # started by hand: the shell may be closed
+        assert toy.training.complete(toy.step_fn)
+        return
+    with pytest.raises(SystemExit) as stopped:
+        toy.training.complete(toy.step_fn)
+    assert stopped.value.code == 143 and (tmp_path / "checkpoint-8").is_dir()
 
 
 def test_a_time_limit_is_no_failure(tmp_path: Path) -> None:
@@ -424,13 +442,11 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
 
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    root = str(Path(__file__).parents[1])
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "PYTHONPATH": root}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     runs = {"one": ([sys.executable], "8"), "two": ([*torchrun, "--nproc_per_node", "2"], "4")}
     for name, (launcher, batch) in runs.items():
         command = [*launcher, str(program), str(tmp_path / name), batch, "3"]
-        subprocess.run(command, env=environment, check=True, timeout=300)
+        run_program(command)
     one, two = (load_file(tmp_path / name / "result.safetensors") for name in runs)
     for name, value in one.items():
         assert torch.allclose(value, two[name], atol=1e-5), name

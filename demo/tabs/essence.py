@@ -12,9 +12,22 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
-from demo.components import for_screen, friendly, open_picture, plain, shown, thumbnails
+from demo.components import (
+    for_screen,
+    friendly,
+    help_with,
+    open_picture,
+    plain,
+    say_limit,
+    shown,
+    thumbnails,
+)
+from demo.desk import Desk
 from demo.finding import Wanted, label_of_found, show_found
-from demo.stage import DRAWING, PRIVATE, Desk, Frame, Stage, check_room
+from demo.frames import Frame, check_room
+from demo.job import Updates
+from demo.stage import DRAWING, PRIVATE, Stage
+from demo.visits import PHOTOGRAPH_MINUTES
 from stylegan_hub.edits.stack import StackedEdit
 from stylegan_hub.latents import Space
 from stylegan_hub.methods.essence import Settings
@@ -26,8 +39,12 @@ METHODS = ("essence",)
 """Those that this tab asks."""
 CONSENT = (
     "Any picture will do: a portrait, a photograph, a drawing. Take one of a real person only if "
-    "they agree to it. What you upload is deleted within hours."
+    f"they agree to it. What you upload is deleted {PHOTOGRAPH_MINUTES} minutes after you closed "
+    "this page."
 )
+HELP = "Give a face, and every other, the look of a picture: choose one, then find its essence."
+NO_TARGET = '<p class="note">No picture yet: click one above, or bring your own.</p>'
+_TAKEN = "my picture"
 KINDS = {"A portrait like these": "in_domain", "Anything else": "out_of_domain"}
 # What comes along, and what it is.
 TARGETS = {
@@ -54,13 +71,16 @@ class Target:
     name: str
 
 
-def take(studio: Studio, path: str | Path) -> Target:
+def take(studio: Studio, path: str | Path, name: str | None = None) -> Target:
     """The target in a file that anybody may have made.
+
+    Args:
+        name: what to call it; as the file when None.
 
     Raises:
         ValueError: it is no picture, or a huge one.
     """
-    name = " ".join(Path(path).stem.replace("-", " ").replace("_", " ").split())
+    name = name or " ".join(Path(path).stem.replace("-", " ").replace("_", " ").split())
     return Target(studio.target(open_picture(path)), name[:_MAX_LETTERS] or "a picture")
 
 
@@ -87,6 +107,11 @@ def transfer(
     """
     if target is None:
         raise ValueError("Got no target picture; choose one, or upload your own.")
+    if len(target.name) > _MAX_LETTERS:
+        raise ValueError(
+            f"Got a name of {len(target.name)} letters; at most {_MAX_LETTERS} are read. Shorten "
+            "it."
+        )
     request = Picture(target.picture, target.name)
     label = label_of_found("essence", None, target=request.name)
     others = session.without_found(label)
@@ -153,23 +178,37 @@ def build(studio: Studio, stage: Stage) -> None:
     """The widgets and their wiring."""
     names = [name for name in TARGETS if (_TARGETS_FOLDER / f"{name}.png").is_file()]
     paths = [_TARGETS_FOLDER / f"{name}.png" for name in names]
-    gr.HTML(f'<p class="note">{CONSENT}</p>')
-    target = gr.State(None)
+    help_with(HELP)
     targets = thumbnails(
         "Targets to choose from", "targets", 6, list(zip(paths, names, strict=True)), bool(names)
     )
     with gr.Row(elem_id="target"):
-        looked_at = gr.HTML(elem_id="looked-at", min_height=0)
+        looked_at = gr.HTML(NO_TARGET, label="The target", elem_id="looked-at", min_height=0)
         with gr.Column(min_width=140):
-            upload = gr.UploadButton("Upload a picture", size="md", file_types=["image"])
-            name = gr.Textbox(
-                label="Call it", placeholder="the name of its essence", max_length=_MAX_LETTERS
-            )
-    kind = gr.Radio(
+            with gr.Row(elem_classes="buttons"):
+                upload = gr.UploadButton(
+                    "Upload a picture", size="md", file_types=["image"], min_width=110
+                )
+                take_shown = gr.Button(f"Take this {studio.noun}", size="md", min_width=110)
+            name = gr.Textbox("", label="Call it", placeholder="the name of its essence")
+            say_limit(name, _MAX_LETTERS, "letters")
+    with gr.Accordion("From the camera or the clipboard", open=False):
+        taken = gr.Image(
+            label="A picture",
+            show_label=False,
+            sources=["webcam", "clipboard", "upload"],
+            type="filepath",
+            image_mode=None,
+            height=260,
+            elem_id="taken",
+        )
+    gr.HTML(f'<p class="note">{CONSENT}</p>')
+    kind_of = gr.Radio(
         list(KINDS.items()),
         value="in_domain",
         label="The target is",
         info="Of anything else, what can be had without falling apart is taken.",
+        elem_classes="ticks",
     )
     start = gr.Button("Find its essence", variant="primary")
     usual = usual_settings(studio, "in_domain")
@@ -189,35 +228,66 @@ def build(studio: Studio, stage: Stage) -> None:
             2,
             usual.consistency_lambda,
             step=0.05,
-            label="Consistency",
-            info="How alike the change should be for all.",
+            label="Alike for all",
+            info="How much it counts that the change is the same for every face.",
             buttons=[],
         )
-    others = gr.HTML(min_height=0)
+    others = gr.HTML(label="On others", min_height=0)
     strength = gr.Slider(-1, 2, 1, step=0.05, label="Strength on others", visible=False, buttons=[])
 
-    def choose(event: gr.SelectData) -> tuple[Target, str, str, str]:
+    def show(desk: Desk, chosen: Target | None, kind: str) -> Updates:
+        desk.photographs["target"] = chosen
+        if chosen is None:
+            return {looked_at: NO_TARGET, name: ""}
+        return {looked_at: _shown(chosen), name: chosen.name, kind_of: kind}
+
+    def choose(desk: Desk, event: gr.SelectData) -> Updates:
         with friendly():
             chosen = take(studio, paths[event.index])
-        return chosen, _shown(chosen), chosen.name, TARGETS[names[event.index]]
+        return show(desk, chosen, TARGETS[names[event.index]])
 
-    def receive(file: str | None) -> tuple[Target, str, str, str]:
+    def receive(desk: Desk, file: str | None, name: str | None = None) -> Updates:
+        desk.photographs["target"] = None  # whatever becomes of this one
         with friendly():
             if file is None:
                 raise ValueError("Got no picture; choose one.")
-            chosen = take(studio, file)
-        return chosen, _shown(chosen), chosen.name, "out_of_domain"
+            try:
+                return show(desk, take(studio, file, name), "out_of_domain")
+            finally:
+                Path(file).unlink(missing_ok=True)  # a copy that others could come by
+
+    def receive_file(desk: Desk, file: str | None) -> Updates:
+        return receive(desk, file)
+
+    def refuse(desk: Desk) -> Updates:
+        return show(desk, None, "")
+
+    def restore(desk: Desk) -> Updates:
+        target = desk.photographs.get("target")
+        return {looked_at: _shown(target) if target else NO_TARGET}
+
+    def receive_taken(desk: Desk, file: str | None) -> Updates:
+        """From the camera or the clipboard; where it was taken is empty then."""
+        if file is None:  # it was emptied
+            return {taken: None}
+        return {taken: None, **receive(desk, file, _TAKEN)}
+
+    def receive_shown(desk: Desk) -> Updates:
+        """The face as edited."""
+        with friendly():
+            _, picture = studio.draw(desk.session)
+            return show(desk, Target(studio.target(picture), f"this {studio.noun}"), "in_domain")
 
     def run(
         desk: Desk,
-        target: Target | None,
         name: str,
         kind: str,
         steps: int,
         restarts: int,
         consistency: float,
         request: gr.Request,
-    ) -> Iterator[tuple[object, str]]:
+    ) -> Iterator[Updates]:
+        target = desk.photographs.get("target")
         named = target and replace(target, name=name)
         with friendly():
             for frame in transfer(
@@ -228,44 +298,48 @@ def build(studio: Studio, stage: Stage) -> None:
                 steps,
                 restarts,
                 consistency,
-                owner=request.session_hash,
+                owner=desk.owner,
             ):
                 yield stage.show_frame(desk, frame)
 
-    def draw_row(desk: Desk, seeds: list[int], strength: float) -> str:
+    def draw_row(desk: Desk, strength: float) -> str:
         with friendly():
-            return row(studio, desk.session, seeds, strength)
+            return row(studio, desk.session, desk.seeds, strength)
 
-    def follow(desk: Desk, seeds: list[int], strength: float) -> tuple[str, gr.Slider]:
-        html = draw_row(desk, seeds, strength)
+    def follow(desk: Desk, strength: float) -> tuple[str, gr.Slider]:
+        html = draw_row(desk, strength)
         return html, gr.Slider(visible=bool(html))
 
     def usual_of(kind: str) -> tuple[int, int, float]:
         usual = usual_settings(studio, kind)
         return usual.steps, usual.restarts, usual.consistency_lambda
 
-    kind.change(usual_of, kind, [steps, restarts, consistency], queue=False, **PRIVATE)
-    chosen = [target, looked_at, name, kind]
-    targets.select(choose, None, chosen, **PRIVATE)
-    upload.upload(receive, upload, chosen, api_name="target")
+    kind_of.change(usual_of, kind_of, [steps, restarts, consistency], queue=False, **PRIVATE)
+    chosen, desk = [looked_at, name, kind_of], stage.desk
+    targets.select(choose, desk, chosen, **PRIVATE)
+    sent = upload.upload(receive_file, [desk, upload], chosen, api_name="target")
+    photographed = taken.input(receive_taken, [desk, taken], [taken, *chosen], **PRIVATE)
+    for event in (sent, photographed):
+        event.failure(refuse, desk, [looked_at, name], **PRIVATE)
+    take_shown.click(receive_shown, desk, chosen, **PRIVATE)
+    stage.restore(restore, [looked_at])
     stage.add_search(
         start,
         [start.click, name.submit],
         run,
         {
-            "target": target,
             "name": name,
-            "kind": kind,
+            "kind": kind_of,
             "steps": steps,
             "restarts": restarts,
             "consistency": consistency,
         },
         api_name="essence",
     )
-    stage.follow(follow, [stage.desk, stage.seeds, strength], [others, strength])
+    stage.follow(follow, [desk, strength], [others, strength])
     strength.input(
         draw_row,
-        [stage.desk, stage.seeds, strength],
+        [desk, strength],
         others,
         trigger_mode="always_last",
         api_name="others",

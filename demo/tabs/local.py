@@ -7,14 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
-from html import escape
 
 import gradio as gr
 from PIL import Image
 
-from demo.components import MAX_LETTERS, friendly, message, plain, recipe, shown, warning
+from demo.components import (
+    explain,
+    friendly,
+    help_with,
+    message,
+    most_words,
+    name_of,
+    plain,
+    recipe,
+    say_limit,
+    shown,
+    toast,
+    warning,
+)
+from demo.desk import Desk
 from demo.finding import Wanted, label_of_found, show_found, space_for
-from demo.stage import DRAWING, Desk, Frame, Stage
+from demo.frames import Frame
+from demo.job import Updates
+from demo.stage import DRAWING, PRIVATE, Stage
 from stylegan_hub.methods.local import WITHOUT_WORDS, Settings
 from stylegan_hub.methods.method import Nothing, Words
 from stylegan_hub.session import Session
@@ -37,7 +52,18 @@ _NO_OTHER_PARSER = (
     "local edits need one. Photographs of faces have a published one; other pictures need one "
     "of their own. Put it into a pipeline and open that:"
 )
+HELP = "Change one part of the face: click it on the picture, or tick it."
+CLICK = "Click the part that should change; a second click takes it out again."
 _PICTURE_SIZE = 256
+# A click on the picture, as shares of its width and height.
+_ON_LOAD = """
+element.addEventListener('click', event => {
+  if (!event.target.matches('.part img')) return;
+  const { left, top, width, height } = event.target.getBoundingClientRect();
+  const across = (event.clientX - left) / width;
+  trigger("apply", { across, down: (event.clientY - top) / height });
+});
+"""
 
 
 def part_shown(
@@ -48,21 +74,41 @@ def part_shown(
     background: bool = False,
     neutral: str | None = None,
 ) -> str:
-    """HTML of the face with the region marked, or of why there is none; nothing without input."""
+    """HTML of the face with the region marked, or of why there is none; of the face without one."""
     if not words.strip() and not names:
-        return ""
+        return _figure(studio.rendering.picture(session), "The face", CLICK)
     try:
         region = studio.region(words, names, neutral)
     except ValueError as error:
-        return message(str(error))
+        return message(explain(error))
+    what = f"{'all but ' * background}{region.name}"
     picture = studio.mark(session, region, background)
+    return _figure(picture, f"The face; marked: {what}", f"{what}: {region.reason}")
+
+
+def with_part(
+    studio: Studio, session: Session, names: Sequence[str], across: float, down: float
+) -> list[str]:
+    """The chosen regions with that at this place of the picture, or without it if it was chosen.
+
+    Args:
+        across, down: from the left and from the top, 0 to 1.
+
+    Raises:
+        ValueError: a place outside of the picture.
+    """
+    clicked = studio.region_at(session, across, down)
+    left = [name for name in names if name != clicked]
+    return left if len(left) < len(names) else [*names, clicked]
+
+
+def _figure(picture: Image.Image, alt: str, caption: str) -> str:
     factor = max(1, _PICTURE_SIZE / max(picture.size))
     size = round(picture.width * factor), round(picture.height * factor)
     picture = picture.resize(size, Image.Resampling.BICUBIC)
-    what = f"{'all but ' * background}{region.name}"
     return (
-        f'<figure class="part">{shown(picture, f"The face; marked: {what}")}'
-        f'<figcaption role="status">{plain(what)}: {plain(region.reason)}</figcaption></figure>'
+        f'<figure class="part">{shown(picture, alt)}'
+        f'<figcaption role="status">{plain(caption)}</figcaption></figure>'
     )
 
 
@@ -132,7 +178,7 @@ def change_part(
 def build(studio: Studio, stage: Stage) -> None:
     """The widgets and their wiring, or what to do where there is no parser."""
     if not studio.regions:
-        name = studio.pipe.name or "portraits"
+        name = name_of(studio)
         folder, why, training = name, _NO_OTHER_PARSER, []
         parser = f'79999_iter.pth --neutral "{studio.pipe.neutral}"'
         if name == "portraits":
@@ -149,37 +195,41 @@ def build(studio: Studio, stage: Stage) -> None:
         )
         return
     num_ws = studio.pipe.generator.num_ws
+    help_with(HELP)
+    part = gr.HTML(label="The part that changes", min_height=0, js_on_load=_ON_LOAD, elem_id="part")
     # Values are given, since those of a tab that nobody looked at are else None.
-    words = gr.Textbox(
-        "",
-        label="The part should look like",
-        placeholder="a face with curly hair",
-        info="Without words, the part is changed anyhow.",
-        max_length=MAX_LETTERS,
-    )
+    with gr.Row(elem_classes="ask"):
+        words = gr.Textbox(
+            "",
+            label="The part should look like",
+            placeholder="a face with curly hair",
+            scale=4,
+            min_width=180,
+        )
+        start = gr.Button("Change this part", variant="primary", scale=0, min_width=140)
     names = gr.CheckboxGroup(
         studio.regions,
         value=[],
         label="Which part",
-        info="None ticked: the one that the words speak of.",
+        info="None ticked: the one that the words speak of. Without words, it changes anyhow.",
         elem_id="parts",
+        elem_classes="ticks",
     )
-    part = gr.HTML(min_height=0)
     whom = gr.Radio(
         [(f"Every {studio.noun}", "everybody"), (f"This {studio.noun}", "face")],
         value="everybody",
-        label="It should suit",
+        label="The change should suit",
+        elem_classes="ticks",
     )
-    start = gr.Button("Change this part", variant="primary")
-    with gr.Accordion("Settings of a local search", open=False):
+    with gr.Accordion("Settings of the local search", open=False):
         steps = gr.Slider(10, 200, Settings.steps, step=10, label="Steps", buttons=[])
         localization = gr.Slider(
             0,
             0.5,
             Settings.localization_lambda,
             step=0.01,
-            label="Localization",
-            info="How much it counts that the change lies in the part, beside the words.",
+            label="Stay in the part",
+            info="How much that counts, beside the words.",
             buttons=[],
         )
         layers = gr.CheckboxGroup(
@@ -191,7 +241,11 @@ def build(studio: Studio, stage: Stage) -> None:
         )
         space = gr.Radio(list(SPACES.items()), value="w_plus", label="What moves")
         background = gr.Checkbox(label="Change all but the part")
-        neutral = gr.Textbox(studio.pipe.neutral, label="It shows now", max_length=MAX_LETTERS)
+        neutral = gr.Textbox(
+            studio.pipe.neutral, label="Instead of", info="What pictures show without the change."
+        )
+    for box in (words, neutral):
+        say_limit(box, most_words(studio))
 
     def run(
         desk: Desk,
@@ -205,13 +259,12 @@ def build(studio: Studio, stage: Stage) -> None:
         background: bool,
         neutral: str,
         request: gr.Request,
-    ) -> Iterator[tuple[object, ...]]:
-        owner, session = request.session_hash, desk.session
+    ) -> Iterator[Updates]:
+        owner, session = desk.owner, desk.session
         with friendly():
             if text := warning(studio, words):
-                gr.Warning(escape(text))
-            marked = part_shown(studio, session, words, names, background, neutral)
-            yield gr.skip(), gr.skip(), marked
+                gr.Warning(toast(text))
+            yield {part: part_shown(studio, session, words, names, background, neutral)}
             for frame in change_part(
                 studio,
                 session,
@@ -226,13 +279,27 @@ def build(studio: Studio, stage: Stage) -> None:
                 neutral,
                 owner,
             ):
-                yield *stage.show_frame(desk, frame), marked
+                yield stage.show_frame(desk, frame)
 
     def show_part(desk: Desk, words: str, names: list[str], background: bool, neutral: str) -> str:
         with friendly():
             return part_shown(studio, desk.session, words, names, background, neutral)
 
+    def click(
+        desk: Desk,
+        words: str,
+        names: list[str],
+        background: bool,
+        neutral: str,
+        event: gr.EventData,
+    ) -> tuple[list[str], str]:
+        across, down = (getattr(event, name, -1) for name in ("across", "down"))
+        with friendly():
+            chosen = with_part(studio, desk.session, names, float(across), float(down))
+            return chosen, part_shown(studio, desk.session, words, chosen, background, neutral)
+
     where = [stage.desk, words, names, background, neutral]
+    part.apply(click, where, [names, part], trigger_mode="multiple", **DRAWING, **PRIVATE)
     gr.on(
         [words.blur, names.input, background.input],
         show_part,

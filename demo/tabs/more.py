@@ -9,23 +9,27 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
 from demo.components import (
-    MAX_LETTERS,
     friendly,
     message,
+    most_words,
     open_picture,
     plain,
+    say_limit,
     thumbnails,
+    toast,
     warning,
 )
+from demo.desk import Desk
 from demo.finding import Found, Wanted, search
-from demo.stage import PRIVATE, Desk, Frame, Stage, check_room
+from demo.frames import Frame, check_room
+from demo.job import Updates
+from demo.stage import PRIVATE, Stage
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.methods.method import (
     Method,
@@ -113,7 +117,9 @@ def _examples(when: str, files: Sequence[str], seeds: str) -> list[Any]:
             f"Got the seeds {seeds!r} {when} the change; expected whole numbers such as 1, 2, or "
             "pictures."
         )
-    return [int(number) for number in numbers[:_MAX_EXAMPLES]]
+    if len(numbers) > _MAX_EXAMPLES:
+        raise ValueError(f"Got {len(numbers)} seeds {when}; at most {_MAX_EXAMPLES} are read.")
+    return [int(number) for number in numbers]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,9 +214,11 @@ def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
     method = gr.Radio(list(methods), value=first.name, label="Method")
     about = gr.HTML(_about(first))
     with gr.Column(visible=Words in ways(first)) as by_words:
-        words = gr.Textbox("", label=f"The {studio.noun} should show", max_length=MAX_LETTERS)
-        neutral = gr.Textbox(studio.pipe.neutral, label="It shows now", max_length=MAX_LETTERS)
-        keep = gr.Textbox("", label="But keep", placeholder="glasses, hair", max_length=MAX_LETTERS)
+        words = gr.Textbox("", label=f"The {studio.noun} should show")
+        neutral = gr.Textbox(studio.pipe.neutral, label="It shows now")
+        keep = gr.Textbox("", label="But keep", placeholder="glasses, hair")
+        for box in (words, neutral):
+            say_limit(box, most_words(studio))
     with gr.Column(visible=Picture in ways(first)) as by_picture:
         picture = gr.File(label="A picture", file_types=["image"], height=100)
     with gr.Column(visible=Pairs in ways(first)) as by_examples:
@@ -227,12 +235,9 @@ def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
             )
         with gr.Row():
             seeds_before, seeds_after = (
-                gr.Textbox(
-                    "", label=f"Or seeds {when}", placeholder="1, 2, 3", max_length=1000,
-                    min_width=140,
-                )
+                gr.Textbox("", label=f"Or seeds {when}", placeholder="1, 2, 3", min_width=140)
                 for when in ("before", "after")
-            )  # fmt: skip
+            )
         paired = gr.Checkbox(True, label="They are pairs: the first belongs to the first")
     groups = {Words: by_words, Picture: by_picture, Pairs: by_examples}
     whom = gr.Radio(
@@ -249,7 +254,17 @@ def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
     preset = gr.Dropdown(list(first.presets), value="default", label="Settings")
     start = gr.Button("Find", variant="primary")
     gallery = thumbnails("What was found", "found", 4, visible=False)
-    edits = gr.State(())
+
+    def show(desk: Desk) -> Updates:
+        """What a search found, to choose from."""
+        found: Several | None = desk.things.get("found")
+        if found is None:
+            return {gallery: gr.Gallery([], visible=False)}
+        shown = [
+            (desk.picture(preview), caption(edit))
+            for preview, edit in zip(found.previews, found.edits, strict=True)
+        ]
+        return {gallery: gr.Gallery(shown, visible=True, selected_index=None)}
 
     def run(
         desk: Desk,
@@ -267,7 +282,7 @@ def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
         before: list[str] | None = None,
         after: list[str] | None = None,
         request: gr.Request | None = None,
-    ) -> Iterator[tuple[object, ...]]:
+    ) -> Iterator[Updates]:
         assert request is not None  # gradio gives it
         filled = Filled(
             words, neutral, keep, picture, before or (), after or (), seeds_before, seeds_after,
@@ -276,26 +291,27 @@ def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
         with friendly():
             asked = filled.request(ways(methods[method]))
             if isinstance(asked, Words) and (text := warning(studio, words)):
-                gr.Warning(escape(text))
+                gr.Warning(toast(text))
             settings = None if preset == "default" else preset
             wanted = Wanted(asked, method, whom != "face", settings, region=region or None)
-            hidden = gr.Gallery([], visible=False)
-            for frame in find(studio, desk.session, wanted, request.session_hash):
-                pictures = hidden
+            desk.things["found"] = None
+            for frame in find(studio, desk.session, wanted, desk.owner):
                 if isinstance(frame, Several):
-                    labels = [caption(edit) for edit in frame.edits]
-                    pictures = gr.Gallery(
-                        list(zip(frame.previews, labels, strict=True)),
-                        visible=True,
-                        selected_index=None,
-                    )
-                found = (frame.edits, frame.region) if isinstance(frame, Several) else gr.skip()
-                yield *stage.show_frame(desk, frame), pictures, found
+                    desk.things["found"] = frame
+                yield stage.show_frame(desk, frame) | show(desk)
 
-    def take(desk: Desk, found: tuple[Any, ...], event: gr.SelectData, request: gr.Request) -> str:
-        studio.stop(request.session_hash)
+    def take(desk: Desk, event: gr.SelectData) -> str:
+        studio.stop(desk.owner)
+        found: Several = desk.things["found"]
         with friendly():
-            return message(choose(desk, *found, event.index))
+            return message(choose(desk, found.edits, found.region, event.index))
+
+    def keep_files(desk: Desk, *files: str | list[str] | None) -> Sequence[object]:
+        return desk.take_in_all("examples", files)
+
+    def restore(desk: Desk) -> Updates:
+        files = desk.photographs.get("examples", [None] * len(uploads))
+        return show(desk) | dict(zip(uploads, files, strict=True))
 
     def pick(name: str) -> dict[gr.blocks.Block, object]:
         chosen = methods[name]
@@ -326,9 +342,13 @@ def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
             "preset": preset,
         },
         api_name="find",
-        outputs=[gallery, edits],
+        outputs=[gallery],
     )
-    stage.then_show(gallery.select(take, [stage.desk, edits], stage.status, **PRIVATE))
+    uploads = [picture, before, after]
+    events = [event for box in uploads for event in (box.upload, box.clear, box.delete)]
+    gr.on(events, keep_files, [stage.desk, *uploads], uploads, **PRIVATE)
+    stage.restore(restore, [gallery, *uploads])
+    stage.then_show(gallery.select(take, stage.desk, stage.status, **PRIVATE))
 
 
 def _about(method: Method[Any]) -> str:

@@ -23,21 +23,33 @@ from demo.components import (
     friendly,
     heading,
     message,
+    name_of,
     plain,
     recipe,
     shown,
-    to_save,
+    thumbnails,
+    webp,
 )
-from demo.stage import PRIVATE, STOPPED, Desk, Frame, Stage, pictured, watched
+from demo.desk import Desk
+from demo.finding import Wanted, show_found
+from demo.frames import STOPPED, Frame, pictured, watched
+from demo.job import Updates
+from demo.open_choices import open_choice
+from demo.stage import PRIVATE, Stage
 from demo.upload import POINTS, Upload, pairs, preview_of, read, receive
-from stylegan_hub.photos.align import cut
-from stylegan_hub.photos.finders import draws_faces
+from demo.visits import PHOTOGRAPH_MINUTES
+from stylegan_hub.domain import Domain
+from stylegan_hub.edits.base import Edit
+from stylegan_hub.methods.method import Words
+from stylegan_hub.photos.align import Alignment, cut
+from stylegan_hub.photos.finders import draws_faces, undrawable_person
 from stylegan_hub.photos.invert import Refinement, Tuning
-from stylegan_hub.photos.likeness import Likeness
-from stylegan_hub.photos.paste import Where
+from stylegan_hub.photos.likeness import Likeness, same_person
+from stylegan_hub.photos.paste import Where, overlay, undrawn
 from stylegan_hub.photos.paste import paste as paste_back
-from stylegan_hub.photos.person import Person, invert_photo
-from stylegan_hub.photos.photo import SUFFIXES
+from stylegan_hub.photos.person import PORTRAIT, Person, invert_photo
+from stylegan_hub.photos.photo import SUFFIXES, Photo
+from stylegan_hub.portraits.from_photo import NOTICE, portrait_of
 from stylegan_hub.search import Search
 from stylegan_hub.session import Session
 from stylegan_hub.steps import Step
@@ -45,11 +57,12 @@ from stylegan_hub.studio import Studio
 
 CONSENT = (
     "Bring a picture of yourself, or of somebody who agrees to it, and say that it is edited when "
-    "you share it. What comes out is a likeness, not a copy. What you upload is deleted within "
-    "hours."
+    "you share it. What comes out is a likeness, not a copy. The photo is deleted "
+    f"{PHOTOGRAPH_MINUTES} minutes after you closed this page."
 )
 WAYS = {"Only what the edits changed": "changed", "All of what was cut out": "face"}
 BACK = "Back to this photo"
+CALM = "a face with a neutral expression"
 _NO_ENCODER = (
     "This pipeline has no encoder, the network that names a picture's latent at once. A search "
     "from the average works still: it takes longer, and may end far from the photo. To train one, "
@@ -71,8 +84,6 @@ _READING = {"concurrency_id": "photo", "concurrency_limit": 2, "show_progress": 
 # One after the other, so that none of quick clicks is lost.
 _PLACING = {"concurrency_id": "place", "concurrency_limit": 1, "show_progress": "hidden"}
 
-Updates = dict[gr.blocks.Block, object]
-
 
 @dataclass(frozen=True)
 class Inverted:
@@ -82,8 +93,10 @@ class Inverted:
         upload: the photograph.
         person: who.
         crop: what was cut out, in the generator's size.
+        own: the same, violet where it cannot be drawn; None for a portrait.
         drawn: what the generator draws of it.
         studio: draws this person: that of the page, or one with a tuned generator.
+        others: of the same photograph, who get the same edits when it is pasted back.
     """
 
     upload: Upload
@@ -91,6 +104,8 @@ class Inverted:
     crop: Image.Image
     drawn: Image.Image
     studio: Studio
+    own: Image.Image | None = None
+    others: tuple[Inverted, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,11 +137,11 @@ def invert(
         raise ValueError(_NO_PHOTO)
     started = time.monotonic()
     photo = read(upload.path)
-    alignment = upload.alignment(studio.pipe, photo)
-    crop = cut(photo, alignment, studio.pipe.generator.img_size)
     refinement = Refinement(steps=int(refine)) if refine else None
     tuning = Tuning(steps=int(tune)) if tune else None
-    total = int(refine) + int(tune)
+    each = [(one, one.alignment(studio.pipe, photo)) for one in upload.each]
+    first = cut(photo, each[0][1], studio.pipe.generator.img_size)
+    total = (int(refine) + int(tune)) * len(each)
 
     def work(report: Callable[[Step], None]) -> Inverted:
         done = 0
@@ -136,22 +151,49 @@ def invert(
             done += 1
             report(replace(step, index=done, total=total))
 
-        person = invert_photo(studio.pipe, photo, alignment, refinement, tuning, count)
-        own = Studio(person.pipeline(studio.pipe)) if person.tuned else studio
-        (drawn,) = own.pipe(latents=person.latents).images
-        return Inverted(upload, person, crop, drawn, own)
+        main, *others = (
+            _inverted(studio, photo, one, alignment, refinement, tuning, count)
+            for one, alignment in each
+        )
+        return replace(main, others=tuple(others))
 
     search: Search[Step, Inverted] = studio.search_by(owner, work)
     stopped = Frame(message(STOPPED))
-    found = yield from watched(search, pictured(started, lambda _: crop), lambda: stopped)
+    found = yield from watched(search, pictured(lambda _: first), lambda: stopped)
     if found is None:
         return
-    text = f"{upload.subject} is here{after(started)}; edits go on it."
+    subject = f"A portrait after {upload.name}" if found.person.is_portrait else upload.subject
+    text = f"{subject} is here{after(started)}; edits go on it."
     yield Moment(message(text), (found.drawn, found.drawn), inverted=found)
 
 
+def _inverted(
+    studio: Studio,
+    photo: Photo,
+    upload: Upload,
+    alignment: Alignment,
+    refinement: Refinement | None,
+    tuning: Tuning | None,
+    on_step: Callable[[Step], None],
+) -> Inverted:
+    """One face of a photograph: inverted, or as a portrait where that cannot work."""
+    crop = cut(photo, alignment, studio.pipe.generator.img_size)
+    face = undrawable_person(studio.pipe, photo, alignment)
+    if face is not None:
+        person = portrait_of(studio.pipe, photo, alignment, face)
+    else:
+        person = invert_photo(studio.pipe, photo, alignment, refinement, tuning, on_step)
+    drawing = Studio(person.pipeline(studio.pipe)) if person.tuned else studio
+    (drawn,) = drawing.pipe(latents=person.latents).images
+    own = None if face is not None else overlay(crop, undrawn(photo, alignment, drawn))
+    return Inverted(upload, person, crop, drawn, drawing, own)
+
+
 def put_back(
-    inverted: Inverted | None, session: Session, where: Where = "changed"
+    inverted: Inverted | None,
+    session: Session,
+    where: Where = "changed",
+    keep_own: float = 1.0,
 ) -> tuple[str, Image.Image]:
     """The photograph with the face as edited in it, as large as it came; a name for it first.
 
@@ -160,18 +202,49 @@ def put_back(
             photograph is no longer there.
     """
     if inverted is None:
-        raise ValueError("Got no photo; upload one and press Invert.")
+        raise ValueError("Got no photo; upload one and press “Use this face”.")
     if session.latents is None:
         raise ValueError(f"The page shows seed {session.seed}, not the photo. Press “{BACK}”.")
-    before, _ = inverted.studio.draw(Session(latents=inverted.person.latents))
-    _, edited = inverted.studio.draw(session)
-    if where == "changed" and before.tobytes() == edited.tobytes():
+    if inverted.person.is_portrait:
+        raise ValueError(
+            "This is a drawn portrait, not the person, so it is not pasted into the photo. Save "
+            "the picture itself."
+        )
+    upload = inverted.upload
+    photo = read(upload.path)
+    changed = False
+    for one in (inverted, *inverted.others):
+        if one.person.is_portrait:
+            continue
+        before, _ = one.studio.draw(Session(latents=one.person.latents))
+        latents = session.latents if one is inverted else one.person.latents
+        _, edited = one.studio.draw(replace(session, latents=latents))
+        changed = changed or before.tobytes() != edited.tobytes()
+        result = paste_back(photo, one.person.alignment, edited, before, where, keep_own)
+        photo = replace(photo, image=result)
+    if where == "changed" and not changed:
         raise ValueError(
             "Nothing was changed yet. Put an edit on it, or paste all of what was cut out."
         )
-    upload = inverted.upload
-    photo = paste_back(read(upload.path), inverted.person.alignment, edited, before, where)
-    return f"{upload.slug}-edited.png", photo
+    return f"{upload.slug}-edited.png", photo.image
+
+
+def neutral_first(studio: Studio, session: Session, owner: Hashable = None) -> Iterator[Frame]:
+    """Find the edit that gives the face a neutral expression, so that others start from one.
+
+    Raises:
+        ValueError: the session shows no photo; too many edits.
+    """
+    if session.latents is None:
+        raise ValueError(_NO_PHOTO)
+    request = Words(CALM)
+    method = studio.method_for(session, request, every_face=False)
+
+    def say(found: Edit, seconds: str) -> str:
+        return f"The expression is neutral now{seconds}; slide it, or put other edits on it."
+
+    wanted = Wanted(request, method.name, label=request.text)
+    yield from show_found(studio, session, wanted, say, owner=owner)
 
 
 def save_person(person: Person) -> bytes:
@@ -185,17 +258,26 @@ def save_person(person: Person) -> bytes:
 def compared(inverted: Inverted) -> str:
     """HTML of photo and drawing side by side, and of how alike they are."""
     likeness = inverted.person.likeness
-    assert likeness is not None  # invert_photo measures it
+    shown_beside = [
+        (inverted.crop, "Cut out of the photo", "The photo"),
+        (inverted.drawn, "As the generator draws it", "The drawing"),
+    ]
+    if inverted.own is not None:
+        shown_beside.append((inverted.own, "Violet where it cannot be drawn", "Kept as it is"))
     pictures = "".join(
         f"<figure>{shown(for_screen(picture), alt)}<figcaption>{caption}</figcaption></figure>"
-        for picture, alt, caption in (
-            (inverted.crop, "Cut out of the photo", "The photo"),
-            (inverted.drawn, "As the generator draws it", "The drawing"),
-        )
+        for picture, alt, caption in shown_beside
     )
+    if likeness is None:
+        traits = inverted.person.settings[PORTRAIT].items()
+        read = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in traits)
+        return (
+            f'<div class="pair">{pictures}</div><p>{plain(NOTICE)}</p>'
+            f"<p>Read from the photo: {plain(read)}.</p>"
+        )
     lines = "".join(
         f"<li><strong>{plain(words)}</strong> <span>{plain(number)}</span></li>"
-        for words, number in in_words(likeness)
+        for words, number in in_words(inverted.studio.pipe, likeness)
     )
     more = "<p>The tuned generator draws it when it is pasted back, and in the file.</p>"
     return (
@@ -204,7 +286,7 @@ def compared(inverted: Inverted) -> str:
     )
 
 
-def in_words(likeness: Likeness) -> list[tuple[str, str]]:
+def in_words(domain: Domain, likeness: Likeness) -> list[tuple[str, str]]:
     """What each number of a likeness says, and the number."""
     psnr, look, who = likeness.psnr, likeness.perceptual, likeness.identity
     lines = [
@@ -217,10 +299,8 @@ def in_words(likeness: Likeness) -> list[tuple[str, str]]:
             f"perceptual distance {look:.3f}; 0 is the same",
         ),
     ]
-    if who is None:
-        return [*lines, ("Nobody says whether it is the same person", "no recognizer")]
-    same = _word(who, {0.6: "The same person", 0.3: "Perhaps the same person"}, "Somebody else")
-    return [*lines, (f"{same}, says the recognizer", f"identity {who:.2f}; 1 is the same")]
+    number = "no recognizer" if who is None else f"identity {who:.2f}; 1 is the same"
+    return [*lines, (same_person(domain, who), number)]
 
 
 def _word(value: float, words: dict[float, str], otherwise: str) -> str:
@@ -233,7 +313,7 @@ def build(studio: Studio, stage: Stage) -> None:
     called = "The photo; a click shows where the face is" if of_faces else "The photo"
     gr.HTML(f'<p class="note">{CONSENT}</p>')
     if pipe.encoder is None:
-        name = pipe.name or "portraits"
+        name = name_of(studio)
         is_drawn = name == "portraits"
         folder = "cards/portraits" if is_drawn else name
         theirs = "" if is_drawn else f"--pipeline {name} --rendered_share 0 "
@@ -246,11 +326,11 @@ def build(studio: Studio, stage: Stage) -> None:
                 "python app.py --pipeline runs/with-encoder",
             )
         )
-    upload = gr.State(None)
-    inverted = gr.State(None)
     # Endings too, since a browser may not know of some that they are pictures.
-    send = gr.UploadButton("Upload a photo", size="md", file_types=["image", *SUFFIXES])
-    said = gr.HTML(min_height=0)
+    send = gr.UploadButton(
+        "Upload a photo", size="md", variant="primary", file_types=["image", *SUFFIXES]
+    )
+    said = gr.HTML(label="What was found", min_height=0)
     with gr.Column(visible=False) as found:
         picture = gr.Image(
             label=called,
@@ -262,7 +342,8 @@ def build(studio: Studio, stage: Stage) -> None:
         with gr.Row(visible=False) as taking_back:
             undo = gr.Button("Undo point", size="sm", min_width=80)
             clear = gr.Button("Clear points", size="sm", min_width=80)
-        choice = gr.Radio([], label="The face is")
+        faces = thumbnails("Faces found", "faces", 4, visible=False)
+        choice = open_choice(gr.Radio([], label="The face is"))
         with gr.Accordion("Points without a mouse", open=False, visible=of_faces):
             gr.HTML('<p class="note">In pixels of the photo; (0, 0) is at the top left.</p>')
             places = []
@@ -280,10 +361,10 @@ def build(studio: Studio, stage: Stage) -> None:
                 *((f"{steps} steps", steps) for steps in _REFINEMENTS),
             ],
             value=_REFINE if has_encoder else _REFINE_FROM_AVERAGE,
-            label="Refine",
+            label="How closely",
             info="More steps draw it more alike, and take longer.",
         )
-        with gr.Accordion("Settings of the inversion", open=False):
+        with gr.Accordion("Settings of this photo", open=False):
             tune = gr.Slider(
                 0,
                 _MAX_TUNING,
@@ -293,115 +374,179 @@ def build(studio: Studio, stage: Stage) -> None:
                 info="A copy of the generator learns the photo, and draws what is pasted back.",
                 buttons=[],
             )
-        start = gr.Button("Invert", variant="primary")
-    result = gr.HTML(min_height=0)
-    with gr.Column(visible=False) as somebody:
-        with gr.Row():
-            back = gr.Button(BACK, size="md", min_width=100)
-            save_file = gr.DownloadButton("Save this person", size="md", min_width=100)
+        start = gr.Button("Use this face", variant="primary")
+    result = gr.HTML(label="Photo and drawing", min_height=0)
+    with gr.Column(visible=False) as somebody, gr.Row():
+        back = gr.Button(BACK, size="md", min_width=100)
+        calm = gr.Button("Neutral expression first", size="md", min_width=100, visible=of_faces)
+        save_file = gr.DownloadButton("Save this person", size="md", min_width=100)
+    with gr.Column(visible=False) as pasting:
         heading("Back into the photo")
         where = gr.Radio(list(WAYS.items()), value="changed", label="What is pasted")
-        put = gr.Button("Paste back", variant="primary")
-        pasted = gr.HTML(min_height=0, elem_id="pasted")
+        keep_own = gr.Slider(
+            0,
+            1,
+            1,
+            step=0.1,
+            label="Keep what cannot be drawn",
+            info="Hands, frames and hats stay the photo's own: the violet parts above.",
+            buttons=[],
+        )
+        put = gr.Button("Paste back")
+        pasted = gr.HTML(label="The edited photo", min_height=0, elem_id="pasted")
         save_photo = gr.DownloadButton("Save the photo", size="md", visible=False)
 
-    def show(taken: Upload) -> Updates:
+    def show(desk: Desk, taken: Upload | None) -> dict[gr.blocks.Block, object]:
+        desk.photographs["upload"] = taken
+        if taken is None:
+            return {found: gr.Column(visible=False), picture: None}
         missing = [(None, None)] * (3 - len(taken.points))
         values = [at for point in (*taken.points, *missing) for at in point]
         return {
-            upload: taken,
             said: message(f"{taken.note} {taken.hint}"),
             found: gr.Column(visible=True),
-            picture: taken.shown(pipe),
+            picture: desk.photo_file("photo.webp", webp(taken.shown(pipe))),
             taking_back: gr.Row(visible=taken.choice == POINTS and bool(taken.points)),
+            faces: gr.Gallery(
+                [
+                    (desk.photo_file(f"face-{number}.webp", webp(face)), label)
+                    for number, (face, label) in enumerate(
+                        zip(taken.thumbnails, taken.labels, strict=True), 1
+                    )
+                ],
+                visible=bool(taken.thumbnails),
+                selected_index=int(taken.choice) - 1 if taken.choice.isdecimal() else None,
+            ),
             choice: gr.Radio(taken.choices, value=taken.choice, visible=len(taken.choices) > 1),
             **dict(zip(places, values, strict=True)),
         }
 
-    def take(file: str | None) -> Iterator[Updates]:
+    def take(desk: Desk, file: str | None) -> Iterator[Updates]:
+        desk.photographs["upload"] = None  # whatever becomes of this one
         yield {said: message("Looking at the photo …")}
         with friendly():
             if file is None:
                 raise ValueError(_NO_PHOTO)
-            taken = receive(pipe, file)
-        yield show(taken)
+            taken = receive(pipe, desk.take_in(file))
+        yield show(desk, taken)
 
-    def changed(taken: Upload | None, how: Callable[[Upload], Upload]) -> Updates:
+    def refuse(desk: Desk) -> Updates:
+        again = gr.UploadButton(variant="primary")
+        return {said: message("This file was not taken."), send: again, **show(desk, None)}
+
+    def changed(desk: Desk, how: Callable[[Upload], Upload]) -> Updates:
         with friendly():
-            if taken is None:
-                raise ValueError(_NO_PHOTO)
-            return show(how(taken))
+            return show(desk, how(uploaded(desk)))
 
-    def click(taken: Upload, event: gr.SelectData) -> Updates:
-        return changed(taken, lambda taken: taken.clicked(pipe, event.index))
+    def uploaded(desk: Desk) -> Upload:
+        if (taken := desk.photographs.get("upload")) is None:
+            raise ValueError(_NO_PHOTO)
+        return taken
 
-    def choose(taken: Upload | None, choice: str) -> Updates:
-        return changed(taken, lambda taken: taken.chosen(choice))
+    def click(desk: Desk, event: gr.SelectData) -> Updates:
+        return changed(desk, lambda taken: taken.clicked(pipe, event.index))
 
-    def type_in(taken: Upload | None, *places: float | None) -> Updates:
-        return changed(taken, lambda taken: taken.with_points(*pairs(places)))
+    def point_at(desk: Desk, event: gr.SelectData) -> Updates:
+        return changed(desk, lambda taken: taken.chosen(str(event.index + 1)))
 
-    def take_back(taken: Upload) -> Updates:
-        return changed(taken, lambda taken: taken.with_points(*taken.points[:-1]))
+    def choose(desk: Desk, choice: str) -> Updates:
+        return changed(desk, lambda taken: taken.chosen(choice))
 
-    def start_again(taken: Upload) -> Updates:
-        return changed(taken, lambda taken: taken.with_points())
+    def type_in(
+        desk: Desk,
+        one_eye_across: float | None,
+        one_eye_down: float | None,
+        other_eye_across: float | None,
+        other_eye_down: float | None,
+        mouth_across: float | None,
+        mouth_down: float | None,
+    ) -> Updates:
+        eyes = (one_eye_across, one_eye_down, other_eye_across, other_eye_down)
+        places = pairs((*eyes, mouth_across, mouth_down))
+        return changed(desk, lambda taken: taken.with_points(*places))
 
-    def run(
-        desk: Desk, taken: Upload | None, refine: int, tune: int, request: gr.Request
-    ) -> Iterator[Updates]:
+    def take_back(desk: Desk) -> Updates:
+        return changed(desk, lambda taken: taken.with_points(*taken.points[:-1]))
+
+    def start_again(desk: Desk) -> Updates:
+        return changed(desk, lambda taken: taken.with_points())
+
+    def run(desk: Desk, refine: int, tune: int, request: gr.Request) -> Iterator[Updates]:
         with friendly():
-            for moment in invert(studio, taken, refine, tune, request.session_hash):
-                pictures, status = stage.show_frame(desk, moment)
-                updates: Updates = {stage.pictures: pictures, stage.status: status}
-                if isinstance(moment, Moment):
-                    updates |= show_person(desk, moment.inverted)
+            for frame in invert(studio, uploaded(desk), refine, tune, desk.owner):
+                updates = stage.show_frame(desk, frame)
+                if isinstance(frame, Moment):
+                    put_on_desk(desk, frame.inverted)
+                    updates |= show_person(desk, frame.inverted)
                 yield updates
 
+    def put_on_desk(desk: Desk, new: Inverted) -> None:
+        desk.photographs["inverted"] = new
+        desk.change(lambda session: replace(session, latents=new.person.latents, text=None))
+
     def show_person(desk: Desk, new: Inverted) -> Updates:
-        desk.change(lambda session: replace(session, latents=new.person.latents))
         name = f"{new.upload.slug}.safetensors"
         return {
-            inverted: new,
             result: compared(new),
             somebody: gr.Column(visible=True),
-            save_file: to_save(save_file, save_person(new.person), name),
+            pasting: gr.Column(visible=not new.person.is_portrait),
+            save_file: desk.photo_file(name, save_person(new.person)),
             pasted: "",
             save_photo: gr.DownloadButton(visible=False),
         }
 
-    def go_back(desk: Desk, somebody: Inverted, request: gr.Request) -> str:
-        studio.stop(request.session_hash)
-        desk.change(lambda session: replace(session, latents=somebody.person.latents))
-        return message(f"{somebody.upload.subject} is here again; edits stay on it.")
+    def restore(desk: Desk) -> Updates:
+        shown = dict(show(desk, desk.photographs.get("upload")))
+        if (person := desk.photographs.get("inverted")) is not None:
+            shown |= show_person(desk, person)
+        return shown
 
-    def paste(desk: Desk, somebody: Inverted | None, where: Where) -> tuple[str, Any]:
+    def make_neutral(desk: Desk, request: gr.Request) -> Iterator[Updates]:
         with friendly():
-            name, photo = put_back(somebody, desk.session, where)
+            for frame in neutral_first(studio, desk.session, desk.owner):
+                yield stage.show_frame(desk, frame)
+
+    def go_back(desk: Desk) -> str:
+        studio.stop(desk.owner)
+        with friendly():
+            if (back := desk.photographs.get("inverted")) is None:
+                raise ValueError(_NO_PHOTO)
+        put_on_desk(desk, back)
+        return message(f"{back.upload.subject} is here again; edits stay on it.")
+
+    def paste(desk: Desk, where: Where, keep_own: float) -> tuple[str, Any]:
+        with friendly():
+            inverted = desk.photographs.get("inverted")
+            name, photo = put_back(inverted, desk.session, where, keep_own)
         data = io.BytesIO()
         photo.save(data, "PNG", compress_level=_FAST)
-        file = to_save(save_photo, data.getvalue(), name)
+        file = desk.photo_file(name, data.getvalue())
         picture = shown(preview_of(photo), "The photo with what was edited")
         return picture, gr.DownloadButton(value=file, visible=True)
 
-    placed = [upload, said, found, picture, taking_back, choice, *places]
-    sent = send.upload(take, send, placed, api_name="photo", **_READING)
-    sent.failure(lambda: message("This file was not taken."), None, said, **PRIVATE)
+    desk = stage.desk
+    placed = [said, found, picture, taking_back, faces, choice, *places]
+    sent = send.upload(take, [desk, send], placed, api_name="photo", **_READING)
+    sent.failure(refuse, desk, [said, send, found, picture], **PRIVATE)
+    # The main thing to do is another one then.
+    sent.success(lambda: gr.UploadButton(variant="secondary"), None, send, **PRIVATE)
     sent.success(None, js=_NAME_PICTURE % called, **PRIVATE)
-    picture.select(click, upload, placed, trigger_mode="multiple", **_PLACING, **PRIVATE)
-    choice.input(choose, [upload, choice], placed, api_name="square", **_PLACING)
-    use.click(type_in, [upload, *places], placed, api_name="points", **_PLACING)
-    undo.click(take_back, upload, placed, **_PLACING, **PRIVATE)
-    clear.click(start_again, upload, placed, **_PLACING, **PRIVATE)
+    picture.select(click, desk, placed, trigger_mode="multiple", **_PLACING, **PRIVATE)
+    faces.select(point_at, desk, placed, **_PLACING, **PRIVATE)
+    choice.input(choose, [desk, choice], placed, api_name="square", **_PLACING)
+    use.click(type_in, [desk, *places], placed, api_name="points", **_PLACING)
+    undo.click(take_back, desk, placed, **_PLACING, **PRIVATE)
+    clear.click(start_again, desk, placed, **_PLACING, **PRIVATE)
+    of_person = [result, somebody, pasting, save_file, pasted, save_photo]
     stage.add_search(
         start,
         [start.click],
         run,
-        {"taken": upload, "refine": refine, "tune": tune},
+        {"refine": refine, "tune": tune},
         api_name="invert",
-        outputs=[inverted, result, somebody, save_file, pasted, save_photo],
+        outputs=of_person,
     )
-    stage.then_show(back.click(go_back, [stage.desk, inverted], stage.status, **PRIVATE))
-    put.click(
-        paste, [stage.desk, inverted, where], [pasted, save_photo], api_name="paste", **_READING
-    )
+    stage.add_search(calm, [calm.click], make_neutral, {}, api_name="neutral")
+    stage.restore(restore, [*placed, *of_person])
+    stage.then_show(back.click(go_back, desk, stage.status, **PRIVATE))
+    put.click(paste, [desk, where, keep_own], [pasted, save_photo], api_name="paste", **_READING)

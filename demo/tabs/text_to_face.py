@@ -8,24 +8,33 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
-from html import escape
 
 import gradio as gr
 
 from demo.components import (
-    MAX_LETTERS,
     after,
     friendly,
+    help_with,
     message,
+    most_words,
+    name_of,
     progress,
     recipe,
+    say_limit,
     thumbnails,
+    toast,
     warning,
 )
-from demo.stage import FACES, PRIVATE, Desk, Stage, watched
+from demo.desk import Desk
+from demo.frames import Frame, watched
+from demo.job import Updates
+from demo.stage import FACES, PRIVATE, Stage
+from stylegan_hub.latents import Latents
+from stylegan_hub.session import Session
 from stylegan_hub.studio import Face, Studio
 from stylegan_hub.text_to_face import CANDIDATES
 
+HELP = "Say who should be drawn, then click the face to go on with."
 EXAMPLES = (
     "a young woman with long red hair and glasses",
     "an old man with a beard and a hat",
@@ -43,16 +52,10 @@ _NO_OTHER_NETWORK = (
 _MAX_CANDIDATES = 16
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """What the tab shows at one moment.
+@dataclass(frozen=True, kw_only=True)
+class Drawn(Frame):
+    """A `Frame` with the faces so far."""
 
-    Attributes:
-        status: HTML.
-        faces: so far.
-    """
-
-    status: str
     faces: tuple[Face, ...]
 
 
@@ -63,7 +66,7 @@ def draw_faces(
     truncation_psi: float = 0.7,
     candidates: int = CANDIDATES,
     owner: Hashable = None,
-) -> Iterator[Drawn]:
+) -> Iterator[Frame]:
     """Faces that fit the text, one after the other.
 
     Raises:
@@ -72,25 +75,34 @@ def draw_faces(
     started = time.monotonic()
     seeds = range(first_seed, first_seed + FACES)
     faces: list[Face] = []
+    first = 0.0
 
-    def show(face: Face) -> Drawn:
+    def show(face: Face) -> Frame:
+        nonlocal first
         faces.append(face)
-        return Drawn(progress(len(faces), len(seeds), started), (*faces,))
+        first = first or time.monotonic()
+        status = progress(len(faces), len(seeds), time.monotonic() - first)
+        return Drawn(status, faces=(*faces,))
 
     found = yield from watched(
         studio.search_faces(text, seeds, truncation_psi, int(candidates), owner),
         show,
-        lambda: Drawn(message(f"Stopped after {len(faces)} faces."), (*faces,)),
+        lambda: Drawn(message(f"Stopped after {len(faces)} faces."), faces=(*faces,)),
     )
     if found is None:
         return
     text = f"{len(faces)} faces for “{text.strip()}”{after(started)}; click one to go on with it."
-    yield Drawn(message(text), (*faces,))
+    yield Drawn(message(text), faces=(*faces,))
+
+
+def taken(session: Session, latents: Latents, text: str) -> Session:
+    """The session with a face that was found for a text: without the edits of the one before."""
+    return replace(session.without_edits(), latents=latents, text=text)
 
 
 def build(studio: Studio, stage: Stage) -> None:
     """The widgets and their wiring, or what to do where there is no network."""
-    name = studio.pipe.name or "portraits"
+    name = name_of(studio)
     if not studio.has_text_to_face and name != "portraits":
         gr.HTML(
             recipe(
@@ -114,9 +126,13 @@ def build(studio: Studio, stage: Stage) -> None:
             )
         )
         return
-    words = gr.Textbox(
-        label="The face should be", placeholder=EXAMPLES[0], max_length=MAX_LETTERS, lines=2
-    )
+    help_with(HELP)
+    with gr.Row(elem_classes="ask"):
+        words = gr.Textbox(
+            "", label="The face should be", placeholder=EXAMPLES[0], scale=4, min_width=180
+        )
+        start = gr.Button("Draw faces", variant="primary", scale=0, min_width=120)
+    say_limit(words, most_words(studio))
     examples = gr.Dataset(
         components=[words],
         samples=[[example] for example in EXAMPLES],
@@ -124,14 +140,15 @@ def build(studio: Studio, stage: Stage) -> None:
         show_label=False,
         elem_classes="chips",
     )
-    with gr.Row():
+    gallery = thumbnails("Faces that fit", "fitting", 4, visible=False)
+    with gr.Accordion("Settings of these faces", open=False):
         truncation = gr.Slider(
             0,
             1,
             0.7,
             step=0.05,
-            label="Truncation",
-            info="1: all variety; 0: the average face.",
+            label="Variety",
+            info="1: all that there is; 0: the average face.",
             buttons=[],
         )
         candidates = gr.Slider(
@@ -140,49 +157,47 @@ def build(studio: Studio, stage: Stage) -> None:
             CANDIDATES,
             step=1,
             label="Candidates for each",
-            info="CLIP keeps the best of them.",
+            info="The one that fits best is kept.",
             buttons=[],
         )
-    start = gr.Button("Draw faces", variant="primary")
-    gallery = thumbnails("Faces that fit", "fitting", 4, visible=False)
-    faces = gr.State(())
-    next_seed = gr.State(0)
+
+    def show(desk: Desk) -> Updates:
+        """What was drawn, and what the next press would draw."""
+        faces: tuple[Face, ...] = desk.things.get("fitting", ())
+        pictures = [desk.picture(picture) for picture, _ in faces]
+        return {
+            gallery: gr.Gallery(pictures, visible=bool(faces), selected_index=None),
+            start: gr.Button("Draw other faces" if faces else "Draw faces"),
+        }
 
     def run(
-        desk: Desk,
-        words: str,
-        truncation: float,
-        candidates: int,
-        next_seed: int,
-        request: gr.Request,
-    ) -> Iterator[tuple[object, ...]]:
+        desk: Desk, words: str, truncation: float, candidates: int, request: gr.Request
+    ) -> Iterator[Updates]:
+        asked = (words.strip(), truncation, candidates)
+        # Asked the same again, it draws others.
+        seeds = desk.things.get("next_seed", 0) if desk.things.get("fits") == asked else 0
         with friendly():
             if text := warning(studio, words):
-                gr.Warning(escape(text))
-            for drawn in draw_faces(
-                studio, words, next_seed, truncation, candidates, request.session_hash
-            ):
-                pictures = [picture for picture, _ in drawn.faces]
-                yield (
-                    gr.skip(),
-                    drawn.status,
-                    gr.Gallery(pictures, visible=True, selected_index=None),
-                    drawn.faces,
-                    next_seed + FACES,
-                    gr.Button("Draw others"),
-                )
+                gr.Warning(toast(text))
+            for frame in draw_faces(studio, words, seeds, truncation, candidates, desk.owner):
+                if isinstance(frame, Drawn):
+                    desk.things |= {
+                        "fits": asked, "fitting": frame.faces, "next_seed": seeds + FACES
+                    }  # fmt: skip
+                yield stage.show_frame(desk, frame) | show(desk)
 
-    def take(desk: Desk, faces: tuple[Face, ...], event: gr.SelectData, request: gr.Request) -> str:
-        studio.stop(request.session_hash)
-        _, latents = faces[event.index]
-        desk.change(lambda session: replace(session, latents=latents))
-        return message("Here is the face; edits stay on it.")
+    def take(desk: Desk, event: gr.SelectData) -> str:
+        studio.stop(desk.owner)
+        _, latents = desk.things["fitting"][event.index]
+        text, _, _ = desk.things["fits"]
+        desk.change(lambda session: taken(session, latents, text))
+        return message(f"Here is the face for “{text}”. Undo brings back what was here.")
 
     gr.on(
         [words.change, truncation.input, candidates.input],
-        lambda: (0, gr.Button("Draw faces")),
+        lambda: gr.Button("Draw faces"),
         None,
-        [next_seed, start],
+        start,
         queue=False,
         **PRIVATE,
     )
@@ -191,13 +206,9 @@ def build(studio: Studio, stage: Stage) -> None:
         start,
         [start.click, words.submit],
         run,
-        {
-            "words": words,
-            "truncation": truncation,
-            "candidates": candidates,
-            "next_seed": next_seed,
-        },
+        {"words": words, "truncation": truncation, "candidates": candidates},
         api_name="text_to_face",
-        outputs=[gallery, faces, next_seed, start],
+        outputs=[gallery, start],
     )
-    stage.then_show(gallery.select(take, [stage.desk, faces], stage.status, **PRIVATE))
+    stage.restore(show, [gallery, start])
+    stage.then_show(gallery.select(take, stage.desk, stage.status, **PRIVATE))

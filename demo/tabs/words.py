@@ -1,29 +1,42 @@
-"""Say what should change: for this face, by a search of its own, or for everybody.
+"""Say what should change: at once where the pipeline can, or by a search for this face or for all.
 
 The handlers take and return sessions, pictures and text; only `build` knows widgets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
-from html import escape
+from itertools import zip_longest
 
 import gradio as gr
 
-from demo.components import MAX_LETTERS, friendly, message, warning
-from demo.finding import Wanted, show_found
-from demo.stage import DRAWING, PRIVATE, Desk, Frame, Stage
+from demo.components import (
+    explain,
+    friendly,
+    help_with,
+    message,
+    most_words,
+    say_limit,
+    toast,
+    warning,
+)
+from demo.desk import Desk
+from demo.finding import Wanted, how_well, show_found
+from demo.frames import Frame
+from demo.job import Updates
+from demo.stage import DRAWING, PRIVATE, Stage
 from stylegan_hub.domain import NEUTRAL
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.latents import Space
 from stylegan_hub.methods import gradient, optimization, table
-from stylegan_hub.methods.method import Words, method_of
+from stylegan_hub.methods.method import Words, get, method_of
 from stylegan_hub.methods.style_statistics import editable_channels
+from stylegan_hub.methods.wording import parts
 from stylegan_hub.session import Session, label_of
 from stylegan_hub.studio import Studio
 
-METHODS = ("optimization", "table", "gradient")
+METHODS = ("instant", "optimization", "table", "gradient")
 """Those that this tab asks; others for words are in the tab "More"."""
 # What a chip says, and the words that it writes.
 EXAMPLES = {
@@ -37,8 +50,20 @@ EXAMPLES = {
     "a hat": "a person wearing a hat",
     "Milo": "Milo",
 }
+# What can be ticked to stay, and the words for it that CLIP knows.
+KEPT = {
+    "hair": "hair",
+    "glasses": "glasses",
+    "beard": "a beard",
+    "smile": "a smiling face",
+    "age": "an old face",
+    "skin": "dark skin",
+    "background": "background",
+}
 SPACES = {"Whole layers (w+)": "w_plus", "Single channels (s)": "s"}
 CHOICES = {"A number": "channels", "Above a threshold": "threshold"}
+HELP = "Say what should change: each thing that you name gets a slider of its own."
+_MAX_OFFERS = 3
 _MAX_CHANNELS = 200
 _THRESHOLD = 0.1
 _MAX_THRESHOLD = 0.5
@@ -52,23 +77,67 @@ def for_this_face(
     steps: int = optimization.Settings.steps,
     space: str = "w_plus",
     owner: Hashable = None,
+    keep: Sequence[str] = (),
 ) -> Iterator[Frame]:
     """Search the edit for the words on the face as edited, with pictures on the way.
+
+    Args:
+        keep: words for what should not change.
 
     Raises:
         ValueError: words or settings that cannot be searched for; too many edits.
     """
-    request = Words(words, neutral)
+    request = Words(words, _own(studio, neutral), tuple(keep))
     settings = optimization.Settings(steps=int(steps), space=Space(space))
     before, _ = studio.draw(session.without_edits())
 
     def say(found: Edit, seconds: str) -> str:
         note = found.origin.training.get("note")
         how = f", {note}" if note else ""
-        return f"Found “{request.text}” for this {studio.noun}{seconds}{how}; slide it."
+        said = f"Found “{request.text}” for this {studio.noun}{seconds}{how}; slide it."
+        return said + how_well(studio, found)
 
     wanted = Wanted(request, "optimization", settings=settings, label=request.text)
     yield from show_found(studio, session, wanted, say, lambda _: before, owner)
+
+
+def at_once(
+    studio: Studio,
+    session: Session,
+    words: str,
+    neutral: str | None = None,
+    every_face: bool = False,
+    owner: Hashable = None,
+    keep: Sequence[str] = (),
+) -> Iterator[Frame]:
+    """An edit for each of the changes that the words ask for, without a search.
+
+    Args:
+        keep: words for what should not change on this face; of every face, nothing can be kept.
+
+    Raises:
+        ValueError: no words, or such as CLIP does not read; too many edits.
+    """
+    for one in parts(words) or [words]:
+        request = Words(one, _own(studio, neutral), () if every_face else tuple(keep))
+
+        def say(found: Edit, seconds: str, asked: Words = request) -> str:
+            return f"“{asked.text}” is on it{seconds}; slide it.{how_well(studio, found)}"
+
+        wanted = Wanted(request, "instant", every_face, label=request.text)
+        for frame in show_found(studio, session, wanted, say, owner=owner):
+            yield frame
+        if frame.found is None:  # it was stopped
+            return
+        session = session.with_found(frame.found, frame.region)
+
+
+def _own(studio: Studio, neutral: str | None) -> str | None:
+    """What a visitor says that pictures show now; None for what the pipeline says itself.
+
+    Only then are words such as "without a hat" read as what they mean.
+    """
+    return None if neutral is None or neutral.strip() == studio.pipe.neutral else neutral
 
 
 def for_everybody(
@@ -79,13 +148,17 @@ def for_everybody(
     threshold: float | None = None,
     channels: int | None = None,
     owner: Hashable = None,
+    keep: Sequence[str] = (),
 ) -> Iterator[Frame]:
     """Find the edit for the words that suits any face: at once from a table, or by a search.
+
+    Args:
+        keep: words for what should not change.
 
     Raises:
         ValueError: texts or numbers for which there is none; too many edits.
     """
-    request = Words(words, neutral)
+    request = Words(words, _own(studio, neutral), tuple(keep))
     method, settings = _for_everybody(studio, threshold, channels)
 
     def say(found: Edit, seconds: str) -> str:
@@ -113,7 +186,7 @@ def refine(
         if applied.name is None and found_by is not None and found_by.name == method:
             request = Words(origin.prompt or "", origin.neutral)
             with studio.search(
-                session, request, method, every_face=True, settings=settings
+                session, request, method, every_face=True, settings=settings, at_once=True
             ) as search:  # at once there: from the table, or since the search is remembered
                 (found,) = search.result()
             text = f"“{label_of(applied)}”: {_how(found)}."
@@ -146,19 +219,23 @@ def build(studio: Studio, stage: Stage) -> None:
     """The widgets and their wiring."""
     directions = table.bundled_table(studio.pipe)
     has_table = directions is not None
+    is_instant = get("instant").fits(studio.pipe)
     known = len(directions.index) if directions else len(editable_channels(studio.pipe))
     of_faces = studio.pipe.neutral == NEUTRAL
-    with gr.Row():
+    help_with(HELP)
+    with gr.Row(elem_classes="ask"):
         words = gr.Textbox(
             label="The picture should show",
-            placeholder=EXAMPLES["purple hair"] if of_faces else f"{studio.pipe.neutral} in red",
-            max_length=MAX_LETTERS,
-            scale=3,
-            min_width=200,
+            placeholder="a smiling face with glasses"
+            if of_faces
+            else f"{studio.pipe.neutral} in red",
+            scale=4,
+            min_width=180,
         )
-        neutral = gr.Textbox(
-            studio.pipe.neutral, label="Instead of", max_length=MAX_LETTERS, scale=2, min_width=120
-        )
+        start = gr.Button("Edit", variant="primary", elem_id="edit", scale=0, min_width=90)
+    with gr.Row(visible=False, elem_id="offers") as offering:
+        gr.HTML('<p class="note">Try instead</p>')
+        offers = [gr.Button("", size="sm", scale=0, min_width=60) for _ in range(_MAX_OFFERS)]
     examples = gr.Dataset(
         components=[words],
         samples=[[example] for example in EXAMPLES.values()],
@@ -169,13 +246,28 @@ def build(studio: Studio, stage: Stage) -> None:
         elem_id="examples",
         elem_classes="chips",
     )
-    whom = gr.Radio(
-        [(f"This {studio.noun}", "face"), (f"Every {studio.noun}", "everybody")],
-        value="face",
-        label="Find the change for",
-        info="A search for this one alone, or one change that suits all.",
+    keep = gr.CheckboxGroup(
+        [(name, words) for name, words in KEPT.items()],
+        value=[],
+        label="But keep",
+        visible=of_faces,
+        elem_classes="ticks",
     )
-    start = gr.Button("Edit", variant="primary", elem_id="edit")
+    with gr.Row(elem_classes="ask"):
+        whom = gr.Radio(
+            [(f"This {studio.noun}", "face"), (f"Every {studio.noun}", "everybody")],
+            value="face",
+            label="The change should suit",
+            elem_classes="ticks",
+        )
+        closer = gr.Button(
+            f"Refine for this {studio.noun}",
+            size="md",
+            visible=is_instant,
+            scale=0,
+            min_width=140,
+            elem_id="closer",
+        )
     with gr.Group(visible=False) as choice:
         by = gr.Radio(
             list(CHOICES.items()), value="channels", label="Channels that move", visible=has_table
@@ -187,7 +279,7 @@ def build(studio: Studio, stage: Stage) -> None:
             min(table.DEFAULT_CHANNELS, most) if has_table else most,
             step=1,
             label="Number of channels",
-            info="Fewer change less else.",
+            info="With fewer, less else changes.",
             buttons=[],
         )
         threshold = gr.Slider(
@@ -200,9 +292,23 @@ def build(studio: Studio, stage: Stage) -> None:
             buttons=[],
             visible=False,
         )
-    with gr.Accordion("Settings of the search", open=False) as settings:
-        steps = gr.Slider(10, 300, optimization.Settings.steps, step=10, label="Steps", buttons=[])
-        space = gr.Radio(list(SPACES.items()), value="w_plus", label="What may move")
+    with gr.Accordion("Settings of the search", open=False):
+        neutral = gr.Textbox(
+            studio.pipe.neutral, label="Instead of", info="What pictures show without the change."
+        )
+        with gr.Column(visible=True) as settings:
+            steps = gr.Slider(
+                10,
+                300,
+                optimization.Settings.steps,
+                step=10,
+                label="Steps",
+                info="More take longer and come closer to the words.",
+                buttons=[],
+            )
+            space = gr.Radio(list(SPACES.items()), value="w_plus", label="What may move")
+    for box in (words, neutral):
+        say_limit(box, most_words(studio))
 
     desk, status = stage.desk, stage.status
 
@@ -219,18 +325,40 @@ def build(studio: Studio, stage: Stage) -> None:
         threshold: float,
         steps: int,
         space: str,
+        keep: list[str],
         request: gr.Request,
-    ) -> Iterator[tuple[object, str]]:
-        owner, session = request.session_hash, desk.session
+    ) -> Iterator[Updates]:
+        owner, session = desk.owner, desk.session
+        desk.things["offers"] = []
         with friendly():
             if text := warning(studio, words):
-                gr.Warning(escape(text))
-            if whom == "face":
-                frames = for_this_face(studio, session, words, neutral, steps, space, owner)
+                gr.Warning(toast(text))
+            if is_instant:
+                everybody = whom != "face"
+                frames = at_once(studio, session, words, neutral, everybody, owner, keep)
+            elif whom == "face":
+                how = (neutral, steps, space, owner, keep)
+                frames = for_this_face(studio, session, words, *how)
             else:
                 chosen = limits(by, threshold, channels)
-                frames = for_everybody(studio, session, words, neutral, *chosen, owner)
+                frames = for_everybody(studio, session, words, neutral, *chosen, owner, keep)
             for frame in frames:
+                if frame.found is not None:
+                    desk.things["offers"].append(studio.judged(frame.found)[1])
+                yield stage.show_frame(desk, frame)
+
+    def search_closer(
+        desk: Desk,
+        words: str,
+        neutral: str,
+        steps: int,
+        space: str,
+        keep: list[str],
+        request: gr.Request,
+    ) -> Iterator[Updates]:
+        how = (neutral, steps, space, desk.owner, keep)
+        with friendly():
+            for frame in for_this_face(studio, desk.session, words, *how):
                 yield stage.show_frame(desk, frame)
 
     def choose_channels(desk: Desk, by: str, channels: int, threshold: float) -> tuple[object, ...]:
@@ -238,16 +366,39 @@ def build(studio: Studio, stage: Stage) -> None:
             frame = refine(studio, desk.session, *limits(by, threshold, channels))
         except ValueError as error:
             # No error box: a slider that is dragged would fill the screen with them.
-            return gr.skip(), gr.skip(), message(str(error))
+            return gr.skip(), gr.skip(), message(explain(error))
         if (found := frame.found) is None:
             return gr.skip(), gr.skip(), frame.status
-        return *stage.draw(desk.change(lambda s: s.with_found(found))), frame.status
+        changed = desk.change(lambda session: session.with_found(found), "channels")
+        return *stage.draw(desk, changed), frame.status
 
-    examples.click(lambda sample: sample[0], examples, words, **PRIVATE)
+    def show_offers(desk: Desk) -> Updates:
+        """Words that would work better, where the last ones did not do well."""
+        each = zip_longest(*desk.things.get("offers", []))  # the nearest of each change come first
+        near = [*dict.fromkeys(word for words in each for word in words if word)][:_MAX_OFFERS]
+        padded = [*near, *[""] * (_MAX_OFFERS - len(near))]
+        return {
+            offering: gr.Row(visible=bool(near)),
+            **{
+                offer: gr.Button(word, visible=bool(word))
+                for offer, word in zip(offers, padded, strict=True)
+            },
+        }
+
+    stage.follow(show_offers, [desk], [offering, *offers])
+    chosen = examples.click(lambda sample: sample[0], examples, words, **PRIVATE)
+    taken = [offer.click(lambda word: word, offer, words, **PRIVATE) for offer in offers]
+    # Where it takes a search, a visitor may want to add to the words first.
+    for event in [chosen, *taken] if is_instant else taken:
+        event.success(None, js="() => document.querySelector('#edit').click()", **PRIVATE)
     whom.change(
-        lambda whom: (gr.Group(visible=whom != "face"), gr.Accordion(visible=whom == "face")),
+        lambda whom: (
+            gr.Group(visible=whom != "face" and not is_instant),
+            gr.Column(visible=whom == "face" or is_instant),
+            gr.CheckboxGroup(visible=of_faces and (whom == "face" or not is_instant)),
+        ),
         whom,
-        [choice, settings],
+        [choice, settings, keep],
         queue=False,
         **PRIVATE,
     )
@@ -271,9 +422,18 @@ def build(studio: Studio, stage: Stage) -> None:
             "threshold": threshold,
             "steps": steps,
             "space": space,
+            "keep": keep,
         },
         api_name="edit",
     )
+    if is_instant:
+        stage.add_search(
+            closer,
+            [closer.click],
+            search_closer,
+            {"words": words, "neutral": neutral, "steps": steps, "space": space, "keep": keep},
+            api_name="refine",
+        )
     gr.on(
         [by.input, channels.input, threshold.input],
         choose_channels,
@@ -283,4 +443,3 @@ def build(studio: Studio, stage: Stage) -> None:
         api_name="channels",
         **DRAWING,
     )
-    stage.reset.click(lambda: "", None, words, **PRIVATE)

@@ -1,8 +1,7 @@
-"""The containers in which checkpoints come: pickles, both kinds of torch files, numpy files.
+"""What a file is, and what is in it: pickles, torch files, numpy files, safetensors.
 
-What a file is, its first bytes say; its name says nothing. The file is mapped into memory and
-never copied as a whole: tensors stay `StoredTensor`s that refer to it until they are loaded one by
-one.
+What a file is, its first bytes say; its name says nothing. It is mapped into memory and not copied
+as a whole where that can be avoided; tensors stay parts of it until they are loaded one by one.
 """
 
 from __future__ import annotations
@@ -10,290 +9,291 @@ from __future__ import annotations
 import io
 import math
 import mmap
+import os
 import re
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
 
-from stylegan_hub.checkpoints.tensors import STORAGE_DTYPES, Storage, StoredTensor
-from stylegan_hub.checkpoints.unpickler import Budget, Global, Unpickler
+from stylegan_hub.checkpoints import pickles, torch_files
+from stylegan_hub.checkpoints.pickles import NAMES, Array, Budget, Record
 from stylegan_hub.errors import ArtifactError, NotFoundError
 
-_MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # first pickle of a torch file of the old container
-_MAGIC_BYTES = b"\x8a\x0a" + _MAGIC_NUMBER.to_bytes(10, "little")
-_OLD_VERSION = 1001
+_MAGIC_BYTES = b"\x8a\x0a" + torch_files.MAGIC.to_bytes(10, "little")
 _NUMERIC_KINDS = "biuf"
-_MAX_DIRECTORY = 4 << 20  # bytes of a zip file's list of contents
 # Compressed arrays of floats are hardly smaller; more than this is no checkpoint.
 _MAX_UNPACKED = 64 << 20
 _MAX_GROWTH = 1.5
+_MAX_DEPTH = 100
+_OLD_PICKLE = b"(]}c"  # how pickles of protocol 0 and 1 may start
+
+
+@dataclass(frozen=True)
+class _Kind:
+    start: bytes
+    what: str
+    remedy: str
+
+
+_UNPACK = "Unpack it, and give the file that was in it."
+_NO_CHECKPOINTS = (
+    _Kind(
+        b"version https://git-lfs",
+        "a pointer of Git LFS, which says where the file is",
+        "Fetch the file itself with `git lfs pull`, or download it in a browser.",
+    ),
+    _Kind(b"\x1f\x8b", "compressed with gzip", _UNPACK),
+    _Kind(b"BZh", "compressed with bzip2", _UNPACK),
+    _Kind(b"\xfd7zXZ\0", "compressed with xz", _UNPACK),
+    _Kind(b"(\xb5/\xfd", "compressed with Zstandard", _UNPACK),
+    _Kind(b"7z\xbc\xaf'\x1c", "a 7-Zip archive", _UNPACK),
+    _Kind(b"Rar!", "a RAR archive", _UNPACK),
+    _Kind(b"\x89HDF\r\n", "an HDF5 file, as Keras writes", "Give a checkpoint of PyTorch."),
+    _Kind(b"\x89PNG", "a picture (PNG)", "Give the checkpoint."),
+    _Kind(b"\xff\xd8\xff", "a picture (JPEG)", "Give the checkpoint."),
+    _Kind(b"GIF8", "a picture (GIF)", "Give the checkpoint."),
+)
+_BROWSER = "Open the address in a browser, save the file and give its path."
 
 
 def read_checkpoint(path: str | Path) -> Any:
-    """What a checkpoint holds: dicts, lists, tuples, numbers, texts, `Record`s, `StoredTensor`s.
+    """What a checkpoint holds: dicts, lists, tuples, numbers, texts, `Record`s and arrays.
 
     Nothing in the file is executed. It must not change while what was read is in use.
 
     Raises:
         NotFoundError: there is no such file.
-        ArtifactError: the file is of an unknown kind, damaged or unsafe; the message names the
-            tensor or the name in question.
+        ArtifactError: the file is of another kind, damaged or unsafe; the message says which, and
+            names the tensor or the name in question.
     """
     path = Path(path)
     if not path.is_file():
         raise NotFoundError(f"There is no file {path}; expected a checkpoint.")
     if path.stat().st_size == 0:
-        raise ArtifactError(f"{path} is empty. Download it again.")
+        raise ArtifactError(f"{path} is empty.", got="an empty file", remedy="Download it again.")
     with open(path, "rb") as file:
-        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
-        return _read(data)
+        content = _read(path, mapped, memoryview(mapped))
+        _check_sizes(content)
+        return content
     except ArtifactError as error:
-        raise ArtifactError(f"{path} ({len(data)} bytes): {error}.") from error
+        raise of_file(path, error) from error
 
 
-def _read(data: memoryview) -> Any:
+def of_file(path: Path, error: ArtifactError) -> ArtifactError:
+    """An error that begins with the file's path."""
+    text = str(error)
+    if text.startswith(str(path)):
+        return error
+    found = ArtifactError(f"{path}: {text}" + ("" if text.endswith(".") else "."),
+                          got=error.got, expected=error.expected)  # fmt: skip
+    found.remedy = error.remedy  # which ends the text already
+    return found
+
+
+def arrays_in(content: Any) -> Iterator[tuple[str, Array]]:
+    """All arrays that were read from a file, each with the names that lead to it: "g_ema.conv1"."""
+    waiting: list[tuple[str, Any, int]] = [("", content, 0)]
+    seen: set[int] = set()
+    while waiting:
+        name, value, depth = waiting.pop()
+        if isinstance(value, np.ndarray | torch.Tensor):
+            if isinstance(items := getattr(value, "items", None), list):
+                value = items  # an array of objects
+            else:
+                yield name, value
+                continue
+        if id(value) in seen:
+            continue
+        if depth > _MAX_DEPTH:
+            raise ArtifactError("has modules inside of modules without end")
+        seen.add(id(value))
+        if isinstance(value, Record):
+            waiting.append((name, value.state, depth))
+        for key, item in reversed(list(_members(value))):
+            shown = "" if key in pickles.STRUCTURE else str(key)[:200]
+            waiting.append(
+                (f"{name}.{shown}" if name and shown else name or shown, item, depth + 1)
+            )
+
+
+def _members(value: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, list | tuple):
+        named = all(
+            isinstance(x, tuple | list) and len(x) == 2 and isinstance(x[0], str) for x in value
+        )
+        yield from value if named else enumerate(value)
+
+
+def _read(path: Path, mapped: mmap.mmap, data: memoryview) -> Any:
     start = bytes(data[:64])
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _read_zip(data)
+        return _read_zip(path, data)
     if start.startswith(b"\x93NUMPY"):
         return _read_npy(data)
-    if start[:1] == b"\x80" and start[2:14] == _MAGIC_BYTES:
-        return _read_old_torch(data, Budget.of(len(data)), nested=False)
-    if start[:1] == b"\x80":
-        budget = Budget.of(len(data))
-        return Unpickler(data, 0, budget, partial(_read_old_torch, nested=True)).load()
-    if start.lstrip()[:1] == b"<":
-        raise ArtifactError(
-            "is a web page, not a checkpoint; the download asked for a confirmation or a login. "
-            "Open the address in a browser, save the file and give its path"
-        )
+    if start[:1] == b"\x80" and _MAGIC_BYTES in start[:32]:
+        return torch_files.read_old(path, mapped, data)
+    is_old = start[:1] in _OLD_PICKLE and bytes(data[-1:]) == b"."
+    if (start[:1] == b"\x80" and b"" < start[1:2] < b"\x0a") or is_old:
+        with open(path, "rb") as file:
+            return pickles.load(_Reader(file), NAMES, Budget())
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < len(data):
-        raise ArtifactError("is a safetensors file; it needs no conversion, load it as it is")
-    raise ArtifactError(
-        f"starts with {start[:8]!r}, which is no checkpoint that is known: a pickle of protocol 2 "
-        "or newer, a torch file, or a numpy file"
-    )
+        return _read_safetensors(path)
+    raise _no_checkpoint(data)
 
 
-# torch, the container until version 1.5
+class _Reader:
+    """A file that takes no memory for bytes that it does not have, however many are asked for.
 
-
-def _read_old_torch(data: memoryview | bytearray, budget: Budget, nested: bool) -> Any:
-    """Five pickles, then the numbers of each storage.
-
-    NVIDIA's pickles hold such a stream for each of their storages (`nested`).
+    Nothing is read ahead, so that its position says where a reader has come to.
     """
-    view = memoryview(data)
-    storages: dict[str, Storage] = {}
-    position = 0
 
-    def load(**options: Any) -> Unpickler:
-        nonlocal position
-        unpickler = Unpickler(view, position, budget, **options)
-        results.append(unpickler.load())
-        position = unpickler.position
-        return unpickler
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.readline, self.seek, self.tell = file.readline, file.seek, file.tell
+        self._length = os.fstat(file.fileno()).st_size
 
-    results: list[Any] = []
-    for _ in range(3):
-        load()
-    magic, version, system = results
-    if magic != _MAGIC_NUMBER or version != _OLD_VERSION or not isinstance(system, dict):
-        raise ArtifactError("holds numbers in an unknown format; expected a torch stream")
-    if system.get("little_endian") is False:
-        raise ArtifactError("was written on a big-endian machine, which is not supported")
-    find = partial(_announced_storage, storages)
-    inner = None if nested else partial(_read_old_torch, nested=True)
-    unpickler = load(nested=inner, persistent_load=find)
-    content = results[3]
-    load()
-    keys = results[4]
-    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
-        raise ArtifactError("lists other storages than it refers to: it is damaged")
-    for key in keys:
-        storage = storages[key]
-        count = int.from_bytes(view[position : position + 8], "little")
-        position += 8
-        size = storage.numel * storage.itemsize
-        if count != storage.numel or position + size > len(view):
-            raise ArtifactError(
-                f"storage {key!r} announces {storage.numel} numbers ({size} bytes), then {count}; "
-                f"{max(len(view) - position, 0)} bytes are left. It is cut off or damaged"
-            )
-        storage.fill(view[position : position + size])
-        position += size
-    for where, tensor in unpickler.unchecked:
-        if tensor.storage.data is None:
-            raise ArtifactError(f"{where}the numbers of this tensor are missing")
-    if nested and not isinstance(content, Storage):
-        raise ArtifactError("holds something else than numbers where a storage is expected")
-    return content
+    def read(self, count: int = -1, /) -> bytes:
+        """As of any file."""
+        if count > io.DEFAULT_BUFFER_SIZE:
+            count = min(count, self._length - self.tell())
+        return self._file.read(count)
 
 
-def _announced_storage(storages: dict[str, Storage], reference: Any) -> Storage:
-    key, storage = _parse_reference(reference)
-    known = storages.setdefault(key, storage)
-    if (known.dtype, known.numel) != (storage.dtype, storage.numel):
-        raise ArtifactError(f"describes the storage {key!r} in two ways: it is damaged")
-    return known
-
-
-def _parse_reference(reference: Any) -> tuple[str, Storage]:
-    """Key and size in ('storage', type, key, location, numel[, None]); the location is ignored."""
-    if not isinstance(reference, tuple) or len(reference) not in (5, 6):
-        raise ArtifactError("refers to a storage in an unknown way")
-    tag, kind, key, _, numel = reference[:5]
-    if (
-        tag != "storage"
-        or not isinstance(kind, Global)
-        or str(kind) not in STORAGE_DTYPES
-        or not isinstance(key, str)
-        or type(numel) is not int
-        or numel < 0
-        or reference[5:] not in ((), (None,))
-    ):
-        raise ArtifactError("refers to a storage in an unknown way")
-    return key, Storage(STORAGE_DTYPES[str(kind)], numel)
-
-
-# torch, the container since version 1.6, and numpy's .npz
-
-
-def _read_zip(data: memoryview) -> Any:
-    entries = {info.filename: info for info in _zip_entries(data)}
-    pickles = [name for name in entries if name.endswith("/data.pkl")]
-    if len(pickles) == 1:
-        folder = pickles[0].removesuffix("data.pkl")
-        if f"{folder}constants.pkl" in entries:
-            raise ArtifactError(
-                "is a TorchScript program, not a table of tensors. Save its state_dict() with "
-                "torch.save where you trust it"
-            )
-        return _read_new_torch(data, entries, folder)
-    if entries and all(name.endswith(".npy") for name in entries):
-        unpacked = sum(info.file_size for info in entries.values())
-        if unpacked > max(_MAX_GROWTH * len(data), _MAX_UNPACKED):
-            raise ArtifactError(
-                f"unpacks to {unpacked} bytes; at most {_MAX_GROWTH} times its size is expected of "
-                "arrays of numbers"
-            )
-        return {
-            name.removesuffix(".npy"): _named(name, _read_npy, _member(data, info))
-            for name, info in entries.items()
-        }
-    raise ArtifactError(
-        f"is a zip file with {', '.join(list(entries)[:5]) or 'nothing'} in it; a torch file has "
-        "data.pkl, a numpy file .npy arrays"
-    )
-
-
-def _read_new_torch(data: memoryview, entries: dict[str, zipfile.ZipInfo], folder: str) -> Any:
-    order = entries.get(f"{folder}byteorder")
-    if order is not None and bytes(_member(data, order)) != b"little":
-        raise ArtifactError("was written on a big-endian machine, which is not supported")
-    storages: dict[str, Storage] = {}
-
-    def find(reference: Any) -> Storage:
-        key, _ = _parse_reference(reference)
-        storage = _announced_storage(storages, reference)
-        if storage.data is None:
-            if (info := entries.get(f"{folder}data/{key}")) is None:
-                raise ArtifactError(f"the numbers data/{key} are missing in the file")
-            storage.fill(_member(data, info, stored_only=True))
-        return storage
-
-    pickle = _member(data, entries[f"{folder}data.pkl"], stored_only=True)
-    inner = partial(_read_old_torch, nested=True)
-    return Unpickler(pickle, 0, Budget.of(len(data)), inner, find).load()
-
-
-def _zip_entries(data: memoryview) -> Iterator[zipfile.ZipInfo]:
-    raw: Any = data.obj  # the mapped file: searching it copies nothing
-    end = raw.rfind(b"PK\x05\x06")
-    size = int.from_bytes(data[end + 12 : end + 16], "little") if end >= 0 else 0
-    if size == 0xFFFFFFFF:
-        wide = raw.rfind(b"PK\x06\x06")
-        size = int.from_bytes(data[wide + 40 : wide + 48], "little")
-    if size > _MAX_DIRECTORY:
-        raise ArtifactError(f"is a zip file with a list of contents of {size} bytes")
+def _no_checkpoint(data: memoryview) -> ArtifactError:
+    start = bytes(data[:2048])
+    kinds = "a pickle, a torch file, a numpy file or a safetensors file"
+    for kind in _NO_CHECKPOINTS:
+        if start.startswith(kind.start):
+            return _other(kind.what, kinds, kind.remedy)
+    if bytes(data[257:262]) == b"ustar":
+        return _other("a tar archive", kinds, _UNPACK)
     try:
-        with zipfile.ZipFile(io.BufferedReader(_View(data))) as archive:
-            yield from archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+        text = start.decode("utf-8-sig", "strict" if len(data) <= len(start) else "ignore").strip()
+    except UnicodeDecodeError:
+        text = ""
+    shown = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", text)).strip()[:200]
+    if text.startswith("<"):
+        what = f"a web page, not a checkpoint ({shown!r})"
+        return _other(what, kinds, f"The download asked for a confirmation or a login. {_BROWSER}")
+    if text.startswith(("{", "[")):
+        return _other(
+            f"JSON, not a checkpoint: {shown!r}", kinds,
+            f"If that is a server's error: {_BROWSER[0].lower()}{_BROWSER[1:]}",
+        )  # fmt: skip
+    if text and all(letter.isprintable() or letter.isspace() for letter in text):
+        return _other(f"a text, not a checkpoint: {shown!r}", kinds, _BROWSER)
+    what = f"of no kind that is known: it starts with {start[:8]!r}"
+    return _other(what, kinds, "Check that it is the right file, and download it again.")
+
+
+def _other(what: str, expected: str, remedy: str) -> ArtifactError:
+    return ArtifactError(f"is {what}; expected {expected}.", got=what, expected=expected,
+                         remedy=remedy)  # fmt: skip
+
+
+def _check_sizes(content: Any) -> None:
+    """Raise `ArtifactError` where a tensor is larger than the numbers that it is a view of.
+
+    Strides of 0 make a terabyte of a byte.
+    """
+    for name, array in arrays_in(content):
+        if not isinstance(array, torch.Tensor):
+            continue  # checked where they were made
+        if array.layout != torch.strided or array.is_quantized or array.is_meta:
+            raise ArtifactError(f"tensor {name!r} is sparse, quantized or without numbers")
+        if array.nbytes > (there := array.untyped_storage().nbytes()):
+            raise ArtifactError(
+                f"tensor {name!r} of shape {list(array.shape)} needs {array.nbytes} bytes, of "
+                f"which {there} are in the file: its rows are the same numbers"
+            )
+
+
+# safetensors
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if "kind" in metadata:
+                raise ArtifactError(
+                    f"is a part of a folder of this library ({metadata['kind']}).",
+                    got=metadata["kind"],
+                    remedy=f"Load it as it is, by the name {path.parent}.",
+                )
+            return {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, ValueError) as error:
+        if isinstance(error, ArtifactError):
+            raise
         raise ArtifactError(
-            f"is cut off or a damaged zip file ({error}). Download it again"
+            f"is a safetensors file, and damaged: {error}.", remedy="Download it again."
         ) from error
 
 
-class _View(io.RawIOBase):
-    """The mapped file as a file object, without a copy."""
-
-    def __init__(self, data: memoryview) -> None:
-        self._data = data
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._data)}
-        if start[whence] + offset < 0:
-            raise OSError("position before the start")
-        self._position = start[whence] + offset
-        return self._position
-
-    def readinto(self, target: Any, /) -> int:
-        part = self._data[self._position : self._position + len(target)]
-        target[: len(part)] = part
-        self._position += len(part)
-        return len(part)
+# zip files: torch's, and numpy's .npz
 
 
-def _member(
-    data: memoryview, info: zipfile.ZipInfo, stored_only: bool = False
-) -> memoryview | bytearray:
-    """The bytes of a file in a zip file: a part of it, or unpacked."""
-    name = info.filename
-    header = info.header_offset
-    names = int.from_bytes(data[header + 26 : header + 28], "little")
-    extra = int.from_bytes(data[header + 28 : header + 30], "little")
-    start = header + 30 + names + extra
-    packed = data[start : start + info.compress_size]
-    if bytes(data[header : header + 4]) != b"PK\x03\x04" or len(packed) != info.compress_size:
-        raise ArtifactError(f"{name} is cut off: {info.compress_size} bytes are announced")
-    if info.flag_bits & 1:
-        raise ArtifactError(f"{name} is encrypted")
-    if info.compress_type == zipfile.ZIP_STORED:
-        if info.file_size != info.compress_size:
-            raise ArtifactError(f"{name} has two different sizes: the file is damaged")
-        return packed
-    if info.compress_type != zipfile.ZIP_DEFLATED or stored_only:
-        raise ArtifactError(f"{name} is compressed; torch does not do that. Save it again")
-    unpacker = zlib.decompressobj(-15)
+def _read_zip(path: Path, data: memoryview) -> Any:
+    torch_files.check_directory(data)
     try:
-        unpacked = bytearray(unpacker.decompress(packed, info.file_size + 1))
-    except zlib.error as error:
-        raise ArtifactError(f"{name} is damaged: {error}") from error
-    if len(unpacked) != info.file_size:
-        raise ArtifactError(f"{name} unpacks to another size than it announces")
-    return unpacked
+        with zipfile.ZipFile(path) as archive:
+            names = [info.filename for info in archive.infolist()]
+            if len(found := [n for n in names if n.rpartition("/")[2] == "data.pkl"]) == 1:
+                folder = found[0].removesuffix("data.pkl")
+                return torch_files.read_zip(path, archive, folder, data)
+            if names and all(name.endswith(".npy") for name in names):
+                return _read_npz(archive, len(data))
+    except ArtifactError:
+        raise
+    except (
+        zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, OSError,
+        EOFError, LookupError, ValueError,
+    ) as error:  # fmt: skip
+        raise ArtifactError(
+            f"is cut off or a damaged zip file: {error}.", remedy="Download it again."
+        ) from error
+    raise ArtifactError(
+        f"is a zip file with {', '.join(names[:5]) or 'nothing'} in it.",
+        got=tuple(names[:5]),
+        expected="data.pkl as torch writes it, or .npy arrays",
+        remedy=_UNPACK,
+    )
 
 
-# numpy
+def _read_npz(archive: zipfile.ZipFile, size: int) -> dict[str, Any]:
+    unpacked = sum(info.file_size for info in archive.infolist())
+    if unpacked > max(_MAX_GROWTH * size, _MAX_UNPACKED):
+        raise ArtifactError(
+            f"unpacks to {unpacked} bytes; at most {_MAX_GROWTH} times its size is expected of "
+            "arrays of numbers"
+        )
+    arrays = {}
+    for info in archive.infolist():
+        with archive.open(info) as file:
+            data = file.read(info.file_size + 1)  # what it announces may be wrong
+        name = info.filename.removesuffix(".npy")
+        try:
+            arrays[name] = _read_npy(memoryview(data))
+        except ArtifactError as error:
+            raise ArtifactError(f"{re.sub(r'[^ -~]', '?', name)[:80]}: {error}") from error
+    return arrays
 
 
-def _read_npy(data: memoryview | bytearray) -> StoredTensor:
-    view = memoryview(data)
-    stream = io.BytesIO(view[: 1 << 16])  # headers are short
+def _read_npy(data: memoryview) -> Any:
+    stream = io.BytesIO(data[: 1 << 16])  # headers are short
     try:
         version = np.lib.format.read_magic(stream)
         read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
@@ -302,22 +302,23 @@ def _read_npy(data: memoryview | bytearray) -> StoredTensor:
         shape, fortran, dtype = read[version[0]](stream)
     except ArtifactError:
         raise
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+    except (
+        ValueError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError,
+        tokenize.TokenError,
+    ) as error:  # fmt: skip
         raise ArtifactError(f"is a damaged numpy file: {error}") from error
+    values = data[stream.tell() :]
+    if dtype.kind == "O":  # Python's objects, such as a dict of latents by the name of a picture
+        content = pickles.load(io.BytesIO(values), pickles.OF_OBJECTS, Budget())
+        items = getattr(content, "items", None)
+        if not isinstance(items, list) or next(arrays_in(items), None) is None:
+            raise ArtifactError("is a numpy file of type object; only numbers are read")
+        return items[0] if shape == () else items
     if dtype.kind not in _NUMERIC_KINDS or dtype.itemsize > 8:
         raise ArtifactError(f"is a numpy file of type {dtype}; only numbers are read")
-    numbers = view[stream.tell() :]
-    if any(size < 0 for size in shape) or math.prod(shape) * dtype.itemsize != len(numbers):
+    if any(size < 0 for size in shape) or math.prod(shape) * dtype.itemsize != len(values):
         raise ArtifactError(
             f"announces an array of shape {list(shape)} ({math.prod(shape) * dtype.itemsize} "
-            f"bytes) and has {len(numbers)} bytes of it"
+            f"bytes) and has {len(values)} bytes of it"
         )
-    storage = Storage(dtype.str, math.prod(shape), numbers)
-    return StoredTensor.contiguous(storage, shape, fortran)
-
-
-def _named(name: str, read: Any, data: memoryview | bytearray) -> Any:
-    try:
-        return read(data)
-    except ArtifactError as error:
-        raise ArtifactError(f"{re.sub(r'[^ -~]', '?', name)[:80]} {error}") from error
+    return np.frombuffer(values, dtype).reshape(shape, order="F" if fortran else "C")

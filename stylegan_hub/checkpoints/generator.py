@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from stylegan_hub.checkpoints import nvidia, rosinality, tensorflow
-from stylegan_hub.checkpoints.files import read_checkpoint
-from stylegan_hub.checkpoints.sources import build_generator
+from stylegan_hub.checkpoints.files import of_file, read_checkpoint
+from stylegan_hub.checkpoints.sources import Reading, build_generator
+from stylegan_hub.checkpoints.state_dicts import options
 from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 
@@ -20,13 +21,14 @@ def load_generator(path: str | Path) -> StyleGAN2Generator:
     """The averaged generator of a checkpoint, frozen, in float32 on the CPU.
 
     Read are NVIDIA's pickles (stylegan2-ada-pytorch, StyleGAN2 of stylegan3, the TensorFlow era),
-    torch files of rosinality/stylegan2-pytorch, and those of e4e, pSp and StyleCLIP's mappers,
-    which have such a generator inside. What a file is, its content says. Nothing in it is executed.
+    torch files and safetensors in the layout of rosinality/stylegan2-pytorch, and those of e4e, pSp
+    and StyleCLIP's mappers, which have such a generator inside. What a file is, its content says.
+    Nothing in it is executed.
 
     Raises:
         NotFoundError: there is no such file.
-        ArtifactError: it holds no StyleGAN2 generator, or is damaged or unsafe; the message names
-            the tensor or the name in question.
+        ArtifactError: it holds no StyleGAN2 generator, or is incomplete, damaged or unsafe; the
+            message names the tensor or the name in question.
     """
     return generator_from(read_checkpoint(path), Path(path))
 
@@ -34,21 +36,49 @@ def load_generator(path: str | Path) -> StyleGAN2Generator:
 def generator_from(content: Any, path: Path) -> StyleGAN2Generator:
     """As `load_generator`, of a file that has been read."""
     try:
-        if nvidia.is_nvidia(content):
-            sources = nvidia.generator_sources(content)
-        elif tensorflow.is_tensorflow(content):
-            sources = tensorflow.generator_sources(content)
-        elif (found := rosinality.state_dict(content)) is not None:
-            sources = rosinality.generator_sources(*found)
-        else:
-            raise ArtifactError(f"holds no StyleGAN2 generator; it holds {describe(content)}")
-        return build_generator(sources, path.stat().st_size)
+        return build_generator(generator_reading(content), path.stat().st_size)
     except ArtifactError as error:
-        raise ArtifactError(f"{path}: {error}.") from error
+        raise of_file(path, error) from error
+
+
+def generator_reading(content: Any) -> Reading[StyleGAN2Generator]:
+    """What a file that has been read says about a generator.
+
+    Raises:
+        ArtifactError: it holds none, or an incomplete one.
+    """
+    if nvidia.is_nvidia(content):
+        return nvidia.reading(content)
+    if tensorflow.is_tensorflow(content):
+        return tensorflow.reading(content)
+    if (found := rosinality.find(content)) is not None:
+        return rosinality.reading(found, options(content))
+    if isinstance(content, dict) and any("synthesis.b4.const" in str(key) for key in content):
+        raise ArtifactError(
+            "holds the tensors of a generator of NVIDIA without its settings (clamp, activation, "
+            "filters), which decide what it renders.",
+            got="a state_dict with NVIDIA's names",
+            expected="the pickle with 'G_ema', or rosinality's layout",
+            remedy="Give the .pkl that these tensors were taken from.",
+        )
+    raise ArtifactError(
+        f"holds no StyleGAN2 generator; it holds {describe(content)}",
+        got=describe(content),
+        expected="a StyleGAN2 generator of NVIDIA or in rosinality's layout",
+    )
+
+
+def has_generator(content: Any) -> bool:
+    """Whether a file holds something that is meant as a generator."""
+    return (
+        nvidia.is_nvidia(content)
+        or tensorflow.is_tensorflow(content)
+        or rosinality.find(content) is not None
+    )
 
 
 def check_same_generator(inside: StyleGAN2Generator, own: StyleGAN2Generator, what: str) -> None:
-    """Raise `MismatchError` unless two generators draw the same.
+    """Raise `MismatchError` unless two generators render the same.
 
     Args:
         what: `inside` is, for the message: "The encoder's decoder".

@@ -3,37 +3,61 @@
 The file is a pickle of a dict with `G_ema`, the averaged generator. Each module in it carries the
 source text of its class, which NVIDIA's loader runs; here only its attributes are read. What the
 shapes do not show (clamp, activation, half precision) is taken from the modules' attributes, since
-releases store constructor arguments in different ways.
+releases store constructor arguments in different ways. Attributes also say how many layers there
+were, so that a missing one is not taken for a smaller network.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
-from stylegan_hub.checkpoints.sources import GeneratorSources, Source, resample_taps, sizes
-from stylegan_hub.checkpoints.tensors import StoredTensor
-from stylegan_hub.checkpoints.unpickler import Record
+from torch import Tensor
+
+from stylegan_hub.checkpoints.files import arrays_in
+from stylegan_hub.checkpoints.pickles import Record
+from stylegan_hub.checkpoints.sources import (
+    Part,
+    Reading,
+    generator_reading,
+    sizes,
+    taps_of,
+    to_tensor,
+)
 from stylegan_hub.errors import ArtifactError
+from stylegan_hub.models.stylegan2 import RESAMPLE_TAPS, StyleGAN2Generator
 
 _MAX_MODULES = 10_000
 _MAX_DEPTH = 20
 _NATIVE_STYLEGAN3 = re.compile(r"synthesis\.(input\.|L\d+_)")
+_NETWORKS = ("G_ema", "G")
+# Attributes of a module -> arguments of ours that must agree with them.
+_SAYS = {
+    "": {"z_dim": "z_dim", "c_dim": "c_dim", "w_dim": "w_dim", "img_channels": "img_channels",
+         "img_resolution": "img_resolution"},
+    "mapping.": {"num_layers": "num_mapping_layers", "z_dim": "z_dim", "c_dim": "c_dim"},
+    "synthesis.": {"img_resolution": "img_resolution", "img_channels": "img_channels",
+                   "w_dim": "w_dim"},
+}  # fmt: skip
 
 
 def is_nvidia(content: Any) -> bool:
     """Whether a file holds networks of NVIDIA's PyTorch code."""
     if isinstance(content, Record):
         return isinstance(content.state, dict) and "_modules" in content.state
-    return isinstance(content, dict) and isinstance(content.get("G_ema", content.get("G")), Record)
+    return isinstance(content, dict) and any(
+        isinstance(content.get(name), Record) and is_nvidia(content[name]) for name in _NETWORKS
+    )
 
 
-def generator_sources(content: Any) -> GeneratorSources:
+def reading(content: Any) -> Reading[StyleGAN2Generator]:
     """What an NVIDIA pickle says about its averaged generator.
 
     Raises:
         ArtifactError: there is none, or it is no StyleGAN2.
     """
+    prefix = "" if isinstance(content, Record) else "G_ema."
     network = content if isinstance(content, Record) else content.get("G_ema")
     if not isinstance(network, Record):
         raise ArtifactError(
@@ -41,38 +65,72 @@ def generator_sources(content: Any) -> GeneratorSources:
         )
     modules = _modules(network)
     tensors = {
-        f"{prefix}{name}": Source(f"G_ema.{prefix}{name}", stored)
-        for prefix, attributes in modules.items()
-        for group in ("_parameters", "_buffers")
-        for name, stored in _items(attributes, group)
-        if isinstance(stored, StoredTensor)
-    }
+        name: array for name, array in arrays_in(network) if "._init_" not in f".{name}"
+    }  # constructor arguments are not used again
     if any(_NATIVE_STYLEGAN3.match(name) for name in tensors):
         raise ArtifactError(
             "is a StyleGAN3 generator (alias-free layers 'synthesis.input', 'synthesis.L0_...'); "
-            "only StyleGAN2 is supported. NVIDIA's stylegan3 code also trains StyleGAN2 "
-            "(--cfg=stylegan2), and those files can be read"
+            "only StyleGAN2 is read.",
+            got="StyleGAN3",
+            expected="StyleGAN2",
+            remedy="NVIDIA's stylegan3 code also trains StyleGAN2 (--cfg=stylegan2), and those "
+            "files can be read.",
         )
-    config = sizes(tensors)
-    layers = {
-        prefix: attributes
-        for prefix, attributes in modules.items()
-        if re.fullmatch(r"synthesis\.b\d+\.(conv0|conv1|torgb)\.", prefix)
+    idle = {
+        name: "nothing is resampled there"
+        for name, array in tensors.items()
+        if name.endswith("conv1.resample_filter") and not _is_usual(array)
     }
-    config["conv_clamp"] = _same(layers, "conv_clamp", None)
-    config["activation"] = _same(
-        {name: values for name, values in layers.items() if ".conv" in name}, "activation", "lrelu"
-    )
-    mapping = {name: values for name, values in modules.items() if name.startswith("mapping.fc")}
-    config["mapping_activation"] = _same(mapping, "activation", "lrelu")
-    config["mapping_lr_multiplier"] = _same(mapping, "bias_gain", 0.01)
+    part = Part(tensors, lambda ours: None if ours in idle else (ours, _same), prefix, idle)
+    architecture = _attribute(modules, r"synthesis\.b\d+\.", "architecture", None)
+    layers = _int(modules, "mapping.", "num_layers")
+    config = sizes(part, {
+        "num_mapping_layers": layers,
+        "img_resolution": _int(modules, "synthesis.", "img_resolution"),
+        "architecture": architecture,
+    })  # fmt: skip
+    convolutions, all_layers = r"synthesis\.b\d+\.conv[01]\.", r"synthesis\.b\d+\.\w+\."
+    config["conv_clamp"] = _attribute(modules, rf"(?!.*skip){all_layers}", "conv_clamp", None)
+    config["activation"] = _attribute(modules, convolutions, "activation", "lrelu")
+    config["mapping_activation"] = _attribute(modules, r"mapping\.fc\d+\.", "activation", "lrelu")
+    config["mapping_lr_multiplier"] = _attribute(modules, r"mapping\.fc\d+\.", "bias_gain", 0.01)
     config["num_fp16_res"] = sum(
         modules.get(f"synthesis.b{resolution}.", {}).get("use_fp16") is True
         for resolution in config["channels"]
     )
-    if stored := tensors.get("synthesis.b4.resample_filter"):
-        config["resample_filter"] = resample_taps(stored.stored)
-    return GeneratorSources(config, tensors)
+    config |= _filters(part, config)
+    _check_attributes(modules, config)
+    return generator_reading(
+        "a generator of NVIDIA's PyTorch code", part, config, _lacking(modules)
+    )
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _is_usual(array: Any) -> bool:
+    return len(array.shape) == 2 and array.shape[0] == array.shape[1] == len(RESAMPLE_TAPS)
+
+
+def _filters(part: Part, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Taps of the filter after upsampling convolutions, and that between images."""
+    found = {}
+    highest = config["img_resolution"]
+    for name, ours in {
+        "resample_filter": f"b{highest}.conv0", "rgb_resample_filter": f"b{highest}"
+    }.items():  # fmt: skip
+        if (source := part.source(f"synthesis.{ours}.resample_filter")) is not None:
+            found[name] = taps_of(to_tensor(source.array))
+    if found.get("rgb_resample_filter") == found.get("resample_filter", RESAMPLE_TAPS):
+        del found["rgb_resample_filter"]
+    return found
+
+
+def _lacking(modules: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """What a file may be without: the average w, where its training kept none."""
+    keeps = modules.get("mapping.", {}).get("w_avg_beta", None)
+    return () if keeps is not None else ("average",)
 
 
 def _modules(network: Record) -> dict[str, dict[str, Any]]:
@@ -84,28 +142,50 @@ def _modules(network: Record) -> dict[str, dict[str, Any]]:
         if not isinstance(module, Record) or not isinstance(module.state, dict):
             raise ArtifactError(f"G_ema.{prefix.rstrip('.')} is no module")
         found[prefix] = module.state
-        children = _items(module.state, "_modules")
+        children = module.state.get("_modules")
+        children = children if isinstance(children, dict) else {}
         if depth > _MAX_DEPTH or len(found) + len(waiting) + len(children) > _MAX_MODULES:
             raise ArtifactError("has modules inside of modules without end")
-        waiting += [(f"{prefix}{name}.", child, depth + 1) for name, child in children]
+        waiting += [(f"{prefix}{name}.", child, depth + 1) for name, child in children.items()]
     return found
 
 
-def _items(attributes: dict[str, Any], group: str) -> list[tuple[Any, Any]]:
-    members = attributes.get(group)
-    return list(members.items()) if isinstance(members, dict) else []
-
-
-def _same(modules: dict[str, dict[str, Any]], attribute: str, default: Any) -> Any:
-    """The value that all modules have; `default` where releases did not store it."""
-    first, *others = modules or {"": {}}
-    value = modules.get(first, {}).get(attribute, default)
+def _attribute(
+    modules: Mapping[str, Mapping[str, Any]], pattern: str, attribute: str, default: Any
+) -> Any:
+    """The value that all these modules have; `default` where releases did not store it."""
+    values = {
+        name: values.get(attribute, default)
+        for name, values in modules.items()
+        if re.fullmatch(pattern, name)
+    }
+    first = next(iter(values), "")
+    value = values.get(first, default)
     if not isinstance(value, str | int | float | None):
         raise ArtifactError(f"has a {type(value).__name__} as {attribute} of {first.rstrip('.')}")
-    for name in others:
-        if (other := modules[name].get(attribute, default)) != value:
+    for name, other in values.items():
+        if other != value:
             raise ArtifactError(
                 f"has {attribute} {value} in {first.rstrip('.')} and {str(other)[:50]} in "
                 f"{name.rstrip('.')}; one value for all layers is supported"
             )
     return value
+
+
+def _int(modules: Mapping[str, Mapping[str, Any]], module: str, attribute: str) -> int:
+    value = modules.get(module, {}).get(attribute)
+    return value if type(value) is int else 0
+
+
+def _check_attributes(modules: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any]) -> None:
+    for module, names in _SAYS.items():
+        for attribute, ours in names.items():
+            says = modules.get(module, {}).get(attribute)
+            if type(says) is int and says != config[ours]:
+                raise ArtifactError(
+                    f"says {attribute} {says} of {module or 'the generator.'}"[:-1]
+                    + f", and its tensors make {config[ours]}.",
+                    got=config[ours],
+                    expected=says,
+                    remedy="Tensors are missing or too many; download it again.",
+                )

@@ -2,7 +2,8 @@
 
 A torch file of a dict with the averaged generator's weights as `g_ema` and, in files converted from
 NVIDIA's, the average w as `latent_avg`. The numbers are NVIDIA's, under other names and with
-dimensions of size 1; filters contain their gain of 4, so only their shape is used.
+dimensions of size 1. There are two kinds of filters, which need not be the same: that of the
+upsampling convolutions and that of toRGB; both contain their gain of 4.
 """
 
 from __future__ import annotations
@@ -15,125 +16,162 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stylegan_hub.checkpoints.sources import GeneratorSources, Source, resample_taps, sizes
-from stylegan_hub.checkpoints.tensors import StoredTensor
+from stylegan_hub.checkpoints import state_dicts
+from stylegan_hub.checkpoints.pickles import Array
+from stylegan_hub.checkpoints.sources import (
+    Reading,
+    generator_reading,
+    sizes,
+    taps_of,
+    to_tensor,
+)
+from stylegan_hub.checkpoints.state_dicts import StateDict
 from stylegan_hub.errors import ArtifactError
+from stylegan_hub.models.stylegan2 import RESAMPLE_TAPS, StyleGAN2Generator
 
-_LAYER = re.compile(r"(conv1|to_rgb1|convs\.(\d+)|to_rgbs\.(\d+))\.(.+)")
+_MAP = re.compile(r"mapping\.fc(\d+)\.(weight|bias)")
+_LAYER = re.compile(r"synthesis\.b(\d+)\.(conv0|conv1|torgb)\.(.+)")
 _PARTS = {
-    "conv.weight": "weight",
-    "conv.modulation.weight": "affine.weight",
-    "conv.modulation.bias": "affine.bias",
-    "noise.weight": "noise_strength",
-    "activate.bias": "bias",
-    "bias": "bias",
+    "weight": "conv.weight",
+    "affine.weight": "conv.modulation.weight",
+    "affine.bias": "conv.modulation.bias",
+    "noise_strength": "noise.weight",
+    "bias": "activate.bias",
+    "resample_filter": "conv.blur.kernel",
 }
-_MAX_INDEX = 30
+_USUAL_LAYERS = (8, 2)  # of mapping networks with 512 features; 2 in files from stylegan2-ada
+_GAIN = 4  # of a filter that doubles the size
+_AVERAGE = "latent_avg"
+_INSIDE = ("", "decoder.", "generator.", "G.", "g_ema.")  # what names may begin with
+_INPUT = "input.input"
+_MARK = re.compile(
+    r"input\.input|(conv1|convs\.\d+|to_rgb1|to_rgbs\.\d+)\.conv\.modulation\.weight"
+)
 
 
-def state_dict(content: Any) -> tuple[dict[str, StoredTensor], StoredTensor | None] | None:
-    """The generator's tensors in a file, and its average w; None where there is no generator.
+def find(content: Any) -> StateDict | None:
+    """The generator's tensors in a file, with the average w; None where there is no generator.
 
-    It is read from `g_ema`, from the decoder inside a `state_dict` (e4e, pSp, StyleCLIP's mappers),
-    or from a file that holds the tensors alone.
+    They may be inside of dicts, and their names may have prefixes ("decoder." in e4e, pSp and
+    StyleCLIP's mappers; "module.", "_orig_mod."). An averaged generator is taken before one that is
+    not.
+
+    Raises:
+        ArtifactError: several generators, none of which is in a place that says which is meant.
     """
-    if not isinstance(content, dict):
-        return None
-    average = content.get("latent_avg")
-    inside = content.get("state_dict")
-    for candidate, prefix in ((content.get("g_ema"), ""), (inside, "decoder."), (content, "")):
-        if not isinstance(candidate, dict):
-            continue
-        tensors = {
-            name.removeprefix("module.").removeprefix(prefix): stored
-            for name, stored in candidate.items()
-            if isinstance(name, str)
-            and name.removeprefix("module.").startswith(prefix)
-            and isinstance(stored, StoredTensor)
-        }
-        if "input.input" in tensors:
-            return tensors, average if isinstance(average, StoredTensor) else None
-    return None
+    found = state_dicts.find(content, _MARK, _INSIDE)
+    if found is not None and state_dicts.is_array(average := content.get(_AVERAGE)):
+        found.tensors[_AVERAGE], found.whole[_AVERAGE] = average, _AVERAGE
+    return found
 
 
-def generator_sources(
-    tensors: Mapping[str, StoredTensor], latent_avg: StoredTensor | None
-) -> GeneratorSources:
+def reading(found: StateDict, options: Mapping[str, Any]) -> Reading[StyleGAN2Generator]:
     """What a rosinality file says about its generator.
+
+    Args:
+        options: those that the file keeps, which may say how many layers there should be.
 
     Raises:
         ArtifactError: tensors are missing.
     """
-    sources: dict[str, Source] = {}
-    for name, stored in tensors.items():
-        if (place := _place(name)) is not None:
-            shape = _shape(place, stored)
-            sources[place] = Source(name, stored, partial(_reshaped, shape=shape))
-    if latent_avg is not None and (average := _average(latent_avg)) is not None:
-        sources["mapping.w_avg"] = average
-    config = sizes(sources)
-    kernels = ("convs.0.conv.blur.kernel", "to_rgbs.0.upsample.kernel")
-    if kernel := next((tensors[name] for name in kernels if name in tensors), None):
-        config["resample_filter"] = resample_taps(kernel)
-    return GeneratorSources(config, sources, ("resample_filter", "w_avg", "noise_const"))
+    tensors, idle = found.tensors, {}
+    least = _promised(tensors, options)
+    if (average := tensors.get(_AVERAGE)) is not None:
+        rows = to_tensor(average).reshape(-1, average.shape[-1] if len(average.shape) else 1)
+        if not len(rows) or not len(average.shape):
+            raise ArtifactError(f"tensor 'latent_avg' has the shape {list(average.shape)}")
+        if not torch.equal(rows, rows[:1].expand_as(rows)):
+            idle[_AVERAGE] = "one w for each layer; that of the generator is measured"
+    part = found.part(place=partial(_place, idle=idle), idle=idle)
+    config = sizes(part, least | {"architecture": "skip"})
+    layers = config["num_mapping_layers"]
+    if config["w_dim"] == 512 and layers not in (*_USUAL_LAYERS, options.get("n_mlp")):
+        raise ArtifactError(
+            f"has {layers} mapping layers.",
+            got=layers,
+            expected=_USUAL_LAYERS,
+            remedy="Published networks have 8, some 2, so that layers are likely missing. If not, "
+            "save it with 'args': argparse.Namespace(n_mlp=...) beside 'g_ema'.",
+        )
+    highest = config["img_resolution"]
+    for name, place in {
+        "resample_filter": f"b{highest}.conv0", "rgb_resample_filter": f"b{highest}"
+    }.items():  # fmt: skip
+        if (source := part.source(f"synthesis.{place}.resample_filter")) is not None:
+            config[name] = taps_of(to_tensor(source.array))
+    if config.get("rgb_resample_filter") == config.get("resample_filter", RESAMPLE_TAPS):
+        config.pop("rgb_resample_filter", None)
+    # Old files have no noise and no filters; one that has some of them has all.
+    marks = {"noise": "noises.", "filter": ".conv.blur.kernel", "image filter": ".upsample.kernel"}
+    lacking = [kind for kind, mark in marks.items() if not any(mark in name for name in tensors)]
+    return generator_reading(
+        "a generator in rosinality's layout", part, config, ("average", *lacking)
+    )
 
 
-def _place(name: str) -> str | None:
-    """NVIDIA's name of a tensor; None for one that is not needed."""
-    if match := re.fullmatch(r"style\.([1-9]\d?)\.(weight|bias)", name):
-        return f"mapping.fc{int(match[1]) - 1}.{match[2]}"
-    if name == "input.input":
-        return "synthesis.b4.const"
-    if match := re.fullmatch(r"noises\.noise_(\d{1,2})", name):
-        index = int(match[1])
-        return f"synthesis.{_convolution(index)}.noise_const" if index <= _MAX_INDEX else None
-    if (match := _LAYER.fullmatch(name)) is None or match[4] not in _PARTS:
+def _promised(tensors: Mapping[str, Array], options: Mapping[str, Any]) -> dict[str, int]:
+    """How many layers there should be, by the file's options and the rows of its average."""
+    resolutions = [
+        value
+        for name in ("size", "stylegan_size", "output_size")
+        if type(value := options.get(name)) is int and value & (value - 1) == 0
+    ]
+    average = tensors.get(_AVERAGE)
+    if average is not None and len(average.shape) == 2 and average.shape[0] > 1:
+        resolutions.append(2 ** (average.shape[0] // 2 + 1))
+    layers = options.get("n_mlp")
+    return {
+        "img_resolution": max(resolutions, default=0),
+        "num_mapping_layers": layers if type(layers) is int and layers < 100 else 0,
+    }
+
+
+def _place(ours: str, idle: Mapping[str, str]) -> tuple[str, Any] | None:
+    """What such a file calls one of our tensors, and what makes it ours."""
+    if match := _MAP.fullmatch(ours):
+        return f"style.{int(match[1]) + 1}.{match[2]}", _same  # style.0 normalizes
+    if ours == "mapping.w_avg":
+        return None if _AVERAGE in idle else (_AVERAGE, _first_row)
+    if ours == "synthesis.b4.const":
+        return _INPUT, partial(_reduced, dimensions=3)
+    if match := re.fullmatch(r"synthesis\.b(\d+)\.resample_filter", ours):
+        index = int(match[1]).bit_length() - 4  # 0 at 8 px
+        return (f"to_rgbs.{index}.upsample.kernel", _without_gain) if index >= 0 else None
+    if (match := _LAYER.fullmatch(ours)) is None:
         return None
-    index = int(match[2] or match[3] or 0)
-    if index > _MAX_INDEX:
-        return None
-    if match[2]:
-        layer = _convolution(index + 1)
-    elif match[3]:
-        layer = f"b{8 * 2**index}.torgb"
+    level, layer, part = int(match[1]).bit_length() - 3, match[2], match[3]  # 0 at 4 px
+    if part == "noise_const":
+        index = 2 * level - (layer == "conv0")
+        return f"noises.noise_{index}", partial(_reduced, dimensions=2)
+    if layer == "torgb":
+        name = f"to_rgbs.{level - 1}" if level else "to_rgb1"
+        if part == "bias":
+            return f"{name}.bias", partial(_reduced, dimensions=1)
     else:
-        layer = "b4.conv1" if match[1] == "conv1" else "b4.torgb"
-    return f"synthesis.{layer}.{_PARTS[match[4]]}"
-
-
-def _convolution(index: int) -> str:
-    """The 3x3 convolution with this number: one at 4 px, then two at each resolution."""
-    return f"b{4 * 2 ** ((index + 1) // 2)}.{'conv0' if index % 2 else 'conv1'}"
-
-
-def _shape(place: str, stored: StoredTensor) -> tuple[int, ...]:
-    """The shape without the leading (and, for toRGB's bias, trailing) dimensions of size 1."""
-    wanted = {"const": 3, "noise_const": 2, "noise_strength": 0, "bias": 1}
-    part = place.rsplit(".", 1)[1]
-    dimensions = 4 if part == "weight" and "affine" not in place and "fc" not in place else 2
-    dimensions = wanted.get(part, dimensions)
-    shape = stored.shape
-    while len(shape) > dimensions and shape[0] == 1:
-        shape = shape[1:]
-    while len(shape) > dimensions and shape[-1] == 1:
-        shape = shape[:-1]
-    return shape
-
-
-def _average(stored: StoredTensor) -> Source | None:
-    """latent_avg [w_dim], or [num_ws, w_dim] in e4e's files if it is the same for all layers."""
-    rows = stored.load() if len(stored.shape) <= 3 else torch.empty(0)
-    rows = rows.reshape(-1, stored.shape[-1] if stored.shape else 1)
-    if len(rows) == 0:
-        raise ArtifactError(f"tensor 'latent_avg' has the shape {list(stored.shape)}")
-    if not torch.equal(rows, rows[:1].expand_as(rows)):
+        name = f"convs.{2 * level - 2 + (layer == 'conv1')}" if level else "conv1"
+    if part not in _PARTS or (part == "resample_filter" and layer != "conv0"):
         return None
-    return Source("latent_avg", stored, partial(_first_row, size=rows.shape[1]))
+    dimensions = {"weight": 4, "noise_strength": 0}.get(part)
+    convert = _same if dimensions is None else partial(_reduced, dimensions=dimensions)
+    return f"{name}.{_PARTS[part]}", _without_gain if part == "resample_filter" else convert
 
 
-def _first_row(tensor: Tensor, size: int) -> Tensor:
-    return tensor.reshape(-1, size)[0]
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
 
 
-def _reshaped(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return tensor.reshape(shape)
+def _without_gain(kernel: Tensor) -> Tensor:
+    return kernel / _GAIN
+
+
+def _first_row(tensor: Tensor) -> Tensor:
+    return tensor.reshape(-1, tensor.shape[-1])[0]
+
+
+def _reduced(tensor: Tensor, dimensions: int) -> Tensor:
+    """Without leading (and, for toRGB's bias, trailing) dimensions of size 1."""
+    while tensor.ndim > dimensions and tensor.shape[0] == 1:
+        tensor = tensor[0]
+    while tensor.ndim > dimensions and tensor.shape[-1] == 1:
+        tensor = tensor[..., 0]
+    return tensor

@@ -8,27 +8,46 @@ modulation without their 1.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from stylegan_hub.checkpoints.sources import GeneratorSources, Source, sizes
-from stylegan_hub.checkpoints.tensors import StoredTensor
-from stylegan_hub.checkpoints.unpickler import Record
+from stylegan_hub.checkpoints.files import arrays_in
+from stylegan_hub.checkpoints.pickles import Array, Record
+from stylegan_hub.checkpoints.sources import (
+    Part,
+    Reading,
+    generator_reading,
+    sizes,
+    taps_of,
+)
 from stylegan_hub.errors import ArtifactError
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 
 _NETWORK = "dnnlib.tflib.network.Network"
 _OLDEST_VERSION = 4
-_LAYER = re.compile(r"(\d+)x\d+/(Conv|Conv0_up|Conv1|ToRGB|Skip)/(\w+)")
-_OLD_TO_RGB = re.compile(r"ToRGB_lod(\d+)/(\w+)")
-_LAYERS = {"Conv": "conv1", "Conv0_up": "conv0", "Conv1": "conv1", "ToRGB": "torgb", "Skip": "skip"}
+_NETWORKS = ("G", "D", "Gs")
+_LAYER = re.compile(r"synthesis\.b(\d+)\.(conv0|conv1|torgb|skip)\.(.+)")
+_MAP = re.compile(r"mapping\.(?:fc(\d+)|embed)\.(weight|bias)")
+_LAYERS = {"conv0": "Conv0_up", "conv1": "Conv1", "torgb": "ToRGB", "skip": "Skip"}
 _PARTS = {
     "weight": "weight",
     "bias": "bias",
     "noise_strength": "noise_strength",
-    "mod_weight": "affine.weight",
-    "mod_bias": "affine.bias",
+    "affine.weight": "mod_weight",
+    "affine.bias": "mod_bias",
+}
+# Where training has got to, and what renders while the resolution grows.
+_IDLE = re.compile(r"(synthesis\.)?lod|synthesis\.ToRGB_lod[1-9]\d*/\w+")
+_SETTINGS = {
+    "conv_clamp": ("conv_clamp",),
+    "num_fp16_res": ("num_fp16_res",),
+    "activation": ("nonlinearity", "act"),
+    "mapping_activation": ("mapping_nonlinearity",),
+    "mapping_lr_multiplier": ("mapping_lrmul",),
 }
 
 
@@ -40,17 +59,22 @@ def is_tensorflow(content: Any) -> bool:
     )
 
 
-def generator_sources(content: Any) -> GeneratorSources:
+def by_name(content: Any) -> Any:
+    """The networks of a file under their names, G, D and Gs."""
+    networks = content if isinstance(content, tuple | list) else [content]
+    if len(networks) not in (1, 3):
+        raise ArtifactError(f"holds {len(networks)} networks; expected G, D and Gs")
+    return dict(zip(_NETWORKS[-len(networks) :], networks, strict=True))
+
+
+def reading(content: Any) -> Reading[StyleGAN2Generator]:
     """What a TensorFlow-era pickle says about its averaged generator.
 
     Raises:
         ArtifactError: there is none, it is too old, or no StyleGAN2.
     """
-    networks = content if isinstance(content, tuple | list) else [content]
-    network = networks[-1]  # G, D, Gs
-    if len(networks) not in (1, 3):
-        raise ArtifactError(f"holds {len(networks)} networks; expected G, D and Gs")
-    variables = _variables(network, "", 0)
+    network = by_name(content)["Gs"]
+    _check_variables(network, "Gs")
     version = network.state.get("version")
     if type(version) is not int or version < _OLDEST_VERSION:
         raise ArtifactError(
@@ -61,74 +85,93 @@ def generator_sources(content: Any) -> GeneratorSources:
     settings = settings if isinstance(settings, dict) else {}
     if settings.get("normalize_latents", True) is not True:
         raise ArtifactError("does not normalize z, which is not supported")
-    tensors: dict[str, Source] = {}
-    for name, stored in variables.items():
-        if (place := _place(name, variables)) is not None:
-            tensors[place[0]] = Source(f"Gs.{name}", stored, place[1])
-    config = sizes(tensors)
-    for key, names in {
-        "conv_clamp": ("conv_clamp",),
-        "num_fp16_res": ("num_fp16_res",),
-        "activation": ("nonlinearity", "act"),
-        "mapping_activation": ("mapping_nonlinearity",),
-        "mapping_lr_multiplier": ("mapping_lrmul",),
-    }.items():
+    tensors = {name: array for name, array in arrays_in(network) if "static_kwargs" not in name}
+    idle = {name: "only training needs it" for name in tensors if _IDLE.fullmatch(name)}
+    part = Part(tensors, partial(_place, tensors=tensors), "Gs.", idle)
+    least = _promised(settings)
+    average = tensors.get("dlatent_avg")
+    if "mapping_layers" not in settings and average is not None and average.shape == (512,):
+        least["num_mapping_layers"] = 8  # the code's default, which files leave out
+    config = sizes(part, least)
+    for key, names in _SETTINGS.items():
         values = [settings[name] for name in names if settings.get(name) is not None]
         if values and not isinstance(values[0], str | int | float):
             raise ArtifactError(f"has a {type(values[0]).__name__} as {names[0]}")
         if values:
             config[key] = values[0]
-    taps = settings.get("resample_kernel")
-    if isinstance(taps, list | tuple) and all(isinstance(tap, int | float) for tap in taps):
-        config["resample_filter"] = tuple(taps)
-    return GeneratorSources(config, tensors)
+    if "resample_kernel" in settings:
+        config["resample_filter"] = _taps(settings["resample_kernel"])
+    return generator_reading(
+        "a generator of NVIDIA's TensorFlow code",
+        part,
+        config,
+        ("filter", "image filter", "average"),
+    )
 
 
-def _variables(network: Any, prefix: str, depth: int) -> dict[str, StoredTensor]:
+def _taps(kernel: Any) -> Any:
+    try:
+        return taps_of(torch.tensor([1.0] if kernel is None else kernel, dtype=torch.float64))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArtifactError(f"has {str(kernel)[:50]} as resample_kernel: {error}") from error
+
+
+def _promised(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """How many layers there should be, by the arguments that the file keeps."""
+    names = {"resolution": "img_resolution", "mapping_layers": "num_mapping_layers"}
+    least: dict[str, Any] = {
+        ours: value for name, ours in names.items() if type(value := settings.get(name)) is int
+    }
+    if isinstance(architecture := settings.get("architecture"), str):
+        least["architecture"] = architecture
+    return least
+
+
+def _check_variables(network: Any, name: str, depth: int = 0) -> None:
     state = network.state if isinstance(network, Record) else None
     if not isinstance(state, dict) or depth > 5:
-        raise ArtifactError(f"Gs.{prefix} is no network")
-    found = {}
+        raise ArtifactError(f"{name} is no network")
     for item in state.get("variables") or []:
         if not isinstance(item, tuple | list) or len(item) != 2 or not isinstance(item[0], str):
-            raise ArtifactError(f"Gs.{prefix} lists a variable without a name and a value")
-        if isinstance(item[1], StoredTensor):
-            found[f"{prefix}{item[0]}"] = item[1]
+            raise ArtifactError(f"{name} lists a variable without a name and a value")
     components = state.get("components")
-    for name, component in (components if isinstance(components, dict) else {}).items():
-        found |= _variables(component, f"{prefix}{name}/", depth + 1)
-    return found
+    for inner, component in (components if isinstance(components, dict) else {}).items():
+        _check_variables(component, f"{name}.{inner}", depth + 1)
 
 
-def _place(name: str, variables: dict[str, StoredTensor]) -> tuple[str, Any] | None:
-    """Our name of a variable, and what converts it; None for one that is not needed."""
-    if name == "dlatent_avg":
-        return "mapping.w_avg", _same
-    if match := re.fullmatch(r"mapping/(?:Dense(\d+)|LabelEmbed)/(weight|bias)", name):
-        layer = "embed" if match[1] is None else f"fc{match[1]}"
-        return f"mapping.{layer}.{match[2]}", _transposed if match[2] == "weight" else _same
-    if name == "synthesis/4x4/Const/const":
-        return "synthesis.b4.const", partial(_squeezed, count=1)
-    if match := re.fullmatch(r"synthesis/noise(\d+)", name):
-        index = int(match[1])  # 0 at 4 px, then two at each resolution
-        resolution = 4 * 2 ** min((index + 1) // 2, 20)
-        conv = "conv0" if index % 2 else "conv1"
-        return f"synthesis.b{resolution}.{conv}.noise_const", partial(_squeezed, count=2)
-    layer = name.removeprefix("synthesis/")
-    if match := _OLD_TO_RGB.fullmatch(layer):
-        # Networks of the orig architecture: one toRGB for each lod, of which the last one draws.
-        highest = max(
-            (int(found[1]) for other in variables if (found := re.search(r"/(\d+)x\d+/", other))),
-            default=4,
-        )
-        layer = f"{highest}x{highest}/ToRGB/{match[2]}" if match[1] == "0" else ""
-    if (match := _LAYER.fullmatch(layer)) is None or match[3] not in _PARTS:
+def _place(ours: str, tensors: Mapping[str, Array]) -> tuple[str, Any] | None:
+    """What such a file calls one of our tensors, and what makes it ours."""
+    if ours == "mapping.w_avg":
+        return "dlatent_avg", _same
+    if match := _MAP.fullmatch(ours):
+        layer = "LabelEmbed" if match[1] is None else f"Dense{match[1]}"
+        name = f"mapping.{layer}/{match[2]}"
+        return name, _transposed if match[2] == "weight" else _same
+    if ours == "synthesis.b4.const":
+        return "synthesis.4x4/Const/const", partial(_squeezed, count=1)
+    if (match := _LAYER.fullmatch(ours)) is None:
         return None
-    ours = f"synthesis.b{match[1]}.{_LAYERS[match[2]]}.{_PARTS[match[3]]}"
-    convert = {"weight": _kernel, "mod_weight": _transposed, "mod_bias": _plus_one}
-    if match[2] == "Conv0_up" and match[3] == "weight":
-        return ours, _rotated_kernel
-    return ours, convert.get(match[3], _same)
+    size, layer, part = int(match[1]), match[2], match[3]
+    if part == "noise_const":  # 0 at 4 px, then two at each resolution
+        index = 2 * (size.bit_length() - 3) - (layer == "conv0")
+        return f"synthesis.noise{index}", partial(_squeezed, count=2)
+    if part not in _PARTS:
+        return None
+    name = "Conv" if size == 4 and layer == "conv1" else _LAYERS[layer]
+    whole = f"synthesis.{size}x{size}/{name}/{_PARTS[part]}"
+    if layer == "torgb" and whole not in tensors:
+        # Older networks of the orig architecture have one toRGB for each lod; the last one counts.
+        old = f"synthesis.ToRGB_lod0/{_PARTS[part]}"
+        here, larger = (f"synthesis.{n}x{n}/" for n in (size, 2 * size))
+        layers = [name for name in tensors if name.startswith((here, larger))]
+        if old in tensors and layers and not any(name.startswith(larger) for name in layers):
+            whole = old
+    convert = {
+        "weight": _rotated_kernel if layer == "conv0" else _kernel,
+        "affine.weight": _transposed,
+        "affine.bias": _plus_one,
+    }
+    return whole, convert.get(part, _same)
 
 
 def _same(tensor: Tensor) -> Tensor:

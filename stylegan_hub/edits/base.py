@@ -12,13 +12,12 @@ the generator it was made for and refuses to displace the latents of another one
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
-import torch
 from torch import Tensor
 
 from stylegan_hub.artifacts import (
@@ -28,6 +27,7 @@ from stylegan_hub.artifacts import (
     tensors_digest,
     write_folder,
 )
+from stylegan_hub.bounds import MAX_STRENGTH, check_weights, is_strength
 from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.names import EDIT, Kind, register_kind, resolve
@@ -35,17 +35,22 @@ from stylegan_hub.names import EDIT, Kind, register_kind, resolve
 
 @dataclass(frozen=True)
 class Strength:
-    """The range of an edit's slider; 1 is what its maker meant."""
+    """The range of an edit's slider; 1 is what its maker meant.
+
+    Raises:
+        ValueError: numbers that are no range, or beyond `bounds.MAX_STRENGTH`.
+    """
 
     default: float = 1.0
     min: float = -2.0
     max: float = 2.0
 
     def __post_init__(self) -> None:
-        if not self.min <= self.default <= self.max:
+        numbers = (self.min, self.default, self.max)
+        if not all(map(is_strength, numbers)) or not self.min <= self.default <= self.max:
             raise ValueError(
-                f"Got strength min {self.min}, default {self.default}, max {self.max}; "
-                "expected min <= default <= max."
+                f"Got strength min {self.min}, default {self.default}, max {self.max}; expected "
+                f"min <= default <= max, at most {MAX_STRENGTH:g} either way."
             )
 
 
@@ -57,11 +62,22 @@ class Origin:
         prompt: the text it was made for, None when it was made from a picture.
         neutral: the text it moves away from, where the method has one.
         training: settings and results of the search, plain values.
+        fit: how well pictures then show what the words ask, 0 to 1 (`methods/fit.py`); None where
+            it was not measured.
+
+    Raises:
+        ValueError: a fit that is no number from 0 to 1.
     """
 
     prompt: str | None = None
     neutral: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
+    fit: float | None = None
+
+    def __post_init__(self) -> None:
+        number = isinstance(self.fit, int | float) and not isinstance(self.fit, bool)
+        if self.fit is not None and not (number and 0 <= self.fit <= 1):
+            raise ValueError(f"Got fit {self.fit!r}; expected a number from 0 to 1, or None.")
 
 
 class Edit:
@@ -168,6 +184,8 @@ class Edit:
             "training": dict(self.origin.training),
             **self.extra_config(),
         }
+        if self.origin.fit is not None:
+            config["fit"] = self.origin.fit
         package = type(self).__module__.partition(".")[0]
         return config if package == __name__.partition(".")[0] else {**config, "package": package}
 
@@ -244,7 +262,7 @@ def register(cls: _Kind) -> _Kind:
             f"one for {cls.__module__}.{cls.__qualname__}."
         )
     _KINDS[kind] = cls  # the newest, when a module is loaded again
-    register_kind(Kind(kind, load=load_edit, family=EDIT, summary=cls.summary))
+    register_kind(replace(_ANY_EDIT, name=kind, summary=cls.summary))
     return cls
 
 
@@ -291,13 +309,16 @@ def edit_from_parts(config: Mapping[str, Any], tensors: Mapping[str, Tensor], wh
         ArtifactError: an unknown kind, values that make no edit, numbers that are not finite.
     """
     cls = kind_of(config, where)
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ArtifactError(f"{where}: tensor {name!r} holds numbers that are not finite.")
     try:
+        check_weights(tensors, where)
         base_model = BaseModel(**config["base_model"])
         strength = Strength(**config.get("strength", {}))
-        origin = Origin(config.get("prompt"), config.get("neutral"), config.get("training", {}))
+        origin = Origin(
+            config.get("prompt"),
+            config.get("neutral"),
+            config.get("training", {}),
+            config.get("fit"),
+        )
         space = Space(config["space"])
         return cls.from_parts(tensors, config, space, base_model, strength, origin)
     except (KeyError, TypeError, ValueError) as error:
@@ -316,7 +337,7 @@ def load_edit(
     Nothing in the folder is executed: it holds a json and a safetensors file.
 
     Raises:
-        NotFoundError: the name leads nowhere; the bundled names are listed.
+        NotFoundError: the name leads nowhere; names near to it are listed.
         ArtifactError: files are missing, damaged, of an unknown kind or from a newer version.
     """
     folder = resolve(name_or_path, "edit", revision, token, cache_dir, local_files_only)
@@ -324,4 +345,19 @@ def load_edit(
     return edit_from_parts(*read_folder(folder), where=str(folder))
 
 
-register_kind(Kind(EDIT, load=load_edit))
+def _usage(name: str, config: Mapping[str, Any]) -> list[str]:
+    strength = Strength(**config.get("strength", {})).default
+    return [
+        f'edit = hub.load_edit("{name}")  # or a folder, or "user/repo"',
+        f"image = pipe(seed=7, edits=[(edit, {strength:g})]).images[0]",
+        'image.save("edited.png")',
+    ]
+
+
+_ANY_EDIT = Kind(
+    EDIT,
+    load=load_edit,
+    limit="Far outside the slider's range faces fall apart.",
+    usage=_usage,
+)
+register_kind(_ANY_EDIT)

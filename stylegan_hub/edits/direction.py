@@ -44,7 +44,7 @@ class Direction(Edit):
                 f"A direction in {self.space} of this generator has the shape "
                 f"{list(self._code_shape())}; got {list(vector.shape)}."
             )
-        self.vector = vector.detach().float()
+        self.vector = vector.detach().float().cpu()  # an edit knows no device
 
     def delta(self, codes: Tensor) -> Tensor:
         """The vector, repeated for the batch."""

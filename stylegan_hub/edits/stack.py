@@ -15,7 +15,7 @@ is checked.
 from __future__ import annotations
 
 import json
-import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stylegan_hub.artifacts import check_config, full_config, read_tensors, write_tensors
+from stylegan_hub.bounds import MAX_STRENGTH, is_strength
 from stylegan_hub.domain import Domain
 from stylegan_hub.edits.base import Edit, edit_from_parts
 from stylegan_hub.errors import ArtifactError
@@ -55,8 +56,11 @@ class StackedEdit:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.strength, bool) or not math.isfinite(self.strength):
-            raise ValueError(f"Got strength {self.strength}; expected a finite number.")
+        if not is_strength(self.strength):
+            raise ValueError(
+                f"Got strength {self.strength}; expected a number of at most {MAX_STRENGTH:g} "
+                "either way."
+            )
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,7 @@ class EditStack:
         """
         tensors, header = read_tensors(Path(path))
         version = header.get("format_version", "")
-        if header.get("kind") != KIND or not version.isdecimal():
+        if header.get("kind") != KIND or not re.fullmatch(r"[0-9]{1,9}", version):
             raise ArtifactError(
                 f"{path} is no stack of edits (kind {header.get('kind')!r}); expected a file "
                 "written by EditStack.save."

@@ -36,6 +36,20 @@ PICTURE_NAME = "images/before-after.webp"
 """The strip that shows an edit in a gallery: a row of faces before it, a row of them after it."""
 PICTURE_TYPES = {".png", ".jpg", ".jpeg", ".gif", ".webp"}
 
+LICENSES = {
+    "apache-2.0": "Apache 2.0: use it for anything, name its source",
+    "cc-by-4.0": "CC BY 4.0: use it for anything, name who made it",
+    "cc-by-nc-4.0": "CC BY-NC 4.0: as that, but for nothing commercial",
+    "cc0-1.0": "CC0: use it for anything",
+    "openrail": "OpenRAIL: use it for anything but harm",
+}
+"""Licenses to choose from, as the Hub calls them, and what they allow in a few words."""
+LIKENESSES = {
+    "nobody": "It was made from words or from generated faces, and shows no real person.",
+    "own": "It was made from pictures of its maker.",
+    "consent": "It was made from pictures of persons who agreed to this use of their likeness.",
+}
+"""What the maker of an edit says of the persons in the pictures that it was made from."""
 _LICENSE = "apache-2.0"
 
 # Words for the numbers in metrics.json. Shares are written as percentages.
@@ -61,17 +75,28 @@ _NUMBERS = {
 _CONDITIONS = {"images", "first_seed", "truncation_psi", "strength", "target", "success_images"}
 
 
-def write_card(folder: str | Path) -> Path:
+def write_card(folder: str | Path, license: str | None = None, likeness: str | None = None) -> Path:
     """Write README.md from config.json, metrics.json and images/ of an edit or direction table.
 
-    A card that is there is replaced; of it only the license is kept.
+    A card that is there is replaced; of it only license and likeness are kept.
+
+    Args:
+        license: as the Hub calls it, one of `LICENSES` or another; what the card that is there
+            says, or else apache-2.0, when None.
+        likeness: a key of `LIKENESSES`, what is said of real persons; as before when None.
 
     Raises:
+        ValueError: a license that is no name of one, or an unknown likeness.
         NotFoundError: there is no such folder.
         ArtifactError: config.json or metrics.json is missing, damaged or from a newer version, or
             metrics.json belongs to other tensors.
     """
     folder = Path(folder)
+    if license is not None and re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,40}", license) is None:
+        known = ", ".join(LICENSES)
+        raise ValueError(f"Got the license {license!r}; expected a name such as {known}.")
+    if likeness is not None and likeness not in LIKENESSES:
+        raise ValueError(f"Got likeness {likeness!r}; expected one of {', '.join(LIKENESSES)}.")
     config = artifacts.read_config(folder)
     digest = artifacts.folder_digest(folder)
     if artifacts.METRICS_NAME in artifacts.stale_files(folder, digest):
@@ -83,9 +108,10 @@ def write_card(folder: str | Path) -> Path:
         if path.suffix.lower() in PICTURE_TYPES
     ]
     pictures.sort(key=lambda name: name != PICTURE_NAME)  # the strip first, the others by name
-    card = _Card(folder.resolve().name, config, metrics, pictures, digest)
     path = folder / CARD_NAME
-    text = f"---\n{card.metadata(_license(path))}\n---\n\n{card.text()}"
+    said = likeness or _likeness(path)
+    card = _Card(folder.resolve().name, config, metrics, pictures, digest, said)
+    text = f"---\n{card.metadata(license or _license(path))}\n---\n\n{card.text()}"
     artifacts.write_bytes(path, text.encode())
     return path
 
@@ -199,19 +225,25 @@ class _Card:
         metrics: Mapping[str, Any],
         pictures: Sequence[str],
         digest: str | None,
+        likeness: str | None,
     ) -> None:
         self.name, self.config, self.metrics, self.pictures = name, config, metrics, pictures
-        self.digest = digest
+        self.digest, self.likeness = digest, likeness
         self.kind = str(config["kind"])
+        kind = names.find_kind(self.kind) or names.find_kind(names.EDIT)
+        assert kind is not None
+        self.said = kind  # what is said of all of its kind; an unknown one is an edit
         self.base = config.get("base_model", {})
         self.prompt: str | None = config.get("prompt")
         from stylegan_hub.methods.method import method_of  # takes seconds
 
-        origin = Origin(self.prompt, config.get("neutral"), config.get("training", {}))
-        self.method = method_of(origin)
-        # Methods write plain sentences; what is in them of a prompt or a setting is untrusted.
-        self.origin = Origin(*(_escaped(part) for part in (vars(origin).values())))
         try:
+            origin = Origin(
+                self.prompt, config.get("neutral"), config.get("training", {}), config.get("fit")
+            )
+            self.method = method_of(origin)
+            # Methods write plain sentences; what is in them of a prompt or a setting is untrusted.
+            self.origin = Origin(*(_escaped(part) for part in (vars(origin).values())))
             self.strength = Strength(**config.get("strength", {}))
         except (TypeError, ValueError) as error:
             raise ArtifactError(f"{artifacts.CONFIG_NAME} of {name}: {error}") from error
@@ -221,6 +253,11 @@ class _Card:
         """Where the generator's pipeline is on the Hub; None for a folder on somebody's disk."""
         base = self.base.get("id")
         return names.hub_id(base) if base is not None else None
+
+    @property
+    def is_edit(self) -> bool:
+        """Whether it has a strength; what is of an unknown kind has."""
+        return self.said.family == names.EDIT
 
     # Metadata
 
@@ -232,7 +269,7 @@ class _Card:
             base_model=self.base_id,
             base_model_relation="adapter" if self.base_id else None,
             library_name=LIBRARY,
-            pipeline_tag="text-to-image" if self.kind == "text_to_face" else "image-to-image",
+            pipeline_tag=self.said.task,
             license=license,
             tags=[
                 "stylegan2",
@@ -281,7 +318,7 @@ class _Card:
             ("Training", self._training()),
             ("What was measured", self._measured()),
             ("Limits", self._limits()),
-            ("Intended use and consent", _CONSENT),
+            ("Intended use and consent", self._consent()),
         ):
             if body:
                 sections += [f"## {heading}", body]
@@ -289,8 +326,7 @@ class _Card:
 
     def _intro(self) -> str:
         space = escape(self.config.get("space", "the generator's latents"))
-        kind = names.find_kind(self.kind)
-        what = (kind.summary if kind else "") or f"An edit of the kind {escape(self.kind)}."
+        what = self.said.summary or f"An edit of the kind {escape(self.kind)}."
         if self.method is not None:
             what = self.method.account(self.origin)
         lines = [f"{what} It works in {space}."]
@@ -300,6 +336,8 @@ class _Card:
                 f'Found for the words "{escape(self.prompt)}"'
                 + (f', away from "{escape(away)}".' if away else ".")
             )
+        if self.origin.fit is not None:
+            lines.append(f"How well pictures then fit the words: {self.origin.fit:.2f} of 1.")
         base = self.base
         if base:
             of = escape(base.get("id") or "the generator").rpartition("/")[2]
@@ -308,7 +346,7 @@ class _Card:
                 f"`{_code(base.get('fingerprint', 'unknown'))}`, "
                 f"{escape(base.get('resolution', '?'))} px) and to no other."
             )
-        if names.is_edit(self.kind):
+        if self.is_edit:
             low, high = self.strength.min, self.strength.max
             lines.append(
                 f"Strength {self.strength.default:g} is what its maker meant; the slider goes from "
@@ -341,33 +379,11 @@ class _Card:
             name = "path/to/this/folder"
         else:
             name = self.name
-        strength = f"{self.strength.default:g}"
-        if self.kind == "direction_table":
-            is_bundled = (base or "").rpartition("/")[2] == "portraits"
-            # Of other pipelines only they themselves know what their pictures show.
-            words = '"a smiling face"' if is_bundled else 'f"{pipe.neutral} in red"'
-            load = [
-                f'table = hub.load_directions("{name}")  # or a folder, or "user/repo"',
-                f"edit = table.direction(pipe, target={words})  # instead of pipe.neutral",
-                'pipe(seed=7, edits=[(edit, 1.0)]).images[0].save("edited.png")',
-            ]
-        elif self.kind == "text_to_face":
-            load = [
-                f'pipe.text_to_face = hub.load_text_to_face("{name}")  # or a folder, or a Hub id',
-                'faces = pipe.from_text("a smiling face with long red hair", seeds=[1, 2, 3])',
-                'faces.images[0].save("face.png")  # faces.latents take edits as any others',
-            ]
-        else:
-            load = [
-                f'edit = hub.load_edit("{name}")  # or a folder, or "user/repo"',
-                f"image = pipe(seed=7, edits=[(edit, {strength})]).images[0]",
-                'image.save("edited.png")',
-            ]
         lines = [
             "import stylegan_hub as hub",
             "",
             f'pipe = hub.StyleEditPipeline.from_pretrained("{pipeline}")',
-            *load,
+            *(self.said.usage(name, self.config) if self.said.usage else ()),
         ]
         return "\n".join(["```python", *lines, "```"])
 
@@ -415,8 +431,8 @@ class _Card:
     def _conditions(self) -> str:
         metrics = self.metrics
         images, seed = metrics["images"], metrics.get("first_seed")
-        if self.kind == "direction_table" and "texts" not in metrics:
-            return f"{_number(images)} pictures went into it."
+        if self.said.counted and "texts" not in metrics:
+            return self.said.counted.format(_number(images))
         parts = [f"On {_number(images)} faces that no training has seen"]
         if _is_number(seed):
             parts.append(f" (seeds from {_number(seed)}")
@@ -438,34 +454,27 @@ class _Card:
         count = self.metrics.get("success_images")
         return f" of {_number(count)}" if key == "success" and _is_number(count) else ""
 
+    def _consent(self) -> str:
+        said = f"**Likeness.** {LIKENESSES[self.likeness]}\n\n" if self.likeness else ""
+        return said + _CONSENT
+
     def _limits(self) -> str:
-        lines = [
-            "- It fits the one generator it was made for; any other is refused.",
-            "- Far outside the slider's range faces fall apart.",
-        ]
-        if self.kind == "direction_table":
-            lines[1] = (
-                "- It adds up what each channel does alone. What only many channels do together, "
-                "such as another hair style, may fail; a trained edit does better there."
-            )
-        elif self.kind == "text_to_face":
-            lines[1] = (
-                "- One face in some does not fit all that a text says. CLIP chooses among several "
-                "(candidates); with more of them fewer are wrong, and all are more alike."
-            )
-        elif self.metrics:
-            lines.append(
-                "- The numbers hold for samples of that generator, not for photographs, and an "
-                "attribute that nobody listed may change unnoticed. Look at the pictures."
-            )
-        else:
-            lines.append("- Nobody has measured yet how often it succeeds or what else it changes.")
+        lines = ["- It fits the one generator it was made for; any other is refused."]
+        if self.said.limit:
+            lines.append(f"- {self.said.limit}")
+        if self.is_edit:
+            lines.append(f"- {_SAMPLES_ONLY if self.metrics else _UNMEASURED}")
         success = self.metrics.get("success")
         if success is not None and _is_number(success) and success < 0.5:
             lines.insert(0, f"- It fails more often than not: success is {_percent(success)}.")
         return "\n".join(lines)
 
 
+_SAMPLES_ONLY = (
+    "The numbers hold for samples of that generator, not for photographs, and an attribute that "
+    "nobody listed may change unnoticed. Look at the pictures."
+)
+_UNMEASURED = "Nobody has measured yet how often it succeeds or what else it changes."
 _CONSENT = """\
 For learning, research and play with generated faces. Hair, age, skin or expression of a person are
 a part of their likeness: before you edit a picture of somebody real, ask them, and before you show
@@ -544,6 +553,14 @@ def _plain(text: str) -> str:
 def _code(text: object) -> str:
     """For a code span: letters and digits only."""
     return re.sub(r"\W", "", str(text))
+
+
+def _likeness(path: Path) -> str | None:
+    """What the present card says of likeness; it is its owner's to say."""
+    if not path.is_file():
+        return None
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return next((key for key, said in LIKENESSES.items() if f"**Likeness.** {said}" in text), None)
 
 
 def _license(path: Path) -> str:

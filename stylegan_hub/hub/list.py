@@ -36,7 +36,7 @@ from stylegan_hub.artifacts import (
     read_metrics,
     stale_files,
 )
-from stylegan_hub.edits.base import Strength
+from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.errors import ArtifactError, NotFoundError, StyleganHubError
 from stylegan_hub.hub.cards import FORMER_LIBRARY, LIBRARY, PICTURE_NAME, generator_tag
 from stylegan_hub.version import __version__
@@ -70,6 +70,7 @@ class EditInfo:
         metrics: the content of metrics.json; empty when nothing was measured.
         revision: commit on the Hub.
         stale: which of metrics.json and README.md belong to other tensors than these.
+        fit: how well pictures then show what the words ask, 0 to 1; None where not measured.
     """
 
     name: str
@@ -85,6 +86,7 @@ class EditInfo:
     metrics: Mapping[str, Any]
     revision: str | None = None
     stale: tuple[str, ...] = ()
+    fit: float | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def edit_info(
     """What `list_edits` says of one edit, by bundled name, folder or Hub id.
 
     Raises:
-        NotFoundError: the name leads nowhere; the bundled names are listed.
+        NotFoundError: the name leads nowhere; names near to it are listed.
         ArtifactError: it is no edit, is damaged, or is from a newer version.
     """
     name = str(name_or_path)
@@ -229,6 +231,7 @@ def _described(config: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     base_model = config.get("base_model", {})
     try:
         strength = Strength(**config.get("strength", {}))
+        fit = Origin(fit=config.get("fit")).fit
     except (TypeError, ValueError) as error:
         raise ArtifactError(f"{path}: {error}") from error
     return {
@@ -238,6 +241,7 @@ def _described(config: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
         "fingerprint": base_model.get("fingerprint"),
         "space": config.get("space"),
         "strength": strength,
+        "fit": fit,
     }
 
 
@@ -399,47 +403,93 @@ def _describe(
 def _fetched(
     repo: str, revision: str | None, token: str | bool | None, endpoint: str | None
 ) -> EditInfo:
-    from huggingface_hub import HfApi, HfFileSystem, hf_hub_url
+    return Repository(repo, revision, token, endpoint).info()
 
-    api = HfApi(endpoint, token, library_name=LIBRARY, library_version=__version__)
-    model = api.model_info(repo, revision=revision, files_metadata=True, timeout=_TIMEOUT)
-    sizes = {file.rfilename: file.size or 0 for file in model.siblings or ()}
-    if missing := {CONFIG_NAME, TENSORS_NAME} - sizes.keys():
-        raise ArtifactError(f"{repo} is no edit: it has no {' and no '.join(sorted(missing))}.")
-    # `hf_hub_download` would keep the files of every repository that was listed once, and
-    # `get_safetensors_metadata` takes 100 kB where a header has one. This reads ranges of bytes.
-    files = HfFileSystem(endpoint=endpoint, token=token, skip_instance_cache=True)
 
-    def read(name: str, start: int, stop: int) -> bytes:
-        with files.open(
-            f"{repo}/{name}", revision=model.sha, size=sizes[name], cache_type="none"
+class Repository:
+    """One repository on the Hub, at one commit, of which single bytes are read and nothing is kept.
+
+    Everything raises what huggingface_hub and its HTTP library do, see `names.hub_refusal`.
+
+    Attributes:
+        id: "user/repo".
+        revision: the commit.
+        sizes: bytes of each file, by name.
+
+    Raises:
+        ArtifactError: it holds no artifact.
+    """
+
+    def __init__(
+        self,
+        repo: str,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        endpoint: str | None = None,
+    ) -> None:
+        from huggingface_hub import HfApi, HfFileSystem
+
+        api = HfApi(endpoint, token, library_name=LIBRARY, library_version=__version__)
+        model = api.model_info(repo, revision=revision, files_metadata=True, timeout=_TIMEOUT)
+        self.id, self.revision, self._endpoint = repo, model.sha, endpoint
+        self.sizes = {file.rfilename: file.size or 0 for file in model.siblings or ()}
+        if missing := {CONFIG_NAME, TENSORS_NAME} - self.sizes.keys():
+            raise ArtifactError(f"{repo} is no edit: it has no {' and no '.join(sorted(missing))}.")
+        # `hf_hub_download` would keep the files of every repository that was listed once, and
+        # `get_safetensors_metadata` takes 100 kB where a header has one. This reads ranges of
+        # bytes.
+        self._files = HfFileSystem(endpoint=endpoint, token=token, skip_instance_cache=True)
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        """The bytes of a file from `start` to before `stop`, to its end when None; never more."""
+        size = self.sizes[name]
+        stop = size if stop is None else min(stop, size)
+        if stop <= start:
+            return b""
+        with self._files.open(
+            f"{self.id}/{name}", revision=self.revision, size=size, cache_type="none"
         ) as file:
             file.seek(start)
             return bytes(file.read(stop - start))[: stop - start]
 
-    def whole(name: str) -> bytes:
-        check_size(f"{repo}/{name}", sizes[name])
-        return read(name, 0, sizes[name])
+    def json(self, name: str) -> bytes:
+        """The bytes of a small file.
 
-    config = config_from(whole(CONFIG_NAME), f"{repo}/{CONFIG_NAME}")
-    raw = whole(METRICS_NAME) if METRICS_NAME in sizes else b"{}"
-    metrics, measured = metrics_from(raw, f"{repo}/{METRICS_NAME}")
-    size, path = sizes[TENSORS_NAME], f"{repo}/{TENSORS_NAME}"
-    start = read(TENSORS_NAME, 0, min(8, size))
-    stop = min(8 + int.from_bytes(start, "little"), 8 + _MAX_HEADER, size)
-    with tempfile.NamedTemporaryFile(suffix=".safetensors") as header:
-        header.write(start + (read(TENSORS_NAME, 8, stop) if stop > 8 else b""))
-        header.flush()
-        parameters = count_numbers(Path(header.name), size, path)
-    own = config.get(DIGEST_KEY)
-    picture = hf_hub_url(repo, PICTURE_NAME, revision=model.sha, endpoint=endpoint)
-    return EditInfo(
-        name=repo,
-        source="hub",
-        parameters=parameters,
-        picture=picture if PICTURE_NAME in sizes else None,
-        metrics=metrics,
-        revision=model.sha,
-        stale=(METRICS_NAME,) if own and measured not in (None, own) else (),
-        **_described(config, f"{repo}/{CONFIG_NAME}"),
-    )
+        Raises:
+            ArtifactError: it is larger than such a file should be.
+        """
+        check_size(f"{self.id}/{name}", self.sizes[name])
+        return self.read(name)
+
+    def info(self) -> EditInfo:
+        """What it holds, told from its small files and the header of its tensors.
+
+        Raises:
+            ArtifactError: they cannot be read, or are from a newer version.
+        """
+        from huggingface_hub import hf_hub_url
+
+        config = config_from(self.json(CONFIG_NAME), f"{self.id}/{CONFIG_NAME}")
+        raw = self.json(METRICS_NAME) if METRICS_NAME in self.sizes else b"{}"
+        metrics, measured = metrics_from(raw, f"{self.id}/{METRICS_NAME}")
+        own = config.get(DIGEST_KEY)
+        picture = hf_hub_url(self.id, PICTURE_NAME, revision=self.revision, endpoint=self._endpoint)
+        return EditInfo(
+            name=self.id,
+            source="hub",
+            parameters=self._count_numbers(),
+            picture=picture if PICTURE_NAME in self.sizes else None,
+            metrics=metrics,
+            revision=self.revision,
+            stale=(METRICS_NAME,) if own and measured not in (None, own) else (),
+            **_described(config, f"{self.id}/{CONFIG_NAME}"),
+        )
+
+    def _count_numbers(self) -> int:
+        size = self.sizes[TENSORS_NAME]
+        start = self.read(TENSORS_NAME, 0, 8)
+        stop = 8 + min(int.from_bytes(start, "little"), _MAX_HEADER)
+        with tempfile.NamedTemporaryFile(suffix=".safetensors") as header:
+            header.write(start + self.read(TENSORS_NAME, 8, stop))
+            header.flush()
+            return count_numbers(Path(header.name), size, f"{self.id}/{TENSORS_NAME}")

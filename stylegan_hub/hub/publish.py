@@ -1,6 +1,7 @@
 """The way to the Hub: a folder is checked, then sent as one commit.
 
-This is the only file that uploads.
+`collection` publishes many folders by it; only `space`, which sends a page with its code, uploads
+beside it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from stylegan_hub import names
 from stylegan_hub.artifacts import CARD_NAME, CONFIG_NAME, RUN_FILES, STALE_NAME, check_fresh
 from stylegan_hub.errors import ArtifactError, NotFoundError, StyleganHubError
-from stylegan_hub.hub.cards import LIBRARY, PICTURE_TYPES, card_metadata
+from stylegan_hub.hub.cards import FORMER_LIBRARY, LIBRARY, PICTURE_TYPES, card_metadata
 from stylegan_hub.hub.list import count_numbers
 from stylegan_hub.version import __version__
 
@@ -35,7 +36,7 @@ _SECRET_TEXT = re.compile(
 
 
 class PublishError(StyleganHubError, OSError):
-    """The Hub did not take a folder; nothing was changed there."""
+    """The Hub did not do what was asked; nothing was changed there."""
 
 
 def publish(
@@ -74,8 +75,7 @@ def publish(
         PublishError: the Hub refused or was lost; nothing was changed there.
     """
     folder = Path(folder)
-    if repo_id.count("/") != 1 or names.hub_id(repo_id) is None or "@" in repo_id:
-        raise ValueError(f"Got repo_id {repo_id!r}; expected 'user/repo', as in 'me/afro-hair'.")
+    check_repo_id(repo_id)
     files = _checked_files(folder)
     _check_loads(folder)
 
@@ -84,7 +84,7 @@ def publish(
 
     api = HfApi(endpoint, token, library_name=LIBRARY, library_version=__version__)
     operations = [CommitOperationAdd(name, path) for name, path in files.items()]
-    with _publishing(repo_id):
+    with publishing(repo_id):
         try:
             repository = api.model_info(repo_id)
         except RepositoryNotFoundError:
@@ -102,6 +102,56 @@ def publish(
             parent_commit=parent_commit or repository.sha,
         )
     return str(commit.commit_url)
+
+
+def unpublish(repo_id: str, token: str | None = None, endpoint: str | None = None) -> None:
+    """Delete a repository of this library from the Hub, with all of its commits.
+
+    Args:
+        repo_id: "user/repo".
+        token: with the right to write; the saved login when None.
+        endpoint: address of the Hub when it is not the usual one.
+
+    Raises:
+        ValueError: repo_id is not "user/repo".
+        PublishError: there is no such repository, it is not of this library, or the Hub refused;
+            nothing was changed there.
+    """
+    check_repo_id(repo_id)
+
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint, token, library_name=LIBRARY, library_version=__version__)
+    with publishing(repo_id):
+        tags = api.model_info(repo_id, token=token).tags or []
+        if not {LIBRARY, FORMER_LIBRARY} & set(tags):
+            raise PublishError(
+                f"{repo_id} is nothing of {LIBRARY}, so it is not deleted here. Delete it on its "
+                "page, if you mean it."
+            )
+        api.delete_repo(repo_id)
+
+
+def who(token: str | None = None, endpoint: str | None = None) -> str:
+    """The user's name on the Hub.
+
+    Args:
+        token: the saved login when None.
+
+    Raises:
+        PublishError: nobody is logged in, or the Hub was lost.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint, token, library_name=LIBRARY, library_version=__version__)
+    with publishing("The Hub"):
+        return str(api.whoami()["name"])
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Raise `ValueError` for what is not "user/repo"."""
+    if repo_id.count("/") != 1 or names.hub_id(repo_id) is None or "@" in repo_id:
+        raise ValueError(f"Got repo_id {repo_id!r}; expected 'user/repo', as in 'me/afro-hair'.")
 
 
 # Checks before publishing
@@ -212,7 +262,7 @@ def _check_loads(folder: Path) -> None:
 
 
 @contextmanager
-def _publishing(repo_id: str) -> Iterator[None]:
+def publishing(repo_id: str) -> Iterator[None]:
     """Turn what goes wrong between here and the Hub into a `PublishError` that says what to do."""
     try:
         yield

@@ -40,72 +40,22 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylegan_hub.domain import Domain, Label
+from stylegan_hub.domain import RECIPES, Domain, Label
 from stylegan_hub.edits.base import Edit, Origin, Strength
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.errors import MethodError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods.method import Method, Nothing, Request, register
+from stylegan_hub.methods.word_bank import Alternatives, alternatives, sentence
 from stylegan_hub.regions.feature_maps import at_size
 from stylegan_hub.regions.find import Region, named_region
 from stylegan_hub.regions.mask import region_mask
 from stylegan_hub.steps import OnStep, Step
 
 Source = Literal["pca", "sefa", "both"]
-Words = tuple[tuple[str, ...], ...]
-"""Alternatives, of which two name the ends of a slider, in this order.
-
-"glasses" stands for "a face with glasses" (whatever the domain's pictures show), "a young *" for "a
-young face", and "no glasses" for the domain's own words, since CLIP hears no "no"."""
-
 RANGES = {"all": (0, 1 << 30), "coarse": (0, 8), "middle": (9, 32), "fine": (33, 1 << 30)}
 """The resolutions of layers that move together."""
 
-ANYTHING: Words = (
-    ("a bright *", "a dark *"),
-    ("a colorful *", "a grey *"),
-    ("a large *", "a small *"),
-    ("a blurred *", "a sharp *"),
-    ("a * by day", "a * at night"),
-    ("a blue background", "a green background", "a yellow background", "a pink background",
-     "a purple background", "a grey background", "a red background", "a white background",
-     "a dark background"),
-)  # fmt: skip
-"""Names for the pictures of any domain."""
-
-FACES: Words = (
-    ("black hair", "brown hair", "blonde hair", "red hair", "grey hair", "purple hair"),
-    ("a bald head", "short hair", "long hair", "curly hair", "a bob cut", "spiky hair",
-     "a mohawk", "an afro"),
-    ("light skin", "tanned skin", "dark skin"),
-    ("no beard", "a beard"),
-    ("no glasses", "glasses"),
-    ("no hat", "a hat"),
-    ("no lipstick", "lipstick"),
-    ("no freckles", "freckles"),
-    ("a smiling *", "a sad *", "an angry *", "a surprised *", "a calm *"),
-    ("a young *", "an old *"),
-    ("a narrow *", "a wide *"),
-    ("a * of a woman", "a * of a man"),
-    ("brown eyes", "blue eyes", "green eyes", "grey eyes"),
-    ("a * turned to the left", "a * turned to the right"),
-    ("a * looking to the left", "a * looking to the right"),
-    ("red clothes", "blue clothes", "green clothes", "yellow clothes", "purple clothes",
-     "black clothes", "white clothes"),
-)  # fmt: skip
-"""Names for the pictures of faces."""
-
-THINGS: Words = (
-    ("a red *", "a blue *", "a green *", "a yellow *", "a white *", "a black *", "a brown *"),
-    ("an old *", "a new *"),
-    ("a round *", "a square *"),
-    ("a tall *", "a flat *"),
-    ("a * on the left", "a * on the right"),
-    ("a plain *", "a patterned *"),
-)
-"""Names for the pictures of other things."""
-
-_FACE = re.compile(r"\b(faces?|portraits?|persons?|people|man|men|woman|women|heads?)\b", re.I)
 _SMALL = 1e-12
 
 
@@ -131,7 +81,7 @@ class Settings:
     """Cosine from which on a slider is like another one, in latents or to CLIP."""
     inside: float = 0.5
     """With a region: least share of the squared change of the pixels that lies inside."""
-    words: Words | None = None
+    words: Alternatives | None = None
     """The bank of names; when None, that for faces or for things, whichever the domain shows."""
     truncation_psi: float = 0.7
     """Of the faces."""
@@ -226,7 +176,7 @@ class Discovery(Method[Settings]):
                     "where it is.",
                     got=asked.region,
                     expected=None,
-                    remedy="Leave the region out, or train a parser: recipes/train_parser.py.",
+                    remedy=f"Leave the region out, or train a parser: {RECIPES['parser']}.",
                 )
             named_region(domain, asked.region)
         return asked
@@ -402,7 +352,7 @@ def _singular(domain: Domain, low: int, high: int) -> Float[Tensor, "k w_dim"]:
     ]
     if not weights:  # only the last toRGB
         return torch.zeros(0, generator.config.w_dim, device=domain.device)
-    rows = F.normalize(torch.cat(weights).double(), dim=1, eps=_SMALL)
+    rows = F.normalize(torch.cat(weights).cpu().double(), dim=1, eps=_SMALL)
     return torch.linalg.svd(rows, full_matrices=False).Vh.to(weights[0])
 
 
@@ -437,19 +387,14 @@ class Bank:
         words: alternatives, see `Words`; those for faces or for things when None.
     """
 
-    def __init__(self, domain: Domain, words: Words | None = None) -> None:
-        if words is None:
-            words = (FACES if _FACE.search(domain.neutral) else THINGS) + ANYTHING
-        known = [
-            [entry for entry in group if not domain.words_without_token(entry.removeprefix("no "))]
-            for group in words
-        ]
-        self.pairs = [pair for group in known for pair in combinations(group, 2)]
+    def __init__(self, domain: Domain, words: Alternatives | None = None) -> None:
+        groups = alternatives(domain, words)
+        self.pairs = [pair for group in groups for pair in combinations(group, 2)]
         entries = sorted({entry for pair in self.pairs for entry in pair})
         if not entries:
             self._changes = torch.zeros(0, 1)
             return
-        texts = domain.encode_text([_sentence(domain, entry) for entry in entries]).float()
+        texts = domain.encode_text([sentence(domain, entry) for entry in entries]).float()
         embedded = dict(zip(entries, texts, strict=True))
         changes = torch.stack([embedded[two] - embedded[one] for one, two in self.pairs])
         self._changes = F.normalize(changes, dim=1, eps=_SMALL)
@@ -472,15 +417,6 @@ class Bank:
             return None, cosine, 1
         first, second = self.pairs[best]
         return f"{_label(first)} <-> {_label(second)}", cosine, 1 if cosines[best] > 0 else -1
-
-
-def _sentence(domain: Domain, entry: str) -> str:
-    if entry.startswith("no "):
-        return domain.neutral
-    if "*" not in entry:
-        return f"{domain.neutral} with {entry}"
-    noun = re.sub(r"^(an?|the)\s+", "", domain.neutral, flags=re.IGNORECASE)
-    return entry.replace("*", noun)
 
 
 def _label(entry: str) -> str:

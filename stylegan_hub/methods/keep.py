@@ -8,6 +8,7 @@ leaves the opinion as it is, to first order.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -55,16 +56,14 @@ def keeping(edit: Edit, domain: Domain, face: Latents | None, keep: Sequence[str
     start = domain.sample(_SEEDS) if face is None else face
     units, free = domain.units(edit.space), domain.editable(edit.space)
     away = [units.to_codes(_gradient(domain, start, words, edit.space)) * free for words in keep]
-    whitened = torch.stack([units.from_codes(vector).flatten() for vector in away]).double()
+    whitened = torch.stack([units.from_codes(vector).flatten() for vector in away])
     # Of words that say nothing to this CLIP there is no gradient, and nothing to take out.
-    axes, sizes, _ = torch.linalg.svd(whitened.T, full_matrices=False)
-    basis = axes[:, sizes > 1e-6].float()
+    axes, sizes, _ = torch.linalg.svd(whitened.T.cpu().double(), full_matrices=False)
+    basis = axes[:, sizes > 1e-6].to(whitened)
     offset = units.from_codes(edit.vector.to(basis.device)).flatten()
     removed = (basis @ (basis.T @ offset)).view_as(edit.vector)
     vector = edit.vector - units.to_codes(removed).to(edit.vector) * free.to(edit.vector)
-    origin = edit.origin
-    training = {**origin.training, "keep": list(keep)}
-    kept = type(origin)(origin.prompt, origin.neutral, training)
+    kept = replace(edit.origin, training={**edit.origin.training, "keep": list(keep)})
     return Direction(vector, edit.space, edit.base_model, edit.strength, kept)
 
 

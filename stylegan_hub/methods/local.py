@@ -157,13 +157,19 @@ class Local(TrainableMethod[Settings]):
     }
     needs: ClassVar[frozenset[str]] = frozenset({"parser"})
     former_names: ClassVar[tuple[str, ...]] = ("local_direction",)
+    takes_faces: ClassVar[bool] = True
 
     def default(self, domain: Domain, request: Request) -> Settings:
         """Other settings where there are no words."""
         return WITHOUT_WORDS if isinstance(request, Nothing) else self.presets["default"]
 
     def start(
-        self, domain: Domain, request: Words | Nothing, face: Latents | None, settings: Settings
+        self,
+        domain: Domain,
+        request: Words | Nothing,
+        face: Latents | None,
+        settings: Settings,
+        faces: Latents | None = None,
     ) -> LocalRun:
         """A search for one or several directions that change the region.
 
@@ -171,7 +177,7 @@ class Local(TrainableMethod[Settings]):
             ValueError: words about no part of the face and no region, a region that the parser
                 does not know, words without a weight or a weight without words.
         """
-        return LocalRun(domain, request, face, settings)
+        return LocalRun(domain, request, face if faces is None else faces, settings)
 
     def caption(self, origin: Origin) -> str:
         """What to call a local edit that has no name."""
@@ -203,13 +209,12 @@ class Before:
     features: dict[str, Tensor]
     mask: Float[Tensor, "n 1 h w"]
 
-    def __getitem__(self, chosen: Tensor) -> Before:
-        features = {name: r[chosen] for name, r in self.features.items()}
-        return Before(self.codes[chosen], self.images[chosen], features, self.mask[chosen])
-
 
 class LocalRun(Run):
     """What is searched, the directions, and its losses.
+
+    Args:
+        faces: to search on, one or several; random ones when None.
 
     Attributes:
         offset: `[directions, ...]`, of w, all ws or s; in standard deviations of the latents if the
@@ -221,7 +226,7 @@ class LocalRun(Run):
         self,
         domain: Domain,
         request: Words | Nothing,
-        face: Latents | None = None,
+        faces: Latents | None = None,
         settings: Settings | None = None,
     ) -> None:
         super().__init__()
@@ -230,7 +235,7 @@ class LocalRun(Run):
         self._prompt = None if words is None else words.text
         self._neutral = (words and words.neutral) or domain.neutral
         self._domain, self._space = domain, settings.space
-        if face is not None and face.space is Space.S:
+        if faces is not None and faces.space is Space.S:
             self._space = Space.S
         if self._prompt is None and request.region is None:
             raise ValueError("Got neither words nor a region; say what should change, or where.")
@@ -252,8 +257,9 @@ class LocalRun(Run):
         self._free = _movable(domain, self._space, settings.layers)
         self._weights = _layer_weights(domain, settings.layer_weights)
         self.offset = nn.Parameter(self._start())
-        self._face = face
-        self._fixed = None if face is None else self.before(face)
+        self._given = faces
+        is_small = faces is not None and len(faces) <= settings.batch_size
+        self._fixed = self.before(faces) if faces is not None and is_small else None
         self._image: Tensor | None = None
         self.count, self.remarks = settings.directions, (f"Region: {self.region}",)
 
@@ -264,10 +270,13 @@ class LocalRun(Run):
         return torch.optim.Adam([self.offset], lr=self.settings.lr)
 
     def faces(self, step: int, share: Share = (0, 1)) -> Latents:
-        """The random faces of a step."""
+        """The faces of a step: of those that were given the next ones in turn, or random ones."""
         settings, (index, count) = self.settings, share
-        first = settings.first_seed + (step * count + index) * settings.batch_size
-        seeds = range(first, first + settings.batch_size)
+        first = (step * count + index) * settings.batch_size
+        numbers = range(first, first + settings.batch_size)
+        if self._given is not None:
+            return Latents.cat([self._given[number % len(self._given)] for number in numbers])
+        seeds = [settings.first_seed + number for number in numbers]
         return self._domain.sample(seeds, settings.truncation_psi)
 
     @torch.no_grad()
@@ -341,7 +350,7 @@ class LocalRun(Run):
             "parts": list(self.region.parts),
             "region_found": self.region.reason,
             "searched_in": self._space.value,
-            "faces": f"{count} random" if self._face is None else f"{len(self._face)} given",
+            "faces": f"{count} random" if self._given is None else f"{len(self._given)} given",
             **asdict(settings),
             "space": space.value,
         }

@@ -172,12 +172,18 @@ class Mapper(TrainableMethod[Settings]):
     requests: ClassVar[tuple[type[Any], ...]] = (Words,)
     presets: ClassVar[Mapping[str, Any]] = {"default": Settings(), "published": PUBLISHED}
     former_names: ClassVar[tuple[str, ...]] = ("latent_mapper",)
+    takes_faces: ClassVar[bool] = True
 
     def start(
-        self, domain: Domain, request: Words, face: Latents | None, settings: Settings
+        self,
+        domain: Domain,
+        request: Words,
+        face: Latents | None,
+        settings: Settings,
+        faces: Latents | None = None,
     ) -> MapperRun:
         """An untrained mapper and what it is trained on."""
-        return MapperRun(domain, request, settings)
+        return MapperRun(domain, request, settings, faces)
 
     def account(self, origin: Origin) -> str:
         """How an edit was found, for its card."""
@@ -188,7 +194,7 @@ class MapperRun(Run):
     """A mapper in training, on the latents of random faces.
 
     Args:
-        latents: to train on, in any space up to the mapper's; random ones when None.
+        faces: to train on, in any space up to the mapper's; random ones when None.
     """
 
     def __init__(
@@ -196,7 +202,7 @@ class MapperRun(Run):
         domain: Domain,
         request: Words,
         settings: Settings | None = None,
-        latents: Latents | None = None,
+        faces: Latents | None = None,
     ) -> None:
         super().__init__()
         asked = settings or Settings()
@@ -207,7 +213,11 @@ class MapperRun(Run):
         by_layers = not settings.start_at_identity and settings.space is Space.W_PLUS
         training: dict[str, Any] = {
             "method": Mapper.name,
-            "latents": f"{settings.population} random faces" if latents is None else "given",
+            "latents": (
+                f"{settings.population} random faces"
+                if faces is None
+                else f"{len(faces)} given faces"
+            ),
             **asdict(settings),
             "space": settings.space.value,
         }
@@ -231,9 +241,10 @@ class MapperRun(Run):
         if settings.start_at_identity:
             start_at_identity(self.mapper)
         self.network = self.mapper.network.requires_grad_(True).to(domain.device)
-        if latents is None:
-            latents = training_latents(domain, settings.population, settings.space)
-        self._latents = domain.lower(latents, settings.space)
+        if faces is None:
+            faces = training_latents(domain, settings.population, settings.space)
+        with torch.no_grad():
+            self._latents = domain.lower(faces, settings.space)
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Adam; the layers have a learning rate multiplier of 0.01."""

@@ -12,6 +12,7 @@ face and settings that fit. A package names its methods as entry points of the g
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -21,10 +22,11 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from PIL import Image
 
-from stylegan_hub.domain import OPTIONAL, Domain, Label
+from stylegan_hub.domain import OPTIONAL, RECIPES, Domain, Label
 from stylegan_hub.edits.base import Edit, Origin
 from stylegan_hub.errors import MethodError
 from stylegan_hub.latents import Latents, Space
+from stylegan_hub.methods.fit import PoorFitWarning, fit_of, poor_fit, verdict
 from stylegan_hub.methods.keep import fixed, keeping
 from stylegan_hub.methods.requests import Nothing as Nothing
 from stylegan_hub.methods.requests import Pairs as Pairs
@@ -50,6 +52,7 @@ class Method(ABC, Generic[_Settings]):
         presets: settings by name; "default" is one of them. All are of one frozen dataclass.
         needs: components that a domain may lack and the method cannot do without, "parser".
         trainable: whether it takes minutes, so that `recipes/train.py` should run it.
+        at_once: whether it takes a second or less, so that nobody should wait in line for it.
         former_names: names in files of earlier versions.
     """
 
@@ -60,6 +63,7 @@ class Method(ABC, Generic[_Settings]):
     presets: ClassVar[Mapping[str, Any]]
     needs: ClassVar[frozenset[str]] = frozenset()
     trainable: ClassVar[bool] = False
+    at_once: ClassVar[bool] = False
     former_names: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
@@ -133,15 +137,18 @@ class Method(ABC, Generic[_Settings]):
     def finished(self, edit: Edit, domain: Domain, request: Request, face: Latents | None) -> Edit:
         """What `search` found as `find` gives it: it keeps what it should, and is fixed for a face.
 
-        A method that overrides `find_all` calls it with what `prepared` gave.
+        Of an edit by words it is measured how well it fits them; `PoorFitWarning` says so where it
+        does not. A method that overrides `find_all` calls it with what `prepared` gave.
         """
+        edit = copy(edit)  # the method may keep the one that it found
         if isinstance(request, Words) and request.said is not None:
-            note = {**edit.origin.training, "read_as": f"{request.neutral} -> {request.text}"}
-            edit = copy(edit)  # the method may keep the one that it found
-            edit.origin = Origin(request.said, request.neutral, note)
+            neutral = request.neutral or domain.neutral
+            note = {**edit.origin.training, "read_as": f"{neutral} -> {request.text}"}
+            edit.origin = Origin(request.said, neutral, note)
         if keep := getattr(request, "keep", ()):
             edit = keeping(edit, domain, face, keep)
-        return edit if face is None else fixed(edit, domain, face)
+        edit = edit if face is None else fixed(edit, domain, face)
+        return _judged(edit, domain, request, face) if isinstance(request, Words) else edit
 
     def find_all(
         self,
@@ -199,13 +206,14 @@ class Method(ABC, Generic[_Settings]):
         """Raise `MethodError` unless the domain has all components that the method needs."""
         if missing := self._lacking(domain):
             has = [name for name in OPTIONAL if getattr(domain, name) is not None]
+            recipes = [RECIPES[name] for name in missing if name in RECIPES]
+            train = f"train what it lacks ({', '.join(recipes)}), " if recipes else ""
             raise MethodError(
                 f"The method {self.name!r} needs a pipeline with {_listed(missing)}; this one has "
                 f"{_listed(has) or 'no optional component'}.",
                 got=tuple(has),
                 expected=tuple(sorted(self.needs)),
-                remedy=f"Train it: {', '.join(f'recipes/train_{name}.py' for name in missing)}; "
-                "or take another method.",
+                remedy=f"Load a pipeline that has it, {train}or take another method.",
             )
 
     def checked_request(self, domain: Domain, request: Request | str | Image.Image) -> Any:
@@ -276,6 +284,15 @@ class Method(ABC, Generic[_Settings]):
 
     def _lacking(self, domain: Domain) -> list[str]:
         return [name for name in sorted(self.needs) if getattr(domain, name, None) is None]
+
+
+def _judged(edit: Edit, domain: Domain, words: Words, face: Latents | None) -> Edit:
+    """The edit with its fit noted in its origin; warns of a poor one."""
+    fit = fit_of(domain, words, edit, face)
+    edit.origin = replace(edit.origin, fit=fit)
+    if fit is not None and verdict(domain, fit) == "hardly":
+        warnings.warn(poor_fit(domain, words, fit), PoorFitWarning, stacklevel=4)
+    return edit
 
 
 _METHODS: dict[str, Method[Any]] = {}

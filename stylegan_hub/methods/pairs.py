@@ -47,7 +47,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stylegan_hub import images as image_files
-from stylegan_hub.domain import Domain, Seeds, checked_seeds
+from stylegan_hub.domain import RECIPES, Domain, Seeds, checked_seeds
 from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.errors import MethodError
@@ -135,7 +135,7 @@ class FromPairs(Method[Settings]):
                 got="pictures",
                 expected="seeds",
                 remedy="Give seeds of the generator's own pictures, or train an encoder: "
-                "recipes/train_encoder.py.",
+                f"{RECIPES['encoder']}.",
             )
         pairs = zip(before, after, strict=True) if asked.paired else ()
         for index, pair in enumerate(pairs):

@@ -8,10 +8,12 @@ and photographed pictures alike, of their quality, light, size, place and purpos
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stylegan_hub.domain import Domain
@@ -84,6 +86,12 @@ TEMPLATES: tuple[str, ...] = (
 )
 """64 sentences with a gap, `{}`, for a text such as "a face with a beard"."""
 
+_KNOWN_AT_MOST = 256
+# What a CLIP was asked lately: neutral texts come again and again.
+_KNOWN: WeakKeyDictionary[nn.Module, OrderedDict[tuple[str, tuple[str, ...]], Tensor]] = (
+    WeakKeyDictionary()
+)
+
 
 def encode_prompt(
     domain: Domain, text: str, templates: Sequence[str] = TEMPLATES
@@ -105,6 +113,11 @@ def encode_prompt(
             f"Got the template {wrong[0]!r}; expected one '{{}}' in it, as in 'a picture of {{}}'."
         )
     text = text.strip()
+    known = _KNOWN.setdefault(domain.clip, OrderedDict())
+    key = (text, tuple(templates))
+    if key in known:
+        known.move_to_end(key)
+        return known[key]
     sentences = [template.replace("{}", text) for template in templates]
     limit = domain.tokenizer.model_max_length
     tokens = domain.tokenizer(sentences, verbose=False)["input_ids"] if sentences else []
@@ -112,7 +125,10 @@ def encode_prompt(
         sentence for sentence, row in zip(sentences, tokens, strict=True) if len(row) <= limit
     ]
     embeddings = domain.encode_text(fitting or text)
-    return F.normalize(embeddings.float().mean(0), dim=0)
+    known[key] = F.normalize(embeddings.float().mean(0), dim=0)
+    if len(known) > _KNOWN_AT_MOST:
+        known.popitem(last=False)
+    return known[key]
 
 
 def text_change(

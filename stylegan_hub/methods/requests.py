@@ -21,6 +21,7 @@ class Words:
         region: the part of the picture that may change, "hair" or "mouth, eyes"; None for all of
             it, or for the part that the method reads from the text.
         said: the text as it was typed, where `text` is a reading of it (`wording.reading`).
+        removal: whether `neutral` names what should go and `text` what is left; of a reading.
     """
 
     text: str
@@ -28,6 +29,7 @@ class Words:
     keep: tuple[str, ...] = ()
     region: str | None = None
     said: str | None = None
+    removal: bool = False
 
     def __post_init__(self) -> None:
         if not self.text.strip():

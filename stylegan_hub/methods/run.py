@@ -8,6 +8,7 @@ same edit bit for bit where it is told nothing else.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
@@ -90,10 +91,74 @@ class Run(nn.Module, ABC):
         return f"similarity {1 - float(losses['clip']):.3f}" if "clip" in losses else ""
 
 
+class Course:
+    """A run on its way, step by step: it can be left after any step and taken up again.
+
+        course = method.begin(pipe, Words("a face with an afro"))
+        while not course.is_over:
+            losses = course.advance()
+        edit = course.edits()[0]
+
+    Attributes:
+        run: what is carried out.
+        index, total: steps that are done, and of the whole run.
+    """
+
+    def __init__(
+        self, run: Run, settings: RunSettings, finish: Callable[[Edit], Edit] = lambda edit: edit
+    ) -> None:
+        """At the first step.
+
+        Args:
+            finish: what an edit of the run goes through when it is asked for.
+        """
+        self.run, self.index, self.total = run, 0, settings.steps
+        self._seed, self._finish = settings.seed, finish
+        self._optimizer = run.optimizer()
+        self._rates = [group["lr"] for group in self._optimizer.param_groups]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all steps are done."""
+        return self.index >= self.total
+
+    def advance(self) -> dict[str, Tensor]:
+        """Do the next step; its losses, detached.
+
+        Raises:
+            ValueError: all steps are done.
+        """
+        if self.is_over:
+            raise ValueError(f"All {self.total} steps are done; take the edits.")
+        run, groups = self.run, self._optimizer.param_groups
+        for group, rate in zip(groups, self._rates, strict=True):
+            group["lr"] = rate * ramp(self.index, self.total)
+        with torch.enable_grad():  # also inside a caller's no_grad
+            losses = run.losses(self.index, step_random(self._seed, self.index))
+            self._optimizer.zero_grad()
+            losses["loss"].backward()
+        if run.max_grad_norm is not None:
+            parameters = [p for group in groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, run.max_grad_norm)
+        self._optimizer.step()
+        self.index += 1
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def edits(self) -> list[Edit]:
+        """What was learned so far, the best first."""
+        return [self._finish(edit) for edit in self.run.edits()]
+
+
 class TrainableMethod(Method[_Settings]):
-    """A method whose search is a `Run`; it implements `start` in place of `search`."""
+    """A method whose search is a `Run`; it implements `start` in place of `search`.
+
+    Attributes:
+        takes_faces: whether `start` also takes `faces=`: latents to train on in place of random
+            ones, in any space up to that of the search.
+    """
 
     trainable: ClassVar[bool] = True
+    takes_faces: ClassVar[bool] = False
 
     @abstractmethod
     def start(self, domain: Domain, request: Any, face: Latents | None, settings: _Settings) -> Run:
@@ -125,6 +190,22 @@ class TrainableMethod(Method[_Settings]):
         run = self._carried_out(domain, asked, face, chosen, on_step)
         return [self.finished(edit, domain, asked, face) for edit in run.edits()]
 
+    def begin(
+        self,
+        domain: Domain,
+        request: Request | str | Any,
+        face: Latents | None = None,
+        *,
+        label: Any = None,
+        settings: _Settings | str | None = None,
+    ) -> Course:
+        """A run that the caller carries out; it gives the edits of `find_all`, whose arguments and
+        errors these are.
+        """
+        domain, asked, face, chosen = self.prepared(domain, request, face, label, settings)
+        run = self.start(domain, asked, face, chosen)
+        return Course(run, chosen, lambda edit: self.finished(edit, domain, asked, face))
+
     def _carried_out(
         self,
         domain: Domain,
@@ -133,24 +214,12 @@ class TrainableMethod(Method[_Settings]):
         settings: _Settings,
         on_step: OnStep | None,
     ) -> Run:
-        run = self.start(domain, request, face, settings)
-        optimizer = run.optimizer()
-        rates = [group["lr"] for group in optimizer.param_groups]
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        for index in range(settings.steps):
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * ramp(index, settings.steps)
-            with torch.enable_grad():  # also inside a caller's no_grad
-                losses = run.losses(index, step_random(settings.seed, index))
-                optimizer.zero_grad()
-                losses["loss"].backward()
-            if run.max_grad_norm is not None:
-                nn.utils.clip_grad_norm_(parameters, run.max_grad_norm)
-            optimizer.step()
+        course = Course(self.start(domain, request, face, settings), settings)
+        while not course.is_over:
+            losses = course.advance()
             if on_step is not None:
-                parts = {name: loss.detach() for name, loss in losses.items()}
                 with torch.no_grad():
-                    images = run.shown()
-                done = (index + 1, settings.steps, images, float(parts["loss"]))
-                on_step(Step(*done, run.note(parts)))
-        return run
+                    images = course.run.shown()
+                done = (course.index, course.total, images, float(losses["loss"]))
+                on_step(Step(*done, course.run.note(losses)))
+        return course.run

@@ -74,7 +74,7 @@ def style_statistics(
     for start in range(first_seed, first_seed + samples, _CHUNK):
         seeds = range(start, min(start + _CHUNK, first_seed + samples))
         people = domain.sample(seeds, truncation_psi, truncation_cutoff)
-        s = domain.lower(people, Space.S).codes.double().cpu()
+        s = domain.lower(people, Space.S).codes.cpu().double()
         total = total + s.sum(0)
         squares = squares + s.square().sum(0)
     mean = total / samples

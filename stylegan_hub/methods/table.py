@@ -25,6 +25,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from stylegan_hub.artifacts import BaseModel, ClipModel, read_folder, write_folder
+from stylegan_hub.bounds import check_sizes, check_weights
 from stylegan_hub.domain import Domain
 from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.edits.direction import Direction
@@ -98,11 +99,17 @@ class DirectionTable:
                 f"the shapes [channels, d], [channels], [{size}], [{size}]; got "
                 f"{', '.join(map(str, shapes))}."
             )
-        rows = [c for layer in self.layout for c in range(layer.start, layer.stop)]
-        if self.index.tolist() != rows or not all(0 <= row < size for row in rows):
+        covered = 0
+        for layer in self.layout:
+            places = {"start": layer.start, "stop": layer.stop}
+            check_sizes(places, dict.fromkeys(places, size), least=0)
+            covered += max(layer.stop - layer.start, 0)
+        if covered == len(self.index):  # a list is made only of as many as there are
+            rows = [c for layer in self.layout for c in range(layer.start, layer.stop)]
+        if covered != len(self.index) or self.index.tolist() != rows:
             raise ValueError(
                 f"The table's index does not list the channels of its layout, which covers "
-                f"{len(rows)} of {size}; it has {len(self.index)}."
+                f"{covered} of {size}; it has {len(self.index)}."
             )
 
     def direction(
@@ -203,14 +210,15 @@ def load_directions(
     """Load a direction table by bundled name, folder or Hub id ("user/repo", "user/repo@revision").
 
     Raises:
-        NotFoundError: the name leads nowhere; the bundled names are listed.
+        NotFoundError: the name leads nowhere; names near to it are listed.
         ArtifactError: it is no direction table, or files are missing, damaged or from a newer
             version.
     """
     folder = resolve(name_or_path, KIND, revision, token, cache_dir, local_files_only)
     config, tensors = read_folder(folder)
     try:
-        table = DirectionTable(
+        check_weights(tensors, str(folder))
+        return DirectionTable(
             **{name: tensors[name] for name in ("relevance", "index", "s_mean", "s_std")},
             base_model=BaseModel(**config["base_model"]),
             clip=ClipModel(**config["clip"]),
@@ -219,16 +227,27 @@ def load_directions(
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{folder} is no sound direction table: {error}") from error
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ArtifactError(f"{folder}: tensor {name!r} holds numbers that are not finite.")
-    return table
+
+
+def _usage(name: str, config: Mapping[str, Any]) -> list[str]:
+    is_bundled = (config.get("base_model", {}).get("id") or "").rpartition("/")[2] == "portraits"
+    # Of other pipelines only they themselves know what their pictures show.
+    words = '"a smiling face"' if is_bundled else 'f"{pipe.neutral} in red"'
+    return [
+        f'table = hub.load_directions("{name}")  # or a folder, or "user/repo"',
+        f"edit = table.direction(pipe, target={words})  # instead of pipe.neutral",
+        'pipe(seed=7, edits=[(edit, 1.0)]).images[0].save("edited.png")',
+    ]
 
 
 register_kind(
     Kind(
         KIND,
         load=load_directions,
+        usage=_usage,
+        limit="It adds up what each channel does alone. What only many channels do together, such "
+        "as another hair style, may fail; a trained edit does better there.",
+        counted="{} pictures went into it.",
         summary="A table of how each style channel changes what CLIP sees (StyleCLIP, section 6). "
         "With it, any text becomes a direction at once, with no training.",
     )
@@ -327,6 +346,7 @@ class Table(Method[Settings]):
     """Global directions: any words, on every face, at once, from the domain's table."""
 
     name: ClassVar[str] = "table"
+    at_once: ClassVar[bool] = True
     summary: ClassVar[str] = (
         "Looks up which channels of the generator do what the words say; at once, if the pipeline "
         "has a direction table."

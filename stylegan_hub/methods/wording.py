@@ -1,14 +1,17 @@
-"""What words ask for: a removal and a comparison are changes between two texts.
+"""What words ask for: removals and comparisons are changes between two texts, commands are wishes.
 
 CLIP reads "a face without a hat" much as "a face with a hat": a negation weighs little in what it
 has learned from. But it can tell a face with a hat from a face, so a removal is the change from the
-one to the other, and "less angry" the change from "an angry face" to "a face".
+one to the other, and "less angry" the change from "an angry face" to "a face". It has read
+captions, not commands: "give her a hat" is the wish for "a face with a hat", "make the hair red"
+for "a face with red hair".
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 from stylegan_hub.methods.requests import Words
 
@@ -29,6 +32,21 @@ _REMOVALS = tuple(
         rf"^fewer {_OWNER}(?P<thing>.+?)$",
     )
 )
+_WHOM = r"(?:him|her|them|it|me|us|everyone|everybody|the face|the person)"
+_ADDITION = re.compile(
+    rf"^{_POLITE}(?:add|wear|draw|give {_WHOM}|put on|put|grow(?= an? )|"
+    rf"let {_WHOM} (?:have|wear|grow)) "
+    r"(?P<thing>.+?)(?: on(?: (?:him|her|it|them))?| to (?:him|her|it|them))?$",
+    re.IGNORECASE,
+)
+_MADE = re.compile(
+    rf"^{_POLITE}(?:make|turn|let) {_WHOM} (?:look |be )?(?P<how>[\w-]+)$", re.IGNORECASE
+)
+_COLORED = re.compile(
+    rf"^{_POLITE}(?:make|dye|paint|color|colour|turn) {_OWNER}"
+    r"(?P<part>hair|eyes|lips|skin|beard|background|shirt|clothes) (?P<how>[\w-]+)$",
+    re.IGNORECASE,
+)
 _LESS = re.compile(rf"^{_POLITE}(?:make \w+ )?(?:look )?(?:less|not so|not) (?P<how>[\w-]+)$", re.I)
 _COMPARED = {
     "younger": ("young", "old"),
@@ -41,13 +59,70 @@ _COMPARED = {
     "darker": ("dark", "light"),
     "lighter": ("light", "dark"),
 }
+# What a face can be made to do: said so, CLIP knows it as well as in another form.
+_VERBS = {"smile", "laugh", "cry", "frown", "sleep", "scream", "grin", "blink", "wink", "gasp"}
 # Words of one thing that take no article, beside plurals.
-_UNCOUNTED = {"hair", "makeup", "make-up", "lipstick", "jewelry", "stubble", "headwear", "eyewear"}
+_UNCOUNTED = {
+    "hair",
+    "makeup",
+    "make-up",
+    "lipstick",
+    "jewelry",
+    "stubble",
+    "headwear",
+    "eyewear",
+    "skin",
+    "clothes",
+}
 _ADJECTIVES = ("ed", "ing", "y", "ful", "less", "ish", "ic")
+_PLAIN_ADJECTIVES = {"old", "sad", "angry", "young", "pale", "dark"}
+_LEAD = re.compile(rf"^{_POLITE}(?:make \w+ |look )*", re.IGNORECASE)
+_BETWEEN = re.compile(r"(\s*[,;+&]\s*(?:and\s+|but\s+)?|\s+(?:and|but|plus|or)\s+)", re.IGNORECASE)
+_NEGATED = re.compile(r"^(?:without|with no|no|not|remove|take off)\b", re.IGNORECASE)
+# "red and curly hair" is red hair and curly hair: words that share the noun after them.
+_SHARING = re.compile(
+    r"^(?:(?:very|dark|light|bright)\s+)?(?:red|blonde?|black|brown|gr[ae]y|white|purple|pink|green|blue|"
+    r"long|short|curly|straight|wavy|spiky|thick|thin|dark|light)$",
+    re.IGNORECASE,
+)
+_SHARED = re.compile(r"\b(hair|eyes|skin|lips|eyebrows|background|shirt|clothes)$", re.IGNORECASE)
+
+
+def rules() -> dict[str, Any]:
+    """Patterns and lists by which texts are read, as plain values, for readers that are no Python.
+
+    Patterns have named groups in the form `(?<name>`; all of them ignore case.
+    """
+
+    def plain(pattern: str | re.Pattern[str]) -> str:
+        source = pattern if isinstance(pattern, str) else pattern.pattern
+        return source.replace("(?P<", "(?<")
+
+    single: dict[str, str | re.Pattern[str]] = {
+        "addition": _ADDITION,
+        "made": _MADE,
+        "colored": _COLORED,
+        "less": _LESS,
+        "between": _BETWEEN,
+        "negated": _NEGATED,
+        "sharing": _SHARING,
+        "shared": _SHARED,
+        "lead": _LEAD,
+        "owner": rf"^{_OWNER}",
+    }
+    return {
+        **{name: plain(pattern) for name, pattern in single.items()},
+        "removals": [plain(pattern) for pattern in _REMOVALS],
+        "compared": {how: list(pair) for how, pair in _COMPARED.items()},
+        "verbs": sorted(_VERBS),
+        "uncounted": sorted(_UNCOUNTED),
+        "adjectives": list(_ADJECTIVES),
+        "plain_adjectives": sorted(_PLAIN_ADJECTIVES),
+    }
 
 
 def reading(words: Words, neutral: str) -> Words:
-    """The request with a removal or a comparison said as the change between two texts.
+    """The request with a removal, a comparison or a command said in texts that CLIP can compare.
 
     Other words, and those that come with a neutral text of their own, stay as they are.
 
@@ -57,14 +132,20 @@ def reading(words: Words, neutral: str) -> Words:
     text = words.text.rstrip(".! ")
     if words.neutral is not None:
         return words
-    bare = re.sub(rf"^{_POLITE}(?:make \w+ |look )*", "", text, flags=re.IGNORECASE).lower()
+    bare = _LEAD.sub("", text).lower()
     if bare in _COMPARED:
         target, origin = (_described(how, neutral) for how in _COMPARED[bare])
         return replace(words, said=words.text, text=target, neutral=origin)
     if less := _LESS.match(text):
         how = less["how"].lower()
-        if how.endswith(_ADJECTIVES) or how in {"old", "sad", "angry", "young", "pale", "dark"}:
-            return replace(words, said=words.text, text=neutral, neutral=_described(how, neutral))
+        if how.endswith(_ADJECTIVES) or how in _PLAIN_ADJECTIVES:
+            return replace(
+                words,
+                said=words.text,
+                text=neutral,
+                neutral=_described(how, neutral),
+                removal=True,
+            )
     for pattern in _REMOVALS:
         if found := pattern.match(text):
             subject = (found.groupdict().get("subject") or "").strip(" ,") or neutral
@@ -73,8 +154,42 @@ def reading(words: Words, neutral: str) -> Words:
                 said=words.text,
                 text=subject,
                 neutral=f"{subject} with {_thing(found['thing'])}",
+                removal=True,
             )
+    return _wish(words, text, neutral)
+
+
+def _wish(words: Words, text: str, neutral: str) -> Words:
+    """A command as the wish for what pictures then show; other words stay as they are."""
+    if added := _ADDITION.match(text):
+        bare = re.sub(rf"^{_OWNER}", "", added["thing"], flags=re.IGNORECASE)
+        return replace(words, said=words.text, text=f"{neutral} with {_thing(bare)}")
+    if colored := _COLORED.match(text):
+        thing = _thing(f"{colored['how']} {colored['part'].lower()}")
+        return replace(words, said=words.text, text=f"{neutral} with {thing}")
+    if (made := _MADE.match(text)) and made["how"].lower() not in _VERBS:
+        return replace(words, said=words.text, text=_described(made["how"].lower(), neutral))
     return words
+
+
+def parts(text: str) -> list[str]:
+    """The single changes in a text: "older, smiling, with glasses" has three.
+
+    What several share is repeated: "red and curly hair" is "red hair" and "curly hair", "without a
+    hat or glasses" is "without a hat" and "without glasses".
+    """
+    pieces = _BETWEEN.split(text.strip().rstrip(".!;, "))
+    found: list[str] = []
+    for piece, between in zip(pieces[::2], ["", *pieces[1::2]], strict=True):
+        piece = piece.strip()
+        if not piece:
+            continue
+        if found and between.strip().lower() == "or" and (negated := _NEGATED.match(found[-1])):
+            piece = f"{negated[0]} {piece}"
+        elif found and _SHARING.match(found[-1]) and (shared := _SHARED.search(piece)):
+            found[-1] = f"{found[-1]} {shared[0]}"
+        found.append(piece)
+    return found
 
 
 def _described(how: str, neutral: str) -> str:

@@ -6,10 +6,11 @@ Collateral: of all other attributes that could be seen before and after, the sha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from stylegan_hub.portraits.attributes import ATTRIBUTES, applicable, label_index
@@ -33,35 +34,30 @@ class EditReport:
     flips: dict[str, float]
 
 
+Target = Mapping[str, str | Sequence[str]]
+"""Attributes and the value that an edit asks for; with several values, any of them will do."""
+
 # A named character is recognized when at least this share of the fixed attributes is there.
 _CHARACTER_SHARE = 0.75
 
 
-def edit_report(before: Reading, after: Reading, target: Mapping[str, str]) -> EditReport:
-    """Compare two readings of the same n people.
+def edit_report(before: Reading, after: Reading, target: Target) -> EditReport:
+    """Compare two readings of the same n faces.
 
     Args:
-        target: attribute names and the values that the edit asks for; with several, as for a
-            named character, three quarters of them must be there.
+        target: what the edit asks for; of several attributes, as of a named character, three
+            quarters must be there.
 
     Raises:
         ValueError: an unknown attribute or value, or readings of different length.
     """
     if len(before) != len(after):
         raise ValueError(f"Got {len(before)} pictures before and {len(after)} after the edit.")
-    # A bald head lacks purple hair, but nobody can see a color of hair on it: not counted.
-    could = applicable(before.labels)
-    seen_after = applicable(after.labels)
-
-    def shown(reading: Reading) -> Tensor:
-        hits = [reading.labels[name] == label_index(name, value) for name, value in target.items()]
-        needed = 1.0 if len(target) == 1 else _CHARACTER_SHARE
-        return torch.stack(hits).float().mean(0) >= needed
-
-    lacked = ~shown(before)
-    if len(target) == 1:
-        lacked &= could[next(iter(target))]
-    success = shown(after)[lacked].float().mean() if lacked.any() else torch.tensor(float("nan"))
+    lacked = lacks(before, target)
+    could, seen_after = applicable(before.labels), applicable(after.labels)
+    success = (
+        shows(after, target)[lacked].float().mean() if lacked.any() else torch.tensor(float("nan"))
+    )
     flips: dict[str, float] = {}
     flipped_total, visible_total = 0, 0
     for name in ATTRIBUTES:
@@ -78,3 +74,54 @@ def edit_report(before: Reading, after: Reading, target: Mapping[str, str]) -> E
         count=int(lacked.sum()),
         flips=flips,
     )
+
+
+def shows(reading: Reading, target: Target) -> Bool[Tensor, " n"]:
+    """Which of the faces show what an edit asks for.
+
+    Raises:
+        ValueError: an unknown attribute or value.
+    """
+    hits = []
+    for name, values in target.items():
+        wanted = [values] if isinstance(values, str) else values
+        of_each = [reading.labels[name] == label_index(name, value) for value in wanted]
+        hits.append(torch.stack(of_each).any(0))
+    needed = 1.0 if len(target) == 1 else _CHARACTER_SHARE
+    return torch.stack(hits).float().mean(0) >= needed
+
+
+def lacks(reading: Reading, target: Target) -> Bool[Tensor, " n"]:
+    """Which of the faces lack what an edit asks for, and could have it.
+
+    A bald head lacks purple hair, but nobody can see a color of hair on it: it does not count.
+
+    Raises:
+        ValueError: an unknown attribute or value.
+    """
+    lacked = ~shows(reading, target)
+    if len(target) == 1:
+        lacked &= applicable(reading.labels)[next(iter(target))]
+    return lacked
+
+
+def reports_by_group(
+    before: Reading, after: Reading, target: Target, attribute: str
+) -> dict[str, EditReport]:
+    """A report for each value of an attribute that the people had before: skin, age.
+
+    Groups of whom nobody lacked the target are left out, and so is the attribute of the target.
+
+    Raises:
+        ValueError: see `edit_report`.
+    """
+    if attribute in target:
+        return {}
+    found = {}
+    for index, value in enumerate(ATTRIBUTES[attribute]):
+        members = before.labels[attribute] == index
+        if members.any():
+            report = edit_report(before.of(members), after.of(members), target)
+            if report.count:
+                found[value] = report
+    return found

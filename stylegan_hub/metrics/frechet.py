@@ -22,7 +22,7 @@ def frechet_distance(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) 
             f"Got features {tuple(first.shape)} and {tuple(second.shape)}; expected at least two "
             "vectors in each and the same size."
         )
-    a, b = first.double(), second.double()
+    a, b = first.cpu().double(), second.cpu().double()
     cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
     # tr sqrt(A B) = tr sqrt(sqrt(A) B sqrt(A)), which is symmetric.
     root = _symmetric_root(cov_a)

@@ -20,7 +20,7 @@ def step_cosine(steps: Float[Tensor, "n ..."]) -> tuple[float, float]:
     """
     if len(steps) < 2:
         raise ValueError(f"Got {len(steps)} steps; a cosine between steps needs at least two.")
-    unit = nn.functional.normalize(steps.flatten(1).double(), dim=1)
+    unit = nn.functional.normalize(steps.flatten(1).cpu().double(), dim=1)
     first, second = torch.triu_indices(len(unit), len(unit), offset=1, device=unit.device)
     cosines = (unit @ unit.T)[first, second]
     return float(cosines.mean()), float(cosines.std(correction=0))

@@ -55,6 +55,37 @@ def verification(embeddings: Float[Tensor, "n d"], identity: Int[Tensor, " n"]) 
     }
 
 
+def calibration(
+    embeddings: Float[Tensor, "n d"], identity: Int[Tensor, " n"], error: float = 0.01
+) -> dict[str, float]:
+    """From which cosine on two pictures are of one person, and below which of two.
+
+    Args:
+        embeddings: of length 1.
+        identity: equal numbers are the same person.
+        error: share of wrong answers that both may give.
+
+    Returns:
+        `same_above` with `other_accepted`, `other_below` with `same_rejected`, see
+        `RecognizerConfig.calibration`; the shares are those on these pictures.
+
+    Raises:
+        ValueError: no pairs of one of the kinds.
+    """
+    same, other = _cosines(embeddings, identity.unique(return_inverse=True)[1])
+    if not len(same) or not len(other):
+        raise ValueError(
+            f"Got {len(same)} pairs of one person and {len(other)} of two; expected some of both."
+        )
+    same_above, other_below = float(other.quantile(1 - error)), float(same.quantile(error))
+    return {
+        "same_above": same_above,
+        "other_accepted": float((other >= same_above).cpu().double().mean()),
+        "other_below": other_below,
+        "same_rejected": float((same < other_below).cpu().double().mean()),
+    }
+
+
 def roc_auc(higher: Float[Tensor, " n"], lower: Float[Tensor, " m"]) -> float:
     """Area under the ROC curve: how probably a number of `higher` is above one of `lower`.
 
@@ -63,7 +94,7 @@ def roc_auc(higher: Float[Tensor, " n"], lower: Float[Tensor, " m"]) -> float:
     ordered = lower.sort().values
     above = torch.searchsorted(ordered, higher)
     above_or_equal = torch.searchsorted(ordered, higher, right=True)
-    return float((above + above_or_equal).double().mean() / (2 * len(lower)))
+    return float((above + above_or_equal).cpu().double().mean() / (2 * len(lower)))
 
 
 def _cosines(embeddings: Tensor, person: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,5 +126,5 @@ def _best_threshold(pairs: tuple[Tensor, Tensor]) -> Tensor:
 
 def _accuracy(pairs: tuple[Tensor, Tensor], threshold: Tensor) -> float:
     same, other = pairs
-    right = (same >= threshold).double().mean() + (other < threshold).double().mean()
+    right = (same >= threshold).cpu().double().mean() + (other < threshold).cpu().double().mean()
     return float(right / 2)

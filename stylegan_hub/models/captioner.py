@@ -17,16 +17,18 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from stylegan_hub.artifacts import SavedWhole
+from stylegan_hub.bounds import MAX_LAYERS, MAX_SIDE, MAX_WIDTH, check_sizes
+from stylegan_hub.models.configured import configured_by
 from stylegan_hub.models.residual_trunk import GROUP, residual_trunk, shrink
 
 PAPER: Mapping[str, Any] = {
@@ -62,74 +64,100 @@ class Reconstruction(NamedTuple):
     attention: Float[Tensor, " n"]
 
 
-class Captioner(SavedWhole, ModelMixin, ConfigMixin):
-    """Says what a picture shows, and how probable a text is for a picture.
+_BOUNDS = {
+    **dict.fromkeys(
+        ("widths", "feature_dim", "embedding_dim", "hidden_dim", "attention_dim", "max_words"),
+        MAX_WIDTH,
+    ),
+    "resolution": MAX_SIDE,
+    "blocks": MAX_LAYERS,
+}
 
-    Args:
-        vocabulary: the words it knows, without special tokens (`build_vocabulary`).
-        resolution: width and height of the pictures inside, others are resized; a multiple of
-            4 * 2 ** (stages - 1).
-        widths: channels of the encoder's stages, multiples of 8; a stage halves the size, the first
-            one quarters it.
-        blocks: residual blocks of the stages.
-        feature_dim: features of a place of the picture.
-        embedding_dim: size of a word's vector.
-        hidden_dim: of the LSTM.
-        attention_dim: of the perceptron that chooses where to look.
-        max_words: longest text.
+
+@dataclass(frozen=True)
+class CaptionerConfig:
+    """What a captioner is like: its `config.json`.
 
     Raises:
         ValueError: an empty vocabulary, or sizes that do not fit together.
     """
 
-    @register_to_config
-    def __init__(
-        self,
-        vocabulary: Sequence[str],
-        resolution: int = 128,
-        widths: Sequence[int] = (48, 96, 144),
-        blocks: Sequence[int] = (1, 2, 2),
-        feature_dim: int = 192,
-        embedding_dim: int = 96,
-        hidden_dim: int = 256,
-        attention_dim: int = 96,
-        max_words: int = 50,
-    ) -> None:
-        super().__init__()
-        if not vocabulary or len(set(vocabulary)) < len(vocabulary):
+    vocabulary: Sequence[str]
+    """The words it knows, without special tokens (`build_vocabulary`)."""
+    resolution: int = 128
+    """Width and height of the pictures inside, others are resized; a multiple of
+    4 * 2 ** (stages - 1)."""
+    widths: Sequence[int] = (48, 96, 144)
+    """Channels of the encoder's stages, multiples of 8; a stage halves the size, the first one
+    quarters it."""
+    blocks: Sequence[int] = (1, 2, 2)
+    """Residual blocks of the stages."""
+    feature_dim: int = 192
+    """Features of a place of the picture."""
+    embedding_dim: int = 96
+    """Size of a word's vector."""
+    hidden_dim: int = 256
+    """Of the LSTM."""
+    attention_dim: int = 96
+    """Of the perceptron that chooses where to look."""
+    max_words: int = 50
+    """Longest text."""
+
+    def __post_init__(self) -> None:
+        check_sizes(vars(self), _BOUNDS)
+        words, widths, blocks = list(self.vocabulary), tuple(self.widths), tuple(self.blocks)
+        if not words or len(set(words)) < len(words):
             raise ValueError(
-                f"Got a vocabulary of {len(vocabulary)} words, {len(set(vocabulary))} of them "
-                "different; expected at least one, and each once."
+                f"Got a vocabulary of {len(words)} words, {len(set(words))} of them different; "
+                "expected at least one, and each once."
             )
         if len(widths) != len(blocks) or not widths or any(width % GROUP for width in widths):
             raise ValueError(
-                f"Got widths {tuple(widths)} and blocks {tuple(blocks)}; expected as many of both, "
-                f"and widths that are multiples of {GROUP}."
+                f"Got widths {widths} and blocks {blocks}; expected as many of both, and widths "
+                f"that are multiples of {GROUP}."
             )
         factor = shrink(widths)
-        if resolution < factor or resolution % factor:
+        if self.resolution < factor or self.resolution % factor:
             raise ValueError(
-                f"resolution is {resolution}; expected a multiple of {factor}, by which the stages "
-                "shrink a picture."
+                f"resolution is {self.resolution}; expected a multiple of {factor}, by which the "
+                "stages shrink a picture."
             )
-        self.places = (resolution // factor) ** 2
-        self._ids = {word: index for index, word in enumerate(vocabulary, start=_SPECIAL)}
-        self.encoder = residual_trunk(widths, blocks, feature_dim)
-        # Attention forgets where a feature came from, and "looking left" is about places.
-        self.position = nn.Parameter(0.02 * torch.randn(self.places, feature_dim))
-        self.norm = nn.LayerNorm(feature_dim)
 
-        count = _SPECIAL + len(vocabulary)
-        self.embedding = nn.Embedding(count, embedding_dim)
-        nn.init.normal_(self.embedding.weight, std=embedding_dim**-0.5)
-        self.start = nn.Linear(feature_dim, 2 * hidden_dim)
-        self.attend_feature = nn.Linear(feature_dim, attention_dim)
-        self.attend_state = nn.Linear(hidden_dim, attention_dim, bias=False)
-        self.attend_score = nn.Linear(attention_dim, 1, bias=False)
-        self.cell = nn.LSTMCell(embedding_dim + feature_dim, hidden_dim)
-        self.word_of_state = nn.Linear(hidden_dim, embedding_dim)
-        self.word_of_feature = nn.Linear(feature_dim, embedding_dim)
-        self.word = nn.Linear(embedding_dim, count)
+    @property
+    def places(self) -> int:
+        """Places of a picture, each of which has a feature."""
+        return (self.resolution // shrink(self.widths)) ** 2
+
+
+class Captioner(SavedWhole, ModelMixin, ConfigMixin):
+    """Says what a picture shows, and how probable a text is for a picture.
+
+    What can be chosen says `CaptionerConfig`.
+    """
+
+    @configured_by(CaptionerConfig)
+    def __init__(self, config: CaptionerConfig) -> None:
+        super().__init__()
+        self.places = config.places
+        self._ids = {word: index for index, word in enumerate(config.vocabulary, start=_SPECIAL)}
+        features, word = config.feature_dim, config.embedding_dim
+        hidden, attention = config.hidden_dim, config.attention_dim
+        self.encoder = residual_trunk(config.widths, config.blocks, features)
+        # Attention forgets where a feature came from, and "looking left" is about places.
+        self.position = nn.Parameter(0.02 * torch.randn(self.places, features))
+        self.norm = nn.LayerNorm(features)
+
+        count = _SPECIAL + len(config.vocabulary)
+        self.embedding = nn.Embedding(count, word)
+        nn.init.normal_(self.embedding.weight, std=word**-0.5)
+        self.start = nn.Linear(features, 2 * hidden)
+        self.attend_feature = nn.Linear(features, attention)
+        self.attend_state = nn.Linear(hidden, attention, bias=False)
+        self.attend_score = nn.Linear(attention, 1, bias=False)
+        self.cell = nn.LSTMCell(word + features, hidden)
+        self.word_of_state = nn.Linear(hidden, word)
+        self.word_of_feature = nn.Linear(features, word)
+        self.word = nn.Linear(word, count)
 
     def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "n length"]:
         """Texts as numbers: start, words, end, padding up to the longest one.

@@ -15,97 +15,124 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn, stack, zeros, zeros_like
 
 from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import SavedWhole
+from stylegan_hub.bounds import MAX_LAYERS, MAX_SIDE, MAX_WIDTH, check_sizes
+from stylegan_hub.models.configured import configured_by
 from stylegan_hub.models.recognizer import ir_se_body, ir_se_input
 from stylegan_hub.models.stylegan2 import FullyConnectedLayer
 
 _STAGES = 4
+_BOUNDS = {
+    **dict.fromkeys(("num_ws", "units", "levels", "input_stride"), MAX_LAYERS),
+    **dict.fromkeys(("w_dim", "widths", "head_width", "reduction"), MAX_WIDTH),
+    "input_size": MAX_SIDE,
+}
 
 
-class Encoder(SavedWhole, ModelMixin, ConfigMixin):
-    """Pictures to latents of one generator.
-
-    Args:
-        num_ws: layers of the generator that take a w.
-        w_dim: size of w.
-        input_size: pictures are resized to this square, or to (height, width).
-        units: residual units of the four stages; (3, 4, 14, 3) is IR-SE50.
-        widths: channels of the stages; the first unit of each halves the size.
-        input_stride: of the first convolution; 2 makes the network four times as fast.
-        head_width: channels inside the style heads; w_dim when None, as published.
-        levels: the first head that reads the medium features, and the first that reads the fine
-            ones; heads before read the coarse ones.
-        deltas: whether heads after the first give what is added to its w (e4e), or a w (pSp).
-        reduction: by which the channels shrink inside squeeze-and-excitation.
+@dataclass(frozen=True)
+class EncoderConfig:
+    """What an encoder is like: its `config.json`.
 
     Raises:
         ValueError: sizes that do not fit together.
     """
 
-    latent_avg: Tensor
+    num_ws: int = 18
+    """Layers of the generator that take a w."""
+    w_dim: int = 512
+    """Size of w."""
+    input_size: int | Sequence[int] = 256
+    """Pictures are resized to this square, or to (height, width)."""
+    units: Sequence[int] = (3, 4, 14, 3)
+    """Residual units of the four stages; (3, 4, 14, 3) is IR-SE50."""
+    widths: Sequence[int] = (64, 128, 256, 512)
+    """Channels of the stages; the first unit of each halves the size."""
+    input_stride: int = 1
+    """Of the first convolution; 2 makes the network four times as fast."""
+    head_width: int | None = None
+    """Channels inside the style heads; w_dim when None, as published."""
+    levels: Sequence[int] = (3, 7)
+    """The first head that reads the medium features, and the first that reads the fine ones; heads
+    before read the coarse ones."""
+    reduction: int = 16
+    """By which the channels shrink inside squeeze-and-excitation."""
+    deltas: bool = True
+    """Whether heads after the first give what is added to its w (e4e), or a w (pSp)."""
 
-    @register_to_config
-    def __init__(
-        self,
-        num_ws: int = 18,
-        w_dim: int = 512,
-        input_size: int | Sequence[int] = 256,
-        units: Sequence[int] = (3, 4, 14, 3),
-        widths: Sequence[int] = (64, 128, 256, 512),
-        input_stride: int = 1,
-        head_width: int | None = None,
-        levels: Sequence[int] = (3, 7),
-        reduction: int = 16,
-        deltas: bool = True,
-    ) -> None:
-        super().__init__()
+    def __post_init__(self) -> None:
+        check_sizes(vars(self), _BOUNDS)
+        units, widths, levels = tuple(self.units), tuple(self.widths), tuple(self.levels)
         if len(units) != _STAGES or len(widths) != _STAGES or min(units) < 1:
             raise ValueError(
-                f"Got units {tuple(units)} and widths {tuple(widths)}; expected {_STAGES} of both, "
-                "and at least one unit a stage."
+                f"Got units {units} and widths {widths}; expected {_STAGES} of both, and at least "
+                "one unit a stage."
             )
-        if min(widths) < reduction:
+        if min(widths) < self.reduction:
             raise ValueError(
-                f"Got widths {tuple(widths)} and reduction {reduction}; expected a reduction of "
-                "at most the smallest width."
+                f"Got widths {widths} and reduction {self.reduction}; expected a reduction of at "
+                "most the smallest width."
             )
-        if num_ws < 1 or len(levels) != 2 or not 1 <= levels[0] <= levels[1]:
+        if self.num_ws < 1 or len(levels) != 2 or not 1 <= levels[0] <= levels[1]:
             raise ValueError(
-                f"Got num_ws {num_ws} and levels {tuple(levels)}; expected at least one w, and two "
+                f"Got num_ws {self.num_ws} and levels {levels}; expected at least one w, and two "
                 "rising levels from 1 on."
             )
-        size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
-        shrink = input_stride * 2**_STAGES
-        if len(size) != 2 or any(side < 2 * shrink or side % shrink for side in size):
+        least = 2 * self.shrink
+        if len(self.size) != 2 or any(side < least or side % self.shrink for side in self.size):
             raise ValueError(
-                f"Got input_size {input_size}; expected multiples of {shrink}, by which the "
-                f"stages shrink a picture, from {2 * shrink} on."
+                f"Got input_size {self.input_size}; expected multiples of {self.shrink}, by which "
+                f"the stages shrink a picture, from {least} on."
             )
-        self.num_ws = num_ws
-        self.w_dim = w_dim
-        self.deltas = deltas
-        self.input_size: tuple[int, int] = (size[0], size[1])
-        self.input_layer = ir_se_input(widths[0], input_stride)
-        self.body = ir_se_body(units, widths, reduction)
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Height and width of pictures inside."""
+        size = self.input_size
+        return (size, size) if isinstance(size, int) else tuple(size)
+
+    @property
+    def shrink(self) -> int:
+        """By how much the stages divide the size of a picture."""
+        return self.input_stride * int(2**_STAGES)
+
+
+class Encoder(SavedWhole, ModelMixin, ConfigMixin):
+    """Pictures to latents of one generator; what can be chosen says `EncoderConfig`."""
+
+    latent_avg: Tensor
+
+    @configured_by(EncoderConfig)
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.num_ws = config.num_ws
+        self.w_dim = config.w_dim
+        self.deltas = config.deltas
+        height, width = config.size
+        self.input_size = (height, width)
+        units, widths = config.units, config.widths
+        self.input_layer = ir_se_input(widths[0], config.input_stride)
+        self.body = ir_se_body(units, widths, config.reduction)
         # The fine, medium and coarse features are what the last three stages give.
         self._taps = [sum(units[: stage + 1]) - 1 for stage in range(1, _STAGES)]
-        coarse = max(size) // shrink
-        self._levels = [0 if i < levels[0] else 1 if i < levels[1] else 2 for i in range(num_ws)]
+        coarse = max(config.size) // config.shrink
+        self._levels = [
+            sum(index >= first for first in config.levels) for index in range(self.num_ws)
+        ]
         self.styles = nn.ModuleList(
-            _StyleHead(widths[3], head_width or w_dim, w_dim, coarse * 2**level)
+            _StyleHead(widths[3], config.head_width or self.w_dim, self.w_dim, coarse * 2**level)
             for level in self._levels
         )
         self.latlayer1 = nn.Conv2d(widths[2], widths[3], 1)
         self.latlayer2 = nn.Conv2d(widths[1], widths[3], 1)
-        self.register_buffer("latent_avg", zeros(num_ws, w_dim))
+        self.register_buffer("latent_avg", zeros(self.num_ws, self.w_dim))
 
     def encode(
         self, images: Float[Tensor, "n 3 h w"], stage: int | None = None

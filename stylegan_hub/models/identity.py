@@ -16,6 +16,12 @@ from torch import nn
 from stylegan_hub.artifacts import tensors_digest
 
 
+def weights_state(network: nn.Module) -> object:
+    """Equal as long as no weight is written to, moved or cast; it costs no look at the values."""
+    weights = network.state_dict().values()
+    return tuple((weight.data_ptr(), weight.dtype, weight._version) for weight in weights)
+
+
 class Identity:
     """The fingerprints of some networks, kept over casts.
 
@@ -36,13 +42,12 @@ class Identity:
         It is computed once as long as no weight is written to, since a slider asks at every move.
         A write through `weight.data` alone goes unnoticed, as it does in all of PyTorch.
         """
-        weights = network.state_dict()
-        state = tuple((weight.data_ptr(), weight._version) for weight in weights.values())
+        state = weights_state(network)
         latest = self._latest.get(network)
         if latest is not None and latest[0] == state:
             return latest[1]
         known = self._before_cast.get(network)
-        before = known.get(tensors_digest(weights)) if known else None
+        before = known.get(tensors_digest(network.state_dict())) if known else None
         found = before or self._computed(network)
         self._latest[network] = (state, found)
         return found

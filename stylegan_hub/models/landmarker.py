@@ -15,15 +15,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from stylegan_hub.artifacts import SavedWhole
+from stylegan_hub.bounds import MAX_SIDE, MAX_WIDTH, check_sizes
+from stylegan_hub.models.configured import configured_by
 from stylegan_hub.models.residual_trunk import GROUP, PATCH, ResidualBlock
 
 STRIDE = 8
@@ -46,34 +48,40 @@ _EDGE_SEARCH = (
 )
 
 
-class Landmarker(SavedWhole, ModelMixin, ConfigMixin):
-    """Finds the faces of one image domain.
-
-    Args:
-        usual: left eye, right eye and mouth as a picture of the domain has them on average, each
-            (x, y) from -1 to 1.
-        input_size: pictures are looked at in this size, a multiple of 32.
-        widths: channels of the features, fine, medium and coarse; multiples of 8.
+@dataclass(frozen=True)
+class LandmarkerConfig:
+    """What a landmarker is like: its `config.json`.
 
     Raises:
         ValueError: sizes that do not fit together.
     """
 
-    @register_to_config
-    def __init__(
-        self,
-        usual: Sequence[Sequence[float]] = ((-0.2, -0.05), (0.2, -0.05), (0.0, 0.3)),
-        input_size: int = 96,
-        widths: Sequence[int] = (32, 64, 96),
-    ) -> None:
-        super().__init__()
+    usual: Sequence[Sequence[float]] = ((-0.2, -0.05), (0.2, -0.05), (0.0, 0.3))
+    """Left eye, right eye and mouth as a picture of the domain has them on average, each (x, y)
+    from -1 to 1."""
+    input_size: int = 96
+    """Pictures are looked at in this size, a multiple of 32."""
+    widths: Sequence[int] = (32, 64, 96)
+    """Channels of the features, fine, medium and coarse; multiples of 8."""
+
+    def __post_init__(self) -> None:
+        check_sizes(vars(self), {"input_size": MAX_SIDE, "widths": MAX_WIDTH})
+        usual, widths = self.usual, tuple(self.widths)
         if len(usual) != 3 or any(len(point) != 2 for point in usual):
             raise ValueError(f"Got usual landmarks {usual}; expected three points (x, y).")
-        if input_size < 32 or input_size % 32:
-            raise ValueError(f"input_size is {input_size}; expected a multiple of 32.")
+        if self.input_size < 32 or self.input_size % 32:
+            raise ValueError(f"input_size is {self.input_size}; expected a multiple of 32.")
         if len(widths) != 3 or any(width < GROUP or width % GROUP for width in widths):
-            raise ValueError(f"Got widths {tuple(widths)}; expected three multiples of {GROUP}.")
-        fine, medium, coarse = widths
+            raise ValueError(f"Got widths {widths}; expected three multiples of {GROUP}.")
+
+
+class Landmarker(SavedWhole, ModelMixin, ConfigMixin):
+    """Finds the faces of one image domain; what can be chosen says `LandmarkerConfig`."""
+
+    @configured_by(LandmarkerConfig)
+    def __init__(self, config: LandmarkerConfig) -> None:
+        super().__init__()
+        fine, medium, coarse = config.widths
         self.fine = nn.Sequential(
             nn.PixelUnshuffle(PATCH),
             nn.Conv2d(3 * PATCH**2, fine, 3, padding=1),

@@ -11,17 +11,19 @@ parts the same network parses other pictures.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import SavedWhole
+from stylegan_hub.bounds import MAX_SIDE, MAX_WIDTH, check_sizes
+from stylegan_hub.models.configured import configured_by
 
 FACE_PARTS: tuple[str, ...] = (
     "background", "skin", "left brow", "right brow", "left eye", "right eye", "eyeglasses",
@@ -35,54 +37,61 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 _SMALLEST = 16  # pixels of a side
 
 
-class Parser(SavedWhole, ModelMixin, ConfigMixin):
-    """Parts of a face as maps over the picture.
-
-    Args:
-        parts: names of the classes, in order.
-        width: channels of the trunk's first stage, a multiple of 4; all others are multiples of it.
-        input_size: pictures are resized to this square first.
-        stem_stride: pixels of the input per feature of the first stage. The public 4 is made for
-            512 px; small pictures keep their thin parts with 2 or 1.
-        mean: per channel, taken from pictures in [0, 1].
-        std: per channel, by which they are divided then.
+@dataclass(frozen=True)
+class ParserConfig:
+    """What a parser is like: its `config.json`.
 
     Raises:
         ValueError: sizes that cannot be built.
     """
 
-    @register_to_config
-    def __init__(
-        self,
-        parts: Sequence[str] = FACE_PARTS,
-        width: int = 64,
-        input_size: int = 512,
-        stem_stride: Literal[1, 2, 4] = 4,
-        mean: Sequence[float] = _IMAGENET_MEAN,
-        std: Sequence[float] = _IMAGENET_STD,
-    ) -> None:
-        super().__init__()
+    parts: Sequence[str] = FACE_PARTS
+    """Names of the classes, in order."""
+    width: int = 64
+    """Channels of the trunk's first stage, a multiple of 4; all others are multiples of it."""
+    input_size: int = 512
+    """Pictures are resized to this square first."""
+    stem_stride: Literal[1, 2, 4] = 4
+    """Pixels of the input per feature of the first stage. The public 4 is made for 512 px; small
+    pictures keep their thin parts with 2 or 1."""
+    mean: Sequence[float] = _IMAGENET_MEAN
+    """Per channel, taken from pictures in [0, 1]."""
+    std: Sequence[float] = _IMAGENET_STD
+    """Per channel, by which they are divided then."""
+
+    def __post_init__(self) -> None:
+        check_sizes(vars(self), {"width": MAX_WIDTH // 16, "input_size": MAX_SIDE})
+        parts, mean, std = list(self.parts), list(self.mean), list(self.std)
         if len(parts) < 2 or len(set(parts)) < len(parts):
-            raise ValueError(f"Got parts {list(parts)}; expected two or more different names.")
-        if width < 4 or width % 4:
-            raise ValueError(f"Got width {width}; expected a positive multiple of 4.")
-        if input_size < _SMALLEST:
-            raise ValueError(f"Got input_size {input_size}; expected {_SMALLEST} or more.")
-        if stem_stride not in (1, 2, 4):
-            raise ValueError(f"Got stem_stride {stem_stride}; expected 1, 2 or 4.")
+            raise ValueError(f"Got parts {parts}; expected two or more different names.")
+        if self.width < 4 or self.width % 4:
+            raise ValueError(f"Got width {self.width}; expected a positive multiple of 4.")
+        if self.input_size < _SMALLEST:
+            raise ValueError(f"Got input_size {self.input_size}; expected {_SMALLEST} or more.")
+        if self.stem_stride not in (1, 2, 4):
+            raise ValueError(f"Got stem_stride {self.stem_stride}; expected 1, 2 or 4.")
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(
-                f"Got mean {list(mean)} and std {list(std)}; expected three numbers each, and "
-                "every std positive."
+                f"Got mean {mean} and std {std}; expected three numbers each, and every std "
+                "positive."
             )
-        self.parts = tuple(parts)
-        self.input_size = input_size
-        self.cp = _ContextPath(width, stem_stride)
+
+
+class Parser(SavedWhole, ModelMixin, ConfigMixin):
+    """Parts of a face as maps over the picture; what can be chosen says `ParserConfig`."""
+
+    @configured_by(ParserConfig)
+    def __init__(self, config: ParserConfig) -> None:
+        super().__init__()
+        self.parts = tuple(config.parts)
+        self.input_size = config.input_size
+        width, count = config.width, len(self.parts)
+        self.cp = _ContextPath(width, config.stem_stride)
         self.ffm = _FeatureFusion(4 * width, 4 * width)
-        self.conv_out = _Output(4 * width, 4 * width, len(parts))
+        self.conv_out = _Output(4 * width, 4 * width, count)
         # Two more outputs, at coarser features, which only guide the training.
-        self.conv_out16 = _Output(2 * width, width, len(parts))
-        self.conv_out32 = _Output(2 * width, width, len(parts))
+        self.conv_out16 = _Output(2 * width, width, count)
+        self.conv_out32 = _Output(2 * width, width, count)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n parts h w"]:
         """Logits of every part at every pixel; differentiable.

@@ -10,84 +10,116 @@ trains a small one on the drawn portraits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from stylegan_hub.artifacts import SavedWhole
+from stylegan_hub.bounds import MAX_LAYERS, MAX_SIDE, MAX_WIDTH, check_sizes
+from stylegan_hub.models.configured import configured_by
 
 # The published recognizer looks at a part of an aligned picture of this size.
 _ALIGNED_SIZE = 256
 _MIN_SIZE = 32
+CALIBRATED = {"same_above", "other_accepted", "other_below", "same_rejected"}
+"""Keys of a calibration."""
+_BOUNDS = {
+    **dict.fromkeys(("units", "input_stride"), MAX_LAYERS),
+    **dict.fromkeys(("widths", "embedding_dim", "reduction"), MAX_WIDTH),
+    "input_size": MAX_SIDE,
+}
 
 
-class Recognizer(SavedWhole, ModelMixin, ConfigMixin):
-    """Pictures of faces to unit vectors; the cosine of two says whether it is the same person.
-
-    Args:
-        units: residual units of each stage; (3, 4, 14, 3) is IR-SE50.
-        widths: channels of each stage; the first unit of a stage halves the size.
-        input_size: width and height inside, a multiple of `input_stride` * 2 ** stages.
-        embedding_dim: length of an embedding.
-        input_stride: of the first convolution; 2 makes the network four times as fast.
-        crop: which part of a picture of 256 x 256 is looked at, (top, bottom, left, right); None
-            looks at the whole picture.
-        reduction: by which the channels shrink inside squeeze-and-excitation.
-        dropout: share of the last features that are dropped while training.
-        affine: whether the last normalization has a learned scale and shift.
+@dataclass(frozen=True)
+class RecognizerConfig:
+    """What a recognizer is like: its `config.json`.
 
     Raises:
         ValueError: sizes that do not fit together.
     """
 
-    @register_to_config
-    def __init__(
-        self,
-        units: Sequence[int] = (3, 4, 14, 3),
-        widths: Sequence[int] = (64, 128, 256, 512),
-        input_size: int = 112,
-        embedding_dim: int = 512,
-        input_stride: int = 1,
-        crop: Sequence[int] | None = (35, 223, 32, 220),
-        reduction: int = 16,
-        dropout: float = 0.6,
-        affine: bool = True,
-    ) -> None:
-        super().__init__()
-        shrink = input_stride * 2 ** len(units)
+    units: Sequence[int] = (3, 4, 14, 3)
+    """Residual units of each stage; (3, 4, 14, 3) is IR-SE50."""
+    widths: Sequence[int] = (64, 128, 256, 512)
+    """Channels of each stage; the first unit of a stage halves the size."""
+    input_size: int = 112
+    """Width and height inside, a multiple of `input_stride` * 2 ** stages."""
+    embedding_dim: int = 512
+    """Length of an embedding."""
+    input_stride: int = 1
+    """Of the first convolution; 2 makes the network four times as fast."""
+    crop: Sequence[int] | None = (35, 223, 32, 220)
+    """Which part of a picture of 256 x 256 is looked at, (top, bottom, left, right); None looks at
+    the whole picture."""
+    reduction: int = 16
+    """By which the channels shrink inside squeeze-and-excitation."""
+    dropout: float = 0.6
+    """Share of the last features that are dropped while training."""
+    affine: bool = True
+    """Whether the last normalization has a learned scale and shift."""
+    calibration: Mapping[str, float] | None = None
+    """What a cosine says, measured on pairs of pictures that are known: at `same_above` and more,
+    only the share `other_accepted` of pairs of two people; below `other_below`, only the share
+    `same_rejected` of pairs of one person. None where nobody measured it."""
+
+    def __post_init__(self) -> None:
+        check_sizes(vars(self), _BOUNDS)
+        units, widths, shrink = tuple(self.units), tuple(self.widths), self.shrink
         if len(units) != len(widths) or not units or min(units) < 1:
             raise ValueError(
-                f"Got units {tuple(units)} and widths {tuple(widths)}; expected as many of both, "
-                "and at least one unit a stage."
+                f"Got units {units} and widths {widths}; expected as many of both, and at least "
+                "one unit a stage."
             )
-        if any(width < reduction for width in widths):
+        if min(widths) < self.reduction:
             raise ValueError(
-                f"Got widths {tuple(widths)} and reduction {reduction}; expected a reduction of "
-                "at most the smallest width."
+                f"Got widths {widths} and reduction {self.reduction}; expected a reduction of at "
+                "most the smallest width."
             )
-        if input_size < shrink or input_size % shrink:
+        if self.input_size < shrink or self.input_size % shrink:
             raise ValueError(
-                f"input_size is {input_size}; expected a multiple of {shrink}, by which the "
+                f"input_size is {self.input_size}; expected a multiple of {shrink}, by which the "
                 "stages shrink a picture."
             )
-        if crop is not None and not _is_window(crop):
+        if self.calibration is not None and not _is_calibration(self.calibration):
             raise ValueError(
-                f"crop is {tuple(crop)}; expected (top, bottom, left, right) inside of "
+                f"Got the calibration {self.calibration}; expected numbers from -1 to 1 for "
+                f"{', '.join(sorted(CALIBRATED))}."
+            )
+        if self.crop is not None and not _is_window(self.crop):
+            raise ValueError(
+                f"crop is {tuple(self.crop)}; expected (top, bottom, left, right) inside of "
                 f"{_ALIGNED_SIZE} x {_ALIGNED_SIZE}, or None."
             )
-        self.input_layer = ir_se_input(widths[0], input_stride)
+
+    @property
+    def shrink(self) -> int:
+        """By how much the stages divide the size of a picture."""
+        return self.input_stride * int(2 ** len(self.units))
+
+
+class Recognizer(SavedWhole, ModelMixin, ConfigMixin):
+    """Pictures of faces to unit vectors; the cosine of two says whether it is the same person.
+
+    What can be chosen says `RecognizerConfig`.
+    """
+
+    @configured_by(RecognizerConfig)
+    def __init__(self, config: RecognizerConfig) -> None:
+        super().__init__()
+        widths, places = config.widths, (config.input_size // config.shrink) ** 2
+        self.input_layer = ir_se_input(widths[0], config.input_stride)
         self.output_layer = nn.Sequential(
             nn.BatchNorm2d(widths[-1]),
-            nn.Dropout(dropout),
+            nn.Dropout(config.dropout),
             nn.Flatten(),
-            nn.Linear(widths[-1] * (input_size // shrink) ** 2, embedding_dim),
-            nn.BatchNorm1d(embedding_dim, affine=affine),
+            nn.Linear(widths[-1] * places, config.embedding_dim),
+            nn.BatchNorm1d(config.embedding_dim, affine=config.affine),
         )
-        self.body = ir_se_body(units, widths, reduction)
+        self.body = ir_se_body(config.units, widths, config.reduction)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """Embeddings of length 1, float32, of pictures in [-1, 1]; differentiable.
@@ -181,6 +213,14 @@ class _SqueezeExcitation(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         squeezed = features.mean((2, 3), keepdim=True)
         return features * self.fc2(self.fc1(squeezed).relu()).sigmoid()
+
+
+def _is_calibration(values: object) -> bool:
+    return (
+        isinstance(values, Mapping)
+        and set(values) == CALIBRATED
+        and all(isinstance(number, float | int) and -1 <= number <= 1 for number in values.values())
+    )
 
 
 def _is_window(crop: Sequence[int]) -> bool:

@@ -29,6 +29,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stylegan_hub.artifacts import SavedWhole
+from stylegan_hub.bounds import (
+    MAX_CLASSES,
+    MAX_LAYERS,
+    MAX_SIDE,
+    MAX_WIDTH,
+    check_sizes,
+)
 from stylegan_hub.models.configured import configured_by
 from stylegan_hub.models.identity import Identity
 from stylegan_hub.ops import (
@@ -47,6 +54,7 @@ Architecture = Literal["skip", "resnet", "orig"]
 ARCHITECTURES: tuple[str, ...] = ("skip", "resnet", "orig")
 
 Channels = Mapping[int, int] | Mapping[str, int] | Sequence[int]
+Taps = Sequence[float] | Sequence[Sequence[float]]
 RESAMPLE_TAPS = (1, 3, 3, 1)
 SKIP_GAIN = math.sqrt(0.5)  # keeps the variance of a sum of two
 
@@ -69,10 +77,13 @@ class MappingConfig:
     embed_features: int | None = None
 
     def __post_init__(self) -> None:
+        check_sizes(vars(self), {"z_dim": MAX_WIDTH, "c_dim": MAX_CLASSES}, least=0)
+        check_sizes(
+            vars(self), dict.fromkeys(("w_dim", "layer_features", "embed_features"), MAX_WIDTH)
+        )
+        check_sizes({"mapping layers": self.num_layers}, {"mapping layers": MAX_LAYERS})
         if self.z_dim == 0 and self.c_dim == 0:
             raise ValueError("Got z_dim=0 and c_dim=0; a mapping network needs one of them.")
-        if self.num_layers < 1:
-            raise ValueError(f"Got {self.num_layers} mapping layers; at least 1 is needed.")
 
 
 @dataclass(frozen=True)
@@ -114,8 +125,10 @@ class GeneratorConfig:
     resnet: the last block draws, and features go around every block; orig: the last block draws."""
     activation: ActivationName = "lrelu"
     """After the 3x3 convolutions."""
-    resample_filter: Sequence[float] = RESAMPLE_TAPS
-    """Taps of the filter that upsampling uses, a row."""
+    resample_filter: Taps = RESAMPLE_TAPS
+    """Taps of the filter after upsampling convolutions: a row, or rows."""
+    rgb_resample_filter: Taps | None = None
+    """Taps of the filter that enlarges the image between toRGB layers. None: resample_filter."""
     mapping_activation: ActivationName = "lrelu"
     """After the layers of the mapping network."""
     mapping_lr_multiplier: float = 0.01
@@ -130,7 +143,10 @@ class GeneratorConfig:
     black bars. None: the square."""
 
     def __post_init__(self) -> None:
-        _ = self.widths, self.mapping  # raise for what is impossible
+        check_sizes(vars(self), {"img_resolution": MAX_SIDE, "img_channels": MAX_WIDTH})
+        widths = list(self.widths.values())
+        check_sizes({"channels": widths}, {"channels": MAX_WIDTH})
+        _ = self.mapping  # raises for what is impossible
         if self.architecture not in ARCHITECTURES:
             raise ValueError(
                 f"Unknown architecture {self.architecture!r}; known ones: "
@@ -702,7 +718,9 @@ class SynthesisBlock(nn.Module):
         self.has_to_rgb = config.architecture == "skip" or resolution == config.img_resolution
         self.has_skip = config.architecture == "resnet" and not self.is_first
         out_channels = config.widths[resolution]
-        self.register_buffer("resample_filter", setup_filter(config.resample_filter))
+        taps = config.rgb_resample_filter
+        taps = config.resample_filter if taps is None else taps
+        self.register_buffer("resample_filter", setup_filter(taps))
         if self.is_first:
             self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
         else:
@@ -771,7 +789,9 @@ class SynthesisLayer(nn.Module):
         self.use_noise = config.use_noise
         self.affine = FullyConnectedLayer(config.w_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
-        self.register_buffer("resample_filter", setup_filter(config.resample_filter))
+        # NVIDIA's layers have a filter also where nothing is resampled, always the same.
+        taps = config.resample_filter if up > 1 else RESAMPLE_TAPS
+        self.register_buffer("resample_filter", setup_filter(taps))
         if self.use_noise:
             self.noise_strength = nn.Parameter(torch.zeros([]))
             self.register_buffer("noise_const", torch.randn(resolution, resolution))

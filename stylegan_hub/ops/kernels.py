@@ -10,7 +10,9 @@ CUDA sources are compiled for the cards of this machine, by an nvcc of PyTorch's
 nothing of PyTorch is compiled into them.
 
 A library is built in a folder of its own and moved into the cache when it is complete. So no
-process waits for a lock that a dead one has left, and none finds half a library.
+process waits for a lock that a dead one has left, and none finds half a library. Its length and
+sha256 stand beside it and are compared before it is loaded, since a damaged library would end the
+process. The compiler runs in a process of its own and is stopped when it takes too long.
 
 Environment:
     STYLEGAN_HUB_KERNELS: "off" builds and loads nothing; "all" also uses what has never run on the
@@ -22,31 +24,38 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from stylegan_hub.storage import write_bytes
 
 SWITCH: Final = "STYLEGAN_HUB_KERNELS"
 CACHE: Final = "STYLEGAN_HUB_CACHE"
 
 _HERE = Path(__file__).parent
 _ABANDONED = 3600.0  # seconds after which a folder of an unfinished build is nobody's
+_BUILD_LIMIT = 900.0  # seconds that a compiler may take
 _LAST_LINES = 12  # of a compiler's output, in a message
+_COMPILE = """
+import json, sys
+from torch.utils import cpp_extension
+cpp_extension.load(**json.load(sys.stdin))
+"""
 
 # What a processor can do, as flags of gcc and clang. GCC's -march=native would not do: it leaves
 # out AVX-512 for processors that it is too old to know.
@@ -65,6 +74,8 @@ _REMEDIES = {
     "the folder of another CUDA toolkit in CUDA_HOME.",
     "cannot find -lcudart": "The CUDA toolkit is not complete: its folder lib64 has no libcudart.",
     "cuda_runtime.h": "The CUDA toolkit is not complete: it has no header files.",
+    "the compiler was stopped": "Does it wait for something, or is the machine very busy? Try the "
+    "same compiler on a small program.",
 }
 
 
@@ -190,10 +201,26 @@ def _load(name: str) -> tuple[ctypes.CDLL | None, Status]:
 
 def _opened(path: Path) -> ctypes.CDLL | None:
     """A library of the cache; None if it is damaged, and then it is built again."""
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError:
+    known = _sums(path)
+    if not known.is_file():  # of an earlier version, or another process is about to write it
         return None
+    if known.read_text() == _summed(path):
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError:
+            pass
+    warnings.warn(f"The library {path} is damaged; it is built again.", KernelWarning, stacklevel=5)
+    return None
+
+
+def _sums(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _summed(path: Path) -> str:
+    """Length and hash of a file."""
+    data = path.read_bytes()
+    return f"{len(data)} {hashlib.sha256(data).hexdigest()}\n"
 
 
 def _file_name(name: str) -> str:
@@ -220,8 +247,6 @@ def _flags(name: str) -> list[str]:
 
 
 def _build(name: str, path: Path) -> None:
-    from torch.utils import cpp_extension
-
     flags = _flags(name)
     if name.endswith(".cu"):
         nvcc()
@@ -231,32 +256,59 @@ def _build(name: str, path: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
     folder = tempfile.mkdtemp(prefix="build-", dir=path.parent)
     try:
-        with _ninja_found():
-            cpp_extension.load(
-                path.stem.replace("-", "_"),
-                [str(_HERE / name)],
-                extra_cflags=flags,
-                extra_cuda_cflags=flags,
-                build_directory=folder,
-                is_python_module=False,
-            )
+        _compile(
+            name=path.stem.replace("-", "_"),
+            sources=[str(_HERE / name)],
+            extra_cflags=flags,
+            extra_cuda_cflags=flags,
+            build_directory=folder,
+            is_python_module=False,
+        )
         (built,) = Path(folder).glob("*.so")
-        os.replace(built, path)
+        # First what it should be: whoever reads meanwhile builds again, and loads nothing damaged.
+        write_bytes(_sums(path), _summed(built).encode())
+        write_bytes(path, built.read_bytes())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def _ninja_found() -> Iterator[None]:
-    """Let PyTorch find the ninja that is installed as a package, whatever PATH says."""
+def _compile(**options: object) -> None:
+    """Run `cpp_extension.load` in a process of its own, with the ninja of the package of this name.
+
+    Raises:
+        RuntimeError: it fails, or takes longer than `_BUILD_LIMIT`; with what the compiler said.
+    """
     import ninja
 
-    before = os.environ.get("PATH", "")
-    os.environ["PATH"] = os.pathsep.join([ninja.BIN_DIR, before])
+    path = os.pathsep.join([ninja.BIN_DIR, os.environ.get("PATH", "")])
+    child = subprocess.Popen(
+        [sys.executable, "-c", _COMPILE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PATH": path},
+        start_new_session=True,  # so that the compiler can be stopped with it
+    )
     try:
-        yield
+        said, _ = child.communicate(json.dumps(options), timeout=_BUILD_LIMIT)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"After {_BUILD_LIMIT:g} seconds the compiler was stopped.") from error
     finally:
-        os.environ["PATH"] = before
+        if child.poll() is None:
+            _kill(child)
+    if child.returncode:
+        raise RuntimeError(said)
+
+
+def _kill(child: subprocess.Popen[str]) -> None:
+    """End a process and all that it has started."""
+    if sys.platform == "win32":
+        child.kill()
+    else:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+    child.communicate()
 
 
 def _explained(error: Exception, path: Path | None) -> str:

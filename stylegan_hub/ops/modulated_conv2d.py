@@ -142,11 +142,11 @@ def upsampling_conv(
 ) -> Float[Tensor, "n c_out h2 w2"]:
     """Transposed convolution, then the resample filter; `up` times the size."""
     kernel = weight.shape[2]
-    taps = 1 if resample_filter is None else resample_filter.shape[-1]
     x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=up)
     # What the filter needs to keep the image centered, less what the kernel has added.
-    before = padding + (taps + up - 1) // 2 - (kernel - 1)
-    after = padding + (taps - up) // 2 - (kernel - up)
-    return upfirdn2d(
-        x, resample_filter, padding=(before, after, before, after), gain=float(up * up)
-    )
+    margins = []
+    for axis in (-1, 0):  # x, y
+        taps = 1 if resample_filter is None else resample_filter.shape[axis]
+        margins.append(padding + (taps + up - 1) // 2 - (kernel - 1))
+        margins.append(padding + (taps - up) // 2 - (kernel - up))
+    return upfirdn2d(x, resample_filter, padding=margins, gain=float(up * up))

@@ -44,9 +44,10 @@ constexpr int LANES = 8, ROWS = 6;
 constexpr int LANES = 4, ROWS = 6;
 #endif
 constexpr int PANEL = 2 * LANES;                // output channels that the inner loop holds
-constexpr int64_t CACHED_BYTES = int64_t(10) << 20;  // of U, for the way of few channels
-constexpr int64_t CACHE_2 = int64_t(768) << 10;      // of the second cache, that may be filled
-constexpr int64_t BLOCK_BYTES = int64_t(20) << 20;   // of V in the way of many channels: the third
+// Shares of this machine's caches, which `styled_conv_caches` tells.
+int64_t cached_bytes = int64_t(2) << 20;  // of U, for the way of few channels: of the third cache
+int64_t cache_2 = int64_t(384) << 10;     // of the second cache, that may be filled
+int64_t block_bytes = int64_t(5) << 20;   // of V in the way of many channels: of the third cache
 constexpr uintptr_t LARGE_BYTES = uintptr_t(4) << 20;  // of features, for large pages
 constexpr int64_t KEPT_BYTES = int64_t(64) << 20;  // of a thread's workspace
 constexpr int K_CHUNK = 16;
@@ -689,15 +690,15 @@ struct Plan {
         panels(up_to(adjoint ? layer.c_in : layer.c_out, PANEL) / PANEL),
         step(up_to(k_count, LANES) + LANES),  // no power of two: these share cache lines badly
         threads(at::get_num_threads()) {
-    few_channels = panels * u_floats(k_count) * int64_t(sizeof(float)) <= CACHED_BYTES;
+    few_channels = panels * u_floats(k_count) * int64_t(sizeof(float)) <= cached_bytes;
     const int64_t each = layer.products() * sizeof(float) * (few_channels ? step + PANEL : step);
-    const int64_t fit = (few_channels ? CACHE_2 : BLOCK_BYTES) / each / ROWS * ROWS;
+    const int64_t fit = (few_channels ? cache_2 : block_bytes) / each / ROWS * ROWS;
     tiles = std::min(layer.tiles(), std::max<int64_t>(fit, 2 * ROWS));
     rows = tiles < layer.tiles() ? tiles * layer.products() : Rows(layer, 0, tiles).begin[36];
     // A thread's own part of U lasts for one block, and is no use for panels of two threads.
     whole_u = few_channels || tiles < layer.tiles() || panels < threads;
     // That part need not leave the second cache, where M leaves room for enough channels of it.
-    const int64_t room = CACHE_2 - m_floats() * int64_t(sizeof(float));
+    const int64_t room = cache_2 - m_floats() * int64_t(sizeof(float));
     const int64_t channels = room / (36 * PANEL * int64_t(sizeof(float))) / K_CHUNK * K_CHUNK;
     chunk = whole_u || channels < 4 * K_CHUNK ? k_count : std::min(channels, k_count);
   }
@@ -861,6 +862,13 @@ void run_up(const Layer& layer, const Plan& plan, const float* weight, const Aft
 }  // namespace
 
 extern "C" {
+
+// Bytes of the second and the third cache: how much is computed at once so that it stays in them.
+void styled_conv_caches(int64_t second, int64_t third) {
+  cache_2 = second / 4 * 3;
+  cached_bytes = third / 16 * 5;
+  block_bytes = third / 8 * 5;
+}
 
 // 0, or 1 if there is not enough memory.
 int styled_conv(const float* x, const float* weight, const float* styles, const float* scale,

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from stylegan_hub.ops import kernels
+from stylegan_hub.ops.caches import cache_bytes
 from stylegan_hub.ops.frozen import is_trained
 from stylegan_hub.ops.upfirdn2d import setup_filter
 
@@ -261,5 +262,7 @@ def _library() -> CDLL:
         library.styled_conv_tile_rows.argtypes = [c_int64, c_int]
         library.styled_conv_tile_rows.restype = c_int64
         library.styled_conv_backward.argtypes = _LAYER + [c_void_p] * 6
+        library.styled_conv_caches.argtypes = [c_int64, c_int64]
+        library.styled_conv_caches(cache_bytes(2), cache_bytes(3))
         library.styled_conv.argtypes = [*_LAYER, c_void_p]
     return library

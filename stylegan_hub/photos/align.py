@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,6 +50,11 @@ class NoFaceError(StyleganHubError, ValueError):
 class Landmarks:
     """Eyes and mouth of one face: the middle of each.
 
+    Attributes:
+        left_eye, right_eye, mouth: in pixels of the upright photograph.
+        score: how sure a finder is of the face, 0 to 1; None where it was shown, or its finder does
+            not say.
+
     Raises:
         ValueError: points that are no face: not finite, on one spot, or eyes that changed places.
     """
@@ -57,6 +62,7 @@ class Landmarks:
     left_eye: Point
     right_eye: Point
     mouth: Point
+    score: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         points = (self.left_eye, self.right_eye, self.mouth)

@@ -1,20 +1,23 @@
 """Landmark providers: who finds the faces in a photograph, and how a pipeline frames them.
 
-A pipeline with a landmarker (the drawn portraits) finds its own kind of faces. For photographs of
-people there is MediaPipe, an optional package whose model file is downloaded once; and any function
-from a picture to landmarks will do in its place. For pipelines of houses or cars nobody looks: of
-their photographs the middle is taken.
+Faces of people are found by the bundled networks (`people.py`). A pipeline with a landmarker (the
+drawn portraits) looks for its own kind of faces as well. MediaPipe, an optional package, takes the
+place of the bundled networks where its model file is named; and any function from a picture to
+landmarks will do. For pipelines of houses or cars nobody looks: of their photographs the middle is
+taken.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from stylegan_hub import images as image_files
@@ -30,12 +33,15 @@ from stylegan_hub.photos.align import (
     align,
     choose,
     cropped,
+    cut,
     ffhq_quad,
     find_faces,
     fitted_framing,
     middle,
-    whole,
 )
+from stylegan_hub.photos.invert import aligned, invert
+from stylegan_hub.photos.likeness import likeness
+from stylegan_hub.photos.people import Face, PeopleFinder, reduced
 from stylegan_hub.photos.photo import Photo
 
 MEDIAPIPE_MODEL = (
@@ -47,7 +53,6 @@ MEDIAPIPE_VARIABLE = "STYLEGAN_HUB_FACE_LANDMARKER"
 """Environment variable that says where the model file lies."""
 
 _MAX_FACES = 16
-_LONGEST = 1280  # faces of a few pixels in a hundred megapixels are nobody's portrait
 # Of MediaPipe's 478 points those that lie where the 68-point scheme has the eyes' and mouth's.
 _LEFT_EYE = (33, 160, 158, 133, 153, 144)
 _RIGHT_EYE = (362, 385, 387, 263, 373, 380)
@@ -65,11 +70,10 @@ def locate(
     Args:
         face: which one, counted from 1, the largest; the largest, with a warning if there are
             others, when None.
-        provider: who looks; `finder(domain)` when None. If there is nobody, a square picture is
-            taken for an aligned one, with a warning.
+        provider: who looks; `finder(domain)` when None.
 
     Raises:
-        NoFaceError: no face, or nobody who could look for one.
+        NoFaceError: there is no face.
         ValueError: there is no such face.
     """
     if provider is None and not draws_faces(domain):
@@ -79,21 +83,11 @@ def locate(
                 "photo the middle is taken. Leave out the face."
             )
         return middle(photo.size, photo.name, domain.generator.img_size)
-    try:
-        provider = provider or finder(domain)
-    except NoFaceError as error:
-        if photo.size[0] != photo.size[1]:
-            raise
-        warnings.warn(
-            f"{photo.name} is a square and is taken for an aligned face as it is. {error}",
-            stacklevel=2,
-        )
-        return whole(photo.size, photo.name)
-    faces = find_faces(photo, provider)
+    faces = find_faces(photo, provider or finder(domain))
     if len(faces) > 1 and face is None:
         warnings.warn(
             f"{photo.name} shows {len(faces)} faces; the largest was taken. Choose another by its "
-            f"number, 2 to {len(faces)}, in the order of their sizes (--face).",
+            f"number, {_numbers(2, len(faces))}, in the order of their sizes (--face).",
             stacklevel=2,
         )
     return align(photo, choose(faces, face or 1), framing(domain))
@@ -112,23 +106,26 @@ def draws_faces(domain: Domain) -> bool:
 
 
 def finder(domain: Domain) -> LandmarkProvider:
-    """Who looks for the faces that a pipeline can draw.
+    """Who looks for faces.
 
-    Its own landmarker if it has one, else MediaPipe.
+    Where a pipeline has a landmarker, that one and `PeopleFinder`, see `OwnFacesAndPeople`; else
+    MediaPipe, if STYLEGAN_HUB_FACE_LANDMARKER names its model file, or `PeopleFinder`.
 
     Raises:
-        NoFaceError: it has none and MediaPipe cannot be used; it says what to do.
+        NoFaceError: MediaPipe is asked for and cannot be used.
     """
     if domain.landmarker is not None:
-        return LearnedLandmarks(domain.landmarker)
+        return OwnFacesAndPeople(domain)
+    if not os.environ.get(MEDIAPIPE_VARIABLE):
+        return PeopleFinder()
     try:
         return MediaPipeLandmarks()
     except (ImportError, NotFoundError) as error:
         raise NoFaceError(
-            f"Nobody can look for faces: this pipeline has no landmarker of its own, and {error} "
-            "Or show where the face is: the middles of both eyes and of the mouth as three points "
-            "(--points on the command line, three clicks on the page), or say that the whole "
-            "picture is the aligned face (--aligned)."
+            f"MediaPipe is asked for by {MEDIAPIPE_VARIABLE}, and {error}",
+            got=os.environ[MEDIAPIPE_VARIABLE],
+            expected="the package mediapipe and its model file",
+            remedy="Without this variable the bundled networks look for faces.",
         ) from error
 
 
@@ -152,10 +149,93 @@ class LearnedLandmarks:
 
     def __call__(self, picture: Image.Image) -> list[Landmarks]:
         """All faces, the surest first."""
-        shown, scale = _reduced(picture)
+        shown, scale = reduced(picture)
         points = self._landmarker.find(image_files.from_pil(shown))
         corner = (points + 0.5) * scale - 0.5  # a pixel's middle stays a pixel's middle
-        return [Landmarks(*((x, y) for x, y in face)) for face in corner.tolist()]
+        faces = [[(x, y) for x, y in face] for face in corner.tolist()]
+        return [Landmarks(left, right, mouth) for left, right, mouth in faces]
+
+
+class OwnFacesAndPeople:
+    """Faces that a pipeline's landmarker sees and can be drawn, and those of people beside them.
+
+    A landmarker of drawings also sees something in most photographs. So where people are found, its
+    faces count only if the pipeline draws them well at once.
+    """
+
+    def __init__(self, domain: Domain) -> None:
+        assert domain.landmarker is not None
+        self._domain, self._own = domain, LearnedLandmarks(domain.landmarker)
+
+    def __call__(self, picture: Image.Image) -> list[Landmarks]:
+        """All faces, in no order."""
+        own, people = self._own(picture), PeopleFinder()(picture)
+        if not people or self._domain.encoder is None:
+            return own
+        photo = Photo(picture)
+        drawable = [
+            face
+            for face in own
+            if draws(self._domain, cut(photo, align(photo, face, framing(self._domain)), SEEN))
+        ]
+        return [*drawable, *(one for one in people if not _is_among(one, drawable))]
+
+
+SEEN = 128
+"""Pixels in which is judged whether a pipeline draws a picture well."""
+_DRAWN_WELL = 18.0  # dB: renders reach 23 and more, photographs of people 13 at most
+
+
+@torch.no_grad()
+def draws(domain: Domain, picture: Image.Image) -> bool:
+    """Whether an aligned picture is of the kind that a pipeline draws.
+
+    The encoder's latent should draw it with a PSNR of 18 dB: what a domain knows comes back, what
+    it does not know becomes something else.
+
+    Raises:
+        ValueError: the pipeline has no encoder, or the picture another shape.
+    """
+    latents = invert(domain, picture)
+    images = aligned(domain, picture)
+    (reached,) = likeness(domain, domain.synthesize(latents), images)
+    return reached.psnr >= _DRAWN_WELL
+
+
+def undrawable_person(domain: Domain, photo: Photo, alignment: Alignment) -> Face | None:
+    """The person that was cut out of a photo, if the pipeline draws another kind of faces.
+
+    None where it draws what was cut out, where it draws photographs, or where no person is seen.
+    """
+    if domain.landmarker is None or domain.encoder is None:
+        return None
+    height, width = domain.generator.img_size
+    if draws(domain, cut(photo, alignment, (height, width))):
+        return None
+    try:
+        return person_at(photo, alignment)
+    except NoFaceError:
+        return None
+
+
+def person_at(photo: Photo, alignment: Alignment) -> Face:
+    """The person that was cut out of a photo.
+
+    Raises:
+        NoFaceError: none is seen there.
+    """
+    center, reach = np.mean(alignment.quad, 0), max(alignment.extent) / 2
+    faces = PeopleFinder().faces(photo.image)
+    near = {math.dist(face.landmarks.mouth, center): face for face in faces}
+    if not near or min(near) > reach:
+        x, y = center
+        raise NoFaceError(
+            f"No person is seen around ({x:.0f}, {y:.0f}) in {photo.name}.",
+            got=len(faces),
+            expected="a face of a person in what is cut out",
+            remedy="Choose another face, or another photo.",
+        )
+    return near[min(near)]
 
 
 class MediaPipeLandmarks:
@@ -192,7 +272,7 @@ class MediaPipeLandmarks:
         Raises:
             ArtifactError: the model file is damaged.
         """
-        shown, scale = _reduced(picture)
+        shown, scale = reduced(picture)
         tasks = self._mediapipe.tasks
         options = tasks.vision.FaceLandmarkerOptions(
             # As bytes, since its own reader of paths is not at home on every system.
@@ -219,19 +299,18 @@ class MediaPipeLandmarks:
 
         found = []
         for face in faces:
-            points = [middle(face, indices) for indices in (_LEFT_EYE, _RIGHT_EYE, _MOUTH)]
+            left, right, mouth = (middle(face, i) for i in (_LEFT_EYE, _RIGHT_EYE, _MOUTH))
             try:
-                found.append(Landmarks(*points))
+                found.append(Landmarks(left, right, mouth))
             except ValueError:  # so far in profile that eyes and mouth lie on a line
                 continue
         return found
 
 
-def _reduced(picture: Image.Image) -> tuple[Image.Image, float]:
-    """A copy of at most `_LONGEST` pixels, and how many times larger the picture is."""
-    scale = max(1.0, max(picture.size) / _LONGEST)
-    if scale == 1.0:
-        return picture, 1.0
-    width, height = (max(1, round(side / scale)) for side in picture.size)
-    copy = picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return copy, picture.width / width
+def _is_among(face: Landmarks, others: Sequence[Landmarks]) -> bool:
+    """Whether one of the others is in the same place."""
+    return any(math.dist(face.mouth, o.mouth) < max(face.size, o.size) / 2 for o in others)
+
+
+def _numbers(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first} to {last}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,9 +19,10 @@ from stylegan_hub import images as image_files
 from stylegan_hub.domain import Domain
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.stack import displaced
+from stylegan_hub.errors import MismatchError
 from stylegan_hub.latents import Latents
-from stylegan_hub.photos.align import LandmarkProvider, cut
-from stylegan_hub.photos.finders import locate
+from stylegan_hub.photos.align import Alignment, LandmarkProvider, align, cut, find_faces, whole
+from stylegan_hub.photos.finders import draws_faces, finder, framing, locate, undrawable_person
 from stylegan_hub.photos.invert import Refinement, Tuning
 from stylegan_hub.photos.paste import Where, paste
 from stylegan_hub.photos.person import Person, invert_photo
@@ -40,6 +41,7 @@ class FolderReport:
         reused: names of those whose file was there from an earlier run.
         edited: the picture of each photograph that was edited, by its name.
         failures: why not, for each of the others, by its name.
+        skipped: why a file of the folder was taken for no photograph, by its name.
         sheet: the contact sheet; None when everything failed.
     """
 
@@ -47,6 +49,7 @@ class FolderReport:
     reused: tuple[str, ...]
     edited: dict[str, Path]
     failures: dict[str, str]
+    skipped: dict[str, str]
     sheet: Path | None
 
 
@@ -60,6 +63,10 @@ def edit_folder(
     provider: LandmarkProvider | None = None,
     where: Where = "changed",
     on_photo: Callable[[int, int, str], None] | None = None,
+    subfolders: bool = False,
+    everyone: bool = False,
+    aligned: bool = False,
+    keep_own: float = 1.0,
 ) -> FolderReport:
     """Invert, edit and paste back every photograph of a folder.
 
@@ -70,55 +77,120 @@ def edit_folder(
         edits: pairs of an edit and its strength; none only inverts.
         provider: who looks for faces, see `finders.locate`; the largest face of each is taken.
         on_photo: called before each photograph with its number from 0, how many there are, and its
-            name.
+            name, that of its folder within `photos` included.
+        subfolders: also those in folders of the folder.
+        everyone: edit all faces of each, and paste all of them back.
+        aligned: the whole of each is what the generator would draw.
+        keep_own: how much of what it cannot draw stays the photograph's own, see `paste`.
 
     Raises:
         NotFoundError: no such folder, or no picture in it.
         MismatchError: an edit of another generator.
     """
-    output, paths = Path(output), list_photos(photos)
+    output, listed = Path(output), list_photos(photos, subfolders)
     for edit, _ in edits:
         edit.check_fits(domain.base_model)  # once and for all, not once for each photograph
+    how = How(domain, edits, refinement, tuning, provider, where, everyone, aligned, keep_own)
     people: dict[str, Path] = {}
     edited: dict[str, Path] = {}
     reused: list[str] = []
     failures: dict[str, str] = {}
     rows: list[list[Image.Image]] = []
-    for index, path in enumerate(paths):
+    for index, path in enumerate(listed.photos):
+        name = path.relative_to(photos).as_posix()
         if on_photo is not None:
-            on_photo(index, len(paths), path.name)
-        slug = path.name.replace(".", "-")
-        kept = output / "latents" / f"{slug}.safetensors"
+            on_photo(index, len(listed.photos), name)
         try:
-            photo = read_photo(path)
-            person = _known(kept, photo, domain, refinement, tuning)
-            if person is not None:
-                reused.append(path.name)
-            else:
-                alignment = locate(domain, photo, provider=provider)
-                person = invert_photo(domain, photo, alignment, refinement, tuning)
-                person.save(kept)
-            people[path.name] = kept
-            drawing = person.pipeline(domain)
-            before = _drawn(drawing, person.latents)
-            row = [cut(photo, person.alignment, (before.height, before.width)), before]
-            if edits:
-                after = _drawn(drawing, displaced(drawing, person.latents, edits))
-                result = paste(photo, person.alignment, after, before, where)
-                target = output / "edited" / f"{slug}.png"
-                image_files.save(result, target)
-                edited[path.name] = target
-                row.append(after)
-            rows.append([_on_sheet(picture) for picture in row])
+            done = edit_photo(how, path, output, name)
         except (ValueError, OSError, ImportError) as error:
-            failures[path.name] = str(error)
+            failures[name] = str(error)
+            continue
+        people[name] = done.kept
+        rows += done.rows
+        reused += [name] if done.is_reused else []
+        edited |= {} if done.edited is None else {name: done.edited}
     sheet = None
     if rows:
         sheet = output / SHEET_NAME
         beside = max(1, round(math.sqrt(len(rows) / len(rows[0]))))
         cells = [picture for row in rows for picture in row]
         image_files.save(image_files.grid(cells, columns=beside * len(rows[0])), sheet)
-    return FolderReport(people, tuple(reused), edited, failures, sheet)
+    return FolderReport(people, tuple(reused), edited, failures, listed.skipped, sheet)
+
+
+@dataclass(frozen=True)
+class How:
+    """What is the same for all photographs, see `edit_folder`."""
+
+    domain: Domain
+    edits: Sequence[tuple[Edit, float]]
+    refinement: Refinement | None
+    tuning: Tuning | None
+    provider: LandmarkProvider | None
+    where: Where
+    everyone: bool
+    aligned: bool
+    keep_own: float
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of one photograph."""
+
+    kept: Path
+    edited: Path | None
+    rows: list[list[Image.Image]]
+    is_reused: bool
+
+
+def edit_photo(how: How, path: Path, output: Path, name: str) -> Done:
+    """Invert and edit one photograph, all of its faces or the largest; write what comes of it."""
+    slug = name.replace(".", "-").replace("/", "--")
+    photo = read_photo(path)
+    kept = output / "latents" / f"{slug}.safetensors"
+    rows, result, is_reused = [], photo, True
+    for number, alignment in enumerate(_alignments(how, photo, kept), 1):
+        file = kept if number == 1 else kept.with_name(f"{slug}-{number}.safetensors")
+        person = _known(file, photo, how.domain, how.refinement, how.tuning)
+        if person is None or person.alignment != alignment:
+            _check_drawable(how.domain, photo, alignment)
+            person = invert_photo(how.domain, photo, alignment, how.refinement, how.tuning)
+            person.save(file)
+            is_reused = False
+        drawing = person.pipeline(how.domain)
+        before = _drawn(drawing, person.latents)
+        row = [cut(photo, person.alignment, (before.height, before.width)), before]
+        if how.edits:
+            after = _drawn(drawing, displaced(drawing, person.latents, how.edits))
+            pasted = paste(result, person.alignment, after, before, how.where, how.keep_own)
+            result = replace(result, image=pasted)
+            row.append(after)
+        rows.append([_on_sheet(picture) for picture in row])
+    target = output / "edited" / f"{slug}.png" if how.edits else None
+    if target is not None:
+        image_files.save(result.image, target)
+    return Done(kept, target, rows, is_reused)
+
+
+def _alignments(how: How, photo: Photo, kept: Path) -> list[Alignment]:
+    """Where the faces are that are edited; as in the file of an earlier run, if it still fits."""
+    if how.aligned:
+        return [whole(photo.size, photo.name, how.domain.generator.img_size)]
+    if how.everyone and draws_faces(how.domain):
+        faces = find_faces(photo, how.provider or finder(how.domain))
+        return [align(photo, face, framing(how.domain)) for face in faces]
+    known = _known(kept, photo, how.domain, how.refinement, how.tuning)
+    return [known.alignment if known else locate(how.domain, photo, provider=how.provider)]
+
+
+def _check_drawable(domain: Domain, photo: Photo, alignment: Alignment) -> None:
+    if undrawable_person(domain, photo, alignment) is not None:
+        raise MismatchError(
+            f"{photo.name} shows a person, and this pipeline draws cartoons.",
+            got="a person",
+            expected="a face that the pipeline can draw",
+            remedy="`stylegan-hub invert` draws a portrait with the same traits.",
+        )
 
 
 def _on_sheet(picture: Image.Image) -> Image.Image:

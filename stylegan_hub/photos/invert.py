@@ -31,7 +31,7 @@ from PIL import Image
 from torch import Tensor
 
 from stylegan_hub import images as image_files
-from stylegan_hub.domain import Domain, tunable_parameters
+from stylegan_hub.domain import RECIPES, Domain, tunable_parameters
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.losses import identity_loss
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
@@ -139,7 +139,7 @@ def encode(domain: Domain, images: Float[Tensor, "n 3 h w"]) -> Latents:
         raise ValueError(
             "This pipeline has no encoder that could name a latent at once; search for one from "
             "the average face: refine=300, or --refine 300 on the command line. "
-            "recipes/train_encoder.py trains an encoder."
+            f"{RECIPES['encoder']} trains an encoder."
         )
     return Latents(Space.W_PLUS, domain.encoder.encode(images.to(domain.device)).to(domain.dtype))
 
@@ -172,7 +172,7 @@ def refine(
     elif start is None:
         warnings.warn(
             "This pipeline has no encoder, so the search starts from the average face: it takes "
-            "more steps and may end at somebody else. recipes/train_encoder.py trains an encoder.",
+            f"more steps and may end at somebody else. {RECIPES['encoder']} trains an encoder.",
             stacklevel=2,
         )
         start, anchor_lambda = domain.mean_latent().repeat(len(images)), 0.0

@@ -60,6 +60,22 @@ def likeness(
     return [Likeness(*values) for values in zip(psnr, perceptual, identity, strict=True)]
 
 
+def same_person(domain: Domain, identity: float | None) -> str:
+    """What an identity says, in words, with the rate at which it is wrong on renders."""
+    if identity is None:
+        return "Nobody says whether it is the same person"
+    known = None if domain.recognizer is None else domain.recognizer.config.get("calibration")
+    if not known:
+        return "Nobody measured what this number says of a person"
+    if identity >= known["same_above"]:
+        rate = known["other_accepted"]
+        return f"Probably the same person: of other people's renders, {rate:.1%} come as near"
+    if identity < known["other_below"]:
+        rate = known["same_rejected"]
+        return f"Not the same person: of one person's renders, {rate:.1%} are as far apart"
+    return "Perhaps the same person: renders of one and of two people come as near"
+
+
 class PerceptualDistance:
     """Distance to some pictures in the patches of a CLIP, in the manner of LPIPS (Zhang 2018).
 

@@ -4,6 +4,14 @@ The aligned picture is turned back to where it was cut out, and laid over the ph
 soft mask. With the picture before the edit at hand, the mask keeps to what the edit changed, and
 everything else stays the photograph's own pixels; and the face gets the photograph's tone, which an
 inversion meets only roughly.
+
+What the generator cannot draw (a hand, a microphone, a frame it does not know) is where its drawing
+before the edit is far from the photograph. It stays the photograph's own too, in the spirit of
+out-of-domain inversion (arXiv 2212.09262), which learns such a mask; here it is the difference.
+
+A whole face ends where it was cut out. With the picture before the edit at hand, it is moved to the
+photograph's colors there, and the difference is spread over the inside as a membrane (Perez et al.
+2003, "Poisson Image Editing", for a layer whose gradients are kept), so that no edge is left.
 """
 
 from __future__ import annotations
@@ -30,6 +38,11 @@ _BORDER = 0.12  # over so much the mask rises from 0 to 1
 _TONE = 0.08  # the tone of a place is what a blur of this deviation leaves
 _SOFT = 0.02  # the blur of the mask of what changed
 _FAINT, _CLEAR = 0.04, 0.14  # changes of a color in [-1, 1] that nobody sees, and that all see
+_FINE = 0.008  # the blur of what is compared with the photograph
+_THIN = 0.012  # lines of this width are edges a little off, and no objects
+_LEAST_UNKNOWN, _SURELY_UNKNOWN = 0.25, 0.5  # differences of a color in [-1, 1]
+_TYPICAL = 3.0  # so many times the usual difference is unusual
+_RING = 0.03  # the seam, along which a whole face meets the photograph's colors
 _SAME_SHAPE = 0.1  # so far proportions may differ: a photo of a few pixels has whole ones
 
 
@@ -39,6 +52,7 @@ def paste(
     after: Image.Image,
     before: Image.Image | None = None,
     where: Where = "changed",
+    keep_own: float = 1.0,
 ) -> Image.Image:
     """The photograph with the edited face in it.
 
@@ -47,7 +61,10 @@ def paste(
         after: the aligned picture after the edit, in any resolution of the aligned shape.
         before: what the generator drew of the photo before the edit, of the same resolution.
         where: "changed" pastes only what differs from `before`; "face" the whole picture. Both end
-            softly at its border, where the photo goes on.
+            softly at its border, where the photo goes on; with `before`, a face also meets the
+            photo's colors there.
+        keep_own: how much of what the generator cannot draw stays the photograph's own, see
+            `undrawn`: 0 nothing, 1 all; it needs `before`.
 
     Returns:
         An RGB picture as large as the photo. Outside of the mask it is the photo, bit by bit.
@@ -71,18 +88,102 @@ def paste(
         raise ValueError(
             "Got where='changed' without the picture before the edit; give it, or where='face'."
         )
+    if not 0 <= keep_own <= 1:
+        raise ValueError(f"Got keep_own {keep_own}; expected 0 to 1.")
     face = image_files.from_pil(after)
-    mask = torch.ones_like(face[:, :1])
+    original = image_files.from_pil(cut(photo, alignment, (after.height, after.width)))
+    edges = _inner_edges(alignment)
+    mask = _inside(face.shape[2:], edges)
     if before is not None:
         drawn = image_files.from_pil(before)
-        original = image_files.from_pil(cut(photo, alignment, (after.height, after.width)))
-        face = (face + _blurred(original - drawn, _TONE)).clamp(-1, 1)
+        known = 1 - keep_own * _undrawn(original, drawn)
+        toned = face + _blurred_where(original - drawn, known, _TONE)
+        mask = mask * known
         if where == "changed":
-            mask = _changed(image_files.from_pil(after), drawn)
-    mask = mask * _inside(mask.shape[2:], _inner_edges(alignment))
+            mask = mask * _changed(face, drawn)
+            face = toned
+        else:
+            face = toned + _membrane(original - toned, known, edges)
+    face = face.clamp(-1, 1)
     layer = image_files.to_pil(face)[0]
     alpha = Image.fromarray((mask[0, 0] * 255).round().to(torch.uint8).numpy())
     return _laid_over(photo.image, layer, alpha, alignment)
+
+
+def undrawn(photo: Photo, alignment: Alignment, before: Image.Image) -> Image.Image:
+    """What of a photo the generator cannot draw: a gray picture of the size of `before`.
+
+    White stays the photograph's own when a face is pasted back with `keep_own` 1.
+
+    Args:
+        before: what the generator drew of the photo before any edit.
+
+    Raises:
+        ValueError: a photo of another size than was aligned.
+    """
+    original = image_files.from_pil(cut(photo, alignment, (before.height, before.width)))
+    mask = _undrawn(original, image_files.from_pil(before))
+    return Image.fromarray((mask[0, 0] * 255).round().to(torch.uint8).numpy())
+
+
+def overlay(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    """A picture, violet where a gray mask of the same size is white."""
+    tinted = Image.blend(picture, Image.new("RGB", picture.size, "#8b5cf6"), 0.65)
+    return Image.composite(tinted, picture, mask)
+
+
+def _undrawn(original: Tensor, drawn: Tensor) -> Tensor:
+    """1 where a drawing is far from the photograph, softly 0 elsewhere, `[1, 1, h, w]`."""
+    apart = original - drawn
+    apart = apart - _blurred(apart, 4 * _TONE)  # another light is no other thing
+    far = _blurred(apart, _FINE).abs().amax(1, keepdim=True)
+    least = max(_LEAST_UNKNOWN, _TYPICAL * float(far.median()))
+    unknown = ((far - least) / (_SURELY_UNKNOWN - _LEAST_UNKNOWN)).clamp(0, 1)
+    thin = max(1, round(_THIN * min(original.shape[2:]) / 2))
+    kernel = 2 * thin + 1
+    thick = -F.max_pool2d(-unknown, kernel, 1, thin)
+    grown = F.max_pool2d(thick, 2 * kernel + 1, 1, kernel)
+    return _blurred(grown, _FINE).clamp(0, 1)
+
+
+def _membrane(difference: Tensor, known: Tensor, edges: Sequence[bool]) -> Tensor:
+    """What a difference is along the inner edges, spread smoothly over the inside.
+
+    Where `known` is 0 the photograph shows through, so nothing has to meet it there.
+
+    By pulling means up to ever coarser pictures and pushing them down to where nothing is known.
+    """
+    size = difference.shape[2:]
+    ring = max(1, round(_RING * min(size)))
+    seam = torch.zeros(1, 1, *size)
+    left, top, right, bottom = edges
+    seam[..., :ring] += left
+    seam[..., -ring:] += right
+    seam[..., :ring, :] += top
+    seam[..., -ring:, :] += bottom
+    seam = seam.clamp(max=1) * known
+    spread = _filled(difference, seam)
+    # Pulled means are blocks; away from the seam a blur takes their edges.
+    soft = _blurred(spread, _TONE)
+    return torch.lerp(soft, spread, _blurred(seam, _RING))
+
+
+def _filled(values: Tensor, known: Tensor) -> Tensor:
+    """Values where they are known, and elsewhere the means of what is known around."""
+    if min(values.shape[2:]) <= 1 or bool(known.all()):
+        total = known.sum().clamp_min(1e-6)
+        mean = (values * known).sum((2, 3), keepdim=True) / total
+        return torch.where(known > 0, values, mean)
+    share = F.avg_pool2d(known, 2, ceil_mode=True, count_include_pad=False)
+    means = F.avg_pool2d(values * known, 2, ceil_mode=True, count_include_pad=False)
+    coarse = _filled(means / share.clamp_min(1e-6), (share > 0).float())
+    fine = F.interpolate(coarse, values.shape[2:], mode="bilinear")
+    return torch.lerp(fine, values, known)
+
+
+def _blurred_where(images: Tensor, known: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of what is known; the rest takes no part."""
+    return _blurred(images * known, sigma) / _blurred(known, sigma).clamp_min(1e-3)
 
 
 def _changed(after: Tensor, before: Tensor) -> Tensor:

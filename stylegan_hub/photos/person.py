@@ -28,6 +28,8 @@ from stylegan_hub.photos.photo import Photo
 from stylegan_hub.steps import OnStep
 
 FORMAT_VERSION = 1
+PORTRAIT = "portrait"
+"""Setting of a person who was not inverted but drawn after a photograph."""
 _TUNED = "tuned."
 _Domain = TypeVar("_Domain", bound=Domain)
 
@@ -51,6 +53,11 @@ class Person:
     tuned: Mapping[str, Tensor] = field(default_factory=dict)
     likeness: Likeness | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_portrait(self) -> bool:
+        """Whether it is a drawing with the traits of the photograph, which is never pasted back."""
+        return PORTRAIT in self.settings
 
     def pipeline(self, domain: _Domain) -> _Domain:
         """The pipeline that draws this person: with the tuned generator, if there is one.

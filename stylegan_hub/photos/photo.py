@@ -7,24 +7,35 @@ Ghostscript), sizes are checked before pixels are, and a damaged file is an erro
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from stylegan_hub.errors import ArtifactError, NotFoundError
 from stylegan_hub.images import to_rgb
 
-SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif",
-            ".tiff", ".webp")  # fmt: skip
+HEIC = (".heic", ".heif")
+"""Names of the pictures that phones take; reading them needs the package pillow-heif."""
+SUFFIXES = (".avif", ".bmp", ".gif", *HEIC, ".jfif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png",
+            ".ppm", ".tif", ".tiff", ".webp")  # fmt: skip
 """Names that `list_photos` takes for pictures."""
 
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _MAX_PIXELS = 1 << 27  # 134 million: cameras have 100
+_MAX_REDUCED = 1 << 30  # of a JPEG, which can be decoded at a half, a quarter or an eighth
+_COMFORTABLE = 1 << 26  # 67 million: more of a JPEG are read at half its size
 _MAX_BYTES = 1 << 29
 _MIN_SIDE = 16
+_FILMS = (".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+_LIMIT = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,7 @@ class Photo:
         """A photo from a picture that is open: turned upright, made RGB.
 
         Raises:
-            ValueError: too small, or of a kind without a known range (32-bit float).
+            ValueError: too small, or 32-bit numbers of no known range.
         """
         return Photo(*_prepared(picture, name))
 
@@ -63,12 +74,13 @@ def read_photo(path: str | Path) -> Photo:
 
     The EXIF tag turns it upright; transparency is laid on white; gray, palette, CMYK and 16 bits
     become 8-bit RGB; an embedded color profile is converted to sRGB; of an animation the first
-    picture is taken, with a note.
+    picture is taken, with a note. HEIC needs the package pillow-heif. A JPEG of more than 67
+    million pixels is decoded at a half or less, with a note.
 
     Raises:
         NotFoundError: there is no such file.
         ArtifactError: no picture, a damaged or cut-off one, or one that is too large.
-        ValueError: too small, or of a kind without a known range (32-bit float).
+        ValueError: too small, or 32-bit numbers of no known range.
     """
     path = Path(path)
     if path.is_dir():
@@ -81,36 +93,32 @@ def read_photo(path: str | Path) -> Photo:
             "Save a smaller copy."
         )
     data = path.read_bytes()
-    Image.init()  # else Pillow knows the commonest formats only
-    try:
-        # A limit of our own stands in for Pillow's warning, which it gives from 89 million on.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            picture = Image.open(io.BytesIO(data), formats=_FORMATS)
-            width, height = picture.size
-            if width * height > _MAX_PIXELS:
-                raise ArtifactError(_too_large(path, f"{width} x {height} pixels"))
-            picture.load()
-    except Image.DecompressionBombError as error:
-        raise ArtifactError(_too_large(path, str(error))) from error
-    except UnidentifiedImageError as error:
-        heic = path.suffix.lower() in {".heic", ".heif"}
-        advice = "Export it as JPEG first." if heic else "Is it a picture? Save it as PNG or JPEG."
-        raise ArtifactError(
-            f"{path} ({count} bytes) cannot be read as {', '.join(_FORMATS)}. {advice}"
-        ) from error
-    except ArtifactError:
-        raise
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
-        raise ArtifactError(
-            f"{path} ({count} bytes) is damaged or cut off: {error}. Copy or download it again."
-        ) from error
-    image, name, _, notes = _prepared(picture, path.name)
-    return Photo(image, name, hashlib.sha256(data).hexdigest(), notes)
+    picture, notes = _decoded(path, data)
+    image, name, _, more = _prepared(picture, path.name)
+    return Photo(image, name, hashlib.sha256(data).hexdigest(), (*notes, *more))
 
 
-def list_photos(folder: str | Path) -> list[Path]:
-    """The picture files of a folder, by name, without those of folders in it.
+@dataclass(frozen=True)
+class PhotoList:
+    """What a folder holds.
+
+    Attributes:
+        photos: the picture files, by name.
+        skipped: why each other file was left out, by its name within the folder.
+    """
+
+    photos: list[Path]
+    skipped: dict[str, str]
+
+
+def list_photos(folder: str | Path, subfolders: bool = False) -> PhotoList:
+    """The picture files of a folder, and why the other files are left out.
+
+    Hidden files are left out, with what a Mac writes beside pictures on foreign disks (`._a.png`),
+    and the films of live photos.
+
+    Args:
+        subfolders: also of the folders in it, except hidden ones.
 
     Raises:
         NotFoundError: there is no such folder, or no picture in it.
@@ -118,12 +126,110 @@ def list_photos(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise NotFoundError(f"There is no folder {folder}; expected one with pictures.")
-    found = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES]
-    if not found:
+    photos, skipped = [], {}
+    for path in sorted(folder.rglob("*") if subfolders else folder.iterdir()):
+        name = path.relative_to(folder)
+        if path.is_dir() or (subfolders and any(part.startswith(".") for part in name.parts[:-1])):
+            continue
+        if (why := _left_out(path)) is None:
+            photos.append(path)
+        else:
+            skipped[str(name)] = why
+    if not photos:
+        inside = "" if subfolders else " Folders in it are looked at with --subfolders."
         raise NotFoundError(
-            f"{folder} holds no picture; expected names that end in {', '.join(SUFFIXES)}."
+            f"{folder} holds no picture; expected names that end in {', '.join(SUFFIXES)}.{inside}",
+            got=skipped,
         )
-    return found
+    return PhotoList(photos, skipped)
+
+
+def _left_out(path: Path) -> str | None:
+    """Why a file of a folder is no photograph; None for one."""
+    if path.name.startswith("._"):
+        return "it holds notes that a Mac keeps beside a file, no picture"
+    if path.name.startswith("."):
+        return "it is hidden"
+    if path.suffix.lower() in _FILMS:
+        return "it is a film; of a live photo, the picture lies beside it"
+    if path.suffix.lower() not in SUFFIXES:
+        return f"its name ends in {path.suffix or 'nothing'}, which is no picture's"
+    return None
+
+
+def _decoded(path: Path, data: bytes) -> tuple[Image.Image, list[str]]:
+    """The pixels of a file, and what was done to read them."""
+    Image.init()  # else Pillow knows the commonest formats only
+    formats = [*_FORMATS, *(["HEIF"] if _reads_heic() else [])]
+    notes = []
+    try:
+        with _any_size():
+            picture = Image.open(io.BytesIO(data), formats=formats)
+        if note := _reduced(picture):
+            notes.append(note)
+        width, height = picture.size
+        if width * height > _MAX_PIXELS:
+            raise ArtifactError(_too_large(path, f"{width} x {height} pixels"))
+        picture.load()
+    except UnidentifiedImageError as error:
+        raise ArtifactError(_unknown(path, len(data))) from error
+    except ArtifactError:
+        raise
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, RuntimeError) as error:
+        raise ArtifactError(
+            f"{path} ({len(data)} bytes) is damaged or cut off: {error}. Copy or download it again."
+        ) from error
+    return picture, notes
+
+
+def _reduced(picture: Image.Image) -> str:
+    """Ask for fewer pixels of a large JPEG, where they are cheap; says so, or nothing."""
+    width, height = picture.size
+    if picture.format not in ("JPEG", "MPO") or not _COMFORTABLE < width * height <= _MAX_REDUCED:
+        return ""
+    share = 2
+    while width * height > _COMFORTABLE * share**2:
+        share *= 2
+    picture.draft("RGB", (width // share, height // share))
+    if picture.size == (width, height):
+        return ""
+    return (
+        f"Of its {width} x {height} pixels it was read at {picture.width} x {picture.height}, and "
+        "what is written is of that size."
+    )
+
+
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Without Pillow's own limit, for which ours stands in: a JPEG can be read smaller."""
+    with _LIMIT, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _reads_heic() -> bool:
+    """Whether HEIC files can be read; Pillow knows the format from then on."""
+    try:
+        heif = importlib.import_module("pillow_heif")
+    except ImportError:
+        return False
+    heif.register_heif_opener(thumbnails=False)
+    return True
+
+
+def _unknown(path: Path, size: int) -> str:
+    if path.suffix.lower() in HEIC and not _reads_heic():
+        advice = (
+            "Phones take such pictures: install their reader with `pip install "
+            "'stylegan-hub[heic]'`, or export it as JPEG first."
+        )
+    else:
+        advice = "Is it a picture? Save it as PNG or JPEG."
+    return f"{path} ({size} bytes) cannot be read as {', '.join(_FORMATS)}. {advice}"
 
 
 def _prepared(picture: Image.Image, name: str) -> tuple[Image.Image, str, str, tuple[str, ...]]:
@@ -144,8 +250,27 @@ def _prepared(picture: Image.Image, name: str) -> tuple[Image.Image, str, str, t
         upright = picture
     if upright.has_transparency_data:
         notes.append("Transparent parts were laid on white.")
+    upright, note = _in_8_bits(upright, name)
+    notes += [note] if note else []
     converted = None if profile is None else _in_srgb(upright, profile)
     return converted or to_rgb(upright), name, "", tuple(notes)
+
+
+def _in_8_bits(picture: Image.Image, name: str) -> tuple[Image.Image, str]:
+    """A picture of 32 bits in 8, by the range that its numbers have, and a note on it."""
+    if picture.mode not in ("F", "I"):
+        return picture, ""
+    numbers = np.asarray(picture).astype(np.float64)
+    low, high = float(numbers.min()), float(numbers.max())
+    tops = (1.0, 255.0, 65535.0, 2.0**32) if picture.mode == "F" else (65535.0, 2.0**32)
+    white = next((top for top in tops if high <= top), None)
+    if white is None or not low >= 0:  # also for what is no number
+        raise ValueError(
+            f"{name} holds 32-bit numbers from {low:g} to {high:g}; expected 0 to 1, to 255 or to "
+            "65535. Save it with 8 or 16 bits."
+        )
+    gray = Image.fromarray((numbers * (255 / white)).round().astype(np.uint8))
+    return gray, f"Its 32-bit numbers were read as 0 for black and {white:g} for white."
 
 
 def _in_srgb(picture: Image.Image, profile: bytes) -> Image.Image | None:

@@ -7,17 +7,17 @@ does not please the reader.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from stylegan_hub.artifacts import SavedWhole
+from stylegan_hub.models.configured import configured_by
 from stylegan_hub.models.residual_trunk import residual_trunk, shrink
 from stylegan_hub.portraits.attributes import ATTRIBUTES, applicable
 
@@ -38,6 +38,14 @@ class Reading:
 
     def __len__(self) -> int:
         return len(next(iter(self.labels.values())))
+
+    def of(self, chosen: Tensor) -> Reading:
+        """The reading of some of the pictures, by a mask or indices."""
+        return Reading(
+            self.attributes,
+            {name: values[chosen] for name, values in self.probabilities.items()},
+            {name: values[chosen] for name, values in self.labels.items()},
+        )
 
     def probability(self, attribute: str, value: str) -> Float[Tensor, " n"]:
         """Probability of one value, for instance ``("hat", "yes")``, per picture.
@@ -63,48 +71,62 @@ class Reading:
         }
 
 
+@dataclass(frozen=True)
+class AttributeReaderConfig:
+    """What a reader is like: its `config.json`.
+
+    Raises:
+        ValueError: a resolution that does not fit the stages.
+    """
+
+    resolution: int = 128
+    """Width and height inside, a multiple of 16."""
+    channels: Sequence[int] = (48, 96, 144)
+    """Width of the three stages, multiples of 8."""
+    blocks: Sequence[int] = (1, 2, 1)
+    """Residual blocks of the three stages."""
+    last_channels: int = 16
+    """Channels of the last features."""
+    hidden_size: int = 192
+    """Size of the vector from which all attributes are read."""
+    attributes: Mapping[str, Sequence[str]] | None = None
+    """Names and values to read; the drawn portraits' when None."""
+
+    def __post_init__(self) -> None:
+        factor = shrink(self.channels)
+        if self.resolution % factor:
+            raise ValueError(f"resolution is {self.resolution}; expected a multiple of {factor}.")
+
+
 class AttributeReader(SavedWhole, ModelMixin, ConfigMixin):
     """Reads portraits of any resolution; a picture is first resized to `resolution`.
 
-    Args:
-        resolution: width and height inside, a multiple of 16.
-        channels: width of the three stages, multiples of 8.
-        blocks: residual blocks of the three stages.
-        last_channels: channels of the last features.
-        hidden_size: size of the vector from which all attributes are read.
-        attributes: names and values to read; the drawn portraits' when None.
+    What can be chosen says `AttributeReaderConfig`.
     """
 
-    @register_to_config
-    def __init__(
-        self,
-        resolution: int = 128,
-        channels: tuple[int, int, int] = (48, 96, 144),
-        blocks: tuple[int, int, int] = (1, 2, 1),
-        last_channels: int = 16,
-        hidden_size: int = 192,
-        attributes: dict[str, tuple[str, ...]] | None = None,
-    ) -> None:
+    @configured_by(AttributeReaderConfig)
+    def __init__(self, config: AttributeReaderConfig) -> None:
         super().__init__()
-        factor = shrink(channels)
-        if resolution % factor:
-            raise ValueError(f"resolution is {resolution}; expected a multiple of {factor}.")
         self.attributes = {
-            name: tuple(values) for name, values in (attributes or ATTRIBUTES).items()
+            name: tuple(values) for name, values in (config.attributes or ATTRIBUTES).items()
         }
         # What was learned is saved, so that a reader stays readable when the portraits change.
         self.register_to_config(attributes={n: list(v) for n, v in self.attributes.items()})
-        self.trunk = residual_trunk(channels, blocks, last_channels)
+        self.trunk = residual_trunk(config.channels, config.blocks, config.last_channels)
+        places = (config.resolution // shrink(config.channels)) ** 2
         # Portraits are aligned, so features keep their place instead of being averaged over it.
         self.summary = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(last_channels * (resolution // factor) ** 2, hidden_size),
-            nn.LayerNorm(hidden_size),
+            nn.Linear(config.last_channels * places, config.hidden_size),
+            nn.LayerNorm(config.hidden_size),
             nn.SiLU(),
         )
         # By name, because config.json sorts the attributes.
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(hidden_size, len(values)) for name, values in self.attributes.items()}
+            {
+                name: nn.Linear(config.hidden_size, len(values))
+                for name, values in self.attributes.items()
+            }
         )
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> dict[str, Float[Tensor, "n values"]]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from torch.nn import functional as F
 
-from stylegan_hub.domain import Domain
+from stylegan_hub.domain import RECIPES, Domain
 from stylegan_hub.models.parser import Parser
 
 NEAR = 0.65
@@ -190,7 +190,7 @@ def parser_of(domain: Domain) -> Parser:
     if parser is None:
         raise ValueError(
             "This pipeline has no parser, which says where the parts of a face are. Use a pipeline "
-            "with one, or train it: recipes/train_parser.py."
+            f"with one, or train it: {RECIPES['parser']}."
         )
     return parser
 

@@ -1,0 +1,238 @@
+"""Ours against other runtimes, each in a process of its own, quiet and beside a busy neighbor.
+
+Floors: what the same convolutions take by oneDNN alone, without anything around them, and what
+their multiply-adds take at the speed of a loop that does nothing else (`peak.cpp`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import measure
+import plain
+import torch
+from torch.nn import functional as F
+
+from stylegan_hub.contest import Candidate, seconds_of
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator, SynthesisLayer
+from stylegan_hub.ops import kernels
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.runtime import Runtime
+
+FORWARD, BACKWARD = "forward", "forward + backward"
+CANDIDATES = {
+    FORWARD: (
+        "textbook", "compiled", "ours", "openvino", "onnx", "openvino bf16", "onednn",
+        "onednn bf16",
+    ),
+    BACKWARD: ("textbook", "compiled", "ours"),
+}  # fmt: skip
+"""What is timed, by work; onednn is a floor, which draws no picture."""
+
+OTHERS = ("openvino", "onnx")
+
+SIZES = {"256": (256, 16384), "1024": (1024, 32768)}
+WIDTHS = {"256 slim": (192, 192, 160, 96, 64, 40, 24)}
+SUITES = ("portraits", *WIDTHS, *SIZES)
+TOLERANCE = {"openvino bf16": 0.3}
+_BUSY = "import torch; torch.set_num_threads(1); a = torch.randn(512, 512)\nwhile True: a @ a"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One work, by all candidates.
+
+    Attributes:
+        neighbor: quiet, or busy: another process computes on one core.
+        medians: seconds by candidate; without those that could not run.
+        problems: why not, for these.
+        peak: seconds that the multiply-adds take at the speed of `peak.cpp`; None without compiler.
+    """
+
+    suite: str
+    work: str
+    batch_size: int
+    neighbor: str
+    medians: dict[str, float]
+    problems: dict[str, str]
+    peak: float | None
+
+    @property
+    def ratio(self) -> float:
+        """The time of the fastest other runtime in full precision, over ours."""
+        others = [
+            seconds
+            for name, seconds in self.medians.items()
+            if name in ("textbook", "compiled", "openvino", "onnx")
+        ]
+        return min(others, default=math.nan) / self.medians.get("ours", math.nan)
+
+
+def compared(suites: Sequence[str], batch_sizes: Sequence[int], seconds: float) -> Iterator[Row]:
+    """Rows of the table; each candidate is run for about so many seconds."""
+    rate = peak_rates().get("float32")
+    threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as exported:
+        for suite in suites:
+            macs = plain.macs(generator_of(suite))
+            for batch_size in batch_sizes:
+                for work, names in CANDIDATES.items():
+                    found = {
+                        name: Candidate(
+                            "peers:made",
+                            {
+                                "name": name,
+                                "suite": suite,
+                                "batch_size": batch_size,
+                                "work": work,
+                                "threads": threads,
+                            },
+                            # Files of random networks are of no use to anybody else.
+                            {kernels.CACHE: exported} if name.startswith(OTHERS) else {},
+                        )
+                        for name in names
+                    }
+                    for neighbor in ("quiet", "busy"):
+                        with beside(neighbor):
+                            times = seconds_of(found, seconds)
+                        medians = {
+                            n: statistics.median(t) for n, t in times.items() if isinstance(t, list)
+                        }
+                        problems = {n: t for n, t in times.items() if isinstance(t, str)}
+                        passes = 1 if work == FORWARD else 2
+                        peak = rate and passes * macs * batch_size / rate / threads / 1e9
+                        yield Row(suite, work, batch_size, neighbor, medians, problems, peak)
+
+
+def made(name: str, suite: str, batch_size: int, work: str, threads: int) -> Callable[[], object]:
+    """A candidate, in its own process; see `contest`.
+
+    Raises:
+        RuntimeError: it draws something else than the textbook.
+    """
+    torch.set_num_threads(threads)
+    generator = generator_of(suite)
+    if name.startswith("onednn"):
+        dtype = torch.bfloat16 if name.endswith("bf16") else torch.float32
+        return convolutions(generator, batch_size, dtype)
+    ((_, ws, upstream),) = [w for w in plain.works(generator, batch_size) if w[0] == work]
+    textbook = partial(plain.synthesize, generator)
+    if name.startswith(("openvino", "onnx")):
+        s = generator.styles(ws)
+        if name.endswith("bf16"):
+            generator, s = generator.to(torch.bfloat16), s.bfloat16()
+        run = partial(Runtime(generator, name.split()[0]).render, s)
+    else:
+        synthesize = {
+            "textbook": textbook,
+            "compiled": torch.compile(textbook, dynamic=False),
+            "ours": generator.synthesis,
+        }[name]
+        run = partial(plain.one_pass, synthesize, ws, upstream)
+    wanted = plain.one_pass(textbook, ws, upstream) if name != "openvino bf16" else run()
+    error = measure.difference(run().float(), wanted.float(), work)
+    if not error <= TOLERANCE.get(name, measure.TOLERANCE[work]):
+        raise RuntimeError(f"differs from the textbook by {error:.1e}")
+    return run
+
+
+def generator_of(suite: str) -> StyleGAN2Generator:
+    """The generator of a suite, frozen; random, but for the bundled one."""
+    if suite in WIDTHS:
+        torch.manual_seed(0)
+        channels = WIDTHS[suite]
+        side = 2 ** (len(channels) + 1)
+        made = StyleGAN2Generator(128, 0, 256, side, channels=channels)
+        return made.eval().requires_grad_(False)
+    if suite in SIZES:
+        return plain.random_generator(*SIZES[suite])
+    pipe = StyleEditPipeline.from_pretrained(suite, device="cpu", runtime="pytorch")
+    return pipe.generator.float()
+
+
+def convolutions(
+    generator: StyleGAN2Generator, batch_size: int, dtype: torch.dtype
+) -> Callable[[], object]:
+    """All convolutions of the network by oneDNN, in its own memory layout, and nothing else."""
+    calls = []
+    for entry in generator.style_layout:
+        layer = generator.synthesis.get_submodule(entry.name)
+        weight = layer.get_parameter("weight").to(dtype, memory_format=torch.channels_last)
+        up = isinstance(layer, SynthesisLayer) and layer.up == 2
+        side = entry.resolution // 2 if up else entry.resolution
+        x = torch.randn(batch_size, weight.shape[1], side, side).to(
+            dtype, memory_format=torch.channels_last
+        )
+        if up:
+            calls.append(partial(F.conv_transpose2d, x, weight.transpose(0, 1), stride=2))
+        else:
+            calls.append(partial(F.conv2d, x, weight, padding=weight.shape[2] // 2))
+
+    def run() -> None:
+        with torch.no_grad():
+            for call in calls:
+                call()
+
+    return run
+
+
+def peak_rates() -> dict[str, float]:
+    """Billions of multiply-adds a second of one core, by precision; empty without a compiler."""
+    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    if compiler is None:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder, "peak")
+        source = str(Path(__file__).with_name("peak.cpp"))
+        command = [compiler, "-O3", "-march=native", "-ffp-contract=fast", source, "-o", program]
+        subprocess.run(command, check=True)
+        said = subprocess.run([program], check=True, capture_output=True, text=True).stdout
+    return {name: float(rate) for name, rate in (line.split() for line in said.splitlines())}
+
+
+@contextmanager
+def beside(neighbor: str) -> Iterator[None]:
+    """While another process computes, if the neighbor is busy."""
+    if neighbor == "quiet":
+        yield
+        return
+    process = subprocess.Popen([sys.executable, "-c", _BUSY])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+_COLUMNS = (*CANDIDATES[FORWARD][:6], "onednn", "onednn bf16")
+HEADER = [
+    "| suite | work | batch | neighbor | "
+    + " | ".join(f"{name} ms" for name in _COLUMNS)
+    + " | peak ms | best other / ours |",
+    "|" + "---|" * (len(_COLUMNS) + 6),
+]
+
+
+def line(row: Row) -> str:
+    """A row of the table; a candidate that could not run is told below it."""
+    cells = [_milliseconds(row.medians.get(name)) for name in _COLUMNS]
+    told = "".join(f"\n<!-- {name}: {why} -->" for name, why in row.problems.items())
+    return (
+        f"| {row.suite} | {row.work} | {row.batch_size} | {row.neighbor} | {' | '.join(cells)} "
+        f"| {_milliseconds(row.peak)} | {row.ratio:.2f} |{told}"
+    )
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{1e3 * seconds:.1f}"

@@ -1,0 +1,57 @@
+// Shows the picture after the edits while a slider moves: rendered in the browser, where
+// `in_browser.js` can do that and is faster, else by the server.
+(() => {
+  const after = () => document.querySelectorAll('#pictures img')[1];
+  const isMoving = picture => picture.src.startsWith('blob:');
+  const draw = async (channel, strengths, largest) =>
+    (await window.inBrowser.draw(strengths, largest)) ?? fromServer(channel, strengths, largest);
+
+  const fromServer = (channel, strengths, largest) => {
+    const root = window.gradio_config?.root ?? location.origin;
+    const query = new URLSearchParams({ channel, strengths, largest });
+    return fetch(`${root}/picture?${query}`)
+      .then(answer => (answer.ok ? answer.blob() : null), () => null);
+  };
+  let wanted = null; // the newest counts
+  let isDrawing = false;
+
+  const drawWanted = async () => {
+    isDrawing = true;
+    while (wanted) {
+      const asked = wanted;
+      wanted = null;
+      const largest = Math.ceil((after()?.clientWidth ?? 0) * devicePixelRatio) || 512;
+      const drawn = await draw(...asked, largest);
+      if (drawn && after()) put(after(), URL.createObjectURL(drawn));
+    }
+    isDrawing = false;
+  };
+
+  const put = (picture, address) => {
+    const old = picture.src;
+    if (!isMoving(picture)) picture.dataset.final = old;
+    picture.src = address;
+    picture.decode().catch(() => {}).then(() => old.startsWith('blob:') && URL.revokeObjectURL(old));
+  };
+
+  window.movePicture = (channel, strengths) => {
+    wanted = [channel, strengths.map(Number)];
+    if (!isDrawing) drawWanted();
+  };
+
+  // gradio does not set a final picture anew that is the one from before the slider moved.
+  window.settlePicture = channel => {
+    window.inBrowser.renew(channel);
+    const picture = after();
+    if (picture && !isDrawing && isMoving(picture)) picture.src = picture.dataset.final;
+  };
+
+  // gradio tells that a slider was let go of only where a pointer did it.
+  let letGo = 0;
+  const isOfSlot = event => event.isTrusted && event.target.closest?.('.slot');
+  document.addEventListener('pointerup', event => isOfSlot(event) && (letGo = Date.now()), true);
+  document.addEventListener('change', event => {
+    if (isOfSlot(event) && event.target.matches('input') && Date.now() - letGo > 200)
+      event.target.dispatchEvent(new PointerEvent('pointerup', { bubbles: true }));
+  });
+})();

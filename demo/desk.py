@@ -1,0 +1,262 @@
+"""Where one visitor's work lies: the face and its history, what tabs found, and the files of it.
+
+It knows no widget and no page; who it belongs to, and how long it is kept, is in `visits`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+import weakref
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from stylegan_hub.edits.stack import EditStack
+from stylegan_hub.session import Session
+
+if TYPE_CHECKING:
+    from demo.job import Job
+
+SEEDS = tuple(range(8))
+"""Of the faces to choose from at first, unless a page has others."""
+_MAX_STEPS = 100  # that can be undone
+_GESTURE_SECONDS = 2.0
+_QUALITY = 92
+# Of pictures, and of files for the same button; older ones are on no page any more.
+_MAX_PICTURES, _MAX_FILES = 64, 4
+
+
+class Desk:
+    """Where one visitor's work lies.
+
+    Several events of a visitor may be at work at once, and each would write back the session that
+    it began with. So they share this place and say how the session changes.
+
+    Attributes:
+        first: the face that a visitor sees first.
+        session: the face and the edits on it, as they are now.
+        key: under which it is found again; None where nobody can come back to it.
+        things: what tabs found, by name.
+        photographs: what shows real persons, by name; it is kept for a shorter time.
+        job: the search that was started last.
+        halted: whether the visitor pressed Stop since the last one was asked for.
+        pages: those that show this desk now.
+        last_contact: when it was used last, by `clock`.
+        owner: names it in `Studio.search`.
+        channel: a random word under which its moving pictures are found.
+    """
+
+    def __init__(
+        self,
+        session: Session | None = None,
+        clock: Callable[[], float] = time.time,
+        key: str | None = None,
+        root: Path | None = None,
+        born: Callable[[Desk], None] = lambda desk: None,
+        seeds: Sequence[int] = SEEDS,
+    ) -> None:
+        """Empty, but for a session.
+
+        Args:
+            session: the face of the first seed, without edits, when None.
+            clock: seconds; what "now" is.
+            root: in which it makes its folders of files; the system's own for such when None.
+            born: is told of it, and of its copies.
+            seeds: of the faces to choose from at first.
+        """
+        self.first = Session(seed=seeds[0])
+        self.session = self.first if session is None else session
+        self.key, self.clock = key, clock
+        self.owner = secrets.token_hex(8)
+        self.channel = secrets.token_hex(16)
+        self.job: Job | None = None
+        self.halted = False
+        self.pages: set[str] = set()
+        self.last_contact = clock()
+        self._root, self._born, self._seeds = root, born, seeds
+        self._lock = threading.RLock()
+        self._home: Path | None = None
+        self._empty()
+        born(self)
+
+    def _empty(self) -> None:
+        self.things: dict[str, Any] = {}
+        self.photographs: dict[str, Any] = {}
+        self._past: list[Session] = []
+        self._future: list[Session] = []
+        self._gesture: Hashable = None
+        self._moved_at = 0.0
+        self._files: defaultdict[str, OrderedDict[Path, None]] = defaultdict(OrderedDict)
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those of the faces to choose from."""
+        return [*self.things.get("seeds", self._seeds)]
+
+    # The session
+
+    def change(self, how: Callable[[Session], Session], gesture: Hashable = None) -> Session:
+        """The session changed, from what it is at this moment; `how` must be quick.
+
+        Args:
+            gesture: changes of one gesture, such as dragging a slider, are undone at once: those
+                that follow each other within seconds.
+        """
+        with self._lock:
+            changed = how(self.session)
+            now = self.last_contact = self.clock()
+            goes_on = (
+                gesture is not None
+                and gesture == self._gesture
+                and now - self._moved_at < _GESTURE_SECONDS
+            )
+            if not goes_on and changed != self.session:
+                self._past = [*self._past, self.session][-_MAX_STEPS:]
+                self._future = []
+            self._gesture, self._moved_at = gesture, now
+            self.session = changed
+            return changed
+
+    def undo(self) -> bool:
+        """Back to the session before the last change; whether there was one."""
+        with self._lock:
+            return self._go(self._past, self._future)
+
+    def redo(self) -> bool:
+        """To the session that was left by `undo`; whether there was one."""
+        with self._lock:
+            return self._go(self._future, self._past)
+
+    def _go(self, source: list[Session], target: list[Session]) -> bool:
+        self._gesture, self.last_contact = None, self.clock()
+        if not source:
+            return False
+        target.append(self.session)
+        self.session = source.pop()
+        return True
+
+    # Files
+
+    def picture(self, picture: Image.Image) -> str:
+        """Path of a file of the picture, for a page to show; the same for the same picture."""
+        name = hashlib.blake2b(picture.tobytes() + repr(picture.size).encode(), digest_size=16)
+        path = self._folder("pictures") / f"{name.hexdigest()}.jpg"
+        with self._lock:
+            if not path.exists():
+                # WebP would be half as large, and take longer to write than the face to draw.
+                picture.convert("RGB").save(path, "JPEG", quality=_QUALITY, subsampling=0)
+            self._remember("", path, _MAX_PICTURES)
+        return str(path)
+
+    def file(self, purpose: str, name: str, data: bytes) -> str:
+        """Path of a new file of this name, for a visitor to save.
+
+        Args:
+            purpose: what it is for; an early file for the same is deleted some time.
+        """
+        path = Path(tempfile.mkdtemp(dir=self._folder("files"))) / name
+        path.write_bytes(data)
+        with self._lock:
+            self._remember(purpose, path, _MAX_FILES)
+        return str(path)
+
+    def photo_file(self, name: str, data: bytes) -> str:
+        """Path of a new file of this name; it is kept as long as `photographs` are."""
+        path = Path(tempfile.mkdtemp(dir=self._folder("photographs"))) / name
+        path.write_bytes(data)
+        return str(path)
+
+    def take_in(self, path: str | Path) -> Path:
+        """Move an upload to the photographs, from a place that others share; where it is then.
+
+        Raises:
+            FileNotFoundError: it is no longer there.
+        """
+        if self._folder("photographs") in Path(path).parents:
+            return Path(path)
+        new = Path(tempfile.mkdtemp(dir=self._folder("photographs"))) / Path(path).name
+        shutil.move(path, new)
+        self.last_contact = self.clock()
+        return new
+
+    def take_in_all(
+        self, name: str, files: Sequence[str | list[str] | None]
+    ) -> list[str | list[str] | None]:
+        """What a browser sent into several places, kept under a name until photographs are deleted.
+
+        Returns:
+            The kept files in the same places, which are there again after a reload.
+        """
+        kept: list[str | list[str] | None] = [
+            [str(self.take_in(file)) for file in given]
+            if isinstance(given, list)
+            else given and str(self.take_in(given))
+            for given in files
+        ]
+        self.photographs[name] = kept
+        return kept
+
+    def _folder(self, name: str) -> Path:
+        """A folder of this desk, which goes with it; nobody else on the machine may look in."""
+        with self._lock:
+            if self._home is None:
+                if self._root is not None:
+                    self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._home = Path(tempfile.mkdtemp(dir=self._root))
+                weakref.finalize(self, shutil.rmtree, self._home, ignore_errors=True)
+            folder = self._home / name
+            folder.mkdir(exist_ok=True)
+            return folder
+
+    def _remember(self, purpose: str, path: Path, most: int) -> None:
+        files = self._files[purpose]
+        files[path] = None
+        files.move_to_end(path)
+        while len(files) > most:
+            old, _ = files.popitem(last=False)
+            old.unlink(missing_ok=True)
+            if purpose:  # it has a folder of its own
+                old.parent.rmdir()
+
+    # The end
+
+    def forget_photographs(self) -> None:
+        """Delete what shows real persons; latents and edits stay.
+
+        Pictures go too, since some are of them; whoever comes back is shown new ones.
+        """
+        with self._lock:
+            self.photographs = {}
+            if self._home is not None:
+                for name in ("photographs", "pictures"):
+                    shutil.rmtree(self._home / name, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Delete everything; the desk is as at first."""
+        with self._lock:
+            self.session, self.job = self.first, None
+            self._empty()
+            if self._home is not None:
+                shutil.rmtree(self._home, ignore_errors=True)
+                self._home = None
+
+    def __deepcopy__(self, memo: object) -> Desk:
+        """A new one: gradio copies the first for every user."""
+        return Desk(self.session, self.clock, root=self._root, born=self._born, seeds=self._seeds)
+
+
+def change(desk: Desk, how: Callable[[EditStack], EditStack], gesture: Hashable = None) -> Session:
+    """The session with its stack changed, from what it is at this moment; see `Desk.change`.
+
+    Raises:
+        ValueError: a place that the stack does not have, a strength that is no number.
+    """
+    return desk.change(lambda session: session.with_stack(how(session.stack)), gesture)

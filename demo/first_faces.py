@@ -1,0 +1,91 @@
+"""The faces that a visitor sees first: good-looking ones, chosen by the attribute reader.
+
+They are looked for once for each generator, when a page starts, and remembered in a cache. So a new
+pipeline gets first faces of its own without anybody who picks them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from stylegan_hub import images as image_files
+from stylegan_hub import names
+from stylegan_hub.ops.kernels import cache_folder
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.reader import AttributeReader, Reading
+
+COUNT = 8
+_READER = "attribute-reader"
+_SEEDS = range(64)
+_BATCH = 16
+# What is pleasant to see, and what leaves room for changes: a hat or glasses can then be put on.
+_WANTED = {
+    ("hat", "no"): 3.0,
+    ("expression", "smiling"): 3.0,
+    ("glasses", "no"): 2.0,
+    ("beard", "no"): 1.0,
+    ("pose", "front"): 0.5,
+    ("gaze", "ahead"): 0.5,
+    ("age", "old"): -1.0,
+    ("hair_color", "purple"): -1.5,
+    ("hair_style", "bald"): -2.0,
+    ("hair_style", "mohawk"): -1.0,
+    ("freckles", "yes"): -0.3,
+}
+
+
+def first_seeds(pipe: StyleEditPipeline) -> tuple[int, ...]:
+    """Seeds of the faces to choose from at first, the best first.
+
+    Only drawn portraits have a reader; of other pipelines these are the first seeds that there are.
+    """
+    folders = names.bundled("model")
+    if pipe.landmarker is None or _READER not in folders:
+        return tuple(range(COUNT))
+    remembered = cache_folder() / "first-faces" / f"{pipe.base_model.fingerprint}.json"
+    with contextlib.suppress(OSError, ValueError):
+        if _is_sound(seeds := json.loads(remembered.read_text())):
+            return tuple(seeds)
+    seeds = _look(pipe, AttributeReader.from_pretrained(folders[_READER]).eval())
+    with contextlib.suppress(OSError):  # a machine that lets nothing be written looks every time
+        _remember(remembered, seeds)
+    return tuple(seeds)
+
+
+@torch.no_grad()
+def _look(pipe: StyleEditPipeline, reader: AttributeReader) -> list[int]:
+    scores = []
+    for start in range(0, len(_SEEDS), _BATCH):
+        pictures = pipe(seed=[*_SEEDS[start : start + _BATCH]]).images
+        scores.append(_pleasant(reader.read(image_files.from_pil(pictures))))
+    best = torch.cat(scores).argsort(descending=True, stable=True)[:COUNT]
+    return [_SEEDS[index] for index in best.tolist()]
+
+
+def _pleasant(reading: Reading) -> torch.Tensor:
+    """How much each of the pictures is what is wanted, as far as this reader can tell."""
+    score = torch.zeros(len(reading))
+    for (attribute, value), weight in _WANTED.items():
+        if value in reading.attributes.get(attribute, ()):
+            score += weight * reading.probability(attribute, value).cpu()
+    return score
+
+
+def _is_sound(seeds: object) -> bool:
+    return (
+        isinstance(seeds, list)
+        and len(seeds) == COUNT
+        and all(type(seed) is int and seed in _SEEDS for seed in seeds)
+    )
+
+
+def _remember(path: Path, seeds: Sequence[int]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps([*seeds]))
+    partial.replace(path)

@@ -1,0 +1,90 @@
+// Renders moving pictures in the browser, if it does that faster than the server.
+(() => {
+  const SLOW = 60; // milliseconds for a whole picture, above which less is rendered while it moves
+  const ENOUGH = 128; // pixels, then
+  const root = () => window.gradio_config?.root ?? location.origin;
+  const address = name => new URL(`${root()}/in_browser/${name}`, location.href).href;
+  const tell = text => {
+    const line = document.querySelector('#renderer');
+    if (line) line.textContent = text;
+  };
+  let opening = null;
+  let engine = null;
+  let rows = null; // s of the face, and what each edit adds to it
+  let renewals = 0;
+
+  const open = async channel => {
+    const { refusal } = await (await fetch(address('offer'))).json();
+    if (refusal) return tell('Moving pictures are rendered by the server.');
+    const { openEngine } = await import(address('library/client.js'));
+    const mine = await openEngine(
+      { pipeline: address('pipeline/'), library: address('tfjs/') }, tell);
+    const { backend, milliseconds } = mine.about;
+    const server = await serverTime(channel);
+    const both = `${backend}, ${Math.round(milliseconds)} ms; the server takes ${Math.round(server)} ms`;
+    if (milliseconds < server) {
+      engine = mine;
+      return tell(`Moving pictures are rendered by this browser (${both}).`);
+    }
+    mine.close();
+    tell(`Moving pictures are rendered by the server (this browser: ${both}).`);
+  };
+
+  const serverTime = async channel => {
+    let least = Infinity;
+    for (let i = 0; i < 2; i++) { // the first one may wait for others
+      const begin = performance.now();
+      await (await fetch(`${root()}/picture?${new URLSearchParams({ channel })}`)).blob();
+      least = Math.min(least, performance.now() - begin);
+    }
+    return least;
+  };
+
+  const codes = async channel => {
+    const answer = await fetch(`${address('codes')}?${new URLSearchParams({ channel })}`);
+    if (answer.status !== 200) return null; // a region: only the server knows it
+    const { readSafetensors, tensorOf } = await import(address('library/safetensors.js'));
+    const { data, shape: [count, width] } = tensorOf(
+      readSafetensors(await answer.arrayBuffer(), 'the codes'), 'rows');
+    return Array.from({ length: count }, (_, i) => data.subarray(i * width, (i + 1) * width));
+  };
+
+  window.inBrowser = {
+    // After the face or its edits have changed.
+    renew: async channel => {
+      if (!channel) return;
+      opening ??= open(channel).catch(error => {
+        console.info(error);
+        tell('Moving pictures are rendered by the server: this browser cannot.');
+      });
+      const renewal = ++renewals;
+      rows = null;
+      await opening;
+      const found = engine && renewal === renewals ? await codes(channel).catch(() => null) : null;
+      if (renewal === renewals) rows = found;
+    },
+
+    // A picture at these strengths, or null where the server has to render it.
+    draw: async (strengths, largest) => {
+      if (!engine || !rows) return null;
+      const s = rows[0].slice();
+      rows.slice(1).forEach((row, i) => {
+        for (let at = 0; at < s.length; at++) s[at] += strengths[i] * row[at];
+      });
+      const { resolutions, milliseconds } = engine.about;
+      const wanted = milliseconds > SLOW ? Math.min(largest, ENOUGH) : largest;
+      try {
+        const { data, width, height } =
+          await engine.pictureOf(s, resolutions.find(size => size >= wanted));
+        const canvas = new OffscreenCanvas(width, height);
+        canvas.getContext('2d').putImageData(new ImageData(data, width, height), 0, 0);
+        return await canvas.convertToBlob();
+      } catch (error) {
+        engine.close();
+        engine = null;
+        tell(`Moving pictures are rendered by the server now (${error.message}).`);
+        return null;
+      }
+    },
+  };
+})();

@@ -1,0 +1,280 @@
+"""Edits that visitors make themselves: trainings that go on in the background. It knows no widget.
+
+A training is left after any step and taken up again, by whoever has its desk. It lives in memory,
+as the desk does.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+
+from demo.components import explain, message, progress
+from stylegan_hub import images as image_files
+from stylegan_hub.edits.base import Edit
+from stylegan_hub.edits.stack import displaced
+from stylegan_hub.methods.choose import within
+from stylegan_hub.methods.method import Method, Request, get
+from stylegan_hub.methods.run import Course, TrainableMethod
+from stylegan_hub.search import Search, Waiting
+from stylegan_hub.steps import Cancelled, Step
+from stylegan_hub.studio import Studio
+
+State = Literal["waits", "runs", "is left", "is done", "has failed"]
+SHOWN = (1, 2, 3, 4)
+"""Seeds of the faces on a sample sheet."""
+LENGTHS = {"A quick look": 0.25, "Usual": 1.0, "Thorough": 2.0}
+"""How many of the usual steps are done."""
+_SHEETS = 12  # in a training
+_WIDTH, _HEIGHT = 320, 110
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a visitor wants to make.
+
+    Attributes:
+        name: of the edit.
+        method: by name.
+        request: what is asked for.
+        settings: of the method.
+        region: in which the edit shows, where its method does not search in one.
+    """
+
+    name: str
+    method: str
+    request: Request
+    settings: Any
+    region: str | None = None
+
+
+def planned(
+    studio: Studio,
+    name: str,
+    method: str,
+    request: Request,
+    region: str | None = None,
+    preset: str | None = None,
+    length: str = "Usual",
+) -> Plan:
+    """A plan, checked.
+
+    Args:
+        region: the part that changes; None for all of the picture.
+        preset: settings by name; those that suit when None.
+        length: a key of `LENGTHS`.
+
+    Raises:
+        ValueError: no name, or what the method cannot be asked.
+    """
+    name = " ".join(name.split())
+    if not 1 <= len(name) <= 60:
+        raise ValueError(f"Got a name of {len(name)} letters for the edit; expected 1 to 60.")
+    if region is not None:
+        studio.region("", [region])  # refuses an unknown one before the training
+    chosen = get(method)
+    request, shown_in = within(chosen, request, region)
+    chosen.check_domain(studio.pipe)
+    settings = chosen.settings(studio.pipe, chosen.checked_request(studio.pipe, request), preset)
+    if hasattr(settings, "steps"):
+        settings = replace(settings, steps=max(1, round(settings.steps * LENGTHS[length])))
+    return Plan(name, method, request, settings, shown_in)
+
+
+class Making:
+    """One edit on its way, or made.
+
+    Attributes:
+        plan: what is made.
+        state: where it stands.
+        ahead: trainings that come before it, while it waits.
+        index, total: steps done, and of the whole.
+        losses: of each step so far; none for a method that minimizes nothing.
+        sheet: the newest sample sheet: faces above, and below with the edit as it is then.
+        edit: what was made, at the end.
+        why: what went wrong, if it failed.
+    """
+
+    def __init__(self, studio: Studio, plan: Plan) -> None:
+        """Not started."""
+        self.plan = plan
+        self.state: State = "is left"
+        self.ahead = self.index = 0
+        self.total = int(getattr(plan.settings, "steps", 1))
+        self.losses: list[float] = []
+        self.sheet: Image.Image | None = None
+        self.edit: Edit | None = None
+        self.why = ""
+        self._studio = studio
+        self._method: Method[Any] = get(plan.method)
+        self._course: Course | None = None
+        self._search: Search[Step, list[Edit]] | None = None
+        self._began_at, self._began_with = 0.0, 0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it works, or waits to."""
+        return self.state in ("waits", "runs")
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether it was left before its end."""
+        return self.state == "is left"
+
+    def start(self, owner: object, is_wanted: Callable[[], bool] = lambda: True) -> None:
+        """Begin, or go on where it was left, in a thread of its own.
+
+        Args:
+            owner: who asks; other work of this owner is stopped.
+            is_wanted: once it is False, the training ends.
+
+        Raises:
+            BusyError: too many trainings wait.
+            ValueError: it is on already, or over.
+        """
+        if not self.can_go_on:
+            raise ValueError(f"“{self.plan.name}” {self.state}; it cannot be started now.")
+
+        def work(report: Callable[[Step], None]) -> list[Edit]:
+            def told(step: Step) -> None:
+                if not is_wanted():
+                    raise Cancelled
+                report(step)
+
+            return self._work(told)
+
+        self.state, self.ahead = "waits", 0
+        try:
+            self._search = search = self._studio.search_by(owner, work, training=True)
+        except Exception:
+            self.state = "is left"
+            raise
+        threading.Thread(target=self._watch, args=(search,), name="making", daemon=True).start()
+
+    def stop(self) -> None:
+        """Leave it after the step that it is at."""
+        if self._search is not None:
+            self._search.stop()
+
+    def give_up(self) -> None:
+        """Free what it needs to go on."""
+        if self.state == "is left":
+            self.state, self._course = "has failed", None
+            self.why = "Too many unfinished trainings lay here, so this one was given up."
+
+    def _watch(self, search: Search[Step, list[Edit]]) -> None:
+        for told in search:
+            if isinstance(told, Waiting):
+                self.ahead = told.ahead
+        try:
+            (self.edit, *_), self.state = search.result(), "is done"
+            self._course = None
+        except Cancelled:
+            self.state = "is left"
+        except Exception as error:  # it is shown where the edit would be
+            self.state, self.why, self._course = "has failed", explain(error), None
+
+    def _work(self, report: Callable[[Step], None]) -> list[Edit]:
+        self.state = "runs"
+        if not isinstance(self._method, TrainableMethod):
+            self.losses, self.index = [], 0
+            self._began_at, self._began_with = time.monotonic(), 0
+            found = self._method.find_all(
+                self._studio.pipe, self.plan.request, settings=self.plan.settings,
+                on_step=lambda step: self._noted(step, report),
+            )  # fmt: skip
+            self.sheet = self._drawn(found[0])
+            return found
+        if self._course is None:
+            # The turn is this search's own already.
+            self._course = self._method.begin(
+                self._studio.pipe, self.plan.request, settings=self.plan.settings
+            )
+        course = self._course
+        self._began_at, self._began_with = time.monotonic(), course.index
+        every = max(1, course.total // _SHEETS)
+        while not course.is_over:
+            losses = course.advance()
+            if course.index % every == 0 or course.is_over:
+                self.sheet = self._shown(course)
+            step = Step(course.index, course.total, None, float(losses["loss"]))
+            self._noted(step, report)
+        return course.edits()
+
+    def _noted(self, step: Step, report: Callable[[Step], None]) -> None:
+        self.index, self.total = step.index, step.total
+        if step.loss == step.loss:  # NaN where nothing is minimized
+            self.losses.append(step.loss)
+        report(step)
+
+    @torch.no_grad()
+    def _shown(self, course: Course) -> Image.Image:
+        pipe = self._studio.pipe
+        faces = pipe.sample(SHOWN)
+        before = pipe.synthesize(faces).clamp(-1, 1)
+        after = course.run.shown(faces).clamp(-1, 1)
+        return image_files.grid(torch.cat([before.float(), after.float()]), columns=len(SHOWN))
+
+    @torch.no_grad()
+    def _drawn(self, edit: Edit) -> Image.Image:
+        pipe = self._studio.pipe
+        faces = pipe.sample(SHOWN)
+        moved = displaced(pipe, faces, [(edit, edit.strength.default)])
+        drawn = [pipe.synthesize(one).clamp(-1, 1).float() for one in (faces, moved)]
+        return image_files.grid(torch.cat(drawn), columns=len(SHOWN))
+
+    # What a page shows
+
+    @property
+    def label(self) -> str:
+        """For a list of edits."""
+        if self.state == "runs":
+            return f"{self.plan.name} ({self.index} of {self.total})"
+        return f"{self.plan.name} ({self.state})" if self.state != "is done" else self.plan.name
+
+    @property
+    def status(self) -> str:
+        """HTML of where it stands."""
+        name = self.plan.name
+        if self.state == "waits":
+            before = f" {self.ahead} before it." if self.ahead else ""
+            return message(f"“{name}” waits for its turn.{before}")
+        if self.state == "runs":
+            done = self.index - self._began_with
+            left = self.total - self._began_with
+            if done < 1:
+                return message(f"“{name}” begins …")
+            shown = progress(done, left, time.monotonic() - self._began_at)
+            return shown.replace(f"Step {done} of {left}", f"Step {self.index} of {self.total}")
+        if self.state == "is done":
+            return message(f"“{name}” is made. Put it on, or share it.")
+        if self.state == "is left":
+            return message(f"“{name}” was left after step {self.index} of {self.total}.")
+        return message(f"“{name}” was not made. {self.why}")
+
+
+def plot(losses: Sequence[float]) -> str:
+    """HTML of a line through the losses; nothing where there are fewer than two."""
+    if len(losses) < 2:
+        return ""
+    low, high = min(losses), max(losses)
+    span = (high - low) or 1.0
+    points = " ".join(
+        f"{_WIDTH * index / (len(losses) - 1):.1f},{_HEIGHT * (high - loss) / span:.1f}"
+        for index, loss in enumerate(losses)
+    )
+    said = f"Loss by step: {losses[0]:.3g} at first, {losses[-1]:.3g} now"
+    return (
+        f'<figure class="plot"><svg viewBox="-2 -4 {_WIDTH + 4} {_HEIGHT + 8}" role="img" '
+        f'aria-label="{escape(said)}" preserveAspectRatio="none">'
+        f'<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="2" '
+        'vector-effect="non-scaling-stroke"/></svg>'
+        f"<figcaption>{escape(said)}</figcaption></figure>"
+    )

@@ -1,0 +1,137 @@
+"""A browser opens the page and finds its desk again, or what a link asks for; or is forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import gradio as gr
+
+from demo import link
+from demo.components import message
+from demo.desk import Desk
+from demo.drafts import STORED
+from demo.job import Updates
+from demo.stage import PRIVATE, Stage
+from demo.visits import KEPT_HOURS, PHOTOGRAPH_MINUTES, Visits
+from stylegan_hub.studio import Studio
+
+KEPT = (
+    "This server keeps your {noun}, its edits and the searches that you started for "
+    f"{KEPT_HOURS} hours after you closed this page; photographs and other pictures that you "
+    f"upload for {PHOTOGRAPH_MINUTES} minutes. Only this browser has the key to them. A restart of "
+    "the server loses all of it, apart from what a link can hold: save what you want to keep. "
+    "What you type stays in this browser."
+)
+_RESTARTED = "The server was restarted since you were here."
+_AWAY = f"You were away for more than {KEPT_HOURS} hours."
+# A link is opened once: after that the address is plain, or a reload would open it again.
+_OPEN = f"""(kept, query) => {{
+  const asked = location.search, left = new URLSearchParams(asked);
+  {list(link.PARAMETERS)}.forEach(name => left.delete(name));
+  if (String(left) !== String(new URLSearchParams(asked)))
+    history.replaceState(history.state, '', location.pathname + (left + '' && '?' + left));
+  return [kept, asked];
+}}"""
+_FORGET = f"""() => {{
+  Object.keys(localStorage)
+    .filter(name => name.startsWith('{STORED}'))
+    .forEach(name => localStorage.removeItem(name));
+  location.reload();
+}}"""
+
+
+def lost(kept: object, server: str) -> str:
+    """What to tell a browser whose desk is gone; nothing if nothing was on it.
+
+    Args:
+        kept: what the browser has of `Stage.kept`, or whatever else is in that place.
+        server: names this start of the server.
+    """
+    if not isinstance(kept, dict) or not (kept.get("link") or kept.get("missing")):
+        return ""
+    why = _AWAY if kept.get("server") == server else _RESTARTED
+    missing = kept.get("missing")
+    named = ", ".join(map(str, missing)) if isinstance(missing, list) else ""
+    return f"{why} What was kept for you is gone{f': {named}' if named else ''}."
+
+
+class Opening:
+    """What happens at the beginning and at the end of a visit."""
+
+    def __init__(self, studio: Studio, stage: Stage, visits: Visits) -> None:
+        """What is kept, and the button that deletes it."""
+        self._studio, self._stage, self._visits = studio, stage, visits
+        self._query = gr.Textbox(label="The address", visible="hidden")
+        self._running = gr.State(None)
+        with gr.Accordion("Your data", open=False, elem_id="data"):
+            gr.HTML(f'<p class="note">{KEPT.format(noun=studio.noun)}</p>')
+            self._delete = gr.Button("Delete my data", size="md", variant="stop")
+
+    def wire(self, page: gr.Blocks) -> None:
+        """After all widgets are there, and before `Stage.wire`."""
+        stage = self._stage
+        opened = page.load(
+            self._open,
+            [stage.browser, self._query],
+            [stage.desk, stage.channel, stage.browser, self._running, *stage.busy_widgets],
+            js=_OPEN,
+            **PRIVATE,
+        )
+        stage.then_show(opened, face=True)
+        stage.show_faces(opened)
+        opened.success(stage.restored, stage.desk, stage.restorable, **PRIVATE)
+        resumed = self._running.change(
+            self._resume,
+            stage.desk,
+            stage.search_widgets,
+            concurrency_limit=None,
+            show_progress="hidden",
+            **PRIVATE,
+        )
+        stage.then_free(resumed, face=True)
+        forgotten = self._delete.click(self._forget, stage.desk, None, **PRIVATE)
+        forgotten.success(None, js=_FORGET, **PRIVATE)
+
+    def _open(self, kept: object, query: str, request: gr.Request) -> Updates:
+        stage = self._stage
+        visit = self._visits.open(
+            kept.get("key") if isinstance(kept, dict) else None, request.session_hash
+        )
+        desk, said = visit.desk, "" if visit.is_back else lost(kept, self._visits.id)
+        asked = link.read(query)
+        if asked.is_empty and said and isinstance(kept, dict):
+            asked = link.read(str(kept.get("link", "")))
+        if not asked.is_empty:
+            self._studio.stop(desk.owner)
+            desk.halted = False
+            frames = link.open_link(self._studio, desk, asked, said, desk.owner)
+            stage.job(desk, (stage.show_frame(desk, frame) for frame in frames))
+        job = desk.job
+        is_running = job is not None and not job.is_over
+        return {
+            **(stage.busy() if is_running else {}),  # before anything could be pressed
+            stage.desk: desk,
+            stage.channel: desk.channel,
+            stage.browser: stage.kept(desk),
+            self._running: str(id(job)) if is_running else None,
+            stage.status: message(said) if said else self._last_status(desk),
+        }
+
+    def _last_status(self, desk: Desk) -> object:
+        """What came of a search that ended while nobody watched."""
+        if (job := desk.job) is None or job.was_seen:
+            return gr.skip()
+        if isinstance(job.error, gr.Error):
+            return message(f"Your search ended without a result. {job.error.message}")
+        return job.shown.get(self._stage.status, gr.skip())
+
+    async def _resume(self, desk: Desk) -> AsyncIterator[Updates]:
+        if (job := desk.job) is not None:
+            yield self._stage.busy()
+            async for shown in job.watch():
+                yield shown
+
+    def _forget(self, desk: Desk) -> None:
+        self._studio.stop(desk.owner)
+        self._visits.forget(desk)
+        self._studio.forget_pictures()

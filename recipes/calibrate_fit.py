@@ -1,0 +1,232 @@
+"""Fit the table by which a domain of drawn portraits says how well an edit does what words ask.
+
+    python recipes/calibrate_fit.py --pipeline my/portraits --reader attribute-reader \\
+        --output_dir runs/fit --add
+
+For many texts the instant method edits a few faces that lack what is asked for, and the attribute
+reader says of each whether it has it afterwards. Texts about what no portrait shows count as
+failed. A logistic regression on half of the texts gives the weights
+(`stylegan_hub/methods/fit.py`); the other half, and the texts of recipes/heldout_foreign.json, say
+how much to trust it: `metrics.json`. With --add the table is written into the pipeline's instant
+model.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import warnings
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from command_line import run
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from stylegan_hub.artifacts import write_bytes
+from stylegan_hub.latents import Latents
+from stylegan_hub.methods.fit import PoorFitWarning, features, reached, uncalibrated
+from stylegan_hub.methods.method import Words, get
+from stylegan_hub.methods.wording import reading
+from stylegan_hub.models.instant import FitTable, InstantModel
+from stylegan_hub.names import resolve
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.attributes import ATTRIBUTES
+from stylegan_hub.portraits.captions import Caption, describe
+from stylegan_hub.portraits.foreign import foreign_texts
+from stylegan_hub.portraits.reader import AttributeReader
+
+HELD_OUT = Path(__file__).parent / "heldout_foreign.json"
+FIRST_SEED = 14_000_000
+FALSE_ALARMS = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Of which pipeline, from how many texts."""
+
+    output_dir: Path
+    """Where metrics.json and the measured rows go."""
+    pipeline: str = "portraits"
+    """Name or folder of the pipeline; it needs an instant model."""
+    reader: str = "attribute-reader"
+    """Name, folder or Hub id of the attribute reader."""
+    texts_per_value: int = 4
+    """Texts for each value of each attribute."""
+    foreign: int = 120
+    """Texts about what no portrait shows."""
+    faces: int = 3
+    """Faces that are edited by each text."""
+    seed: int = 0
+    """Everything random follows from it."""
+    add: bool = False
+    """Write the table into the pipeline's folder."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One edit: what it was asked for, what was measured, whether the reader finds it."""
+
+    text: str
+    foreign: bool
+    values: tuple[float, float, float]
+    success: bool
+
+
+def main(config: Config) -> None:
+    pipe = StyleEditPipeline.from_pretrained(config.pipeline)
+    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
+    if pipe.instant is None:
+        raise SystemExit(f"{config.pipeline} has no instant model; run recipes/train_instant.py.")
+    if config.add and not Path(config.pipeline).is_dir():
+        raise SystemExit(f"Got --add with {config.pipeline!r}, which is no folder.")
+    units = uncalibrated(pipe)
+    rng = random.Random(config.seed)
+    told = known_texts(config.texts_per_value, rng)
+    told += [Caption(text, {}) for text in foreign_texts(rng, config.foreign)]
+    rows = measured(pipe, reader, told, units, config)
+    texts = sorted({row.text for row in rows})
+    rng.shuffle(texts)
+    learned = set(texts[::2])
+    table = fitted([row for row in rows if row.text in learned], units)
+    unseen = [row for row in rows if row.text not in learned]
+    held_out = [Caption(text, {}) for text in json.loads(HELD_OUT.read_text())]
+    foreign = measured(pipe, reader, held_out, units, config)
+    metrics = {"table": asdict(table), **report(table, unseen, foreign)}
+    write_bytes(config.output_dir / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    lines = [json.dumps(asdict(row)) for row in (*rows, *foreign)]
+    write_bytes(config.output_dir / "rows.jsonl", ("\n".join(lines) + "\n").encode())
+    print(json.dumps(metrics, indent=2))
+    if config.add:
+        add(pipe, table, Path(config.pipeline))
+
+
+def known_texts(count: int, rng: random.Random) -> list[Caption]:
+    """Captions about one attribute each."""
+    found = []
+    for attribute, values in ATTRIBUTES.items():
+        for value in values:
+            labels = {name: others[0] for name, others in ATTRIBUTES.items()}
+            # A bald head has no color of hair to speak of.
+            labels |= {"hair_style": "short"} if attribute == "hair_color" else {}
+            labels[attribute] = value
+            found += [describe(labels, rng, mention=[attribute]) for _ in range(count)]
+    return [caption for caption in found if "character" not in caption.facts]
+
+
+def measured(
+    pipe: StyleEditPipeline,
+    reader: AttributeReader,
+    told: list[Caption],
+    units: FitTable,
+    config: Config,
+) -> list[Row]:
+    """Every text asked of a few faces that lack it."""
+    faces = pipe.sample(range(FIRST_SEED, FIRST_SEED + 64))
+    before = shown(pipe, reader, faces)
+    method, rows = get("instant"), []
+    for index, caption in enumerate(tqdm(told, unit="text", disable=None)):
+        lacking = [i for i in range(len(faces)) if not true_of(caption, before, i)]
+        order = torch.randperm(len(lacking), generator=torch.Generator().manual_seed(index))
+        words = reading(Words(caption.text), pipe.neutral)
+        for i in order[: config.faces].tolist():
+            face = faces[lacking[i]]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", PoorFitWarning)
+                edit = method.find(pipe, caption.text, face)
+            level = reached(pipe, words, edit, face)
+            after = shown(pipe, reader, edit.apply(face))
+            success = bool(caption.facts) and true_of(caption, after, 0)
+            values = features(pipe, words, level, units)
+            rows.append(Row(caption.text, not caption.facts, values, success))
+    return rows
+
+
+@torch.no_grad()
+def shown(pipe: StyleEditPipeline, reader: AttributeReader, faces: Latents) -> list[dict[str, str]]:
+    """What the reader sees in each face."""
+    starts = range(0, len(faces), 16)
+    parts = [reader.read(pipe.synthesize(faces[i : i + 16])).labels for i in starts]
+    return [
+        {name: ATTRIBUTES[name][int(column[i])] for name, column in part.items()}
+        for part in parts
+        for i in range(len(next(iter(part.values()))))
+    ]
+
+
+def true_of(caption: Caption, labels: list[dict[str, str]], index: int) -> bool:
+    """Whether a caption that says something is true of a face."""
+    facts = caption.facts
+    return bool(facts) and all(labels[index][name] in values for name, values in facts.items())
+
+
+def fitted(rows: list[Row], units: FitTable) -> FitTable:
+    """The logistic regression, both classes weighing the same, with a limit for poor fits."""
+    values = torch.tensor([row.values for row in rows])
+    success = torch.tensor([float(row.success) for row in rows])
+    weights = torch.zeros(4, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        logits = values @ weights[:3] + weights[3]
+        total = F.binary_cross_entropy_with_logits(logits, success) + 1e-3 * weights.square().sum()
+        total.backward()
+        return total
+
+    optimizer.step(loss)
+    *slopes, bias = (round(w, 4) for w in weights.tolist())
+    table = replace(units, weights=(slopes[0], slopes[1], slopes[2]), bias=bias, calibrated=True)
+    return replace(table, limit=limit_of(fits(table, rows), rows))
+
+
+def limit_of(fit: Tensor, rows: list[Row]) -> float:
+    """The fit below which lie `FALSE_ALARMS` of the edits that worked."""
+    success = torch.tensor([row.success for row in rows])
+    if not success.any():
+        raise SystemExit("The reader found no edit that worked; there is nothing to learn from.")
+    return round(float(fit[success].quantile(FALSE_ALARMS)), 3)
+
+
+def fits(table: FitTable, rows: list[Row]) -> Tensor:
+    """Fits of measured edits."""
+    return torch.tensor([table.fit(row.values) for row in rows])
+
+
+def report(table: FitTable, unseen: list[Row], foreign: list[Row]) -> dict[str, object]:
+    """How far fit can be trusted, on texts that the regression has not seen."""
+    fit, success = fits(table, unseen), torch.tensor([row.success for row in unseen])
+    known = torch.tensor([not row.foreign for row in unseen])
+    bins = [
+        {"fit": f"{low / 5:.1f}-{(low + 1) / 5:.1f}", "count": int(rows.sum()),
+         "mean_fit": round(float(fit[rows].mean()), 3),
+         "success": round(float(success[rows].float().mean()), 3)}
+        for low in range(5)
+        if (rows := (fit * 5).floor().clamp(max=4) == low).any()
+    ]  # fmt: skip
+    poor = fit < table.limit
+    away = fits(table, foreign) < table.limit
+    return {
+        "texts": len({row.text for row in unseen}),
+        "brier": round(float((fit - success.float()).square().mean()), 4),
+        "by_fit": bins,
+        "warned_of_what_worked": round(float(poor[success].float().mean()), 3),
+        "warned_of_known_that_failed": round(float(poor[known & ~success].float().mean()), 3),
+        "warned_of_foreign": round(float(poor[~known].float().mean()), 3),
+        "warned_of_held_out_foreign": round(float(away.float().mean()), 3),
+        "not_warned_of": sorted({r.text for r, p in zip(foreign, away, strict=True) if not p}),
+    }
+
+
+def add(pipe: StyleEditPipeline, table: FitTable, folder: Path) -> None:
+    """Write the table into the pipeline's instant model, whose samples stay as they are."""
+    old: InstantModel = pipe.instant
+    model = InstantModel(**{**vars(old.sizes), "fit": asdict(table)})
+    model.load_state_dict(old.state_dict())
+    model.half().save_pretrained(folder / "instant", overwrite=True)
+
+
+if __name__ == "__main__":
+    run(main, Config, __doc__)

@@ -1,0 +1,252 @@
+"""How well do methods do what words ask, for prompts that no training has seen?
+
+    python recipes/evaluate_words.py --pipeline portraits --output_dir runs/words
+    python recipes/evaluate_words.py --pipeline portraits --output_dir runs/words \\
+        --methods instant optimization --faces 8
+
+Each prompt of recipes/heldout_prompts.json is asked of every method, for a few faces that lack what
+it asks for, each at the strength that the edit comes with. The attribute reader says of each
+edited face whether it has it (success) and what else flipped (collateral), the critic whether the
+picture is clean, a recognizer that no method uses whether it is the same person. What no portrait
+can show (recipes/heldout_foreign.json) is asked as well: there a warning is the right answer.
+
+Writes metrics.json (every prompt), table.md for docs/results.md and, for each method, a sheet
+`METHOD.webp` in which every prompt has a face before and after.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, median
+
+import torch
+from command_line import run
+from torch import Tensor
+from tqdm import tqdm
+
+from stylegan_hub import images as image_files
+from stylegan_hub.artifacts import write_bytes
+from stylegan_hub.edits.stack import displaced
+from stylegan_hub.latents import Latents
+from stylegan_hub.methods.fit import PoorFitWarning
+from stylegan_hub.metrics.clean import Critic, clean_limit
+from stylegan_hub.metrics.edit_quality import READER, draw
+from stylegan_hub.metrics.edit_success import Target, edit_report, lacks
+from stylegan_hub.metrics.identity_similarity import identity_similarity
+from stylegan_hub.models.recognizer import Recognizer
+from stylegan_hub.names import resolve
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.reader import AttributeReader, Reading
+
+HERE = Path(__file__).parent
+FIRST_SEED = 15_000_000  # of the faces; no training and no choice of settings sees them
+POOL = 400  # faces among which those that lack something are looked for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What to measure."""
+
+    output_dir: Path
+    """Where numbers and sheets go."""
+    pipeline: str = "portraits"
+    """Name, folder or Hub id of the pipeline."""
+    methods: tuple[str, ...] = ("instant", "optimization", "table", "gradient")
+    """Methods by their names, see `stylegan-hub methods`."""
+    prompts: Path = HERE / "heldout_prompts.json"
+    """A list of {"text": ..., "facts": {attribute: [values]}}."""
+    foreign: Path = HERE / "heldout_foreign.json"
+    """A list of texts that no picture of this domain can do."""
+    faces: int = 4
+    """Faces for each prompt."""
+    reader: str = READER
+    """Name, folder or Hub id of the attribute reader."""
+    critic: str | None = None
+    """Folder of a critic (recipes/train_critic.py); without one nothing is said of clean."""
+    judge: str | None = None
+    """Folder of a recognizer that no method uses; without one nothing is said of identity."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.faces <= POOL:
+            raise ValueError(f"faces is {self.faces}; expected 1 to {POOL}.")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt by one method; shares over its faces.
+
+    Attributes:
+        fit: the mean of what the edits say of themselves; None where a method says nothing.
+        warned: share of edits that came with a `PoorFitWarning`.
+        seconds: median time of one edit, without the first one's loading.
+    """
+
+    method: str
+    text: str
+    success: float | None
+    collateral: float | None
+    clean: float | None
+    identity: float | None
+    fit: float | None
+    warned: float
+    seconds: float
+    faces: int
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Who looks at the pictures; none of them is in a loss."""
+
+    reader: AttributeReader
+    critic: Critic | None
+    limit: float
+    recognizer: Recognizer | None
+
+
+@torch.no_grad()
+def main(config: Config) -> None:
+    pipe = StyleEditPipeline.from_pretrained(config.pipeline)
+    pool = pipe.sample(range(FIRST_SEED, FIRST_SEED + POOL))
+    pictures = draw(pipe, pool)
+    judges = judges_of(config, pictures)
+    reading = judges.reader.read(pictures)
+    prompts = json.loads(config.prompts.read_text())
+    rows, sheets = [], {}
+    for method in config.methods:
+        shown = []
+        for prompt in tqdm(prompts, desc=method, disable=None):
+            chosen = lacks(reading, prompt["facts"]).nonzero()[: config.faces, 0]
+            if not len(chosen):
+                print(f"No face lacks what {prompt['text']!r} asks for.")
+                continue
+            row, after = one(
+                pipe, judges, method, prompt["text"], prompt["facts"],
+                Latents(pool.space, pool.codes[chosen]), pictures[chosen], reading.of(chosen),
+            )  # fmt: skip
+            rows.append(row)
+            shown += [pictures[chosen[:1]], after[:1]]
+        sheets[method] = torch.cat(shown)
+        some, seen = pool[: config.faces], pictures[: config.faces]
+        for text in json.loads(config.foreign.read_text()):
+            rows.append(one(pipe, judges, method, text, None, some, seen, None)[0])
+        write(config, rows, sheets)
+    print((config.output_dir / "table.md").read_text())
+
+
+def judges_of(config: Config, unedited: Tensor) -> Judges:
+    """Load them, and see what the critic says of unedited pictures."""
+    critic = None if config.critic is None else Critic.from_pretrained(config.critic).eval()
+    return Judges(
+        AttributeReader.from_pretrained(resolve(config.reader, "model")).eval(),
+        critic,
+        0.0 if critic is None else clean_limit(critic.score(unedited)),
+        None if config.judge is None else Recognizer.from_pretrained(config.judge).eval(),
+    )
+
+
+def one(
+    pipe: StyleEditPipeline,
+    judges: Judges,
+    method: str,
+    text: str,
+    target: Target | None,
+    faces: Latents,
+    before: Tensor,
+    read_before: Reading | None,
+) -> tuple[Row, Tensor]:
+    """One prompt, and the pictures of its faces afterwards."""
+    found, seconds, warned = [], [], 0
+    for index in range(len(faces)):
+        began = time.perf_counter()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            edit = pipe.find(text, faces[index], method=method)
+        seconds.append(time.perf_counter() - began)
+        warned += any(issubclass(one.category, PoorFitWarning) for one in told)
+        found.append(edit)
+    edited = [
+        displaced(pipe, faces[index], [(edit, edit.strength.default)])
+        for index, edit in enumerate(found)
+    ]
+    after = torch.cat([pipe.synthesize(each) for each in edited]).clamp(-1, 1)
+    report = None
+    if target is not None and read_before is not None:
+        report = edit_report(read_before, judges.reader.read(after), target)
+    fits = [edit.origin.fit for edit in found if edit.origin.fit is not None]
+    row = Row(
+        method,
+        text,
+        None if report is None else report.success,
+        None if report is None else report.collateral,
+        share_of_clean(judges, after),
+        None
+        if judges.recognizer is None
+        else float(identity_similarity(judges.recognizer, before, after).mean()),
+        fmean(fits) if fits else None,
+        warned / len(found),
+        median(seconds),
+        len(found),
+    )
+    return row, after
+
+
+def share_of_clean(judges: Judges, pictures: Tensor) -> float | None:
+    """The share of pictures above the limit of unedited ones."""
+    if judges.critic is None:
+        return None
+    return float((judges.critic.score(pictures) > judges.limit).float().mean())
+
+
+def write(config: Config, rows: Sequence[Row], sheets: dict[str, Tensor]) -> None:
+    """Everything that is known so far."""
+    text = json.dumps([asdict(row) for row in rows], indent=1)
+    write_bytes(config.output_dir / "metrics.json", (text + "\n").encode())
+    write_bytes(config.output_dir / "table.md", table(rows).encode())
+    for method, pictures in sheets.items():
+        small = torch.nn.functional.interpolate(pictures, (128, 128), mode="area")
+        sheet = image_files.grid(image_files.to_pil(small), columns=10)
+        sheet.save(config.output_dir / f"{method}.webp", quality=85)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A line for each method, and one for each prompt of which less than half succeeds."""
+    lines = [
+        "| method | prompts | success | collateral | clean | identity | warned, of those that "
+        "succeed / fail / cannot be | seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for method in dict.fromkeys(row.method for row in rows):
+        mine = [row for row in rows if row.method == method]
+        known = [row for row in mine if row.success is not None]
+        foreign = [row for row in mine if row.success is None]
+        good = [row.warned for row in known if (row.success or 0) >= 0.5]
+        bad = [row.warned for row in known if (row.success or 0) < 0.5]
+        cells = [
+            method, str(len(known)), mean([row.success for row in known]),
+            mean([row.collateral for row in known]), mean([row.clean for row in known]),
+            mean([row.identity for row in known]),
+            f"{mean(good)} / {mean(bad)} / {mean([row.warned for row in foreign])}",
+            f"{median([row.seconds for row in mine]):.2f}",
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    failed = [row for row in rows if row.success is not None and row.success < 0.5]
+    lines += ["", "| fails | prompt | success | fit |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {row.method} | {row.text} | {row.success:.2f} | {mean([row.fit])} |" for row in failed
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def mean(values: Sequence[float | None]) -> str:
+    """Of those that are there; a dash where none is."""
+    there = [value for value in values if value is not None]
+    return f"{fmean(there):.3f}" if there else "-"
+
+
+if __name__ == "__main__":
+    run(main, Config, __doc__)

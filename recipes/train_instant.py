@@ -1,0 +1,150 @@
+"""Make the instant model of a pipeline: any words become an edit without a search.
+
+    python recipes/train_instant.py --pipeline portraits --output_dir runs/instant
+    python recipes/train_instant.py --pipeline my/ffhq --output_dir runs/instant --add
+
+It renders samples and lets the pipeline's CLIP look at them: 8,192 take a few minutes on a CPU core
+at 128 px. No labels are used, so it works for any generator. Rendered blocks are kept in the output
+folder, so an interrupted run goes on where it stopped, and several processes started with
+`accelerate launch` share the work. At the end, `instant/` in the output folder holds the model and
+its card; with --add it is also written into the pipeline's folder, whose `pipe.find` then uses it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import PartialState
+from command_line import run
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from stylegan_hub.artifacts import write_bytes
+from stylegan_hub.methods.instant_training import BLOCK, Block, instant_model, sample_block
+from stylegan_hub.models.instant import InstantModel
+from stylegan_hub.pipeline import StyleEditPipeline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Of which pipeline, from how many samples."""
+
+    output_dir: Path
+    """Folder of the run."""
+    pipeline: str = "portraits"
+    """Name, folder or Hub id of the pipeline."""
+    samples: int = 8192
+    """How many samples, rounded up to whole blocks of 256."""
+    seed: int = 0
+    """Everything random follows from it."""
+    label: int | None = None
+    """For a generator with labels, the class that is sampled."""
+    add: bool = False
+    """Also write the model into the pipeline's folder."""
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"samples is {self.samples}; expected 1 or more.")
+
+
+def main(config: Config) -> None:
+    state = PartialState()
+    pipe = StyleEditPipeline.from_pretrained(config.pipeline, device=state.device)
+    if config.add and not Path(config.pipeline).is_dir():
+        raise SystemExit(
+            f"Got --add with {config.pipeline!r}, which is no folder; copy the pipeline into a "
+            "folder of your own, or leave out --add."
+        )
+    blocks = config.output_dir / "blocks"
+    blocks.mkdir(parents=True, exist_ok=True)
+    check_same_run(blocks / "run.json", pipe, config)
+    count = -(-config.samples // BLOCK)
+    paths = [blocks / f"{index:05d}.safetensors" for index in range(count)]
+    missing = [index for index, path in enumerate(paths) if not path.is_file()]
+    share = missing[state.process_index :: state.num_processes]
+    for index in tqdm(share, unit="block", disable=None if state.is_local_main_process else True):
+        w, seen = sample_block(pipe, index, config.seed, config.label)
+        partial = paths[index].with_suffix(".partial")
+        save_file({"w": w, "seen": seen}, partial)
+        partial.replace(paths[index])
+    state.wait_for_everyone()
+    if state.is_main_process:
+        model = instant_model(pipe, (read_block(path) for path in paths))
+        write(model, config.output_dir / "instant", config)
+        if config.add:
+            add(model, pipe, Path(config.pipeline))
+
+
+def check_same_run(path: Path, pipe: StyleEditPipeline, config: Config) -> None:
+    """Blocks of another pipeline or another seed are not mixed with these."""
+    mine = {
+        "generator": pipe.base_model.fingerprint,
+        "clip": pipe.clip_model.fingerprint,
+        "seed": config.seed,
+        "label": config.label,
+    }
+    if path.is_file() and (there := json.loads(path.read_text())) != mine:
+        raise SystemExit(
+            f"{path.parent} holds samples of another run ({there}; this one is {mine}). Choose "
+            "another --output_dir."
+        )
+    write_bytes(path, (json.dumps(mine, indent=2) + "\n").encode())
+
+
+def read_block(path: Path) -> Block:
+    """A block that was made before."""
+    tensors = load_file(path)
+    return tensors["w"], tensors["seen"]
+
+
+def write(model: InstantModel, folder: Path, config: Config) -> None:
+    """The model's folder, with a card."""
+    model.half().save_pretrained(folder, overwrite=True)
+    model.float()
+    write_bytes(folder / "README.md", card(model, config).encode())
+    print(f"The instant model is in {folder}.")
+
+
+def add(model: InstantModel, pipe: StyleEditPipeline, folder: Path) -> None:
+    """Write the model into the pipeline's folder, whose other parts stay as they are."""
+    model.half().save_pretrained(folder / "instant", overwrite=True)
+    pipe.register_modules(instant=model.float())
+    pipe.register_to_config(_name_or_path=None)
+    write_bytes(folder / pipe.config_name, pipe.to_json_string().encode())
+
+
+def card(model: InstantModel, config: Config) -> str:
+    """What it is and how it was made."""
+    sizes = model.sizes
+    return f"""---
+library_name: stylegan-hub
+license: apache-2.0
+tags: [instant-edits]
+---
+
+# Instant model for the pipeline `{config.pipeline}`
+
+The w of {sizes.samples:,} samples of the generator {sizes.base_model["fingerprint"]}, and what the
+CLIP {sizes.clip["fingerprint"]} sees in them. From it `pipe.find("a face with a hat")` makes an
+edit without a search: see `stylegan_hub/methods/instant.py`.
+
+```python
+from stylegan_hub.models.instant import InstantModel
+
+pipe.register_modules(instant=InstantModel.from_pretrained("path/to/this/folder"))
+pipe.find("a face with a hat")
+```
+
+Made by `recipes/train_instant.py` with seed {config.seed}, truncation 0.7 to 1. No labels were
+used.
+
+## Limits
+
+It finds what samples show and CLIP knows. What no sample has, no displacement of it makes.
+"""
+
+
+if __name__ == "__main__":
+    run(main, Config, __doc__)

@@ -1,0 +1,128 @@
+/**
+ * Which part of the machine computes: tf.js with WebGPU, WebGL or wasm, the fastest that gives the
+ * picture that Python gave.
+ */
+
+import { Synthesis } from './generator.js';
+import { BrowserError } from './safetensors.js';
+
+/** In the order in which they are tried. */
+export const BACKENDS = ['webgpu', 'webgl', 'wasm'];
+
+/** Levels, of 255, by which a picture may differ from Python's. */
+export const TOLERANCE = 2;
+
+const FAST = 40; // milliseconds for a picture, below which no other backend is tried
+const SOFTWARE = /swiftshader|llvmpipe|software|basic render/i;
+
+/**
+ * @typedef {object} Chosen
+ * @property {string} name of the backend
+ * @property {object} tf
+ * @property {Synthesis} synthesis
+ * @property {number} milliseconds that a whole picture takes
+ * @property {number} difference from Python's picture, in levels of 255
+ */
+
+/**
+ * The fastest backend that passes the self-test.
+ *
+ * @param {object} parts
+ * @param {(file: string) => Promise<object>} parts.load loads a script of tf.js; gives `tf`
+ * @param {string} parts.wasm address of the folder with the wasm files
+ * @param {object} parts.config of the generator
+ * @param {import('./safetensors.js').Tensors} parts.tensors its weights
+ * @param {import('./safetensors.js').Tensors} parts.expected of the self-test
+ * @param {string[]} [parts.names] backends that may be used
+ * @returns {Promise<Chosen>}
+ * @throws {BrowserError} none passes; it says why each does not
+ */
+export async function chooseBackend({ load, wasm, config, tensors, expected, names = BACKENDS }) {
+  let best = null;
+  const reasons = [];
+  for (const name of BACKENDS.filter(one => names.includes(one))) {
+    let tried = null;
+    try {
+      const tf = await opened(name, load, wasm);
+      tried = { name, tf, synthesis: new Synthesis(tf, config, tensors) };
+      Object.assign(tried, await trial(tried.synthesis, expected));
+      if (!(tried.difference <= TOLERANCE)) {
+        throw new Error(`its picture differs from Python's by ${tried.difference} of 255`);
+      }
+      if (best && best.milliseconds <= tried.milliseconds) {
+        reasons.push(`${name}: slower`);
+        tried.synthesis.dispose();
+        continue;
+      }
+      best?.synthesis.dispose();
+      best = tried;
+      if (best.milliseconds < FAST) break;
+    } catch (error) {
+      if (error instanceof BrowserError) throw error; // the weights are wrong, on any backend
+      reasons.push(`${name}: ${error.message}`);
+      tried?.synthesis?.dispose();
+    }
+  }
+  if (!best) {
+    throw new BrowserError('This browser cannot compute pictures by itself ' +
+      `(${reasons.join('; ')}). Allow WebAssembly or WebGL, take a newer browser, or use the full ` +
+      'app.');
+  }
+  await best.tf.setBackend(best.name);
+  return best;
+}
+
+/** Whether the graphics card has gone away, which tf.js does not tell. */
+export function isLost(tf) {
+  return Boolean(tf.backend().gpgpu?.gl?.isContextLost());
+}
+
+async function trial(synthesis, expected) {
+  const s = expected.get('s').data;
+  const { data } = await synthesis.pixels(s); // compiles what has to be compiled
+  const wanted = expected.get('picture').data;
+  let difference = data.length === wanted.length / 3 * 4 ? 0 : Infinity;
+  wanted.forEach((level, i) => {
+    const got = data[4 * Math.floor(i / 3) + i % 3];
+    difference = Math.max(difference, Math.abs(got - level));
+  });
+  const begin = performance.now();
+  const other = s.slice();
+  other[0] += 0.01; // every layer anew
+  await synthesis.pixels(other);
+  return { difference, milliseconds: performance.now() - begin };
+}
+
+async function opened(name, load, wasm) {
+  if (name === 'webgpu') await checkWebGpu();
+  if (name === 'webgl') checkWebGl();
+  if (name === 'wasm' && typeof WebAssembly !== 'object') throw new Error('no WebAssembly');
+  const tf = await load('tf-core.es2017.min.js');
+  await load(`tf-backend-${name}.es2017.min.js`);
+  if (name === 'wasm') {
+    tf.wasm.setWasmPaths(wasm);
+    // Asked for several threads, tf.js 4.22.0 starts one (tensorflow/tfjs issue 8513).
+    tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false);
+  }
+  if (!(await tf.setBackend(name))) throw new Error('tf.js does not start it');
+  await tf.ready();
+  return tf;
+}
+
+async function checkWebGpu() {
+  const adapter = await globalThis.navigator?.gpu?.requestAdapter();
+  if (!adapter) throw new Error('there is none');
+  const { vendor = '', architecture = '', description = '' } = adapter.info ?? {};
+  if (adapter.isFallbackAdapter || SOFTWARE.test(`${vendor} ${architecture} ${description}`)) {
+    throw new Error('it is computed by the processor');
+  }
+}
+
+function checkWebGl() {
+  const gl = typeof OffscreenCanvas === 'function' && new OffscreenCanvas(1, 1).getContext('webgl2');
+  if (!gl) throw new Error('there is none');
+  const info = gl.getExtension('WEBGL_debug_renderer_info');
+  const renderer = info ? gl.getParameter(info.UNMASKED_RENDERER_WEBGL) : '';
+  gl.getExtension('WEBGL_lose_context')?.loseContext();
+  if (SOFTWARE.test(renderer)) throw new Error('it is computed by the processor');
+}

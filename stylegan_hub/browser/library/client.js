@@ -1,0 +1,68 @@
+/** Speaks with the engine in its worker. */
+
+import { BrowserError } from './safetensors.js';
+
+/**
+ * An engine in a worker of its own: `await engine.picture(face, edits)` and so on, as of `Engine`.
+ *
+ * @param {object} options as of `Engine.open`, without functions
+ * @param {(text: string) => void} [notice] is told what the user should know
+ * @returns {Promise<object>} with the engine's methods, and `about`, what `Engine.info` says
+ */
+export async function openEngine(options, notice = () => {}) {
+  if (typeof Worker !== 'function') {
+    throw new BrowserError('This browser has no workers. Take a newer browser, or the full app.');
+  }
+  const worker = new Worker(new URL('./worker.js', import.meta.url));
+  const waiting = new Map();
+  let count = 0;
+  worker.onmessage = ({ data: { id, result, error, notice: text } }) => {
+    if (text) return notice(text);
+    const { resolve, reject } = waiting.get(id);
+    waiting.delete(id);
+    if (!error) return resolve(result);
+    const Kind = error.name === 'BrowserError' ? BrowserError : Error;
+    reject(new Kind(error.message));
+  };
+  worker.onerror = event => {
+    const error = new BrowserError(`The page's worker stopped (${event.message}). Load the page again.`);
+    for (const { reject } of waiting.values()) reject(error);
+    waiting.clear();
+  };
+  const call = (method, ...args) => new Promise((resolve, reject) => {
+    waiting.set(++count, { resolve, reject });
+    worker.postMessage({ id: count, method, args });
+  });
+  const about = await call('open', options).catch(error => {
+    worker.terminate();
+    throw error;
+  });
+  const own = { about, close: () => worker.terminate() };
+  return new Proxy(own, {
+    get: (_, name) => own[name] ?? (name === 'then' ? undefined : (...args) => call(name, ...args)),
+  });
+}
+
+/**
+ * Calls a function with the newest arguments only, one call after the other.
+ *
+ * @param {(...args: any[]) => Promise<void>} work
+ * @returns {(...args: any[]) => Promise<void>} resolves when nothing is waiting any more
+ */
+export function newestOnly(work) {
+  let wanted = null;
+  let running = null;
+  const run = async () => {
+    while (wanted) {
+      const args = wanted;
+      wanted = null;
+      await work(...args);
+    }
+    running = null;
+  };
+  return (...args) => {
+    wanted = args;
+    running ??= run();
+    return running;
+  };
+}

@@ -1,0 +1,125 @@
+/**
+ * Edits: what displaces a latent. `codes + strength * delta(codes)`, see `stylegan_hub/edits/`.
+ *
+ * An edit looks at the face without any other edit, displacements add, and affine layers make of a
+ * displacement in w_plus the same one in s for every face. So the picture of a stack is that of
+ * `s + sum(strength * displacement)`, and moving a slider takes a handful of additions.
+ *
+ * @typedef {object} Edit
+ * @property {string} name
+ * @property {object} config as in `config.json`
+ * @property {import('./safetensors.js').Tensors} tensors
+ */
+
+import { dot, equalized, leaky, pixelNorm } from './linear.js';
+import { BrowserError, tensorOf } from './safetensors.js';
+
+export const LEAST = 0.25;
+const MOST = 1.5; // bounds of the amount of an instant edit
+const MAPPER_LAYERS = 4;
+const MAPPER_MULTIPLIER = 0.01;
+const SPACES = ['w_plus', 's'];
+const DELTAS = { direction, instant, latent_mapper: latentMapper };
+
+/** Kinds that are known here. */
+export const KINDS = Object.keys(DELTAS);
+
+/**
+ * The displacement of a face at strength 1, in s.
+ *
+ * @param {Edit} edit
+ * @param {Float32Array} ws the face without any edit
+ * @param {import('./generator.js').Mapping} mapping
+ * @returns {Float32Array}
+ */
+export function displacement({ config, tensors }, ws, mapping) {
+  const isLate = config.space === 's';
+  const codes = isLate ? mapping.styles(ws) : ws;
+  const delta = DELTAS[config.kind](config, tensors, codes, mapping.config);
+  return isLate ? delta : mapping.styles(delta, true);
+}
+
+/**
+ * An edit of a file, checked.
+ *
+ * @param {string} name
+ * @param {object} config as in `config.json`
+ * @param {import('./safetensors.js').Tensors} tensors
+ * @param {{fingerprint: string, id: string | null}} base the generator of this page
+ * @returns {Edit}
+ * @throws {BrowserError} another generator, an unknown kind, or values that make no edit
+ */
+export function checkedEdit(name, config, tensors, base) {
+  const fingerprint = config?.base_model?.fingerprint;
+  if (typeof fingerprint !== 'string') {
+    throw new BrowserError(`${name} is no edit: its config.json names no generator. Choose the ` +
+      'config.json and the model.safetensors of one edit.');
+  }
+  if (fingerprint !== base.fingerprint) {
+    throw new BrowserError(`The edit ${name} was made for another generator (fingerprint ` +
+      `${fingerprint}); this page has ${base.id ?? 'one'} with ${base.fingerprint}. Take an edit ` +
+      'for this one, or open that generator with the full app.');
+  }
+  if (!(config.kind in DELTAS) || !SPACES.includes(config.space)) {
+    throw new BrowserError(`The edit ${name} is of the kind ${config.kind} in ${config.space}, ` +
+      `which needs the full app; this page knows ${KINDS.join(', ')}.`);
+  }
+  const finite = [...tensors.values()].every(({ data }) => data.every(Number.isFinite));
+  if (!finite) {
+    throw new BrowserError(`The edit ${name} has numbers that are not finite. Take another copy.`);
+  }
+  const numbers = [config.strength?.min ?? -2, config.strength?.default ?? 1,
+    config.strength?.max ?? 2];
+  if (!numbers.every(Number.isFinite) || numbers[0] > numbers[1] || numbers[1] > numbers[2]) {
+    throw new BrowserError(`The edit ${name} has the strengths ${numbers}; expected min, default ` +
+      'and max in this order.');
+  }
+  const [min, standard, max] = numbers;
+  return { name, config: { ...config, strength: { min, default: standard, max } }, tensors };
+}
+
+function direction(config, tensors, codes, { num_ws: layers, w_dim: width }) {
+  const shape = config.space === 's' ? [codes.length] : [layers, width];
+  return tensorOf(tensors, 'vector', shape).data;
+}
+
+function instant(config, tensors, ws, { num_ws: layers, w_dim: width }) {
+  const reading = tensorOf(tensors, 'reading', [width]).data;
+  let standing = 0;
+  for (let i = 0; i < layers; i++) standing += dot(reading, ws.subarray(i * width, (i + 1) * width));
+  const amount = Math.min(Math.max(config.goal - standing / layers, LEAST), MOST);
+  return tensorOf(tensors, 'vector', [layers, width]).data.map(number => amount * number);
+}
+
+/** StyleCLIP (Patashnik et al. 2021), section 5. */
+function latentMapper(config, tensors, codes, { w_dim: width }) {
+  const step = new Float32Array(codes.length);
+  const size = config.space === 's' ? 1 : width; // numbers in one place of a group
+  for (const [name, [start, stop]] of Object.entries(config.groups)) {
+    let part = codes.slice(start * size, stop * size);
+    const row = config.space === 's' ? part.length : width;
+    if (config.normalization === 'layers') part = normOverLayers(part, width);
+    for (let at = 0; at < part.length; at += row) {
+      let x = part.subarray(at, at + row);
+      if (config.normalization !== 'layers') x = pixelNorm(x);
+      for (let i = 0; i < MAPPER_LAYERS; i++) {
+        x = leaky(equalized(x, tensorOf(tensors, `${name}.${i}.weight`, [row, row]),
+          tensorOf(tensors, `${name}.${i}.bias`, [row]), MAPPER_MULTIPLIER));
+      }
+      step.set(x.map(number => config.scale * number), start * size + at);
+    }
+  }
+  return step;
+}
+
+function normOverLayers(part, width) {
+  const layers = part.length / width;
+  const result = new Float32Array(part.length);
+  for (let column = 0; column < width; column++) {
+    let sum = 0;
+    for (let i = 0; i < layers; i++) sum += part[i * width + column] ** 2;
+    const factor = 1 / Math.sqrt(sum / layers + 1e-8);
+    for (let i = column; i < part.length; i += width) result[i] = part[i] * factor;
+  }
+  return result;
+}

@@ -1,0 +1,189 @@
+/**
+ * The instant method: any words to an edit without a search, and how well it fits them, as
+ * `stylegan_hub/methods/instant.py`, `level.py` and `fit.py` describe it.
+ */
+
+import { LEAST } from './edits.js';
+import { dot, unit } from './linear.js';
+import { BrowserError, tensorOf } from './safetensors.js';
+
+const MIDDLE = 0.5;
+const SOFTNESS = 0.08; // of the levels at which a sample begins to count
+const CHANCE = 2; // standard errors that are taken off
+const MOST = 3; // times the displacement
+const MIN_SPAN = 1e-4;
+const LEAST_SPREAD = 1e-3;
+const SAME = 1e-4;
+const CLEAR = 0.75;
+const NEAR_WORDS = 3;
+
+export class InstantModel {
+  #embedded = new Map();
+  #offered = null;
+
+  /**
+   * @param {object} config of the export: settings, templates, fit, words
+   * @param {import('./safetensors.js').Tensors} tensors `w` and `seen` of the samples
+   * @param {import('./clip.js').TextTower} text
+   * @param {import('./wording.js').Wording} wording
+   */
+  constructor(config, tensors, text, wording) {
+    this.config = config;
+    this.text = text;
+    this.wording = wording;
+    this.w = rowsOf(tensorOf(tensors, 'w'));
+    this.seen = rowsOf(tensorOf(tensors, 'seen'));
+    const count = this.w.length;
+    const width = this.w[0].length;
+    this.mean = new Float64Array(width);
+    for (const w of this.w) for (let i = 0; i < width; i++) this.mean[i] += w[i] / count;
+    const variance = new Float64Array(width);
+    for (const w of this.w) {
+      for (let i = 0; i < width; i++) variance[i] += (w[i] - this.mean[i]) ** 2 / (count - 1);
+    }
+    this.deviation = variance.map(number => Math.max(Math.sqrt(number), 1e-6));
+  }
+
+  /**
+   * The displacement that a face needs to show what words ask, and how well it fits them.
+   *
+   * @param {string} said
+   * @param {{see: (step: Float32Array, amount: number) => Promise<Float32Array>}} face shows CLIP
+   *   the face displaced by an amount of a step in w
+   * @returns {Promise<{step: Float32Array, fit: number, verdict: 'clearly' | 'partly' | 'hardly',
+   *   advice: string, request: import('./wording.js').Request}>} the step in w at strength 1
+   * @throws {BrowserError} words that CLIP does not read
+   */
+  async find(said, face) {
+    this.#check(said);
+    const request = this.wording.read(said);
+    const [wanted, neutral] = await Promise.all(
+      [request.text, request.neutral].map(text => this.#embed(text)));
+    const difference = request.removal ? minus(neutral, wanted) : minus(wanted, neutral);
+    if (Math.sqrt(dot(difference, difference)) < SAME) {
+      throw new BrowserError(`“${request.said}” says what is there already: “${request.neutral}”. ` +
+        'Say what should be different.');
+    }
+    const change = unit(difference);
+    const scale = scaleOf(this.seen, change, this.config.top_share);
+    const levels = this.seen.map(seen => scale(dot(seen, change)));
+    const sign = request.removal ? -1 : 1;
+    const vector = this.#displacement(levels).map(number => sign * number);
+
+    const { level: goal, looks } = this.config.settings;
+    const look = async by => scale(dot(await face.see(vector, by), change));
+    let amount = 0;
+    for (let i = 0; i < looks; i++) {
+      const level = await look(amount);
+      const missing = (request.removal ? level : goal - level) / goal;
+      amount = clamp(amount + clamp(missing, -0.5, 1), 0, MOST);
+    }
+    amount = Math.max(amount, LEAST);
+    const level = clamp(await look(amount), 0, 1);
+    const fit = this.#fit(request, wanted, neutral, request.removal ? 1 - level : level);
+    const verdict = fit < this.config.fit.limit ? 'hardly' : fit >= CLEAR ? 'clearly' : 'partly';
+    const advice = verdict === 'hardly' ? await this.#advice(request, fit) : '';
+    return { step: vector.map(number => amount * number), fit, verdict, advice, request };
+  }
+
+  #check(said) {
+    if (!said.trim()) throw new BrowserError("Got no words; write some, as in 'a smiling face'.");
+    const limit = this.text.tokenizer.maxLength - 2;
+    const count = this.text.tokenizer.idsOf(said).length;
+    if (count > limit) {
+      throw new BrowserError(`Got ${count} tokens; this CLIP reads ${limit}. Say it in fewer words.`);
+    }
+  }
+
+  /** The mean embedding of a text in all sentences that are not too long, of length 1. */
+  async #embed(text) {
+    if (!this.#embedded.has(text)) {
+      const { tokenizer } = this.text;
+      const sentences = this.config.templates.map(sentence => sentence.replace('{}', () => text))
+        .filter(sentence => tokenizer.idsOf(sentence).length + 2 <= tokenizer.maxLength);
+      const rows = await this.text.encode(sentences.length ? sentences : [text]);
+      const sum = new Float32Array(rows[0].length);
+      for (const row of rows) row.forEach((number, i) => { sum[i] += number / rows.length; });
+      this.#embedded.set(text, unit(sum));
+    }
+    return this.#embedded.get(text);
+  }
+
+  #displacement(levels) {
+    const weights = levels.map(level => 1 / (1 + Math.exp(-(level - MIDDLE) / SOFTNESS)));
+    const count = Math.max(sum(weights), 1e-6);
+    const worth = count ** 2 / sum(weights.map(weight => weight ** 2));
+    const shift = new Float64Array(this.mean.length);
+    this.w.forEach((w, row) => {
+      for (let i = 0; i < w.length; i++) {
+        shift[i] += weights[row] * (w[i] - this.mean[i]) / this.deviation[i] / count;
+      }
+    });
+    return Float32Array.from(shift, (number, i) => Math.sign(number) * this.deviation[i] *
+      Math.max(Math.abs(number) - CHANCE / Math.sqrt(worth), 0));
+  }
+
+  #fit(request, wanted, neutral, reached) {
+    const units = this.config.fit;
+    const difference = minus(wanted, neutral);
+    const spread = deviation(this.seen.map(seen => dot(seen, difference))) / units.spread;
+    const spoken = [[request.text, wanted], [request.neutral, neutral]]
+      .filter(([text]) => text !== this.wording.neutral).map(([, embedding]) => embedding);
+    const close = Math.min(...(spoken.length ? spoken : [wanted, neutral]).map(embedding => {
+      const places = this.seen.map(seen => dot(seen, embedding));
+      return top(places, this.config.top_share);
+    }));
+    const values = [Math.log(Math.max(spread, LEAST_SPREAD)), (close - units.close) / units.varied,
+      reached];
+    const logit = units.bias + sum(values.map((value, i) => value * units.weights[i]));
+    return Math.round(1000 / (1 + Math.exp(-clamp(logit, -30, 30)))) / 1000;
+  }
+
+  async #advice(request, fit) {
+    const [text, neutral] = request.removal ? [request.neutral, request.text]
+      : [request.text, request.neutral];
+    const [asked] = await this.#plainChanges([text], neutral);
+    const { words } = this.config;
+    this.#offered ??= await this.#plainChanges(words.map(({ sentence }) => sentence),
+      this.wording.neutral);
+    const near = words.map(({ shown }, i) => ({ shown, likeness: dot(this.#offered[i], asked) }))
+      .sort((a, b) => b.likeness - a.likeness).slice(0, NEAR_WORDS)
+      .map(({ shown }) => `“${shown}”`).join(', ');
+    const measured = this.config.fit.calibrated ? '' : ', not calibrated';
+    return `“${request.said}” is hardly to be seen in the edited picture (fit ${fit.toFixed(2)} of ` +
+      `1${measured}): this model has no such pictures, or its CLIP does not know the words.` +
+      `${near ? ` Words near to it that it knows: ${near}.` : ''}`;
+  }
+
+  async #plainChanges(texts, neutral) {
+    const rows = await this.text.encode([...texts, neutral]);
+    return rows.slice(0, -1).map(row => unit(minus(row, rows.at(-1))));
+  }
+}
+
+/** From an inner product with a change to its level: 0 is the median sample, 1 the top ones. */
+function scaleOf(seen, change, share) {
+  const places = Float64Array.from(seen, row => dot(row, change)).sort();
+  const zero = places[Math.floor((places.length - 1) / 2)];
+  const span = Math.max(top([...places], share) - zero, MIN_SPAN);
+  return place => (place - zero) / span;
+}
+
+/** The mean of the largest numbers, as many as this share. */
+function top(numbers, share) {
+  const count = Math.max(1, Math.round(share * numbers.length));
+  return sum(Float64Array.from(numbers).sort().slice(-count)) / count;
+}
+
+function rowsOf({ data, shape: [count, width] }) {
+  return Array.from({ length: count }, (_, row) => data.subarray(row * width, (row + 1) * width));
+}
+
+function deviation(numbers) {
+  const mean = sum(numbers) / numbers.length;
+  return Math.sqrt(sum(numbers.map(number => (number - mean) ** 2)) / (numbers.length - 1));
+}
+
+const sum = numbers => numbers.reduce((total, number) => total + number, 0);
+const minus = (a, b) => a.map((number, i) => number - b[i]);
+const clamp = (number, least, most) => Math.min(Math.max(number, least), most);

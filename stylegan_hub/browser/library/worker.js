@@ -1,0 +1,24 @@
+// Runs an `Engine` beside the page. A classic worker, since tf.js comes as classic scripts.
+
+const opening = import('./engine.js');
+let engine = null;
+let last = Promise.resolve(); // calls are answered one after the other
+
+async function answer(method, args) {
+  const { Engine } = await opening;
+  if (method === 'open') {
+    const notice = text => self.postMessage({ notice: text });
+    engine = await Engine.open({ ...args[0], run: address => importScripts(address), notice });
+    return engine.info();
+  }
+  return engine[method](...args);
+}
+
+self.onmessage = ({ data: { id, method, args } }) => {
+  last = last.then(() => answer(method, args)).then(
+    result => {
+      const buffers = result?.data?.buffer ? [result.data.buffer] : [];
+      self.postMessage({ id, result }, buffers);
+    },
+    error => self.postMessage({ id, error: { name: error.name, message: error.message } }));
+};

@@ -1,0 +1,44 @@
+// Keeps the page for when there is no network.
+
+const VERSION = 'development'; // the builder writes what is in the folder
+const FILES = []; // and what the first picture needs
+const CACHE = `${new URL(self.registration.scope).pathname}${VERSION}`;
+
+self.addEventListener('install', event => {
+  const fresh = FILES.map(file => new Request(file, { cache: 'no-cache' }));
+  event.waitUntil(caches.open(CACHE).then(cache => cache.addAll(fresh)));
+});
+
+self.addEventListener('activate', event => {
+  const isOld = name => name.startsWith(new URL(self.registration.scope).pathname) && name !== CACHE;
+  event.waitUntil((async () => {
+    for (const name of await caches.keys()) if (isOld(name)) await caches.delete(name);
+    await self.clients.claim();
+  })());
+});
+
+// What was loaded before this script was there: a page says what it has.
+self.addEventListener('message', event => event.waitUntil(keep(event.data.loaded)));
+
+self.addEventListener('fetch', event => {
+  const isOwn = event.request.url.startsWith(self.registration.scope);
+  if (event.request.method === 'GET' && isOwn) event.respondWith(answer(event.request));
+});
+
+async function keep(addresses) {
+  const cache = await caches.open(CACHE);
+  for (const address of addresses) {
+    const isOwn = address.startsWith(self.registration.scope);
+    if (isOwn && !(await cache.match(address))) await cache.add(address);
+  }
+}
+
+async function answer(request) {
+  const cache = await caches.open(CACHE);
+  const address = request.mode === 'navigate' ? self.registration.scope : request.url;
+  const kept = await cache.match(address, { ignoreSearch: true });
+  if (kept) return kept;
+  const found = await fetch(request);
+  if (found.status === 200) await cache.put(address, found.clone());
+  return found;
+}

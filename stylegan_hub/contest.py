@@ -1,0 +1,145 @@
+"""Which of several ways is the fastest, each in a process of its own, taking turns.
+
+Libraries that compute in one process wait for each other's threads, and whoever is timed second
+pays for it. So each candidate is made in a process of its own and runs only when it is told to;
+a slower minute of the machine is a slower one for all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Self
+
+_DEAD = "its process has died"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is timed.
+
+    Attributes:
+        make: "module:function", which returns what is run, a function without arguments.
+        arguments: of that function; what JSON has.
+        environment: variables of its process beside those of this one.
+    """
+
+    make: str
+    arguments: Mapping[str, Any]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class _Contestant:
+    """The process of a candidate."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "stylegan_hub.contest"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+                **candidate.environment,
+            },
+        )
+        self.told(make=candidate.make, arguments=dict(candidate.arguments))
+
+    def told(self, **message: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> Any:
+        """What it says; raises `RuntimeError` where it failed or died."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        said = json.loads(line) if line else {"problem": _DEAD}
+        if "problem" in said:
+            raise RuntimeError(said["problem"])
+        return said["answer"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def seconds_of(
+    candidates: Mapping[str, Candidate], seconds: float, rounds: int = 3
+) -> dict[str, list[float] | str]:
+    """The times of single runs of each candidate, or why it cannot run.
+
+    Args:
+        seconds: how long each is run in all, beside one run to warm up.
+        rounds: turns of each.
+    """
+    found: dict[str, list[float] | str] = {}
+    with ExitStack() as stack:
+        running = {n: stack.enter_context(_Contestant(c)) for n, c in candidates.items()}
+        for name, one in running.items():  # made one after the other, so that none is disturbed
+            found[name] = _tried(one)
+        for _ in range(rounds):
+            for name, one in running.items():
+                times = found[name]
+                if isinstance(times, list):
+                    one.told(seconds=seconds / rounds)
+                    times += one.answer()
+    return found
+
+
+def _tried(one: _Contestant) -> list[float] | str:
+    try:
+        one.answer()  # it is made
+        one.told(seconds=0.0)
+        one.answer()  # and warm
+    except RuntimeError as error:
+        return str(error)
+    except OSError:  # nobody reads what it is told
+        return _DEAD
+    return []
+
+
+def _contest(lines: Iterator[str]) -> None:
+    """The other side: make what is asked for, and run it whenever it is told to."""
+    # What libraries print must not come between the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def say(**message: Any) -> None:
+        answers.write(json.dumps(message) + "\n")
+        answers.flush()
+
+    asked = json.loads(next(lines))
+    try:
+        module, _, function = asked["make"].partition(":")
+        run = getattr(import_module(module), function)(**asked["arguments"])
+        say(answer="made")
+        for line in lines:
+            say(answer=_times(run, json.loads(line)["seconds"]))
+    except Exception as error:  # whatever it is, it is no candidate on this machine
+        say(problem=f"{type(error).__name__}: {error}")
+
+
+def _times(run: Any, seconds: float) -> list[float]:
+    times: list[float] = []
+    began = time.perf_counter()
+    while not times or time.perf_counter() - began < seconds:
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return times
+
+
+if __name__ == "__main__":
+    _contest(iter(sys.stdin.readline, ""))

@@ -1,0 +1,35 @@
+"""A network as one graph of PyTorch's own operations, from which all formats are made."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.export import Dim, ExportedProgram
+
+from stylegan_hub.export.parts import Part
+
+Run = Callable[..., NDArray[np.generic]]
+"""Takes arrays by the names of the inputs, and returns the output."""
+
+MOST = 64
+"""Pictures, or texts, at once in an exported file."""
+
+
+def traced(part: Part, dtype: torch.dtype = torch.float32) -> ExportedProgram:
+    """The graph, with a free first axis of 1 to `MOST`; attention is matrix products and softmax.
+
+    Args:
+        dtype: of the weights, and of inputs and output in floating point.
+    """
+    network = copy.deepcopy(part.module).eval().requires_grad_(False).to("cpu", dtype)
+    inputs = tuple(x.to(dtype) if x.is_floating_point() else x for x in part.inputs.values())
+    count = Dim("n", max=MOST)
+    shapes = tuple({0: count} if x.ndim else None for x in inputs)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch and transformers, about their own code
+        return torch.export.export(network, inputs, dynamic_shapes=shapes)

@@ -1,0 +1,280 @@
+"""A folder that is a ready Space: the page with one pipeline and the edits that were chosen.
+
+The folder holds the page, this library and the cards, all as files: a Space starts from a read-only
+checkout, and nothing is fetched when it runs but what the Hub has. Its header asks for ZeroGPU and
+for the visitor's own login, with which visitors publish what they made.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from stylegan_hub import names
+from stylegan_hub.artifacts import CONFIG_NAME, TENSORS_NAME, write_bytes
+from stylegan_hub.errors import ArtifactError, NotFoundError
+from stylegan_hub.hub.cards import LIBRARY
+from stylegan_hub.hub.list import edit_info
+from stylegan_hub.hub.publish import check_repo_id, publishing
+from stylegan_hub.version import __version__
+
+Hardware = Literal["zero-a10g", "cpu-basic"]
+PYTHON = "3.12.12"
+"""Of the versions that ZeroGPU has, the one that this library runs on."""
+_ROOT = Path(__file__).parents[2]
+# Of a clone, what the page needs.
+_CODE = ("demo", "stylegan_hub")
+_BESIDE = ("requirements.txt", "LICENSE", "docs/targets")
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "_cards", ".*")
+_APP = '''"""The page, as this Space starts it. Written by `stylegan-hub space`."""
+
+import os
+
+# A Space's checkout is read-only; compiled files and downloads go where the system wants them.
+os.environ.setdefault("STYLEGAN_HUB_CARDS", os.path.join(os.path.dirname(__file__), "cards"))
+
+try:
+    import spaces  # ZeroGPU; it must come before anything that asks for a GPU
+except ImportError:
+    pass
+
+from demo.app import launch
+
+if __name__ == "__main__":
+    launch("{pipeline}")
+'''
+_README = """# {title}
+
+Say what should be different about {neutral}, or show it in a picture, and slide the change from
+none to too much. Made with [stylegan-hub](https://huggingface.co/models?library={library}) \
+{version}.
+
+{listed}
+
+Nothing that you do here is kept for longer than a day. With pictures of real people, edit only
+those who agree to it, and say that a picture is edited when you share it: pictures that are saved
+here say so in their metadata.
+"""
+
+
+@dataclass(frozen=True)
+class Space:
+    """What `write_space` wrote.
+
+    Attributes:
+        folder: the Space.
+        pipeline: as the page opens it.
+        edits: names of the edits in it.
+    """
+
+    folder: Path
+    pipeline: str
+    edits: tuple[str, ...]
+
+
+def write_space(
+    folder: str | Path,
+    pipeline: str = "portraits",
+    edits: Sequence[str] | None = None,
+    title: str | None = None,
+    hardware: Hardware = "zero-a10g",
+    token: str | None = None,
+) -> Space:
+    """Write a Space: app.py, README.md with its header, requirements, the page and the cards.
+
+    Args:
+        folder: new or empty, or one that this wrote, which is replaced.
+        pipeline: bundled name or folder, which is copied into the Space; or a Hub id, which the
+            Hub itself puts there when it builds the Space.
+        edits: bundled names, folders or Hub ids, all copied; all bundled edits for the pipeline's
+            generator when None.
+        title: of the Space; the folder's name when None.
+        hardware: what the header asks for.
+        token: for private or gated edits; the saved login when None.
+
+    Raises:
+        ArtifactError: the folder holds something else.
+        NotFoundError: this is an installed package, not a clone, so the page is not here; or a
+            name leads nowhere.
+        MismatchError: an edit of another generator.
+    """
+    folder = Path(folder)
+    if not (_ROOT / "demo" / "app.py").is_file():
+        raise NotFoundError(
+            "The page is a part of the repository, not of the installed package.",
+            remedy="Clone it, and run this there.",
+        )
+    _make_room(folder)
+    cards = folder / "cards"
+    cards.mkdir(parents=True)
+    name, base, neutral = _put_pipeline(pipeline, cards, token)
+    chosen = _bundled_for(base) if edits is None else list(edits)
+    kept = tuple(_put_edit(edit, base, cards, token) for edit in chosen)
+    _put_parts(base, cards)
+    for part in _CODE:
+        shutil.copytree(_ROOT / part, folder / part, ignore=_LEFT_OUT)
+    for part in _BESIDE:
+        _copy(_ROOT / part, folder / part)
+    write_bytes(folder / "app.py", _APP.format(pipeline=name).encode())
+    header = _header(title or folder.resolve().name, pipeline, hardware)
+    listed = f"Edits that come along: {', '.join(kept)}." if kept else ""
+    text = _README.format(
+        title=title or folder.resolve().name, neutral=neutral, library=LIBRARY,
+        version=__version__, listed=listed,
+    )  # fmt: skip
+    write_bytes(folder / "README.md", f"---\n{header}---\n\n{text}".encode())
+    return Space(folder, name, kept)
+
+
+def push_space(
+    folder: str | Path,
+    repo_id: str,
+    private: bool = False,
+    token: str | None = None,
+    endpoint: str | None = None,
+) -> str:
+    """Send the folder of a Space to the Hub as one commit; returns the Space's address.
+
+    Args:
+        folder: as `write_space` wrote it.
+        repo_id: "user/name"; made if it is not there. Files that are only there are deleted.
+        private: make a new Space private.
+        token, endpoint: as of `publish`.
+
+    Raises:
+        ArtifactError: the folder is no Space of this library.
+        ValueError: repo_id is not "user/name".
+        PublishError: the Hub refused or was lost; nothing was changed there.
+    """
+    folder = Path(folder)
+    check_repo_id(repo_id)
+    if not _is_space(folder):
+        raise ArtifactError(f"{folder} is no Space; write it with write_space first.")
+
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint, token, library_name=LIBRARY, library_version=__version__)
+    with publishing(repo_id):
+        api.create_repo(
+            repo_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True
+        )
+        api.upload_folder(
+            folder_path=folder,
+            repo_id=repo_id,
+            repo_type="space",
+            commit_message=f"Write the Space with {LIBRARY} {__version__}",
+            delete_patterns="*",
+        )
+    return f"{api.endpoint}/spaces/{repo_id}"
+
+
+def _is_space(folder: Path) -> bool:
+    app = folder / "app.py"
+    return (folder / "README.md").is_file() and app.is_file() and (
+        "Written by `stylegan-hub space`" in app.read_text(encoding="utf-8", errors="replace")
+    )  # fmt: skip
+
+
+def _make_room(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not _is_space(folder):
+            raise ArtifactError(
+                f"{folder} holds something else; nothing was written.",
+                remedy="Choose another folder, or move what is there away.",
+            )
+        shutil.rmtree(folder)
+
+
+def _put_pipeline(pipeline: str, cards: Path, token: str | None) -> tuple[str, str, str]:
+    """Copy the pipeline; its name in the Space, its generator's fingerprint, what it shows."""
+    from stylegan_hub.pipeline import StyleEditPipeline
+
+    source = names.resolve(pipeline, "pipeline", token=token)
+    loaded = StyleEditPipeline.from_pretrained(source)
+    base, neutral = loaded.base_model.fingerprint, loaded.neutral
+    is_on_hub = pipeline not in names.bundled() and not Path(pipeline).is_dir()
+    if is_on_hub:
+        return pipeline, base, neutral
+    _copy(source, cards / source.resolve().name)
+    return source.resolve().name, base, neutral
+
+
+def _bundled_for(fingerprint: str) -> list[str]:
+    return [name for name in names.bundled("edit") if edit_info(name).fingerprint == fingerprint]
+
+
+def _put_edit(edit: str, fingerprint: str, cards: Path, token: str | None) -> str:
+    from stylegan_hub.edits.base import load_edit
+    from stylegan_hub.errors import MismatchError
+
+    own = load_edit(edit, token=token).base_model
+    if own.fingerprint != fingerprint:
+        raise MismatchError(
+            f"The edit {edit!r} was made for {own}; the pipeline's generator has the fingerprint "
+            f"{fingerprint}. Leave it out, or choose its pipeline."
+        )
+    source = names.resolve(edit, "edit", token=token)
+    repo = names.hub_id(edit)
+    is_on_hub = edit not in names.bundled() and not Path(edit).is_dir() and repo is not None
+    name = repo.partition("@")[0].rpartition("/")[2] if is_on_hub and repo else (
+        source.resolve().name
+    )  # fmt: skip
+    _copy(source, cards / name)
+    return name
+
+
+def _put_parts(fingerprint: str, cards: Path) -> None:
+    """What the page uses beside edits: tables and networks for this generator, and models."""
+    for name, folder in names.bundled().items():
+        kind = names.kind_of(folder)
+        if kind is None or kind.family in (names.EDIT, "pipeline"):
+            continue
+        is_artifact = (folder / TENSORS_NAME).is_file() and (folder / CONFIG_NAME).is_file()
+        if not is_artifact or edit_info(name).fingerprint in (None, fingerprint):
+            _copy(folder, cards / name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=_LEFT_OUT, dirs_exist_ok=True)
+    elif source.is_file():
+        shutil.copy2(source, target)
+
+
+def _header(title: str, pipeline: str, hardware: Hardware) -> str:
+    from huggingface_hub import SpaceCardData
+
+    is_on_hub = pipeline not in names.bundled() and not Path(pipeline).is_dir()
+    repo = names.hub_id(pipeline) if is_on_hub else None
+    fields: dict[str, Any] = {
+        "title": title,
+        "emoji": "🎭",
+        "colorFrom": "yellow",
+        "colorTo": "purple",
+        "sdk": "gradio",
+        "sdk_version": _pinned("gradio"),
+        "python_version": PYTHON,
+        "app_file": "app.py",
+        "suggested_hardware": hardware,
+        "hf_oauth": True,
+        "hf_oauth_scopes": ["manage-repos"],
+        "license": "apache-2.0",
+        "tags": ["stylegan2", "image-editing", LIBRARY, "mcp-server"],
+        "short_description": "Say what should change in a picture, and slide it.",
+    }
+    if repo is not None:
+        fields |= {"models": [repo.partition("@")[0]], "preload_from_hub": [repo.replace("@", " ")]}
+    return f"{SpaceCardData(**fields).to_yaml()}\n"
+
+
+def _pinned(package: str) -> str:
+    """The version of a package that requirements.txt names."""
+    for line in (_ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        name, equals, version = line.partition("==")
+        if equals and name.strip() == package:
+            return version.strip()
+    raise ArtifactError(f"requirements.txt of {_ROOT} pins no {package}; take a clone as it is.")

@@ -1,0 +1,321 @@
+"""A million seeds or photographs, over processes and machines: resumable, each exactly once.
+
+The work is cut into shards, which depend on nothing but the job and their number. A shard is
+computed into a folder beside its place and gets its name in one step, so it is there whole or not
+at all, whoever is killed; what is there is never computed again, and of two processes that compute
+the same one, the second drops its own.
+
+    OUTPUT/job.json                 what is done; another job does not go on in this folder
+    OUTPUT/photos.txt               the photographs, in their order
+    OUTPUT/shards/000012/           pictures and latents, and manifest.jsonl: a line for each item
+    OUTPUT/manifest.jsonl           all lines, once all shards are there
+
+`run_shard` is a plain function, so that any engine can map it over the numbers of the shards:
+processes that accelerate or torchrun started (`run`), Ray (`run_on_ray`), or another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stylegan_hub import images as image_files
+from stylegan_hub.artifacts import parse_json
+from stylegan_hub.edits.base import Edit, load_edit
+from stylegan_hub.errors import ArtifactError, NotFoundError
+from stylegan_hub.photos.folder import How, edit_photo
+from stylegan_hub.photos.invert import Refinement
+from stylegan_hub.photos.photo import list_photos
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.storage import write_bytes
+
+JOB = "job.json"
+PHOTOS = "photos.txt"
+MANIFEST = "manifest.jsonl"
+_SHARDS = "shards"
+_BATCH = 8  # pictures at once
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done with every seed or photograph.
+
+    Attributes:
+        pipeline: bundled name, folder or Hub id.
+        seeds: the first one and the one after the last; None for photographs.
+        photos: their folder, with its subfolders; None for seeds.
+        edits: saved edits by name, with strengths; None for an edit's default.
+        truncation_psi: of seeds.
+        refine: steps of the search near the encoder's latent, of photographs.
+        max_resolution: of pictures of seeds; None for whole ones.
+        shard_size: seeds or photographs in a shard.
+        dtype: float32 or bfloat16.
+
+    Raises:
+        ValueError: neither seeds nor photographs, both, or numbers out of range.
+    """
+
+    pipeline: str = "portraits"
+    seeds: tuple[int, int] | None = None
+    photos: str | None = None
+    edits: tuple[tuple[str, float | None], ...] = ()
+    truncation_psi: float = 0.7
+    refine: int = 0
+    max_resolution: int | None = None
+    shard_size: int = 256
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if (self.seeds is None) == (self.photos is None):
+            raise ValueError("Give either seeds or a folder of photos.")
+        if self.seeds is not None and not 0 <= self.seeds[0] < self.seeds[1] <= 2**63:
+            raise ValueError(
+                f"Got the seeds {self.seeds}; expected the first one and the one after the last."
+            )
+        if self.shard_size < 1:
+            raise ValueError(f"Got shard_size={self.shard_size}; expected at least 1.")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"Got dtype {self.dtype!r}; expected float32 or bfloat16.")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is.
+
+    Attributes:
+        shards: how many there are.
+        done: how many of them are complete.
+        failed: items that could not be done, known once all shards are complete.
+    """
+
+    shards: int
+    done: int
+    failed: int = 0
+
+
+def begin(job: Job, output: str | Path) -> int:
+    """Write what is done into the output, or see that it is the same as before.
+
+    Returns:
+        The number of shards.
+
+    Raises:
+        NotFoundError: no such folder of photographs, or no picture in it.
+        ArtifactError: the output is of another job, or its job.json is damaged.
+        StorageError: the disk refuses.
+    """
+    output = Path(output)
+    path = output / JOB
+    described = {key: _plain(value) for key, value in asdict(job).items()}
+    if path.is_file():
+        before = parse_json(path.read_bytes())
+        if before != described:
+            changed = [k for k in described if (before or {}).get(k) != described[k]]
+            raise ArtifactError(
+                f"{output} is of another job: {', '.join(changed)} differ.",
+                got={key: described[key] for key in changed},
+                expected={key: (before or {}).get(key) for key in changed},
+                remedy="Give the same options again, or another folder.",
+            )
+    else:
+        if job.photos is not None:
+            found = list_photos(job.photos, True).photos
+            names = [one.relative_to(job.photos).as_posix() for one in found]
+            write_bytes(output / PHOTOS, "".join(f"{name}\n" for name in names).encode())
+        write_bytes(path, (json.dumps(described, indent=2) + "\n").encode())
+    return -(-_count(job, output) // job.shard_size)
+
+
+def run_shard(job: Job, output: str | Path, index: int, device: str = "auto") -> bool:
+    """Compute a shard, unless it is there; from any process or machine that sees the output.
+
+    Returns:
+        Whether it was computed here.
+
+    Raises:
+        StorageError, OSError: the disk refuses.
+    """
+    place = _place(output, index)
+    if place.is_dir():
+        return False
+    place.parent.mkdir(parents=True, exist_ok=True)
+    working = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    try:
+        lines = list(_computed(job, Path(output), index, working, device))
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        write_bytes(working / MANIFEST, text.encode())
+        working.chmod(0o755)
+        try:
+            os.rename(working, place)
+        except OSError:
+            if not place.is_dir():  # else another process was faster
+                raise
+            return False
+        return True
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+
+
+def run(
+    job: Job,
+    output: str | Path,
+    *,
+    device: str = "auto",
+    process: int = 0,
+    processes: int = 1,
+    on_shard: Callable[[int, int], None] | None = None,
+) -> None:
+    """Compute the shards of one of several processes; each process calls it with its number.
+
+    Args:
+        on_shard: told how many of this process's shards are done, and how many it has.
+    """
+    mine = range(process, begin(job, output), processes)
+    for done, index in enumerate(mine):
+        if on_shard is not None:
+            on_shard(done, len(mine))
+        run_shard(job, output, index, device)
+
+
+def run_on_ray(job: Job, output: str | Path, *, device: str = "auto", **actor: Any) -> None:
+    """Compute all shards with Ray Data, on the cluster that `ray.init` was called for.
+
+    Args:
+        output: a folder that all machines see.
+        actor: as of `ray.data.Dataset.map`: concurrency=8, num_gpus=1.
+
+    Raises:
+        NotFoundError: ray is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise NotFoundError(
+            "Ray is not installed.",
+            got="no module ray",
+            expected="the extra ray",
+            remedy='pip install "stylegan-hub[ray]"',
+        ) from error
+    count = begin(job, output)
+
+    def mapped(row: dict[str, Any]) -> dict[str, Any]:
+        return {"shard": row["id"], "computed": run_shard(job, output, int(row["id"]), device)}
+
+    ray.data.range(count, override_num_blocks=count).map(mapped, **actor).materialize()
+
+
+def finish(job: Job, output: str | Path) -> Progress:
+    """Where the job stands; once all shards are there, the manifest of all is written.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    output, count = Path(output), begin(job, output)
+    there = [index for index in range(count) if _place(output, index).is_dir()]
+    if len(there) < count:
+        return Progress(count, len(there))
+    for left in (output / _SHARDS).glob(".*"):  # by processes that were killed
+        shutil.rmtree(left, ignore_errors=True)
+    lines: list[str] = []
+    for index in there:
+        text = (_place(output, index) / MANIFEST).read_text(encoding="utf-8")
+        lines += text.splitlines()
+    write_bytes(output / MANIFEST, "".join(line + "\n" for line in lines).encode())
+    failed = sum("error" in json.loads(line) for line in lines)
+    return Progress(count, count, failed)
+
+
+def _place(output: str | Path, index: int) -> Path:
+    return Path(output) / _SHARDS / f"{index:06}"
+
+
+def _count(job: Job, output: Path) -> int:
+    if job.seeds is not None:
+        return job.seeds[1] - job.seeds[0]
+    return len(_photos(output))
+
+
+def _photos(output: Path) -> list[str]:
+    return (output / PHOTOS).read_text(encoding="utf-8").splitlines()
+
+
+def _computed(
+    job: Job, output: Path, index: int, folder: Path, device: str
+) -> Iterator[dict[str, Any]]:
+    """Compute the items of a shard; yields the lines of its manifest."""
+    pipe = _pipeline(job.pipeline, device, job.dtype)
+    edits = [(edit, edit.strength.default if s is None else s) for edit, s in _edits(job.edits)]
+    first = index * job.shard_size
+    if job.seeds is not None:
+        start, end = job.seeds
+        seeds = range(start + first, min(start + first + job.shard_size, end))
+        yield from _rendered(job, pipe, edits, seeds, folder, index)
+        return
+    names = _photos(output)[first : first + job.shard_size]
+    refinement = Refinement(steps=job.refine) if job.refine else None
+    how = How(pipe, edits, refinement, None, None, "changed", False, False, 1.0)
+    assert job.photos is not None
+    for name in names:
+        try:
+            done = edit_photo(how, Path(job.photos, name), folder, name)
+        except (ValueError, OSError, ImportError) as error:
+            yield {"item": name, "error": str(error)}
+            continue
+        files = [done.kept] if done.edited is None else [done.kept, done.edited]
+        yield {"item": name} | _described(files, folder, index)
+
+
+def _rendered(
+    job: Job,
+    pipe: StyleEditPipeline,
+    edits: list[tuple[Edit, float]],
+    seeds: range,
+    folder: Path,
+    index: int,
+) -> Iterator[dict[str, Any]]:
+    for start in range(0, len(seeds), _BATCH):
+        batch = seeds[start : start + _BATCH]
+        drawn = pipe(
+            batch,
+            edits=edits,
+            truncation_psi=job.truncation_psi,
+            max_resolution=job.max_resolution,
+        )
+        for seed, picture in zip(batch, drawn.images, strict=True):
+            path = folder / f"{seed}.png"
+            image_files.save(picture, path)
+            yield {"item": seed} | _described([path], folder, index)
+
+
+def _described(files: Sequence[Path], folder: Path, index: int) -> dict[str, Any]:
+    place = f"{_SHARDS}/{index:06}"
+    return {
+        "files": [f"{place}/{file.relative_to(folder).as_posix()}" for file in files],
+        "sha256": [hashlib.sha256(file.read_bytes()).hexdigest() for file in files],
+    }
+
+
+# A process computes many shards, and loads what they need once.
+@lru_cache(maxsize=1)
+def _pipeline(name: str, device: str, dtype: str) -> StyleEditPipeline:
+    return StyleEditPipeline.from_pretrained(name, device=device, dtype=getattr(torch, dtype))
+
+
+@lru_cache(maxsize=1)
+def _edits(named: tuple[tuple[str, float | None], ...]) -> list[tuple[Edit, float | None]]:
+    return [(load_edit(name), strength) for name, strength in named]
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from JSON."""
+    return json.loads(json.dumps(value))

@@ -1,0 +1,182 @@
+"""How well an edit does what words ask: a number from 0 to 1.
+
+A search always finds something: for "a dog" it gives some change of a portrait, and CLIP is content
+with it. Three numbers tell such an edit from one that does what was said:
+
+    spread   how much samples of the domain differ along the change, in units of what they do for
+             the median word of a bank; next to nothing for words that no sample shows
+    closeness  how near the nearest samples come to the text, in standard deviations from the mean
+             of the bank; of a change between two texts, the stranger one's
+    reached  the level of edited pictures (`methods/level.py`), 0 to 1
+
+and fit = sigmoid(bias + weights . (log spread, closeness, reached)). Weights and limit are a small
+table stored with the instant model (`models/instant.py`). `recipes/calibrate_fit.py` fits them to
+known attributes: fit is then how likely a reader of attributes, which no search sees, is to find
+what was asked for. Without such a table the weights are those of the drawn portraits, and fit is
+called uncalibrated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from stylegan_hub.domain import Domain
+from stylegan_hub.edits.base import Edit
+from stylegan_hub.edits.stack import EditStack
+from stylegan_hub.latents import Latents, Space
+from stylegan_hub.methods.level import TOP_SHARE, Scale
+from stylegan_hub.methods.prompt_bank import TEMPLATES, encode_prompt, text_change
+from stylegan_hub.methods.requests import Words
+from stylegan_hub.methods.word_bank import known_entries, sentence
+from stylegan_hub.models.instant import FitTable, InstantModel
+
+_SEEDS = range(12296, 12300)  # faces on which an edit for every face is looked at
+_CLEAR = 0.75
+_LEAST_SPREAD = 1e-3
+_TABLES: WeakKeyDictionary[InstantModel, FitTable] = WeakKeyDictionary()
+
+Verdict = Literal["clearly", "partly", "hardly"]
+
+
+class PoorFitWarning(UserWarning):
+    """The edit does not do what the words ask, as far as pictures of this domain can tell."""
+
+
+def table(domain: Domain) -> FitTable:
+    """The domain's table: the stored one, or one that is not calibrated.
+
+    Args:
+        domain: with an instant model.
+    """
+    model: InstantModel = domain.instant
+    if model.sizes.fit_table is not None:
+        return model.sizes.fit_table
+    if model not in _TABLES:
+        _TABLES[model] = uncalibrated(domain)
+    return _TABLES[model]
+
+
+def uncalibrated(domain: Domain) -> FitTable:
+    """The units of a domain, measured on the words of the bank, with the usual weights."""
+    seen = domain.instant.seen.float()
+    neutral = encode_prompt(domain, domain.neutral)
+    texts = [encode_prompt(domain, sentence(domain, entry)) for entry in known_entries(domain)]
+    spreads = torch.stack([(seen @ (text - neutral).to(seen)).std() for text in texts])
+    close = torch.stack([_closeness(seen, text) for text in texts])
+    varied = float(close.std()) if len(close) > 1 else 1.0
+    return FitTable(
+        max(float(spreads.median()), _LEAST_SPREAD), float(close.mean()), max(varied, 1e-3)
+    )
+
+
+def features(
+    domain: Domain, words: Words, reached: float, units: FitTable
+) -> tuple[float, float, float]:
+    """log spread, closeness and the level reached of a request, see above; units as of `table`."""
+    seen = domain.instant.seen.float()
+    neutral = domain.neutral if words.neutral is None else words.neutral
+    texts = [encode_prompt(domain, text).to(seen) for text in (words.text, neutral)]
+    spread = float((seen @ (texts[0] - texts[1])).std()) / units.spread
+    spoken = [
+        t for t, said in zip(texts, (words.text, neutral), strict=True) if said != domain.neutral
+    ]
+    close = min(float(_closeness(seen, text)) for text in spoken or texts)
+    return (
+        math.log(max(spread, _LEAST_SPREAD)),
+        (close - units.close) / units.varied,
+        min(max(reached, 0.0), 1.0),
+    )
+
+
+def fit_of(domain: Domain, words: Words, edit: Edit, face: Latents | None) -> float | None:
+    """The fit of an edit, on its face or on a few samples; None without an instant model."""
+    if domain.instant is None:
+        return None
+    units = table(domain)
+    values = features(domain, words, reached(domain, words, edit, face), units)
+    return round(units.fit(values), 3)
+
+
+@torch.no_grad()
+def reached(domain: Domain, words: Words, edit: Edit, face: Latents | None) -> float:
+    """The mean level of pictures after an edit, 0 to 1; of a removal, 1 less that."""
+    change, without = asked_change(domain, words)
+    scale = Scale.of(domain.instant.seen, change)
+    faces = face
+    if faces is None:
+        faces = most_of(domain, scale, len(_SEEDS)) if without else domain.sample(_SEEDS)
+    images = domain.synthesize(EditStack().added(edit).apply(domain, faces))
+    levels = scale.level(domain.encode_image(images)).clamp(0, 1)
+    return float(1 - levels.mean() if without else levels.mean())
+
+
+def most_of(domain: Domain, scale: Scale, count: int) -> Latents:
+    """The remembered samples that have most of a change, in w_plus."""
+    model = domain.instant
+    chosen = scale.level(model.seen.float()).topk(min(count, len(model.w))).indices
+    return domain.lower(Latents(Space.W, model.w[chosen].float()), Space.W_PLUS)
+
+
+def asked_change(
+    domain: Domain, words: Words, templates: Sequence[str] = TEMPLATES
+) -> tuple[Float[Tensor, " d"], bool]:
+    """The change in CLIP space that words speak of, and whether pictures should be without it.
+
+    Of a removal it is the change to what should go: most samples lack it, so that there is a level
+    to come down from, and none to go up to.
+    """
+    neutral = domain.neutral if words.neutral is None else words.neutral
+    if words.removal:
+        return text_change(domain, neutral, words.text, templates), True
+    return text_change(domain, words.text, neutral, templates), False
+
+
+def verdict(domain: Domain, fit: float) -> Verdict:
+    """Whether pictures then show clearly, partly or hardly what was asked for."""
+    if fit < table(domain).limit:
+        return "hardly"
+    return "clearly" if fit >= _CLEAR else "partly"
+
+
+def poor_fit(domain: Domain, words: Words, fit: float) -> str:
+    """What to tell of a fit below the limit: how poor it is, and what would work."""
+    said = words.said or words.text
+    near = ", ".join(repr(entry) for entry in near_words(domain, words))
+    advice = f" Words near to it that it knows: {near}." if near else ""
+    measured = "" if table(domain).calibrated else ", not calibrated"
+    return (
+        f"{said!r} is hardly to be seen in the edited picture (fit {fit:.2f} of 1{measured}): this "
+        f"model has no such pictures, or its CLIP does not know the words.{advice}"
+    )
+
+
+def near_words(domain: Domain, words: Words, count: int = 3) -> list[str]:
+    """Entries of the word bank whose change is most like what is spoken of."""
+    neutral = domain.neutral if words.neutral is None else words.neutral
+    texts = (neutral, words.text) if words.removal else (words.text, neutral)
+    asked = _plain_changes(domain, [texts[0]], texts[1])
+    entries = known_entries(domain)
+    if not entries:
+        return []
+    offered = _plain_changes(domain, [sentence(domain, entry) for entry in entries], domain.neutral)
+    likeness = (offered @ asked.T)[:, 0]
+    nearest = [entries[int(i)] for i in likeness.argsort(descending=True)[:count]]
+    return [sentence(domain, entry) if "*" in entry else entry for entry in nearest]
+
+
+def _closeness(seen: Float[Tensor, "samples d"], text: Float[Tensor, " d"]) -> Tensor:
+    nearest = max(1, round(TOP_SHARE * len(seen)))
+    return (seen @ text.to(seen)).topk(nearest).values.mean()
+
+
+def _plain_changes(domain: Domain, texts: Sequence[str], neutral: str) -> Float[Tensor, "n d"]:
+    embedded = domain.encode_text([*texts, neutral]).float()
+    return F.normalize(embedded[:-1] - embedded[-1:], dim=1)

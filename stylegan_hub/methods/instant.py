@@ -1,0 +1,267 @@
+"""The instant method: any words, or any picture, to an edit without a search.
+
+A domain with an instant model (`models/instant.py`) remembers the w of some thousand samples and
+what CLIP sees in them. The change that is asked for is a direction in CLIP space, of length 1:
+
+    words      c = C(text) - C(neutral), both averaged over the sentences of the prompt bank
+    a picture  c = C(picture) - the mean over the samples
+
+CLIP says of every sample at which level l it has what is asked for (`methods/level.py`), and the
+displacement is the difference of the means of w,
+
+    v = sum h_i w_i / sum h_i - mean w,   h_i = sigmoid((l_i - 0.5) / 0.08),
+
+component by component in standard deviations of w, with what may be chance taken off (twice the
+standard error of a mean of sum h_i samples). It is InterFaceGAN's idea (Shen et al. 2020,
+"Interpreting the Latent Space of GANs for Semantic Face Editing", section 2: latents labeled by a
+classifier of their pictures), with CLIP in place of the classifier, so that words need no labels,
+and means in place of a support vector machine, so that it takes a millisecond.
+
+For one face the amount is measured: the edit is rendered, CLIP looks at which level it is, and the
+amount grows by what is missing, a few times over. For every face the amount is read off the
+latent (`edits/instant.py`), and a few samples say how long the displacement has to be. A removal
+("no hat") is the same displacement backwards, by as much as the face has of it, down to level 0.
+Settings were chosen on the first edition of the drawn portraits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from stylegan_hub.domain import Domain
+from stylegan_hub.edits.base import Edit, Origin, Strength
+from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.instant import LEAST, InstantEdit
+from stylegan_hub.latents import Latents, Space
+from stylegan_hub.methods.essence import target_picture
+from stylegan_hub.methods.fit import asked_change, most_of
+from stylegan_hub.methods.level import Scale
+from stylegan_hub.methods.method import Method, Picture, Request, Words, register
+from stylegan_hub.methods.prompt_bank import TEMPLATES
+from stylegan_hub.models.instant import InstantModel
+from stylegan_hub.steps import OnStep, Step
+
+_MIDDLE, _SOFTNESS = 0.5, 0.08  # of the levels at which a sample begins to count
+_CHANCE = 2.0  # standard errors that are taken off
+_MOST = 3.0  # times the displacement, for one face
+_SEEDS = range(12288, 12292)  # samples by which an edit for every face gets its length
+_RIDGE = 0.01
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to ask."""
+
+    level: float = 0.9
+    """The level that pictures should reach: 0 is the median sample, 1 the mean of the top 3 %."""
+    looks: int = 3
+    """How often faces are rendered to see what is missing; 0 = not at all."""
+    templates: bool = True
+    """Average the texts over the sentences of the prompt bank."""
+
+    def __post_init__(self) -> None:
+        if self.looks < 0 or not 0 < self.level <= 2:
+            raise ValueError(
+                f"Got looks {self.looks}, level {self.level}; expected 0 or more looks and a level "
+                "above 0, at most 2."
+            )
+
+
+@register
+class Instant(Method[Settings]):
+    """An edit for every face, or for one, from words or a picture, without a search."""
+
+    name: ClassVar[str] = "instant"
+    summary: ClassVar[str] = (
+        "Compares the latents of samples that have what is asked for with those of the others; at "
+        "once."
+    )
+    requests: ClassVar[tuple[type[Any], ...]] = (Words, Picture)
+    presets: ClassVar[Mapping[str, Any]] = {
+        "default": Settings(),
+        "strong": Settings(level=1.2),
+        "blind": Settings(looks=0),
+    }
+    needs: ClassVar[frozenset[str]] = frozenset({"instant"})
+    at_once: ClassVar[bool] = True
+
+    @torch.no_grad()
+    def search(
+        self,
+        domain: Domain,
+        request: Words | Picture,
+        face: Latents | None,
+        settings: Settings,
+        on_step: OnStep | None,
+    ) -> Edit:
+        """An `InstantEdit`, or for a face a `Direction` by the amount that it needs."""
+        memory = Memory(domain)
+        without = False
+        if isinstance(request, Words):
+            neutral = domain.neutral if request.neutral is None else request.neutral
+            templates = TEMPLATES if settings.templates else ()
+            change, without = asked_change(domain, request, templates)
+            origin = Origin(request.text, neutral, {"method": self.name, **asdict(settings)})
+        else:
+            change = memory.picture_change(request)
+            origin = Origin(
+                training={"method": self.name, "target": request.name, **asdict(settings)}
+            )
+        edit = memory.edit(change, settings.level, origin, without)
+        look = _Looking(memory, edit, change, settings, without)
+        if face is None:
+            return look.for_all(on_step)
+        return look.for_one(face, on_step)
+
+    def rank(self, domain: Domain, request: Request, face: Latents | None) -> float:
+        """First choice for words; an essence vector is nearer to a picture."""
+        return 4.0 if isinstance(request, Words) else 0.5
+
+    def caption(self, origin: Origin) -> str:
+        """The words, or the name of the picture."""
+        return origin.prompt or str(origin.training.get("target", self.name))
+
+
+class Memory:
+    """A domain's samples, and what they say about a change.
+
+    Raises:
+        MismatchError: the instant model is of another generator or another CLIP.
+    """
+
+    def __init__(self, domain: Domain) -> None:
+        model: InstantModel = domain.instant
+        domain.check_fits(
+            model.base_model,
+            model.clip_model,
+            "instant model",
+            "Make one for this pipeline: recipes/train_instant.py.",
+        )
+        self.domain = domain
+        self.w, self.seen = model.w.float(), model.seen.float()
+        self.mean, self.deviation = self.w.mean(0), self.w.std(0).clamp_min(1e-6)
+
+    def picture_change(self, target: Picture) -> Float[Tensor, " d"]:
+        """From what samples show on average to a picture, in CLIP space, of length 1."""
+        pixels = target_picture(self.domain, target.image)
+        seen = self.domain.encode_image(pixels).float()[0]
+        return F.normalize(seen - self.seen.mean(0), dim=0)
+
+    def displacement(self, levels: Float[Tensor, " samples"]) -> Float[Tensor, " w_dim"]:
+        """From the mean w to that of the samples at these levels, as far as it is no chance."""
+        weights = torch.sigmoid((levels - _MIDDLE) / _SOFTNESS)
+        count = weights.sum().clamp_min(1e-6)
+        shift = (weights @ ((self.w - self.mean) / self.deviation)) / count
+        # The number of samples that a weighted mean is worth (Kish 1965).
+        worth = count.square() / weights.square().sum()
+        sure = shift.sign() * (shift.abs() - _CHANCE * worth.rsqrt()).clamp_min(0)
+        return sure * self.deviation
+
+    def edit(
+        self, change: Float[Tensor, " d"], level: float, origin: Origin, without: bool = False
+    ) -> InstantEdit:
+        """The edit for every face that brings it to a level of a change.
+
+        Args:
+            without: bring it from there to level 0 instead.
+        """
+        base = self.domain.base_model
+        levels = Scale.of(self.seen, change).level(self.seen)
+        vector = self.displacement(levels).expand(base.num_ws, -1)
+        scaled = (self.w - self.mean) / self.deviation
+        moment = scaled.T @ scaled / len(scaled) + _RIDGE * torch.eye(scaled.shape[1])
+        slope = torch.linalg.solve(moment, scaled.T @ (levels - levels.mean()) / len(scaled))
+        slope = slope / self.deviation
+        start = float(levels.mean()) - float(self.mean @ slope)
+        if without:
+            return InstantEdit(-vector, -slope / level, start / level, base, Strength(), origin)
+        return InstantEdit(vector, slope / level, (level - start) / level, base, Strength(), origin)
+
+
+@dataclass(frozen=True)
+class _Looking:
+    """Renders faces with an edit, to see by which amount they get to the level asked for."""
+
+    memory: Memory
+    edit: InstantEdit
+    change: Float[Tensor, " d"]
+    settings: Settings
+    without: bool = False
+
+    def for_one(self, face: Latents, on_step: OnStep | None) -> Direction:
+        """The edit of one face, by the amount that it needs."""
+        edit = self.edit
+        amount = self.amounts(face, on_step) if self.settings.looks else self.read(face)
+        vector = _moved(self.memory.domain, face, amount.clamp_min(LEAST), edit.vector)
+        step = vector.codes - face.codes
+        return Direction(step[0], face.space, edit.base_model, edit.strength, edit.origin)
+
+    def for_all(self, on_step: OnStep | None) -> InstantEdit:
+        """The edit for every face, as long as some samples need it to be on average.
+
+        For a removal they are samples that have what should go.
+        """
+        edit, domain = self.edit, self.memory.domain
+        if not self.settings.looks:
+            return edit
+        faces = domain.sample(_SEEDS)
+        if self.without:
+            faces = most_of(domain, Scale.of(self.memory.seen, self.change), len(_SEEDS))
+        needed, read = self.amounts(faces, on_step).mean(), self.read(faces).mean()
+        longer = float(needed / read)
+        return InstantEdit(
+            longer * edit.vector,
+            edit.reading,
+            edit.goal,
+            edit.base_model,
+            edit.strength,
+            edit.origin,
+        )
+
+    def read(self, faces: Latents) -> Float[Tensor, " n"]:
+        """Amounts as the edit reads them off the latents."""
+        codes = faces.codes
+        return (
+            self.edit.amount(codes) if faces.space is Space.W_PLUS else codes.new_ones(len(codes))
+        )
+
+    def amounts(self, faces: Latents, on_step: OnStep | None) -> Float[Tensor, " n"]:
+        """Amounts at which CLIP sees the level, found in a few looks; 0 where it is there."""
+        domain, goal = self.memory.domain, self.settings.level
+        scale = Scale.of(self.memory.seen, self.change)
+        images = domain.synthesize(faces)
+        amounts = torch.zeros(len(faces), device=images.device)
+        looks = self.settings.looks
+        for look in range(looks + 1):
+            levels = scale.level(domain.encode_image(images))
+            if on_step is not None:
+                note = f"level {float(levels.mean()):.2f}"
+                on_step(Step(look + 1, looks + 1, images[:1], note=note))
+            if look == looks:
+                break
+            missing = ((levels if self.without else goal - levels) / goal).clamp(-0.5, 1)
+            amounts = (amounts + missing).clamp(0, _MOST)
+            images = domain.synthesize(_moved(domain, faces, amounts, self.edit.vector))
+        return amounts
+
+
+def _moved(
+    domain: Domain,
+    faces: Latents,
+    amounts: Float[Tensor, " n"],
+    vector: Float[Tensor, "num_ws w_dim"],
+) -> Latents:
+    """Faces in w_plus or s, displaced by a vector in w_plus by an amount each."""
+    step = vector[None]
+    if faces.space is Space.S:  # affine layers make of a displacement the same one for every face
+        styles = domain.generator.styles
+        step = styles(step) - styles(torch.zeros_like(step))
+    each = amounts.view(-1, *[1] * (step.ndim - 1))
+    return Latents(faces.space, faces.codes + each * step)

@@ -1,0 +1,86 @@
+"""What the instant method knows of a domain: samples, rendered once and seen by CLIP.
+
+No ground truth is used, so it works for any generator and CLIP. Each sample is truncated a little,
+by an amount of its own, since edited faces are mostly truncated as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stylegan_hub.domain import Domain, Label
+from stylegan_hub.latents import Latents, Space
+from stylegan_hub.models.instant import InstantModel
+
+BLOCK = 256
+"""Samples that are made together; each block has a seed of its own."""
+LEAST_PSI = 0.7
+_AT_ONCE = 16
+
+Block = tuple[Float[Tensor, "block w_dim"], Float[Tensor, "block d"]]
+"""w, and what CLIP sees."""
+
+
+@torch.no_grad()
+def sample_block(domain: Domain, index: int, seed: int = 0, label: Label | None = None) -> Block:
+    """Block `index` of the samples of a seed: the same on every machine.
+
+    Args:
+        label: for a generator with labels, the class; see `Domain.label_vector`.
+    """
+    random = torch.Generator().manual_seed((seed << 32) + index)
+    z = torch.randn(BLOCK, domain.generator.config.z_dim, generator=random)
+    psi = LEAST_PSI + (1 - LEAST_PSI) * torch.rand(BLOCK, 1, generator=random)
+    w = domain.lower(Latents(Space.Z, z), Space.W, label).codes.float().cpu()
+    mean = domain.generator.mapping.w_avg.float().cpu()
+    w = mean + psi * (w - mean)
+    seen = [
+        domain.encode_image(domain.synthesize(Latents(Space.W, part))).float().cpu()
+        for part in w.split(_AT_ONCE)
+    ]
+    return w, torch.cat(seen)
+
+
+def instant_model(domain: Domain, blocks: Iterable[Block]) -> InstantModel:
+    """The instant model that remembers these samples, in half precision."""
+    parts = list(blocks)
+    w = torch.cat([w for w, _ in parts])
+    seen = torch.cat([seen for _, seen in parts])
+    model = InstantModel(
+        samples=len(w),
+        w_dim=w.shape[1],
+        embedding_dim=seen.shape[1],
+        base_model=asdict(domain.base_model),
+        clip=asdict(domain.clip_model),
+    )
+    model.load_state_dict({"w": w, "seen": seen})
+    # Saved so, and used as it is saved.
+    return model.half().float().eval()
+
+
+def make_instant_model(
+    domain: Domain,
+    samples: int = 8192,
+    seed: int = 0,
+    label: Label | None = None,
+    on_block: Callable[[int, int], None] | None = None,
+) -> InstantModel:
+    """An instant model from new samples, at least as many as asked for.
+
+    Args:
+        on_block: called with blocks done and blocks in all.
+    """
+    count = -(-samples // BLOCK)
+
+    def blocks() -> Iterable[Block]:
+        for index in range(count):
+            yield sample_block(domain, index, seed, label)
+            if on_block is not None:
+                on_block(index + 1, count)
+
+    return instant_model(domain, blocks())

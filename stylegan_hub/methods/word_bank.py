@@ -1,0 +1,89 @@
+"""Words for what pictures may show: alternatives, of which two name a change.
+
+Discovery names its sliders by them, the instant model is taught with them, and they say how far a
+change goes in the pictures of a domain. Only words count for which a CLIP has tokens of its own.
+"""
+
+from __future__ import annotations
+
+import re
+
+from stylegan_hub.domain import Domain
+
+Alternatives = tuple[tuple[str, ...], ...]
+"""Groups of things of which a picture shows one each.
+
+"glasses" stands for "a face with glasses" (whatever the domain's pictures show), "a young *" for "a
+young face", and "no glasses" for the domain's own words, since CLIP hears no "no"."""
+
+ANYTHING: Alternatives = (
+    ("a bright *", "a dark *"),
+    ("a colorful *", "a grey *"),
+    ("a large *", "a small *"),
+    ("a blurred *", "a sharp *"),
+    ("a * by day", "a * at night"),
+    ("a blue background", "a green background", "a yellow background", "a pink background",
+     "a purple background", "a grey background", "a red background", "a white background",
+     "a dark background"),
+)  # fmt: skip
+"""Names for the pictures of any domain."""
+
+FACES: Alternatives = (
+    ("black hair", "brown hair", "blonde hair", "red hair", "grey hair", "purple hair"),
+    ("a bald head", "short hair", "long hair", "curly hair", "a bob cut", "spiky hair",
+     "a mohawk", "an afro"),
+    ("light skin", "tanned skin", "dark skin"),
+    ("no beard", "a beard"),
+    ("no glasses", "glasses"),
+    ("no hat", "a hat"),
+    ("no lipstick", "lipstick"),
+    ("no freckles", "freckles"),
+    ("a smiling *", "a sad *", "an angry *", "a surprised *", "a calm *"),
+    ("a young *", "an old *"),
+    ("a narrow *", "a wide *"),
+    ("a * of a woman", "a * of a man"),
+    ("brown eyes", "blue eyes", "green eyes", "grey eyes"),
+    ("a * turned to the left", "a * turned to the right"),
+    ("a * looking to the left", "a * looking to the right"),
+    ("red clothes", "blue clothes", "green clothes", "yellow clothes", "purple clothes",
+     "black clothes", "white clothes"),
+)  # fmt: skip
+"""Names for the pictures of faces."""
+
+THINGS: Alternatives = (
+    ("a red *", "a blue *", "a green *", "a yellow *", "a white *", "a black *", "a brown *"),
+    ("an old *", "a new *"),
+    ("a round *", "a square *"),
+    ("a tall *", "a flat *"),
+    ("a * on the left", "a * on the right"),
+    ("a plain *", "a patterned *"),
+)
+"""Names for the pictures of other things."""
+
+_FACE = re.compile(r"\b(faces?|portraits?|persons?|people|man|men|woman|women|heads?)\b", re.I)
+
+
+def alternatives(domain: Domain, words: Alternatives | None = None) -> Alternatives:
+    """The groups whose words this domain's CLIP knows; those for faces or for things when None."""
+    if words is None:
+        words = (FACES if _FACE.search(domain.neutral) else THINGS) + ANYTHING
+    return tuple(
+        tuple(e for e in group if not domain.words_without_token(e.removeprefix("no ")))
+        for group in words
+    )
+
+
+def known_entries(domain: Domain) -> list[str]:
+    """All entries whose words this domain's CLIP knows and that say what is there, in one row."""
+    groups = alternatives(domain)
+    return [entry for group in groups for entry in group if not entry.startswith("no ")]
+
+
+def sentence(domain: Domain, entry: str) -> str:
+    """An entry as a text that describes a picture: "glasses" is "a face with glasses"."""
+    if entry.startswith("no "):
+        return domain.neutral
+    if "*" not in entry:
+        return f"{domain.neutral} with {entry}"
+    noun = re.sub(r"^(an?|the)\s+", "", domain.neutral, flags=re.IGNORECASE)
+    return entry.replace("*", noun)

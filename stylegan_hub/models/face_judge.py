@@ -1,0 +1,83 @@
+"""Are two photographs of one person? A recognizer that takes no part in any search.
+
+A residual network of 29 layers in the manner of dlib's (King 2017, after He et al. 2016), with the
+weights of face-api's `face_recognition`. A domain's own recognizer steers inversion and edits, so
+its word about their results is no evidence; this one's is. It is not bundled:
+`recipes/convert_face_models.py --judge FOLDER` converts it.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stylegan_hub.models.face_layers import normalized, resized
+
+USUAL_THRESHOLD = 0.6
+"""Distances below this one are usually taken for the same person. It is the package's, for
+photographs; it was not calibrated here."""
+
+_SIZE = 150
+_STAGES = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))
+
+
+class FaceJudge(nn.Module):
+    """128 numbers of a face, whose distance says how unlike two people are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entry = _ScaledConv(3, 32, 7, 2, 0)
+        blocks: list[nn.Module] = []
+        channels = 32
+        for width, count, is_smaller in _STAGES:
+            for index in range(count):
+                blocks.append(_Block(channels, width, is_smaller and index == 0))
+                channels = width
+        self.blocks = nn.Sequential(*blocks)
+        self.fc = nn.Linear(channels, 128, bias=False)
+
+    def forward(self, faces: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 128"]:
+        """Of squares around faces, in [-1, 1]."""
+        features = F.max_pool2d(self.entry(normalized(resized(faces, _SIZE))).relu(), 3, 2)
+        return self.fc(self.blocks(features).mean((2, 3)))
+
+
+def distance(one: Float[Tensor, "n 128"], other: Float[Tensor, "n 128"]) -> Float[Tensor, " n"]:
+    """Euclidean, of the numbers of each face to those of another; 0 is the same picture."""
+    return (one - other).norm(dim=1)
+
+
+class _ScaledConv(nn.Module):
+    """A convolution, and a scale and a bias for each channel behind it."""
+
+    def __init__(self, channels: int, width: int, size: int, stride: int, padding: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, width, size, stride, padding)
+        self.scale = nn.Parameter(torch.ones(width))
+        self.shift = nn.Parameter(torch.zeros(width))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.conv(features) * self.scale[:, None, None] + self.shift[:, None, None]
+
+
+class _Block(nn.Module):
+    """Two convolutions beside what came in; of half the size for the first of a stage."""
+
+    def __init__(self, channels: int, width: int, is_smaller: bool) -> None:
+        super().__init__()
+        stride, padding = (2, 0) if is_smaller else (1, 1)
+        self.first = _ScaledConv(channels, width, 3, stride, padding)
+        self.second = _ScaledConv(width, width, 3, 1, 1)
+        self.is_smaller = is_smaller
+
+    def forward(self, features: Tensor) -> Tensor:
+        out = self.second(self.first(features).relu())
+        if self.is_smaller:
+            features = F.avg_pool2d(features, 2)
+            # Without padding the convolution ends a pixel earlier, and there are more channels.
+            down, right = (features.shape[axis] - out.shape[axis] for axis in (2, 3))
+            out = F.pad(out, (0, right, 0, down))
+            features = F.pad(features, (0, 0, 0, 0, 0, out.shape[1] - features.shape[1]))
+        return (out + features).relu()

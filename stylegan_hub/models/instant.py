@@ -1,0 +1,137 @@
+"""What a domain's samples look like to its CLIP: the memory from which the instant method answers.
+
+Nothing is learned by gradients. Some thousand samples are rendered once and CLIP looks at them;
+what is kept is their w and their embeddings (`recipes/train_instant.py`). A change in CLIP space
+then has a scale (how far samples vary along it) and a displacement (how the w of samples that have
+it differ from those of the others), see `methods/instant.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from torch import Tensor, nn
+
+from stylegan_hub.artifacts import BaseModel, ClipModel, SavedWhole
+from stylegan_hub.bounds import MAX_WIDTH, check_sizes
+from stylegan_hub.models.configured import configured_by
+
+_MAX_SAMPLES = 2**20
+# Of the drawn portraits, by recipes/calibrate_fit.py.
+_WEIGHTS, _BIAS, _LIMIT = (0.0, 1.1, 2.7), -1.0, 0.45
+
+
+@dataclass(frozen=True)
+class FitTable:
+    """How much this domain's pictures say about words, as `methods/fit.py` uses it.
+
+    Attributes:
+        spread: standard deviation of samples along the change that the median word asks for.
+        close, varied: mean and standard deviation, over the words of the bank, of the inner product
+            of a text with the samples nearest to it.
+        weights, bias: of a logistic regression on log(spread), closeness and the level reached.
+        limit: least fit that is no poor one.
+        calibrated: whether weights and limit were fitted to known attributes of this domain; those
+            of the drawn portraits otherwise.
+
+    Raises:
+        ValueError: a value that is no finite number, or a limit outside of 0 to 1.
+    """
+
+    spread: float
+    close: float
+    varied: float
+    weights: tuple[float, float, float] = _WEIGHTS
+    bias: float = _BIAS
+    limit: float = _LIMIT
+    calibrated: bool = False
+
+    def __post_init__(self) -> None:
+        numbers = (self.spread, self.close, self.varied, *self.weights, self.bias, self.limit)
+        finite = all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
+        if not finite or len(self.weights) != 3 or not 0 <= self.limit <= 1:
+            raise ValueError(f"Got {self}; expected finite numbers, and a limit from 0 to 1.")
+        if self.spread <= 0 or self.varied <= 0 or type(self.calibrated) is not bool:
+            raise ValueError(f"Got {self}; expected spread and varied above 0.")
+
+    def fit(self, values: tuple[float, float, float]) -> float:
+        """The fit, 0 to 1, of log(spread), closeness and the level reached."""
+        logit = self.bias + sum(w * v for w, v in zip(self.weights, values, strict=True))
+        return 1 / (1 + math.exp(-min(max(logit, -30.0), 30.0)))
+
+
+@dataclass(frozen=True)
+class InstantConfig:
+    """How many samples are kept, of which generator, seen by which CLIP.
+
+    Attributes:
+        samples: how many.
+        w_dim: size of w.
+        embedding_dim: size of CLIP's embeddings.
+        base_model, clip: fields of `artifacts.BaseModel` and `artifacts.ClipModel`.
+        fit: fields of `FitTable`; None where it was not made.
+
+    Raises:
+        ValueError: a size that is no whole number from 1 on, or a fit that is no sound `FitTable`.
+    """
+
+    samples: int
+    w_dim: int
+    embedding_dim: int
+    base_model: dict[str, Any] = field(default_factory=dict)
+    clip: dict[str, Any] = field(default_factory=dict)
+    fit: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_sizes(
+            vars(self), {"samples": _MAX_SAMPLES, "w_dim": MAX_WIDTH, "embedding_dim": MAX_WIDTH}
+        )
+        _ = self.fit_table
+
+    @property
+    def fit_table(self) -> FitTable | None:
+        """The table that `fit` holds."""
+        if self.fit is None:
+            return None
+        try:
+            return FitTable(**{**self.fit, "weights": tuple(self.fit.get("weights", _WEIGHTS))})
+        except TypeError as error:
+            raise ValueError(f"Got fit {self.fit!r}: {error}.") from error
+
+
+class InstantModel(SavedWhole, ModelMixin, ConfigMixin):
+    """Samples of a domain, as latents and as CLIP sees them.
+
+    Args:
+        config: see `InstantConfig`; `InstantModel(samples=..., ...)` builds it.
+
+    Attributes:
+        w: `[samples, w_dim]`, without truncation or with little of it.
+        seen: `[samples, embedding_dim]`, embeddings of length 1.
+    """
+
+    w: Tensor
+    seen: Tensor
+
+    @configured_by(InstantConfig)
+    def __init__(self, config: InstantConfig) -> None:
+        super().__init__()
+        self.sizes = config
+        self.w = nn.Parameter(torch.zeros(config.samples, config.w_dim), requires_grad=False)
+        self.seen = nn.Parameter(
+            torch.zeros(config.samples, config.embedding_dim), requires_grad=False
+        )
+
+    @property
+    def base_model(self) -> BaseModel:
+        """The generator that was sampled."""
+        return BaseModel(**self.sizes.base_model)
+
+    @property
+    def clip_model(self) -> ClipModel:
+        """The CLIP that looked."""
+        return ClipModel(**self.sizes.clip)

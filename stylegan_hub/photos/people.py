@@ -1,0 +1,307 @@
+"""Faces of people in a photograph: where they are, their 68 points, and what can be read of them.
+
+    finder = PeopleFinder()                    # the bundled networks
+    faces = finder.faces(photo.image)          # Face: points, score, landmarks
+    reading = read_face(photo.image, faces[0]) # expression and age
+
+The finder's boxes are looked at in three sizes and mirrored. The points of a face stay where they
+are then, those of a helmet do not: what is not steady is no face. A picture that shows none is
+turned, so a head that lies on its side is found as well.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from stylegan_hub import images as image_files
+from stylegan_hub.models.face_readers import EXPRESSIONS
+from stylegan_hub.models.faces import FaceModels, load_judge
+from stylegan_hub.photos.align import Landmarks
+
+_LONGEST = 1280  # faces of a few pixels in a hundred megapixels are nobody's portrait
+_SIZES = (416, 800)  # the second one for faces that are too small for the first
+_FINE = 1280  # tried where the others show nobody
+_TURNS = (-45, 45, 90, -90, 180)  # degrees that are tried where nobody is upright
+_LEAST_SCORE = 0.3
+_MOST_DOUBT = 0.06
+_WIDER = (1.0, 1.15, 1.3)  # boxes in which the points must agree
+_MARGIN = 1.35  # of the square around the points, which readers look at
+_MIRRORED = [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1),
+             45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40, *range(54, 47, -1),
+             *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1)]  # fmt: skip
+"""Which point each of the 68 becomes in a mirror."""
+
+
+@dataclass(frozen=True)
+class Square:
+    """A square in a picture, perhaps turned.
+
+    Attributes:
+        x, y: its middle, in pixels from the corner of the picture's first pixel.
+        half: half of its side, in pixels.
+        angle: by which its right edge is turned clockwise, in radians.
+    """
+
+    x: float
+    y: float
+    half: float
+    angle: float = 0.0
+
+    def seen(self, image: Float[Tensor, "1 3 h w"], size: int) -> Float[Tensor, "1 3 s s"]:
+        """What it holds, black beyond the picture."""
+        height, width = image.shape[2:]
+        cos, sin = self.half * math.cos(self.angle), self.half * math.sin(self.angle)
+        rows = [
+            [2 * cos / width, -2 * sin / width, 2 * self.x / width - 1],
+            [2 * sin / height, 2 * cos / height, 2 * self.y / height - 1],
+        ]
+        # First larger, then reduced, so that nothing is skipped.
+        fine = size * min(8, max(1, math.ceil(2 * self.half / size)))
+        grid = F.affine_grid(torch.tensor([rows]), [1, 3, fine, fine], align_corners=False)
+        found = F.grid_sample(image + 1, grid.to(image), align_corners=False) - 1
+        return F.interpolate(found, (size, size), mode="area") if fine > size else found
+
+    def places(self, shares: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n 2"]:
+        """Of points given as shares of its side, the places in the picture."""
+        x, y = ((2 * shares - 1) * self.half).unbind(-1)
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        return torch.stack([self.x + cos * x - sin * y, self.y + sin * x + cos * y], -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """A face in a photograph.
+
+    Attributes:
+        points: the 68 points of iBUG's scheme, (x, y) in pixels of the upright photograph, where
+            (0, 0) is the middle of the first one.
+        score: how sure the finder is, 0 to 1.
+        doubt: how far the points differ between looks, as a share of the distance of the eyes.
+    """
+
+    points: NDArray[np.float64]
+    score: float
+    doubt: float
+
+    @property
+    def landmarks(self) -> Landmarks:
+        """Eyes and mouth, by which the face is cut out.
+
+        Raises:
+            ValueError: so far in profile that they lie on a line.
+        """
+        found = Landmarks.from_68(self.points)
+        return Landmarks(found.left_eye, found.right_eye, found.mouth, score=self.score)
+
+    @property
+    def square(self) -> Square:
+        """Upright around all points, as far as readers look."""
+        points = self.points + 0.5
+        eyes = points[42:48].mean(0) - points[36:42].mean(0)
+        angle = math.atan2(eyes[1], eyes[0])
+        cos, sin = math.cos(angle), math.sin(angle)
+        turned = points @ np.array([[cos, -sin], [sin, cos]])  # as if the head were upright
+        low, high = turned.min(0), turned.max(0)
+        x, y = (low + high) / 2
+        half = _MARGIN * float((high - low).max()) / 2
+        return Square(float(cos * x - sin * y), float(sin * x + cos * y), half, angle)
+
+
+@dataclass(frozen=True)
+class FaceReading:
+    """What readers that know nothing of CLIP see in a face.
+
+    Attributes:
+        expressions: probability of each of `EXPRESSIONS`; they sum to 1.
+        age: how old it looks, in years; off by seven on average, says its package.
+    """
+
+    expressions: dict[str, float]
+    age: float
+
+    @property
+    def expression(self) -> str:
+        """The most probable one."""
+        return max(self.expressions, key=lambda name: self.expressions[name])
+
+    def __str__(self) -> str:
+        share = self.expressions[self.expression]
+        return f"{self.expression} ({share:.2f}), looks {self.age:.0f} years old"
+
+
+class PeopleFinder:
+    """Finds faces of people; a `LandmarkProvider`.
+
+    Args:
+        models: the networks; the bundled ones when None.
+    """
+
+    def __init__(self, models: FaceModels | None = None) -> None:
+        self._models = models or bundled_models()
+
+    def __call__(self, picture: Image.Image) -> list[Landmarks]:
+        """Eyes and mouths of all faces in an upright RGB picture, the largest first."""
+        return [face.landmarks for face in self.faces(picture)]
+
+    @torch.no_grad()
+    def faces(self, picture: Image.Image) -> list[Face]:
+        """All faces in an upright RGB picture, the largest first."""
+        shown, scale = reduced(picture)
+        image = image_files.from_pil(shown)
+        found = [face for size in _SIZES for face in self._seen(image, size)]
+        if not found and max(shown.size) > _SIZES[-1]:
+            found = self._seen(image, _FINE)
+        for degrees in () if found else _TURNS:
+            found += self._seen(image, _SIZES[0], math.radians(degrees))
+        distinct = [_scaled(face, scale) for face in _distinct(found)]
+        return sorted(distinct, key=lambda face: -face.landmarks.size)
+
+    def _seen(self, image: Tensor, size: int, angle: float = 0.0) -> list[Face]:
+        """The plausible faces that the finder sees in a picture, reduced to this size, turned."""
+        height, width = image.shape[2:]
+        window = Square(width / 2, height / 2, max(width, height) / 2, angle)
+        square = image_files.resize(image_files.on_square(image), size)
+        if angle:  # by 45 degrees, its corners are lost, which seldom matter
+            square = Square(size / 2, size / 2, size / 2, angle).seen(square, size)
+        boxes = self._models.finder.find(square, _LEAST_SCORE, size)
+        faces = [self._looked_at(image, window, box[:4] / size, float(box[4])) for box in boxes]
+        return [face for face in faces if face is not None]
+
+    def _looked_at(self, image: Tensor, window: Square, box: Tensor, score: float) -> Face | None:
+        """The face in a box, which is given as shares of the window; None where there is none."""
+        left, top, right, bottom = box.tolist()
+        middle = window.places(torch.tensor([(left + right) / 2, (top + bottom) / 2]))
+        x, y = middle.tolist()
+        half = max(right - left, bottom - top) * window.half
+        rough = self._points(image, Square(x, y, half, window.angle))
+        face = Face(rough.cpu().double().numpy(), score, 0.0)
+        square = face.square
+        looks = []
+        for wider in _WIDER:
+            one = Square(square.x, square.y, square.half * wider / _MARGIN * 1.1, square.angle)
+            looks += [self._points(image, one), self._points(image, one, mirrored=True)]
+        points = torch.stack(looks)
+        eyes = points.mean(0)[36:48].view(2, 6, 2).mean(1)
+        apart = float((eyes[0] - eyes[1]).norm())
+        doubt = float(points.std(0).norm(dim=1).mean()) / max(apart, 1e-6)
+        found = Face((points.mean(0) - 0.5).cpu().double().numpy(), score, doubt)
+        return found if doubt <= _MOST_DOUBT and _is_plausible(found) else None
+
+    def _points(self, image: Tensor, square: Square, mirrored: bool = False) -> Tensor:
+        """The 68 points in a square, in pixels from the corner of the picture."""
+        seen = square.seen(image, 112)
+        if not mirrored:
+            return square.places(self._models.points(seen)[0])
+        shares = self._models.points(seen.flip(3))[0, _MIRRORED]
+        return square.places(torch.stack([1 - shares[:, 0], shares[:, 1]], 1))
+
+
+@functools.cache
+def bundled_models() -> FaceModels:
+    """The bundled networks, read once."""
+    return FaceModels.from_pretrained()
+
+
+@torch.no_grad()
+def read_face(picture: Image.Image, face: Face, models: FaceModels | None = None) -> FaceReading:
+    """Expression and age of a face in an upright RGB picture."""
+    models = models or bundled_models()
+    seen = _cut_square(picture, face)
+    both = torch.cat([seen, seen.flip(3)])
+    expressions = models.expression(both).mean(0).tolist()
+    return FaceReading(
+        dict(zip(EXPRESSIONS, expressions, strict=True)), float(models.age(both).mean())
+    )
+
+
+@torch.no_grad()
+def judged_distance(
+    one: Image.Image, other: Image.Image, faces: tuple[Face, Face] | None = None
+) -> float | None:
+    """How unlike the people of two pictures are, by a judge that takes part in no search.
+
+    Args:
+        faces: the face of each; the largest one, which is looked for, when None.
+
+    Returns:
+        0 the same picture; below `face_judge.USUAL_THRESHOLD`, usually the same person. None where
+        a face is not found.
+
+    Raises:
+        NotFoundError: the judge was not fetched.
+    """
+    judge = load_judge()
+    chosen: Sequence[Face | None] = faces or [
+        next(iter(PeopleFinder().faces(picture)), None) for picture in (one, other)
+    ]
+    first, second = chosen
+    if first is None or second is None:
+        return None
+    seen = torch.cat([_cut_square(one, first), _cut_square(other, second)])
+    numbers = judge(seen)
+    return float((numbers[0] - numbers[1]).norm())
+
+
+def reduced(picture: Image.Image) -> tuple[Image.Image, float]:
+    """A copy of at most 1280 pixels on its longer side, and how many times larger it was."""
+    scale = max(1.0, max(picture.size) / _LONGEST)
+    if scale == 1.0:
+        return picture, 1.0
+    width, height = (max(1, round(side / scale)) for side in picture.size)
+    copy = picture.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return copy, picture.width / width
+
+
+def _cut_square(picture: Image.Image, face: Face) -> Float[Tensor, "1 3 s s"]:
+    """A face as readers look at it."""
+    square = face.square
+    reach = math.ceil(1.5 * square.half)
+    left, top = (max(0, math.floor(at) - reach) for at in (square.x, square.y))
+    right = min(picture.width, math.ceil(square.x) + reach)
+    bottom = min(picture.height, math.ceil(square.y) + reach)
+    near = image_files.from_pil(picture.crop((left, top, right, bottom)))
+    return Square(square.x - left, square.y - top, square.half, square.angle).seen(near, 150)
+
+
+def _scaled(face: Face, scale: float) -> Face:
+    return Face((face.points + 0.5) * scale - 0.5, face.score, face.doubt)
+
+
+def _distinct(faces: Sequence[Face]) -> list[Face]:
+    """Of faces in one place, the surest."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda one: one.doubt - one.score):
+        x, y, half = face.square.x, face.square.y, face.square.half
+        near = (math.hypot(x - k.square.x, y - k.square.y) < max(half, k.square.half) for k in kept)
+        if not any(near):
+            kept.append(face)
+    return kept
+
+
+def _is_plausible(face: Face) -> bool:
+    """Whether eyes, nose and mouth lie as they do in faces, also turned to a side."""
+    try:
+        landmarks = face.landmarks
+    except ValueError:  # on a line, or the eyes have changed places
+        return False
+    points = face.points
+    middle = (np.array(landmarks.left_eye) + landmarks.right_eye) / 2
+    down = np.array(landmarks.mouth) - middle
+    length = float(np.hypot(*down))
+    across = math.dist(landmarks.left_eye, landmarks.right_eye)
+    if not 0.4 < across / length < 2.0:
+        return False
+    # The tip of the nose between eyes and mouth, and the chin below the mouth.
+    nose, chin = ((points[i] - middle) @ down / length**2 for i in (30, 8))
+    return bool(0.25 < nose < 0.95 and 1.1 < chin < 2.6)

@@ -1,0 +1,110 @@
+"""Pictures spoiled in the ways in which edits spoil them: what the critic of cleanness learns from.
+
+An edit that goes wrong does so in few ways. Its latent leaves what the generator has learned (far
+along a direction, layers that do not belong together, styles out of scale); two shapes are drawn
+over each other (the ghost of long hair behind a mohawk); a color runs out of its place (a halo, a
+neon hat, a stained skin); a part has an edge where none should be. Each is made here on purpose,
+strongly enough that one sees it. Pictures are float `[n, 3, h, w]` in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from stylegan_hub import images as image_files
+from stylegan_hub.domain import Domain
+from stylegan_hub.latents import Latents, Space
+
+Images = Float[Tensor, "n 3 h w"]
+
+# In standard deviations of the latents; a w of 256 numbers lies 16 from the mean.
+_FAR = (14.0, 28.0)  # along one direction
+_SCATTERED = (0.8, 1.6)  # along another one for each layer
+_STYLES = (4.0, 9.0)  # of single styles
+_OVERDONE = (1.9, 2.8)  # times the distance from the mean
+_LEAST_CHANGE = 0.08  # of the tenth of a picture that changed most, to be seen
+
+
+@torch.no_grad()
+def spoiled_latents(domain: Domain, faces: Latents, generator: Generator) -> Latents:
+    """Latents in s that lie off what the generator has learned, in one of four ways each.
+
+    Args:
+        faces: in w_plus.
+        generator: on the CPU; all that is random comes from it.
+    """
+    n, units = len(faces), domain.units(Space.W_PLUS)
+    plain = faces.codes
+    unit = F.normalize(torch.randn(n, 1, plain.shape[2], generator=generator), dim=2)
+    far = plain + units.to_codes(_each(plain, _FAR, generator) * unit.expand_as(plain))
+    loose = torch.randn(plain.shape, generator=generator)
+    scattered = plain + units.to_codes(_each(plain, _SCATTERED, generator) * loose)
+    mean = domain.generator.mapping.w_avg.cpu()
+    overdone = mean + _each(plain, _OVERDONE, generator) * (plain - mean)
+    kinds = torch.stack([far, scattered, overdone, plain])
+    kind = torch.randint(4, (n,), generator=generator)
+    chosen = kinds[kind, torch.arange(n)]
+    styles = domain.lower(Latents(Space.W_PLUS, chosen), Space.S).codes
+    # Those that are plain so far get a few styles of one or two layers out of scale.
+    scale = domain.units(Space.S)
+    rare = (torch.rand(styles.shape, generator=generator) < 0.03).float()
+    sign = torch.randint(2, styles.shape, generator=generator) * 2 - 1
+    push = scale.to_codes(rare * sign * _each(styles, _STYLES, generator))
+    return Latents(Space.S, styles + push * (kind == 3)[:, None])
+
+
+def spoil(
+    images: Images, masks: Float[Tensor, "n 1 h w"], others: Images, generator: Generator
+) -> Images:
+    """Each picture spoiled in one of six ways.
+
+    Args:
+        masks: of a part of each picture (hair, hat, skin, ...), 0 to 1.
+        others: other pictures, of which parts show through.
+    """
+    n, size = len(images), images.shape[-1]
+    soft = image_files.blur(masks, 0.02 * size)
+    wide = image_files.blur(masks, 0.07 * size)
+    color = torch.rand(n, 3, 1, 1, generator=generator) * 2 - 1
+    strength = _each(images, (0.35, 0.75), generator)
+    ghost = images + strength.clamp(max=0.6) * soft * (others - images)
+    halo = images + 1.6 * strength * (wide - soft).clamp(min=0) * (color - images)
+    glow = images + 1.6 * strength * (wide - soft).clamp(min=0) * (1 - images)
+    grey = images.mean(1, keepdim=True)
+    neon = images + soft * ((grey + (2.5 + 3 * strength) * (images - grey) + 0.2) - images)
+    stain = images + strength * _spots(images, generator) * wide * (color - images)
+    cut = torch.where(masks > 0.5, torch.roll(others, _shift(size, generator), (2, 3)), images)
+    kinds = torch.stack([ghost, halo, glow, neon, stain, cut])
+    kind = torch.randint(len(kinds), (n,), generator=generator)
+    return kinds[kind, torch.arange(n)].clamp(-1, 1)
+
+
+def is_visible(before: Images, after: Images) -> Tensor:
+    """Which pictures were changed so much that one sees it, bool `[n]`."""
+    # The strongest tenth counts: a small spot is visible too.
+    change = (after - before).abs().mean(1).flatten(1)
+    strongest = change.topk(change.shape[1] // 10, dim=1).values
+    return strongest.mean(1) > _LEAST_CHANGE
+
+
+def _each(like: Tensor, bounds: tuple[float, float], generator: Generator) -> Tensor:
+    """A random number for each entry, shaped to multiply it."""
+    low, high = bounds
+    drawn = torch.rand(len(like), *[1] * (like.ndim - 1), generator=generator)
+    return low + (high - low) * drawn
+
+
+def _shift(size: int, generator: Generator) -> tuple[int, int]:
+    low, high = max(1, size // 24), max(2, size // 8)
+    down, right = torch.randint(low, high, (2,), generator=generator).tolist()
+    return down, -right
+
+
+def _spots(images: Images, generator: Generator) -> Float[Tensor, "n 1 h w"]:
+    """Soft blotches, 0 to 1."""
+    coarse = torch.rand(len(images), 1, 9, 9, generator=generator)
+    fine = F.interpolate(coarse, images.shape[-2:], mode="bicubic", align_corners=False)
+    return ((fine - 0.6) * 4).clamp(0, 1)

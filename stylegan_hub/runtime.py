@@ -1,0 +1,297 @@
+"""What computes pictures of which no gradient is wanted: PyTorch, OpenVINO or onnxruntime.
+
+PyTorch with our kernel is ahead at large pictures and has the gradients; OpenVINO is ahead at small
+ones, in bfloat16, and on a machine that others use too. "auto" takes whichever was measured to be
+faster on this machine, by the shape of the network and the number of pictures. Pictures differ in
+rounding.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stylegan_hub.contest import Candidate, seconds_of
+from stylegan_hub.errors import MismatchError
+from stylegan_hub.export import FORMATS, read_export
+from stylegan_hub.export.folder import check_format, export
+from stylegan_hub.export.parts import generator_part
+from stylegan_hub.export.traced import Run
+from stylegan_hub.models.identity import weights_state
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+from stylegan_hub.ops.kernels import CACHE, cache_folder
+from stylegan_hub.storage import write_bytes
+from stylegan_hub.version import __version__
+
+VARIABLE: Final = "STYLEGAN_HUB_RUNTIME"
+"""Names the runtime that is used where none is asked for."""
+
+PYTORCH: Final = "pytorch"
+RUNTIMES = ("auto", PYTORCH, "openvino", "onnx")
+BATCHES = (1, 8)
+"""Numbers of pictures that are measured; others count as the nearest below."""
+
+_SECONDS = 1.5  # that each candidate is run for in all, for each number of pictures
+_DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+
+
+class Runtime:
+    """Renders style codes of one generator, without gradients, from any thread.
+
+    Args:
+        name: "auto", "pytorch", "openvino" or "onnx"; or the folder of `stylegan-hub export` with
+            a generator that takes s. None for what the variable STYLEGAN_HUB_RUNTIME says, else
+            "auto".
+
+    Raises:
+        ValueError: an unknown name.
+        NotFoundError: what it needs is not installed; there is no such folder.
+        MismatchError: the folder is of another generator.
+    """
+
+    def __init__(self, generator: StyleGAN2Generator, name: str | Path | None = None) -> None:
+        self.name = str(name or os.environ.get(VARIABLE) or "auto")
+        self.generator = generator
+        self._lock = threading.Lock()
+        self._made_for: object = None
+        self._runs: dict[int, Run] = {}
+        self._fastest: dict[tuple[int, torch.dtype], dict[int, str]] = {}
+        self._folder: Path | None = None
+        if self.name in ("openvino", "onnx"):
+            check_format(self.name, _DTYPES[generator.dtype])
+        elif self.name not in RUNTIMES:
+            self._folder = _checked_folder(self.name, generator)
+
+    def chosen(self, count: int, resolution: int | None = None) -> str:
+        """What renders so many pictures: "pytorch", "openvino" or "onnx".
+
+        Where "auto" does not know yet, the ways are measured, once on this machine.
+
+        Args:
+            resolution: of the block that pictures come from; None for whole ones.
+        """
+        generator = self.generator
+        if self._folder is not None:
+            return read_export(self._folder).format
+        if generator.mapping.w_avg.device.type != "cpu" or self.name == PYTORCH:
+            return PYTORCH
+        if self.name != "auto":
+            return self.name
+        if not _is_installed("openvino"):
+            return PYTORCH
+        shape = (resolution or generator.img_resolution, generator.dtype)
+        with self._lock:
+            if shape not in self._fastest:
+                self._fastest[shape] = _fastest(generator, shape[0])
+        return self._fastest[shape][max(one for one in BATCHES if one <= max(count, 1))]
+
+    def serves(self, count: int, resolution: int | None = None) -> bool:
+        """Whether something else than PyTorch renders so many pictures."""
+        return self.chosen(count, resolution) != PYTORCH
+
+    @torch.no_grad()
+    def render(
+        self, s: Float[Tensor, "n num_styles"], resolution: int | None = None
+    ) -> Float[Tensor, "n c h w"]:
+        """Pictures of style codes, with the stored noise, nominally in [-1, 1].
+
+        Args:
+            resolution: as of `StyleGAN2Generator.synthesis_from_styles`.
+
+        Raises:
+            ValueError: codes of another size, or no such resolution.
+        """
+        generator = self.generator
+        name = self.chosen(len(s), resolution)
+        if name == PYTORCH:
+            return generator.synthesis_from_styles(s, resolution=resolution)
+        if s.ndim != 2 or s.shape[1] != generator.num_styles:
+            raise ValueError(
+                f"Got style codes of shape {tuple(s.shape)}; expected "
+                f"[n, num_styles={generator.num_styles}]. Make them with generator.styles(ws)."
+            )
+        run = self._run(generator, name, resolution or generator.img_resolution)
+        # A file takes up to 64; eight at once keep what it computes in the caches.
+        most = max(BATCHES)
+        parts = [run(s=part.float().numpy()) for part in s.detach().cpu().split(most)]
+        return torch.cat([torch.from_numpy(part) for part in parts]).to(s.device, generator.dtype)
+
+    def _run(self, generator: StyleGAN2Generator, name: str, side: int) -> Run:
+        """What runs the network's file, which is written again after the weights have changed."""
+        with self._lock:
+            state = weights_state(generator)
+            if self._made_for != state:
+                self._runs.clear()
+                self._made_for = state
+            if side not in self._runs:
+                folder = self._folder or _exported(generator, name, side)
+                self._runs[side] = read_export(folder).load("generator", torch.get_num_threads())
+            return self._runs[side]
+
+
+def speeds(generator: StyleGAN2Generator, side: int) -> dict[str, dict[str, float]]:
+    """Seconds for so many pictures, by runtime; measured once on this machine, then from a file.
+
+    Only the shape of the network counts, which is measured with random weights.
+    """
+    config = dict(generator.config)
+    shape = {key: value for key, value in config.items() if not key.startswith("_")}
+    asked = {
+        "config": shape,
+        "side": side,
+        "dtype": _DTYPES[generator.dtype],
+        "threads": torch.get_num_threads(),
+    }
+    facts: list[object] = [
+        asked,
+        __version__,
+        torch.__version__,
+        _version("openvino"),
+        platform.processor(),
+    ]
+    facts += [torch.backends.cpu.get_cpu_capability(), os.cpu_count(), sys.version_info[:2]]
+    text = json.dumps(facts, sort_keys=True, default=str)
+    path = cache_folder() / f"speeds-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    with suppress(OSError, ValueError):
+        known = json.loads(path.read_bytes())
+        if _is_sound(known):
+            return known
+    print(
+        f"Measuring what renders {side} px fastest (once on this machine; {VARIABLE}=pytorch "
+        "does without).",
+        file=sys.stderr,
+        flush=True,
+    )
+    found = _measured(asked)
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, json.dumps(found).encode())
+    return found
+
+
+def candidate(
+    name: str, config: Mapping[str, Any], side: int, dtype: str, threads: int, count: int
+) -> Callable[[], object]:
+    """What renders random codes by a runtime, for `contest`."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    generator = StyleGAN2Generator(**config).eval().requires_grad_(False)
+    generator = generator.to(getattr(torch, dtype))
+    s = torch.randn(count, generator.num_styles, dtype=generator.dtype)
+    runtime = Runtime(generator, name)
+    return partial(runtime.render, s, side)
+
+
+def _measured(asked: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {name: {} for name in (PYTORCH, "openvino")}
+    with tempfile.TemporaryDirectory() as folder:
+        # The file of the random network is of no use afterwards; the kernel of PyTorch's is.
+        places = {PYTORCH: {}, "openvino": {CACHE: folder}}
+        for count in BATCHES:
+            candidates = {
+                name: Candidate(
+                    "stylegan_hub.runtime:candidate",
+                    {"name": name, "count": count, **asked},
+                    places[name],
+                )
+                for name in found
+            }
+            for name, taken in seconds_of(candidates, _SECONDS).items():
+                if isinstance(taken, list):
+                    found[name][str(count)] = statistics.median(taken)
+    return found
+
+
+def _fastest(generator: StyleGAN2Generator, side: int) -> dict[int, str]:
+    known = speeds(generator, side)
+    return {
+        count: min(known, key=lambda name: known[name].get(str(count), float("inf")))
+        for count in BATCHES
+    }
+
+
+def _is_sound(known: object) -> bool:
+    return isinstance(known, dict) and all(
+        name in (PYTORCH, "openvino")
+        and isinstance(times, dict)
+        and all(type(value) is float and value > 0 for value in times.values())
+        for name, times in known.items()
+    )
+
+
+def _exported(generator: StyleGAN2Generator, name: str, side: int) -> Path:
+    """The folder in the cache with the network's file; written if it is not there."""
+    dtype = _DTYPES[generator.dtype]
+    fingerprint = generator.fingerprint()
+    parts = (fingerprint, dtype, str(side), __version__, _version(name))
+    digest = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
+    folder = cache_folder() / f"{name}-{side}px-{digest}"
+    with suppress(OSError, ValueError):
+        if read_export(folder).generator == fingerprint:
+            return folder
+    part = generator_part(copy.deepcopy(generator).float(), "s", side)
+    export(
+        [part],
+        folder,
+        name,
+        generator=fingerprint,
+        latent="s",
+        resolution=side,
+        dtype=dtype,
+        overwrite=True,
+    )
+    return folder
+
+
+def _checked_folder(name: str, generator: StyleGAN2Generator) -> Path:
+    if not Path(name).is_dir():
+        raise ValueError(
+            f"Got the runtime {name!r}; expected {', '.join(RUNTIMES)}, or the folder of an "
+            "exported pipeline."
+        )
+    found = read_export(name)
+    if found.generator != generator.fingerprint():
+        raise MismatchError(
+            f"The export in {name} is of another generator.",
+            got=found.generator,
+            expected=generator.fingerprint(),
+            remedy="Export this pipeline: stylegan-hub export PIPELINE --latent s -o FOLDER",
+        )
+    if found.latent != "s" or found.format == "torch":
+        raise MismatchError(
+            f"The generator in {name} takes {found.latent}, in the format {found.format}.",
+            got=(found.latent, found.format),
+            expected=("s", "openvino or onnx"),
+            remedy="Export it with --latent s --format openvino.",
+        )
+    return Path(name)
+
+
+def _is_installed(name: str) -> bool:
+    return all(importlib.util.find_spec(one) is not None for one in FORMATS[name].NEEDS)
+
+
+def _version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version({"onnx": "onnxruntime"}.get(name, name))
+    except PackageNotFoundError:
+        return ""

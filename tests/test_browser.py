@@ -1,0 +1,438 @@
+"""Exported pipelines in a browser: the same numbers as in Python, and the page without a server."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from browser_site import need_tfjs, ten_edits, write_layout
+from PIL import Image
+from test_demo import browser, wait_for  # noqa: F401
+
+from stylegan_hub.browser import tfjs
+from stylegan_hub.browser.check import LIBRARY, check
+from stylegan_hub.browser.export import export_web, sizes_text, synthesis_files
+from stylegan_hub.browser.served import served
+from stylegan_hub.browser.static_page import StaticPage, write_static_page
+from stylegan_hub.edits.base import Edit
+from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
+from stylegan_hub.methods.instant_training import BLOCK, make_instant_model
+from stylegan_hub.methods.method import Words
+from stylegan_hub.methods.wording import parts, reading
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+from stylegan_hub.pipeline import StyleEditPipeline
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+SECONDS = 120
+SAID = [
+    "a smiling face", "without glasses", "no hat", "remove the beard", "take off his glasses",
+    "older", "make her look younger", "less angry", "less old", "give him a hat", "add glasses",
+    "make the hair purple", "make him happy", "make her smile", "put on a hat",
+    "Milo without a beard",
+    "please add freckles to her", "a face with no hat", "fewer freckles.", "Grow a beard!",
+]  # fmt: skip
+SEVERAL = [
+    "older, smiling, with glasses", "red and curly hair", "without a hat or glasses",
+    "a hat; a beard",
+    "a face with a hat", "dark skin & green eyes", ", ,",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pipe(inverting_pipeline: StyleEditPipeline) -> StyleEditPipeline:
+    """A tiny pipeline with an encoder and an instant model; its weights are as they are stored."""
+    generator = StyleGAN2Generator.from_config(inverting_pipeline.generator.config)
+    state = inverting_pipeline.generator.state_dict()
+    generator.load_state_dict({name: tensor.half().float() for name, tensor in state.items()})
+    clip = (inverting_pipeline.clip, inverting_pipeline.tokenizer)
+    bare = StyleEditPipeline(generator, *clip, inverting_pipeline.image_processor)
+    return StyleEditPipeline(
+        generator,
+        *clip,
+        inverting_pipeline.image_processor,
+        encoder=inverting_pipeline.encoder,
+        instant=make_instant_model(bare, BLOCK),
+    )
+
+
+@pytest.fixture(scope="module")
+def edits(pipe: StyleEditPipeline) -> dict[str, Edit]:
+    return ten_edits(pipe)
+
+
+@pytest.fixture(scope="module")
+def site(
+    pipe: StyleEditPipeline, edits: dict[str, Edit], tmp_path_factory: pytest.TempPathFactory
+) -> StaticPage:
+    need_tfjs()
+    folder = tmp_path_factory.mktemp("site") / "below" / "a path"
+    return write_static_page(pipe, folder, title="Tiny: # faces", edits=edits)
+
+
+@pytest.fixture(scope="module")
+def url(site: StaticPage) -> Iterator[str]:
+    with served({"": site.folder.parent.parent}) as address:
+        yield f"{address}below/a%20path/"
+
+
+@pytest.fixture(scope="module")
+def blank(browser: Browser, url: str) -> Iterator[Page]:  # noqa: F811
+    """A page of the site that does nothing by itself, with the engine as `engine`."""
+    page = browser.new_page()
+    page.set_default_timeout(SECONDS * 1000)
+    page.goto(f"{url}README.md")
+    page.evaluate(
+        """async () => {
+          const { openEngine } = await import('./library/client.js');
+          const here = name => new URL(`./${name}/`, location.href).href;
+          window.options = { pipeline: here('pipeline'), library: here('tfjs') };
+          window.notices = [];
+          window.engine = await openEngine(options, text => notices.push(text));
+        }"""
+    )
+    yield page
+    page.close()
+
+
+def levels(page: Page, expression: str) -> np.ndarray[Any, Any]:
+    """A picture of the engine as numbers `[h, w, 3]`."""
+    got = page.evaluate(
+        f"async () => {{ const {{ data, width, height }} = await {expression};"
+        "return { data: [...data], width, height }; }"
+    )
+    return np.array(got["data"]).reshape(got["height"], got["width"], 4)[:, :, :3]
+
+
+def difference(page: Page, expression: str, picture: Image.Image) -> int:
+    return int(abs(levels(page, expression) - np.asarray(picture, dtype=int)).max())
+
+
+# The export
+
+
+def test_what_an_export_holds(
+    pipe: StyleEditPipeline, edits: dict[str, Edit], tmp_path: Path
+) -> None:
+    exported = export_web(pipe, tmp_path / "web", edits=edits)
+    layout = json.loads((tmp_path / "web" / "layout.json").read_bytes())
+    assert {"text", "vision", "instant", "encoder"} == set(layout["parts"])
+    assert [edit["name"] for edit in layout["edits"]] == [*edits]
+    for entry in (layout["generator"], *layout["parts"].values(), *layout["edits"]):
+        assert (tmp_path / "web" / entry["file"]).stat().st_size == entry["bytes"]
+    assert exported.rounding == 0 and "MB  generator.safetensors" in sizes_text(exported)
+    moving = synthesis_files(pipe)
+    assert len(moving["generator.safetensors"]) < exported.sizes["generator.safetensors"]
+
+
+def test_what_cannot_be_exported(pipe: StyleEditPipeline, tmp_path: Path) -> None:
+    generator = StyleGAN2Generator(
+        z_dim=16, w_dim=16, img_resolution=32, channels=[8] * 4, architecture="orig"
+    )
+    other = StyleEditPipeline(generator, pipe.clip, pipe.tokenizer, pipe.image_processor)
+    with pytest.raises(MismatchError, match=r"architecture 'orig'.*full app"):
+        export_web(other, tmp_path / "web")
+
+    class Foreign(Edit):
+        kind = "foreign"
+
+    with pytest.raises(ArtifactError, match="kind 'foreign'"):
+        export_web(pipe, tmp_path / "web", edits={"x": Foreign("s", pipe.base_model)})
+    edit = ten_edits(other)["instant"]
+    with pytest.raises(MismatchError, match=pipe.base_model.fingerprint):
+        export_web(pipe, tmp_path / "web", edits={"x": edit})
+    assert not (tmp_path / "web").exists()
+
+
+def test_tfjs_is_what_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need_tfjs()
+    kept = tfjs.folder()
+    monkeypatch.setattr(tfjs, "folder", lambda: tmp_path)
+    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "tf-core.es2017.min.js").write_text("alert('another one')")
+    with pytest.raises(NotFoundError, match="which needs npm"):
+        tfjs.library(fetch=False)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(NotFoundError, match="no npm"):
+        tfjs.library()
+
+
+@pytest.mark.browser
+def test_the_check_in_chromium(browser: Browser, site: StaticPage, tmp_path: Path) -> None:  # noqa: F811
+    result = check(site.folder / "pipeline")
+    assert result.passes and result.backend == "wasm"
+    names = [one.name for one in result.compared]
+    assert len(names) == 8 + 10 and {"picture", "found", "inverted", "edit mapper-s"} <= {*names}
+    wrong = shutil.copytree(site.folder / "pipeline", tmp_path / "wrong")
+    write_layout(wrong, '"format_version":1', '"format_version":2')
+    with pytest.raises(ArtifactError, match="format_version 2; this page reads 1"):
+        check(wrong)
+
+
+# The library
+
+
+@pytest.mark.browser
+def test_ten_edits(blank: Page, pipe: StyleEditPipeline, edits: dict[str, Edit]) -> None:
+    seed = 2**40 + 3
+    for name, edit in edits.items():
+        wanted = pipe(seed=seed, edits=[(edit, -0.7)]).images[0]
+        asked = f"engine.picture({{ seed: '{seed}' }}, [{{ edit: '{name}', strength: -0.7 }}])"
+        assert difference(blank, asked, wanted) <= 2, name
+    stack = [(edits[name], 0.3) for name in ("mapper", "channels-1", "instant")]
+    applied = "['mapper', 'channels-1', 'instant'].map(edit => ({ edit, strength: 0.3 }))"
+    asked = f"engine.picture({{ seed: 5, psi: 1 }}, {applied})"
+    wanted = pipe(seed=5, edits=stack, truncation_psi=1).images[0]
+    assert difference(blank, asked, wanted) <= 2
+
+
+@pytest.mark.browser
+def test_only_what_has_changed_is_rendered(blank: Page) -> None:
+    layers = blank.evaluate(
+        """async () => {
+          const at = async strength => (await engine.picture({ seed: 1 },
+            [{ edit: 'channels-0', strength }])).layers;
+          return [await at(0.1), await at(0.1), await at(0.2),
+            (await engine.picture({ seed: 1 }, [], 16)).layers];
+        }"""
+    )
+    assert layers[1] == 0 and layers[2] == 11 and layers[3] == 8
+
+
+@pytest.mark.browser
+def test_words(blank: Page, pipe: StyleEditPipeline) -> None:
+    for said in ("a face with a hat", "without glasses"):
+        found = pipe.find(said, pipe.sample(3), method="instant")
+        wanted = pipe(seed=3, edits=[(found, 1.0)]).images[0]
+        told = blank.evaluate("said => engine.find(said, { seed: 3 }, [])", said)
+        assert told["fit"] == pytest.approx(found.origin.fit, abs=0.002)
+        asked = f"engine.picture({{ seed: 3 }}, [{{ edit: '{said}', strength: 1 }}])"
+        assert difference(blank, asked, wanted) <= 2
+        assert (told["verdict"] == "hardly") == bool(told["advice"])
+
+
+@pytest.mark.browser
+def test_words_are_read_as_in_python(blank: Page, pipe: StyleEditPipeline) -> None:
+    got = blank.evaluate(
+        """async ([said, several]) => {
+          const { Wording } = await import('./library/wording.js');
+          const layout = await (await fetch('./pipeline/layout.json')).json();
+          const wording = new Wording(layout.parts.instant.wording, layout.neutral);
+          return [said.map(text => wording.read(text)), several.map(text => wording.parts(text))];
+        }""",
+        [SAID, SEVERAL],
+    )
+    for text, one in zip(SAID, got[0], strict=True):
+        read = reading(Words(text), pipe.neutral)
+        wanted = (read.text, read.neutral or pipe.neutral, read.removal)
+        assert (one["text"], one["neutral"], one["removal"]) == wanted, text
+    assert got[1] == [parts(text) for text in SEVERAL]
+
+
+@pytest.mark.browser
+def test_tokens_and_random_numbers_are_those_of_python(
+    blank: Page, pipe: StyleEditPipeline
+) -> None:
+    texts = [
+        "A Face with PURPLE hair!",
+        "it's 3 o'clock - naïve café",
+        "日本語 👩🏽 ok",
+        "a\n\tb  c",
+    ]
+    asked = [
+        (seed, count) for seed in (0, 7, 2**32 + 5, 2**63 - 1) for count in (1, 15, 16, 17, 100)
+    ]
+    ids, numbers = blank.evaluate(
+        """async ([texts, asked]) => {
+          const { Tokenizer } = await import('./library/tokenizer.js');
+          const { randn } = await import('./library/torch_random.js');
+          const layout = await (await fetch('./pipeline/layout.json')).json();
+          const tokenizer = new Tokenizer(layout.parts.text.tokenizer);
+          return [texts.map(text => tokenizer.idsOf(text)),
+            asked.map(([seed, count]) => [...randn(BigInt(seed), count)])];
+        }""",
+        [texts, [(str(seed), count) for seed, count in asked]],
+    )
+    assert ids == pipe.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    for (seed, count), got in zip(asked, numbers, strict=True):
+        wanted = torch.randn(count, generator=torch.Generator().manual_seed(seed))
+        assert torch.allclose(torch.tensor(got), wanted, atol=1e-5), (seed, count)
+
+
+@pytest.mark.browser
+def test_a_thousand_moves_leave_nothing_behind(blank: Page) -> None:
+    before, after = blank.evaluate(
+        """async () => {
+          const move = i => engine.picture({ seed: 2 }, [{ edit: 'layers-0', strength: i / 1000 }]);
+          await move(0);
+          const before = await engine.memory();
+          for (let i = 1; i <= 1000; i++) await move(i);
+          return [before, await engine.memory()];
+        }"""
+    )
+    assert before == after and before["tensors"] > 0
+
+
+@pytest.mark.browser
+def test_bad_input(blank: Page, pipe: StyleEditPipeline, site: StaticPage, tmp_path: Path) -> None:
+    def told(expression: str, *values: Any) -> str:
+        return str(
+            blank.evaluate(
+                f"async values => {{ try {{ await {expression}; return 'nothing'; }} "
+                "catch (error) { return `${error.name}: ${error.message}`; } }",
+                list(values),
+            )
+        )
+
+    opened = "(await import('./library/client.js')).openEngine({ ...options, ...values[0] })"
+    for file, change, message in (
+        ("generator.safetensors", lambda data: data[:-100], "cut short"),
+        (
+            "layout.json",
+            lambda data: data.replace(b'_version":1', b'_version":9'),
+            "format_version 9",
+        ),
+        ("layout.json", lambda data: data[:50], "no JSON"),
+        (
+            "layout.json",
+            lambda data: data.replace(b"hub-web", b"hub-foo"),
+            "expected stylegan-hub-web",
+        ),
+        ("self_test.safetensors", lambda data: b"\xff" * len(data), "cannot be read"),
+    ):
+        folder = site.folder / f"wrong-{message[:3].strip()}-{file[:4]}"
+        shutil.copytree(site.folder / "pipeline", folder)
+        (folder / file).write_bytes(change((folder / file).read_bytes()))
+        address = blank.evaluate(f"new URL('./{folder.name}/', location.href).href")
+        assert message in (said := told(opened, {"pipeline": address}))
+        assert said.startswith("BrowserError") and said.count(". ") >= 1  # what to do
+    assert "Allow WebAssembly or WebGL" in told(opened, {"backends": []})
+
+    other = {**ten_edits(pipe)["instant"].config(), "base_model": {"fingerprint": "f" * 16}}
+    weights = "await (await fetch('./pipeline/edits/instant.safetensors')).arrayBuffer()"
+    opening = f"engine.openEdit('theirs', values[0], {weights})"
+    assert "another generator" in told(opening, json.dumps(other))
+    good = ten_edits(pipe)["instant"].config()
+    assert told(opening, json.dumps(good)) == "nothing"
+    assert "full app" in told(opening, json.dumps({**good, "kind": "foreign"}))
+    assert "no sound config.json" in told(opening, "{")
+    assert "tensor vector" in told(opening, json.dumps({**good, "kind": "direction", "space": "s"}))
+    assert "strengths" in told(opening, json.dumps({**good, "strength": {"min": 3}}))
+    assert "whole number" in told("engine.picture({ seed: -1 }, [])")
+    assert "no edit nothing here" in told("engine.loadEdit('nothing')")
+    assert "write some" in told("engine.find(' ', { seed: 0 }, [])")
+    assert "fewer words" in told("engine.find(values[0], { seed: 0 }, [])", "face " * 40)
+    assert told("engine.picture({ seed: 0 }, [])") == "nothing"  # and it goes on
+
+
+@pytest.mark.browser
+def test_a_backend_that_is_lost(blank: Page) -> None:
+    """Pictures go on where there is another one; else the page says what to do."""
+    said = blank.evaluate(
+        """async () => {
+          const { Engine } = await import('./library/engine.js');
+          const run = address => new Promise((done, fail) => Object.assign(
+            document.head.appendChild(document.createElement('script')),
+            { src: address, onload: done, onerror: fail }));
+          for (const file of ['tf-core.es2017.min.js', 'tf-backend-wasm.es2017.min.js'])
+            await run(options.library + file);
+          const heard = [];
+          const engine = await Engine.open(
+            { ...options, run: () => {}, notice: text => heard.push(text), backends: ['wasm'] });
+          engine.chosen.synthesis.pixels = () => { throw new Error('context lost'); };
+          try { await engine.picture({ seed: 0 }, []); }
+          catch (error) { heard.push(`${error.name}: ${error.message}`); }
+          return heard;
+        }"""
+    )
+    assert "wasm was lost" in said[0] and "BrowserError" in said[1] and "full app" in said[1]
+
+
+# The page
+
+
+@pytest.mark.browser
+def test_a_visit(browser: Browser, url: str, tmp_path: Path) -> None:  # noqa: F811
+    context = browser.new_context(viewport={"width": 390, "height": 844}, accept_downloads=True)
+    page = context.new_page()
+    page.set_default_timeout(SECONDS * 1000)
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: problems.append(request.url))
+    ready, idle = "body[data-ready]", "#say button:enabled"
+    page.goto(f"{url}?seed=4&edit=mapper:0.5&edit=nothing:1")
+    page.locator(ready).wait_for()
+    assert "no edit nothing" in page.locator("#status").inner_text()
+    assert "wasm" in page.locator("#engine").inner_text()
+    assert page.locator("#stack li").count() == 1
+
+    page.locator("#zoo button", has_text="channels-0").click()
+    page.locator("#stack li").nth(1).wait_for()
+    slider = page.get_by_label("channels-0", exact=True)
+    slider.focus()
+    page.keyboard.press("ArrowLeft")  # by keyboard alone
+    assert slider.input_value() == "0.95"
+    page.get_by_label("What should change").fill("a hat")
+    page.keyboard.press("Enter")
+    page.locator("#stack li").nth(2).wait_for()
+    page.locator(idle).wait_for()
+    assert "fit" in page.locator("#status").inner_text()
+    assert "text=a+hat" in page.url and "channels-0%3A0.95" in page.url
+
+    page.locator("#undo").click()
+    assert page.locator("#stack li").count() == 2
+    page.locator("#redo").click()
+    assert page.locator("#stack li").count() == 3
+    for button, suffix, frames in (("#png", "PNG", 1), ("#gif", "GIF", 32)):
+        with page.expect_download() as download:
+            page.locator(button).click()
+        with Image.open(download.value.path()) as picture:
+            assert picture.format == suffix and picture.size == (32, 32)
+            assert getattr(picture, "n_frames", 1) == frames
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (70, 50), "navy").save(buffer, "PNG")
+    upload = {"name": "me.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
+    page.locator("#portrait").set_input_files(upload)  # type: ignore[arg-type]
+    page.get_by_text("nearest face").wait_for()
+    assert "seed" not in page.url
+    page.locator("#portrait").set_input_files({**upload, "buffer": b"no picture"})  # type: ignore[arg-type]
+    page.get_by_text("no picture that this browser reads").wait_for()
+    page.locator("#undo").click()
+
+    page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+    kept = "caches.match('./pipeline/edits/mapper.safetensors').then(Boolean)"
+    wait_for(page, lambda: page.evaluate(kept))
+    context.set_offline(True)
+    link = page.url
+    page.reload()
+    page.locator(ready).wait_for()
+    assert page.url == link and page.locator("#stack li").count() == 3
+    page.locator("#zoo button", has_text="layers-2").click()  # was never loaded
+    page.get_by_text("Are you online?").wait_for()
+    context.close()
+    assert [one for one in problems if not one.startswith((url, "blob:", "data:"))] == []
+
+
+def test_the_page_is_whole(site: StaticPage) -> None:
+    worker = (site.folder / "service_worker.js").read_text()
+    assert "'development'" not in worker
+    line = next(line for line in worker.splitlines() if line.startswith("const FILES"))
+    for name in json.loads(line[line.index("[") : line.index("];") + 1]):
+        assert (site.folder / name).exists(), name
+    assert site.total == sum(p.stat().st_size for p in site.folder.rglob("*") if p.is_file()
+                             and "wrong-" not in str(p))  # fmt: skip
+    assert 0 < site.first < site.total and math.isfinite(site.first)
+    assert (site.folder / "README.md").read_text().startswith("---\ntitle: Tiny faces\n")
+    imported = [path.name for path in LIBRARY.iterdir()]
+    assert all((site.folder / "library" / name).exists() for name in imported)

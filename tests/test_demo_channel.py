@@ -1,0 +1,139 @@
+"""The channel for moving pictures: past gradio's queue, without files, for this desk only."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+from test_demo import (
+    browser,  # noqa: F401
+    cards,  # noqa: F401
+    open_page,
+    pytestmark,  # noqa: F401
+    serve,
+    wait_for,
+    wait_for_other_picture,
+)
+from test_session import make_edit
+
+from demo.channel import routes
+from demo.desk import Desk
+from demo.visits import Visits
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.studio import Studio
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+@pytest.fixture(scope="module")
+def studio(tiny_pipeline: StyleEditPipeline) -> Studio:
+    return Studio(tiny_pipeline)
+
+
+@pytest.fixture
+def visits(tmp_path: Path) -> Visits:
+    return Visits(parent=tmp_path)
+
+
+@pytest.fixture
+def desk(visits: Visits, studio: Studio) -> Desk:
+    desk = visits.open(None).desk
+    desk.change(lambda session: session.with_edit(make_edit(studio.pipe)))
+    return desk
+
+
+@pytest.fixture
+def client(studio: Studio, visits: Visits) -> Iterator[TestClient]:
+    with TestClient(Starlette(routes=routes(studio, visits))) as client:
+        yield client
+
+
+def test_a_picture_at_other_strengths(
+    client: TestClient, desk: Desk, studio: Studio, tmp_path: Path
+) -> None:
+    for strength in (-1.0, 0.25):
+        strengths = f"{strength},7,7"  # of sliders that are hidden
+        answer = client.get("/picture", params={"channel": desk.channel, "strengths": strengths})
+        assert answer.status_code == 200 and answer.headers["cache-control"] == "no-store"
+        shown = np.asarray(Image.open(io.BytesIO(answer.content)), dtype=int)
+        there = desk.session.with_stack(desk.session.stack.with_strength(0, strength))
+        final = np.asarray(studio.draw(there)[1], dtype=int)
+        assert shown.shape == final.shape and abs(shown - final).mean() < 4
+    assert desk.session.edits[0].strength == 1  # the slider says so when it is let go of
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_smaller_one(client: TestClient, desk: Desk) -> None:
+    answer = client.get("/picture", params={"channel": desk.channel, "largest": "16"})
+    assert Image.open(io.BytesIO(answer.content)).size == (16, 16)
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ({"channel": ""}, 404),
+        ({"channel": "f" * 32}, 404),
+        ({}, 404),
+        ({"strengths": "x"}, 400),
+        ({"strengths": "nan"}, 400),
+        ({"strengths": "inf"}, 400),
+        ({"largest": "wide"}, 400),
+    ],
+)
+def test_what_cannot_be_drawn(
+    client: TestClient, desk: Desk, query: dict[str, str], status: int
+) -> None:
+    known = {"channel": desk.channel} if status == 400 else {}
+    answer = client.get("/picture", params=known | query)
+    assert answer.status_code == status
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+def test_a_channel_is_of_one_desk_and_ends_with_it(visits: Visits) -> None:
+    one, other = visits.open(None).desk, visits.open(None).desk
+    assert visits.of_channel(one.channel) is one and visits.of_channel(other.channel) is other
+    assert one.channel not in (one.key, one.owner)
+    gone = one.channel
+    visits.forget(one)
+    del one
+    assert visits.of_channel(gone) is None
+
+
+@pytest.mark.browser
+def test_a_slider_that_moves(browser: Browser, studio: Studio) -> None:  # noqa: F811
+    for url in serve(studio):
+        for page in open_page(browser, f"{url}?edit=afro"):
+            asked: list[str] = []
+            page.on("request", lambda request, asked=asked: asked.append(request.url))
+            slider = page.get_by_role("slider", name="range slider for afro", exact=True)
+            slider.wait_for()
+            after = page.locator("#pictures img").nth(1)
+            first = wait_for_other_picture(page, "")
+            box = slider.bounding_box()
+            assert box is not None
+            page.mouse.move(box["x"] + box["width"] * 0.8, box["y"] + box["height"] / 2)
+            page.mouse.down()
+            page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] / 2, steps=5)
+            wait_for(page, lambda after=after: (after.get_attribute("src") or "")[:5] == "blob:")
+            assert any("/picture?" in address for address in asked)
+            page.mouse.up()
+            wait_for(
+                page,
+                lambda after=after, first=first: (
+                    (after.get_attribute("src") or "blob:")[:5] != "blob:"
+                    and after.get_attribute("src") != first
+                ),
+            )
+            moved = float(slider.input_value())
+            page.locator("#undo").click()
+            wait_for(page, lambda slider=slider: slider.input_value() == "1")
+            assert moved < 0
+            wait_for(page, lambda after=after, first=first: after.get_attribute("src") == first)

@@ -1,0 +1,150 @@
+"""The page for programs: every endpoint says what it is, and what the documents show works."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+from test_demo import cards, pixels, pytestmark, serve  # noqa: F401
+
+from demo.app import build, launch_options
+from demo.programs import DESCRIPTIONS, has_mcp
+from stylegan_hub import pictures
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.session import Session
+from stylegan_hub.studio import Studio
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "programs.md"
+
+
+@pytest.fixture(scope="module")
+def studio(inverting_pipeline: StyleEditPipeline) -> Studio:
+    return Studio(inverting_pipeline)
+
+
+@pytest.fixture(scope="module")
+def url(studio: Studio) -> Iterator[str]:
+    yield from serve(studio)
+
+
+@pytest.fixture(scope="module")
+def client(url: str, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    return Client(url, verbose=False, download_files=tmp_path_factory.mktemp("files"))
+
+
+def test_every_endpoint_says_what_it_is(client: Client) -> None:
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert "/render" in endpoints and not any(re.search(r"_\d+$", name) for name in endpoints)
+    for name, endpoint in endpoints.items():
+        assert endpoint["description"] == DESCRIPTIONS[name[1:]], name
+        names = [parameter["parameter_name"] for parameter in endpoint["parameters"]]
+        labels = [result["label"] for result in endpoint["returns"]]
+        for word in (*names, *labels):
+            assert word and not re.fullmatch(r"(value|param|parameter)_\d+", word), (name, word)
+        for parameter in endpoint["parameters"]:
+            assert "Literal[]" not in parameter["python_type"]["type"], (name, parameter)
+            assert parameter["type"], (name, parameter)
+
+
+def test_render(client: Client, studio: Studio, tmp_path: Path) -> None:
+    picture, said = client.predict(
+        seed=7, psi=0.5, edits=["afro:0.8", "beard:-0.5"], api_name="/render"
+    )
+    expected = Session(seed=7, truncation_psi=0.5)
+    expected = expected.with_edit(studio.load("afro"), 0.8).with_edit(studio.load("beard"), -0.5)
+    assert pixels(picture) == studio.draw(expected)[1].tobytes()
+    assert "afro at strength 0.8, beard at strength -0.5" in said
+    opened, problems = pictures.open_picture(studio.pipe, picture, studio.load)
+    assert problems == [] and opened.edits[1].name == "beard"
+
+    words, said = client.predict(seed=7, texts=["a face with a hat:0.5"], api_name="/render")
+    assert "a face with a hat at strength 0.5" in said
+    plain, _ = client.predict(seed=7, api_name="/render")
+    assert pixels(words) != pixels(plain)
+    marked, _ = client.predict(seed=7, mark=True, api_name="/render")
+    assert pixels(marked) != pixels(plain)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"edits": ["afros"]}, "no edit 'afros'"),
+        ({"edits": ["afro:99"]}, "strengths go from -10 to 10"),
+        ({"edits": ["strangers"]}, "fingerprint"),
+        ({"edits": ["afro"] * 9}, "Got 9 edits and texts"),
+        ({"edits": "afro"}, "expected a list of texts"),
+        ({"edits": ["../../etc"]}, "expected the name of a bundled edit"),
+        ({"texts": [" "]}, "A text is empty"),
+        ({"psi": 2}, "greater than maximum|psi is"),
+    ],
+)
+def test_what_cannot_be_rendered(client: Client, inputs: dict[str, object], message: str) -> None:
+    with pytest.raises((AppError, ValueError), match=message) as caught:
+        client.predict(**inputs, api_name="/render")
+    assert "/tmp/" not in str(caught.value)
+
+
+def test_render_a_photograph(client: Client, studio: Studio, tmp_path: Path) -> None:
+    Image.linear_gradient("L").resize((64, 64)).save(tmp_path / "me.png")
+    with pytest.raises(AppError, match=r"three points|Found no face|no face"):
+        client.predict(photo=handle_file(tmp_path / "me.png"), api_name="/render")
+
+
+def test_what_the_document_shows(url: str, tmp_path: Path) -> None:
+    blocks = re.findall(r"```(sh|python)\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    assert [language for language, _ in blocks] == ["sh", "python", "python"]
+    for language, text in blocks:
+        if language == "sh":
+            done = run(["bash", "-euc", text.replace("$URL", url.rstrip("/"))], tmp_path)
+            *_, data = re.findall(r"^data: (.*)$", done, re.MULTILINE)
+            picture, said = json.loads(data)
+            assert picture["path"].endswith(".png") and "beard at strength -0.5" in said
+        else:
+            said = run([sys.executable, "-c", f"URL = {url!r}\n{text}"], tmp_path)
+            assert "print(" not in text or "afro at strength 0.8" in said
+
+
+def run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(not has_mcp(), reason="gradio[mcp] is not installed.")
+def test_tools_of_agents(studio: Studio) -> None:
+    page = build(studio)
+    page.launch(prevent_thread_lock=True, quiet=True, **launch_options(page))
+    try:
+        tools = {tool.name: tool for tool in listed_tools(page)}
+        name = next(name for name in tools if name.endswith("render"))
+        assert DESCRIPTIONS["render"] in (tools[name].description or "")
+        properties = tools[name].inputSchema["properties"]
+        assert {"seed", "psi", "edits", "texts", "mark"} <= set(properties)
+        assert not any("publish" in name or "token" in name for name in tools)
+    finally:
+        page.close(verbose=False)
+
+
+def listed_tools(page: object) -> list[object]:
+    """What an agent sees, through the protocol's own client."""
+    import asyncio
+
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamablehttp_client
+
+    async def ask() -> list[object]:
+        address = f"{page.local_url}gradio_api/mcp/"  # type: ignore[attr-defined]
+        async with streamablehttp_client(address) as (read, write, _):
+            async with ClientSession(read, write) as session:
+                await session.initialize()
+                return list((await session.list_tools()).tools)
+
+    return asyncio.run(ask())

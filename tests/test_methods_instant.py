@@ -1,0 +1,247 @@
+"""The instant method: what it reads from samples, for every face and for one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from test_recipes import recipe
+
+from stylegan_hub.edits.base import Origin, load_edit
+from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.instant import LEAST, MOST, InstantEdit
+from stylegan_hub.errors import MethodError, MismatchError
+from stylegan_hub.latents import Space
+from stylegan_hub.methods.choose import method_for
+from stylegan_hub.methods.fit import asked_change
+from stylegan_hub.methods.instant import Memory, Settings
+from stylegan_hub.methods.instant_training import BLOCK, make_instant_model, sample_block
+from stylegan_hub.methods.level import Scale
+from stylegan_hub.methods.method import Picture, Words, get
+from stylegan_hub.methods.wording import reading
+from stylegan_hub.models.instant import InstantConfig, InstantModel
+from stylegan_hub.pipeline import StyleEditPipeline
+
+
+@pytest.fixture(scope="module")
+def pipe(tiny_pipeline: StyleEditPipeline) -> Iterator[StyleEditPipeline]:
+    """`tiny_pipeline` with an instant model of its own samples."""
+    parts = {name: getattr(tiny_pipeline, name) for name in ("generator", "clip", "tokenizer")}
+    yield StyleEditPipeline(
+        **parts,
+        image_processor=tiny_pipeline.image_processor,
+        instant=make_instant_model(tiny_pipeline, samples=BLOCK),
+    )
+
+
+# The model
+
+
+def test_samples_are_the_same_whenever_they_are_made(tiny_pipeline: StyleEditPipeline) -> None:
+    first, again, other = (sample_block(tiny_pipeline, index) for index in (0, 0, 1))
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+    assert not torch.equal(first[0], other[0])
+    assert torch.allclose(first[1].norm(dim=1), torch.ones(BLOCK), atol=1e-5)
+
+
+def test_samples_are_rounded_up_to_blocks(tiny_pipeline: StyleEditPipeline) -> None:
+    done: list[tuple[int, int]] = []
+    model = make_instant_model(
+        tiny_pipeline, BLOCK + 1, on_block=lambda *counts: done.append(counts)
+    )
+    assert len(model.w) == len(model.seen) == model.sizes.samples == 2 * BLOCK
+    assert done == [(1, 2), (2, 2)]
+    assert model.base_model.fingerprint == tiny_pipeline.base_model.fingerprint
+
+
+def test_the_model_is_a_part_of_the_pipeline(pipe: StyleEditPipeline, tmp_path: Path) -> None:
+    pipe.save_pretrained(tmp_path / "pipe")
+    loaded = StyleEditPipeline.from_pretrained(tmp_path / "pipe")
+    edits = [one.find("a face with a hat", method="instant") for one in (pipe, loaded)]
+    assert isinstance(edits[0], InstantEdit) and edits[0].digest == edits[1].digest
+
+
+def test_the_recipe_adds_it_to_a_pipeline_and_goes_on_where_it_stopped(
+    tiny_pipeline_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_pipeline_folder, tmp_path / "pipe")
+    weights = (folder / "generator" / "diffusion_pytorch_model.safetensors").read_bytes()
+    train = recipe("train_instant")
+    config = train.Config(
+        pipeline=str(folder), output_dir=tmp_path / "run", samples=2 * BLOCK, add=True
+    )
+    train.main(config)
+    blocks = sorted((tmp_path / "run" / "blocks").glob("*.safetensors"))
+    times = [block.stat().st_mtime_ns for block in blocks]
+    blocks[1].unlink()
+    train.main(config)
+    assert blocks[0].stat().st_mtime_ns == times[0] and blocks[1].is_file()
+    loaded = StyleEditPipeline.from_pretrained(folder)
+    assert loaded.instant.sizes.samples == 2 * BLOCK
+    assert isinstance(loaded.find("a face with a hat"), InstantEdit)
+    assert (folder / "generator" / "diffusion_pytorch_model.safetensors").read_bytes() == weights
+    assert str(tmp_path) not in (folder / "model_index.json").read_text()
+    with pytest.raises(SystemExit, match="another run"):
+        train.main(replace(config, seed=1))
+
+
+@pytest.mark.parametrize("samples", [0, -1, 2.5, True, 2**40])
+def test_impossible_sizes(samples: object) -> None:
+    with pytest.raises(ValueError, match="samples"):
+        InstantConfig(samples, 4, 4)  # type: ignore[arg-type]
+
+
+def test_a_model_of_another_generator(pipe: StyleEditPipeline) -> None:
+    other = {**pipe.instant.sizes.base_model, "fingerprint": "0" * 16}
+    sizes = {**vars(pipe.instant.sizes), "base_model": other}
+    parts = {name: part for name, part in pipe.components.items() if name != "instant"}
+    wrong = StyleEditPipeline(**{**parts, "neutral": "a face"}, instant=InstantModel(**sizes))
+    with pytest.raises(MismatchError, match="instant model"):
+        wrong.find("a face with a hat", method="instant")
+
+
+def test_a_pipeline_without_a_model_names_the_recipe(tiny_pipeline: StyleEditPipeline) -> None:
+    with pytest.raises(MethodError) as caught:
+        tiny_pipeline.find("a face with a hat", method="instant")
+    assert caught.value.expected == ("instant",)
+    assert "recipes/train_instant.py" in str(caught.value.remedy)
+
+
+# Levels
+
+
+def test_levels_are_counted_by_samples() -> None:
+    random = torch.Generator().manual_seed(0)
+    seen = torch.randn(1000, 6, generator=random)
+    change = torch.eye(6)[2]
+    scale = Scale.of(seen, change)
+    levels = scale.level(seen)
+    assert levels.median().abs() < 1e-5
+    assert levels.topk(30).values.mean() == pytest.approx(1, abs=1e-5)
+    assert torch.allclose(scale.level(seen + change), levels + 1 / scale.span, atol=1e-4)
+
+
+def test_a_change_that_no_sample_shows_has_no_scale_of_zero() -> None:
+    scale = Scale.of(torch.ones(10, 3), torch.eye(3)[0])
+    assert scale.span > 0 and torch.isfinite(scale.level(torch.ones(2, 3))).all()
+
+
+# What is found
+
+
+def memory_of(pipe: StyleEditPipeline, w: torch.Tensor, seen: torch.Tensor) -> Memory:
+    """The memory of a pipeline, with other samples."""
+    memory = Memory(pipe)
+    memory.w, memory.seen = w, seen
+    memory.mean, memory.deviation = w.mean(0), w.std(0)
+    return memory
+
+
+def test_what_samples_with_it_have_in_common_is_found(pipe: StyleEditPipeline) -> None:
+    random = torch.Generator().manual_seed(0)
+    w = torch.randn(4000, 16, generator=random)
+    has = w[:, 5] > 1  # CLIP sees it in 16 % of the samples; all else is chance
+    seen = torch.cat([has[:, None].float(), torch.randn(4000, 3, generator=random)], dim=1)
+    memory = memory_of(pipe, w, seen)
+    edit = memory.edit(torch.eye(4)[0], 0.9, Origin("it"))
+    vector = edit.vector[0]
+    expected = w[has].mean(0)[5] - w.mean(0)[5]
+    assert vector[5] == pytest.approx(float(expected), abs=0.15)
+    assert vector.abs().sum() - vector[5] < 0.15  # chance was taken off
+    assert torch.equal(edit.vector, vector.expand_as(edit.vector))
+
+
+def test_who_has_it_already_is_moved_less(pipe: StyleEditPipeline) -> None:
+    random = torch.Generator().manual_seed(0)
+    w = torch.randn(4000, 16, generator=random)
+    seen = torch.stack([w[:, 5], w[:, 6]], dim=1)
+    edit = memory_of(pipe, w, seen).edit(torch.eye(2)[0], 0.9, Origin("it"))
+    codes = torch.zeros(3, edit.base_model.num_ws, 16)
+    codes[1, :, 5], codes[2, :, 5] = 2.5, -2.5
+    usual, has, lacks = edit.amount(codes).tolist()
+    assert has == pytest.approx(LEAST) and has < usual < lacks <= MOST
+
+
+def test_words_make_an_edit_for_every_face(pipe: StyleEditPipeline, tmp_path: Path) -> None:
+    edit = pipe.find("a face with a hat")
+    assert isinstance(edit, InstantEdit) and edit.origin.prompt == "a face with a hat"
+    assert edit.origin.training["method"] == "instant"
+    loaded = load_edit(edit.save_pretrained(tmp_path / "hat"))
+    faces = pipe.sample([1, 2])
+    assert torch.equal(edit.apply(faces).codes, loaded.apply(faces).codes)
+
+
+@pytest.mark.parametrize("space", [Space.W_PLUS, Space.S])
+@pytest.mark.parametrize("looks", [0, 2])
+def test_words_make_a_fixed_edit_for_a_face(
+    pipe: StyleEditPipeline, space: Space, looks: int
+) -> None:
+    face = pipe.lower(pipe.sample(3), space)
+    edit = pipe.find("a face with a hat", face, method="instant", settings=Settings(looks=looks))
+    assert isinstance(edit, Direction) and edit.space is space
+    assert edit.vector.isfinite().all()
+
+
+def test_a_face_moves_as_far_as_it_lacks(pipe: StyleEditPipeline) -> None:
+    face = pipe.sample(3)
+    low, high = (
+        pipe.find("a face with a hat", face, method="instant", settings=Settings(level=level))
+        for level in (0.2, 1.5)
+    )
+    assert isinstance(low, Direction) and isinstance(high, Direction)
+    assert low.length <= high.length
+
+
+def test_a_removal_is_the_same_backwards_as_far_as_there_is_something(
+    pipe: StyleEditPipeline,
+) -> None:
+    there = pipe.find("a face with a hat", method="instant", settings="blind")
+    away = pipe.find("no hat", method="instant", settings="blind")
+    assert isinstance(there, InstantEdit) and isinstance(away, InstantEdit)
+    torch.testing.assert_close(away.vector, -there.vector)
+    memory = Memory(pipe)
+    change, without = asked_change(pipe, reading(Words("no hat"), pipe.neutral))
+    assert without
+    levels = Scale.of(memory.seen, change).level(memory.seen)
+    most, least = (levels.topk(16, largest=side).indices for side in (True, False))
+    codes = memory.w[:, None].expand(-1, pipe.base_model.num_ws, -1)
+    assert away.amount(codes[most]).mean() > away.amount(codes[least]).mean()
+    assert away.origin.prompt == "no hat"
+
+
+def test_a_picture_is_a_request_too(pipe: StyleEditPipeline) -> None:
+    target = Picture(Image.new("RGB", (40, 48), "navy"), name="navy blue")
+    edit = pipe.find(target, method="instant")
+    assert edit.origin.training["target"] == "navy blue"
+    assert get("instant").caption(edit.origin) == "navy blue"
+
+
+def test_progress_and_the_end_of_it(pipe: StyleEditPipeline) -> None:
+    steps: list[tuple[int, int]] = []
+    pipe.find(
+        "a face with a hat",
+        pipe.sample(3),
+        method="instant",
+        settings=Settings(looks=2),
+        on_step=lambda step: steps.append((step.index, step.total)),
+    )
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_it_is_the_first_choice_for_words(
+    pipe: StyleEditPipeline, tiny_pipeline: StyleEditPipeline
+) -> None:
+    assert method_for(pipe, Words("a hat")).name == "instant"
+    assert method_for(pipe, Words("a hat"), pipe.sample(1)).name == "instant"
+    assert method_for(tiny_pipeline, Words("a hat"), tiny_pipeline.sample(1)).name != "instant"
+
+
+@pytest.mark.parametrize("wrong", [{"looks": -1}, {"level": 0.0}, {"level": 3.0}])
+def test_impossible_settings(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Settings(**wrong)  # type: ignore[arg-type]
