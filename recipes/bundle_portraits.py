@@ -286,39 +286,22 @@ pipe(seed=7).images[0].save("seven.png")
 
 The generator is a published StyleGAN2 (mapping, modulated and demodulated convolutions, skip
 connections), but it was **not trained adversarially**. It took the paired route, which two CPU
-cores can afford: the renderer's factors were encoded into w, the synthesis network learned to
-redraw the picture (L1, squared error and a Laplacian pyramid, the face weighted more), and then the
-mapping network learned to reach the same w from z. Each affine layer was kept blind to some groups
-of factors (coarse, medium, fine), and toRGB layers to all colors, by projecting its weights; that
-is why coarse, medium and fine layers divide the work. Noise strengths are zero.
+cores can afford: w is a rotated copy of the renderer's factors, the synthesis network learned to
+redraw the picture (L1, squared error and a Laplacian pyramid, the face and edges weighted more),
+also of what lies between portraits, and then the mapping network learned to reach the same w from
+z. Each affine layer was kept blind to some groups of factors (coarse, medium, fine), and toRGB
+layers to all colors, by projecting its weights; that is why coarse, medium and fine layers divide
+the work. Noise strengths are zero.
 
 {route}
 
 CLIP was trained from nothing on drawn portraits and generated captions, with a loss that knows
 which captions are true of which pictures, under strong augmentation and against unnatural pictures.
 
-Rebuild it:
+Rebuild it, from nothing:
 
 ```bash
-python recipes/render_portraits.py --output_dir runs/portraits-128
-accelerate launch recipes/train_generator.py paired --stage synthesis --cache runs/portraits-128 \\
-    --output_dir runs/synthesis
-accelerate launch recipes/train_generator.py paired --stage mapping --init_from runs/synthesis \\
-    --max_train_steps 4000 --lr_scheduler cosine --output_dir runs/mapping
-accelerate launch recipes/train_generator.py paired --stage together --cache runs/portraits-128 \\
-    --init_from runs/mapping --output_dir runs/generator
-accelerate launch recipes/train_clip.py --cache runs/portraits-128 --output_dir runs/clip
-accelerate launch recipes/train_reader.py --cache runs/portraits-128 --output_dir runs/reader
-python recipes/render_portraits.py --identities 4000 --output_dir runs/identities-128
-accelerate launch recipes/train_recognizer.py --cache runs/identities-128 \\
-    --output_dir runs/recognizer
-accelerate launch recipes/train_parser.py --output_dir runs/parser
-accelerate launch recipes/train_encoder.py --output_dir runs/encoder
-accelerate launch recipes/train_landmarks.py --output_dir runs/landmarks
-python recipes/bundle_portraits.py --generator runs/generator/generator --clip runs/clip \\
-    --recognizer runs/recognizer/recognizer --parser runs/parser/parser \\
-    --encoder runs/encoder/encoder --landmarker runs/landmarks/landmarker \\
-    --reader runs/reader/reader --output_dir cards/portraits
+sh recipes/rebuild_portraits.sh
 ```
 
 ## What was measured

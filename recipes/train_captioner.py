@@ -1,7 +1,7 @@
 """Train the captioner, which tells texts from pictures: the reconstruction module of text-to-face.
 
-    python recipes/render_portraits.py --output_dir runs/portraits-128
-    accelerate launch recipes/train_captioner.py --cache runs/portraits-128 \\
+    python recipes/render_portraits.py --output_dir runs/portraits
+    accelerate launch recipes/train_captioner.py --cache runs/portraits \\
         --output_dir runs/captioner --mixed_precision bf16
 
 From files, pictures with captions in the layout of Multi-Modal CelebA-HQ (or what
@@ -335,10 +335,13 @@ def card(
     if "accuracy_on_renders" in metrics:
         sets = ["accuracy_on_renders", "accuracy_on_samples"]
         sets = [name for name in sets if name in metrics]
-        means = {name: sum(metrics[name].values()) / len(ATTRIBUTES) for name in sets}
+        means = {name: sum(metrics[name].values()) / len(metrics[name]) for name in sets}
         rows = [
             f"| {attribute.replace('_', ' ')} | {1 / len(values):.2f} | "
-            + " | ".join(f"{metrics[name][attribute]:.2f}" for name in sets)
+            + " | ".join(
+                f"{metrics[name][attribute]:.2f}" if attribute in metrics[name] else ""
+                for name in sets
+            )
             + " |"
             for attribute, values in ATTRIBUTES.items()
         ]

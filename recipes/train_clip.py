@@ -1,11 +1,11 @@
 """Train the small CLIP of the drawn portraits: an image and a text encoder, and its tokenizer.
 
-    python recipes/render_portraits.py --output_dir runs/portraits-128
-    accelerate launch recipes/train_clip.py --cache runs/portraits-128 --output_dir runs/clip
+    python recipes/render_portraits.py --output_dir runs/portraits
+    accelerate launch recipes/train_clip.py --cache runs/portraits --output_dir runs/clip
 
 Later, so that it also reads what the generator draws, go on with its samples:
 
-    accelerate launch recipes/train_clip.py --cache runs/portraits-128 --output_dir runs/clip-2 \\
+    accelerate launch recipes/train_clip.py --cache runs/portraits --output_dir runs/clip-2 \\
         --init_from runs/clip --generator runs/generator --max_train_steps 1500
 
 It goes on after an interruption with --resume_from_checkpoint latest. The folders `clip/`,
@@ -309,9 +309,10 @@ def write_captions(portraits: Portraits, rng: random.Random) -> tuple[list[Capti
     people = label_words(portraits)
     names = [CHARACTERS[i] if i >= 0 else None for i in portraits.character.tolist()]
     said = [
-        describe(labels, rng, character=name) for labels, name in zip(people, names, strict=True)
+        describe(labels, rng, character=name, with_requests=True)
+        for labels, name in zip(people, names, strict=True)
     ]
-    return said, [contradiction(labels, rng) for labels in people]
+    return said, [contradiction(labels, rng, with_requests=True) for labels in people]
 
 
 def read_renders(config: Config) -> Pool:

@@ -2,7 +2,7 @@
 
 The published way, on a GPU (non-saturating loss, lazy R1, style mixing, path length, EMA):
 
-    accelerate launch recipes/train_generator.py adversarial --cache runs/portraits-128 \\
+    accelerate launch recipes/train_generator.py adversarial --cache runs/portraits \\
         --output_dir runs/gan --train_batch_size 32 --max_train_steps 100000
 
     # pictures of anything else in a folder, here of 256 x 192 (docs/other-domains.md)
@@ -12,13 +12,13 @@ The published way, on a GPU (non-saturating loss, lazy R1, style mixing, path le
 The paired way, which two CPU cores can afford, because the renderer knows what it drew (see
 stylegan_hub/portraits/paired.py). Three stages, each starts from the one before:
 
-    python recipes/render_portraits.py --output_dir runs/portraits-128
+    python recipes/render_portraits.py --blends --output_dir runs/blends
     accelerate launch recipes/train_generator.py paired --stage synthesis \\
-        --cache runs/portraits-128 --output_dir runs/synthesis
+        --cache runs/blends --output_dir runs/synthesis
     accelerate launch recipes/train_generator.py paired --stage mapping \\
         --init_from runs/synthesis --output_dir runs/mapping
     accelerate launch recipes/train_generator.py paired --stage together \\
-        --cache runs/portraits-128 --init_from runs/mapping --output_dir runs/generator
+        --cache runs/blends --init_from runs/mapping --output_dir runs/generator
 
 `--mixed_precision bf16` doubles the speed on processors that have it. All of them go on after an
 interruption with --resume_from_checkpoint latest. The folder `generator/` in the output folder is
@@ -52,13 +52,13 @@ from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.optimizers import Muon
 from stylegan_hub.portraits.attributes import sample
 from stylegan_hub.portraits.dataset import UNSEEN_SEED, RenderCache
+from stylegan_hub.portraits.factors import factor_matrix
 from stylegan_hub.portraits.paired import (
     FactorEncoder,
     LayerRoles,
     face_weight,
     portraits_of_z,
     reconstruction_loss,
-    truncated_ws,
     z_of_portraits,
 )
 from stylegan_hub.portraits.renderer import render
@@ -75,18 +75,16 @@ class Paired(TrainingConfig):
     """Folder made by recipes/render_portraits.py."""
     init_from: Path | None = None
     """Output folder of an earlier run to start from."""
-    schedule: tuple[str, ...] = ("32:16:1500", "64:8:12000", "128:8:12000")
+    schedule: tuple[str, ...] = ("32:20:1000", "64:10:1500", "128:8:8000", "256:4:15000")
     """resolution:batch:steps of the progressive stages; the last one goes on to the end."""
-    img_resolution: int = 128
+    img_resolution: int = 256
     """Resolution of the generator."""
-    channels: tuple[int, ...] = (160, 160, 160, 96, 48, 32)
+    channels: tuple[int, ...] = (192, 192, 160, 96, 64, 40, 24)
     """Feature channels at 4, 8, 16, ... px."""
     z_dim: int = 128
-    """Size of z; at least 64, to hold the numbers that make a portrait."""
+    """Size of z; at least 65, to hold the numbers that make a portrait."""
     w_dim: int = 256
     """Size of w."""
-    encoder_learning_rate: float = 1e-3
-    """Peak learning rate of the factor encoder."""
     learning_rate: float = 2e-2
     """Peak learning rate of the synthesis network (of Muon; Adam's share gets a fifth)."""
     mapping_learning_rate: float = 12.0
@@ -94,7 +92,7 @@ class Paired(TrainingConfig):
     mapping_batch_size: int = 1024
     """Draws of z per step of the mapping stage."""
     lr_scheduler: Literal["constant", "cosine"] = "constant"
-    max_train_steps: int = 28_000
+    max_train_steps: int = 25_500
     checkpointing_steps: int = 1000
     sample_steps: int = 1000
 
@@ -160,11 +158,7 @@ def build(config: Paired) -> tuple[StyleGAN2Generator, FactorEncoder]:
     """New networks, or those of an earlier run."""
     if config.init_from is not None:
         generator = StyleGAN2Generator.from_pretrained(config.init_from / "generator")
-        encoder = config.init_from / "factor_encoder"
-        if config.stage == "together" and not encoder.is_dir():
-            # A bundled pipeline: the layers' roles need only the encoder's fixed rotation.
-            return generator, FactorEncoder(generator.config.w_dim)
-        return generator, FactorEncoder.from_pretrained(encoder)
+        return generator, FactorEncoder(generator.config.w_dim)
     if config.stage != "synthesis":
         raise SystemExit(f"Stage {config.stage!r} starts from an earlier one: give --init_from.")
     torch.manual_seed(config.seed)
@@ -178,7 +172,7 @@ def build(config: Paired) -> tuple[StyleGAN2Generator, FactorEncoder]:
 
 
 def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: FactorEncoder) -> None:
-    """Stages synthesis and together: redraw known portraits from their w, or from their z."""
+    """Stages synthesis and together: redraw known portraits from their factors, or from z too."""
     if config.cache is None:
         raise SystemExit("This stage learns from drawn portraits: give --cache (see --help).")
     cache = RenderCache(config.cache)
@@ -188,16 +182,17 @@ def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: Fact
     optimizer = synthesis_optimizer(generator.synthesis, config)
     models: dict[str, nn.Module] = {"generator": generator}
     if from_z:
-        mapping = list(generator.mapping.parameters())
         # Here Adam, whose rate means a smaller step than Muon's.
-        rate, trained = config.mapping_learning_rate / 600, mapping
+        optimizer.add_param_group(
+            {
+                "params": list(generator.mapping.parameters()),
+                "lr": config.mapping_learning_rate / 600,
+                "orthogonal": False,
+                "weight_decay": 0.0,
+            }
+        )
     else:
         generator.mapping.requires_grad_(False)
-        rate, trained = config.encoder_learning_rate, list(encoder.parameters())
-        models["factor_encoder"] = encoder
-    optimizer.add_param_group(
-        {"params": trained, "lr": rate, "orthogonal": False, "weight_decay": 0.0}
-    )
     training = Training(
         config,
         models,
@@ -217,20 +212,22 @@ def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: Fact
         return stages[-1][0], stages[-1][1]
 
     def ws_of(indices: Sequence[int] | Tensor, draw: torch.Generator) -> Tensor:
-        portraits = cache.portraits(indices)
-        if from_z:
-            psi = 1 - 0.4 * torch.rand(len(portraits), 1, generator=draw)
-            psi[torch.rand(len(portraits), generator=draw) < 0.5] = 1.0
-            return truncated_ws(generator, portraits, psi, draw)
-        return encoder(portraits.to(device))[:, None].expand(-1, generator.num_ws, -1)
+        w = encoder(cache.factors(indices).to(device))
+        if from_z:  # nobody in z is a blend or a named character
+            rows = torch.arange(len(indices))
+            if cache.blends:
+                rows = rows[torch.as_tensor(indices) % 2 == 0]
+            portraits = cache.portraits(torch.as_tensor(indices)[rows])
+            known = portraits.character < 0
+            z = z_of_portraits(portraits[known], config.z_dim, draw)
+            w = w.index_copy(0, rows[known].to(device), generator.mapping.w(z.to(device)))
+        return w[:, None].expand(-1, generator.num_ws, -1)
 
     def step_fn(step: int) -> dict[str, Tensor]:
         resolution, batch = stage_at(step)
         training.total_batch_size = batch
         draw = training.generator(step, shared=True)
         indices = training.shard(torch.randint(len(cache), (batch,), generator=draw))
-        if from_z:  # nobody in z is a named character
-            indices = indices[cache.portraits(indices).character < 0]
         targets = pictures(cache.images(indices).to(device), resolution)
         weight = face_weight(resolution).to(device)
 
@@ -259,7 +256,7 @@ def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: Fact
             draw = torch.Generator().manual_seed(0)
             ws = average.mapping(z_of_portraits(unseen, config.z_dim, draw).to(device))
         else:
-            w = training.ema["factor_encoder"](unseen.to(device))
+            w = encoder(factor_matrix(unseen).to(device))
             ws = w[:, None].expand(-1, generator.num_ws, -1)
         drawn = average.synthesis(ws, noise_mode="none", resolution=resolution).cpu().clamp(-1, 1)
         target = nn.functional.avg_pool2d(truth, config.img_resolution // resolution)
@@ -281,14 +278,10 @@ def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: Fact
         if from_z:
             set_w_avg(average, config.z_dim)
         average.save_pretrained(config.output_dir / "generator")
-        training.ema.get("factor_encoder", encoder).save_pretrained(
-            config.output_dir / "factor_encoder"
-        )
 
 
 def train_mapping(config: Paired, generator: StyleGAN2Generator, encoder: FactorEncoder) -> None:
     """Stage mapping: the published mapping network learns z -> w of the portrait z stands for."""
-    encoder.requires_grad_(False)
     mapping = generator.mapping
     training = Training(
         config,
@@ -306,7 +299,7 @@ def train_mapping(config: Paired, generator: StyleGAN2Generator, encoder: Factor
         draw = training.generator(step)
         z = torch.randn(config.mapping_batch_size, config.z_dim, generator=draw).to(device)
         with torch.no_grad():
-            target = encoder(portraits_of_z(z))
+            target = encoder(factor_matrix(portraits_of_z(z)))
 
         def loss_of(_: int) -> Tensor:
             return (mapping(z)[:, 0] - target).square().mean()
@@ -324,7 +317,6 @@ def train_mapping(config: Paired, generator: StyleGAN2Generator, encoder: Factor
         mapping.load_state_dict(training.ema["mapping"].state_dict())
         set_w_avg(generator, config.z_dim)
         generator.save_pretrained(config.output_dir / "generator")
-        encoder.save_pretrained(config.output_dir / "factor_encoder")
 
 
 def synthesis_optimizer(synthesis: nn.Module, config: Paired) -> Muon:

@@ -1,7 +1,7 @@
 """Train the landmarker: it finds drawn faces in larger pictures, however they are turned.
 
     accelerate launch recipes/train_landmarks.py --output_dir runs/landmarks
-    python recipes/train_landmarks.py --output_dir runs/landmarks --cache runs/portraits-128
+    python recipes/train_landmarks.py --output_dir runs/landmarks --cache runs/portraits
 
 It learns from portraits (rendered, or from the folder of recipes/render_portraits.py) that are
 turned, scaled, moved and laid over made-up backgrounds, so that the truth is known. About 25
@@ -109,7 +109,7 @@ def optimizer_of(landmarker: Landmarker, config: Config) -> Muon:
 
 
 def portraits_of(config: Config) -> Tensor:
-    """Pictures to learn from, uint8 `[n, 3, 128, 128]`."""
+    """Pictures to learn from, uint8 `[n, 3, h, w]`."""
     if config.cache is not None:
         cache = cached_portraits(config.cache, config.portraits)
         return cache.images(torch.arange(config.portraits))

@@ -1,7 +1,7 @@
 """Train the attribute reader on drawn portraits; it judges every edit.
 
-    python recipes/render_portraits.py --output_dir runs/portraits-128
-    accelerate launch recipes/train_reader.py --cache runs/portraits-128 --output_dir runs/reader
+    python recipes/render_portraits.py --output_dir runs/portraits
+    accelerate launch recipes/train_reader.py --cache runs/portraits --output_dir runs/reader
 
 The 2,000 steps (64,000 pictures) take about 20 minutes on one CPU core. An interrupted run goes on
 with --resume_from_checkpoint latest. At the end, the folder `reader/` in the output folder holds

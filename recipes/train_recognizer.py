@@ -1,7 +1,7 @@
 """Train the recognizer on drawn people; it says whether an edit has kept the person.
 
-    python recipes/render_portraits.py --identities 4000 --output_dir runs/identities-128
-    accelerate launch recipes/train_recognizer.py --cache runs/identities-128 \\
+    python recipes/render_portraits.py --identities 4000 --output_dir runs/identities
+    accelerate launch recipes/train_recognizer.py --cache runs/identities \\
         --output_dir runs/recognizer --mixed_precision bf16
 
 A person is a face geometry: sizes and places of eyes, nose, mouth, brows, jaw. Everything else

@@ -1,9 +1,9 @@
 """Train text-to-face: a network that turns captions into faces of a frozen generator.
 
-    python recipes/render_portraits.py --output_dir runs/portraits-128
-    accelerate launch recipes/train_captioner.py --cache runs/portraits-128 \\
+    python recipes/render_portraits.py --output_dir runs/portraits
+    accelerate launch recipes/train_captioner.py --cache runs/portraits \\
         --output_dir runs/captioner
-    accelerate launch recipes/train_text_to_face.py --cache runs/portraits-128 \\
+    accelerate launch recipes/train_text_to_face.py --cache runs/portraits \\
         --captioner runs/captioner/captioner --output_dir runs/text-to-face --mixed_precision bf16
 
 From files, the captions of a folder in the layout of Multi-Modal CelebA-HQ:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,8 +19,10 @@ from stylegan_hub.portraits.captions import (
     describe,
     label_words,
     truth,
+    vocabulary_texts,
     zero_shot_texts,
 )
+from stylegan_hub.portraits.requests import requests
 
 
 def labels_with(**changes: str) -> dict[str, str]:
@@ -75,7 +79,7 @@ def test_every_attribute_and_short_captions_are_frequent() -> None:
         ("expression", "surprised", {"surprised", "an open mouth", "looking astonished"}),
         ("expression", "smiling", {"smiling", "a happy face", "a smile"}),
         ("glasses", "no", {"no glasses", "without glasses"}),
-        ("beard", "no", {"clean-shaven", "no beard"}),
+        ("beard", "no", {"beardless", "no beard"}),
         ("age", "old", {"wrinkles", "elderly", "old"}),
         ("freckles", "no", {"no freckles"}),
     ],
@@ -132,3 +136,74 @@ def test_zero_shot_texts_cover_every_value() -> None:
         said = [text for value in values.values() for text in value]
         assert all(len(value) >= 3 for value in values.values())
         assert len(said) == len(set(said))
+
+
+def test_requests_are_true_of_what_they_lead_to() -> None:
+    people = label_words(sample(range(600)))
+    said = [
+        describe(labels, random.Random(i), with_requests=True) for i, labels in enumerate(people)
+    ]
+    assert truth(said, sample(range(600))).diagonal().all()
+    texts = {
+        describe(labels, random.Random(i), mention=[name], with_requests=True).text
+        for i, labels in enumerate(people)
+        for name in ("hat", "age", "expression", "hair_color")
+    }
+    assert {"take the hat off", "younger", "less angry"} <= texts
+
+
+@pytest.mark.parametrize(
+    ("request_text", "attribute", "values"),
+    [
+        ("take off the glasses", "glasses", {"no"}),
+        ("put on a hat", "hat", {"yes"}),
+        ("younger", "age", {"young"}),
+        ("less angry", "expression", {"neutral", "smiling", "sad", "surprised"}),
+        ("shave the face", "mustache", {"no"}),
+        ("dye the hair green", "hair_color", {"green"}),
+        ("cut the hair off", "hair_style", {"bald"}),
+    ],
+)
+def test_requests_say_what_fulfills_them(
+    request_text: str, attribute: str, values: set[str]
+) -> None:
+    found = [facts for facts, texts in requests() if request_text in texts]
+    assert len(found) == 1 and found[0][attribute] == values
+
+
+def test_requests_know_only_labels_and_mean_one_thing() -> None:
+    meanings: dict[str, object] = {}
+    for facts, texts in requests():
+        for attribute, values in facts.items():
+            assert values and values < set(ATTRIBUTES[attribute])
+        for text in texts:
+            assert meanings.setdefault(text, facts) == facts, text
+
+
+def held_out_prompts() -> list[dict]:
+    return json.loads(Path("recipes/heldout_prompts.json").read_text())
+
+
+def test_held_out_prompts_are_about_labels() -> None:
+    prompts = held_out_prompts()
+    assert len({prompt["text"] for prompt in prompts}) == len(prompts) == 40
+    for prompt in prompts:
+        for attribute, values in prompt["facts"].items():
+            assert values and set(values) < set(ATTRIBUTES[attribute]), prompt
+
+
+def test_no_caption_contains_a_held_out_prompt() -> None:
+    people = label_words(sample(range(3000)))
+    said = vocabulary_texts()
+    for i, labels in enumerate(people):
+        rng = random.Random(i)
+        said += [
+            describe(labels, rng, with_requests=True).text,
+            contradiction(labels, rng, with_requests=True).text,
+        ]
+    said += [
+        text for group in zero_shot_texts().values() for texts in group.values() for text in texts
+    ]
+    everything = "\n".join(said).lower()
+    assert "take the hat off" in everything  # so requests were among them
+    assert not [p["text"] for p in held_out_prompts() if p["text"].lower() in everything]

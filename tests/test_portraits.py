@@ -21,9 +21,17 @@ from stylegan_hub.portraits.attributes import (
     sample,
 )
 from stylegan_hub.portraits.dataset import PortraitDataset, RenderCache, export
-from stylegan_hub.portraits.factors import FACTORS, factor_matrix, factors
-from stylegan_hub.portraits.paired import portraits_of_z, z_of_portraits
-from stylegan_hub.portraits.renderer import PARTS, render, render_with_masks
+from stylegan_hub.portraits.factors import (
+    FACTORS,
+    PRESENCE,
+    blends,
+    crisp,
+    factor_matrix,
+    factor_statistics,
+    factors,
+)
+from stylegan_hub.portraits.paired import FactorEncoder, portraits_of_z, z_of_portraits
+from stylegan_hub.portraits.renderer import PARTS, render, render_factors, render_with_masks
 
 
 def test_a_seed_is_always_the_same_picture_alone_or_in_a_batch() -> None:
@@ -69,6 +77,101 @@ def test_counterfactuals_change_only_what_was_asked() -> None:
     covered = (changed_masks == PARTS.index("hat")) | (masks == PARTS.index("hair"))
     grown = torch.nn.functional.max_pool2d(covered.float()[:, None], 5, 1, 2)[:, 0] > 0
     assert changed.any() and not (changed & ~grown).any()
+
+
+def test_the_face_fills_the_picture_and_hair_fits() -> None:
+    people = sample(range(60)).with_labels(hat="no", glasses="no", pose="front", eyes="open")
+    axis = (torch.arange(64) + 0.5) / 64
+    masks = render_with_masks(people, 64)[1]
+    eyes = (masks == PARTS.index("eyes")).float()
+    sides = [eyes * (axis < 0.5), eyes * (axis > 0.5)]
+    left, right = ((side * axis).sum((1, 2)) / side.sum((1, 2)) for side in sides)
+    assert (right - left).mean() == pytest.approx(0.23, abs=0.015)
+    for style in ("afro", "spiky", "mohawk"):
+        masks = render_with_masks(people.with_labels(hair_style=style), 64)[1]
+        at_edge = (masks[:, 0] == PARTS.index("hair")).float().mean(1)  # share of the upper edge
+        assert at_edge.mean() < 0.05, style
+
+
+def test_the_mix_is_friendly() -> None:
+    people = sample(range(3000))
+    shares = people.labels["expression"].bincount() / len(people)
+    assert shares[:2].sum() > 0.65 and shares[2:].min() > 0.07
+    bearded = (people.labels["beard"] == 1) | (people.labels["mustache"] == 1)
+    painted = people.labels["lipstick"] == 1
+    assert painted[bearded].float().mean() < 0.15 < painted[~bearded].float().mean()
+
+
+@pytest.mark.parametrize(
+    ("label", "part"),
+    [("earrings", "earrings"), ("mustache", "mustache"), ("hat", "hat"), ("glasses", "glasses")],
+)
+def test_what_is_there_is_in_the_masks(label: str, part: str) -> None:
+    people = sample(range(12))
+    for value, expected in (("no", 0), ("yes", 12)):
+        masks = render_with_masks(people.with_labels(**{label: value}), 128)[1]
+        assert (masks == PARTS.index(part)).any(2).any(1).sum() == expected
+
+
+def test_closed_eyes_show_neither_color_nor_gaze() -> None:
+    people = sample(range(6)).with_labels(eyes="closed", eye_color="blue", gaze="left")
+    seen = applicable(people.labels)
+    assert not seen["eye_color"].any() and not seen["gaze"].any()
+    others = people.with_labels(eye_color="green", gaze="right")
+    assert torch.equal(render(people, 64), render(others, 64))
+
+
+def test_what_lies_between_is_drawn_whole_or_not_at_all() -> None:
+    values = factor_matrix(sample(range(6)).with_labels(hat="no", hair_style="short"))
+    hat = FACTORS.index("hat")
+    drawn = {}
+    for share in (0.0, 0.4, 0.7, 1.0):
+        values[:, hat] = share
+        drawn[share] = render_factors(values, 64)
+    assert torch.equal(drawn[0.0], drawn[0.4]) and torch.equal(drawn[0.7], drawn[1.0])
+    assert not torch.equal(drawn[0.4], drawn[0.7])
+    values = factors(sample(range(50)))
+    shown = crisp(values)
+    assert all(torch.equal(shown[name], values[name]) for name in FACTORS)
+    assert all(((shown[name] == 0) | (shown[name] == 1)).all() for name in PRESENCE)
+
+
+def test_blends_are_portraits_and_what_lies_between() -> None:
+    values = blends(range(40))
+    assert torch.allclose(values[::2], factor_matrix(sample(range(0, 40, 2))))
+    assert (values[1::2] - factor_matrix(sample(range(1, 40, 2)))).abs().amax(1).min() > 0
+    _, _, lowest, highest = factor_statistics()
+    assert (values >= lowest).all() and (values <= highest).all()
+    assert torch.equal(values[7:9], blends([7, 8]))
+
+
+def test_w_is_linear_in_the_factors_and_layers_see_their_share() -> None:
+    encoder = FactorEncoder(128)
+    values = factor_matrix(sample(range(300)))
+    w = encoder(values)
+    assert w.var(0).mean() == pytest.approx(1, abs=0.1)
+    assert torch.allclose(encoder.decode(w), values, atol=1e-3)
+    half = values[:1].lerp(values[1:2], 0.3)
+    assert torch.allclose(encoder(half), w[:1].lerp(w[1:2], 0.3), atol=1e-4)
+    coarse = encoder.visible(4, False)
+    assert torch.allclose(coarse @ coarse, coarse, atol=1e-5)  # a projection
+    recolored = values.clone()
+    recolored[:, FACTORS.index("hair_r")] += 0.2
+    assert torch.allclose(encoder(recolored) @ coarse, w @ coarse, atol=1e-4)
+    with pytest.raises(ValueError, match="the factors need at least"):
+        FactorEncoder(32)
+
+
+def test_truncation_means_something() -> None:
+    values, mean = factor_matrix(sample(range(80))), factor_statistics().mean
+
+    def drawn(psi: float) -> torch.Tensor:
+        return render_factors(mean + psi * (values - mean), 32)
+
+    whole, small = drawn(1.0), drawn(0.3)
+    difference = (whole - whole.roll(1, 0)).abs().mean()
+    assert (whole - drawn(0.7)).abs().mean() > 0.15 * difference
+    assert (small - small.roll(1, 0)).abs().mean() < 0.5 * difference
 
 
 def test_labels_show_in_the_factors() -> None:
@@ -133,8 +236,8 @@ def test_z_stands_for_portraits_and_back() -> None:
             lambda: characters("Bob", [1]),
             "Nobody is called 'Bob'; the characters are: Captain Otto",
         ),
-        (lambda: from_gaussians(torch.zeros(2, 3)), r"shape \(2, 3\); expected \[n, 55\]"),
-        (lambda: z_of_portraits(sample([1]), 32, torch.Generator()), "needs at least 62"),
+        (lambda: from_gaussians(torch.zeros(2, 3)), r"shape \(2, 3\); expected \[n, 58\]"),
+        (lambda: z_of_portraits(sample([1]), 32, torch.Generator()), "needs at least 65"),
     ],
 )
 def test_bad_input_says_what_to_do(call, text: str) -> None:
@@ -164,6 +267,20 @@ def test_the_cache_holds_what_the_renderer_draws_and_goes_on(tmp_path: Path, mon
     assert (stored.int() - drawn.int()).abs().max() <= 1
     with pytest.raises(IndexError, match=r"Got index 200; .* holds 0 to 199"):
         cache.images([200])
+
+
+def test_a_cache_of_blends_knows_that_odd_numbers_are_nobody(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("stylegan_hub.portraits.dataset._SHARD", 100)
+    from stylegan_hub.portraits import dataset
+
+    (tmp_path / "cache.json").write_text(json.dumps({"resolution": 32, "blends": True}))
+    dataset._render_shard((str(tmp_path), 0, 32))
+    cache = RenderCache(tmp_path)
+    drawn = ((render_factors(blends([0, 1, 2, 3]), 32) + 1) * 127.5).round().byte()
+    assert (cache.images([0, 1, 2, 3]).int() - drawn.int()).abs().max() <= 1
+    assert len(cache.portraits([0, 2])) == 2
+    with pytest.raises(ValueError, match="was made with --blends"):
+        cache.portraits([0, 1])
 
 
 def test_no_cache_is_an_error_that_says_how_to_make_one(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_the_paired_route_learns_and_its_stages_follow_each_other(
 ) -> None:
     train = recipe("train_generator")
     common = dict(
-        img_resolution=32, channels=(16, 16, 16, 16), z_dim=96, w_dim=32, cache=cache,
+        img_resolution=32, channels=(16, 16, 16, 16), z_dim=96, w_dim=96, cache=cache,
         sample_steps=100, checkpointing_steps=100, lr_warmup_steps=2,
     )  # fmt: skip
     folders = {stage: tmp_path / stage for stage in ("synthesis", "mapping", "together")}
@@ -85,7 +85,7 @@ def test_the_paired_route_learns_and_its_stages_follow_each_other(
 
     # What the layers may not see is not in the weights.
     generator = StyleGAN2Generator.from_pretrained(folders["synthesis"] / "generator")
-    encoder = train.FactorEncoder.from_pretrained(folders["synthesis"] / "factor_encoder")
+    encoder = train.FactorEncoder(96)
     for layer in generator.style_layout:
         weight = generator.synthesis.affine(layer.name).weight
         projection = encoder.visible(layer.resolution, layer.is_to_rgb)

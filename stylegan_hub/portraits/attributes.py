@@ -16,12 +16,15 @@ from torch import Tensor
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "hair_style": ("bald", "short", "spiky", "mohawk", "bob", "long", "curly", "afro"),
-    "hair_color": ("black", "brown", "blonde", "red", "grey", "purple"),
+    "hair_color": ("black", "brown", "blonde", "red", "grey", "white", "purple", "pink", "green"),
     "skin": ("light", "medium", "dark"),
     "beard": ("no", "yes"),
+    "mustache": ("no", "yes"),
     "glasses": ("no", "yes"),
     "hat": ("no", "yes"),
+    "earrings": ("no", "yes"),
     "expression": ("neutral", "smiling", "sad", "angry", "surprised"),
+    "eyes": ("open", "closed"),
     "eye_color": ("brown", "blue", "green", "grey"),
     "lipstick": ("no", "yes"),
     "freckles": ("no", "yes"),
@@ -33,17 +36,25 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "clothes": ("red", "blue", "green", "yellow", "purple", "black", "white"),
 }
 
-# How often each value is drawn; attributes that are not listed are uniform.
+# How often each value is drawn: a friendly mix. Attributes that are not listed are uniform.
 _FREQUENCIES: dict[str, tuple[float, ...]] = {
-    "beard": (0.72, 0.28),
-    "glasses": (0.68, 0.32),
-    "hat": (0.76, 0.24),
-    "lipstick": (0.65, 0.35),
-    "freckles": (0.68, 0.32),
-    "age": (0.4, 0.25, 0.35),
+    "hair_style": (0.10, 0.18, 0.10, 0.07, 0.14, 0.15, 0.14, 0.12),
+    "hair_color": (0.16, 0.20, 0.16, 0.14, 0.09, 0.07, 0.06, 0.06, 0.06),
+    "beard": (0.80, 0.20),
+    "mustache": (0.87, 0.13),
+    "glasses": (0.72, 0.28),
+    "hat": (0.78, 0.22),
+    "earrings": (0.76, 0.24),
+    "expression": (0.35, 0.35, 0.10, 0.10, 0.10),
+    "eyes": (0.93, 0.07),
+    "lipstick": (0.76, 0.24),
+    "freckles": (0.78, 0.22),
+    "age": (0.52, 0.28, 0.20),
     "pose": (0.3, 0.4, 0.3),
-    "gaze": (0.25, 0.5, 0.25),
+    "gaze": (0.2, 0.6, 0.2),
 }
+
+_MUSTACHE_WITH_BEARD, _LIPSTICK_WITH_BEARD = 0.65, 0.06
 
 # The numbers that make a person that person: geometry which an edit should keep.
 IDENTITY_GAUSSIANS: tuple[str, ...] = (
@@ -73,32 +84,38 @@ _CHARACTER_LABELS: dict[str, dict[str, str]] = {
     "Captain Otto": dict(
         hair_style="short", hair_color="grey", skin="light", beard="yes", glasses="no",
         hat="yes", eye_color="blue", lipstick="no", freckles="no", age="old",
-        face_width="wide", clothes="blue",
+        face_width="wide", clothes="blue", mustache="yes",
+        earrings="no", eyes="open",
     ),
     "Nana Pearl": dict(
         hair_style="bob", hair_color="grey", skin="dark", beard="no", glasses="yes",
         hat="no", eye_color="brown", lipstick="yes", freckles="no", age="old",
-        face_width="average", clothes="purple",
+        face_width="average", clothes="purple", mustache="no",
+        earrings="yes", eyes="open",
     ),
     "Milo": dict(
         hair_style="mohawk", hair_color="red", skin="light", beard="no", glasses="no",
         hat="no", eye_color="green", lipstick="no", freckles="yes", age="young",
-        face_width="narrow", clothes="black",
+        face_width="narrow", clothes="black", mustache="no",
+        earrings="yes", eyes="open",
     ),
     "Zuri": dict(
         hair_style="afro", hair_color="black", skin="dark", beard="no", glasses="no",
         hat="no", eye_color="brown", lipstick="yes", freckles="no", age="young",
-        face_width="average", clothes="yellow",
+        face_width="average", clothes="yellow", mustache="no",
+        earrings="yes", eyes="open",
     ),
     "Ivy": dict(
         hair_style="long", hair_color="purple", skin="light", beard="no", glasses="yes",
         hat="no", eye_color="green", lipstick="no", freckles="yes", age="young",
-        face_width="narrow", clothes="green",
+        face_width="narrow", clothes="green", mustache="no",
+        earrings="no", eyes="open",
     ),
     "Professor Finch": dict(
         hair_style="bald", hair_color="brown", skin="medium", beard="yes", glasses="yes",
         hat="no", eye_color="grey", lipstick="no", freckles="no", age="middle-aged",
-        face_width="narrow", clothes="white",
+        face_width="narrow", clothes="white", mustache="yes",
+        earrings="no", eyes="open",
     ),
 }  # fmt: skip
 CHARACTERS: tuple[str, ...] = tuple(_CHARACTER_LABELS)
@@ -203,7 +220,8 @@ def label_index(attribute: str, value: str) -> int:
 def applicable(labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Which labels can be seen at all: bool `[n]` per attribute.
 
-    A bald head shows no hair color, and a hat hides spikes and a mohawk.
+    A bald head shows no hair color, a hat hides spikes and a mohawk, and closed eyes hide their
+    color and where they look.
     """
     seen = {name: torch.ones_like(values, dtype=torch.bool) for name, values in labels.items()}
     style = labels["hair_style"]
@@ -213,6 +231,9 @@ def applicable(labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
         hidden |= style == label_index("hair_style", value)
     wears_hat = labels["hat"] == label_index("hat", "yes")
     seen["hair_style"] = ~(hidden & wears_hat)
+    if "eyes" in labels:  # readers of the first edition do not know of closed ones
+        looks = labels["eyes"] == label_index("eyes", "open")
+        seen["eye_color"], seen["gaze"] = looks, looks.clone()
     return seen
 
 
@@ -265,6 +286,15 @@ def from_gaussians(gaussians: Tensor, identity: Tensor | None = None) -> Portrai
     for name in ATTRIBUTES:
         share = _to_uniform(gaussians[:, GAUSSIANS.index(name)])
         labels[name] = torch.bucketize(share, _edges(name)[1:-1].to(share))
+    # Beards mostly come with a mustache, and lipstick seldom comes with either.
+    bearded = labels["beard"] == label_index("beard", "yes")
+    labels["mustache"] = torch.where(
+        bearded, _above(gaussians, "mustache", _MUSTACHE_WITH_BEARD), labels["mustache"]
+    )
+    hairy = bearded | (labels["mustache"] == label_index("mustache", "yes"))
+    labels["lipstick"] = torch.where(
+        hairy, _above(gaussians, "lipstick", _LIPSTICK_WITH_BEARD), labels["lipstick"]
+    )
     hidden = torch.zeros(n, dtype=torch.bool, device=gaussians.device)
     for value in _HIDDEN_BY_HAT:
         hidden |= labels["hair_style"] == label_index("hair_style", value)
@@ -309,6 +339,11 @@ def character_labels(name: str) -> dict[str, str]:
 
 def _to_uniform(gaussian: Tensor) -> Tensor:
     return torch.special.ndtr(gaussian).clamp(1e-6, 1 - 1e-6)
+
+
+def _above(gaussians: Tensor, name: str, share: float) -> Tensor:
+    """Label 1 for this share of the portraits, those whose number is largest, int64 `[n]`."""
+    return (_to_uniform(gaussians[:, GAUSSIANS.index(name)]) > 1 - share).long()
 
 
 def _edges(name: str) -> Tensor:

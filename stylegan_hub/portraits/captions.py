@@ -1,7 +1,8 @@
 """What a person would say about a drawn portrait, and of which portraits it is true.
 
 A caption names some of a portrait's labels in varied English: synonyms, several word orders, one
-to eight attributes, absences ("no glasses"), names of characters. With the words come the
+to eight attributes, absences ("no glasses"), names of characters. Asked for, it may also be a
+request ("take the hat off", "younger", see `requests`). With the words come the
 *facts*: for each attribute that is spoken of, the values that make the caption true. They tell of
 any portrait whether the caption fits it, which a contrastive loss needs, since most captions of a
 batch ("a smiling face") fit several of its pictures.
@@ -18,6 +19,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from stylegan_hub.portraits.attributes import ATTRIBUTES, CHARACTERS, Portraits
+from stylegan_hub.portraits.requests import HAIR_COLORS, PARTS_SAID, requests
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,6 @@ def _colored(
     }
 
 
-_HAIR_COLORS: dict[str, tuple[str, ...]] = {
-    "black": ("black", "jet-black", "raven-black"),
-    "brown": ("brown", "chestnut", "brunette"),
-    "blonde": ("blonde", "blond", "golden", "fair", "yellow"),
-    "red": ("red", "ginger", "orange", "copper"),
-    "grey": ("grey", "gray", "silver"),
-    "purple": ("purple", "violet", "lilac"),
-}
-
 # A style and a color said in one breath.
 _COLORED_HAIR: dict[str, tuple[str, ...]] = {
     "short": ("short {c} hair", "{c} short hair", "a short {c} haircut"),
@@ -92,16 +85,19 @@ _WORDS: dict[str, dict[str, _Words]] = {
     "hair_style": {
         "bald": _Words(
             ("bald", "bald-headed", "hairless"),
-            ("a bald head", "no hair", "a shaved head", "a bald hairstyle"),
+            ("a bald head", "no hair", "a shaved head", "a bald hairstyle", "a hairless head",
+             "a bald scalp"),
             ("without hair", "without any hair"),
         ),
         "short": _Words(
             ("short-haired",),
-            ("short hair", "a short haircut", "a short hairstyle", "cropped hair"),
+            ("short hair", "a short haircut", "a short hairstyle", "cropped hair", "a pixie cut",
+             "trimmed hair"),
         ),
         "spiky": _Words(
             ("spiky-haired",),
-            ("spiky hair", "spikes", "hair in spikes", "a spiky hairstyle", "spiked hair"),
+            ("spiky hair", "spikes", "hair in spikes", "a spiky hairstyle", "spiked hair",
+             "messy hair", "wild pointed hair"),
         ),
         "mohawk": _Words(
             (),
@@ -116,20 +112,22 @@ _WORDS: dict[str, dict[str, _Words]] = {
         "long": _Words(
             ("long-haired",),
             ("long hair", "long straight hair", "a long hairstyle", "hair over the shoulders",
-             "long flowing hair"),
+             "long flowing hair", "long tresses"),
         ),
         "curly": _Words(
             ("curly-haired", "curly"),
-            ("curly hair", "curls", "a curly hairstyle", "a head full of curls", "curled hair"),
+            ("curly hair", "curls", "a curly hairstyle", "a head full of curls", "curled hair",
+             "wavy hair", "bouncy locks"),
         ),
         "afro": _Words(
             ("afro-haired",),
-            ("an afro", "an afro hairstyle", "a big afro", "afro hair", "a round afro"),
+            ("an afro", "an afro hairstyle", "a big afro", "afro hair", "a round afro",
+             "voluminous frizzy hair"),
             ("wearing an afro",),
         ),
     },
     "hair_color": _colored(
-        _HAIR_COLORS,
+        HAIR_COLORS,
         adjectives=("{c}-haired",),
         traits=("{c} hair", "hair dyed {c}", "{c}-colored hair", "hair that is {c}"),
     ),
@@ -149,14 +147,26 @@ _WORDS: dict[str, dict[str, _Words]] = {
     },
     "beard": {
         "no": _Words(
-            ("clean-shaven", "beardless"),
-            ("no beard", "a clean-shaven face", "no facial hair"),
-            ("without a beard", "without facial hair", "not wearing a beard"),
+            ("beardless",),
+            ("no beard", "a shaven chin", "no beard on the chin"),
+            ("without a beard", "without any beard", "not wearing a beard"),
         ),
         "yes": _Words(
             ("bearded",),
-            ("a beard", "a full beard", "facial hair", "a beard and a mustache", "a bushy beard"),
+            ("a beard", "a full beard", "facial hair", "a bushy beard"),
             ("wearing a beard",),
+        ),
+    },
+    "mustache": {
+        "no": _Words(
+            (),
+            ("no mustache", "no moustache", "a bare upper lip"),
+            ("without a mustache", "not wearing a mustache", "without a moustache"),
+        ),
+        "yes": _Words(
+            ("mustached",),
+            ("a mustache", "a moustache", "a mustache above the mouth", "whiskers on the lip"),
+            ("wearing a mustache", "wearing a moustache"),
         ),
     },
     "glasses": {
@@ -167,7 +177,8 @@ _WORDS: dict[str, dict[str, _Words]] = {
         ),
         "yes": _Words(
             ("bespectacled",),
-            ("glasses", "eyeglasses", "spectacles", "a pair of glasses"),
+            ("glasses", "eyeglasses", "spectacles", "a pair of glasses", "specs",
+             "reading glasses", "a pair of spectacles"),
             ("wearing glasses", "wearing spectacles", "in glasses", "wearing eyeglasses"),
         ),
     },
@@ -179,37 +190,62 @@ _WORDS: dict[str, dict[str, _Words]] = {
         ),
         "yes": _Words(
             (),
-            ("a hat", "a woolen hat", "a knitted hat", "a cap", "a beanie", "a hat on the head"),
+            ("a hat", "a woolen hat", "a knitted hat", "a cap", "a beanie", "a hat on the head",
+             "a bobble hat", "a winter hat", "headgear"),
             ("wearing a hat", "in a hat", "wearing a cap", "wearing a beanie"),
+        ),
+    },
+    "earrings": {
+        "no": _Words(
+            (),
+            ("no earrings", "bare ears", "no jewelry"),
+            ("without earrings", "not wearing earrings", "without jewelry"),
+        ),
+        "yes": _Words(
+            (),
+            ("earrings", "golden earrings", "hoop earrings", "rings in the ears", "gold hoops"),
+            ("wearing earrings", "wearing golden earrings", "wearing jewelry"),
         ),
     },
     "expression": {
         "neutral": _Words(
-            ("calm", "serious", "expressionless"),
+            ("calm", "serious", "expressionless", "relaxed", "composed"),
             ("a neutral expression", "a neutral face", "a calm expression", "a blank expression"),
             ("looking calm", "looking serious", "looking neutral"),
         ),
         "smiling": _Words(
-            ("smiling", "happy", "cheerful", "joyful", "grinning"),
+            ("smiling", "happy", "cheerful", "joyful", "grinning", "merry", "friendly"),
             ("a smile", "a happy face", "a smiling face", "a happy expression", "a big smile",
              "a grin"),
             ("smiling", "looking happy", "smiling happily", "grinning"),
         ),
         "sad": _Words(
-            ("sad", "unhappy", "gloomy", "sorrowful", "depressed"),
+            ("sad", "unhappy", "gloomy", "sorrowful", "depressed", "miserable", "melancholy"),
             ("a sad face", "a sad expression", "an unhappy expression", "a sad look"),
             ("looking sad", "looking unhappy", "feeling sad"),
         ),
         "angry": _Words(
-            ("angry", "furious", "mad", "grumpy", "annoyed"),
+            ("angry", "furious", "mad", "grumpy", "annoyed", "cross", "enraged", "irritated"),
             ("an angry face", "an angry expression", "an angry look", "a furious expression"),
             ("looking angry", "looking furious", "scowling", "feeling angry"),
         ),
         "surprised": _Words(
-            ("surprised", "astonished", "shocked", "amazed"),
+            ("surprised", "astonished", "shocked", "amazed", "startled", "stunned"),
             ("a surprised face", "an open mouth", "a surprised expression", "a shocked expression",
              "the mouth wide open", "a surprised look"),
             ("looking surprised", "looking astonished", "looking shocked", "gasping"),
+        ),
+    },
+    "eyes": {
+        "open": _Words(
+            ("open-eyed", "wide-awake"),
+            ("open eyes", "eyes that are open"),
+            ("looking at something", "awake"),
+        ),
+        "closed": _Words(
+            ("sleeping",),
+            ("closed eyes", "eyes closed", "shut eyes", "eyes that are shut", "the eyes closed"),
+            ("sleeping", "dreaming", "not looking at anything"),
         ),
     },
     "eye_color": _colored(
@@ -250,7 +286,7 @@ _WORDS: dict[str, dict[str, _Words]] = {
     },
     "age": {
         "young": _Words(
-            ("young", "youthful"),
+            ("young", "youthful", "juvenile"),
             ("a young face", "smooth young skin", "no wrinkles", "a youthful face"),
             ("without wrinkles", "looking young"),
         ),
@@ -260,20 +296,20 @@ _WORDS: dict[str, dict[str, _Words]] = {
             ("looking middle-aged", "of middle age"),
         ),
         "old": _Words(
-            ("old", "elderly", "wrinkled", "aged"),
+            ("old", "elderly", "wrinkled", "aged", "wrinkly", "senior", "ancient"),
             ("an old face", "wrinkles", "wrinkled skin", "deep wrinkles", "a wrinkled face"),
             ("looking old", "of old age"),
         ),
     },
     "face_width": {
         "narrow": _Words(
-            ("narrow-faced", "thin-faced"),
+            ("narrow-faced", "thin-faced", "slim-faced"),
             ("a narrow face", "a thin face", "a slim face", "a slender face"),
         ),
         "average": _Words((), ("a face of average width", "an average face", "a medium-wide face")),
         "wide": _Words(
             ("wide-faced", "broad-faced"),
-            ("a wide face", "a broad face", "a chubby face", "a plump face"),
+            ("a wide face", "a broad face", "a chubby face", "a plump face", "a round face"),
         ),
     },
     "pose": {
@@ -332,7 +368,8 @@ _WORDS: dict[str, dict[str, _Words]] = {
             "black": ("black",),
             "white": ("white",),
         },
-        traits=("{c} clothes", "a {c} shirt", "a {c} sweater", "a {c} top"),
+        traits=("{c} clothes", "a {c} shirt", "a {c} sweater", "a {c} top", "a {c} pullover",
+                "a {c} T-shirt"),
         clauses=("in a {c} shirt", "wearing {c}", "dressed in {c}", "wearing a {c} shirt",
                  "in {c} clothes", "wearing {c} clothes"),
     ),
@@ -413,10 +450,18 @@ _SHORT_NAMES = {
 _INTEREST = {
     "hair_style": 1.7, "hair_color": 1.7, "expression": 2.4, "eye_color": 2.2, "age": 1.9,
     "freckles": 1.7, "lipstick": 1.7, "skin": 1.2, "glasses": 1.2, "beard": 1.2, "hat": 1.2,
+    "mustache": 1.2, "earrings": 1.2, "eyes": 1.0,
     "face_width": 1.0, "pose": 0.9, "gaze": 1.0, "background": 0.8, "clothes": 0.8,
 }  # fmt: skip
 _ABSENCE_INTEREST = 0.4  # of the interest in the presence of the same thing
+# By attribute, the requests whose fulfilment can be seen from it.
+_REQUESTS = {
+    attribute: [(facts, texts) for facts, texts in requests() if attribute in facts]
+    for attribute in ATTRIBUTES
+}
 _NEUTRAL_SHARE = 0.04
+_PART_SHARE = 0.2  # of those
+_REQUEST_SHARE = 0.45  # of captions about one attribute, where requests are asked for
 _COUNT_SHARES = {1: 0.42, 2: 0.23, 3: 0.15, 4: 0.09, 5: 0.06, 6: 0.04, 7: 0.025, 8: 0.015}
 _LOOSE_SHARE = 0.05
 _NAME_SHARE = 0.65
@@ -471,6 +516,7 @@ def describe(
     *,
     character: str | None = None,
     mention: Sequence[str] | None = None,
+    with_requests: bool = False,
 ) -> Caption:
     """One caption of a portrait with these labels.
 
@@ -479,7 +525,8 @@ def describe(
         rng: where all choices come from.
         character: a name out of `CHARACTERS`, said in most of the captions.
         mention: attributes to speak of, in this order; by default one to eight are chosen. The
-            hair color of a bald person is never spoken of.
+            hair color of a bald person is never spoken of, nor the look of closed eyes.
+        with_requests: whether some captions of one attribute ask for it ("add a hat").
     """
     name = None
     if character is not None and rng.random() < _NAME_SHARE:
@@ -493,9 +540,21 @@ def describe(
         name = rng.choice(_SHORT_NAMES.get(name, (name,)))
     if not spoken:
         if name is None:
-            return Caption(rng.choice(_NEUTRAL), facts)
+            table = PARTS_SAID if rng.random() < _PART_SHARE else _NEUTRAL
+            return Caption(rng.choice(table), facts)
         opening = f"{rng.choice(_OPENINGS)} " if rng.random() < 0.4 else ""
         return Caption(f"{opening}{name}", facts)
+
+    alone = len(mention) == 1 and name is None
+    if with_requests and alone and rng.random() < _REQUEST_SHARE:
+        fulfilled = [
+            (wanted, texts)
+            for wanted, texts in _REQUESTS[mention[0]]
+            if all(labels[attribute] in values for attribute, values in wanted.items())
+        ]
+        if fulfilled:
+            wanted, texts = rng.choice(fulfilled)
+            return Caption(rng.choice(texts), wanted)
 
     parts = _Parts([], [], [])
     if {"hair_style", "hair_color"} <= set(spoken) and rng.random() < 0.75:
@@ -506,7 +565,6 @@ def describe(
     if "hair_color" in facts and "hair_style" not in facts:
         facts["hair_style"] = frozenset(ATTRIBUTES["hair_style"]) - {"bald"}
 
-    alone = len(mention) == 1 and name is None
     if alone and rng.random() < 0.5:
         return Caption(_bare(spoken[0], labels, rng, parts, facts), facts)
     if name is None and rng.random() < 0.12:
@@ -519,7 +577,9 @@ def describe(
     return Caption(_phrase(subject, name is not None, rng, parts), facts)
 
 
-def contradiction(labels: Mapping[str, str], rng: random.Random) -> Caption:
+def contradiction(
+    labels: Mapping[str, str], rng: random.Random, *, with_requests: bool = False
+) -> Caption:
     """A caption of one to three attributes that is wrong about exactly one of them.
 
     All attributes and values are equally likely to be the wrong one, so that over many portraits
@@ -536,7 +596,7 @@ def contradiction(labels: Mapping[str, str], rng: random.Random) -> Caption:
     rng.shuffle(mention)
     # Loose words may fit the true value as well, so the draw is repeated until they do not.
     while True:
-        caption = describe(changed, rng, mention=mention)
+        caption = describe(changed, rng, mention=mention, with_requests=with_requests)
         if labels[wrong] not in caption.facts[wrong]:
             return caption
 
@@ -591,6 +651,7 @@ def vocabulary_texts() -> list[str]:
     pieces += [name for names in _SHORT_NAMES.values() for name in names]
     pieces += [f"a {noun}" for noun in (*_PEOPLE, *_MEN, *_WOMEN)]
     pieces += [text for texts in _ALONE.values() for text in texts]
+    pieces += [*PARTS_SAID, *(text for _, texts in requests() for text in texts)]
     tables = [words for words_of in _WORDS.values() for words in words_of.values()]
     tables += [words for loose in _LOOSE.values() for _, words in loose]
     for words in tables:
@@ -608,7 +669,9 @@ class _Parts:
 
 
 def _is_visible(attribute: str, labels: Mapping[str, str]) -> bool:
-    return attribute != "hair_color" or labels["hair_style"] != "bald"
+    if attribute == "hair_color":
+        return labels["hair_style"] != "bald"
+    return attribute not in ("eye_color", "gaze") or labels["eyes"] == "open"
 
 
 def _choose_mention(
@@ -668,7 +731,7 @@ def _say_hair(
     facts: dict[str, frozenset[str]],
 ) -> None:
     """Style and color of the hair as one trait."""
-    colors = _HAIR_COLORS[labels["hair_color"]]
+    colors = HAIR_COLORS[labels["hair_color"]]
     color = colors[0] if rng.random() < 0.6 else rng.choice(colors)
     template = rng.choice(_COLORED_HAIR[labels["hair_style"]])
     trait = template.format(c=color)

@@ -22,7 +22,8 @@ from tqdm import tqdm
 from stylegan_hub import images as image_files
 from stylegan_hub.portraits.attributes import ATTRIBUTES, Portraits, sample
 from stylegan_hub.portraits.captions import captions
-from stylegan_hub.portraits.renderer import PARTS, render, render_with_masks
+from stylegan_hub.portraits.factors import blends, factor_matrix
+from stylegan_hub.portraits.renderer import PARTS, render_factors, render_with_masks
 
 UNSEEN_SEED = 10_000_000
 _SHARD = 1000
@@ -79,6 +80,8 @@ class RenderCache:
         resolution: width and height of the pictures.
         identities: how many people are in them, who take turns: the portrait with seed i is a
             picture of person i modulo this number; None when everybody is drawn once.
+        blends: whether odd numbers are no portraits, but what lies between them
+            (`factors.blends`).
     """
 
     def __init__(self, folder: Path | str):
@@ -92,6 +95,7 @@ class RenderCache:
         values = json.loads(header.read_text())
         self.resolution = int(values["resolution"])
         self.identities: int | None = values.get("identities")
+        self.blends: bool = values.get("blends", False)
         self._shards: list[NDArray[np.uint8]] = []
 
     def __len__(self) -> int:
@@ -111,11 +115,26 @@ class RenderCache:
         return torch.from_numpy(np.stack(rows))
 
     def portraits(self, indices: Sequence[int] | Tensor) -> Portraits:
-        """Who is in those pictures."""
+        """Who is in those pictures.
+
+        Raises:
+            ValueError: an odd index into a folder of blends, where nobody is drawn.
+        """
         seeds = [int(i) for i in indices]
+        if self.blends and any(seed % 2 for seed in seeds):
+            raise ValueError(
+                f"{self.folder} was made with --blends: its odd numbers are no portraits. Draw "
+                "another folder without, or ask for even numbers only."
+            )
         if self.identities is None:
             return sample(seeds)
         return sample(seeds, [seed % self.identities for seed in seeds])
+
+    def factors(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """The numbers behind those pictures, `[n, len(FACTORS)]`."""
+        if self.blends:
+            return blends([int(i) for i in indices])
+        return factor_matrix(self.portraits(indices))
 
     @classmethod
     def build(
@@ -125,6 +144,7 @@ class RenderCache:
         resolution: int,
         workers: int = 0,
         identities: int | None = None,
+        blends: bool = False,
     ) -> RenderCache:
         """Draw the portraits that are missing up to `count` (rounded up to thousands).
 
@@ -133,12 +153,15 @@ class RenderCache:
         Args:
             workers: processes of one thread each; 0 takes one per core.
             identities: how many people are drawn, again and again; None draws everybody once.
+            blends: draw what lies between portraits as every second picture.
 
         Raises:
             ValueError: the folder holds portraits of another size or other people.
         """
         if identities is not None and identities < 1:
             raise ValueError(f"Got {identities} identities; expected at least one, or None.")
+        if blends and identities is not None:
+            raise ValueError("Got blends and identities; a blend is nobody: choose one of them.")
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         header = folder / "cache.json"
@@ -155,7 +178,13 @@ class RenderCache:
                     f"identities, asked for {identities or 'all different ones'}; choose another "
                     "folder."
                 )
-        header.write_text(json.dumps({"resolution": resolution, "identities": identities}))
+            if there.blends != blends:
+                raise ValueError(
+                    f"{folder} was made with blends={there.blends}, asked for {blends}; choose "
+                    "another folder."
+                )
+        values = {"resolution": resolution, "identities": identities, "blends": blends}
+        header.write_text(json.dumps(values))
         shards = -(-count // _SHARD)
         missing = [i for i in range(shards) if not _shard_path(folder, i).is_file()]
         jobs = [(str(folder), index, resolution) for index in missing]
@@ -179,7 +208,7 @@ def _render_shard(job: tuple[str, int, int]) -> None:
     pictures = np.empty((_SHARD, 3, resolution, resolution), dtype=np.uint8)
     for start in range(0, _SHARD, 100):
         first = index * _SHARD + start
-        drawn = render(cache.portraits(range(first, first + 100)), resolution)
+        drawn = render_factors(cache.factors(range(first, first + 100)), resolution)
         pictures[start : start + 100] = ((drawn + 1) * 127.5).round().to(torch.uint8).numpy()
     path = _shard_path(Path(folder), index)
     partial = path.with_suffix(".partial")

@@ -3,110 +3,94 @@
 Adversarial training needs a GPU; on two CPU cores it is hopeless. But a drawn portrait comes with
 the numbers behind it, so generator and picture can be paired:
 
-1. *Synthesis.* A factor encoder turns the portrait's factors into w, and the synthesis network
-   learns to redraw the picture from it. The encoder writes each group of factors (coarse, medium,
-   fine) into its own subspace of a rotated W, and every affine layer reads only the subspaces that
-   its resolution may see. So layers divide the work as in a StyleGAN trained on photographs, and
-   colors reach the convolutions, not only toRGB (StyleSpace methods never edit toRGB).
+1. *Synthesis.* W is a rotated copy of the space of factors, and the synthesis network learns to
+   draw from it. Since the way is linear, what lies between two points of W, or is truncated towards
+   its average, has a true drawing as well, and half of the pictures are such blends: so hats stay
+   whole on the way to no hat, hair styles morph without ghosts, and an unusual portrait lies far
+   from the average. Each group of factors (coarse, medium, fine) has its own subspace, and every
+   affine layer reads only the subspaces that its resolution may see. So layers divide the work as
+   in a StyleGAN trained on photographs, and colors reach the convolutions, not only toRGB
+   (StyleSpace methods never edit toRGB).
 2. *Mapping.* The portrait's Gaussian numbers become a direction of z, and the published mapping
-   network learns to turn z into the encoder's w. After that the encoder is not needed.
-3. *Together.* Mapping and synthesis are trained end to end from z, so that what lies between two
-   labels becomes one of them instead of a blend. Half of the time w is truncated, and a truncated
-   person shall be an ordinary portrait with the same labels: nobody wears 70 % of a hat.
+   network learns to turn z into w. After that the factors are not needed.
+3. *Together.* Mapping and synthesis are trained end to end: half of the portraits from z, the
+   other half and the blends from their factors.
 
 This is not how StyleGAN2 was trained in the paper; the networks are the published ones.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
-
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stylegan_hub.artifacts import SavedWhole
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
-from stylegan_hub.portraits.attributes import (
-    ATTRIBUTES,
-    GAUSSIANS,
-    Portraits,
-    from_gaussians,
-    sample,
+from stylegan_hub.portraits.attributes import GAUSSIANS, Portraits, from_gaussians
+from stylegan_hub.portraits.factors import (
+    COARSE,
+    FACTORS,
+    FINE,
+    MEDIUM,
+    factor_statistics,
 )
-from stylegan_hub.portraits.factors import COARSE, FACTORS, FINE, MEDIUM, factor_matrix
 
 _GROUPS = (COARSE, MEDIUM, FINE)
-_SHARES = (0.40, 0.32, 0.28)  # of the dimensions of W
 # Resolutions of the layers that see each group; toRGB never sees colors (see the module's text).
-_VISIBLE = ((4, 32), (8, 128), (32, 1024))
-
-# What truncation shrinks: all numbers that choose no label.
-_CONTINUOUS = [i for i, n in enumerate(GAUSSIANS) if n not in ATTRIBUTES and n != "character"]
-_LARGEST = 3.5  # standard deviations; beyond, portraits differ no more
+_VISIBLE = ((4, 64), (8, 256), (32, 1024))
 
 # The numbers that make z: all but the one that calls up named characters.
 _Z_GAUSSIANS = [i for i, name in enumerate(GAUSSIANS) if name != "character"]
 
 
-class FactorEncoder(SavedWhole, ModelMixin, ConfigMixin):
-    """From a portrait's factors to the w that draws it: the ground truth in W.
+class FactorEncoder(nn.Module):
+    """Factors to w and back: standardized, and rotated group by group. Nothing in it is learned.
 
     Args:
-        w_dim: size of w.
-        hidden: width of each group's perceptron.
+        w_dim: size of w, at least `len(FACTORS)`.
+
+    Raises:
+        ValueError: W is too small.
     """
 
-    @register_to_config
-    def __init__(self, w_dim: int = 256, hidden: int = 192) -> None:
+    mean: Tensor
+    std: Tensor
+    basis: Tensor
+
+    def __init__(self, w_dim: int = 256) -> None:
         super().__init__()
-        sizes = [round(share * w_dim) for share in _SHARES[:-1]]
-        self.sizes = [*sizes, w_dim - sum(sizes)]
-        self.linear = nn.ModuleList(
-            nn.Linear(len(group), size) for group, size in zip(_GROUPS, self.sizes, strict=True)
-        )
-        self.perceptron = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(len(group), hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(),
-                nn.Linear(hidden, size),
-            )
-            for group, size in zip(_GROUPS, self.sizes, strict=True)
-        )  # fmt: skip
-        for layer, group in zip(self.linear, _GROUPS, strict=True):
-            assert isinstance(layer, nn.Linear)
-            nn.init.normal_(layer.weight, std=1 / math.sqrt(len(group)))
+        if w_dim < len(FACTORS):
+            raise ValueError(f"Got w_dim {w_dim}; the factors need at least {len(FACTORS)}.")
         generator = torch.Generator().manual_seed(0)
         rotation, _ = torch.linalg.qr(torch.randn(w_dim, w_dim, generator=generator))
-        self.register_buffer("rotation", rotation)
-        table = factor_matrix(sample(range(4000)))
-        self.register_buffer("mean", table.mean(0))
-        self.register_buffer("std", table.std(0).clamp_min(1e-3))
-
-    def forward(self, portraits: Portraits) -> Float[Tensor, "n w_dim"]:
-        """w `[n, w_dim]` of the portraits."""
-        mean, std, rotation = (self.get_buffer(name) for name in ("mean", "std", "rotation"))
-        values = (factor_matrix(portraits).to(mean) - mean) / std
-        parts, start = [], 0
-        for group, linear, perceptron in zip(_GROUPS, self.linear, self.perceptron, strict=True):
-            columns = values[:, start : start + len(group)]
-            parts.append(linear(columns) + perceptron(columns))
+        columns, start = [], 0
+        for group in _GROUPS:  # within its subspace a group is rotated again
+            turn, _ = torch.linalg.qr(torch.randn(len(group), len(group), generator=generator))
+            columns.append(rotation[:, start : start + len(group)] @ turn)
             start += len(group)
-        assert start == len(FACTORS)
-        return torch.cat(parts, dim=1) @ rotation.T
+        statistics = factor_statistics()
+        self.register_buffer("mean", statistics.mean)
+        self.register_buffer("std", statistics.std)
+        self.register_buffer("basis", torch.cat(columns, dim=1))  # [w_dim, factors], orthonormal
+        self.scale = (w_dim / len(FACTORS)) ** 0.5  # so that coordinates of w have variance 1
+
+    def forward(self, factors: Float[Tensor, "n factors"]) -> Float[Tensor, "n w_dim"]:
+        """w of factors as `factor_matrix` returns them."""
+        return ((factors.to(self.mean) - self.mean) / self.std) @ self.basis.T * self.scale
+
+    def decode(self, w: Float[Tensor, "n w_dim"]) -> Float[Tensor, "n factors"]:
+        """The factors whose w is nearest."""
+        return w @ self.basis / self.scale * self.std + self.mean
 
     def visible(self, resolution: int, is_to_rgb: bool) -> Float[Tensor, "w_dim w_dim"]:
         """The projection of W to what a layer may see."""
-        shown = torch.zeros(sum(self.sizes))
+        shown = torch.zeros(len(FACTORS))
         start = 0
-        for group, size, (low, high) in zip(_GROUPS, self.sizes, _VISIBLE, strict=True):
+        for group, (low, high) in zip(_GROUPS, _VISIBLE, strict=True):
             if low <= resolution <= high and not (is_to_rgb and group is FINE):
-                shown[start : start + size] = 1
-            start += size
-        rotation = self.get_buffer("rotation")
-        return (rotation * shown.to(rotation)) @ rotation.T
+                shown[start : start + len(group)] = 1
+            start += len(group)
+        return (self.basis * shown.to(self.basis)) @ self.basis.T
 
 
 class LayerRoles:
@@ -150,27 +134,6 @@ def z_of_portraits(
     return torch.cat([numbers, rest], dim=1) @ rotation.T
 
 
-def truncated_ws(
-    generator: StyleGAN2Generator,
-    portraits: Portraits,
-    psi: Float[Tensor, "n 1"],
-    draw: torch.Generator,
-) -> Float[Tensor, "n num_ws w_dim"]:
-    """ws, truncated by psi, that shall give these very portraits.
-
-    Truncation shrinks what varies continuously and keeps the labels. So the portraits are the
-    truncated ones of people whose continuous numbers are 1 / psi times larger.
-    """
-    gaussians = portraits.gaussians.clone()
-    larger = gaussians[:, _CONTINUOUS] / psi.to(gaussians)
-    gaussians[:, _CONTINUOUS] = larger.clamp(-_LARGEST, _LARGEST)
-    z = z_of_portraits(replace(portraits, gaussians=gaussians), generator.config.z_dim, draw)
-    mapping = generator.mapping
-    w = mapping.w(z.to(mapping.w_avg), None)
-    w = torch.lerp(mapping.w_avg, w, psi.to(w))
-    return w[:, None].expand(-1, generator.num_ws, -1)
-
-
 def portraits_of_z(z: Float[Tensor, "n z_dim"]) -> Portraits:
     """The portraits that z `[n, z_dim]` stands for; nobody of them is a named character."""
     rotation = _z_rotation(z.shape[1]).to(z)
@@ -193,15 +156,25 @@ def face_weight(resolution: int) -> Float[Tensor, "1 1 h w"]:
     """Weights of pixels in the reconstruction loss, mean 1: eyes and mouth count most."""
     axis = (torch.arange(resolution) + 0.5) * (2 / resolution) - 1
     x, y = axis[None, :], axis[:, None]
-    face = torch.exp(-((x / 0.42) ** 4) - ((y - 0.14) / 0.42) ** 4)
-    weight = 1 + 4 * face
+
+    def region(right: float, middle: float, half: float) -> Tensor:
+        return torch.exp(-((x / right) ** 4) - ((y - middle) / half) ** 4)
+
+    weight = 1 + 2 * region(0.55, 0.10, 0.55) + 4 * region(0.45, 0.02, 0.22)
+    weight = weight + 3 * region(0.28, 0.38, 0.17)
     return (weight / weight.mean())[None, None]
 
 
 def reconstruction_loss(
     images: Float[Tensor, "n 3 h w"], targets: Float[Tensor, "n 3 h w"], weight: Tensor
 ) -> Tensor:
-    """L1 and squared differences, and L1 over a Laplacian pyramid, which cares for edges."""
+    """L1 and squared differences, and L1 over a Laplacian pyramid, which cares for edges.
+
+    Args:
+        weight: of pixels, `[1, 1, h, w]`; those on edges of the targets count up to twice as much.
+    """
+    edges = (targets - nn.functional.avg_pool2d(targets, 3, 1, 1)).abs().mean(1, keepdim=True)
+    weight = weight * (1 + (8 * edges).clamp(max=1))
     error = images - targets
     loss = (weight * error.abs()).mean() + 2.0 * (weight * error.square()).mean()
     while error.shape[-1] > 8:
