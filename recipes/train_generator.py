@@ -10,13 +10,15 @@ The published way, on a GPU (non-saturating loss, lazy R1, style mixing, path le
         --img_resolution 256 --img_crop 192 256 --output_dir runs/houses
 
 The paired way, which two CPU cores can afford, because the renderer knows what it drew (see
-stylegan_hub/portraits/paired.py). Three stages, each starts from the one before:
+stylegan_hub/portraits/paired.py). Four stages, each starts from the one before:
 
     python recipes/render_portraits.py --blends --output_dir runs/blends
     accelerate launch recipes/train_generator.py paired --stage synthesis \\
         --cache runs/blends --output_dir runs/synthesis
+    accelerate launch recipes/train_generator.py paired --stage details --schedule 256:4:1500 \\
+        --max_train_steps 1500 --init_from runs/synthesis --output_dir runs/details
     accelerate launch recipes/train_generator.py paired --stage mapping \\
-        --init_from runs/synthesis --output_dir runs/mapping
+        --init_from runs/details --output_dir runs/mapping
     accelerate launch recipes/train_generator.py paired --stage together \\
         --cache runs/blends --init_from runs/mapping --output_dir runs/generator
 
@@ -56,12 +58,14 @@ from stylegan_hub.portraits.factors import factor_matrix
 from stylegan_hub.portraits.paired import (
     FactorEncoder,
     LayerRoles,
+    change_loss,
     face_weight,
+    pairs,
     portraits_of_z,
     reconstruction_loss,
     z_of_portraits,
 )
-from stylegan_hub.portraits.renderer import render
+from stylegan_hub.portraits.renderer import render, render_factors
 from stylegan_hub.training import Training, TrainingConfig
 
 
@@ -69,14 +73,17 @@ from stylegan_hub.training import Training, TrainingConfig
 class Paired(TrainingConfig):
     """Reconstruction from known factors: the route for a CPU."""
 
-    stage: Literal["synthesis", "mapping", "together"] = "synthesis"
-    """synthesis: factors -> w -> picture; mapping: z -> w; together: z -> picture."""
+    stage: Literal["synthesis", "details", "mapping", "together"] = "synthesis"
+    """synthesis: factors -> w -> picture; details: the same for pairs that differ in one attribute;
+    mapping: z -> w; together: z -> picture."""
     cache: Path | None = None
-    """Folder made by recipes/render_portraits.py."""
+    """Folder made by recipes/render_portraits.py; the stage details draws its own portraits."""
     init_from: Path | None = None
     """Output folder of an earlier run to start from."""
     schedule: tuple[str, ...] = ("32:20:1000", "64:10:1500", "128:8:8000", "256:4:15000")
     """resolution:batch:steps of the progressive stages; the last one goes on to the end."""
+    change_lambda: float = 0.5
+    """Weight of the share of a change that is missed, in the stage details."""
     img_resolution: int = 256
     """Resolution of the generator."""
     channels: tuple[int, ...] = (192, 192, 160, 96, 64, 40, 24)
@@ -172,10 +179,13 @@ def build(config: Paired) -> tuple[StyleGAN2Generator, FactorEncoder]:
 
 
 def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: FactorEncoder) -> None:
-    """Stages synthesis and together: redraw known portraits from their factors, or from z too."""
-    if config.cache is None:
+    """Stages synthesis, details and together: redraw known portraits from their factors, or from z."""
+    if config.stage == "details":
+        cache = None
+    elif config.cache is None:
         raise SystemExit("This stage learns from drawn portraits: give --cache (see --help).")
-    cache = RenderCache(config.cache)
+    else:
+        cache = RenderCache(config.cache)
     from_z = config.stage == "together"
     roles = LayerRoles(generator, encoder)
     roles.enforce()
@@ -211,13 +221,13 @@ def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: Fact
             step -= steps
         return stages[-1][0], stages[-1][1]
 
-    def ws_of(indices: Sequence[int] | Tensor, draw: torch.Generator) -> Tensor:
+    def ws_of(cache: RenderCache, indices: Tensor, draw: torch.Generator) -> Tensor:
         w = encoder(cache.factors(indices).to(device))
         if from_z:  # nobody in z is a blend or a named character
             rows = torch.arange(len(indices))
             if cache.blends:
-                rows = rows[torch.as_tensor(indices) % 2 == 0]
-            portraits = cache.portraits(torch.as_tensor(indices)[rows])
+                rows = rows[indices % 2 == 0]
+            portraits = cache.portraits(indices[rows])
             known = portraits.character < 0
             z = z_of_portraits(portraits[known], config.z_dim, draw)
             w = w.index_copy(0, rows[known].to(device), generator.mapping.w(z.to(device)))
@@ -227,22 +237,34 @@ def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: Fact
         resolution, batch = stage_at(step)
         training.total_batch_size = batch
         draw = training.generator(step, shared=True)
-        indices = training.shard(torch.randint(len(cache), (batch,), generator=draw))
-        targets = pictures(cache.images(indices).to(device), resolution)
         weight = face_weight(resolution).to(device)
+        if cache is None:
+            seeds = torch.randint(UNSEEN_SEED, (batch // 2,), generator=draw)
+            before, after = pairs(training.shard(seeds).tolist())
+            factors = torch.cat([factor_matrix(before), factor_matrix(after)]).to(device)
+            targets = render_factors(factors, resolution)
+            ws = encoder(factors)[:, None].expand(-1, generator.num_ws, -1)
+        else:
+            indices = training.shard(torch.randint(len(cache), (batch,), generator=draw))
+            targets = pictures(cache.images(indices).to(device), resolution)
 
         def loss_of(_: int) -> Tensor:
-            drawn = generator.synthesis(
-                ws_of(indices, draw), noise_mode="none", resolution=resolution
-            )
-            return reconstruction_loss(drawn, targets, weight)
+            styles = ws if cache is None else ws_of(cache, indices, draw)
+            drawn = generator.synthesis(styles, noise_mode="none", resolution=resolution)
+            loss = reconstruction_loss(drawn, targets, weight)
+            if cache is None:
+                missed = change_loss(*drawn.chunk(2), *targets.chunk(2))
+                shares["missed"] = missed.detach()
+                loss = loss + config.change_lambda * missed
+            return loss
 
         if from_z:
             z = torch.randn(256, config.z_dim, generator=draw)
             generator.update_w_avg(z.to(device))
+        shares: dict[str, Tensor] = {}
         loss = training.update("generator", loss_of)
         roles.enforce()
-        return {"loss": loss}
+        return {"loss": loss, **shares}
 
     unseen = sample(range(UNSEEN_SEED, UNSEEN_SEED + 64))
     unseen = unseen[torch.nonzero(unseen.character < 0)[:48, 0]]

@@ -311,12 +311,11 @@ def _face_coordinates(canvas: _Canvas, f: dict[str, Tensor]) -> tuple[Tensor, Te
 
 # Where freckles are: across the cheeks and the bridge of the nose, on both sides unlike.
 _FRECKLES: tuple[tuple[float, float, float], ...] = (
-    (-0.245, 0.105, 0.9), (-0.215, 0.135, 1.1), (-0.205, 0.090, 0.8), (-0.180, 0.115, 1.0),
-    (-0.160, 0.150, 0.9), (-0.150, 0.090, 1.1), (-0.120, 0.118, 0.8), (-0.240, 0.160, 0.8),
-    (-0.190, 0.172, 1.0), (-0.095, 0.085, 0.8), (-0.040, 0.062, 0.8), (-0.008, 0.082, 0.9),
-    (0.034, 0.060, 0.8), (0.098, 0.092, 0.9), (0.125, 0.130, 1.0), (0.150, 0.098, 0.8),
-    (0.175, 0.140, 1.1), (0.192, 0.092, 1.0), (0.222, 0.118, 0.9), (0.205, 0.170, 0.9),
-    (0.250, 0.145, 1.0), (0.155, 0.172, 0.8), (0.262, 0.102, 0.8),
+    (-0.255, 0.100, 0.9), (-0.232, 0.148, 1.1), (-0.205, 0.088, 1.0), (-0.186, 0.134, 1.2),
+    (-0.152, 0.098, 1.0), (-0.142, 0.150, 0.8), (-0.108, 0.108, 0.9), (-0.196, 0.184, 0.9),
+    (-0.048, 0.058, 0.8), (-0.004, 0.078, 1.0), (0.042, 0.054, 0.8), (0.106, 0.098, 1.0),
+    (0.128, 0.146, 1.1), (0.156, 0.094, 0.9), (0.178, 0.142, 1.0), (0.206, 0.094, 1.2),
+    (0.222, 0.146, 0.9), (0.258, 0.112, 1.0), (0.188, 0.188, 0.9),
 )  # fmt: skip
 
 
@@ -324,8 +323,8 @@ def _draw_freckles(c: _Canvas, f: dict[str, Tensor], u: Tensor, v: Tensor, insid
     spots = torch.full_like(u, 1.0)
     for place_u, place_v, size in _FRECKLES:
         spots = torch.minimum(spots, ((u - place_u) ** 2 + (v - place_v) ** 2).div_(size))
-    dots = c.cover(spots.sqrt_() - 0.0078, 1.6)
-    c.paint(_tone(_rgb(f, "skin"), 0.72, 0.54, 0.44), 0.72 * f["freckles"] * dots * inside)
+    dots = c.cover(spots.sqrt_() - 0.0130, 1.4)
+    c.paint(_tone(_rgb(f, "skin"), 0.60, 0.42, 0.30), 0.85 * f["freckles"] * dots * inside)
 
 
 def _draw_wrinkles(
@@ -335,25 +334,25 @@ def _draw_wrinkles(
     # Two waves on the forehead
     lines = torch.zeros_like(u)
     across = _smoothstep(0.20, 0.10, u.abs())
-    for height, width in ((-0.195, 0.0052), (-0.243, 0.0045)):
+    for height, width in ((-0.190, 0.0082), (-0.243, 0.0074)):
         wave = v - height - 0.010 * torch.cos(u * 11)
-        lines = torch.maximum(lines, c.cover(wave.abs() - width, 2.0) * across)
+        lines = torch.maximum(lines, c.cover(wave.abs() - width, 1.6) * across)
     # From the nose to the corners of the mouth
     t = ((v - 0.200) / 0.058).clamp(-1, 1)
     fold = (u.abs() - 0.122 - 0.036 * t + 0.016 * t * t).abs()
     fold = fold + 4 * ((v - 0.200).abs() - 0.058).clamp_min(0)
-    lines = torch.maximum(lines, c.cover(fold - 0.0075 + 0.005 * t * t, 2.0))
+    lines = torch.maximum(lines, c.cover(fold - 0.0105 + 0.006 * t * t, 1.6))
     # Bags under the eyes, crow's feet
     bag = (eye_v - 0.078 + 0.25 * out**2 / 0.09).abs()
-    lines = torch.maximum(lines, c.cover(bag - 0.0050, 2.0) * _bump(out + 0.01, 0.060))
+    lines = torch.maximum(lines, c.cover(bag - 0.0078, 1.6) * _bump(out + 0.01, 0.060))
     for slope in (-0.40, -0.02, 0.36):
         foot = (eye_v - slope * (out - 0.07)).abs() + 8 * (0.112 - out).clamp_min(0)
         foot = foot + 8 * (out - 0.148).clamp_min(0)
-        lines = torch.maximum(lines, c.cover(foot - 0.0042, 2.0))
+        lines = torch.maximum(lines, c.cover(foot - 0.0066, 1.6))
     hollow = _bump(torch.sqrt((u.abs() - 0.20) ** 2 + ((v - 0.235) * 0.7) ** 2), 0.05)
     skin = _rgb(f, "skin")
-    c.paint(_tone(skin, 0.88, 0.80, 0.78), 0.45 * f["wrinkles"] * hollow * inside)
-    c.paint(_tone(skin, 0.70, 0.58, 0.54), 0.62 * f["wrinkles"] * lines * inside)
+    c.paint(_tone(skin, 0.88, 0.80, 0.78), 0.60 * f["wrinkles"] * hollow * inside)
+    c.paint(_tone(skin, 0.62, 0.47, 0.43), 0.80 * f["wrinkles"] * lines * inside)
 
 
 def _draw_nose(c: _Canvas, f: dict[str, Tensor], u: Tensor, v: Tensor, inside: Tensor) -> None:
@@ -470,8 +469,8 @@ def _draw_beard(
     beard = torch.maximum(beard, -hole)
     cover = f["beard"] * c.cover(beard, 2.0)
     c.paint(hair * 0.90, cover, "beard")
-    strands = 0.5 + 0.5 * torch.sin(u * 46 + 3 * torch.sin(v * 13))
-    c.paint(hair * 0.76, 0.40 * cover * strands)
+    strands = 0.5 + 0.5 * torch.sin(u * 34 + 3 * torch.sin(v * 11))
+    c.paint(hair * 0.70, 0.55 * cover * strands)
     c.paint(hair * 0.66, 0.6 * cover * _smoothstep(0.02, 0.30, u + 0.25 * (v - 0.3)))
 
 
@@ -576,11 +575,11 @@ class _Hair:
         ball = _ellipse(self.x, crown_y - 0.04, width, height) - wave
         self.hull = torch.lerp(self.hull, _smooth_maximum(ball, end, 0.22), frizz)
 
-        strands = torch.sin(self.angle * 22 + 1.5 * torch.sin(6 * y + 1))
-        cell = 19 + 7 * frizz
+        strands = torch.sin(self.angle * 15 + 1.5 * torch.sin(6 * y + 1))
+        cell = 17 + 5 * frizz
         curls = torch.sin(cell * self.x + 1.6 * torch.sin(0.6 * cell * y))
         curls = curls * torch.sin(cell * y + 1 + 1.6 * torch.sin(0.6 * cell * self.x))
-        texture = torch.lerp(0.020 * strands, 0.10 * curls, curl.clamp(0, 1))
+        texture = torch.lerp(0.055 * strands, 0.24 * curls, curl.clamp(0, 1))
         radius = torch.sqrt((self.x / width) ** 2 + (crown_y / height) ** 2)
         rough = 0.02 * torch.sin(self.angle * 26)
         gloss = _bump(radius - 0.80 + rough, 0.085) * _bump(self.angle + 0.45, 0.62)
@@ -631,17 +630,17 @@ class _Hair:
 
 
 def _draw_earrings(head: _Canvas, f: dict[str, Tensor]) -> None:
-    c = head.window(-0.62, 0.02, 0.62, 0.36)
+    c = head.window(-0.62, 0.02, 0.62, 0.40)
     gold = torch.tensor([0.93, 0.72, 0.27], device=c.x.device)[None, :, None, None]
     gold = gold.expand(len(c.image), -1, 1, 1)
     for side in (-1.0, 1.0):
         x = c.x - side * f["face_width"] * (0.995 - 0.12 * side * f["yaw"])
         y = c.y - 0.105 * f["ear_size"]
         shown = f["earrings"]
-        ring = (torch.sqrt(x**2 + (y - 0.046) ** 2) - 0.036).abs() - 0.0085
-        light = 0.80 + 0.30 * _smoothstep(0.02, -0.03, x + y - 0.046)
+        ring = (torch.sqrt(x**2 + (y - 0.056) ** 2) - 0.045).abs() - 0.0125
+        light = 0.80 + 0.30 * _smoothstep(0.02, -0.03, x + y - 0.056)
         c.paint((gold * light[:, None]).clamp(0, 1), c.cover(ring, 1.2) * shown, "earrings")
-        stud = torch.sqrt(x**2 + (y - 0.004) ** 2) - 0.0125
+        stud = torch.sqrt(x**2 + (y - 0.004) ** 2) - 0.0160
         c.paint((gold * 1.12).clamp(0, 1), c.cover(stud, 1.2) * shown, "earrings")
 
 
@@ -692,7 +691,7 @@ def _draw_hat(head: _Canvas, f: dict[str, Tensor]) -> None:
     head.paint((color * soft + 0.10).clamp(0, 1), head.cover(fluff) * shown, "hat")
 
     dome = torch.maximum(_ellipse(x, (y - base).clamp(max=0), width, height), y - brim_y)
-    ribs = 1 + 0.055 * torch.cos(torch.asin(nx * 0.98) * 16)
+    ribs = 1 + 0.13 * torch.cos(torch.asin(nx * 0.98) * 12)
     head.paint((color * (light * ribs)[:, None]).clamp(0, 1), head.cover(dome) * shown, "hat")
     band_x = x.abs() - width * 1.03
     across = (y - brim_y + 0.020).abs() - 0.066
@@ -700,7 +699,7 @@ def _draw_hat(head: _Canvas, f: dict[str, Tensor]) -> None:
     qx, qy = band_x + corner, across + corner
     band = torch.sqrt(qx.clamp_min(0) ** 2 + qy.clamp_min(0) ** 2) - corner
     band = band + torch.maximum(qx, qy).clamp(max=0)
-    fold = 1 + 0.075 * torch.cos(torch.asin(nx * 0.98) * 30)
+    fold = 1 + 0.14 * torch.cos(torch.asin(nx * 0.98) * 22)
     head.paint(
         (color * 0.82 * (light * fold)[:, None]).clamp(0, 1), head.cover(band) * shown, "hat"
     )
