@@ -19,6 +19,8 @@ Images = Float[Tensor, "n 3 h w"]
 _YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
 
+# Colors are mixed in full precision, also where a training computes in half.
+@torch.autocast("cpu", enabled=False)
 def distort(images: Images, generator: Generator) -> Images:
     """Each picture made unnatural in one of nine ways, strongly enough that one sees it."""
     n = len(images)

@@ -251,7 +251,7 @@ def detail_loss(
 def reconstruction_loss(
     images: Float[Tensor, "n 3 h w"], targets: Float[Tensor, "n 3 h w"], weight: Tensor
 ) -> Tensor:
-    """L1 and squared differences, L1 over a Laplacian pyramid, which cares for edges, and structure.
+    """L1 and squared differences, L1 over a Laplacian pyramid, which cares for edges; structure.
 
     Args:
         weight: of pixels, `[1, 1, h, w]`; those on edges of the targets count up to twice as much.
