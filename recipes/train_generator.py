@@ -179,7 +179,7 @@ def build(config: Paired) -> tuple[StyleGAN2Generator, FactorEncoder]:
 
 
 def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: FactorEncoder) -> None:
-    """Stages synthesis, details and together: redraw known portraits from their factors, or from z."""
+    """The stages that redraw known portraits, from their factors or from z."""
     if config.stage == "details":
         cache = None
     elif config.cache is None:
