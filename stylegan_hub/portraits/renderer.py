@@ -311,11 +311,9 @@ def _face_coordinates(canvas: _Canvas, f: dict[str, Tensor]) -> tuple[Tensor, Te
 
 # Where freckles are: across the cheeks and the bridge of the nose, on both sides unlike.
 _FRECKLES: tuple[tuple[float, float, float], ...] = (
-    (-0.255, 0.100, 0.9), (-0.232, 0.148, 1.1), (-0.205, 0.088, 1.0), (-0.186, 0.134, 1.2),
-    (-0.152, 0.098, 1.0), (-0.142, 0.150, 0.8), (-0.108, 0.108, 0.9), (-0.196, 0.184, 0.9),
-    (-0.048, 0.058, 0.8), (-0.004, 0.078, 1.0), (0.042, 0.054, 0.8), (0.106, 0.098, 1.0),
-    (0.128, 0.146, 1.1), (0.156, 0.094, 0.9), (0.178, 0.142, 1.0), (0.206, 0.094, 1.2),
-    (0.222, 0.146, 0.9), (0.258, 0.112, 1.0), (0.188, 0.188, 0.9),
+    (-0.250, 0.100, 1.0), (-0.226, 0.158, 1.0), (-0.190, 0.108, 1.1), (-0.172, 0.164, 0.9),
+    (-0.134, 0.122, 1.0), (-0.038, 0.066, 0.9), (0.034, 0.078, 0.9), (0.136, 0.116, 1.0),
+    (0.166, 0.166, 1.0), (0.196, 0.104, 1.1), (0.230, 0.154, 1.0), (0.254, 0.096, 0.9),
 )  # fmt: skip
 
 
@@ -323,7 +321,7 @@ def _draw_freckles(c: _Canvas, f: dict[str, Tensor], u: Tensor, v: Tensor, insid
     spots = torch.full_like(u, 1.0)
     for place_u, place_v, size in _FRECKLES:
         spots = torch.minimum(spots, ((u - place_u) ** 2 + (v - place_v) ** 2).div_(size))
-    dots = c.cover(spots.sqrt_() - 0.0130, 1.4)
+    dots = c.cover(spots.sqrt_() - 0.0175, 1.4)
     c.paint(_tone(_rgb(f, "skin"), 0.60, 0.42, 0.30), 0.85 * f["freckles"] * dots * inside)
 
 
@@ -334,21 +332,21 @@ def _draw_wrinkles(
     # Two waves on the forehead
     lines = torch.zeros_like(u)
     across = _smoothstep(0.20, 0.10, u.abs())
-    for height, width in ((-0.190, 0.0082), (-0.243, 0.0074)):
+    for height, width in ((-0.188, 0.0115), (-0.252, 0.0100)):
         wave = v - height - 0.010 * torch.cos(u * 11)
         lines = torch.maximum(lines, c.cover(wave.abs() - width, 1.6) * across)
     # From the nose to the corners of the mouth
     t = ((v - 0.200) / 0.058).clamp(-1, 1)
     fold = (u.abs() - 0.122 - 0.036 * t + 0.016 * t * t).abs()
     fold = fold + 4 * ((v - 0.200).abs() - 0.058).clamp_min(0)
-    lines = torch.maximum(lines, c.cover(fold - 0.0105 + 0.006 * t * t, 1.6))
+    lines = torch.maximum(lines, c.cover(fold - 0.0145 + 0.008 * t * t, 1.6))
     # Bags under the eyes, crow's feet
     bag = (eye_v - 0.078 + 0.25 * out**2 / 0.09).abs()
-    lines = torch.maximum(lines, c.cover(bag - 0.0078, 1.6) * _bump(out + 0.01, 0.060))
-    for slope in (-0.40, -0.02, 0.36):
+    lines = torch.maximum(lines, c.cover(bag - 0.0110, 1.6) * _bump(out + 0.01, 0.060))
+    for slope in (-0.30, 0.30):
         foot = (eye_v - slope * (out - 0.07)).abs() + 8 * (0.112 - out).clamp_min(0)
         foot = foot + 8 * (out - 0.148).clamp_min(0)
-        lines = torch.maximum(lines, c.cover(foot - 0.0066, 1.6))
+        lines = torch.maximum(lines, c.cover(foot - 0.0100, 1.6))
     hollow = _bump(torch.sqrt((u.abs() - 0.20) ** 2 + ((v - 0.235) * 0.7) ** 2), 0.05)
     skin = _rgb(f, "skin")
     c.paint(_tone(skin, 0.88, 0.80, 0.78), 0.60 * f["wrinkles"] * hollow * inside)
@@ -460,7 +458,7 @@ def _draw_beard(
     a, h = f["face_width"], f["face_length"]
     hull = _ellipse(c.x, c.y - 0.42 * h, 0.80 * a, 0.58 * h + length)
     hull = torch.minimum(hull, torch.maximum(face - 0.004, 0.25 * h - c.y))
-    hull = hull - 0.006 * torch.cos(u * 42) * _smoothstep(0.15, 0.40, v)
+    hull = hull - 0.008 * torch.cos(u * 26) * _smoothstep(0.15, 0.40, v)
     side = (u.abs() - 0.09).clamp_min(0)
     top = mouth_v - 0.030 + 0.55 * side + 2.6 * side * side  # how far below its upper edge
     beard = _smooth_maximum(hull, -top, 0.05)
@@ -469,7 +467,7 @@ def _draw_beard(
     beard = torch.maximum(beard, -hole)
     cover = f["beard"] * c.cover(beard, 2.0)
     c.paint(hair * 0.90, cover, "beard")
-    strands = 0.5 + 0.5 * torch.sin(u * 34 + 3 * torch.sin(v * 11))
+    strands = 0.5 + 0.5 * torch.sin(u * 22 + 2 * torch.sin(v * 8))
     c.paint(hair * 0.70, 0.55 * cover * strands)
     c.paint(hair * 0.66, 0.6 * cover * _smoothstep(0.02, 0.30, u + 0.25 * (v - 0.3)))
 
@@ -552,8 +550,8 @@ class _Hair:
         crown_y = y + 0.09
         self.angle = torch.atan2(self.x, -crown_y)  # 0 points up
         # Curls bulge like a cloud: round outward, cusps inward.
-        lobes = torch.cos(self.angle * (6 + 4 * frizz)).abs() * 1.6 - 1
-        wave = (0.034 - 0.012 * frizz) * curl * lobes
+        lobes = torch.cos(self.angle * (4 + 2 * frizz)).abs() * 1.6 - 1
+        wave = (0.044 - 0.012 * frizz) * curl * lobes
         teeth = (self.angle * 8 / math.pi + 0.35).frac().sub(0.5).abs().mul(4).sub(1)
         top = _smoothstep(1.75, 1.15, self.angle.abs())
         jag = 0.055 * spike * teeth * top * (1 - strip)
@@ -575,11 +573,11 @@ class _Hair:
         ball = _ellipse(self.x, crown_y - 0.04, width, height) - wave
         self.hull = torch.lerp(self.hull, _smooth_maximum(ball, end, 0.22), frizz)
 
-        strands = torch.sin(self.angle * 15 + 1.5 * torch.sin(6 * y + 1))
-        cell = 17 + 5 * frizz
+        strands = torch.sin(self.angle * 8 + 1.2 * torch.sin(4 * y + 1))
+        cell = 11 + 3 * frizz
         curls = torch.sin(cell * self.x + 1.6 * torch.sin(0.6 * cell * y))
         curls = curls * torch.sin(cell * y + 1 + 1.6 * torch.sin(0.6 * cell * self.x))
-        texture = torch.lerp(0.055 * strands, 0.24 * curls, curl.clamp(0, 1))
+        texture = torch.lerp(0.070 * strands, 0.26 * curls, curl.clamp(0, 1))
         radius = torch.sqrt((self.x / width) ** 2 + (crown_y / height) ** 2)
         rough = 0.02 * torch.sin(self.angle * 26)
         gloss = _bump(radius - 0.80 + rough, 0.085) * _bump(self.angle + 0.45, 0.62)
@@ -613,7 +611,7 @@ class _Hair:
         part = 0.35 * f["hair_part"].tanh() * (1 - curl)
         away = ((u / half - part) / (1 + part.abs())).abs().clamp(max=1.2)
         arc = (0.06 + 0.15 * (1 - 0.2 * wrap)) * away * away * away + 0.05 * away
-        jagged = 0.014 * torch.sin(u * 30 + 1) * (0.45 + 0.9 * f["hair_spike"] + 0.6 * curl)
+        jagged = 0.018 * torch.sin(u * 20 + 1) * (0.45 + 0.9 * f["hair_spike"] + 0.6 * curl)
         top = y - hairline - arc - jagged + 0.02
         side = u.abs() - half * (1 + 0.05 * wrap - 0.9 * wrap * (y - 0.10).square())
         opening = _smooth_maximum(-top, side, 0.16)  # negative where the face shows
@@ -686,12 +684,12 @@ def _draw_hat(head: _Canvas, f: dict[str, Tensor]) -> None:
 
     top = base - height
     pom = torch.sqrt(x**2 + (y - top + 0.010) ** 2)
-    fluff = pom - 0.070 - 0.006 * torch.cos(torch.atan2(x, y - top) * 12)
+    fluff = pom - 0.088 - 0.008 * torch.cos(torch.atan2(x, y - top) * 7)
     soft = (1.12 - 0.25 * _smoothstep(-0.05, 0.07, x + y - top))[:, None]
     head.paint((color * soft + 0.10).clamp(0, 1), head.cover(fluff) * shown, "hat")
 
     dome = torch.maximum(_ellipse(x, (y - base).clamp(max=0), width, height), y - brim_y)
-    ribs = 1 + 0.13 * torch.cos(torch.asin(nx * 0.98) * 12)
+    ribs = 1 + 0.17 * torch.cos(torch.asin(nx * 0.98) * 7)
     head.paint((color * (light * ribs)[:, None]).clamp(0, 1), head.cover(dome) * shown, "hat")
     band_x = x.abs() - width * 1.03
     across = (y - brim_y + 0.020).abs() - 0.066
@@ -699,7 +697,7 @@ def _draw_hat(head: _Canvas, f: dict[str, Tensor]) -> None:
     qx, qy = band_x + corner, across + corner
     band = torch.sqrt(qx.clamp_min(0) ** 2 + qy.clamp_min(0) ** 2) - corner
     band = band + torch.maximum(qx, qy).clamp(max=0)
-    fold = 1 + 0.14 * torch.cos(torch.asin(nx * 0.98) * 22)
+    fold = 1 + 0.18 * torch.cos(torch.asin(nx * 0.98) * 11)
     head.paint(
         (color * 0.82 * (light * fold)[:, None]).clamp(0, 1), head.cover(band) * shown, "hat"
     )
