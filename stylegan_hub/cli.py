@@ -1215,9 +1215,16 @@ def space(
     private: Annotated[
         bool, typer.Option("--private", help="With --push: only you can see it.")
     ] = False,
+    static: Annotated[
+        bool,
+        typer.Option(
+            "--static", help="A page that needs no server: the visitor's browser renders."
+        ),
+    ] = False,
     hardware: Annotated[
-        Literal["zero-a10g", "cpu-basic"], typer.Option(help="What the Space asks for.")
-    ] = "zero-a10g",
+        Literal["zero-a10g", "cpu-basic"] | None,
+        typer.Option(help="What the Space asks for; zero-a10g if not given."),
+    ] = None,
     pipeline: PipelineOption = "portraits",
 ) -> None:
     """Write a ready Space: the page with a pipeline and its edits, and nothing to fetch.
@@ -1225,6 +1232,7 @@ def space(
     \b
     Examples:
       stylegan-hub space portraits-page --edit afro-hair --edit glasses
+      stylegan-hub space portraits-static --static
       stylegan-hub space me/portraits-page --push --private
     """
     with _reporting():
@@ -1235,10 +1243,34 @@ def space(
             raise _UsageError(f"Got {name!r}; with --push, expected user/name.")
         folder = Path(title) if output is None else output
         _check_folder(folder.absolute().parent)
-        made = zoo.write_space(folder, pipeline, edits, title, hardware)
-        typer.echo(f"Wrote {made.folder} with {made.pipeline} and {len(made.edits)} edits.")
+        if static:
+            if hardware is not None:
+                raise _UsageError("--hardware is for a Space with a server; --static needs none.")
+            _write_static_page(pipeline, folder, edits, title)
+        else:
+            made = zoo.write_space(folder, pipeline, edits, title, hardware or "zero-a10g")
+            typer.echo(f"Wrote {made.folder} with {made.pipeline} and {len(made.edits)} edits.")
         if push:
             typer.echo(f"The Space: {zoo.push_space(folder, name, private)}")
+
+
+def _write_static_page(
+    pipeline: str, folder: Path, given: Sequence[str] | None, title: str
+) -> None:
+    """The page without a server, with the edits that a browser can compute."""
+    from stylegan_hub.browser.static_page import write_static_page
+    from stylegan_hub.edits.base import load_edit
+    from stylegan_hub.hub.space import bundled_for
+
+    pipe = _open(pipeline).pipe
+    names = bundled_for(pipe.base_model.fingerprint) if given is None else given
+    page = write_static_page(
+        pipe, folder, title=title, edits={name: load_edit(name) for name in names}
+    )
+    typer.echo(
+        f"Wrote {page.folder} with {len(names)} edits: {page.total / 1e6:.1f} MB, of which the first "
+        f"picture takes {page.first / 1e6:.1f}. Try it: python -m http.server -d {page.folder}"
+    )
 
 
 @main.command()

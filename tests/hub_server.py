@@ -49,6 +49,7 @@ class Repository:
     id: str
     private: bool = False
     gated: bool = False
+    sdk: str | None = None
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
     summaries: list[str] = field(default_factory=list)
@@ -213,7 +214,7 @@ class HubServer:
             if repo_id in self.repositories:
                 return JSONResponse({"error": "You already created this", "url": url}, 409)
             private = asked.get("visibility") == "private"
-            self.repositories[repo_id] = Repository(repo_id, private)
+            self.repositories[repo_id] = Repository(repo_id, private, sdk=asked.get("sdk"))
             return {"url": url}
 
         @app.delete("/api/repos/delete")

@@ -944,6 +944,15 @@ def test_a_space_is_pushed(server: HubServer, written: tuple[Path, hub.Space]) -
         hub.push_space(folder, "you/page", token=ME)
 
 
+def test_a_space_without_a_server_is_pushed(server: HubServer, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("---\nsdk: static\n---\n")
+    source = Path(hub.__file__).parents[1] / "browser" / "page" / "index.html"
+    shutil.copy(source, tmp_path)
+    hub.push_space(tmp_path, "me/static-page", token=ME)
+    space = server.repositories["spaces/me/static-page"]
+    assert space.sdk == "static" and set(space.files) >= {"README.md", "index.html"}
+
+
 @pytest.mark.slow
 def test_a_space_opens_offline_and_writes_nothing_into_its_checkout(
     written: tuple[Path, hub.Space],

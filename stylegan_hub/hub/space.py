@@ -22,6 +22,7 @@ from stylegan_hub.hub.publish import check_repo_id, publishing
 from stylegan_hub.version import __version__
 
 Hardware = Literal["zero-a10g", "cpu-basic"]
+Sdk = Literal["gradio", "static"]
 PYTHON = "3.12.12"
 """Of the versions that ZeroGPU has, the one that this library runs on."""
 _ROOT = Path(__file__).parents[2]
@@ -107,11 +108,11 @@ def write_space(
             "The page is a part of the repository, not of the installed package.",
             remedy="Clone it, and run this there.",
         )
-    _make_room(folder)
+    make_room(folder, "gradio")
     cards = folder / "cards"
     cards.mkdir(parents=True)
     name, base, neutral = _put_pipeline(pipeline, cards, token)
-    chosen = _bundled_for(base) if edits is None else list(edits)
+    chosen = bundled_for(base) if edits is None else list(edits)
     kept = tuple(_put_edit(edit, base, cards, token) for edit in chosen)
     _put_parts(base, cards)
     for part in _CODE:
@@ -139,7 +140,7 @@ def push_space(
     """Send the folder of a Space to the Hub as one commit; returns the Space's address.
 
     Args:
-        folder: as `write_space` wrote it.
+        folder: as `write_space` or `browser.static_page.write_static_page` wrote it.
         repo_id: "user/name"; made if it is not there. Files that are only there are deleted.
         private: make a new Space private.
         token, endpoint: as of `publish`.
@@ -151,16 +152,15 @@ def push_space(
     """
     folder = Path(folder)
     check_repo_id(repo_id)
-    if not _is_space(folder):
+    sdk = space_sdk(folder)
+    if sdk is None:
         raise ArtifactError(f"{folder} is no Space; write it with write_space first.")
 
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint, token, library_name=LIBRARY, library_version=__version__)
     with publishing(repo_id):
-        api.create_repo(
-            repo_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True
-        )
+        api.create_repo(repo_id, repo_type="space", space_sdk=sdk, private=private, exist_ok=True)
         api.upload_folder(
             folder_path=folder,
             repo_id=repo_id,
@@ -171,16 +171,29 @@ def push_space(
     return f"{api.endpoint}/spaces/{repo_id}"
 
 
-def _is_space(folder: Path) -> bool:
-    app = folder / "app.py"
-    return (folder / "README.md").is_file() and app.is_file() and (
-        "Written by `stylegan-hub space`" in app.read_text(encoding="utf-8", errors="replace")
-    )  # fmt: skip
+def space_sdk(folder: Path) -> Sdk | None:
+    """What runs the Space of this folder; None if this library did not write it."""
+    marks: tuple[tuple[Sdk, str, str], ...] = (
+        ("gradio", "app.py", "Written by `stylegan-hub space`"),
+        ("static", "index.html", 'content="stylegan-hub space --static"'),
+    )
+    if not (folder / "README.md").is_file():
+        return None
+    for sdk, name, mark in marks:
+        start = folder / name
+        if start.is_file() and mark in start.read_text(encoding="utf-8", errors="replace"):
+            return sdk
+    return None
 
 
-def _make_room(folder: Path) -> None:
+def make_room(folder: Path, sdk: Sdk) -> None:
+    """Remove a Space of the same sort that this library wrote to the folder.
+
+    Raises:
+        ArtifactError: the folder holds something else.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not _is_space(folder):
+        if space_sdk(folder) != sdk:
             raise ArtifactError(
                 f"{folder} holds something else; nothing was written.",
                 remedy="Choose another folder, or move what is there away.",
@@ -202,7 +215,8 @@ def _put_pipeline(pipeline: str, cards: Path, token: str | None) -> tuple[str, s
     return source.resolve().name, base, neutral
 
 
-def _bundled_for(fingerprint: str) -> list[str]:
+def bundled_for(fingerprint: str) -> list[str]:
+    """Names of the bundled edits of a generator."""
     return [name for name in names.bundled("edit") if edit_info(name).fingerprint == fingerprint]
 
 
