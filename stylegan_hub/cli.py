@@ -1268,8 +1268,9 @@ def _write_static_page(
         pipe, folder, title=title, edits={name: load_edit(name) for name in names}
     )
     typer.echo(
-        f"Wrote {page.folder} with {len(names)} edits: {page.total / 1e6:.1f} MB, of which the first "
-        f"picture takes {page.first / 1e6:.1f}. Try it: python -m http.server -d {page.folder}"
+        f"Wrote {page.folder} with {len(names)} edits: {page.total / 1e6:.1f} MB, of which the "
+        f"first picture takes {page.first / 1e6:.1f}. Try it: "
+        f"python -m http.server -d {page.folder}"
     )
 
 
