@@ -20,11 +20,13 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from stylegan_hub import clone
 from stylegan_hub.version import __version__
 
 if TYPE_CHECKING:
@@ -976,25 +978,38 @@ def demo(
     ] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port.")] = None,
 ) -> None:
-    """Open the page in a browser's reach: the same as `python app.py` in a clone.
+    """Open the page in a browser's reach: as `python app.py` does in a clone.
 
     \b
     Example:
       stylegan-hub demo --port 8000
     """
-    app = Path(__file__).parents[1] / "app.py"
     with _reporting():
-        if not app.is_file():
-            raise ValueError(
-                "The page is a part of the repository, not of the installed package. Clone it, "
-                "install it with `pip install -r requirements.txt`, and run `python app.py`."
-            )
-    command = [sys.executable, str(app), "--pipeline", pipeline]
+        if find_spec("gradio") is None:
+            raise ValueError('The page needs gradio: pip install "stylegan-hub[demo]".')
+    command = [sys.executable, str(clone.root() / "app.py"), "--pipeline", pipeline]
     command += ["--host", host] if host is not None else []
     command += ["--port", str(port)] if port is not None else []
     command += ["--device", device]
     command += ["--runtime", runtime] if runtime is not None else []
     raise typer.Exit(subprocess.run(command).returncode)
+
+
+# --help is the recipe's, which knows the settings of each method.
+@main.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def train(context: typer.Context) -> None:
+    """Train an edit, as `python recipes/train.py` does in a clone.
+
+    \b
+    Examples:
+      stylegan-hub train mapper --text "a face with an afro" --output_dir runs/afro-hair
+      stylegan-hub train mapper --help
+    """
+    script = clone.root() / "recipes" / "train.py"
+    raise typer.Exit(subprocess.run([sys.executable, str(script), *context.args]).returncode)
 
 
 @main.command("list")

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from stylegan_hub import names
+from stylegan_hub import clone, names
 from stylegan_hub.artifacts import CONFIG_NAME, TENSORS_NAME, write_bytes
-from stylegan_hub.errors import ArtifactError, NotFoundError
+from stylegan_hub.errors import ArtifactError
 from stylegan_hub.hub.cards import LIBRARY
 from stylegan_hub.hub.list import edit_info
 from stylegan_hub.hub.publish import check_repo_id, publishing
@@ -25,11 +25,10 @@ Hardware = Literal["zero-a10g", "cpu-basic"]
 Sdk = Literal["gradio", "static"]
 PYTHON = "3.12.12"
 """Of the versions that ZeroGPU has, the one that this library runs on."""
-_ROOT = Path(__file__).parents[2]
-# Of a clone, what the page needs.
-_CODE = ("demo", "stylegan_hub")
-_BESIDE = ("requirements.txt", "LICENSE", "docs/targets")
-_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "_cards", ".*")
+_LIBRARY = Path(__file__).parents[1]
+# What the page needs beside the library.
+_PAGE = ("demo", "requirements.txt", "LICENSE", "docs/targets")
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "_cards", "_clone", ".*")
 _APP = '''"""The page, as this Space starts it. Written by `stylegan-hub space`."""
 
 import os
@@ -98,16 +97,10 @@ def write_space(
 
     Raises:
         ArtifactError: the folder holds something else.
-        NotFoundError: this is an installed package, not a clone, so the page is not here; or a
-            name leads nowhere.
+        NotFoundError: a name leads nowhere.
         MismatchError: an edit of another generator.
     """
     folder = Path(folder)
-    if not (_ROOT / "demo" / "app.py").is_file():
-        raise NotFoundError(
-            "The page is a part of the repository, not of the installed package.",
-            remedy="Clone it, and run this there.",
-        )
     make_room(folder, "gradio")
     cards = folder / "cards"
     cards.mkdir(parents=True)
@@ -115,10 +108,9 @@ def write_space(
     chosen = bundled_for(base) if edits is None else list(edits)
     kept = tuple(_put_edit(edit, base, cards, token) for edit in chosen)
     _put_parts(base, cards)
-    for part in _CODE:
-        shutil.copytree(_ROOT / part, folder / part, ignore=_LEFT_OUT)
-    for part in _BESIDE:
-        _copy(_ROOT / part, folder / part)
+    _copy(_LIBRARY, folder / "stylegan_hub")
+    for part in _PAGE:
+        _copy(clone.root() / part, folder / part)
     write_bytes(folder / "app.py", _APP.format(pipeline=name).encode())
     header = _header(title or folder.resolve().name, pipeline, hardware)
     listed = f"Edits that come along: {', '.join(kept)}." if kept else ""
@@ -287,8 +279,11 @@ def _header(title: str, pipeline: str, hardware: Hardware) -> str:
 
 def _pinned(package: str) -> str:
     """The version of a package that requirements.txt names."""
-    for line in (_ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
+    for line in (clone.root() / "requirements.txt").read_text(encoding="utf-8").splitlines():
         name, equals, version = line.partition("==")
         if equals and name.strip() == package:
             return version.strip()
-    raise ArtifactError(f"requirements.txt of {_ROOT} pins no {package}; take a clone as it is.")
+    raise ArtifactError(
+        f"requirements.txt in {clone.root()} pins no {package}.",
+        remedy="Restore the file as it was published.",
+    )
