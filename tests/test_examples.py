@@ -7,9 +7,12 @@ import os
 import re
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from test_recipes import recipe
 
 from stylegan_hub.methods import method
 
@@ -73,3 +76,14 @@ def test_a_notebook_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.Mon
         if "image/png" in output.get("data", {})
     ]
     assert shown
+
+
+@pytest.mark.slow
+def test_the_moving_picture_of_the_readme_is_made(tmp_path: Path) -> None:
+    made = recipe("picture_readme")
+    small = made.Config(output=tmp_path / "slider.gif", frames=4, resolution=32)
+    made.main(small)
+    with Image.open(small.output) as film:
+        assert film.size == (6 * 32, 32) and film.n_frames > 1
+    with pytest.raises(ValueError, match="Got 1 seeds for 6 edits"):
+        made.main(replace(small, seeds=(1,)))
