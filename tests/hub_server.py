@@ -9,6 +9,7 @@ ids in `preupload` and the 412 for a stale parent are what the client relies on.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -452,3 +453,11 @@ class Refusal(Exception):
 
     def response(self) -> Response:
         return JSONResponse({"error": self.why}, self.status, self.headers)
+
+
+if __name__ == "__main__":  # a Hub to rehearse publishing on; it forgets everything when it ends
+    with HubServer() as hub:
+        print(f"export HF_ENDPOINT={hub.endpoint} HF_TOKEN=token-of-me HF_HUB_DISABLE_XET=1")
+        print("You are the user `me`. Ctrl-C ends this Hub.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
