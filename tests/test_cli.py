@@ -348,7 +348,9 @@ def test_an_edit_is_not_saved_among_other_things(
     common = ("edit", "--text", "a hat", "--method", "gradient", "--seed", 7, "-o", output,
               "--pipeline", tiny_pipeline_folder, "--save-edit", photos)  # fmt: skip
     with monkeypatch.context() as patch:
-        patch.setattr("stylegan_hub.cli.edit.open_studio", None)  # it is refused before anything is loaded
+        patch.setattr(
+            "stylegan_hub.cli.edit.open_studio", None
+        )  # it is refused before anything is loaded
         refused = run(*common)
     assert refused.exit_code == 1 and "Choose another folder" in refused.stderr
     assert os.listdir(photos) == ["me.jpg"] and not output.exists()
