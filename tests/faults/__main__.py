@@ -1,14 +1,14 @@
 """What goes wrong on purpose, and what many visitors at once do to the page.
 
 python -m tests.faults                      # all of it at length
-python -m tests.faults load --help          # one part: fuzz, kills or load
+python -m tests.faults load --help          # one part: fuzz, hub, kills or load
 """
 
 import sys
 
-from tests.faults import fuzz, kills, load
+from tests.faults import fuzz, hub, kills, load
 
-PARTS = {"fuzz": fuzz.main, "kills": kills.main, "load": load.main}
+PARTS = {"fuzz": fuzz.main, "hub": hub.main, "kills": kills.main, "load": load.main}
 
 if __name__ == "__main__":
     match sys.argv[1:]:
