@@ -81,7 +81,9 @@ class Page(gr.Blocks):
         try:
             return await super().preprocess_data(block_fn, inputs, state, explicit_call)
         except Exception as error:  # whatever a value makes gradio's components raise
-            said = (error.message if isinstance(error, gr.Error) else explain(error)).partition("\n")[0]
+            said = (error.message if isinstance(error, gr.Error) else explain(error)).partition(
+                "\n"
+            )[0]
             why = f"Got values that {block_fn.api_name or block_fn.name} does not take: {said}"
             raise gr.Error(toast(why), print_exception=False) from error
 

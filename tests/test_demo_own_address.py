@@ -69,7 +69,15 @@ def test_names_of_its_own(url: str, host: str) -> None:
 
 @pytest.mark.parametrize(
     "origin",
-    ["https://evil.example", "null", "http://localhost:3000", "http://127.0.0.1", "file://", "%", ""],
+    [
+        "https://evil.example",
+        "null",
+        "http://localhost:3000",
+        "http://127.0.0.1",
+        "file://",
+        "%",
+        "",
+    ],
 )
 def test_other_pages_change_nothing(url: str, origin: str) -> None:
     data = {"data": [], "fn_index": 0, "session_hash": "x"}
