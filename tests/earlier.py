@@ -22,7 +22,6 @@ from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.instant import InstantEdit
 from stylegan_hub.edits.latent_mapper import LatentMapper
 from stylegan_hub.edits.stack import EditStack
-from stylegan_hub.latents import Latents
 from stylegan_hub.methods.mapper import mapper_groups
 from stylegan_hub.methods.style_statistics import editable_channels
 from stylegan_hub.methods.table import DirectionTable, table_layout

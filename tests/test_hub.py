@@ -16,8 +16,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from hub_server import HubServer, Repository
 from fastapi.responses import JSONResponse
+from hub_server import HubServer, Repository
 from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import save
@@ -1033,7 +1033,7 @@ def test_it_is_said_where_it_is_not_known(server: HubServer, folder: Path) -> No
         server.faults = [answer(503) for _ in range(60)]
 
     server.before_commit = silent
-    with pytest.raises(hub.PublishError, match="not known whether me/afro-hair was changed.*page"):
+    with pytest.raises(hub.PublishError, match=r"not known whether me/afro-hair was changed.*page"):
         hub.publish(folder, "me/afro-hair", token=ME)
 
 

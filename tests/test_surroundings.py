@@ -1,4 +1,4 @@
-"""No home folder, a user without a name, `umask 077`, another locale: the shell works all the same."""
+"""No home folder, a user without a name, `umask 077`, another locale: the shell works."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def try_limit(kind: Kind, path: Path, limit: int) -> int:
     assert end in (SAVED, REFUSED), said
     assert kind.found(path) == (1 if end == SAVED else 0), "another version than was said"
     assert os.listdir(path.parent) == ["saved"], f"left over: {os.listdir(path.parent)}"
-    assert end == SAVED or str(path) in said and ".partial" not in said, f"said: {said}"
+    assert end == SAVED or (str(path) in said and ".partial" not in said), f"said: {said}"
     return int(end == REFUSED)
 
 
