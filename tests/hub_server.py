@@ -96,12 +96,20 @@ class Repository:
             "tags": self.tags(),
             "lastModified": self.changed.isoformat().replace("+00:00", "Z"),
             "siblings": [
-                {"rfilename": name, **({"size": len(data)} if sizes else {})}
+                {"rfilename": name, **(stated(name, data) if sizes else {})}
                 for name, data in self.commits[oid].items()
             ],
             "downloads": 0,
             "likes": 0,
         }
+
+
+def stated(path: str, data: bytes) -> dict[str, Any]:
+    """What the Hub says of a file's content."""
+    size = {"size": len(data), "blobId": git_sha1(data)}
+    if not path.endswith(_LARGE):
+        return size
+    return {**size, "lfs": {"sha256": sha256(data), "size": len(data), "pointerSize": 134}}
 
 
 def front_matter(text: str) -> dict[str, Any]:
@@ -118,7 +126,9 @@ class HubServer:
         collections: by slug, as they are answered.
         granted: names that a gated repository lets in.
         sent: bytes of each file that went out, "user/repo/file" -> count.
-        cut: "upload", "download" or "commit": connections that are dropped midway.
+        cut: "upload", "download" or "commit": connections that are dropped midway; "answer": after
+            the commit was done; "content": large files come with other bytes.
+        faults: what is answered in place of the next requests, in turn; None for what is right.
         before_commit: called once, before the next commit is looked at.
         listing: what is answered in place of the list of repositories.
         requests: every request, "GET /path".
@@ -159,6 +169,7 @@ class HubServer:
         self.before_commit: Callable[[], object] | None = None
         self.listing: bytes | None = None
         self.requests: list[str] = []
+        self.faults: list[Response | None] = []
 
     def create(self, repo_id: str, files: dict[str, bytes], **options: bool) -> Repository:
         repository = self.repositories[repo_id] = Repository(repo_id, **options)
@@ -190,7 +201,8 @@ class HubServer:
         @app.middleware("http")
         async def note(request: Request, call_next: Any) -> Response:
             self.requests.append(f"{request.method} {request.url.path}")
-            return await call_next(request)
+            fault = self.faults.pop(0) if self.faults else None
+            return await call_next(request) if fault is None else fault
 
         @app.exception_handler(Refusal)
         async def refuse(_: Request, refusal: Refusal) -> Response:
@@ -343,6 +355,9 @@ class HubServer:
                     case "deletedFile":
                         del files[value["path"]]
             new = repository.commit(files, summary)
+            if "answer" in self.cut:
+                self.cut.remove("answer")
+                return broken(b"", 10)
             url = f"{self.endpoint}/{repository.id}/commit/{new}"
             return {"success": True, "commitOid": new, "commitUrl": url}
 
@@ -401,7 +416,10 @@ class HubServer:
 
         @app.api_route("/store/{oid}/{name:path}", methods=["GET", "HEAD"])
         async def stored(request: Request, oid: str, name: str) -> Response:
-            return self._file(request, self.store[oid], name, {"ETag": f'"{oid}"'})
+            data = self.store[oid]
+            if "content" in self.cut:
+                data = data[:-4] + b"\0\0\0?"
+            return self._file(request, data, name, {"ETag": f'"{oid}"'})
 
         return app
 

@@ -26,6 +26,10 @@ def demo(
         str | None, typer.Option(help="Address to listen at; only this machine by default.")
     ] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port.")] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name by which a proxy or a network shows the page; '*' for any."),
+    ] = None,
 ) -> None:
     """Open the page in a browser's reach: as `python app.py` does in a clone.
 
@@ -41,6 +45,8 @@ def demo(
     command += ["--port", str(port)] if port is not None else []
     command += ["--device", device]
     command += ["--runtime", runtime] if runtime is not None else []
+    for name in allow_host or ():
+        command += ["--allow-host", name]
     raise typer.Exit(subprocess.run(command).returncode)
 
 

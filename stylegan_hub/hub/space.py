@@ -152,13 +152,19 @@ def push_space(
 
     api = HfApi(endpoint, token, library_name=LIBRARY, library_version=__version__)
     with publishing(repo_id):
-        api.create_repo(repo_id, repo_type="space", space_sdk=sdk, private=private, exist_ok=True)
-        api.upload_folder(
-            folder_path=folder,
-            repo_id=repo_id,
-            repo_type="space",
-            commit_message=f"Write the Space with {LIBRARY} {__version__}",
-            delete_patterns="*",
+        names.asked_again(
+            lambda: api.create_repo(
+                repo_id, repo_type="space", space_sdk=sdk, private=private, exist_ok=True
+            )
+        )
+        names.asked_again(
+            lambda: api.upload_folder(
+                folder_path=folder,
+                repo_id=repo_id,
+                repo_type="space",
+                commit_message=f"Write the Space with {LIBRARY} {__version__}",
+                delete_patterns="*",
+            )
         )
     return f"{api.endpoint}/spaces/{repo_id}"
 
