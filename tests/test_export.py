@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 from pathlib import Path
@@ -215,6 +216,9 @@ def test_a_pipeline_renders_by_another_runtime(
     codes = latents.codes.clone().requires_grad_()
     other.synthesize(Latents(Space.W_PLUS, codes)).sum().backward()
     assert codes.grad is not None and len(calls) == 3
+    with torch.no_grad():  # a copy loads what runs for itself
+        copied = copy.deepcopy(other).synthesize(latents)
+        assert difference(copied, here.synthesize(latents)) < 1e-4 and len(calls) == 4
     # A tuned generator is another one.
     weights = {"b32.conv1.bias": torch.ones(8)}
     with torch.no_grad():
@@ -263,6 +267,7 @@ def test_auto_takes_what_was_measured_to_be_faster(
     monkeypatch.setattr("stylegan_hub.runtime._measured", times)
     runtime = Runtime(tiny_pipeline.generator, "auto")
     assert [runtime.chosen(n) for n in (1, 7, 8, 64)] == ["openvino"] * 2 + ["pytorch"] * 2
+    assert copy.deepcopy(runtime).chosen(1) == "openvino"
     assert Runtime(tiny_pipeline.generator, "auto").chosen(1) == "openvino"
     assert measured == [32]  # the second one read the file
     (file,) = tmp_path.glob("speeds-*.json")
