@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import torch
 from jaxtyping import Float
@@ -79,6 +79,15 @@ class Runtime:
             check_format(self.name, _DTYPES[generator.dtype])
         elif self.name not in RUNTIMES:
             self._folder = _checked_folder(self.name, generator)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """One for the copy of the generator, which loads again what runs: that cannot be copied."""
+        other = copy.copy(self)
+        other.generator = copy.deepcopy(self.generator, memo)
+        other._lock = threading.Lock()
+        other._made_for, other._runs = None, {}
+        other._fastest = dict(self._fastest)
+        return other
 
     def chosen(self, count: int, resolution: int | None = None) -> str:
         """What renders so many pictures: "pytorch", "openvino" or "onnx".

@@ -196,6 +196,7 @@ def test_a_refused_job_locks_no_tab(
     before = wait_for_other_picture(page, "")
     page.locator("#fitting button").nth(2).press("Enter")
     wait_for_other_picture(page, before)
+    slider_of(page, HAT).wait_for(state="hidden")  # such a face starts without edits
 
     tab(page, "Photo")
     send(page, photo)
@@ -224,7 +225,7 @@ def test_a_refused_job_locks_no_tab(
     words.fill("")
     press(page, "Edit")
     refused(page, "Got no words")
-    found(page, HAT)
+    found(page, "blend to back")
     assert fits(page)
 
 
