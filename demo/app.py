@@ -251,6 +251,8 @@ def launch(
         server_port=port,
         root_path=root_path,
         prevent_thread_lock=True,
+        # Else gradio gives up if its first page takes 3 s, as on a small or busy machine.
+        _frontend=False,
         **options(page),
     )
     if page.share_url:  # with GRADIO_SHARE

@@ -112,7 +112,9 @@ def url(studio: Studio) -> Iterator[str]:
 
 def serve(studio: Studio) -> Iterator[str]:
     page = build(studio)
-    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options(page))
+    _, address, _ = page.launch(
+        prevent_thread_lock=True, quiet=True, _frontend=False, **launch_options(page)
+    )
     yield address
     page.close(verbose=False)
 

@@ -357,7 +357,7 @@ def test_two_browsers_a_restart_and_the_end(
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     page_of_server = build(studio)
     _, address, _ = page_of_server.launch(
-        prevent_thread_lock=True, quiet=True, **launch_options(page_of_server)
+        prevent_thread_lock=True, quiet=True, _frontend=False, **launch_options(page_of_server)
     )
     (page,) = pages = [browser.new_page()]
     page.set_default_timeout(SECONDS * 1000)
@@ -381,6 +381,7 @@ def test_two_browsers_a_restart_and_the_end(
         prevent_thread_lock=True,
         quiet=True,
         server_port=int(re.findall(r":(\d+)", address)[0]),
+        _frontend=False,
         **launch_options(again),
     )
     page.goto(address)

@@ -49,7 +49,7 @@ def offered(tiny_pipeline: StyleEditPipeline, house_pipeline: StyleEditPipeline)
 def url(offered: Pipelines) -> Iterator[str]:
     page = build(offered.open_studio("tiny"), offered)
     offered.app, address, _ = page.launch(
-        prevent_thread_lock=True, quiet=True, **launch_options(page)
+        prevent_thread_lock=True, quiet=True, _frontend=False, **launch_options(page)
     )
     yield address
     page.close(verbose=False)
