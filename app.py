@@ -15,6 +15,13 @@ parser.add_argument(
     "--pipelines", nargs="+", default=[], help="others that visitors can choose on the page"
 )
 parser.add_argument("--root-path", help="where a proxy in front shows the page, such as /faces")
+parser.add_argument(
+    "--allow-host",
+    action="append",
+    default=[],
+    help="a name by which a proxy or a network shows the page, such as faces.example.org; '*' for "
+    "any name",
+)
 parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, mps")
 parser.add_argument("--runtime", help="what renders: auto, pytorch, openvino, onnx, or a folder")
 
@@ -34,4 +41,5 @@ if __name__ == "__main__":
         root_path=arguments.root_path,
         device=arguments.device,
         runtime=arguments.runtime,
+        allow_hosts=arguments.allow_host,
     )

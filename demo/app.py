@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,18 @@ from typing import Any
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # gradio reads it when imported
 
 import gradio as gr
+from gradio.route_utils import FnIndexInferError
 from gradio.utils import get_upload_folder
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute
 
 from demo import channel, in_browser, programs, zerogpu
-from demo.components import heading
+from demo.components import explain, heading, toast
 from demo.first_faces import first_seeds
 from demo.opening import Opening
+from demo.own_address import OwnAddress, name_in
 from demo.pipelines import Pipelines
 from demo.stage import Stage
 from demo.tabs import (
@@ -63,6 +70,23 @@ class Page(gr.Blocks):
 
     routes: Sequence[BaseRoute] = ()
     visits: Visits
+
+    async def preprocess_data(
+        self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
+    ) -> list[Any]:
+        """As gradio's own, but what a program sent wrongly is said to it and is no fault of ours.
+
+        Raises:
+            gr.Error: values that the endpoint does not take.
+        """
+        try:
+            return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+        except Exception as error:  # whatever a value makes gradio's components raise
+            said = (error.message if isinstance(error, gr.Error) else explain(error)).partition(
+                "\n"
+            )[0]
+            why = f"Got values that {block_fn.api_name or block_fn.name} does not take: {said}"
+            raise gr.Error(toast(why), print_exception=False) from error
 
 
 def build(studio: Studio, pipelines: Pipelines | None = None, place: str = "") -> Page:
@@ -139,8 +163,12 @@ def opened(pipeline: str, device: str = "auto", runtime: str | None = None) -> S
     return Studio(studio.pipe, find=zerogpu.finder(studio.pipe))
 
 
-def launch_options(page: Page) -> dict[str, Any]:
-    """What its `launch` needs so that the page looks and behaves as meant."""
+def launch_options(page: Page, names: Collection[str] = ()) -> dict[str, Any]:
+    """What its `launch` needs so that the page looks and behaves as meant.
+
+    Args:
+        names: by which it is reached beside those of this machine, see `OwnAddress`.
+    """
     scripts = [
         path.read_text(encoding="utf-8") for path in (in_browser.SCRIPT, channel.SCRIPT, _DROP)
     ]
@@ -154,9 +182,21 @@ def launch_options(page: Page) -> dict[str, Any]:
         "js": _KEYS.read_text(encoding="utf-8"),
         "footer_links": ["api"],
         "mcp_server": programs.has_mcp(),
-        "app_kwargs": {"routes": page.routes},
+        "app_kwargs": {
+            "routes": page.routes,
+            "middleware": [Middleware(OwnAddress, names=names)],
+            "exception_handlers": {KeyError: no_endpoint, FnIndexInferError: no_endpoint},
+        },
         "max_file_size": "16mb",  # a photograph, or eight mappers in a stack
     }
+
+
+def no_endpoint(request: Request, error: Exception) -> JSONResponse:
+    """What is answered to a program that asks for an endpoint that there is not."""
+    if isinstance(error, KeyError) and not request.url.path.endswith("/queue/join"):
+        raise error  # one of ours
+    said = "There is no such endpoint; gradio_api/info lists those that there are."
+    return JSONResponse({"detail": said}, 404)
 
 
 def launch(
@@ -168,6 +208,7 @@ def launch(
     root_path: str | None = None,
     device: str = "auto",
     runtime: str | None = None,
+    allow_hosts: Sequence[str] = (),
 ) -> None:
     """Load a pipeline, serve the page and stay until interrupted.
 
@@ -178,6 +219,8 @@ def launch(
         port: None for the first free one from 7860.
         device, runtime: as of `StyleEditPipeline.from_pretrained`. With ZeroGPU, pictures are
             rendered on the CPU and searches run on the card.
+        allow_hosts: names by which a proxy or a network shows the page, "faces.example.org"; "*"
+            for any, see `OwnAddress`.
 
     Raises:
         SystemExit: the pipeline cannot be loaded; the message says why.
@@ -188,14 +231,19 @@ def launch(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if said := use_own_folder():
         print(said)
+    listens_at = host or os.environ.get("GRADIO_SERVER_NAME", "")
+    known = (listens_at, name_in(root_path or ""), *allow_hosts)
+    names = {name.lower() for name in known if name}
+    options = partial(launch_options, names=names)
     offered = Pipelines(
         [*dict.fromkeys([pipeline, *pipelines])],
         lambda name: opened(name, device, runtime),
         lambda studio, place: build(studio, offered, place),
-        launch_options,
+        options,
     )
     try:
-        page = build(offered.open_studio(pipeline), offered)
+        studio = offered.open_studio(pipeline)
+        page = build(studio, offered)
     except (ValueError, OSError) as error:
         raise SystemExit(f"Error: {error}") from error
     offered.app, _, _ = page.launch(
@@ -203,6 +251,12 @@ def launch(
         server_port=port,
         root_path=root_path,
         prevent_thread_lock=True,
-        **launch_options(page),
+        # Else gradio gives up if its first page takes 3 s, as on a small or busy machine.
+        _frontend=False,
+        **options(page),
     )
+    if page.share_url:  # with GRADIO_SHARE
+        names.add(name_in(page.share_url))
+    # Beside the page: what renders fastest here, for its next start.
+    threading.Thread(target=studio.pipe.runtime.measure, daemon=True).start()
     page.block_thread()

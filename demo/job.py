@@ -19,7 +19,8 @@ class Job:
     Attributes:
         shown: all updates so far, the newest of each widget.
         error: what ended the work, if it failed.
-        was_seen: whether somebody watched it to its end.
+        was_seen: whether a page said that it shows the end. A page that watches may be closed
+            without the server's knowing it yet.
     """
 
     def __init__(
@@ -82,7 +83,6 @@ class Job:
         finally:
             with self._lock:
                 self._watchers.discard(watcher)
-        self.was_seen = True
         if self.error is not None:
             raise self.error
 

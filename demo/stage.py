@@ -562,7 +562,7 @@ class Stage:
 
     def then_free(self, event: gr.events.Dependency, face: bool = False) -> None:
         """After this event, which watched a search, show the session; see `then_show`."""
-        in_any_case(event, self._free, None, [*self._frees, self.stop], queue=False, **PRIVATE)
+        in_any_case(event, self._free, self.desk, [*self._frees, self.stop], queue=False, **PRIVATE)
         self.then_show(event, face)
 
     def busy(self) -> dict[gr.blocks.Block, object]:
@@ -584,7 +584,9 @@ class Stage:
         shown = [output for search in self._searches for output in search.outputs]
         return [*dict.fromkeys([self.pictures, *self.busy_widgets, *shown])]
 
-    def _free(self) -> dict[gr.blocks.Block, object]:
+    def _free(self, desk: Desk) -> dict[gr.blocks.Block, object]:
+        if desk.job is not None and desk.job.is_over:
+            desk.job.was_seen = True  # only a page that is still open asks for this
         return {
             **{widget: type(widget)(interactive=True) for widget in self._frees},
             self.stop: gr.Button(visible=False),

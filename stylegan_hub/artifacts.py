@@ -253,7 +253,12 @@ class SavedWhole:
         # Where it was loaded from means nothing on another machine.
         self.register_to_config(_name_or_path=None)  # type: ignore[attr-defined]
         with staged(save_directory) as staging:
-            super().save_pretrained(staging, *args, **options)  # type: ignore[misc]
+            try:
+                super().save_pretrained(staging, *args, **options)  # type: ignore[misc]
+            except SafetensorError as error:  # what its writer makes of an error of the system
+                if (number := re.search(r"\(os error (\d+)\)", str(error))) is None:
+                    raise
+                raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, *args: Any, **options: Any) -> Self:

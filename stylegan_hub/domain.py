@@ -148,6 +148,10 @@ class Domain(SavedWhole, DiffusionPipeline):
         if label is not None:
             self.label_vector(label)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy has networks of its own, so that those in full precision would be of no use to it.
+        return {**self.__dict__, "_full_precision": None}
+
     @classmethod
     def from_pretrained(
         cls,

@@ -73,6 +73,7 @@ class StorageError(StyleganHubError, OSError):
         remedies = {
             errno.ENOSPC: "Free some space, or choose another disk.",
             errno.EDQUOT: "Free some of your quota, or choose another disk.",
+            errno.EFBIG: "Choose another disk, or raise the limit on the size of a file.",
             errno.EACCES: "Choose a folder that you may write to.",
             errno.EPERM: "Choose a folder that you may write to.",
             errno.EROFS: "Choose a folder that you may write to.",

@@ -5,18 +5,20 @@ What a folder can hold is registered here by the module that knows how to load i
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from stylegan_hub.artifacts import CONFIG_NAME, check_no_checkpoint, read_config
-from stylegan_hub.errors import ArtifactError, NotFoundError
+from stylegan_hub.errors import ArtifactError, NotFoundError, StyleganHubError
 from stylegan_hub.storage import settle
 
 # [user/]repo[@revision]; the Hub takes 96 characters
@@ -26,6 +28,8 @@ _HUB_ADDRESS = re.compile(
     r"(?:/(?:tree|blob|resolve|commit)/(?P<revision>[^/?#\s]+)[^?#\s]*)?/?(?:[?#]\S*)?"
 )
 _NAMESPACE = "stylegan-hub"
+_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds before the Hub is asked again
+_Answer = TypeVar("_Answer")
 # Only what is read as data or shown; no code and no pickle reaches the disk.
 _HUB_FILES = [
     "*.json",
@@ -291,20 +295,90 @@ def _download(
     revision = own_revision or revision
     where = repo if revision is None else f"{repo} at revision {revision}"
     try:
-        return Path(
-            snapshot_download(
-                repo,
-                revision=revision,
-                token=token,
-                cache_dir=cache_dir,
-                local_files_only=local_files_only,
-                allow_patterns=_HUB_FILES,
+        folder = Path(
+            asked_again(
+                lambda: snapshot_download(
+                    repo,
+                    revision=revision,
+                    token=token,
+                    cache_dir=cache_dir,
+                    local_files_only=local_files_only,
+                    allow_patterns=_HUB_FILES,
+                )
             )
         )
     except Exception as error:  # a lost connection raises what its HTTP library has
         raise NotFoundError(
             f"{name!r} is no folder here, and the Hub did not give {where}: {hub_refusal(error)}"
         ) from error
+    _check_content(folder, where)
+    return folder
+
+
+def _check_content(folder: Path, where: str) -> None:
+    """Raise `ArtifactError` for a large file with other bytes than the Hub has, and remove it.
+
+    The Hub's client looks at lengths only. It keeps such a file under the sha256 that the Hub
+    states, and links to it, where the file system has links.
+    """
+    for path in sorted(folder.rglob("*.safetensors")):
+        stored = path.resolve()
+        if re.fullmatch(r"[0-9a-f]{64}", stored.name) is None:
+            continue
+        with open(stored, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != stored.name:
+            path.unlink()
+            stored.unlink()
+            raise ArtifactError(
+                f"{path.name} of {where} arrived damaged: its sha256 is {found[:16]}, and the Hub "
+                f"states {stored.name[:16]}. It was removed.",
+                got=found,
+                expected=stored.name,
+                remedy="Download it again.",
+            )
+
+
+def asked_again(ask: Callable[[], _Answer]) -> _Answer:
+    """What the Hub answers; it is asked once more after a fault of its own or of the connection.
+
+    Before that, as long as the Hub says is waited, at most half a minute.
+
+    Args:
+        ask: may be carried out twice.
+
+    Raises:
+        Exception: what `ask` raises at the second time, or at once where the Hub means what it
+            says: there is nothing, or this login may not.
+    """
+    try:
+        return ask()
+    except Exception as error:
+        if (seconds := pause_after(error)) is None:
+            raise
+        time.sleep(seconds)
+    return ask()
+
+
+def pause_after(error: BaseException) -> float | None:
+    """Seconds after which the Hub may answer otherwise; None where it means what it says."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
+        return pause_after(error.__cause__)
+    if isinstance(error, StyleganHubError | OfflineModeIsEnabled | LocalEntryNotFoundError):
+        return None
+    if not isinstance(error, HfHubHTTPError):
+        return 0.0  # a connection that was kept open may have been closed by the other side
+    if error.response.status_code != 429 and error.response.status_code < 500:
+        return None
+    return min(_LONGEST_PAUSE, _retry_after(error.response.headers) or _PAUSE)
+
+
+def _retry_after(headers: Mapping[str, str]) -> int | None:
+    """Seconds, where the Hub says how long to wait."""
+    said = headers.get("Retry-After", "")
+    return int(said) if re.fullmatch(r"[0-9]{1,6}", said) else None
 
 
 def hub_refusal(error: BaseException) -> str:
@@ -333,6 +407,12 @@ def hub_refusal(error: BaseException) -> str:
             return "the repository has no such file. Look at its page for what it holds."
         case OfflineModeIsEnabled():
             return "HF_HUB_OFFLINE is set, so the Hub is not asked. Unset it to go online."
+        case HfHubHTTPError() if error.response.status_code == 429 and (
+            seconds := _retry_after(error.response.headers)
+        ):
+            return (
+                f"it was asked too often. Wait {seconds} seconds, or log in with `hf auth login`."
+            )
         case HfHubHTTPError() if error.response.status_code in _REFUSALS:
             return _REFUSALS[error.response.status_code]
         case HfHubHTTPError() if error.response.status_code >= 500:

@@ -2,8 +2,9 @@
 
 PyTorch with our kernel is ahead at large pictures and has the gradients; OpenVINO is ahead at small
 ones, in bfloat16, and on a machine that others use too. "auto" takes whichever was measured to be
-faster on this machine, by the shape of the network and the number of pictures. Pictures differ in
-rounding.
+faster on this machine, by the shape of the network and the number of pictures, and PyTorch until
+`Runtime.measure` was called in an earlier process: it never makes a picture wait, and one process
+renders a size in one way. Pictures differ in rounding.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import torch
 from jaxtyping import Float
@@ -79,10 +80,17 @@ class Runtime:
         elif self.name not in RUNTIMES:
             self._folder = _checked_folder(self.name, generator)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """One for the copy of the generator, which loads again what runs: that cannot be copied."""
+        other = copy.copy(self)
+        other.generator = copy.deepcopy(self.generator, memo)
+        other._lock = threading.Lock()
+        other._made_for, other._runs = None, {}
+        other._fastest = dict(self._fastest)
+        return other
+
     def chosen(self, count: int, resolution: int | None = None) -> str:
         """What renders so many pictures: "pytorch", "openvino" or "onnx".
-
-        Where "auto" does not know yet, the ways are measured, once on this machine.
 
         Args:
             resolution: of the block that pictures come from; None for whole ones.
@@ -99,8 +107,34 @@ class Runtime:
         shape = (resolution or generator.img_resolution, generator.dtype)
         with self._lock:
             if shape not in self._fastest:
-                self._fastest[shape] = _fastest(generator, shape[0])
+                known = _known(_asked(generator, shape[0])) or {PYTORCH: {}}
+                self._fastest[shape] = _fastest(known)
         return self._fastest[shape][max(one for one in BATCHES if one <= max(count, 1))]
+
+    def measure(self) -> dict[str, dict[str, float]]:
+        """Find out what renders whole pictures fastest, for processes that start later.
+
+        Each way runs in a process of its own, for some tens of seconds in all; what was found is
+        kept in the cache folder, by the shape of the network, the number of threads and versions.
+        Only the shape counts, which is measured with random weights.
+
+        Returns:
+            Seconds for so many pictures, by runtime. Nothing is measured, and this is empty, where
+            "auto" has no choice: on a GPU, without OpenVINO, or for a named runtime.
+        """
+        generator = self.generator
+        on_cpu = generator.mapping.w_avg.device.type == "cpu"
+        if self.name != "auto" or not on_cpu or not _is_installed("openvino"):
+            return {}
+        asked = _asked(generator, generator.img_resolution)
+        if (known := _known(asked)) is not None:
+            return known
+        found = _measured(asked)
+        path = _speeds_file(asked)
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, json.dumps(found).encode())
+        return found
 
     def serves(self, count: int, resolution: int | None = None) -> bool:
         """Whether something else than PyTorch renders so many pictures."""
@@ -146,19 +180,19 @@ class Runtime:
             return self._runs[side]
 
 
-def speeds(generator: StyleGAN2Generator, side: int) -> dict[str, dict[str, float]]:
-    """Seconds for so many pictures, by runtime; measured once on this machine, then from a file.
-
-    Only the shape of the network counts, which is measured with random weights.
-    """
+def _asked(generator: StyleGAN2Generator, side: int) -> dict[str, Any]:
+    """What is measured, as JSON has it."""
     config = dict(generator.config)
-    shape = {key: value for key, value in config.items() if not key.startswith("_")}
-    asked = {
-        "config": shape,
+    return {
+        "config": {key: value for key, value in config.items() if not key.startswith("_")},
         "side": side,
         "dtype": _DTYPES[generator.dtype],
         "threads": torch.get_num_threads(),
     }
+
+
+def _speeds_file(asked: Mapping[str, Any]) -> Path:
+    """Where this machine keeps what was measured."""
     facts: list[object] = [
         asked,
         __version__,
@@ -168,22 +202,16 @@ def speeds(generator: StyleGAN2Generator, side: int) -> dict[str, dict[str, floa
     ]
     facts += [torch.backends.cpu.get_cpu_capability(), os.cpu_count(), sys.version_info[:2]]
     text = json.dumps(facts, sort_keys=True, default=str)
-    path = cache_folder() / f"speeds-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    return cache_folder() / f"speeds-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+
+
+def _known(asked: Mapping[str, Any]) -> dict[str, dict[str, float]] | None:
+    """What was measured earlier, or None."""
     with suppress(OSError, ValueError):
-        known = json.loads(path.read_bytes())
+        known = json.loads(_speeds_file(asked).read_bytes())
         if _is_sound(known):
             return known
-    print(
-        f"Measuring what renders {side} px fastest (once on this machine; {VARIABLE}=pytorch "
-        "does without).",
-        file=sys.stderr,
-        flush=True,
-    )
-    found = _measured(asked)
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, json.dumps(found).encode())
-    return found
+    return None
 
 
 def candidate(
@@ -219,8 +247,7 @@ def _measured(asked: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _fastest(generator: StyleGAN2Generator, side: int) -> dict[int, str]:
-    known = speeds(generator, side)
+def _fastest(known: Mapping[str, Mapping[str, float]]) -> dict[int, str]:
     return {
         count: min(known, key=lambda name: known[name].get(str(count), float("inf")))
         for count in BATCHES

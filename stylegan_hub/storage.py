@@ -66,9 +66,18 @@ def staged(folder: str | Path) -> Iterator[Path]:
         try:
             with locked(staging):  # it says that its writer is alive
                 yield staging
+                _open_as_usual(staging)
                 _commit(staging, folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def _open_as_usual(staging: Path) -> None:
+    """Let those read the files whom the user's umask lets; safetensors writes some for one user."""
+    usual = staging.stat().st_mode & 0o666
+    for path in staging.rglob("*"):
+        if path.is_file():
+            path.chmod(path.stat().st_mode | usual)
 
 
 def settle(folder: str | Path) -> None:

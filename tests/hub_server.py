@@ -9,6 +9,7 @@ ids in `preupload` and the 412 for a stale parent are what the client relies on.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -49,6 +50,7 @@ class Repository:
     id: str
     private: bool = False
     gated: bool = False
+    sdk: str | None = None
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
     summaries: list[str] = field(default_factory=list)
@@ -94,12 +96,20 @@ class Repository:
             "tags": self.tags(),
             "lastModified": self.changed.isoformat().replace("+00:00", "Z"),
             "siblings": [
-                {"rfilename": name, **({"size": len(data)} if sizes else {})}
+                {"rfilename": name, **(stated(name, data) if sizes else {})}
                 for name, data in self.commits[oid].items()
             ],
             "downloads": 0,
             "likes": 0,
         }
+
+
+def stated(path: str, data: bytes) -> dict[str, Any]:
+    """What the Hub says of a file's content."""
+    size = {"size": len(data), "blobId": git_sha1(data)}
+    if not path.endswith(_LARGE):
+        return size
+    return {**size, "lfs": {"sha256": sha256(data), "size": len(data), "pointerSize": 134}}
 
 
 def front_matter(text: str) -> dict[str, Any]:
@@ -116,7 +126,9 @@ class HubServer:
         collections: by slug, as they are answered.
         granted: names that a gated repository lets in.
         sent: bytes of each file that went out, "user/repo/file" -> count.
-        cut: "upload", "download" or "commit": connections that are dropped midway.
+        cut: "upload", "download" or "commit": connections that are dropped midway; "answer": after
+            the commit was done; "content": large files come with other bytes.
+        faults: what is answered in place of the next requests, in turn; None for what is right.
         before_commit: called once, before the next commit is looked at.
         listing: what is answered in place of the list of repositories.
         requests: every request, "GET /path".
@@ -157,6 +169,7 @@ class HubServer:
         self.before_commit: Callable[[], object] | None = None
         self.listing: bytes | None = None
         self.requests: list[str] = []
+        self.faults: list[Response | None] = []
 
     def create(self, repo_id: str, files: dict[str, bytes], **options: bool) -> Repository:
         repository = self.repositories[repo_id] = Repository(repo_id, **options)
@@ -188,7 +201,8 @@ class HubServer:
         @app.middleware("http")
         async def note(request: Request, call_next: Any) -> Response:
             self.requests.append(f"{request.method} {request.url.path}")
-            return await call_next(request)
+            fault = self.faults.pop(0) if self.faults else None
+            return await call_next(request) if fault is None else fault
 
         @app.exception_handler(Refusal)
         async def refuse(_: Request, refusal: Refusal) -> Response:
@@ -213,7 +227,7 @@ class HubServer:
             if repo_id in self.repositories:
                 return JSONResponse({"error": "You already created this", "url": url}, 409)
             private = asked.get("visibility") == "private"
-            self.repositories[repo_id] = Repository(repo_id, private)
+            self.repositories[repo_id] = Repository(repo_id, private, sdk=asked.get("sdk"))
             return {"url": url}
 
         @app.delete("/api/repos/delete")
@@ -341,6 +355,9 @@ class HubServer:
                     case "deletedFile":
                         del files[value["path"]]
             new = repository.commit(files, summary)
+            if "answer" in self.cut:
+                self.cut.remove("answer")
+                return broken(b"", 10)
             url = f"{self.endpoint}/{repository.id}/commit/{new}"
             return {"success": True, "commitOid": new, "commitUrl": url}
 
@@ -399,7 +416,10 @@ class HubServer:
 
         @app.api_route("/store/{oid}/{name:path}", methods=["GET", "HEAD"])
         async def stored(request: Request, oid: str, name: str) -> Response:
-            return self._file(request, self.store[oid], name, {"ETag": f'"{oid}"'})
+            data = self.store[oid]
+            if "content" in self.cut:
+                data = data[:-4] + b"\0\0\0?"
+            return self._file(request, data, name, {"ETag": f'"{oid}"'})
 
         return app
 
@@ -451,3 +471,11 @@ class Refusal(Exception):
 
     def response(self) -> Response:
         return JSONResponse({"error": self.why}, self.status, self.headers)
+
+
+if __name__ == "__main__":  # a Hub to rehearse publishing on; it forgets everything when it ends
+    with HubServer() as hub:
+        print(f"export HF_ENDPOINT={hub.endpoint} HF_TOKEN=token-of-me HF_HUB_DISABLE_XET=1")
+        print("You are the user `me`. Ctrl-C ends this Hub.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import pytest
 import torch
 from browser_site import need_tfjs, ten_edits, write_layout
 from PIL import Image
+from programs import run_program
 from test_demo import browser, wait_for  # noqa: F401
 
 from stylegan_hub.browser import tfjs
@@ -24,6 +26,7 @@ from stylegan_hub.browser.served import served
 from stylegan_hub.browser.static_page import StaticPage, write_static_page
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
+from stylegan_hub.hub.space import space_sdk
 from stylegan_hub.methods.instant_training import BLOCK, make_instant_model
 from stylegan_hub.methods.method import Words
 from stylegan_hub.methods.wording import parts, reading
@@ -77,6 +80,40 @@ def site(
     need_tfjs()
     folder = tmp_path_factory.mktemp("site") / "below" / "a path"
     return write_static_page(pipe, folder, title="Tiny: # faces", edits=edits)
+
+
+def test_a_static_space_replaces_itself_and_nothing_else(
+    site: StaticPage, pipe: StyleEditPipeline, tmp_path: Path
+) -> None:
+    assert space_sdk(site.folder) == "static"
+    page = write_static_page(pipe, tmp_path / "page", edits=ten_edits(pipe))
+    edits = set((page.folder / "pipeline").rglob("*"))
+    write_static_page(pipe, page.folder)
+    assert set((page.folder / "pipeline").rglob("*")) < edits  # those of the first are gone
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "index.html").write_text("mine")
+    with pytest.raises(ArtifactError, match="holds something else"):
+        write_static_page(pipe, tmp_path / "full")
+    assert (tmp_path / "full" / "index.html").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_the_shell_writes_a_static_space_that_renders(
+    browser: Browser,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    need_tfjs()
+    told = run_program(
+        [sys.executable, "-m", "stylegan_hub", "space", "page", "--static", "--edit", "glasses",
+         "--output", str(tmp_path / "page")]
+    )  # fmt: skip
+    assert "with 1 edits" in told and "the first picture takes" in told
+    with served({"": tmp_path / "page"}) as address:
+        page = browser.new_page()
+        page.goto(address)
+        page.get_by_role("button", name="glasses").click(timeout=SECONDS * 1000)
+        page.get_by_role("slider").first.wait_for(timeout=SECONDS * 1000)
+        page.close()
 
 
 @pytest.fixture(scope="module")

@@ -348,7 +348,9 @@ def test_an_edit_is_not_saved_among_other_things(
     common = ("edit", "--text", "a hat", "--method", "gradient", "--seed", 7, "-o", output,
               "--pipeline", tiny_pipeline_folder, "--save-edit", photos)  # fmt: skip
     with monkeypatch.context() as patch:
-        patch.setattr("stylegan_hub.cli._open", None)  # it is refused before anything is loaded
+        patch.setattr(
+            "stylegan_hub.cli.edit.open_studio", None
+        )  # it is refused before anything is loaded
         refused = run(*common)
     assert refused.exit_code == 1 and "Choose another folder" in refused.stderr
     assert os.listdir(photos) == ["me.jpg"] and not output.exists()
@@ -435,6 +437,26 @@ def test_disk_that_refuses(
     assert result.exit_code == 1
     assert f"Error: Cannot write {output}: No space left on device. Free" in result.stderr
     assert list(output.parent.iterdir()) == []
+
+
+def test_train_hands_everything_to_the_recipe(monkeypatch: MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+
+    def note(command: list[str]) -> subprocess.CompletedProcess[str]:
+        commands.append(command[1:])
+        return subprocess.CompletedProcess(command, 2)
+
+    monkeypatch.setattr(subprocess, "run", note)
+    words = ["mapper", "--text", "a hat", "--help", "--output_dir", "runs/hat"]
+    assert run("train", *words).exit_code == 2
+    script = Path(__file__).parents[1] / "recipes" / "train.py"
+    assert commands == [[str(script), *words]] and script.is_file()
+
+
+def test_demo_without_gradio(monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setattr("stylegan_hub.cli.find_spec", lambda name: None)
+    result = run("demo")
+    assert result.exit_code == 1 and 'pip install "stylegan-hub[demo]"' in result.stderr
 
 
 def test_demo_runs_the_script_of_the_clone(monkeypatch: MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import dataclasses
 import gc
@@ -29,6 +30,7 @@ from demo.components import explain, message, toast, warning
 from demo.desk import Desk
 from demo.files import archive
 from demo.frames import SLOTS, Frame, watched
+from demo.opening import Opening
 from demo.programs import DESCRIPTIONS
 from demo.slots import marks
 from demo.stage import Stage, choose, random_seeds
@@ -110,7 +112,9 @@ def url(studio: Studio) -> Iterator[str]:
 
 def serve(studio: Studio) -> Iterator[str]:
     page = build(studio)
-    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options(page))
+    _, address, _ = page.launch(
+        prevent_thread_lock=True, quiet=True, _frontend=False, **launch_options(page)
+    )
     yield address
     page.close(verbose=False)
 
@@ -193,6 +197,23 @@ def test_the_place_in_line_is_shown(studio: Studio) -> None:
     assert "Found" in found.status
 
 
+def test_an_end_that_only_a_closed_page_watched_is_told(studio: Studio) -> None:
+    with gr.Blocks():
+        stage = Stage(studio, Visits())
+        stage.build_chooser()
+        opening = Opening(studio, stage, stage.visits)
+    desk = stage.visits.open(None).desk
+
+    async def watch_to_the_end() -> None:
+        async for _ in stage.job(desk, iter([{stage.status: "Found it."}])).watch():
+            pass
+
+    asyncio.run(watch_to_the_end())  # as the server does for a page until it knows of its end
+    assert opening._last_status(desk) == "Found it."
+    stage._free(desk)  # which only an open page asks for
+    assert opening._last_status(desk) == gr.skip()
+
+
 @pytest.mark.parametrize("error", [ValueError("Got /tmp/x/no.png."), OverflowError("x")])
 def test_sliders_come_back_whatever_cannot_be_drawn(
     studio: Studio, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -208,7 +229,7 @@ def test_sliders_come_back_whatever_cannot_be_drawn(
     shown = stage._show(desk)
     first, second, *_ = stage._slots
     assert shown[first.slider].interactive is not False and shown[first.row].visible
-    assert all(stage._free()[slot.slider].interactive for slot in stage._slots)
+    assert all(stage._free(desk)[slot.slider].interactive for slot in stage._slots)
     assert not shown[second.row].visible and stage.pictures not in shown
     status = shown[stage.status]
     assert "cannot be drawn" in status and "/tmp" not in status

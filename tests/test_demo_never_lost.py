@@ -196,6 +196,7 @@ def test_a_refused_job_locks_no_tab(
     before = wait_for_other_picture(page, "")
     page.locator("#fitting button").nth(2).press("Enter")
     wait_for_other_picture(page, before)
+    slider_of(page, HAT).wait_for(state="hidden")  # such a face starts without edits
 
     tab(page, "Photo")
     send(page, photo)
@@ -224,7 +225,7 @@ def test_a_refused_job_locks_no_tab(
     words.fill("")
     press(page, "Edit")
     refused(page, "Got no words")
-    found(page, HAT)
+    found(page, "blend to back")
     assert fits(page)
 
 
@@ -356,7 +357,7 @@ def test_two_browsers_a_restart_and_the_end(
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     page_of_server = build(studio)
     _, address, _ = page_of_server.launch(
-        prevent_thread_lock=True, quiet=True, **launch_options(page_of_server)
+        prevent_thread_lock=True, quiet=True, _frontend=False, **launch_options(page_of_server)
     )
     (page,) = pages = [browser.new_page()]
     page.set_default_timeout(SECONDS * 1000)
@@ -380,6 +381,7 @@ def test_two_browsers_a_restart_and_the_end(
         prevent_thread_lock=True,
         quiet=True,
         server_port=int(re.findall(r":(\d+)", address)[0]),
+        _frontend=False,
         **launch_options(again),
     )
     page.goto(address)

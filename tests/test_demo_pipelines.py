@@ -49,7 +49,7 @@ def offered(tiny_pipeline: StyleEditPipeline, house_pipeline: StyleEditPipeline)
 def url(offered: Pipelines) -> Iterator[str]:
     page = build(offered.open_studio("tiny"), offered)
     offered.app, address, _ = page.launch(
-        prevent_thread_lock=True, quiet=True, **launch_options(page)
+        prevent_thread_lock=True, quiet=True, _frontend=False, **launch_options(page)
     )
     yield address
     page.close(verbose=False)
@@ -86,7 +86,7 @@ def test_another_pipeline_and_back(browser: Browser, url: str) -> None:  # noqa:
 def test_behind_a_proxy(tiny_pipeline: StyleEditPipeline) -> None:
     page = build(Studio(tiny_pipeline))
     options = {"prevent_thread_lock": True, "quiet": True, "root_path": ROOT}
-    _, address, _ = page.launch(**options, **launch_options(page))
+    _, address, _ = page.launch(**options, **launch_options(page, names={"example.org"}))
     answer = httpx.get(address, headers={"Host": "example.org"}).text
     page.close(verbose=False)
     assert re.findall(r'"root": ?"([^"]*)"', answer)[0].endswith(f"example.org{ROOT}")

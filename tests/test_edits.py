@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import stylegan_hub as hub
-from stylegan_hub import artifacts
+from stylegan_hub import artifacts, names
 from stylegan_hub.artifacts import BaseModel
 from stylegan_hub.edits import base
 from stylegan_hub.edits.base import Edit, Origin, Strength, kinds, load_edit
+from stylegan_hub.edits.combined import Combined
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.instant import InstantEdit
 from stylegan_hub.edits.latent_mapper import LatentMapper
@@ -38,6 +39,9 @@ EXAMPLES: dict[str, Edit] = {
         torch.linspace(-1, 1, 12).reshape(3, 4), torch.linspace(-0.1, 0.2, 4), 0.8, BASE
     ),
 }
+EXAMPLES["combined"] = Combined(
+    [(EXAMPLES["direction"], 0.5), (EXAMPLES["latent_mapper"], -1.5)], Strength(0.7, -1.0, 2.0)
+)
 
 
 def codes(edit: Edit, count: int, dtype: torch.dtype = torch.float32) -> Latents:
@@ -144,7 +148,7 @@ def test_unknown_kind(tmp_path: Path) -> None:
     folder = EXAMPLES["direction"].save_pretrained(tmp_path / "edit")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "kind": "essense"}))
-    with pytest.raises(ArtifactError, match=r"Unknown kind 'essense' .*known kinds: direction"):
+    with pytest.raises(ArtifactError, match=r"Unknown kind 'essense' .*: combined, direction, "):
         load_edit(folder)
 
 
@@ -217,8 +221,15 @@ class Wave(Edit):
         return cls(float(tensors["size"]), space, base_model, strength, origin)
 
 
-def test_a_kind_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def kinds_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is known to no other test."""
     monkeypatch.setattr(base, "_KINDS", dict(base._KINDS))
+    monkeypatch.setattr(names, "_KINDS", dict(names._KINDS))
+
+
+@pytest.mark.usefixtures("kinds_are_left")
+def test_a_kind_from_outside(tmp_path: Path) -> None:
     folder = Wave(0.5, "w_plus", BASE).save_pretrained(tmp_path / "wave")
     with pytest.raises(ArtifactError, match=r"saved by the package 'test_edits': install it"):
         load_edit(folder)
@@ -229,10 +240,11 @@ def test_a_kind_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         loaded.apply(latents, 2.0).codes, latents.codes + torch.sin(latents.codes), atol=1e-6
     )
     assert isinstance(Wave.from_pretrained(folder), Wave)
+    assert names.find_kind("wave") is not None
 
 
+@pytest.mark.usefixtures("kinds_are_left")
 def test_a_kind_by_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "_KINDS", dict(base._KINDS))
     entry = EntryPoint("wave", "test_edits:Wave", "stylegan_hub.edits")
     found = {"stylegan_hub.edits": [entry]}
     monkeypatch.setattr(base, "entry_points", lambda group: found.get(group, []))
@@ -240,8 +252,8 @@ def test_a_kind_by_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert type(load_edit(folder)).kind == "wave"
 
 
-def test_two_classes_of_one_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "_KINDS", dict(base._KINDS))
+@pytest.mark.usefixtures("kinds_are_left")
+def test_two_classes_of_one_kind() -> None:
     other = type("Other", (Wave,), {"kind": "direction"})
     with pytest.raises(ValueError, match=r"The kind 'direction' is that of stylegan_hub\."):
         hub.register(other)

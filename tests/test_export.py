@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 from pathlib import Path
@@ -215,6 +216,9 @@ def test_a_pipeline_renders_by_another_runtime(
     codes = latents.codes.clone().requires_grad_()
     other.synthesize(Latents(Space.W_PLUS, codes)).sum().backward()
     assert codes.grad is not None and len(calls) == 3
+    with torch.no_grad():  # a copy loads what runs for itself
+        copied = copy.deepcopy(other).synthesize(latents)
+        assert difference(copied, here.synthesize(latents)) < 1e-4 and len(calls) == 4
     # A tuned generator is another one.
     weights = {"b32.conv1.bias": torch.ones(8)}
     with torch.no_grad():
@@ -261,14 +265,21 @@ def test_auto_takes_what_was_measured_to_be_faster(
         return {"pytorch": {"1": 2.0, "8": 3.0}, "openvino": {"1": 1.0, "8": 4.0}}
 
     monkeypatch.setattr("stylegan_hub.runtime._measured", times)
-    runtime = Runtime(tiny_pipeline.generator, "auto")
-    assert [runtime.chosen(n) for n in (1, 7, 8, 64)] == ["openvino"] * 2 + ["pytorch"] * 2
-    assert Runtime(tiny_pipeline.generator, "auto").chosen(1) == "openvino"
-    assert measured == [32]  # the second one read the file
+    first = Runtime(tiny_pipeline.generator, "auto")
+    assert first.chosen(1) == "pytorch" and not measured  # no picture waits for a measurement
+    assert first.measure() == first.measure() and measured == [32]  # the second one read the file
+    assert first.chosen(1) == "pytorch"  # until its end, it renders in one way
+    later = Runtime(tiny_pipeline.generator, "auto")
+    assert [later.chosen(n) for n in (1, 7, 8, 64)] == ["openvino"] * 2 + ["pytorch"] * 2
+    assert copy.deepcopy(later).chosen(1) == "openvino"
     (file,) = tmp_path.glob("speeds-*.json")
     file.write_text('{"pytorch": {"1": "fast"}}')
-    assert Runtime(tiny_pipeline.generator, "auto").chosen(8) == "pytorch"
+    damaged = Runtime(tiny_pipeline.generator, "auto")
+    assert damaged.chosen(1) == "pytorch"
+    damaged.measure()
     assert measured == [32, 32]  # a damaged file is measured again
+    assert Runtime(tiny_pipeline.generator, "auto").chosen(1) == "openvino"
+    assert Runtime(tiny_pipeline.generator, "pytorch").measure() == {}
     monkeypatch.setattr("stylegan_hub.runtime._is_installed", lambda name: False)
     assert Runtime(tiny_pipeline.generator, "auto").chosen(1) == "pytorch"
 

@@ -9,7 +9,7 @@ import pytest
 
 from stylegan_hub.checkpoints.files import read_checkpoint
 from stylegan_hub.errors import ArtifactError
-from tests.faults import fuzz, kills, load
+from tests.faults import disks, fuzz, hub, kills, load
 
 HAS_ATHERIS = importlib.util.find_spec("atheris") is not None
 
@@ -27,6 +27,29 @@ def test_readers_give_a_result_or_an_error_of_ours(target: str) -> None:
 def test_a_kill_leaves_the_old_or_the_new(kind: str) -> None:
     found = kills.run(kind, count=3)
     assert not found["faults"] and found["old"] + found["new"] == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("kind", disks.KINDS)
+def test_a_full_disk_leaves_the_old(kind: str) -> None:
+    found = disks.run(kind, count=4)
+    assert not found["faults"] and found["refused"] >= 2
+
+
+# The client itself sends files in a way that its HTTP library is about to drop.
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+@pytest.mark.parametrize("operation", hub.OPERATIONS)
+def test_a_request_that_fails_once_is_asked_again(operation: str) -> None:
+    found = hub.run(operation, ["lost"])
+    assert not found["faults"] and int(str(found["tried"])) >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+@pytest.mark.parametrize("operation", hub.OPERATIONS)
+def test_no_fault_of_the_hub_hurts(operation: str) -> None:
+    found = hub.run(operation, [way for way in hub.WAYS if way != "lost"])
+    assert not found["faults"]
 
 
 @pytest.mark.parametrize("data", [b"", b"\x80", b"P", b"\x93NUMPY", b"\x80\x02", b"(", b"\0" * 8])

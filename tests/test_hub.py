@@ -16,6 +16,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
+from fastapi.responses import JSONResponse
 from hub_server import HubServer, Repository
 from huggingface_hub import constants
 from PIL import Image
@@ -944,6 +945,15 @@ def test_a_space_is_pushed(server: HubServer, written: tuple[Path, hub.Space]) -
         hub.push_space(folder, "you/page", token=ME)
 
 
+def test_a_space_without_a_server_is_pushed(server: HubServer, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("---\nsdk: static\n---\n")
+    source = Path(hub.__file__).parents[1] / "browser" / "page" / "index.html"
+    shutil.copy(source, tmp_path)
+    hub.push_space(tmp_path, "me/static-page", token=ME)
+    space = server.repositories["spaces/me/static-page"]
+    assert space.sdk == "static" and set(space.files) >= {"README.md", "index.html"}
+
+
 @pytest.mark.slow
 def test_a_space_opens_offline_and_writes_nothing_into_its_checkout(
     written: tuple[Path, hub.Space],
@@ -985,3 +995,87 @@ def test_collections_and_spaces_from_the_shell(
     assert "license: cc0-1.0" in card and "shows no real person" in card
     done = run(main, ["space", "page", "--push", "-o", str(tmp_path / "page")])
     assert done.exit_code == 2 and "expected user/name" in done.output
+
+
+# Faults of the Hub; `python -m tests.faults hub` lets every request fail
+
+
+def answer(status: int, **headers: str) -> JSONResponse:
+    return JSONResponse({"error": "a fault"}, status, headers)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_commit_whose_answer_was_lost_is_found(server: HubServer, folder: Path) -> None:
+    repository = server.create("me/afro-hair", {"README.md": b"old"})
+    server.cut = {"answer"}
+    url = hub.publish(folder, "me/afro-hair", token=ME)
+    assert url == f"{server.endpoint}/me/afro-hair/commit/{repository.head}"
+    assert content(folder).items() <= repository.files.items()
+    assert len(repository.summaries) == 3  # the first, by hand, and one of ours
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_new_repository_does_not_stay_empty(server: HubServer, folder: Path) -> None:
+    server.cut = {"commit"}
+    with pytest.raises(hub.PublishError, match="me/afro-hair was not changed"):
+        hub.publish(folder, "me/afro-hair", token=ME)
+    assert server.repositories == {}
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_was_there_is_never_removed(server: HubServer, folder: Path) -> None:
+    """Even if the Hub has said that it is not."""
+    repository = server.create("me/afro-hair", {"README.md": b"old"})
+    server.cut, server.faults = {"commit"}, [answer(404, **{"X-Error-Code": "RepoNotFound"})]
+    with pytest.raises(hub.PublishError, match="me/afro-hair was not changed"):
+        hub.publish(folder, "me/afro-hair", token=ME)
+    assert server.repositories == {"me/afro-hair": repository}
+    assert repository.files["README.md"] == b"old"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_it_is_said_where_it_is_not_known(server: HubServer, folder: Path) -> None:
+    server.create("me/afro-hair", {"README.md": b"old"})
+    server.cut = {"answer"}
+
+    def silent() -> None:
+        server.faults = [answer(503) for _ in range(60)]
+
+    server.before_commit = silent
+    with pytest.raises(hub.PublishError, match=r"not known whether me/afro-hair was changed.*page"):
+        hub.publish(folder, "me/afro-hair", token=ME)
+
+
+def test_other_bytes_than_the_hub_states(server: HubServer, folder: Path, tmp_path: Path) -> None:
+    server.create("me/afro-hair", content(folder))
+    server.cut = {"content"}
+    cache = tmp_path / "other"
+    with pytest.raises(ArtifactError, match=r"model\.safetensors of me/afro-hair arrived damaged"):
+        load_edit("me/afro-hair", cache_dir=cache)
+    assert not [path for path in cache.rglob("*") if path.is_file() and path.stat().st_size > 3000]
+    with pytest.raises(ArtifactError, match="is not the one that the Hub states"):
+        repository = list_module.Repository("me/afro-hair")
+        repository.read("model.safetensors")
+    server.cut = set()
+    assert load_edit("me/afro-hair", cache_dir=cache).origin.prompt == "afro hair"
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (403, "this login may not read it. Ask its owner"),
+        (404, "there is nothing at this address"),
+        (409, "it is being changed at this moment"),
+        (429, r"it was asked too often\. Wait 7 seconds"),
+        (500, r"it has a fault of its own \(500\)"),
+    ],
+)
+@pytest.mark.usefixtures("impatient")
+def test_reasons(server: HubServer, folder: Path, status: int, why: str) -> None:
+    server.create("me/afro-hair", content(folder))
+    server.faults = [answer(status, **{"Retry-After": "7"}) for _ in range(40)]
+    with pytest.raises(NotFoundError, match=why):
+        load_edit("me/afro-hair")
+    server.faults = [answer(status, **{"Retry-After": "7"}) for _ in range(40)]
+    with pytest.raises(NotFoundError, match=why):
+        hub.edit_info("me/afro-hair")

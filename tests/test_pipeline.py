@@ -484,6 +484,36 @@ def test_a_pipeline_of_half_precision_is_copied_once(
     assert half.in_full_precision().text_to_face is half.text_to_face
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_pipeline_that_was_at_work_can_be_copied(
+    tiny_pipeline_folder: Path, dtype: torch.dtype
+) -> None:
+    pipe = StyleEditPipeline.from_pretrained(tiny_pipeline_folder, dtype=dtype)
+    pipe.text_to_face = TextToFace.for_pipeline(pipe)
+    settings = Settings(steps=1, shared_steps=1, shared_faces=1)
+    request = Words("a face with a hat")
+    studio = Studio(pipe)
+    with studio.search(Session(7), request, "optimization", settings=settings) as search:
+        while_it_searches = copy.deepcopy(pipe)
+        (found,) = search.result()
+    studio.draw(Session(7).with_edit(found, 1.0))
+
+    def picture(of: StyleEditPipeline) -> np.ndarray:
+        return np.asarray(of(seed=7, edits=[(found, 1.0)]).images[0], dtype=int)
+
+    before = picture(pipe)
+    for copied in (while_it_searches, copy.deepcopy(pipe)):
+        assert (copied.base_model, copied.clip_model) == (pipe.base_model, pipe.clip_model)
+        # Weights that lie elsewhere in memory may be added up in another order.
+        assert abs(picture(copied) - before).max() <= 1
+        again = copied.find(request.text, method="optimization", settings=settings)
+        again.check_fits(pipe.base_model)
+        with torch.no_grad():
+            copied.generator.mapping.w_avg.add_(1.0)  # belongs to the copy alone
+        assert copied.base_model != pipe.base_model
+    assert (picture(pipe) == before).all()
+
+
 def test_the_copy_in_full_precision_follows_the_weights(tiny_pipeline_folder: Path) -> None:
     half = StyleEditPipeline.from_pretrained(tiny_pipeline_folder, dtype=torch.bfloat16)
     before = weakref.ref(half.in_full_precision().generator)

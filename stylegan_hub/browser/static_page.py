@@ -16,6 +16,7 @@ from stylegan_hub.artifacts import write_bytes
 from stylegan_hub.browser import tfjs
 from stylegan_hub.browser.export import web_files
 from stylegan_hub.edits.base import Edit
+from stylegan_hub.hub.space import make_room
 from stylegan_hub.pipeline import StyleEditPipeline
 
 _HERE = Path(__file__).parent
@@ -71,12 +72,13 @@ def write_static_page(
     """Write the page without a server, for a static Space or any file server.
 
     Args:
-        folder: is made; files of an earlier page in it are replaced.
+        folder: new or empty, or one that this wrote, which is replaced.
         title: of the Space.
         edits: by the names under which the page shows them.
 
     Raises:
-        ArtifactError, MismatchError: see `export.web.export_web`.
+        ArtifactError: the folder holds something else; see also `browser.export.export_web`.
+        MismatchError: an edit of another generator.
         NotFoundError: tf.js is not in the cache, and npm does not fetch it.
         StorageError: the disk refuses.
     """
@@ -89,6 +91,7 @@ def write_static_page(
     card = _SPACE.format(title=_plain(title), tfjs=tfjs.VERSION)
     files["README.md"] = card.encode()
     target = Path(folder)
+    make_room(target, "static")
     # The page comes last: a folder without it is none.
     for name in sorted(files, key=lambda name: name == "index.html"):
         (target / name).parent.mkdir(parents=True, exist_ok=True)

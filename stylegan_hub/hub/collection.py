@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from stylegan_hub import names
@@ -97,14 +98,18 @@ def publish_collection(
         url = publish(folder, repo_id, private=private, token=token, endpoint=endpoint)
         on_published(repo_id, url)
     with publishing(title):
-        collection = api.create_collection(
-            title.strip(), namespace=user, description=description, private=private, exists_ok=True
-        )
-        for folder, repo_id in zip(found, ids, strict=True):
-            note = _note(folder)
-            api.add_collection_item(
-                collection.slug, repo_id, item_type="model", note=note, exists_ok=True
+        collection = names.asked_again(
+            lambda: api.create_collection(
+                title.strip(), namespace=user, description=description, private=private,
+                exists_ok=True,
             )
+        )  # fmt: skip
+        for folder, repo_id in zip(found, ids, strict=True):
+            add = partial(
+                api.add_collection_item, collection.slug, repo_id, item_type="model",
+                note=_note(folder), exists_ok=True,
+            )  # fmt: skip
+            names.asked_again(add)
     return Collected(str(collection.url), tuple(ids))
 
 

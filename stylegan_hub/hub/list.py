@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from stylegan_hub import names
 from stylegan_hub.artifacts import (
@@ -49,7 +50,6 @@ _TIMEOUT = 10.0  # seconds to wait for one answer of the Hub
 _PATIENCE = 60.0  # seconds to wait for the Hub in all, and for its first answer a third
 _THREADS = 8
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
-_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -316,21 +316,6 @@ def _in_time(ask: Callable[[], Iterator[EditInfo | str]]) -> Iterator[EditInfo |
         wait = end - monotonic()
 
 
-def _twice(ask: Callable[[], _Answer]) -> _Answer:
-    """What is answered, at the second time if not at the first.
-
-    A connection that was kept open may have been closed by the other side meanwhile.
-    """
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    try:
-        return ask()
-    except (StyleganHubError, HfHubHTTPError, OfflineModeIsEnabled):
-        raise
-    except Exception:
-        return ask()
-
-
 def _on_the_hub(
     tags: Sequence[str],
     search: str | None,
@@ -349,7 +334,7 @@ def _on_the_hub(
     api = HfApi(endpoint, token, library_name=LIBRARY, library_version=__version__)
     with suppress(HfHubHTTPError):  # any answer will do; without a connection this fails at once
         address = f"{api.endpoint}/api/models?limit=1"
-        _twice(lambda: get_hf_file_metadata(address, token, timeout=_TIMEOUT))
+        names.asked_again(lambda: get_hf_file_metadata(address, token, timeout=_TIMEOUT))
     listed: dict[str, ModelInfo] = {}
     for library in (LIBRARY, FORMER_LIBRARY):
         models = api.list_models(
@@ -391,7 +376,7 @@ def _describe(
 ) -> EditInfo:
     """What one repository holds; raises `NotFoundError` and `ArtifactError`."""
     try:
-        return _twice(lambda: _fetched(repo, revision, token, endpoint))
+        return names.asked_again(lambda: _fetched(repo, revision, token, endpoint))
     except StyleganHubError:
         raise
     except Exception as error:  # a lost connection raises what its HTTP library has
@@ -432,7 +417,9 @@ class Repository:
         api = HfApi(endpoint, token, library_name=LIBRARY, library_version=__version__)
         model = api.model_info(repo, revision=revision, files_metadata=True, timeout=_TIMEOUT)
         self.id, self.revision, self._endpoint = repo, model.sha, endpoint
-        self.sizes = {file.rfilename: file.size or 0 for file in model.siblings or ()}
+        siblings = model.siblings or ()
+        self.sizes = {file.rfilename: file.size or 0 for file in siblings}
+        self._sha256 = {file.rfilename: file.lfs.sha256 for file in siblings if file.lfs}
         if missing := {CONFIG_NAME, TENSORS_NAME} - self.sizes.keys():
             raise ArtifactError(f"{repo} is no edit: it has no {' and no '.join(sorted(missing))}.")
         # `hf_hub_download` would keep the files of every repository that was listed once, and
@@ -441,7 +428,11 @@ class Repository:
         self._files = HfFileSystem(endpoint=endpoint, token=token, skip_instance_cache=True)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
-        """The bytes of a file from `start` to before `stop`, to its end when None; never more."""
+        """The bytes of a file from `start` to before `stop`, to its end when None; never more.
+
+        Raises:
+            ArtifactError: it was read whole, and its sha256 is not the one that the Hub states.
+        """
         size = self.sizes[name]
         stop = size if stop is None else min(stop, size)
         if stop <= start:
@@ -450,7 +441,13 @@ class Repository:
             f"{self.id}/{name}", revision=self.revision, size=size, cache_type="none"
         ) as file:
             file.seek(start)
-            return bytes(file.read(stop - start))[: stop - start]
+            data = bytes(file.read(stop - start))[: stop - start]
+        if len(data) == size and self._sha256.get(name) not in (None, sha256(data).hexdigest()):
+            raise ArtifactError(
+                f"{self.id}/{name} arrived damaged: its sha256 is not the one that the Hub states.",
+                remedy="Try again.",
+            )
+        return data
 
     def json(self, name: str) -> bytes:
         """The bytes of a small file.

@@ -6,13 +6,16 @@ beside it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stylegan_hub import names
 from stylegan_hub.artifacts import CARD_NAME, CONFIG_NAME, RUN_FILES, STALE_NAME, check_fresh
@@ -20,6 +23,9 @@ from stylegan_hub.errors import ArtifactError, NotFoundError, StyleganHubError
 from stylegan_hub.hub.cards import FORMER_LIBRARY, LIBRARY, PICTURE_TYPES, card_metadata
 from stylegan_hub.hub.list import count_numbers
 from stylegan_hub.version import __version__
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd, HfApi
 
 _TYPES = {".json", ".safetensors", ".md", ".txt", *PICTURE_TYPES}
 # A training leaves its files beside the edit, a later save what it replaced; none is a part of it.
@@ -36,7 +42,7 @@ _SECRET_TEXT = re.compile(
 
 
 class PublishError(StyleganHubError, OSError):
-    """The Hub did not do what was asked; nothing was changed there."""
+    """The Hub did not do what was asked; nothing was changed there, if not said otherwise."""
 
 
 def publish(
@@ -72,7 +78,8 @@ def publish(
         NotFoundError: there is no such folder.
         ArtifactError: the folder fails a check.
         ValueError: repo_id is not "user/repo".
-        PublishError: the Hub refused or was lost; nothing was changed there.
+        PublishError: the Hub refused or was lost; nothing was changed there, or the message says
+            that this is not known. A repository that was made for it is removed.
     """
     folder = Path(folder)
     check_repo_id(repo_id)
@@ -84,24 +91,108 @@ def publish(
 
     api = HfApi(endpoint, token, library_name=LIBRARY, library_version=__version__)
     operations = [CommitOperationAdd(name, path) for name, path in files.items()]
+    title = message or f"Publish {folder.resolve().name} with stylegan_hub"
     with publishing(repo_id):
         try:
-            repository = api.model_info(repo_id)
+            repository = names.asked_again(lambda: api.model_info(repo_id))
         except RepositoryNotFoundError:
-            api.create_repo(repo_id, private=private, exist_ok=True)
-            repository = api.model_info(repo_id)
+            if _created(api, repo_id, private):
+                with _removed_after_failure(api, repo_id):
+                    parent = names.asked_again(lambda: api.model_info(repo_id)).sha
+                    return _committed(api, repo_id, operations, title, parent_commit or parent)
+            repository = names.asked_again(lambda: api.model_info(repo_id))
         if private and not repository.private:
             raise PublishError(
                 f"{repo_id} exists and is public, private=True was asked for: nothing was sent. "
                 "Make it private on its page, or publish under another name."
             )
-        commit = api.create_commit(
-            repo_id,
-            operations,
-            commit_message=message or f"Publish {folder.resolve().name} with stylegan_hub",
-            parent_commit=parent_commit or repository.sha,
-        )
-    return str(commit.commit_url)
+        return _committed(api, repo_id, operations, title, parent_commit or repository.sha)
+
+
+def _created(api: HfApi, repo_id: str, private: bool) -> bool:
+    """Make a repository; False where it is there already, so that it is somebody's."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        names.asked_again(lambda: api.create_repo(repo_id, private=private))
+    except HfHubHTTPError as error:
+        if error.response.status_code != 409:
+            raise
+        return False
+    return True
+
+
+@contextmanager
+def _removed_after_failure(api: HfApi, repo_id: str) -> Iterator[None]:
+    """A new repository does not stay empty, unless it is not known what is there."""
+    try:
+        yield
+    except PublishError:
+        raise
+    except Exception:
+        with suppress(Exception):
+            api.delete_repo(repo_id)
+        raise
+
+
+def _committed(
+    api: HfApi,
+    repo_id: str,
+    operations: list[CommitOperationAdd],
+    title: str,
+    parent: str | None,
+    again: bool = True,
+) -> str:
+    """Commit, once more if that failed by a fault of the Hub; the commit's address.
+
+    The answer may be lost when the commit is done, so what is there is looked at before anything is
+    said.
+
+    Raises:
+        PublishError: it is not known whether the commit was done.
+        Exception: what huggingface_hub and its HTTP library raise; nothing was changed.
+    """
+    try:
+        commit = api.create_commit(repo_id, operations, commit_message=title, parent_commit=parent)
+        return str(commit.commit_url)
+    except Exception as error:
+        if (pause := names.pause_after(_cause(error))) is None:
+            raise
+        try:
+            found = names.asked_again(lambda: _found(api, repo_id, operations, parent))
+        except Exception as lost:
+            raise PublishError(
+                f"It is not known whether {repo_id} was changed: {_refusal(_cause(error))} Look at "
+                "its page before you publish again."
+            ) from lost
+        if found is not None:
+            return f"{api.endpoint}/{repo_id}/commit/{found}"
+        if not again:
+            raise
+    time.sleep(pause)
+    return _committed(api, repo_id, operations, title, parent, again=False)
+
+
+def _found(
+    api: HfApi, repo_id: str, operations: list[CommitOperationAdd], parent: str | None
+) -> str | None:
+    """The newest commit, if it is another than `parent` and has all of these files."""
+    from huggingface_hub.hf_api import RepoFile
+
+    head = api.model_info(repo_id).sha
+    if head == parent:
+        return None
+    there = {
+        entry.path: entry.lfs.sha256 if entry.lfs else entry.blob_id
+        for entry in api.list_repo_tree(repo_id, recursive=True, revision=head)
+        if isinstance(entry, RepoFile)
+    }
+    for operation in operations:
+        data = Path(str(operation.path_or_fileobj)).read_bytes()
+        git = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+        if there.get(operation.path_in_repo) not in (git, hashlib.sha256(data).hexdigest()):
+            return None
+    return head
 
 
 def unpublish(repo_id: str, token: str | None = None, endpoint: str | None = None) -> None:
@@ -123,7 +214,7 @@ def unpublish(repo_id: str, token: str | None = None, endpoint: str | None = Non
 
     api = HfApi(endpoint, token, library_name=LIBRARY, library_version=__version__)
     with publishing(repo_id):
-        tags = api.model_info(repo_id, token=token).tags or []
+        tags = names.asked_again(lambda: api.model_info(repo_id, token=token)).tags or []
         if not {LIBRARY, FORMER_LIBRARY} & set(tags):
             raise PublishError(
                 f"{repo_id} is nothing of {LIBRARY}, so it is not deleted here. Delete it on its "
@@ -145,7 +236,7 @@ def who(token: str | None = None, endpoint: str | None = None) -> str:
 
     api = HfApi(endpoint, token, library_name=LIBRARY, library_version=__version__)
     with publishing("The Hub"):
-        return str(api.whoami()["name"])
+        return str(names.asked_again(api.whoami)["name"])
 
 
 def check_repo_id(repo_id: str) -> None:
@@ -269,9 +360,12 @@ def publishing(repo_id: str) -> Iterator[None]:
     except PublishError:
         raise
     except Exception as error:  # a lost connection raises what its HTTP library has
-        # The client wraps what happened to one file of several in a RuntimeError.
-        cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
-        raise PublishError(f"{repo_id} was not changed: {_refusal(cause)}") from error
+        raise PublishError(f"{repo_id} was not changed: {_refusal(_cause(error))}") from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The client wraps what happened to one file of several in a RuntimeError."""
+    return error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
 
 
 def _refusal(error: BaseException) -> str:
@@ -292,6 +386,8 @@ def _refusal(error: BaseException) -> str:
             "somebody else published there since you started. Look at what is new on its page, "
             "then publish again."
         )
-    if status is not None and status < 500:
+    if status in (404, 409, 429) or (status or 0) >= 500:
+        return names.hub_refusal(error)
+    if status is not None:
         return f"{error}"
     return f"{error or type(error).__name__}. Check the connection and publish again."

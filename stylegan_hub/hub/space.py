@@ -13,22 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from stylegan_hub import names
+from stylegan_hub import clone, names
 from stylegan_hub.artifacts import CONFIG_NAME, TENSORS_NAME, write_bytes
-from stylegan_hub.errors import ArtifactError, NotFoundError
+from stylegan_hub.errors import ArtifactError
 from stylegan_hub.hub.cards import LIBRARY
 from stylegan_hub.hub.list import edit_info
 from stylegan_hub.hub.publish import check_repo_id, publishing
 from stylegan_hub.version import __version__
 
 Hardware = Literal["zero-a10g", "cpu-basic"]
+Sdk = Literal["gradio", "static"]
 PYTHON = "3.12.12"
 """Of the versions that ZeroGPU has, the one that this library runs on."""
-_ROOT = Path(__file__).parents[2]
-# Of a clone, what the page needs.
-_CODE = ("demo", "stylegan_hub")
-_BESIDE = ("requirements.txt", "LICENSE", "docs/targets")
-_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "_cards", ".*")
+_LIBRARY = Path(__file__).parents[1]
+# What the page needs beside the library.
+_PAGE = ("demo", "requirements.txt", "LICENSE", "docs/targets")
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "_cards", "_clone", ".*")
 _APP = '''"""The page, as this Space starts it. Written by `stylegan-hub space`."""
 
 import os
@@ -97,27 +97,20 @@ def write_space(
 
     Raises:
         ArtifactError: the folder holds something else.
-        NotFoundError: this is an installed package, not a clone, so the page is not here; or a
-            name leads nowhere.
+        NotFoundError: a name leads nowhere.
         MismatchError: an edit of another generator.
     """
     folder = Path(folder)
-    if not (_ROOT / "demo" / "app.py").is_file():
-        raise NotFoundError(
-            "The page is a part of the repository, not of the installed package.",
-            remedy="Clone it, and run this there.",
-        )
-    _make_room(folder)
+    make_room(folder, "gradio")
     cards = folder / "cards"
     cards.mkdir(parents=True)
     name, base, neutral = _put_pipeline(pipeline, cards, token)
-    chosen = _bundled_for(base) if edits is None else list(edits)
+    chosen = bundled_for(base) if edits is None else list(edits)
     kept = tuple(_put_edit(edit, base, cards, token) for edit in chosen)
     _put_parts(base, cards)
-    for part in _CODE:
-        shutil.copytree(_ROOT / part, folder / part, ignore=_LEFT_OUT)
-    for part in _BESIDE:
-        _copy(_ROOT / part, folder / part)
+    _copy(_LIBRARY, folder / "stylegan_hub")
+    for part in _PAGE:
+        _copy(clone.root() / part, folder / part)
     write_bytes(folder / "app.py", _APP.format(pipeline=name).encode())
     header = _header(title or folder.resolve().name, pipeline, hardware)
     listed = f"Edits that come along: {', '.join(kept)}." if kept else ""
@@ -139,7 +132,7 @@ def push_space(
     """Send the folder of a Space to the Hub as one commit; returns the Space's address.
 
     Args:
-        folder: as `write_space` wrote it.
+        folder: as `write_space` or `browser.static_page.write_static_page` wrote it.
         repo_id: "user/name"; made if it is not there. Files that are only there are deleted.
         private: make a new Space private.
         token, endpoint: as of `publish`.
@@ -151,36 +144,54 @@ def push_space(
     """
     folder = Path(folder)
     check_repo_id(repo_id)
-    if not _is_space(folder):
+    sdk = space_sdk(folder)
+    if sdk is None:
         raise ArtifactError(f"{folder} is no Space; write it with write_space first.")
 
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint, token, library_name=LIBRARY, library_version=__version__)
     with publishing(repo_id):
-        api.create_repo(
-            repo_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True
+        names.asked_again(
+            lambda: api.create_repo(
+                repo_id, repo_type="space", space_sdk=sdk, private=private, exist_ok=True
+            )
         )
-        api.upload_folder(
-            folder_path=folder,
-            repo_id=repo_id,
-            repo_type="space",
-            commit_message=f"Write the Space with {LIBRARY} {__version__}",
-            delete_patterns="*",
+        names.asked_again(
+            lambda: api.upload_folder(
+                folder_path=folder,
+                repo_id=repo_id,
+                repo_type="space",
+                commit_message=f"Write the Space with {LIBRARY} {__version__}",
+                delete_patterns="*",
+            )
         )
     return f"{api.endpoint}/spaces/{repo_id}"
 
 
-def _is_space(folder: Path) -> bool:
-    app = folder / "app.py"
-    return (folder / "README.md").is_file() and app.is_file() and (
-        "Written by `stylegan-hub space`" in app.read_text(encoding="utf-8", errors="replace")
-    )  # fmt: skip
+def space_sdk(folder: Path) -> Sdk | None:
+    """What runs the Space of this folder; None if this library did not write it."""
+    marks: tuple[tuple[Sdk, str, str], ...] = (
+        ("gradio", "app.py", "Written by `stylegan-hub space`"),
+        ("static", "index.html", 'content="stylegan-hub space --static"'),
+    )
+    if not (folder / "README.md").is_file():
+        return None
+    for sdk, name, mark in marks:
+        start = folder / name
+        if start.is_file() and mark in start.read_text(encoding="utf-8", errors="replace"):
+            return sdk
+    return None
 
 
-def _make_room(folder: Path) -> None:
+def make_room(folder: Path, sdk: Sdk) -> None:
+    """Remove a Space of the same sort that this library wrote to the folder.
+
+    Raises:
+        ArtifactError: the folder holds something else.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not _is_space(folder):
+        if space_sdk(folder) != sdk:
             raise ArtifactError(
                 f"{folder} holds something else; nothing was written.",
                 remedy="Choose another folder, or move what is there away.",
@@ -202,7 +213,8 @@ def _put_pipeline(pipeline: str, cards: Path, token: str | None) -> tuple[str, s
     return source.resolve().name, base, neutral
 
 
-def _bundled_for(fingerprint: str) -> list[str]:
+def bundled_for(fingerprint: str) -> list[str]:
+    """Names of the bundled edits of a generator."""
     return [name for name in names.bundled("edit") if edit_info(name).fingerprint == fingerprint]
 
 
@@ -273,8 +285,11 @@ def _header(title: str, pipeline: str, hardware: Hardware) -> str:
 
 def _pinned(package: str) -> str:
     """The version of a package that requirements.txt names."""
-    for line in (_ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
+    for line in (clone.root() / "requirements.txt").read_text(encoding="utf-8").splitlines():
         name, equals, version = line.partition("==")
         if equals and name.strip() == package:
             return version.strip()
-    raise ArtifactError(f"requirements.txt of {_ROOT} pins no {package}; take a clone as it is.")
+    raise ArtifactError(
+        f"requirements.txt in {clone.root()} pins no {package}.",
+        remedy="Restore the file as it was published.",
+    )

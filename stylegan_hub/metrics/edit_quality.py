@@ -125,10 +125,10 @@ def measure_edit(
 
         - images, first_seed, truncation_psi, strength: how it was measured;
         - target, success, success_images (people who lacked the target, of whom success is a
-          share; success is None without any), collateral, flips: see `EditReport`; with a reader;
+            share; success is None without any), collateral, flips: see `EditReport`; with a reader;
         - identity_similarity: mean cosine; with a recognizer in the pipeline;
         - clip_similarity_before, clip_similarity_after: mean cosine of picture and prompt; for an
-          edit that has a prompt;
+            edit that has a prompt;
         - step_cosine_mean, step_cosine_std: see `step_cosine`;
         - milliseconds_per_edit: median time to edit and draw one person.
 

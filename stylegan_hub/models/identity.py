@@ -15,6 +15,10 @@ from torch import nn
 
 from stylegan_hub.artifacts import tensors_digest
 
+# By the exact weights after a cast, the fingerprint before it. It is kept at the network, so that a
+# copy of the network is the same one to edits.
+_BEFORE_CAST = "_fingerprints_before_cast"
+
 
 def weights_state(network: nn.Module) -> object:
     """Equal as long as no weight is written to, moved or cast; it costs no look at the values."""
@@ -31,8 +35,6 @@ class Identity:
 
     def __init__(self, computed: Callable[[nn.Module], str]) -> None:
         self._computed = computed
-        # By the exact weights after a cast, the fingerprint before it.
-        self._before_cast: WeakKeyDictionary[nn.Module, dict[str, str]] = WeakKeyDictionary()
         # The state of the weights that was looked at last, and the fingerprint.
         self._latest: WeakKeyDictionary[nn.Module, tuple[object, str]] = WeakKeyDictionary()
 
@@ -46,7 +48,7 @@ class Identity:
         latest = self._latest.get(network)
         if latest is not None and latest[0] == state:
             return latest[1]
-        known = self._before_cast.get(network)
+        known = network.__dict__.get(_BEFORE_CAST)
         before = known.get(tensors_digest(network.state_dict())) if known else None
         found = before or self._computed(network)
         self._latest[network] = (state, found)
@@ -61,5 +63,5 @@ class Identity:
 
     def remember(self, network: nn.Module, fingerprint: str) -> None:
         """That the weights are a cast of those with this fingerprint."""
-        known = self._before_cast.setdefault(network, {})
+        known = network.__dict__.setdefault(_BEFORE_CAST, {})
         known[tensors_digest(network.state_dict())] = fingerprint

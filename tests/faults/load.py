@@ -97,6 +97,7 @@ class Server:
                 self.url: str = told["url"]
                 self.channels: list[str] = told["channels"]
                 return
+        self.close()
         raise SystemExit("The page did not start; its own message is above.")
 
     def megabytes(self) -> float:
@@ -106,8 +107,9 @@ class Server:
 
     def close(self) -> None:
         """End the process."""
-        self._process.terminate()
-        self._process.wait(30)
+        with self._process:  # which closes the pipes to it
+            self._process.terminate()
+            self._process.wait(30)
 
 
 def serve(users: int, pipeline: str) -> None:

@@ -1,0 +1,449 @@
+"""`stylegan-hub edit` and `methods`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stylegan_hub.cli.console import (
+    AUTO,
+    UsageError,
+    main,
+    one_line,
+    open_studio,
+    print_table,
+    reporting,
+    show_step,
+)
+from stylegan_hub.cli.options import (
+    KeepOwnOption,
+    MarkOption,
+    NeutralOption,
+    PasteOption,
+    PipelineOption,
+    spread,
+)
+from stylegan_hub.cli.start import Source, Start, face_of
+from stylegan_hub.cli.values import changes_of, check_folder, check_picture
+
+if TYPE_CHECKING:
+    from stylegan_hub.edits.base import Edit
+    from stylegan_hub.methods.method import Method, Request
+    from stylegan_hub.session import Session
+    from stylegan_hub.studio import Studio
+
+
+EditedOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Picture to write: .png, .jpg, .webp or .gif; NAME-edited.png beside the file of a "
+        "person if not given.",
+    ),
+]
+
+
+TextOption = Annotated[
+    str | None, typer.Option(help="What the picture should show: 'a face with purple hair'.")
+]
+
+
+TargetOption = Annotated[
+    Path | None, typer.Option(help="A picture whose character the face should get.")
+]
+
+
+BeforeOption = Annotated[
+    list[str] | None,
+    typer.Option(help="A picture, or a seed, before a change; with --after. May be repeated."),
+]
+
+
+AfterOption = Annotated[
+    list[str] | None,
+    typer.Option(help="A picture, or a seed, after the change. May be repeated."),
+]
+
+
+UnpairedOption = Annotated[
+    bool,
+    typer.Option(
+        "--unpaired", help="--before and --after are two heaps of pictures of any size, not pairs."
+    ),
+]
+
+
+MethodOption = Annotated[
+    str,
+    typer.Option(
+        help="How the edit is found: a name that `stylegan-hub methods` lists; auto takes what "
+        "suits best. A method that needs no words is asked by its name alone."
+    ),
+]
+
+
+PresetOption = Annotated[
+    str | None, typer.Option(help="Settings of the method by name: published.")
+]
+
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A single setting of the method: space=s. May be repeated."),
+]
+
+
+StepsOption = Annotated[
+    int | None, typer.Option(min=1, max=100_000, help="Steps of the search: --set steps=N.")
+]
+
+
+RegionOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The part that changes: hair, or 'mouth, eyes'. Methods that can search in it; what "
+        "others find is shown in it alone."
+    ),
+]
+
+
+KeepOption = Annotated[
+    list[str] | None,
+    typer.Option(help="What should not change, in words, for --text: glasses. May be repeated."),
+]
+
+
+EveryFaceOption = Annotated[
+    bool, typer.Option("--every-face", help="Find an edit for every face, not for this one.")
+]
+
+
+ChooseOption = Annotated[
+    int, typer.Option(min=1, help="Which one, where a method finds several; 1 is the best.")
+]
+
+
+StrengthOption = Annotated[
+    float | None, typer.Option(help="Of the edit that is found; its default if not given.")
+]
+
+
+SaveEditOption = Annotated[
+    Path | None, typer.Option(help="Folder to save the edit that is found in.")
+]
+
+
+OverwriteOption = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", help="Let --save-edit write into a folder that holds something else."
+    ),
+]
+
+
+BeforeAfterOption = Annotated[
+    bool, typer.Option("--before-after", help="Write the picture before the edit beside it.")
+]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Options of `edit`: what should be searched for, and how."""
+
+    text: TextOption = None
+    neutral: NeutralOption = None
+    target: TargetOption = None
+    before: BeforeOption = None
+    after: AfterOption = None
+    unpaired: UnpairedOption = False
+    method: MethodOption = AUTO
+    preset: PresetOption = None
+    settings: SetOption = None
+    steps: StepsOption = None
+    region: RegionOption = None
+    keep: KeepOption = None
+    every_face: EveryFaceOption = False
+    choose: ChooseOption = 1
+
+    @property
+    def pairs(self) -> bool:
+        """Whether it is asked by pictures before and after."""
+        return bool(self.before or self.after)
+
+    @property
+    def anything(self) -> bool:
+        """Whether anything should be searched for."""
+        by = (self.text is not None, self.target is not None, self.pairs, self.method != AUTO)
+        return any(by)
+
+    @property
+    def changes(self) -> dict[str, object]:
+        """Settings by name; raises `UsageError` for what is no 'name=value'."""
+        return changes_of(self.settings, self.steps)
+
+    def request(self) -> Request:
+        """What is asked for, without a region."""
+        from stylegan_hub.methods.method import Nothing, Pairs, Picture, Words
+
+        if self.text is not None:
+            return Words(self.text, self.neutral, tuple(self.keep or ()))
+        if self.target is not None:
+            from stylegan_hub.photos.photo import read_photo
+
+            return Picture(read_photo(self.target).image, self.target.stem)
+        if self.before and self.after:
+            return Pairs(_pictures(self.before), _pictures(self.after), not self.unpaired)
+        return Nothing()
+
+
+@dataclass(frozen=True)
+class _Written:
+    """Options of `edit`: what is written."""
+
+    output: EditedOption = None
+    strength: StrengthOption = None
+    save_edit: SaveEditOption = None
+    overwrite: OverwriteOption = False
+    before_after: BeforeAfterOption = False
+    mark: MarkOption = False
+    paste: PasteOption = "changed"
+    keep_own: KeepOwnOption = 1.0
+
+
+@main.command()
+@spread
+def edit(*, start: Start, asked: _Asked, written: _Written) -> None:
+    """Change one face by words, a picture, pairs of pictures, or saved edits.
+
+    What is asked for is searched for on the face as it is with the --edit edits; then all of them
+    are displacements that add, in any order. The face of a photo goes back into the photo.
+
+    \b
+    Examples:
+      stylegan-hub edit --seed 7 --text "a face with purple hair" -o purple.png
+      stylegan-hub edit --seed 7 --edit afro-hair:1.2 --edit surprised:-0.5 -o both.png
+      stylegan-hub edit --seed 7 --text "a hat" --method table --keep glasses -o hat.png
+      stylegan-hub edit --seed 7 --text "curly hair" --region hair --before-after -o curls.png
+      stylegan-hub edit --seed 7 --target cat.png -o cat-like.png
+      stylegan-hub edit me.safetensors --edit afro-hair:1 -o me-with-an-afro.png
+    """
+    with reporting():
+        _check_options(start, asked, written)
+        output = _edited_name(written.output, start.person)
+        session, source = face_of(start, written.paste)
+        studio = open_studio(
+            start.pipeline,
+            start.device,
+            start.runtime,
+            None if source is None else source.person,
+        )
+        studio.draw(session)  # refuses a seed or an edit that does not fit before the long search
+        if asked.anything:
+            session = _with_found(studio, session, asked, written)
+        _write_edited(studio, session, source, written, output)
+    also = f" and {written.save_edit}" if written.save_edit else ""
+    typer.echo(f"Wrote {output}{also}.")
+
+
+@main.command()
+def methods(
+    pipeline: PipelineOption = "portraits",
+) -> None:
+    """List the ways to find an edit, what each can be asked, and whether a pipeline has it.
+
+    \b
+    Examples:
+      stylegan-hub methods
+      stylegan-hub methods --pipeline cars
+    """
+    with reporting():
+        from stylegan_hub.methods import known
+
+        pipe = open_studio(pipeline).pipe
+        rows = [("name", "answers", "needs", "here", "presets", "what it does")]
+        for one in known().values():
+            answers = ", ".join(request.__name__.lower() for request in one.requests)
+            rows.append(
+                (
+                    one.name,
+                    answers + " (in a region)" * one.takes_region,
+                    ", ".join(sorted(one.needs)) or "-",
+                    "yes" if one.fits(pipe) else "no",
+                    ", ".join(one.presets),
+                    one.summary,
+                )
+            )
+    print_table(rows)
+
+
+def _write_edited(
+    studio: Studio,
+    session: Session,
+    source: Source | None,
+    written: _Written,
+    output: Path,
+) -> None:
+    """The edited face, or the photo with it, beside what was there before if wanted."""
+    from stylegan_hub import images
+    from stylegan_hub.pictures import save_picture
+
+    before, after = studio.draw(session)
+    if source is not None and source.photo is not None and written.paste != "none":
+        from stylegan_hub.photos.paste import paste
+
+        after = paste(
+            source.photo,
+            source.person.alignment,
+            after,
+            before,
+            written.paste,
+            written.keep_own,
+        )
+        before = source.photo.image
+    shown = images.grid([before, after], columns=2) if written.before_after else after
+    save_picture(studio.pipe, session, output, shown, written.mark)
+
+
+def _check_options(start: Start, asked: _Asked, written: _Written) -> None:
+    """Raise `UsageError` for options of `edit` that do not go together.
+
+    Raises:
+        ValueError: the edit that is found could not be applied or saved afterwards.
+    """
+    by_words, by_picture = asked.text is not None, asked.target is not None
+    if by_words + by_picture + asked.pairs > 1:
+        raise UsageError("Give one of --text, --target, and --before with --after.")
+    if asked.pairs and not (asked.before and asked.after):
+        raise UsageError("--before and --after go together; give at least one of each.")
+    is_opened = start.person is not None and start.person.suffix.lower() == ".png"
+    if not asked.anything and not start.edits and not is_opened:
+        raise UsageError(
+            "Got nothing to do; give --text, or --edit, or both; `stylegan-hub edit --help` "
+            "names more."
+        )
+    for option, given, needed, what in (
+        ("--save-edit saves an edit that is found", written.save_edit, asked.anything, "--text"),
+        ("--region says where an edit is found", asked.region, asked.anything, "--text"),
+        ("--preset is of the method", asked.preset, asked.anything, "--text"),
+        ("--every-face is of a search", asked.every_face, asked.anything, "--text"),
+        ("--neutral goes with --text", asked.neutral, by_words, "--text"),
+        ("--keep goes with --text", asked.keep, by_words, "--text"),
+        ("--unpaired goes with --before", asked.unpaired, asked.pairs, "--before and --after"),
+        ("--overwrite goes with --save-edit", written.overwrite, written.save_edit, "--save-edit"),
+    ):
+        if given and not needed:
+            raise UsageError(f"{option}; give {what} too.")
+    _ = asked.changes
+    if written.strength is not None:
+        from stylegan_hub.bounds import MAX_STRENGTH, is_strength
+
+        if not is_strength(written.strength):
+            raise ValueError(
+                f"Got strength {written.strength}; expected a number of at most {MAX_STRENGTH:g} "
+                "either way."
+            )
+    if written.save_edit is not None:
+        check_folder(written.save_edit)
+        if not written.overwrite:
+            from stylegan_hub.artifacts import check_room
+
+            check_room(written.save_edit)  # rather before the search than after it
+
+
+def _pictures(given: list[str]) -> list[Any]:
+    """Pictures by their files, or seeds."""
+    from stylegan_hub.photos.photo import read_photo
+
+    if all(one.isdecimal() and not Path(one).exists() for one in given):
+        return [int(one) for one in given]
+    return [read_photo(one).image for one in given]
+
+
+def _with_found(studio: Studio, session: Session, asked: _Asked, written: _Written) -> Session:
+    """Search for what is asked on the face as it is, and put it on."""
+    from stylegan_hub.methods.choose import within
+
+    request = asked.request()
+    for word in studio.unfamiliar(asked.text or ""):
+        typer.echo(f"Warning: this CLIP has no token for {word!r} and may misread it.", err=True)
+    if asked.region is not None:
+        studio.region("", [asked.region])  # refuses an unknown one before the search
+    method = _method(studio, session, request, asked)
+    request, shown_in = within(method, request, asked.region)
+    found = _chosen(_search(studio, session, request, method, asked), asked.choose)
+    if written.save_edit is not None:
+        found.save_pretrained(written.save_edit, written.overwrite)
+    return session.with_stack(session.stack.added(found, written.strength, shown_in))
+
+
+def _method(studio: Studio, session: Session, request: Request, asked: _Asked) -> Method[Any]:
+    """The method by name, or the one that suits the request and its region best."""
+    from stylegan_hub.methods import get
+    from stylegan_hub.methods.choose import with_region
+
+    if asked.method != AUTO:
+        return get(asked.method)
+    request = with_region(request, asked.region)
+    return studio.method_for(session, request, every_face=asked.every_face)
+
+
+def _search(
+    studio: Studio, session: Session, request: Request, method: Method[Any], asked: _Asked
+) -> list[Edit]:
+    """What a method finds, with a progress bar meanwhile."""
+    from tqdm import tqdm
+
+    from stylegan_hub.methods.method import changed
+    from stylegan_hub.steps import Step
+
+    settings: Any = asked.preset
+    if asked.changes:
+        try:
+            chosen = method.settings(studio.pipe, request, asked.preset)
+            settings = changed(chosen, asked.changes)
+        except TypeError as error:
+            raise UsageError(f"A value of --set is of another type: {error}.") from error
+    how = {"every_face": asked.every_face, "settings": settings}
+    with (
+        studio.search(session, request, method.name, **how) as search,
+        tqdm(desc="Searching", unit="step") as progress,
+    ):
+        for step in search:
+            if isinstance(step, Step):
+                show_step(progress, step)
+        return search.result()
+
+
+def _chosen(found: list[Edit], number: int) -> Edit:
+    """One of the edits found; several are listed."""
+    from stylegan_hub.methods.method import caption
+
+    if len(found) > 1:
+        for place, one in enumerate(found, 1):
+            typer.echo(f"{'*' if place == number else ' '}{place:3} {one_line(caption(one))}")
+    if number > len(found):
+        raise ValueError(
+            f"Got --choose {number}; the method found {len(found)} edit{'s' * (len(found) != 1)}."
+        )
+    return found[number - 1]
+
+
+def _edited_name(output: Path | None, person: Path | None) -> Path:
+    """Where the picture is written, checked."""
+    if output is None and person is None:
+        raise UsageError("Missing option '--output' / '-o': the picture to write.")
+    if person is not None and person.suffix.lower() not in (".safetensors", ".png"):
+        raise UsageError(
+            f"Got {person.name}; expected a .safetensors file of a person, or a PNG that was saved "
+            "here. Make one: "
+            f"stylegan-hub invert {person.name} -o {person.stem}.safetensors"
+        )
+    if output is None:
+        assert person is not None
+        output = person.with_name(f"{person.stem}-edited.png")
+    check_picture(output)
+    return output

@@ -1,0 +1,147 @@
+"""Options that several commands have, and how they are given in groups."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import typer
+
+if TYPE_CHECKING:
+    pass
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take options in groups: a parameter that is a dataclass is its fields."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    options: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        kind = groups.get(parameter.name)
+        own = [parameter] if kind is None else inspect.signature(kind).parameters.values()
+        known = hints if kind is None else get_type_hints(kind, include_extras=True)
+        options += [
+            option.replace(annotation=known[option.name], kind=inspect.Parameter.KEYWORD_ONLY)
+            for option in own
+        ]
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:
+        for name, kind in groups.items():
+            given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
+        command(**given)
+
+    with_options.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {option.name: option.annotation for option in options}
+    return with_options
+
+
+PipelineOption = Annotated[
+    str, typer.Option("--pipeline", help="Bundled name, folder or Hub id (user/repo@revision).")
+]
+
+
+DeviceOption = Annotated[
+    str, typer.Option(help="Where it computes: auto (a GPU if there is one), cpu, cuda, mps.")
+]
+
+
+RuntimeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What renders: auto (the fastest here), pytorch, openvino, onnx, or the folder of an "
+        "exported pipeline."
+    ),
+]
+
+
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", help="Picture to write: .png, .jpg, .webp or .gif.")
+]
+
+
+PasteOption = Annotated[
+    Literal["changed", "face", "none"],
+    typer.Option(
+        help="What of the face goes back into the photo: what the edit changed, all of it, or "
+        "nothing: then the aligned face alone is written."
+    ),
+]
+
+
+KeepOwnOption = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        help="How much of what the generator cannot draw (a hand, a frame) stays the photo's own "
+        "when a face is pasted back; 0 = nothing.",
+    ),
+]
+
+
+RefineOption = Annotated[
+    int,
+    typer.Option(
+        min=0, max=10_000, help="Steps of the search near the encoder's latent; 0 = encoder alone."
+    ),
+]
+
+
+TuneOption = Annotated[
+    int,
+    typer.Option(
+        min=0, max=10_000, help="Steps in which the generator itself learns the photo; 0 = none."
+    ),
+]
+
+
+MaxResolutionOption = Annotated[
+    int | None,
+    typer.Option(min=4, help="Longer side of previews, drawn in a fraction of the time."),
+]
+
+
+TruncationOption = Annotated[
+    float, typer.Option(min=-1, max=2, help="1 keeps the full variety, 0 is the average face.")
+]
+
+
+LabelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="For a generator with labels: the number of a class, from 0, or the numbers of a "
+        "label, 0.5,0.5."
+    ),
+]
+
+
+SeedOption = Annotated[int, typer.Option(help="Which face.")]
+
+
+EditsOption = Annotated[
+    list[str] | None,
+    typer.Option("--edit", help="A saved edit and its strength: afro-hair:1.2. May be repeated."),
+]
+
+
+NeutralOption = Annotated[
+    str | None, typer.Option(help="What it shows now, for --text; the pipeline's own words else.")
+]
+
+
+MarkOption = Annotated[
+    bool,
+    typer.Option(
+        "--mark", help="Write “edited” into a corner too; the metadata says so in any case."
+    ),
+]
+
+
+AlignedOption = Annotated[
+    bool, typer.Option("--aligned", help="The whole picture is what the generator would draw.")
+]

@@ -1,0 +1,126 @@
+"""`stylegan-hub demo` and `space`: the page here, and as a Space."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from stylegan_hub import clone
+from stylegan_hub.cli.console import UsageError, main, open_studio, reporting
+from stylegan_hub.cli.options import DeviceOption, PipelineOption, RuntimeOption
+from stylegan_hub.cli.values import check_folder
+
+
+@main.command()
+def demo(
+    pipeline: PipelineOption = "portraits",
+    device: DeviceOption = "auto",
+    runtime: RuntimeOption = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen at; only this machine by default.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port.")] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name by which a proxy or a network shows the page; '*' for any."),
+    ] = None,
+) -> None:
+    """Open the page in a browser's reach: as `python app.py` does in a clone.
+
+    \b
+    Example:
+      stylegan-hub demo --port 8000
+    """
+    with reporting():
+        if find_spec("gradio") is None:
+            raise ValueError('The page needs gradio: pip install "stylegan-hub[demo]".')
+    command = [sys.executable, str(clone.root() / "app.py"), "--pipeline", pipeline]
+    command += ["--host", host] if host is not None else []
+    command += ["--port", str(port)] if port is not None else []
+    command += ["--device", device]
+    command += ["--runtime", runtime] if runtime is not None else []
+    for name in allow_host or ():
+        command += ["--allow-host", name]
+    raise typer.Exit(subprocess.run(command).returncode)
+
+
+@main.command()
+def space(
+    name: Annotated[str, typer.Argument(help="Of the Space; with --push: user/name.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder to write; a folder of this name if not given."),
+    ] = None,
+    edits: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--edit", help="An edit that comes along. May be repeated; all bundled ones if none."
+        ),
+    ] = None,
+    push: Annotated[bool, typer.Option("--push", help="Send it to the Hub.")] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="With --push: only you can see it.")
+    ] = False,
+    static: Annotated[
+        bool,
+        typer.Option(
+            "--static", help="A page that needs no server: the visitor's browser renders."
+        ),
+    ] = False,
+    hardware: Annotated[
+        Literal["zero-a10g", "cpu-basic"] | None,
+        typer.Option(help="What the Space asks for; zero-a10g if not given."),
+    ] = None,
+    pipeline: PipelineOption = "portraits",
+) -> None:
+    """Write a ready Space: the page with a pipeline and its edits, and nothing to fetch.
+
+    \b
+    Examples:
+      stylegan-hub space portraits-page --edit afro-hair --edit glasses
+      stylegan-hub space portraits-static --static
+      stylegan-hub space me/portraits-page --push --private
+    """
+    with reporting():
+        from stylegan_hub import hub as zoo
+
+        title = name.rpartition("/")[2]
+        if push and name.count("/") != 1:
+            raise UsageError(f"Got {name!r}; with --push, expected user/name.")
+        folder = Path(title) if output is None else output
+        check_folder(folder.absolute().parent)
+        if static:
+            if hardware is not None:
+                raise UsageError("--hardware is for a Space with a server; --static needs none.")
+            _write_static_page(pipeline, folder, edits, title)
+        else:
+            made = zoo.write_space(folder, pipeline, edits, title, hardware or "zero-a10g")
+            typer.echo(f"Wrote {made.folder} with {made.pipeline} and {len(made.edits)} edits.")
+        if push:
+            typer.echo(f"The Space: {zoo.push_space(folder, name, private)}")
+
+
+def _write_static_page(
+    pipeline: str, folder: Path, given: Sequence[str] | None, title: str
+) -> None:
+    """The page without a server, with the edits that a browser can compute."""
+    from stylegan_hub.browser.static_page import write_static_page
+    from stylegan_hub.edits.base import load_edit
+    from stylegan_hub.hub.space import bundled_for
+
+    pipe = open_studio(pipeline).pipe
+    names = bundled_for(pipe.base_model.fingerprint) if given is None else given
+    page = write_static_page(
+        pipe, folder, title=title, edits={name: load_edit(name) for name in names}
+    )
+    typer.echo(
+        f"Wrote {page.folder} with {len(names)} edits: {page.total / 1e6:.1f} MB, of which the "
+        f"first picture takes {page.first / 1e6:.1f}. Try it: "
+        f"python -m http.server -d {page.folder}"
+    )

@@ -1,0 +1,328 @@
+"""`stylegan-hub invert` and `batch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from stylegan_hub.cli.console import (
+    UsageError,
+    main,
+    noted,
+    one_line,
+    open_studio,
+    reporting,
+)
+from stylegan_hub.cli.options import (
+    AlignedOption,
+    DeviceOption,
+    KeepOwnOption,
+    PasteOption,
+    PipelineOption,
+    RefineOption,
+    RuntimeOption,
+    TuneOption,
+)
+from stylegan_hub.cli.values import check_folder, check_picture, named_strength, points_of
+
+if TYPE_CHECKING:
+    from stylegan_hub.edits.base import Edit
+    from stylegan_hub.photos.align import Alignment
+    from stylegan_hub.photos.folder import FolderReport
+    from stylegan_hub.photos.paste import Where
+    from stylegan_hub.photos.people import Face
+    from stylegan_hub.photos.person import Person
+    from stylegan_hub.photos.photo import Photo
+    from stylegan_hub.pipeline import StyleEditPipeline
+    from stylegan_hub.steps import Step
+
+
+# Of `invert`: where the face is, and what to write.
+PersonFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="File to write, NAME.safetensors beside the photo if not given."
+    ),
+]
+
+
+WhichFaceOption = Annotated[
+    int | None, typer.Option(min=1, help="Which face; 1 is the largest, which is usual.")
+]
+
+
+PointsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the face is: both eyes and the mouth, 'x,y x,y x,y' in pixels, in place of a "
+        "search."
+    ),
+]
+
+
+PortraitOption = Annotated[
+    Literal["auto", "yes", "no"],
+    typer.Option(
+        help="Draw a portrait with the traits of the person, in place of an inversion: auto where "
+        "the pipeline draws cartoons and the photo shows a person."
+    ),
+]
+
+
+PreviewOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Picture to write of the aligned photo, the drawing, and in violet what would stay "
+        "the photo's own."
+    ),
+]
+
+
+@main.command()
+def invert(
+    photo: Annotated[Path, typer.Argument(help="The photo: a picture file.")],
+    output: PersonFileOption = None,
+    refine: RefineOption = 0,
+    tune: TuneOption = 0,
+    face: WhichFaceOption = None,
+    points: PointsOption = None,
+    aligned: AlignedOption = False,
+    preview: PreviewOption = None,
+    portrait: PortraitOption = "auto",
+    pipeline: PipelineOption = "portraits",
+    device: DeviceOption = "auto",
+    runtime: RuntimeOption = None,
+) -> None:
+    """Find the face of a photo and the latent that draws it.
+
+    Ask people before you edit pictures of them. The bundled pipeline draws cartoons: of a photo of
+    a person it draws a portrait with the same hair, glasses, expression and colors, and says so.
+    For a pipeline of houses or cars, the middle of the photo is taken, in the shape of its
+    pictures.
+
+    \b
+    Examples:
+      stylegan-hub invert me.png --refine 100 -o me.safetensors
+      stylegan-hub invert holiday.jpg --preview portrait.png
+      stylegan-hub invert us.jpg --face 2 --refine 100 --tune 100 --preview look.png
+      stylegan-hub invert me.jpg --points "412,300 520,310 460,410" --refine 100
+    """
+    with reporting():
+        if sum((face is not None, points is not None, aligned)) > 1:
+            raise UsageError("Give one of --face, --points and --aligned.")
+        clicks = None if points is None else points_of(points)
+        output = photo.with_suffix(".safetensors") if output is None else output
+        if output.suffix != ".safetensors":
+            raise UsageError(f"Got --output {output.name}; the name ends in .safetensors.")
+        check_folder(output.parent)
+        if preview is not None:
+            check_picture(preview)
+
+        from stylegan_hub.photos.finders import draws_faces
+        from stylegan_hub.photos.likeness import same_person
+        from stylegan_hub.photos.photo import read_photo
+
+        picture = read_photo(photo)
+        for note in picture.notes:
+            typer.echo(f"Note: {note}", err=True)
+        pipe = open_studio(pipeline, device, runtime).pipe
+        alignment = _alignment(pipe, picture, face, clicks, aligned)
+        drawn = _undrawable(pipe, picture, alignment, portrait)
+        if drawn is None:
+            person = _inverted(pipe, picture, alignment, refine, tune)
+        else:
+            person = _portrait(pipe, picture, alignment, drawn)
+        person.save(output)
+        if preview is not None:
+            _write_preview(pipe, picture, person, preview)
+    corners = " ".join(f"({round(x)}, {round(y)})" for x, y in alignment.quad)
+    what = "The face" if draws_faces(pipe) else "What was cut out"
+    typer.echo(f"{what} in {picture.name} has the corners {corners}.")
+    if drawn is None:
+        typer.echo(f"Likeness of the drawing: {person.likeness}.")
+        if person.likeness is not None and pipe.recognizer is not None:
+            typer.echo(f"{same_person(pipe, person.likeness.identity)}.")
+    typer.echo(f"Wrote {output}" + (f" and {preview}" if preview else "") + ".")
+
+
+@main.command()
+def batch(
+    photos: Annotated[Path, typer.Argument(help="Folder of photos.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    edits: Annotated[
+        list[str] | None,
+        typer.Option("--edit", help="A saved edit and its strength, for all. May be repeated."),
+    ] = None,
+    refine: RefineOption = 0,
+    tune: TuneOption = 0,
+    paste: PasteOption = "changed",
+    everyone: Annotated[
+        bool, typer.Option("--everyone", help="Edit all faces of each photo, not the largest.")
+    ] = False,
+    subfolders: Annotated[
+        bool, typer.Option("--subfolders", help="Also photos in folders of the folder.")
+    ] = False,
+    aligned: AlignedOption = False,
+    keep_own: KeepOwnOption = 1.0,
+    pipeline: PipelineOption = "portraits",
+    device: DeviceOption = "auto",
+    runtime: RuntimeOption = None,
+) -> None:
+    """Invert every photo of a folder, edit all, and lay them on a contact sheet.
+
+    Latents are kept in OUTPUT/latents and used again next time. Files that are no photos are
+    counted and named; photos that fail are listed at the end, with exit status 1, and the others
+    are done.
+
+    \b
+    Examples:
+      stylegan-hub batch holidays -o edited --refine 100 --edit afro-hair:1
+      stylegan-hub batch holidays -o edited --everyone --subfolders --edit afro-hair:1
+    """
+    with reporting():
+        if paste == "none":
+            raise UsageError("A batch pastes back into the photos: --paste changed or face.")
+        check_folder(output)
+        wanted = [named_strength(name) for name in edits or ()]
+
+        if everyone and aligned:
+            raise UsageError("Give one of --everyone and --aligned.")
+
+        from stylegan_hub.edits.base import load_edit
+        from stylegan_hub.photos.photo import list_photos
+
+        count = len(list_photos(photos, subfolders).photos)
+        loaded = [(load_edit(name), strength) for name, strength in wanted]
+        chosen = [(e, e.strength.default if s is None else s) for e, s in loaded]
+        pipe = open_studio(pipeline, device, runtime).pipe
+        found: dict[str, Any] = {"keep_own": keep_own, "subfolders": subfolders}
+        found |= {"everyone": everyone, "aligned": aligned}
+        report = _edited_folder(pipe, photos, output, chosen, refine, tune, paste, found)
+    done, again = len(report.people), len(report.reused)
+    typer.echo(f"Inverted {done} of {count} photos, {again} of them before.")
+    if report.sheet is not None:
+        typer.echo(f"Wrote {report.sheet}.")
+    if report.skipped:
+        count = len(report.skipped)
+        typer.echo(f"Left out {count} other file{'s' * (count != 1)}.")
+    for name, why in report.skipped.items():
+        typer.echo(f"Left out: {one_line(name)}: {why}.", err=True)
+    for name, why in report.failures.items():
+        typer.echo(f"Failed: {one_line(name)}: {why}", err=True)
+    if report.failures:
+        raise typer.Exit(1)
+
+
+def _alignment(
+    pipe: StyleEditPipeline,
+    photo: Photo,
+    face: int | None,
+    clicks: list[tuple[float, float]] | None,
+    aligned: bool,
+) -> Alignment:
+    """Where the face is: as it was clicked, all of the picture, or as it is found."""
+    from stylegan_hub.photos import align, finders
+
+    if clicks is not None:
+        return align.align(photo, align.Landmarks.from_clicks(*clicks), finders.framing(pipe))
+    if aligned:
+        return align.whole(photo.size, photo.name, pipe.generator.img_size)
+    return finders.locate(pipe, photo, face)
+
+
+def _undrawable(
+    pipe: StyleEditPipeline, photo: Photo, alignment: Alignment, portrait: str
+) -> Face | None:
+    """The person of whom a portrait is drawn; None where an inversion is asked for, or can work."""
+    from stylegan_hub.photos.finders import person_at, undrawable_person
+
+    if portrait == "no":
+        return None
+    if portrait == "yes":
+        return person_at(photo, alignment)
+    return undrawable_person(pipe, photo, alignment)
+
+
+def _portrait(pipe: StyleEditPipeline, photo: Photo, alignment: Alignment, face: Face) -> Person:
+    """A drawn portrait, with words on what it is and what was read."""
+    from stylegan_hub.photos.person import PORTRAIT
+    from stylegan_hub.portraits.from_photo import NOTICE, portrait_of
+
+    typer.echo(NOTICE)
+    person = portrait_of(pipe, photo, alignment, face)
+    traits = person.settings[PORTRAIT].items()
+    read = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in traits)
+    typer.echo(f"Read from the photo, and drawn: {read}.")
+    return person
+
+
+def _inverted(
+    pipe: StyleEditPipeline, photo: Photo, alignment: Alignment, refine: int, tune: int
+) -> Person:
+    """The person of a photo, with a progress bar meanwhile."""
+    from tqdm import tqdm
+
+    from stylegan_hub.photos.invert import Refinement, Tuning
+    from stylegan_hub.photos.person import invert_photo
+
+    refinement = Refinement(steps=refine) if refine else None
+    tuning = Tuning(steps=tune) if tune else None
+    with tqdm(desc="Inverting", total=refine + tune, unit="step", disable=None) as progress:
+
+        def show(step: Step) -> None:  # refinement and tuning count for themselves
+            progress.set_postfix_str(noted(step), refresh=False)
+            progress.update()
+
+        return invert_photo(pipe, photo, alignment, refinement, tuning, show)
+
+
+def _edited_folder(
+    pipe: StyleEditPipeline,
+    photos: Path,
+    output: Path,
+    edits: list[tuple[Edit, float]],
+    refine: int,
+    tune: int,
+    paste: Where,
+    found: dict[str, Any],
+) -> FolderReport:
+    """What `edit_folder` does, with a progress bar meanwhile.
+
+    Args:
+        found: which files and faces, and what is kept of them, by its options.
+    """
+    from tqdm import tqdm
+
+    from stylegan_hub.photos.folder import edit_folder
+    from stylegan_hub.photos.invert import Refinement, Tuning
+
+    refinement = Refinement(steps=refine) if refine else None
+    tuning = Tuning(steps=tune) if tune else None
+    with tqdm(desc="Photos", unit="photo", disable=None) as progress:
+
+        def show(index: int, total: int, name: str) -> None:
+            progress.n, progress.total = index, total
+            progress.set_postfix_str(name)
+
+        return edit_folder(
+            pipe, photos, output, edits, refinement, tuning, where=paste, on_photo=show, **found
+        )
+
+
+def _write_preview(pipe: StyleEditPipeline, photo: Photo, person: Person, output: Path) -> None:
+    """What was cut out of the photo, the drawing of it, and what would stay the photo's own.
+
+    The third is left out for a portrait, which is not pasted back.
+    """
+    from stylegan_hub import images
+    from stylegan_hub.photos.align import cut
+    from stylegan_hub.photos.paste import overlay, undrawn
+
+    (drawn,) = person.pipeline(pipe)(latents=person.latents).images
+    shown = cut(photo, person.alignment, (drawn.height, drawn.width))
+    pictures = [shown, drawn]
+    if not person.is_portrait:
+        pictures.append(overlay(shown, undrawn(photo, person.alignment, drawn)))
+    images.save(images.grid(pictures, columns=len(pictures)), output)

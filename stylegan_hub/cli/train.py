@@ -1,0 +1,28 @@
+"""`stylegan-hub train`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import typer
+
+from stylegan_hub import clone
+from stylegan_hub.cli.console import main
+
+
+# --help is the recipe's, which knows the settings of each method.
+@main.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def train(context: typer.Context) -> None:
+    """Train an edit, as `python recipes/train.py` does in a clone.
+
+    \b
+    Examples:
+      stylegan-hub train mapper --text "a face with an afro" --output_dir runs/afro-hair
+      stylegan-hub train mapper --help
+    """
+    script = clone.root() / "recipes" / "train.py"
+    raise typer.Exit(subprocess.run([sys.executable, str(script), *context.args]).returncode)

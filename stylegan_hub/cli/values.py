@@ -1,0 +1,129 @@
+"""What the texts of options mean, and whether a place can be written to."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from stylegan_hub.cli.console import UsageError
+
+_MAX_SEEDS = 10_000
+
+
+def interval_of(text: str) -> tuple[int, int]:
+    """The first of some seeds and the one after the last, of 'first-last'."""
+    first, dash, last = text.strip().partition("-")
+    if not first.isdecimal() or (dash and not last.isdecimal()):
+        raise UsageError(f"Got seeds {text!r}; expected one, or from and to, as in 0-999999.")
+    return int(first), int(last if dash else first) + 1
+
+
+def check_film(path: Path) -> None:
+    """Raise before the work starts what writing the film would raise after it."""
+    from stylegan_hub.pictures import FILMS
+
+    if path.suffix.lower() not in FILMS:
+        raise UsageError(f"Cannot write {path.name!r}: end the name in {', '.join(FILMS)}.")
+    check_folder(path.parent)
+
+
+def numbers_of(text: str, option: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"Got {option} {text!r}; expected numbers such as 0.1,0.2.") from error
+    if not all(map(math.isfinite, numbers)):
+        raise UsageError(f"Got {option} {text!r}; expected finite numbers.")
+    return numbers
+
+
+def changes_of(given: list[str] | None, steps: int | None) -> dict[str, object]:
+    """Settings by name of 'name=value'; values as in JSON, else as text."""
+    changes: dict[str, object] = {} if steps is None else {"steps": steps}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"Got --set {text!r}; expected NAME=VALUE, as in space=s.")
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            parsed = value
+        changes[name.strip()] = tuple(parsed) if isinstance(parsed, list) else parsed
+    return changes
+
+
+def label_of(text: str | None) -> int | list[float] | None:
+    """A class by its number, or the numbers of a label."""
+    if text is None:
+        return None
+    try:
+        return int(text) if "," not in text else [float(number) for number in text.split(",")]
+    except ValueError as error:
+        raise UsageError(
+            f"Got the label {text!r}; expected the number of a class, or numbers such as 0.5,0.5."
+        ) from error
+
+
+def named_strength(text: str) -> tuple[str, float | None]:
+    """Name and strength of `name:strength`; the strength may be left out."""
+    name, colon, number = text.rpartition(":")
+    if colon:
+        try:
+            return name, float(number)
+        except ValueError:
+            pass  # the colon belongs to the name, as in C:\edits\afro
+    return text, None
+
+
+def points_of(text: str) -> list[tuple[float, float]]:
+    """Three points of 'x,y x,y x,y'."""
+    try:
+        points = [(float(x), float(y)) for x, y in (part.split(",") for part in text.split())]
+    except ValueError:
+        points = []
+    if len(points) != 3:
+        raise UsageError(
+            f"Got the points {text!r}; expected both eyes and the mouth, as in "
+            "'412,300 520,310 460,410'."
+        )
+    return points
+
+
+def seeds_of(text: str) -> list[int]:
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UsageError(f"Got seeds {text!r}; expected numbers and ranges, as in 1,4,8-10.")
+        chosen = range(int(first), int(last if dash else first) + 1)
+        if not chosen or len(seeds) + len(chosen) > _MAX_SEEDS:
+            raise UsageError(
+                f"Got seeds {text!r}; expected 1 to {_MAX_SEEDS} of them, ranges upwards."
+            )
+        seeds.extend(chosen)
+    return seeds
+
+
+def check_picture(path: Path) -> None:
+    """Raise before the work starts what writing the picture would raise after it."""
+    from stylegan_hub.images import FORMATS
+
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"Cannot write {path.name!r}: end the name in {', '.join(FORMATS)}.")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the name of a picture in it.")
+    check_folder(path.parent)
+
+
+def check_folder(path: Path) -> None:
+    """Raise unless files can be written in this folder, or in the one it would be made in."""
+    import tempfile
+
+    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise ValueError(f"Cannot write in {path}: {existing} is a file, not a folder.")
+    try:
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError as error:
+        raise ValueError(f"Cannot write in {existing}: {error.strerror}.") from error
