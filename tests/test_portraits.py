@@ -30,7 +30,14 @@ from stylegan_hub.portraits.factors import (
     factor_statistics,
     factors,
 )
-from stylegan_hub.portraits.paired import FactorEncoder, portraits_of_z, z_of_portraits
+from stylegan_hub.portraits.paired import (
+    FactorEncoder,
+    change_loss,
+    detail_loss,
+    pairs,
+    portraits_of_z,
+    z_of_portraits,
+)
 from stylegan_hub.portraits.renderer import PARTS, render, render_factors, render_with_masks
 
 
@@ -160,6 +167,40 @@ def test_w_is_linear_in_the_factors_and_layers_see_their_share() -> None:
     assert torch.allclose(encoder(recolored) @ coarse, w @ coarse, atol=1e-4)
     with pytest.raises(ValueError, match="the factors need at least"):
         FactorEncoder(32)
+
+
+def test_pairs_differ_in_one_attribute() -> None:
+    before, after = pairs(range(200))
+    differing = [
+        [name for name in ATTRIBUTES if before.labels[name][row] != after.labels[name][row]]
+        for row in range(200)
+    ]
+    assert all(len(names) == 1 for names in differing)
+    assert {name for (name,) in differing} == set(ATTRIBUTES)
+    assert torch.equal(before.gaussians, after.gaussians)
+    again = pairs([7])[1]
+    assert all(again.labels[name][0] == after.labels[name][7] for name in ATTRIBUTES)
+
+
+def test_a_change_counts_by_the_share_that_is_missed() -> None:
+    before = torch.zeros(3, 3, 32, 32)
+    after = before.clone()
+    after[0, :, :16] = 1  # half of the picture
+    after[1, :, 0, :4] = 0.5  # a few pixels; the third pair is alike
+    assert change_loss(before, after, before, after) == 0
+    assert change_loss(before, before, before, after) == pytest.approx(1)
+    half = before.lerp(after, 0.5)
+    assert change_loss(before, half, before, after) == pytest.approx(0.5)
+    assert change_loss(before, before, before[2:], before[2:].clone()) == 0
+
+
+def test_faint_texture_counts_as_structure() -> None:
+    texture = 0.05 * torch.sin(torch.arange(32) * 1.5).expand(1, 3, 32, 32)
+    weight = torch.ones(1, 1, 32, 32)
+    assert detail_loss(texture, texture, weight) == pytest.approx(0, abs=1e-5)
+    lost = detail_loss(torch.zeros_like(texture), texture, weight)
+    brighter = detail_loss(texture + 0.1, texture, weight)
+    assert lost > 0.2 and brighter < 0.01
 
 
 def test_truncation_means_something() -> None:
