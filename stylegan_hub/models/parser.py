@@ -118,7 +118,7 @@ class Parser(SavedWhole, ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def labels(self, images: Float[Tensor, "n 3 h w"]) -> Int[Tensor, "n h w"]:
-        """The most probable part of every pixel, int64 indices into `parts`; errors as in `forward`."""
+        """The most probable part of every pixel as int64 indices into `parts`; see `forward`."""
         return self(images).argmax(1)
 
     def index(self, part: str) -> int:
