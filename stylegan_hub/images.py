@@ -218,10 +218,7 @@ def save(image: Tensor | Image.Image, path: str | Path) -> None:
     """
     path = Path(path)
     if (format := FORMATS.get(path.suffix.lower())) is None:
-        raise ValueError(
-            f"Cannot write {path.name!r}: its suffix must be one of {', '.join(FORMATS)}. Rename "
-            "the file."
-        )
+        raise ValueError(f"Cannot write {path.name!r}: end the name in {', '.join(FORMATS)}.")
     if isinstance(image, Tensor):
         if len(image) != 1:
             raise ValueError(

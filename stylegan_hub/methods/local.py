@@ -474,8 +474,8 @@ def _movable(domain: Domain, space: Space, layers: Sequence[int] | None) -> Tens
     chosen = set(range(num_ws)) if layers is None else set(layers)
     if not chosen or not chosen <= set(range(num_ws)):
         raise ValueError(
-            f"Got layers {sorted(chosen)}; this generator has the layers 0 to {num_ws - 1}. Choose "
-            "at least one of them."
+            f"Got layers {sorted(chosen)}; this generator has the layers 0 to {num_ws - 1}, and at "
+            "least one must move."
         )
     if space is not Space.S:
         free = torch.zeros(num_ws, 1, device=domain.device)

@@ -363,7 +363,7 @@ def _check_number(request: Pairs, before: int, after: int) -> None:
 
 
 def _pictures(given: Pictures | Image.Image) -> list[Tensor] | None:
-    """The pictures of one side, `[1, 3, h, w]` each; None where it holds seeds."""
+    """The pictures of one side, `[1, 3, h, w]` each; None if it holds seeds."""
     if isinstance(given, Image.Image):
         given = [given]
     if isinstance(given, Tensor) and given.is_floating_point():

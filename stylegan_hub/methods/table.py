@@ -247,9 +247,9 @@ register_kind(
         usage=_usage,
         limit="It adds up the effects of single channels. Changes that need many channels "
         "together, such as another hair style, may fail; a trained edit does better there.",
-        counted="It was made from {} pictures.",
+        counted="{} pictures went into it.",
         summary="A table of how each style channel changes what CLIP sees (StyleCLIP, section 6). "
-        "With it, any text becomes a direction at once, without training.",
+        "With it, any text becomes a direction at once, with no training.",
     )
 )
 
@@ -290,8 +290,8 @@ def select_channels(
     if not chosen.any():
         usable = math.floor(largest * 1e4) / 1e4
         raise ValueError(
-            f"Got threshold {threshold}, which no channel reaches for this change. Use at most "
-            f"{usable:.4f}; a smaller one moves more channels."
+            f"Got threshold {threshold}, which no channel passes for this change. The largest "
+            f"usable one is {usable:.4f}; a smaller one moves more channels."
         )
     return chosen
 

@@ -259,7 +259,7 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
         "unspoken": "unspoken attributes that differ between seeds",
         "frechet_distance": "Frechet distance to the portraits",
         "perceptual_distance": "perceptual distance to the caption's portrait",
-        "seconds": "seconds per face",
+        "seconds": "seconds a face",
     }
     lines = [f"| | {' | '.join(rows)} |", f"| --- |{' --- |' * len(rows)}"]
     for key, title in titles.items():

@@ -175,8 +175,8 @@ class Captioner(SavedWhole, ModelMixin, ConfigMixin):
         for text, row in zip(texts, rows, strict=True):
             if len(row) > limit:
                 warnings.warn(
-                    f"The text {text[:_MAX_ATTEMPTED]!r} has {len(row)} words, but this captioner "
-                    f"reads {limit}: only the first {limit} count.",
+                    f"The text {text[:_MAX_ATTEMPTED]!r} has {len(row)} words and this captioner "
+                    f"takes {limit}: only the first {limit} count.",
                     stacklevel=2,
                 )
         tokens = torch.full((len(rows), 2 + min(limit, max(map(len, rows)))), PAD)

@@ -238,7 +238,7 @@ def tokenize(tokenizer: CLIPTokenizer, texts: str | Sequence[str]) -> Tensor:
         if len(row) > limit:
             shown = text if len(text) <= 40 else text[:40] + "..."
             warnings.warn(
-                f"The text {shown!r} has {len(row)} tokens, but this CLIP reads {limit}: only the "
+                f"The text {shown!r} has {len(row)} tokens and this CLIP reads {limit}: only the "
                 f"first {limit} tokens count. Say it in fewer words.",
                 stacklevel=3,
             )

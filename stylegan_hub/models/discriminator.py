@@ -121,7 +121,7 @@ class StyleGAN2Discriminator(SavedWhole, ModelMixin, ConfigMixin):
             )
         if c is not None and self.c_dim == 0 and c.shape[-1] > 0:
             raise ValueError(
-                f"Got labels c of shape {tuple(c.shape)}; this network takes no labels. Pass None."
+                f"Got labels c of shape {tuple(c.shape)}; this network takes no labels: pass None."
             )
         x = img
         for block in self.blocks:

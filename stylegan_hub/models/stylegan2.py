@@ -508,7 +508,7 @@ class MappingLayers(nn.Module):
             inputs.append(_normalize(self.embed(c.to(dtype))))
         elif c is not None and c.shape[-1] > 0:
             raise ValueError(
-                f"Got labels c of shape {tuple(c.shape)}; this network takes no labels. Pass None."
+                f"Got labels c of shape {tuple(c.shape)}; this network takes no labels: pass None."
             )
         x = torch.cat(inputs, dim=1)
         for layer in self.layers:

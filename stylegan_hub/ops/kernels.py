@@ -110,7 +110,7 @@ _states: dict[str, tuple[ctypes.CDLL | None, Status]] = {}
 def load(name: str) -> ctypes.CDLL | None:
     """The library of a source in this folder, built if necessary; None if that fails.
 
-    The first failure in a process raises a `KernelWarning`; later calls return None at once.
+    The first failure in a process issues a `KernelWarning`; later calls return None at once.
 
     Args:
         name: of the source, such as "styled_conv.cpp".

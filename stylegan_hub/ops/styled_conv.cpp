@@ -819,7 +819,7 @@ void run_up(const Layer& layer, const Plan& plan, const float* weight, const Aft
             const MakeV& make_v, float* y) {
   const Canvas canvas(layer);
   const int64_t bands = bands_of(layer, plan), kept = Canvas::KEPT * canvas.line();
-  // For each band and panel: a canvas, and the first rows of z of a band that begins inside a picture.
+  // For each band and panel: a canvas, and the first rows of z if the band begins inside a picture.
   std::unique_ptr<float[]> drawn(new float[bands * plan.panels * canvas.floats()]());
   std::unique_ptr<float[]> heads(new float[bands * plan.panels * kept]);
   const auto canvas_of = [&](int64_t band, int64_t panel) {
@@ -902,8 +902,8 @@ int64_t styled_conv_tile_rows(int64_t h, int up) {
   return Layer{1, h, 0, 0, 0, up != 0}.tile_rows();
 }
 
-// Gradients of x, of styles for each row of tiles [n * tile rows, c_in] (zeros before the call), and
-// scale times that of scale for each row of pixels [n * h, c_out]. `gradient` [n, h, w, c_out] is
+// Gradients of x, of styles for each row of tiles [n * tile rows, c_in] (zeros before the call),
+// and scale times that of scale for each row of pixels [n * h, c_out]. `gradient` [n, h, w, c_out] is
 // working memory.
 int styled_conv_backward(const float* x, const float* weight, const float* styles,
                          const float* scale, const float* noise, int64_t noise_step,

@@ -134,7 +134,7 @@ class _After(NamedTuple):
             cuda.launch(self.library, "styled_conv_filter", _FILTER, z, *filtering, *given)
 
     def gradients(self, y: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
-        """From the result y and its gradient: the gradient of f(z), and that of scale times scale."""
+        """From y and its gradient: the gradient of f(z), and scale times that of scale."""
         dy = dy.contiguous(memory_format=cuda.memory_format(y))
         dz = torch.empty_like(y)
         *before, layer = self._pointers(y)
