@@ -147,7 +147,7 @@ PAPER_WITHOUT_WORDS = replace(
 
 @register
 class Local(TrainableMethod[Settings]):
-    """Local edits: change one part of the picture, steered by words or in any way."""
+    """Local edits: change one part of the picture, with or without words."""
 
     name: ClassVar[str] = "local"
     summary: ClassVar[str] = "Changes one part of the picture and leaves the rest alone."

@@ -353,7 +353,7 @@ def get(name: str) -> Method[Any]:
         if name == method.name or name in method.former_names:
             return method
     raise MethodError(
-        f"Got the method {name!r}; the known methods are {', '.join(listed)}.",
+        f"Got the method {name!r}; there are {', '.join(listed)}.",
         got=name,
         expected=tuple(listed),
         remedy="Use one of them. If it comes from another package, import that package first.",

@@ -280,7 +280,7 @@ def select_channels(
     if channels is not None:
         if not 1 <= channels <= len(size):
             raise ValueError(
-                f"Got channels {channels}; expected 1 to {len(size)}, the number of channels."
+                f"Got channels {channels}; expected 1 to {len(size)}, as many as there are."
             )
         return torch.zeros_like(size).index_fill_(0, size.topk(channels).indices, 1) > 0
     assert threshold is not None

@@ -192,8 +192,8 @@ def _load(name: str) -> tuple[ctypes.CDLL | None, Status]:
     except Exception as error:
         problem = _explained(error, path)
         warnings.warn(
-            f"The kernel {name} could not be built; PyTorch's slower operations are used instead. "
-            f"{problem}",
+            f"The kernel {name} could not be built, and PyTorch's slower operations are used "
+            f"instead. {problem}",
             KernelWarning,
             stacklevel=4,
         )
