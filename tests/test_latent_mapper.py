@@ -157,11 +157,11 @@ def test_levels_can_be_off() -> None:
     ]
     with pytest.raises(ValueError, match="Got the levels fine; this generator of 32 px has no"):
         mapper_groups(generator_of(32), levels=["fine"])
-    with pytest.raises(ValueError, match=r"Got the levels none; .* Leave more levels on"):
+    with pytest.raises(ValueError, match=r"Got the levels none; .* Choose more levels"):
         mapper_groups(generator, levels=[])
     with pytest.raises(ValueError, match="Got mapper_type 'single' in s"):
         mapper_groups(generator, "s", "single")
-    with pytest.raises(ValueError, match="exists in w_plus with all levels"):
+    with pytest.raises(ValueError, match="needs w_plus and all levels"):
         mapper_groups(generator, mapper_type="single", levels=["fine"])
 
 
@@ -395,7 +395,7 @@ def test_identity_is_kept_by_the_recognizer(
 
 
 def test_unusable_words_and_weights(tiny_pipeline: StyleEditPipeline) -> None:
-    with pytest.raises(ValueError, match="which CLIP takes for the same"):
+    with pytest.raises(ValueError, match="which are the same to this CLIP"):
         Objective(tiny_pipeline, Words("Milo", neutral="Milo"), Settings(id_lambda=0.0))
     with pytest.raises(ValueError, match="Got latent_l2_lambda -1; expected 0 or more"):
         Settings(latent_l2_lambda=-1)
@@ -482,7 +482,7 @@ def test_killed_and_resumed_is_bit_identical(tiny_pipeline_folder: Path, tmp_pat
         (("--id_lambda", "0.1"), "has no recognizer"),
         (("--no_coarse_mapper", "--no_medium_mapper"), "has no layer in them"),
         (("--preset", "best"), "Got the preset 'best'"),
-        (("--neutral", "Milo with a hat"), "which CLIP takes for the same"),
+        (("--neutral", "Milo with a hat"), "which are the same to this CLIP"),
     ],
 )
 def test_impossible_trainings(

@@ -539,7 +539,7 @@ def test_nobody_reads_attributes_of_houses(
     edit = brighter.save_pretrained(tmp_path / "brighter")
     evaluate = recipe("evaluate")
     options: dict[str, Any] = dict(folders=(str(edit),), pipeline=str(folder), samples=2)
-    with pytest.warns(UserWarning, match="what it would say is left out"):
+    with pytest.warns(UserWarning, match="its readings are left out"):
         evaluate.main(evaluate.Config(**options))
     header = next(line for line in capsys.readouterr().out.splitlines() if "| edit |" in line)
     assert header == "| edit | step cosine mean | step cosine std | ms |"
