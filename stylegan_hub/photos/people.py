@@ -107,7 +107,7 @@ class Face:
 
     @property
     def square(self) -> Square:
-        """The square, upright with the head, around all points that the readers look at."""
+        """The square around all points, aligned with the head, with the margin that readers see."""
         points = self.points + 0.5
         eyes = points[42:48].mean(0) - points[36:42].mean(0)
         angle = math.atan2(eyes[1], eyes[0])
