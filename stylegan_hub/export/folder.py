@@ -98,7 +98,7 @@ class Export:
             f"The export in {self.folder} has no {name}.",
             got=name,
             expected=tuple(part.name for part in self.parts),
-            remedy="Export the pipeline again, with this part.",
+            remedy="Export the pipeline again with this part.",
         )
 
 
