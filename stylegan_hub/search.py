@@ -86,7 +86,7 @@ class Search(Generic[Progress, Found]):
             yield report[0]
 
     def result(self) -> Found:
-        """Wait for the result and return it. Raises the search's error; `Cancelled` after a stop."""
+        """Wait for the result. Raises the search's error, or `Cancelled` after a stop."""
         return self._found.result()
 
     def stop(self) -> None:

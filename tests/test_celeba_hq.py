@@ -103,7 +103,7 @@ def test_the_lists_decide(data: Path) -> None:
 def test_swapped_lists_are_noticed(data: Path) -> None:
     write_split(data, [8, 9], list(range(8)))
     with pytest.warns(
-        UserWarning, match="are swapped.*here 0 to 7 are called test.*exchanged back"
+        UserWarning, match="are swapped.*here 0 to 7 are listed as test.*exchanged"
     ):
         assert CelebAHQ(data, "train", 32).names == [str(i) for i in range(8)]
     with pytest.warns(UserWarning, match="are swapped"):
@@ -148,15 +148,15 @@ def test_a_pickle_is_never_executed(data: Path, tmp_path: Path, protocol: int) -
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is damaged or no pickle"),
-        (pickle.dumps(["0", "1"], 2)[:-1], "is damaged or no pickle"),
+        (b"", "is damaged or not a pickle"),
+        (pickle.dumps(["0", "1"], 2)[:-1], "is damaged or not a pickle"),
         (pickle.dumps({"a": 1}, 2), "holds more than a list of names"),
-        (pickle.dumps("17", 2), "holds no flat list of names"),
-        (pickle.dumps([["0"]], 2), "holds no flat list of names"),
-        (b"\x80\x02h\x07.", "is damaged or no pickle"),
-        (b"\x80\x02a.", "is damaged or no pickle"),
-        (b"K\x01K\x02a.", "is damaged or no pickle"),
-        (b"\xff\xfe0,1,2", "is damaged or no pickle"),
+        (pickle.dumps("17", 2), "does not hold a flat list of names"),
+        (pickle.dumps([["0"]], 2), "does not hold a flat list of names"),
+        (b"\x80\x02h\x07.", "is damaged or not a pickle"),
+        (b"\x80\x02a.", "is damaged or not a pickle"),
+        (b"K\x01K\x02a.", "is damaged or not a pickle"),
+        (b"\xff\xfe0,1,2", "is damaged or not a pickle"),
     ],
 )
 def test_files_that_are_no_list(tmp_path: Path, content: bytes, message: str) -> None:

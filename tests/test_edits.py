@@ -166,7 +166,7 @@ def test_unsound_config(tmp_path: Path, key: str, value: object) -> None:
     folder = EXAMPLES["direction"].save_pretrained(tmp_path / "edit")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, key: value}))
-    with pytest.raises(ArtifactError, match="is no sound direction: "):
+    with pytest.raises(ArtifactError, match="is not a valid direction: "):
         load_edit(folder)
 
 

@@ -313,7 +313,7 @@ def damage(folder: Path, what: str) -> None:
         ("pickle", r"holds model\.pkl; only .*\.safetensors.* are published"),
         ("script", r"holds images/run\.py; only"),
         ("disguise", r"images/b\.png is no sound \.png file"),
-        ("tensors", r"more\.safetensors is damaged or no safetensors file: a header of"),
+        ("tensors", r"more\.safetensors is damaged or not a safetensors file: a header of"),
         ("secret name", r"holds my_token\.txt, which sounds like a secret"),
         ("secret text", r"notes\.md holds what looks like a secret \(hf_a\.\.\.\)"),
         ("key", r"notes\.txt holds what looks like a secret"),
@@ -321,7 +321,7 @@ def damage(folder: Path, what: str) -> None:
         ("bare card", r"README\.md has no metadata, by which the Hub would find it; begin it"),
         ("broken card", r"The metadata of .*README\.md cannot be read: while parsing"),
         ("truncated", r"model\.safetensors is damaged.* got 3108 bytes, expected 3208"),
-        ("other shape", "is no sound direction: A direction in w_plus"),
+        ("other shape", "is not a valid direction: A direction in w_plus"),
         ("metrics", r"metrics\.json is no sound \.json file"),
     ],
 )
@@ -372,7 +372,7 @@ def test_a_short_name_leads_to_the_default_namespace(
 
 def test_gated(server: HubServer, folder: Path) -> None:
     server.create("me/afro-hair", content(folder), gated=True)
-    with pytest.raises(NotFoundError, match=r"owner grants access one by one\. Ask for it"):
+    with pytest.raises(NotFoundError, match=r"needs the owner's approval\. Request it"):
         load_edit("me/afro-hair", token=YOU)
     server.granted = {"you"}
     assert load_edit("me/afro-hair", token=YOU).origin.prompt == "afro hair"
@@ -394,14 +394,14 @@ def test_offline_with_and_without_cache(
     server: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.create("me/afro-hair", content(folder))
-    with pytest.raises(NotFoundError, match="not downloaded before and the Hub cannot be asked"):
+    with pytest.raises(NotFoundError, match="no earlier download, and the Hub cannot be reached"):
         load_edit("me/afro-hair", local_files_only=True)
     load_edit("me/afro-hair")
     asked = len(server.requests)
     assert load_edit("me/afro-hair", local_files_only=True).origin.prompt == "afro hair"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert load_edit("me/afro-hair").origin.prompt == "afro hair"
-    with pytest.raises(NotFoundError, match="not downloaded before"):
+    with pytest.raises(NotFoundError, match="no earlier download"):
         load_edit("me/other")
     assert len(server.requests) == asked
 
@@ -414,7 +414,7 @@ def test_interrupted_download(server: HubServer, folder: Path, tmp_path: Path) -
         load_edit("me/afro-hair", cache_dir=tmp_path / "fresh")
     snapshots = list((tmp_path / "fresh").rglob("snapshots/*/model.safetensors"))
     assert snapshots == []  # nothing that looks complete
-    with pytest.raises(NotFoundError, match="not downloaded before"):
+    with pytest.raises(NotFoundError, match="no earlier download"):
         load_edit("me/afro-hair", cache_dir=tmp_path / "fresh", local_files_only=True)
     server.cut = set()
     assert load_edit("me/afro-hair", cache_dir=tmp_path / "fresh").origin.prompt == "afro hair"
@@ -442,7 +442,7 @@ def hostile(folder: Path, what: str) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("what", "error", "message"),
     [
-        ("truncated", ArtifactError, r"is damaged or no safetensors file.*download it again"),
+        ("truncated", ArtifactError, r"is damaged or not a safetensors file.*download it again"),
         (
             "unknown kind",
             ArtifactError,
@@ -575,7 +575,7 @@ def test_a_bad_repository_does_not_spoil_the_list(
     text = " ".join(listing.problems)
     assert "Left out what cannot be read" in text
     assert "me/empty: me/empty is no edit: it has no config.json and no model" in text
-    assert "me/gated: The Hub did not give" in text and "grants access one by one" in text
+    assert "me/gated: The Hub did not give" in text and "needs the owner's approval" in text
     assert re.search(message, text)
     with pytest.raises(ArtifactError, match=message.removeprefix("me/bad: ")):
         hub.edit_info("me/bad")

@@ -196,7 +196,7 @@ def test_levels_that_are_off_stay(tiny_pipeline: StyleEditPipeline) -> None:
     ],
 )
 def test_impossible_groups(groups: dict[str, tuple[int, int]]) -> None:
-    with pytest.raises(ValueError, match=r"Got the groups .*do not overlap inside 0 to 18"):
+    with pytest.raises(ValueError, match=r"Got the groups .*from 0 to 18 that do not overlap"):
         LatentMapper(groups, "w_plus", FFHQ)
 
 
@@ -281,7 +281,7 @@ def test_half_precision_only_where_it_loses_nothing(tiny_pipeline: StyleEditPipe
             r"asks for \[16\] as tensor 'fine.0.bias', model.safetensors holds nothing",
         ),
         ({"groups": {"coarse": [0, 4.5]}}, r"groups is .*expected \{name: \[start, stop\]\}"),
-        ({"groups": {"coarse": [0, 6], "medium": [4, 8]}}, "do not overlap inside 0 to 8"),
+        ({"groups": {"coarse": [0, 6], "medium": [4, 8]}}, "from 0 to 8 that do not overlap"),
         ({"groups": None}, "groups is None"),
         ({"scale": "0.1"}, "scale is '0.1'; expected a number"),
         ({"normalization": "batch"}, "normalization 'batch'"),

@@ -234,7 +234,7 @@ def test_a_face_in_s_takes_no_edit_in_w_plus(
 ) -> None:
     pipe = tiny_pipeline
     kept = Session(latents=pipe.lower(pipe.sample(0), "s"))
-    with pytest.raises(ValueError, match=r"'beard' moves whole layers \(w_plus\).*Take another"):
+    with pytest.raises(ValueError, match=r"'beard' moves whole layers \(w_plus\).*Use another"):
         kept.with_edit(edit, name="beard")
     assert kept.with_edit(in_s(pipe)).edits
     kept.check_takes(Space.S, "anything")
