@@ -102,9 +102,7 @@ def test_the_lists_decide(data: Path) -> None:
 
 def test_swapped_lists_are_noticed(data: Path) -> None:
     write_split(data, [8, 9], list(range(8)))
-    with pytest.warns(
-        UserWarning, match="are swapped.*here 0 to 7 are listed as test.*exchanged"
-    ):
+    with pytest.warns(UserWarning, match="are swapped.*here 0 to 7 are listed as test.*exchanged"):
         assert CelebAHQ(data, "train", 32).names == [str(i) for i in range(8)]
     with pytest.warns(UserWarning, match="are swapped"):
         assert CelebAHQ(data, "test", 32).names == ["8", "9"]
