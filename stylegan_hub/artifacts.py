@@ -483,7 +483,7 @@ def check_fresh(folder: Path) -> None:
     """Raise `ArtifactError` if the numbers or the card of an artifact belong to other tensors."""
     if stale := stale_files(folder, folder_digest(folder)):
         raise ArtifactError(
-            f"{' and '.join(stale)} in {folder} do not belong to the tensors in {TENSORS_NAME}.",
+            f"In {folder}, {' and '.join(stale)} and {TENSORS_NAME} do not belong together.",
             got=stale,
             expected=(),
             remedy="Measure the edit again (stylegan-hub evaluate), or remove them.",

@@ -467,7 +467,7 @@ def test_no_folder_or_no_file(folder: Path) -> None:
         read_folder(folder)
     (folder / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(
-        ArtifactError, match=r"pytorch_model\.bin is not read: a pickle can run code"
+        ArtifactError, match=r"pytorch_model\.bin is not read: a pickle can execute code"
     ):
         read_folder(folder)
     (folder / "config.json").unlink()
@@ -646,7 +646,7 @@ def test_hub_id_fetches_data_only(
     patterns = options["allow_patterns"]
     assert isinstance(patterns, list)
     assert not {"*", "*.py", "*.bin", "*.pt", "*.pkl"} & set(patterns)
-    with pytest.raises(ValueError, match=r"names the revision 'v1\.0', and revision='v2'"):
+    with pytest.raises(ValueError, match=r"names the revision 'v1\.0', but revision='v2'"):
         resolve("me/afro@v1.0", revision="v2")
 
 

@@ -735,7 +735,7 @@ def test_describe_of_what_cannot_be_converted(
     torch.save({"g_ema": state}, tmp_path / "x")
     text = described(tmp_path / "x", capsys)
     assert "there is no 'g_ema.convs.2.activate.bias'" in text
-    assert re.search(r"g_ema\.odd \[3\] float32 +-> not used: nothing has a place for it", text)
+    assert re.search(r"g_ema\.odd \[3\] float32 +-> not used: no network has a place for it", text)
     text = described(write(tmp_path / "x.pkl", ganspace(rows)), capsys)
     assert "a direction that GANSpace saved" in text and "layers: (3, 5)" in text
     text = described(write(tmp_path / "x.npy", rows), capsys)

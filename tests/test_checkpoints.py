@@ -527,7 +527,7 @@ def test_a_bomb_of_shared_numbers(tmp_path: Path) -> None:
 def test_a_module_inside_of_itself(tmp_path: Path) -> None:
     module = _Module("Generator", {"_parameters": {}, "_buffers": {}, "_modules": {}})
     module.state["_modules"]["again"] = module.state["_modules"]
-    with pytest.raises(ArtifactError, match=r"G_ema.again is no module"):
+    with pytest.raises(ArtifactError, match=r"G_ema.again is not a module"):
         load_generator(saved(tmp_path / "x", {"G_ema": module}))
 
 

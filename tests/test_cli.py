@@ -241,7 +241,7 @@ def test_a_method_from_outside(
         torch.testing.assert_close(load_edit(saved).vector, -2 * expected)
         assert run(*common, "--method", "blend").exit_code == 0
         for asked, message in (
-            ((*seeds, "--choose", 3), "Got --choose 3; the method found 2 edits"),
+            ((*seeds, "--choose", 3), "Got --choose 3, but the method found 2 edits"),
             (("--before", snapshot, "--after", snapshot), "Got pictures; expected seeds"),
         ):
             failed = run(*common, *asked)

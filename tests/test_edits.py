@@ -180,7 +180,7 @@ def test_direction_of_a_wrong_shape(shape: tuple[int, ...]) -> None:
 
 def test_numbers_that_are_none(tmp_path: Path) -> None:
     unsound = Direction(torch.full((10,), torch.nan), "s", BASE)
-    with pytest.raises(ValueError, match=r"'vector' .* not finite\. Nothing is saved"):
+    with pytest.raises(ValueError, match=r"'vector' .* not finite\. Nothing was saved"):
         unsound.save_pretrained(tmp_path / "edit")
     assert os.listdir(tmp_path) == []
     folder = EXAMPLES["direction"].save_pretrained(tmp_path / "edit")
@@ -220,7 +220,7 @@ class Wave(Edit):
 def test_a_kind_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "_KINDS", dict(base._KINDS))
     folder = Wave(0.5, "w_plus", BASE).save_pretrained(tmp_path / "wave")
-    with pytest.raises(ArtifactError, match=r"saved by the package 'test_edits': install it"):
+    with pytest.raises(ArtifactError, match=r"saved by the package 'test_edits'; install it"):
         load_edit(folder)
     assert hub.register(Wave) is Wave
     loaded = load_edit(folder)
@@ -243,7 +243,7 @@ def test_a_kind_by_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_two_classes_of_one_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "_KINDS", dict(base._KINDS))
     other = type("Other", (Wave,), {"kind": "direction"})
-    with pytest.raises(ValueError, match=r"The kind 'direction' is that of stylegan_hub\."):
+    with pytest.raises(ValueError, match=r"The kind 'direction' belongs to stylegan_hub\."):
         hub.register(other)
     with pytest.raises(ValueError, match="expected a name of letters"):
         hub.register(type("Nameless", (Wave,), {"kind": "a b"}))

@@ -515,7 +515,7 @@ def test_mediapipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(finders.importlib, "import_module", lambda name: stand_in)
     monkeypatch.setenv(finders.MEDIAPIPE_VARIABLE, str(tmp_path / "face.task"))
-    with pytest.raises(NotFoundError, match=r"face.task: download https://storage.googleapis"):
+    with pytest.raises(NotFoundError, match=r"face.task. Download https://storage.googleapis"):
         finders.MediaPipeLandmarks()
     (tmp_path / "face.task").write_bytes(b"model")
     (face,) = finders.finder(without_landmarker())(gradient(2000, 1000))
@@ -707,7 +707,7 @@ def test_pictures_that_cannot_be_pasted() -> None:
         ({"after": face}, "without the picture before the edit"),
         ({"after": face, "before": face.resize((32, 32))}, "expected one size, in the shape of"),
         ({"after": face.resize((64, 32)), "where": "face"}, "expected one size, in the shape of"),
-        ({"after": face, "where": "mouth"}, "Got where 'mouth'"),
+        ({"after": face, "where": "mouth"}, "Got where='mouth'"),
     ):
         with pytest.raises(ValueError, match=words):
             paste(picture, alignment, **options)  # type: ignore[arg-type]

@@ -84,7 +84,7 @@ def test_the_anchor_keeps_it_near(pipe: StyleEditPipeline, targets: Tensor) -> N
 
 
 def test_without_an_encoder(tiny_pipeline: StyleEditPipeline, targets: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"no encoder .* refine=300"):
+    with pytest.raises(ValueError, match=r"no encoder.* refine=300"):
         tiny_pipeline.invert(targets)
     with pytest.warns(UserWarning, match="no encoder, so the search starts from the average face"):
         found = tiny_pipeline.invert(targets, QUICK)

@@ -121,7 +121,7 @@ def test_a_picture_of_another_generator_is_refused(
         (None, "has no recipe"),
         ("{", "recipe in the picture cannot be read"),
         ("[1]", "cannot be read"),
-        ({"format_version": 2}, "format_version 2; 1 is read"),
+        ({"format_version": 2}, "format_version 2; expected 1"),
         ({"seed": "7"}, "seed '7'"),
         ({"seed": -1}, "seed -1"),
         ({"truncation_psi": 1e400}, "truncation_psi inf"),

@@ -332,7 +332,7 @@ def test_an_edit_shows_in_its_region(full_studio: Studio, edit: Direction) -> No
     assert not torch.equal(whole[:, 20:], before[:, 20:])
     assert torch.equal(left[:, 20:], before[:, 20:])
     assert not torch.equal(left[:, :12], before[:, :12])
-    with pytest.raises(ValueError, match=r"changes left side only.*save the stack"):
+    with pytest.raises(ValueError, match=r"limited to left side.*save the stack"):
         studio.keep(limited(session, "left side"))
 
 
