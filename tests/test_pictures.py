@@ -215,7 +215,7 @@ def test_films_play_and_say_what_they_are(studio: Studio, tmp_path: Path, suffix
 def test_films_that_cannot_be(tmp_path: Path) -> None:
     one, other = Image.new("RGB", (8, 8)), Image.new("RGB", (9, 8))
     for frames, name, message in (
-        ([], "x.gif", "got none"),
+        ([], "x.gif", "Got 0 frames"),
         ([one, other], "x.gif", "got"),
         ([one], "x.avi", "Cannot write 'x.avi'"),
     ):

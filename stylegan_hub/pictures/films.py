@@ -118,7 +118,9 @@ def encode_film(
     """
     if not frames or len({frame.size for frame in frames}) > 1:
         sizes = sorted({frame.size for frame in frames})
-        raise ValueError(f"Got frames of the sizes {sizes or 'none'}; expected one size.")
+        raise ValueError(
+            f"Got {len(frames)} frames of the sizes {sizes}; expected frames of one size."
+        )
     if not 1 <= fps <= 60:
         raise ValueError(f"Got {fps} frames per second; expected 1 to 60.")
     said = "" if recipe is None else recipe.sentence
