@@ -216,7 +216,7 @@ def test_films_that_cannot_be(tmp_path: Path) -> None:
     one, other = Image.new("RGB", (8, 8)), Image.new("RGB", (9, 8))
     for frames, name, message in (
         ([], "x.gif", "Got 0 frames"),
-        ([one, other], "x.gif", "got"),
+        ([one, other], "x.gif", "of the sizes"),
         ([one], "x.avi", "Cannot write 'x.avi'"),
     ):
         with pytest.raises(ValueError, match=message):
