@@ -798,12 +798,12 @@ def test_a_library_is_for_the_cards_of_the_machine(
 def test_the_doctor_says_what_a_card_has(pretended: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(kernels.SWITCH, "off")
     found = {finding.name: finding for finding in doctor.examine()}
-    assert found["nvcc"].answer == "none that fits: the CUDA kernels cannot be built"
+    assert found["nvcc"].answer == "no suitable one: the CUDA kernels cannot be built"
     assert "Install the CUDA toolkit 13.0" in (found["nvcc"].remedy or "")
     for source in cuda.SOURCES:
-        answer = "not in use: for an NVIDIA card (see GPU)"
+        answer = "not used: it needs an NVIDIA GPU (see GPU)"
         if source == styled_conv_cuda.SOURCE:
-            answer = f"off: it has never run on a card; {kernels.SWITCH}=all tries it"
+            answer = f"off: it has not been tested on a GPU; {kernels.SWITCH}=all enables it"
         assert found[f"kernel {source}"].answer == answer
 
     pretend_nvcc(pretended, "13.0")

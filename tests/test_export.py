@@ -93,7 +93,7 @@ def test_half_precision_does_not_overflow() -> None:
 
 
 def test_other_architectures_draw_whole_pictures_only() -> None:
-    with pytest.raises(ValueError, match="draws whole pictures only"):
+    with pytest.raises(ValueError, match="renders only full-size pictures"):
         PlainSynthesis(small(architecture="orig"), 16)
 
 
@@ -245,7 +245,7 @@ def test_an_exported_folder_is_a_runtime(
     here = StyleEditPipeline.from_pretrained(tiny_pipeline_folder, runtime="pytorch")
     with torch.no_grad():
         assert difference(pipe.synthesize(pipe.sample(3)), here.synthesize(here.sample(3))) < 1e-4
-    with pytest.raises(MismatchError, match="of another generator"):
+    with pytest.raises(MismatchError, match="belongs to another generator"):
         Runtime(other_pipeline.generator, out)
     with pytest.raises(MismatchError, match="takes w_plus"):
         StyleEditPipeline.from_pretrained(tiny_pipeline_folder, runtime=tmp_path / "w")

@@ -443,7 +443,7 @@ def test_the_middle_of_a_photo_on_the_command_line(
     result = run("invert", photo, "--refine", 1, "--aligned", *common)
     assert result.exit_code == 1 and "an aligned picture has the shape of 64 x 48" in result.stderr
     result = run("invert", photo, "--refine", 1, "--face", 1, *common)
-    assert result.exit_code == 1 and "this pipeline draws no faces ('a house')" in result.stderr
+    assert result.exit_code == 1 and "does not render faces ('a house')" in result.stderr
     with Image.open(photo) as original:
         original.crop(MIDDLE).save(photo)
     result = run("invert", photo, "--refine", 1, "--aligned", *common)
@@ -511,7 +511,7 @@ def test_the_tab_photo(studio: Studio, brighter: Direction, photo: Path) -> None
     assert isinstance(last, Moment) and "The middle of house.png is here" in last.status
     inverted = last.inverted
     assert inverted.crop.size == inverted.drawn.size == SIZE
-    assert "Nobody says whether it is the same person" in compared(inverted)
+    assert "this pipeline has no recognizer" in compared(inverted)
     session = Session(latents=inverted.person.latents).with_edit(brighter, 2.0)
     for where in ("changed", "face"):
         name, result = put_back(inverted, session, where)
