@@ -410,7 +410,10 @@ def hub_refusal(error: BaseException) -> str:
         case HfHubHTTPError() if error.response.status_code == 429 and (
             seconds := _retry_after(error.response.headers)
         ):
-            return f"it received too many requests. Wait {seconds} seconds, or log in with `hf auth login`."
+            return (
+                f"it received too many requests. Wait {seconds} seconds, or log in with "
+                "`hf auth login`."
+            )
         case HfHubHTTPError() if error.response.status_code in _REFUSALS:
             return _REFUSALS[error.response.status_code]
         case HfHubHTTPError() if error.response.status_code >= 500:

@@ -1065,11 +1065,11 @@ def test_other_bytes_than_the_hub_states(server: HubServer, folder: Path, tmp_pa
 @pytest.mark.parametrize(
     ("status", "why"),
     [
-        (403, "this login may not read it. Ask its owner"),
+        (403, "this login has no access to it. Ask its owner"),
         (404, "there is nothing at this address"),
-        (409, "it is being changed at this moment"),
+        (409, "it is being changed right now"),
         (429, r"it received too many requests\. Wait 7 seconds"),
-        (500, r"it has a fault of its own \(500\)"),
+        (500, r"it has an internal error \(500\)"),
     ],
 )
 @pytest.mark.usefixtures("impatient")
