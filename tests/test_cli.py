@@ -452,7 +452,7 @@ def test_train_hands_everything_to_the_recipe(monkeypatch: MonkeyPatch) -> None:
 
 
 def test_demo_without_gradio(monkeypatch: MonkeyPatch) -> None:
-    monkeypatch.setattr("stylegan_hub.cli.find_spec", lambda name: None)
+    monkeypatch.setattr("stylegan_hub.cli.page.find_spec", lambda name: None)
     result = run("demo")
     assert result.exit_code == 1 and 'pip install "stylegan-hub[demo]"' in result.stderr
 
