@@ -199,7 +199,7 @@ def test_tfjs_is_what_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(NotFoundError, match="which needs npm"):
         tfjs.library(fetch=False)
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(NotFoundError, match="no npm"):
+    with pytest.raises(NotFoundError, match="npm is not installed"):
         tfjs.library()
 
 
@@ -391,7 +391,7 @@ def test_a_backend_that_is_lost(blank: Page) -> None:
           return heard;
         }"""
     )
-    assert "wasm was lost" in said[0] and "BrowserError" in said[1] and "full app" in said[1]
+    assert "wasm stopped working" in said[0] and "BrowserError" in said[1] and "full app" in said[1]
 
 
 # The page

@@ -318,7 +318,7 @@ def test_likeness_in_words(pipe: StyleEditPipeline) -> None:
     assert pipe.recognizer is not None
     pipe.recognizer.register_to_config(calibration=known)
     for identity, start, rate in (
-        (0.6, "Probably the same", "5.0%"), (0.3, "Perhaps", ""), (0.0, "Not the same", "4.0%"),
+        (0.6, "Probably the same", "5.0%"), (0.3, "Possibly", ""), (0.0, "Not the same", "4.0%"),
     ):  # fmt: skip
         said = words(31, 0.01, identity)[2]
         assert said.startswith(start) and rate in said

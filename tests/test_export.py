@@ -155,7 +155,7 @@ def test_a_file_that_computes_something_else_is_not_written(
 def test_what_cannot_be_written_is_said_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_pipeline: StyleEditPipeline
 ) -> None:
-    with pytest.raises(ValueError, match="known ones: onnx, openvino, torch"):
+    with pytest.raises(ValueError, match="known formats: onnx, openvino, torch"):
         export_folder.check_format("tensorrt", "float32")
     with pytest.raises(ValueError, match="onnx can be written in float32, float16"):
         export_folder.check_format("onnx", "bfloat16")

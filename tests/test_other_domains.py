@@ -305,7 +305,7 @@ def test_essence(folder: Path, pipe: StyleEditPipeline, tmp_path: Path) -> None:
     wide = tmp_path / "wide.png"
     row = houses.draw([House.of(seed) for seed in (5, 6, 7)])
     image_files.save(image_files.grid(row, columns=3), wide)
-    with pytest.warns(UserWarning, match="attribute-reader knows drawn portraits"):
+    with pytest.warns(UserWarning, match="attribute-reader knows only drawn portraits"):
         recipe("train_essence").main([
             "--target", str(wide), "--pipeline", str(folder), "--restarts", "1",
             "--output_dir", str(tmp_path / "essence"), "--max_train_steps", "2",
@@ -422,9 +422,8 @@ def test_the_middle_of_a_photo_on_the_command_line(
     result = run("invert", photo, "--refine", 2, "--tune", 1, "--preview", preview, *common)
     assert result.exit_code == 0, result.output
     said, likeness, _ = result.stdout.splitlines()
-    assert said == (
-        "What was cut out in house.png has the corners (64, 0) (64, 96) (192, 96) (192, 0)."
-    )
+    corners = "(64, 0) (64, 96) (192, 96) (192, 0)"
+    assert said == f"The part that was cut out in house.png has the corners {corners}."
     assert "identity not measured (no recognizer)" in likeness
     with Image.open(preview) as look, Image.open(photo) as original:
         assert look.size == (3 * WIDTH, HEIGHT)  # the last: what would stay the photo's own
@@ -458,7 +457,7 @@ def test_an_encoder_by_the_recipe(folder: Path, photo: Path, tmp_path: Path) -> 
         num_generated=8, unseen=2, train_batch_size=2, max_train_steps=2, latent_steps=1,
         input_size=32, units=(1, 1, 1, 1), widths=(8, 8, 8, 8), head_width=4, input_stride=1,
     )  # fmt: skip
-    with pytest.warns(UserWarning, match="attribute-reader knows drawn portraits"):
+    with pytest.warns(UserWarning, match="attribute-reader knows only drawn portraits"):
         train.main(config)
     metrics = json.loads((tmp_path / "run" / "encoder" / "metrics.json").read_text())
     assert "psnr" in metrics["generated"] and "attributes_kept" not in metrics["generated"]
