@@ -822,9 +822,12 @@ def test_a_short_name_after_installing(folder: Path, tmp_path: Path) -> None:
     root = Path(hub.__file__).parents[2]
     source, site = tmp_path / "source", tmp_path / "site"
     source.mkdir()
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for name in (
+        "pyproject.toml", "setup.py", "README.md", "LICENSE", "requirements.txt", "app.py",
+    ):  # fmt: skip
         shutil.copy(root / name, source)
-    shutil.copytree(root / "stylegan_hub", source / "stylegan_hub")
+    for name in ("stylegan_hub", "demo", "recipes", "docs/targets"):
+        shutil.copytree(root / name, source / name)
     shutil.copytree(folder, source / "cards" / "a-hat")
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index"]
     subprocess.run([*pip, "--no-build-isolation", "--target", site, source], check=True)
