@@ -1,15 +1,15 @@
-"""What an edit is on disk: a folder that is written whole or not at all, and read with suspicion.
+"""Edits on disk: folders that are written as a whole or not at all, and never trusted when read.
 
 An artifact is a folder with `config.json` (plain values: kind, format_version, space, base_model,
 strength, ...) and `model.safetensors` (the tensors; kind and version again in the header). Such a
-folder is also a Hub repository and the output of a run. Pickles are never read. Reading trusts
-nothing: an untrusted folder gives tensors and checked values, or an `ArtifactError`.
+folder is also a Hub repository and the output of a run. Pickles are never read. An untrusted folder
+gives either tensors and checked values, or an `ArtifactError`.
 
-`storage` writes it in one step, so that neither a full disk nor a kill nor a second writer mixes
-two artifacts; and if somebody copies files about, `tensors_sha256` in the config finds it out.
+`storage` writes a folder in one step, so neither a full disk nor a kill nor a second writer can mix
+two artifacts. If files are copied by hand, `tensors_sha256` in the config reveals a mix.
 
-`metrics.json`, the card and the pictures belong to certain tensors. The first two say to which, see
-`recorded_digests`; all are moved to `stale/` when other tensors are saved in the folder.
+`metrics.json`, the card and the pictures belong to particular tensors. The first two record which,
+see `recorded_digests`. All are moved to `stale/` when other tensors are saved in the folder.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ TENSORS_NAME = "model.safetensors"
 METRICS_NAME = "metrics.json"
 CARD_NAME = "README.md"
 STALE_NAME = "stale"
-"""Where a card, numbers and pictures go that belong to tensors which were saved over."""
+"""Subfolder for the card, numbers and pictures of tensors that have been overwritten."""
 DIGEST_KEY = "tensors_sha256"
 
 RUN_CONFIG_NAME = "training_config.json"
-"""What a training writes first: a folder with it is that training's own."""
-# What a training leaves beside the artifact that it makes.
+"""The file that a training writes first; it marks a folder as the training's own."""
+# Files that a training leaves beside the artifact that it makes.
 RUN_FILES = (
     "checkpoint-*", "samples", "logs", "tensorboard", "warm-start", RUN_CONFIG_NAME, "training.log",
 )  # fmt: skip
 _BESIDE = (METRICS_NAME, CARD_NAME, STALE_NAME, "LICENSE", "images", *RUN_FILES, ".*")
 
-# Types of the config's keys. A kind of edit may add keys; these, when present, are as said here.
+# Types of the config's keys. A kind of edit may add keys; these, if present, have these types.
 _CONFIG_TYPES: dict[str, tuple[type, ...]] = {
     "kind": (str,),
     "format_version": (int,),
@@ -84,8 +84,8 @@ _STRENGTH_TYPES: dict[str, tuple[type, ...]] = {
     "min": (int, float),
     "max": (int, float),
 }
-_MAX_JSON_BYTES = 1 << 20  # a real one has about a thousand bytes
-_MAX_DIGITS = 19  # of an integer: more do not fit into 64 bits, and 400 into no float
+_MAX_JSON_BYTES = 1 << 20  # a typical file has about a thousand bytes
+_MAX_DIGITS = 19  # of an integer: more do not fit into 64 bits, and 400 do not fit into a float
 _CARD_DIGEST = "This card belongs to the tensors with the digest `{}`."
 _CARD_DIGEST_PATTERN = re.compile(re.escape(_CARD_DIGEST).replace(r"\{\}", "([0-9a-f]{64})"))
 
@@ -95,10 +95,10 @@ class BaseModel:
     """Which generator an edit belongs to.
 
     Attributes:
-        id: bundled name, Hub id or folder it came from, for people to read.
+        id: bundled name, Hub id or folder it came from, for display.
         fingerprint: short hash of its weights; this decides whether an edit fits.
         num_ws, w_dim, num_styles, resolution: its sizes.
-        revision: commit on the Hub, when it came from there.
+        revision: commit on the Hub, if it came from there.
     """
 
     id: str | None
@@ -110,10 +110,10 @@ class BaseModel:
     revision: str | None = None
 
     def check_same(self, loaded: BaseModel, what: str) -> None:
-        """Raise `MismatchError`, naming both fingerprints, unless `loaded` is this generator.
+        """Raise `MismatchError`, with both fingerprints, unless `loaded` is this generator.
 
         Args:
-            what: that belongs to this generator, for the message: "edit".
+            what: what belongs to this generator, for the message: "edit".
         """
         if self.fingerprint == loaded.fingerprint:
             return
@@ -131,10 +131,10 @@ class BaseModel:
 
 @dataclass(frozen=True)
 class ClipModel:
-    """Which CLIP an artifact speaks the language of.
+    """Which CLIP an artifact was made with.
 
     Attributes:
-        id: where it came from, for people to read.
+        id: where it came from, for display.
         fingerprint: short hash of its weights; this decides whether the artifact fits.
     """
 
@@ -146,15 +146,15 @@ class ClipModel:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file as a whole or not at all; raises as `write_bytes` does."""
+    """Write a safetensors file as a whole or not at all; raises like `write_bytes`."""
     write_bytes(path, _tensor_bytes(tensors, metadata))
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Write metrics.json, and in it to which tensors the numbers belong; returns its content.
+    """Write metrics.json with the digest of the tensors it belongs to, and return its content.
 
     Raises:
-        ValueError: a number that JSON does not have.
+        ValueError: a number cannot be stored in JSON.
         StorageError: the disk refuses.
     """
     digest = folder_digest(folder)
@@ -172,16 +172,15 @@ def write_folder(
 ) -> None:
     """Write `config.json` and `model.safetensors`, as a whole or not at all.
 
-    The config gets what `full_config` adds, and must name its `kind`. Of an existing artifact,
-    card, numbers and pictures move to `stale/` if they belong to other tensors; other files stay.
+    The config must name its `kind` and is extended by `full_config`. The card, numbers and pictures
+    of an existing artifact move to `stale/` if they belong to other tensors; other files stay.
 
     Args:
-        overwrite: write also into a folder that holds something else.
+        overwrite: also write into a folder that holds something else.
 
     Raises:
-        ArtifactError: a config that `read_folder` would refuse, or a folder that holds something
-            else.
-        TypeError, ValueError: a value that JSON does not have (NaN), or tensors that hold one.
+        ArtifactError: `read_folder` would refuse the config, or the folder holds something else.
+        TypeError, ValueError: a value cannot be stored in JSON (NaN), or tensors hold one.
         StorageError: the disk refuses.
     """
     full = full_config(config, tensors)
@@ -202,13 +201,13 @@ def check_room(
     remedy: str = "Choose another folder, or write into this one with overwrite=True "
     "(--overwrite).",
 ) -> None:
-    """Raise `ArtifactError` if a folder holds something else than what is about to be replaced.
+    """Raise `ArtifactError` if a folder holds something other than what is about to be replaced.
 
-    Card, metrics, pictures and what a training leaves may be there.
+    Card, metrics, pictures and files of a training are allowed.
 
     Args:
-        replaced: the file by which what is replaced is known, that of an artifact if not given.
-        remedy: what to do about it.
+        replaced: the file that identifies what is replaced; by default that of an artifact.
+        remedy: what the user should do.
     """
     folder = Path(folder)
     if not os.path.isdir(folder):  # unlike Path.is_dir, False for a name that is too long
@@ -231,7 +230,7 @@ class SavedWhole:
     """For models and pipelines of diffusers, whose own `save_pretrained` writes in place.
 
     Attributes:
-        saved_as: the file by which such a folder is known.
+        saved_as: the file that identifies such a folder.
     """
 
     saved_as: ClassVar[str] = "diffusion_pytorch_model.safetensors"
@@ -239,18 +238,18 @@ class SavedWhole:
     def save_pretrained(
         self, save_directory: str | Path, *args: Any, overwrite: bool = False, **options: Any
     ) -> None:
-        """Save as diffusers does, as a whole or not at all, see `staged`.
+        """Save like diffusers, but as a whole or not at all, see `staged`.
 
         Args:
-            overwrite: write also into a folder that holds something else.
+            overwrite: also write into a folder that holds something else.
 
         Raises:
-            ArtifactError: a folder that holds something else.
+            ArtifactError: the folder holds something else.
             StorageError: the disk refuses.
         """
         if not overwrite:
             check_room(save_directory, self.saved_as)
-        # Where it was loaded from means nothing on another machine.
+        # The path that it was loaded from means nothing on another machine.
         self.register_to_config(_name_or_path=None)  # type: ignore[attr-defined]
         with staged(save_directory) as staging:
             try:
@@ -262,11 +261,11 @@ class SavedWhole:
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, *args: Any, **options: Any) -> Self:
-        """As of diffusers, from a folder.
+        """Load like diffusers, from a folder.
 
         Raises:
-            ArtifactError, NotFoundError: a checkpoint's file instead, which must be converted, or
-                a folder whose config or weights make no such model.
+            ArtifactError, NotFoundError: it is a checkpoint file, which must be converted first, or
+                a folder whose config or weights do not make such a model.
         """
         check_no_checkpoint(name_or_path)
         try:
@@ -274,22 +273,22 @@ class SavedWhole:
         except StyleganHubError:
             raise
         except (ValueError, TypeError, KeyError, RuntimeError) as error:
-            raise ArtifactError(f"{name_or_path} is no sound {cls.__name__}: {error}") from error
+            raise ArtifactError(f"{name_or_path} is not a valid {cls.__name__}: {error}") from error
 
 
 CHECKPOINTS = (".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin", ".npy", ".npz", ".safetensors")
-"""How the names of published checkpoints end."""
+"""Suffixes of published checkpoints."""
 
 
 def check_no_checkpoint(name_or_path: str | Path, how: str = "") -> None:
-    """Raise an error that points to the converter where a file is given instead of a folder.
+    """Raise an error that points to the converter if a file is given instead of a folder.
 
     Args:
         how: further options of the converter: "--kind direction --pipeline PIPELINE".
 
     Raises:
         ArtifactError: there is such a file.
-        NotFoundError: there is none, and the name ends as those of checkpoints do.
+        NotFoundError: there is no such file, and the name has the suffix of a checkpoint.
     """
     path = Path(name_or_path)
     is_file = os.path.isfile(name_or_path)  # unlike Path.is_file, False for a name that is too long
@@ -303,11 +302,11 @@ def check_no_checkpoint(name_or_path: str | Path, how: str = "") -> None:
         options = f" {how}" if how else ""
         remedy = (
             f"Convert the file first: python recipes/convert_checkpoint.py {path.name} --output "
-            f"{path.stem or 'converted'}{options}; then give the folder that was written."
+            f"{path.stem or 'converted'}{options}. Then give the folder that it wrote."
         )
     error = ArtifactError if is_file else NotFoundError
     raise error(
-        f"Got {str(name_or_path)!r}, a single file{'' if is_file else ', which is not there'}.",
+        f"Got {str(name_or_path)!r}, a single file{'' if is_file else ' that does not exist'}.",
         got="a file",
         expected="a bundled name, a folder or a Hub id",
         remedy=remedy,
@@ -318,9 +317,9 @@ def check_no_checkpoint(name_or_path: str | Path, how: str = "") -> None:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors (on the CPU) and header metadata of a safetensors file.
+    """The tensors (on the CPU) and the header metadata of a safetensors file.
 
-    Raises `NotFoundError` when there is no such file, `ArtifactError` when it is damaged.
+    Raises `NotFoundError` if there is no such file, `ArtifactError` if it is damaged.
     """
     if not path.is_file():
         raise NotFoundError(f"There is no file {path}; expected a safetensors file.")
@@ -329,7 +328,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
     except (SafetensorError, ValueError, KeyError) as error:
         raise ArtifactError(
-            f"{path} ({path.stat().st_size} bytes) is damaged or no safetensors file: {error}. "
+            f"{path} ({path.stat().st_size} bytes) is damaged or not a safetensors file: {error}. "
             "Copy or download it again."
         ) from error
 
@@ -338,13 +337,13 @@ def full_config(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dic
     """A config with `format_version`, `library_version` and the digest of its tensors.
 
     Raises:
-        ValueError: a tensor with numbers that are not finite, or that no file may hold.
+        ValueError: a tensor has numbers that are not finite or exceed the bounds.
     """
     try:
-        check_weights(tensors, "What should be saved")
+        check_weights(tensors, "The artifact to save")
     except ValueError as error:
         raise ValueError(
-            f"{error} Nothing is saved. Search again with a lower learning rate, or in full "
+            f"{error} Nothing was saved. Search again with a lower learning rate, or in full "
             "precision."
         ) from error
     return {
@@ -358,7 +357,7 @@ def full_config(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dic
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The checked config and the tensors (on the CPU) of an artifact folder.
 
-    Raises `NotFoundError` when there is no such folder, `ArtifactError` when a file is missing,
+    Raises `NotFoundError` if there is no such folder, `ArtifactError` if a file is missing,
     damaged, of the wrong types or from a newer format.
     """
     settle(folder)
@@ -369,7 +368,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if metadata.get("kind", config["kind"]) != config["kind"]:
         raise ArtifactError(
             f"{folder} mixes two artifacts: {CONFIG_NAME} says kind {config['kind']!r}, "
-            f"{TENSORS_NAME} says {metadata['kind']!r}. Take both files from one save."
+            f"{TENSORS_NAME} says {metadata['kind']!r}. Use two files that were saved together."
         )
     _check_digest(config, tensors, folder)
     return config, tensors
@@ -383,7 +382,7 @@ def _check_tensors_file(folder: Path) -> None:
         for path in folder.iterdir()
         if path.suffix in {".bin", ".ckpt", ".npy", ".pkl", ".pt", ".pth"}
     )
-    advice = f" {', '.join(pickles)} is not read: a pickle can run code." if pickles else ""
+    advice = f" {', '.join(pickles)} is not read: a pickle can execute code." if pickles else ""
     raise ArtifactError(
         f"{folder} has no {TENSORS_NAME}; an artifact needs it beside {CONFIG_NAME}.{advice} "
         "Save the edit again with save_pretrained, or download the whole folder."
@@ -393,25 +392,27 @@ def _check_tensors_file(folder: Path) -> None:
 def read_config(folder: Path) -> dict[str, Any]:
     """The checked `config.json` of an artifact folder, without reading its tensors.
 
-    Raises as `read_folder` does.
+    Raises the same errors as `read_folder`.
     """
     path = folder / CONFIG_NAME
     if not folder.is_dir():
         raise NotFoundError(f"There is no folder {folder}; expected one with a {CONFIG_NAME}.")
     if not path.is_file():
-        raise ArtifactError(f"{folder} has no {CONFIG_NAME}; it is no artifact of this library.")
+        raise ArtifactError(
+            f"{folder} has no {CONFIG_NAME}, so it is not an artifact of this library."
+        )
     check_size(path, path.stat().st_size)
     return config_from(path.read_bytes(), path)
 
 
 def config_from(data: bytes, path: str | Path) -> dict[str, Any]:
-    """The checked config that a `config.json` holds.
+    """The checked config from the bytes of a `config.json`.
 
     Args:
         path: where it comes from, for messages.
 
     Raises:
-        ArtifactError: it is no config of an artifact, or of a newer format.
+        ArtifactError: it is not the config of an artifact, or from a newer format.
     """
     try:
         config = parse_json(data)
@@ -422,7 +423,7 @@ def config_from(data: bytes, path: str | Path) -> dict[str, Any]:
 
 
 def check_size(path: str | Path, size: int) -> None:
-    """Raise `ArtifactError` for a `config.json` or `metrics.json` of too many bytes to be one."""
+    """Raise `ArtifactError` if a `config.json` or `metrics.json` has too many bytes."""
     if size > _MAX_JSON_BYTES:
         raise ArtifactError(
             f"{path} has {size} bytes; at most {_MAX_JSON_BYTES} are expected. "
@@ -431,10 +432,10 @@ def check_size(path: str | Path, size: int) -> None:
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
-    """The numbers in metrics.json; none when there is no such file.
+    """The numbers in metrics.json; empty if there is no such file.
 
     Raises:
-        ArtifactError: it is no JSON object, or larger than any list of numbers should be.
+        ArtifactError: it is not a JSON object, or far too large.
     """
     path = folder / METRICS_NAME
     if not path.is_file():
@@ -444,13 +445,13 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 
 def metrics_from(data: bytes, path: str | Path) -> tuple[dict[str, Any], str | None]:
-    """The numbers that a `metrics.json` holds, and the digest of the tensors that they belong to.
+    """The numbers in a `metrics.json`, and the digest of the tensors that they belong to.
 
     Args:
         path: where it comes from, for messages.
 
     Raises:
-        ArtifactError: it is no JSON object.
+        ArtifactError: it is not a JSON object.
     """
     try:
         metrics = parse_json(data)
@@ -463,7 +464,7 @@ def metrics_from(data: bytes, path: str | Path) -> tuple[dict[str, Any], str | N
 
 
 def recorded_digests(folder: Path) -> dict[str, str]:
-    """For metrics.json and the card, as far as they say it: the digest of what they belong to."""
+    """The digest of the tensors that metrics.json and the card belong to, if they record it."""
     found: dict[str, str] = {}
     path = folder / METRICS_NAME
     with suppress(OSError, ArtifactError):
@@ -478,16 +479,16 @@ def recorded_digests(folder: Path) -> dict[str, str]:
 
 
 def stale_files(folder: Path, digest: str | None) -> tuple[str, ...]:
-    """Which of metrics.json and the card belong to other tensors than those of this digest."""
+    """Those of metrics.json and the card that belong to other tensors than this digest's."""
     recorded = recorded_digests(folder)
     return tuple(name for name, owner in recorded.items() if digest and owner != digest)
 
 
 def check_fresh(folder: Path) -> None:
-    """Raise `ArtifactError` if numbers or card of an artifact belong to other tensors."""
+    """Raise `ArtifactError` if the numbers or the card of an artifact belong to other tensors."""
     if stale := stale_files(folder, folder_digest(folder)):
         raise ArtifactError(
-            f"{' and '.join(stale)} of {folder} belong to other tensors than {TENSORS_NAME}.",
+            f"In {folder}, {' and '.join(stale)} and {TENSORS_NAME} do not belong together.",
             got=stale,
             expected=(),
             remedy="Measure the edit again (stylegan-hub evaluate), or remove them.",
@@ -495,9 +496,9 @@ def check_fresh(folder: Path) -> None:
 
 
 def folder_digest(folder: Path) -> str | None:
-    """The digest of a folder's tensors: what its config says, or else computed.
+    """The digest of a folder's tensors, from its config or else computed.
 
-    None when there are no sound tensors.
+    None if there are no readable tensors.
     """
     try:
         config = read_config(folder)
@@ -512,7 +513,7 @@ def folder_digest(folder: Path) -> str | None:
 
 
 def card_digest(digest: str) -> str:
-    """The sentence by which a card says to which tensors it belongs."""
+    """The sentence in a card that says which tensors it belongs to."""
     return _CARD_DIGEST.format(digest)
 
 
@@ -520,7 +521,7 @@ def parse_json(data: bytes | str) -> Any:
     """Parse untrusted JSON; integers have at most 19 digits, so that each fits into a float.
 
     Raises:
-        ValueError: it is no JSON, or has an integer with more digits.
+        ValueError: it is not JSON, or has an integer with more digits.
         RecursionError: it is nested too deeply.
     """
 
@@ -533,7 +534,7 @@ def parse_json(data: bytes | str) -> Any:
 
 
 def tensors_digest(tensors: Mapping[str, Tensor], values: Mapping[str, Any] | None = None) -> str:
-    """sha256 of tensors, by name, type, shape and numbers, and of plain values beside them.
+    """sha256 of tensors (by name, type, shape and numbers) and of plain values.
 
     The same content gives the same digest, whatever the order and the device.
     """
@@ -549,7 +550,7 @@ def _tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) ->
     # Copies, because safetensors refuses views and tensors that share memory.
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     data = tensors_to_bytes(copies, metadata=dict(metadata))
-    # safetensors writes its header in any order; the same content should be the same bytes.
+    # safetensors writes its header in any order, but the same content should give the same bytes.
     length = int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":"))
     padded = header.encode()
@@ -560,18 +561,18 @@ def _tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) ->
 def check_config(
     config: object, path: str | Path, tensors: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Raise `ArtifactError` unless a config has the keys and types of an artifact's.
+    """Raise `ArtifactError` unless a config has the keys and types of an artifact's config.
 
     Args:
         path: where it comes from, for messages.
-        tensors: that it speaks of, to be compared with the digest that it names, if it names one.
+        tensors: its tensors, to be compared with the digest in the config, if it has one.
     """
     if not isinstance(config, dict):
         raise ArtifactError(f"{path} holds a {type(config).__name__}; expected an object {{...}}.")
     if missing := [key for key in ("kind", "format_version") if key not in config]:
         raise ArtifactError(
             f"{path} lacks {' and '.join(missing)}; got the keys "
-            f"{', '.join(sorted(config)) or 'none'}. Is it the config of another library?"
+            f"{', '.join(sorted(config)) or 'none'}. It may be the config of another library."
         )
     _check_types(config, _CONFIG_TYPES, path, "")
     if not 1 <= config["format_version"] <= FORMAT_VERSION:
@@ -593,12 +594,12 @@ def check_config(
 def _check_digest(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: str | Path
 ) -> None:
-    # Artifacts of version 0.1 have none.
+    # Artifacts of version 0.1 have no digest.
     if DIGEST_KEY in config and config[DIGEST_KEY] != (found := tensors_digest(tensors)):
         raise ArtifactError(
             f"{path} mixes two artifacts: {CONFIG_NAME} belongs to tensors with the digest "
-            f"{config[DIGEST_KEY][:16]}, and the tensors have {found[:16]}. Take both files from "
-            "one save."
+            f"{config[DIGEST_KEY][:16]}, but the tensors have {found[:16]}. Use two files that "
+            "were saved together."
         )
 
 
@@ -609,7 +610,7 @@ def _check_types(
     prefix: str,
 ) -> None:
     for key, allowed in types.items():
-        # To Python, True is an int.
+        # In Python, True is an int.
         if key in values and (
             not isinstance(values[key], allowed) or isinstance(values[key], bool)
         ):
@@ -623,13 +624,13 @@ def _check_types(
 
 
 def _set_aside(folder: Path, digest: str) -> None:
-    """Move card, numbers and pictures to `stale/` unless they belong to the tensors of a digest."""
+    """Move card, numbers and pictures to `stale/` unless they belong to this digest's tensors."""
     before, recorded = folder_digest(folder), recorded_digests(folder)
     numbers = recorded.get(METRICS_NAME, before)
     owners = {METRICS_NAME: numbers, "images": numbers}
     if CARD_NAME in recorded or _is_written_card(folder / CARD_NAME):
         owners[CARD_NAME] = recorded.get(CARD_NAME, before)
-    # Without tensors before, nobody knows; then they may have been put there for these.
+    # Without earlier tensors the owner is unknown; the files may have been put there for these.
     stale = [
         name
         for name, owner in owners.items()
@@ -643,7 +644,7 @@ def _set_aside(folder: Path, digest: str) -> None:
 
 
 def _is_written_card(path: Path) -> bool:
-    """Whether a card was written by this library, and not by hand."""
+    """Whether this library wrote a card, as opposed to a card written by hand."""
     try:
         card = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -652,7 +653,7 @@ def _is_written_card(path: Path) -> bool:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a config is one of this library's, or so damaged that nothing is lost with it."""
+    """Whether a config belongs to this library, or is so damaged that nothing would be lost."""
     try:
         return "kind" in parse_json(path.read_bytes())
     except (OSError, ValueError, RecursionError, TypeError):

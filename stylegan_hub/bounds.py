@@ -1,8 +1,8 @@
-"""What sizes and numbers a file may ask for: checked before memory is taken.
+"""Bounds for the sizes and numbers in a file, checked before memory is allocated.
 
-A config file is a few hundred bytes, and one number in it can ask for all memory of a machine or
-for a loop without end. The bounds here lie well above every published StyleGAN2 and its networks.
-Each network's dataclass checks its sizes by them, and so does whoever reads an artifact.
+A config file has a few hundred bytes, but one number in it can request all the memory of a machine
+or an endless loop. The bounds here are well above every published StyleGAN2 and its networks. The
+dataclass of each network checks its sizes against them, and so does the code that reads artifacts.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import torch
 from torch import Tensor
 
 MAX_WIDTH = 8192
-"""Of z, w, an embedding or a layer, in numbers."""
+"""Largest width of z, w, an embedding or a layer, in numbers."""
 MAX_LAYERS = 256
-"""Of one network."""
+"""Largest number of layers in one network."""
 MAX_SIDE = 4096
-"""Of a picture, in pixels."""
+"""Largest side of a picture, in pixels."""
 MAX_CLASSES = 100_000
-"""Of a generator with labels."""
+"""Largest number of classes of a generator with labels."""
 MAX_STYLES = 200_000
-"""Numbers in s."""
+"""Largest number of values in s."""
 MAX_STRENGTH = 1000.0
-"""Of an edit's slider, either way; published edits go to 20."""
+"""Largest absolute strength on an edit's slider; published edits go to 20."""
 MAX_WEIGHT = 1e6
-"""Of a number in an edit's tensors, either way."""
+"""Largest absolute value in an edit's tensors."""
 
 BASE_MODEL = {
     "num_ws": MAX_LAYERS,
@@ -39,12 +39,12 @@ BASE_MODEL = {
 
 
 def check_sizes(values: Mapping[str, Any], bounds: Mapping[str, int], least: int = 1) -> None:
-    """Raise `ValueError` for a size that is no whole number within its bound.
+    """Raise `ValueError` for a size that is not a whole number within its bound.
 
     Args:
-        values: sizes by name, whole numbers or sequences of them; None is no size.
-        bounds: the greatest allowed size of each name that is checked.
-        least: the smallest allowed one.
+        values: sizes by name, whole numbers or sequences of them; None is skipped.
+        bounds: the largest allowed size for each name to check.
+        least: the smallest allowed size.
     """
     for name, most in bounds.items():
         value = values.get(name)
@@ -65,7 +65,7 @@ def check_weights(tensors: Mapping[str, Tensor], where: str) -> None:
     """Raise `ValueError` for numbers that are not finite, or beyond `MAX_WEIGHT`.
 
     Args:
-        where: the tensors come from, for messages.
+        where: the source of the tensors, for messages.
     """
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or not tensor.numel():
@@ -79,7 +79,7 @@ def check_weights(tensors: Mapping[str, Tensor], where: str) -> None:
 
 
 def is_strength(value: object) -> bool:
-    """Whether it is a number that a slider may have."""
+    """Whether a value is a number that a slider may have."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and math.isfinite(value) and abs(value) <= MAX_STRENGTH  # type: ignore[arg-type]
 

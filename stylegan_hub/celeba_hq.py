@@ -4,15 +4,15 @@ Xia et al. 2021, "TediGAN", section 4: 30,000 faces with ten captions each. The 
 exported in the same layout (`recipes/export_portraits.py`). Below the root:
 
     image/ or images/             0.jpg, 1.jpg, ... (or .png, ...)
-    text/celeba-caption/ or text/ 0.txt, 1.txt, ...: a caption a line
-    train/filenames.pickle        which pictures are learned from: 0 to 23,999
-    test/filenames.pickle         and which are not: the other 6,000
+    text/celeba-caption/ or text/ 0.txt, 1.txt, ...: one caption per line
+    train/filenames.pickle        the pictures for training: 0 to 23,999
+    test/filenames.pickle         the pictures for testing: the other 6,000
 
-Both lists have the same name and some copies have them swapped, which is noticed and repaired with
-a warning. Where there are none, the first 80 % are for training, as in the published split.
+Both lists have the same name, and some copies have them swapped; this is detected and corrected
+with a warning. Without lists, the first 80 % are for training, as in the published split.
 
-Nothing is left to be found in the third hour of a training: all pictures are decoded and all
-captions read when the dataset is opened, and what cannot be used is counted and listed.
+All pictures are decoded and all captions are read when the dataset is opened, so that errors are
+not found in the third hour of a training. Unusable items are counted and listed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from stylegan_hub.checkpoints.name_list import read_names
 from stylegan_hub.errors import ArtifactError, NotFoundError
 
 CAPTIONS = 10
-"""Captions of a picture in the published data."""
+"""Captions per picture in the published data."""
 
 Split = Literal["train", "test"]
 
@@ -43,7 +43,7 @@ _CAPTION_FOLDERS = ("text/celeba-caption", "celeba-caption", "text")
 _IMAGE_TYPES = {".jpg", ".jpeg", ".png", ".webp"}
 _TRAIN_SHARE = 0.8  # 24,000 of 30,000
 _SHOWN = 8  # names in a message
-_PREVIEW = (32, 32)  # a JPEG is checked at this size, which is faster and reads all of the file
+_PREVIEW = (32, 32)  # a JPEG is checked at this size, which is faster but reads the whole file
 
 
 class CelebAHQ(Dataset[dict[str, object]]):
@@ -55,19 +55,19 @@ class CelebAHQ(Dataset[dict[str, object]]):
     Args:
         root: the folder.
         split: "train", "test", or None for both.
-        resolution: width and height of the pictures; others are cropped to a square around the
-            middle and resized.
+        resolution: width and height of the pictures; pictures are cropped to a square around the
+            middle and resized to it.
 
     Attributes:
-        names: of the pictures that can be used, in the order of their numbers.
-        captions: of each of them, at least one.
-        problems: names by what is wrong: "unreadable picture", "no picture", "no captions",
-            "empty captions", "unreadable captions" (these are left out), and "fewer captions than
-            others" (these are used).
+        names: names of the usable pictures, in the order of their numbers.
+        captions: the captions of each picture, at least one.
+        problems: names by problem: "unreadable picture", "no picture", "no captions", "empty
+            captions", "unreadable captions" (these are left out), and "fewer captions than others"
+            (these are used).
 
     Raises:
         NotFoundError: there is no such folder, or no pictures or captions in it.
-        ArtifactError: no picture can be used, or the lists of the split are unsound.
+        ArtifactError: no picture can be used, or the lists of the split are invalid.
     """
 
     def __init__(self, root: Path | str, split: Split | None = None, resolution: int = 256) -> None:
@@ -95,7 +95,7 @@ class CelebAHQ(Dataset[dict[str, object]]):
         if self.problems:
             warnings.warn(self.report(), stacklevel=2)
         if not self.names:
-            raise ArtifactError(f"Nothing in {self.root} can be used. {self.report()}")
+            raise ArtifactError(f"No picture in {self.root} can be used. {self.report()}")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -113,11 +113,11 @@ class CelebAHQ(Dataset[dict[str, object]]):
         return torch.cat([self._read_image(self._paths[int(index)]) for index in indices])
 
     def texts(self, indices: Sequence[int] | Tensor) -> list[list[str]]:
-        """All captions of these pictures."""
+        """The captions of these pictures."""
         return [list(self.captions[int(index)]) for index in indices]
 
     def report(self) -> str:
-        """What cannot be used or is not as usual: a count and the first names of each problem."""
+        """A sentence about unusable or unusual items: for each problem a count and some names."""
         total = len(self.names)
         if not self.problems:
             return f"All {total} pictures of {self.root} can be used."
@@ -155,7 +155,7 @@ class CelebAHQ(Dataset[dict[str, object]]):
             with Image.open(path) as picture:
                 picture.draft("RGB", _PREVIEW)
                 picture.load()
-        # Pillow's decoders raise in many ways at broken files.
+        # Pillow's decoders raise many kinds of errors for broken files.
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             self._note("unreadable picture", number)
             return False
@@ -167,7 +167,8 @@ class CelebAHQ(Dataset[dict[str, object]]):
                 pixels = image_files.from_pil(picture)
         except (OSError, ValueError) as error:
             raise ArtifactError(
-                f"{path} could be read when the dataset was opened and cannot be read now: {error}"
+                f"{path} could be read when the dataset was opened, but not now: {error}. Check "
+                "the disk, and open the dataset again."
             ) from error
         size = min(pixels.shape[2:])
         top, left = ((side - size) // 2 for side in pixels.shape[2:])
@@ -184,7 +185,7 @@ def _existing(root: Path, names: Sequence[str], what: str) -> Path:
             return folder
     raise NotFoundError(
         f"{root} has no {what}; expected numbered files in {' or '.join(names)}. Give the folder "
-        "that the parts of the dataset were unpacked into."
+        "into which the parts of the dataset were unpacked."
     )
 
 
@@ -197,7 +198,7 @@ def _by_number(folder: Path, types: set[str]) -> dict[int, Path]:
 
 
 def _split(root: Path, split: Split | None, numbers: list[int]) -> list[int]:
-    """The numbers of a split, rising."""
+    """The numbers of a split, in ascending order."""
     lists = {name: root / name / "filenames.pickle" for name in ("train", "test")}
     there = [name for name, path in lists.items() if path.is_file()]
     if split is None:
@@ -207,21 +208,21 @@ def _split(root: Path, split: Split | None, numbers: list[int]) -> list[int]:
         return numbers[:border] if split == "train" else numbers[border:]
     if len(there) == 1:
         raise ArtifactError(
-            f"{root} has {there[0]}/filenames.pickle and not the other list of the split; expected "
-            "train/filenames.pickle and test/filenames.pickle, or neither."
+            f"{root} has {there[0]}/filenames.pickle but not the other list of the split. Give it "
+            "both train/filenames.pickle and test/filenames.pickle, or neither."
         )
     members = {name: _numbers(path) for name, path in lists.items()}
     if both := members["train"] & members["test"]:
         raise ArtifactError(
-            f"{len(both)} pictures are in both lists of {root}, {min(both)} for one; a picture is "
-            "for training or for testing. Download both lists again."
+            f"{len(both)} pictures are in both lists of {root}, such as {min(both)}; expected "
+            "each picture in one list only. Download both lists again."
         )
     if members["train"] and members["test"] and min(members["train"]) > max(members["test"]):
         warnings.warn(
             f"train/filenames.pickle and test/filenames.pickle in {root} are swapped: in the "
-            "published split the pictures for training have the lower numbers, and here "
-            f"{min(members['test'])} to {max(members['test'])} are called test. They were "
-            "exchanged back.",
+            "published split the pictures for training have the lower numbers, but here "
+            f"{min(members['test'])} to {max(members['test'])} are listed as test. The two lists "
+            "were exchanged.",
             stacklevel=3,
         )
         members = {"train": members["test"], "test": members["train"]}

@@ -1,8 +1,8 @@
-"""Which of several ways is the fastest, each in a process of its own, taking turns.
+"""Find the fastest of several candidates, each in its own process, taking turns.
 
-Libraries that compute in one process wait for each other's threads, and whoever is timed second
-pays for it. So each candidate is made in a process of its own and runs only when it is told to;
-a slower minute of the machine is a slower one for all of them.
+Libraries that compute in the same process wait for each other's threads, which distorts the second
+timing. So each candidate gets its own process and runs only when it is told to. Because they take
+turns, a slow minute of the machine affects all of them alike.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _DEAD = "its process has died"
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is timed.
+    """A candidate to time.
 
     Attributes:
-        make: "module:function", which returns what is run, a function without arguments.
-        arguments: of that function; what JSON has.
-        environment: variables of its process beside those of this one.
+        make: "module:function"; it returns the function to time, which takes no arguments.
+        arguments: arguments of `make`; they must be JSON values.
+        environment: additional environment variables for its process.
     """
 
     make: str
@@ -59,7 +59,7 @@ class _Contestant:
         self._process.stdin.flush()
 
     def answer(self) -> Any:
-        """What it says; raises `RuntimeError` where it failed or died."""
+        """The answer of the process; raises `RuntimeError` if it failed or died."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         said = json.loads(line) if line else {"problem": _DEAD}
@@ -78,16 +78,16 @@ class _Contestant:
 def seconds_of(
     candidates: Mapping[str, Candidate], seconds: float, rounds: int = 3
 ) -> dict[str, list[float] | str]:
-    """The times of single runs of each candidate, or why it cannot run.
+    """The times of single runs of each candidate, or the reason why it cannot run.
 
     Args:
-        seconds: how long each is run in all, beside one run to warm up.
-        rounds: turns of each.
+        seconds: total time for which each is run, in addition to one run to warm up.
+        rounds: number of turns of each.
     """
     found: dict[str, list[float] | str] = {}
     with ExitStack() as stack:
         running = {n: stack.enter_context(_Contestant(c)) for n, c in candidates.items()}
-        for name, one in running.items():  # made one after the other, so that none is disturbed
+        for name, one in running.items():  # made one after the other, to avoid disturbance
             found[name] = _tried(one)
         for _ in range(rounds):
             for name, one in running.items():
@@ -100,19 +100,19 @@ def seconds_of(
 
 def _tried(one: _Contestant) -> list[float] | str:
     try:
-        one.answer()  # it is made
+        one.answer()  # waits until it is made
         one.told(seconds=0.0)
-        one.answer()  # and warm
+        one.answer()  # warms up
     except RuntimeError as error:
         return str(error)
-    except OSError:  # nobody reads what it is told
+    except OSError:  # the other end of the pipe is closed
         return _DEAD
     return []
 
 
 def _contest(lines: Iterator[str]) -> None:
-    """The other side: make what is asked for, and run it whenever it is told to."""
-    # What libraries print must not come between the answers.
+    """The code of a candidate's process: make the function, and run it whenever told to."""
+    # Output that libraries print must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -127,7 +127,7 @@ def _contest(lines: Iterator[str]) -> None:
         say(answer="made")
         for line in lines:
             say(answer=_times(run, json.loads(line)["seconds"]))
-    except Exception as error:  # whatever it is, it is no candidate on this machine
+    except Exception as error:  # after any error it is not a candidate on this machine
         say(problem=f"{type(error).__name__}: {error}")
 
 

@@ -1,4 +1,4 @@
-"""Where a pipeline computes: a graphics card if there is one that PyTorch can use, else the CPU."""
+"""Choose the device of a pipeline: a graphics card if PyTorch can use one, else the CPU."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 
 FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
-"""Lets PyTorch compute on the CPU what it cannot on Apple's GPU. PyTorch reads it when it is
-imported, so `stylegan_hub` sets it when it is imported first."""
+"""Environment variable that lets PyTorch compute on the CPU what Apple's GPU cannot. PyTorch reads
+it when it is imported, so `stylegan_hub` sets it if it is imported before PyTorch."""
 
 
 def chosen_device(device: str | torch.device = "auto") -> torch.device:
@@ -18,11 +18,11 @@ def chosen_device(device: str | torch.device = "auto") -> torch.device:
 
     Args:
         device: "auto" is CUDA, else MPS (the GPU of an Apple computer), else the CPU. Processes
-            that torchrun or accelerate started take a card each. Else a device of PyTorch: "cpu",
-            "cuda:1", "mps".
+            started by torchrun or accelerate take one card each. Any other name is a device of
+            PyTorch: "cpu", "cuda:1", "mps".
 
     Raises:
-        ValueError: PyTorch knows no such device, or this machine has none.
+        ValueError: PyTorch does not know the device, or this machine does not have it.
     """
     if isinstance(device, str) and device == "auto":
         device = _best()
@@ -36,16 +36,16 @@ def chosen_device(device: str | torch.device = "auto") -> torch.device:
     _check_there(found)
     if found.type == "mps" and os.environ.get(FALLBACK) != "1":
         warnings.warn(
-            f"PyTorch was imported without {FALLBACK}=1: an operation that Apple's GPU lacks is "
-            f"an error and not computed on the CPU. Set {FALLBACK}=1 before Python starts, or "
-            "import stylegan_hub before torch.",
+            f"PyTorch was imported without {FALLBACK}=1, so an operation that Apple's GPU lacks "
+            f"raises an error instead of running on the CPU. Set {FALLBACK}=1 before Python "
+            "starts, or import stylegan_hub before torch.",
             stacklevel=2,
         )
     return found
 
 
 def accelerated() -> str | None:
-    """The kind of GPU that "auto" takes on this machine, "cuda" or "mps"; None if there is none."""
+    """The kind of GPU that "auto" uses on this machine, "cuda" or "mps"; None if there is none."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else None
@@ -64,11 +64,11 @@ def _check_there(device: torch.device) -> None:
     is_there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
     if device.type in is_there and not is_there[device.type]():
         raise ValueError(
-            f"Got the device {device}; PyTorch {torch.__version__} can use none of this kind here. "
-            "Leave it out, or take cpu; `stylegan-hub doctor` says what is missing."
+            f"Got the device {device}, which PyTorch {torch.__version__} cannot use here. "
+            "Leave it out, or use cpu; `stylegan-hub doctor` lists what is missing."
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
-            f"Got the device {device}; this machine has {torch.cuda.device_count()} of them, and "
-            "the first is cuda:0."
+            f"Got the device {device}; this machine has {torch.cuda.device_count()} such devices, "
+            "counted from cuda:0. Choose one of these."
         )

@@ -1,7 +1,7 @@
-"""What this machine has of what makes the library fast and complete, and what to do about the rest.
+"""Examine what this machine has to run the library fast, and how to install what is missing.
 
-Nothing here is needed to run: where something is missing, something slower takes its place or a
-feature says so when it is asked for.
+All of this is optional: if something is missing, the library uses something slower, or a feature
+reports it when it is used.
 """
 
 from __future__ import annotations
@@ -25,23 +25,26 @@ from stylegan_hub.version import __version__
 
 _EXTRAS = {
     "gradio": ("demo", "the page"),
-    "tensorboard": ("train", "curves of trainings"),
-    "mediapipe": ("photos", "faces found by MediaPipe in place of the bundled networks"),
-    "pillow_heif": ("heic", "pictures of phones"),
-    "openvino": ("openvino", "rendering by OpenVINO, the fastest at small pictures on many CPUs"),
-    "onnxruntime": ("onnx", "export to ONNX, and rendering by onnxruntime"),
+    "tensorboard": ("train", "training curves"),
+    "mediapipe": ("photos", "face detection with MediaPipe in place of the bundled networks"),
+    "pillow_heif": ("heic", "HEIC pictures of phones"),
+    "openvino": (
+        "openvino",
+        "rendering with OpenVINO, the fastest for small pictures on many CPUs",
+    ),
+    "onnxruntime": ("onnx", "export to ONNX and rendering with onnxruntime"),
     "ray": ("ray", "`stylegan-hub many --engine ray`"),
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One item that was examined.
 
     Attributes:
-        name: of the thing.
-        answer: what there is.
-        remedy: what to do about what is missing; None if nothing is.
+        name: name of the item.
+        answer: what was found.
+        remedy: how to install what is missing; None if nothing is missing.
     """
 
     name: str
@@ -50,7 +53,7 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Look at this machine; builds the kernels if they are not built yet."""
+    """Examine this machine; builds the kernels if they are not built yet."""
     yield Finding(
         "versions",
         f"stylegan_hub {__version__}, PyTorch {torch.__version__}, "
@@ -60,42 +63,42 @@ def examine() -> Iterator[Finding]:
         "processor",
         f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, "
         f"{torch.backends.cpu.get_cpu_capability()}"
-        + ("" if _has_bfloat16() else ", no fast bfloat16: --mixed_precision bf16 gains nothing"),
+        + ("" if _has_bfloat16() else ", no fast bfloat16: --mixed_precision bf16 is not faster"),
     )
     yield _gpu()
     yield Finding("device", f"auto is {chosen_device()}")
     if os.environ.get("SPACES_ZERO_GPU"):
-        answer = "this Space: the page searches on the card, with PyTorch's own operations"
-        yield Finding("ZeroGPU", f"{answer}, and renders on the CPU; no kernel can be built here")
+        answer = "this Space: the page searches on the GPU, with PyTorch's own operations"
+        yield Finding("ZeroGPU", f"{answer}, and renders on the CPU; kernels cannot be built here")
     yield _runtime()
     ninja = importlib.util.find_spec("ninja") is not None
     yield Finding(
         "ninja",
         "installed" if ninja else "missing",
-        None if ninja else "pip install ninja; kernels are built with it.",
+        None if ninja else "pip install ninja. It is needed to build kernels.",
     )
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     yield Finding(
         "C++ compiler",
         compiler or "missing",
-        None if compiler else "Debian: apt-get install g++. Kernels are built with it.",
+        None if compiler else "Debian: apt-get install g++. It is needed to build kernels.",
     )
     yield _kernel(SOURCE)
     if torch.version.cuda is not None:
         yield _nvcc()
     for source in cuda.SOURCES:
         if source == styled_conv_cuda.SOURCE and not kernels.are_unproven_wanted():
-            answer = f"off: it has never run on a card; {kernels.SWITCH}=all tries it"
+            answer = f"off: it has not been tested on a GPU; {kernels.SWITCH}=all enables it"
             yield Finding(f"kernel {source}", answer)
         elif torch.cuda.is_available():
             yield _kernel(source)
         else:
-            yield Finding(f"kernel {source}", "not in use: for an NVIDIA card (see GPU)")
+            yield Finding(f"kernel {source}", "not used: it needs an NVIDIA GPU (see GPU)")
     for module, (extra, purpose) in _EXTRAS.items():
         found = importlib.util.find_spec(module) is not None
         yield Finding(
             module,
-            "installed" if found else f"missing: without it no {purpose}",
+            "installed" if found else f"missing; needed for {purpose}",
             None if found else f'pip install "stylegan-hub[{extra}]"',
         )
     pipelines = ", ".join(bundled("pipeline")) or "none"
@@ -105,7 +108,7 @@ def examine() -> Iterator[Finding]:
 def _runtime() -> Finding:
     asked = os.environ.get(VARIABLE) or "auto"
     if asked != "auto":
-        return Finding("runtime", f"{asked}, as {VARIABLE} says")
+        return Finding("runtime", f"{asked}, set by {VARIABLE}")
     if importlib.util.find_spec("openvino") is None:
         return Finding("runtime", "auto is pytorch: OpenVINO is not installed")
     return Finding(
@@ -118,14 +121,14 @@ def _kernel(source: str) -> Finding:
     if state.problem is None:
         how = f"built in {state.seconds:.0f} s" if state.seconds else "from the cache"
         return Finding(f"kernel {source}", f"{how}: {state.path}")
-    return Finding(f"kernel {source}", "PyTorch's operations take its place", state.problem)
+    return Finding(f"kernel {source}", "not built; PyTorch's operations replace it", state.problem)
 
 
 def _nvcc() -> Finding:
     try:
         path, version = kernels.nvcc()
     except kernels.ToolkitError as error:
-        return Finding("nvcc", "none that fits: the CUDA kernels cannot be built", str(error))
+        return Finding("nvcc", "no suitable one: the CUDA kernels cannot be built", str(error))
     return Finding("nvcc", f"{path}, CUDA {version}")
 
 
@@ -151,11 +154,11 @@ def _gpu() -> Finding:
     if torch.version.cuda is None:
         return Finding(
             "GPU",
-            "none that PyTorch can use: it was built for processors only",
-            "With an NVIDIA card: install PyTorch's CUDA build (pytorch.org, Get started).",
+            "none that PyTorch can use: this is the CPU build of PyTorch",
+            "If you have an NVIDIA GPU, install PyTorch's CUDA build (pytorch.org, Get started).",
         )
     return Finding(
         "GPU",
         f"none, although PyTorch was built for CUDA {torch.version.cuda}",
-        "Is there a card, and is its driver new enough? nvidia-smi tells.",
+        "If there is a GPU, check its driver with nvidia-smi; it may be too old.",
     )

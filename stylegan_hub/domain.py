@@ -1,9 +1,9 @@
-"""One image domain: a generator and a CLIP that agree with each other, saved as one folder.
+"""One image domain: a generator and a CLIP that understands its pictures, saved as one folder.
 
 A `Domain` samples, renders and describes the pictures of one domain, and knows the units in which
 its latents vary. Everything that finds, applies or judges edits takes one. The folder is in
 diffusers' layout: `model_index.json` and a folder for each component. Optional components (an
-encoder, a recognizer, a parser) may be absent; what needs one says so.
+encoder, a recognizer, a parser) may be absent; code that needs a missing one raises an error.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ RECIPES: Mapping[str, str] = {
     "landmarker": "recipes/train_landmarks.py",
     "instant": "recipes/train_instant.py",
 }
-"""What trains each component that a domain may lack."""
+"""The recipe that trains each component that a domain may lack."""
 
 OPTIONAL = tuple(RECIPES)
 """Components that a domain may lack."""
@@ -78,7 +78,7 @@ Label = int | Sequence[float] | Tensor
 Preprocessing = Literal["proper", "styleclip"]
 
 _MAX_SEED = 2**63 - 1
-_SMALL = 1e-3  # deviations below this share of the largest one are none
+_SMALL = 1e-3  # deviations below this share of the largest one count as zero
 _UNIT_SAMPLES = 2048
 
 
@@ -88,20 +88,19 @@ class Domain(SavedWhole, DiffusionPipeline):
     Args:
         generator: the frozen StyleGAN2.
         clip, tokenizer, image_processor: a CLIP that understands its pictures.
-        recognizer: who is it? None, as the next four, where pictures show no faces or none was
-            trained; what needs it says so.
-        parser: which part of a face is where?
-        encoder: which latent renders a picture?
-        landmarker: where in a larger picture are faces of this domain?
-        instant: which displacement makes a change that is asked for?
+        recognizer: tells faces apart. It and the next four are None if the pictures show no faces
+            or if none was trained; code that needs a missing one raises an error.
+        parser: finds the parts of a face.
+        encoder: finds the latent that renders a picture.
+        landmarker: finds faces of this domain in a larger picture.
+        instant: finds the displacement for a requested change without a search.
         neutral: what all pictures of the domain show, in words, "a car"; edits by words start there
             unless other words are given.
-        label: for a generator with labels, the class that is sampled unless another one is asked
-            for.
+        label: for a generator with labels, the class that is sampled unless another one is given.
 
     Raises:
         ValueError: an empty `neutral`, or a label that the generator does not take.
-        MismatchError: a generator whose pictures have no three channels.
+        MismatchError: a generator whose pictures do not have three channels.
     """
 
     saved_as: ClassVar[str] = "model_index.json"
@@ -172,13 +171,14 @@ class Domain(SavedWhole, DiffusionPipeline):
             dtype: of the weights in memory; bundled ones are stored in half precision.
             device: where it computes: "auto" is a GPU if PyTorch can use one here, else the CPU;
                 see `devices.chosen_device`.
-            runtime: what renders pictures of which no gradient is wanted: "pytorch", "openvino",
-                "onnx", the folder of an exported pipeline, or "auto", the fastest on this machine;
-                see `runtime.Runtime`. None for the variable STYLEGAN_HUB_RUNTIME, else "auto".
+            runtime: what renders pictures that need no gradient: "pytorch", "openvino", "onnx",
+                the folder of an exported pipeline, or "auto", the fastest on this machine; see
+                `runtime.Runtime`. None reads the environment variable STYLEGAN_HUB_RUNTIME, and
+                means "auto" if it is not set.
 
         Raises:
             ValueError: there is no such device or runtime.
-            NotFoundError: the name leads nowhere; names near to it are listed.
+            NotFoundError: nothing has this name; similar names are listed.
             ArtifactError: a component is missing, damaged or of a class that is not expected.
         """
         place = chosen_device(device)  # before the seconds that loading takes
@@ -194,7 +194,7 @@ class Domain(SavedWhole, DiffusionPipeline):
                 f"The pipeline in {folder} cannot be loaded: {error} Copy or download it again."
             ) from error
         domain.name = str(name_or_path)
-        # Cast afterwards: who generator and CLIP are is told by the weights as they are stored.
+        # Cast afterwards: the fingerprints of generator and CLIP are those of the stored weights.
         domain = domain if dtype is torch.float32 else domain.to(dtype)
         domain = domain if place.type == "cpu" else domain.to(place)
         domain._runtime = Runtime(domain.generator, runtime)
@@ -207,7 +207,7 @@ class Domain(SavedWhole, DiffusionPipeline):
 
     @property
     def runtime(self) -> Runtime:
-        """What renders pictures of which no gradient is wanted."""
+        """What renders pictures that need no gradient."""
         if self._runtime.generator is not self.generator:  # another one was registered
             self._runtime = Runtime(self.generator, PYTORCH)
         return self._runtime
@@ -216,7 +216,7 @@ class Domain(SavedWhole, DiffusionPipeline):
     def base_model(self) -> BaseModel:
         """What an edit for this generator records of it.
 
-        A tuned generator is, to edits, the one it was tuned from.
+        Edits treat a tuned generator as the one that it was tuned from.
         """
         if self._tuned_from is not None:
             return self._tuned_from
@@ -232,11 +232,11 @@ class Domain(SavedWhole, DiffusionPipeline):
 
     @property
     def clip_model(self) -> ClipModel:
-        """What an artifact that speaks the language of this CLIP records of it."""
+        """What an artifact that was made with this CLIP records of it."""
         return ClipModel(self.name, _CLIPS.of(self.clip))
 
     def to(self, *args: Any, **options: Any) -> Self:
-        """As of diffusers: to a device or a precision; generator and CLIP stay who they are."""
+        """Move to a device or a precision, as in diffusers; all fingerprints stay the same."""
         self._full_precision = None
         wanted = [one for one in (*args, *options.values()) if isinstance(one, torch.dtype)]
         if not wanted or wanted[0] is self.clip.dtype:
@@ -264,7 +264,10 @@ class Domain(SavedWhole, DiffusionPipeline):
     # Latents
 
     def label_vector(self, label: Label | None = None) -> Float[Tensor, "1 c_dim"] | None:
-        """The vector of a label, that of the domain when None; None for a generator without labels.
+        """The vector of a label, or None for a generator without labels.
+
+        Args:
+            label: the domain's label when None.
 
         Raises:
             ValueError: a class that does not exist, a vector of another size, or any label for a
@@ -303,15 +306,16 @@ class Domain(SavedWhole, DiffusionPipeline):
         truncation_cutoff: int | None = None,
         label: Label | None = None,
     ) -> Latents:
-        """Random latents in w_plus, one per seed; the same seed is the same face.
+        """Random latents in w_plus, one per seed; the same seed gives the same face.
 
         Args:
-            truncation_psi: 1 keeps the full variety, 0 is the average face.
+            truncation_psi: 1 keeps the full variety, 0 gives the average face.
             truncation_cutoff: how many layers to truncate; all when None.
             label: see `label_vector`.
 
         Raises:
-            ValueError: no seed, a seed that is no integer from 0 to 2**63 - 1, an impossible label.
+            ValueError: no seed, a seed that is not an integer from 0 to 2**63 - 1, or a label that
+                the generator does not take.
         """
         z_dim = self.generator.config.z_dim
         z = torch.stack(
@@ -345,7 +349,7 @@ class Domain(SavedWhole, DiffusionPipeline):
         if space < latents.space:
             raise ValueError(
                 f"Got latents in {latents.space}, asked for {space}; latents are lowered along "
-                "z, w, w_plus, s and never back. Going back is inversion."
+                "z, w, w_plus, s and never back. Use inversion to go back."
             )
         generator, codes = self.generator, latents.codes.to(self.device, self.dtype)
         self._check_size(latents)
@@ -368,7 +372,7 @@ class Domain(SavedWhole, DiffusionPipeline):
         return known[space]
 
     def editable(self, space: Space | str) -> Tensor:
-        """1 where a code may move. In s the toRGB layers stay, as in StyleCLIP."""
+        """1 where a code may move, else 0. In s the toRGB layers stay fixed, as in StyleCLIP."""
         if Space(space) is not Space.S:
             return torch.ones((), device=self.device)
         free = torch.ones(self.generator.num_styles, device=self.device)
@@ -384,17 +388,17 @@ class Domain(SavedWhole, DiffusionPipeline):
     ) -> Float[Tensor, "n 3 h w"]:
         """Pictures in [-1, 1] (not clamped) of latents of any space; differentiable.
 
-        If no gradient is wanted, the domain's runtime renders them.
+        If no gradient is needed, the domain's runtime renders them.
 
         Args:
-            max_resolution: longer side in pixels. The picture is what the generator's blocks up to
-                the largest one within it draw: exactly the picture of that block, for a fraction of
-                the work, and not the whole picture made smaller, from which it differs in more than
-                sharpness. None for the whole one. Generators of the skip architecture only, which
-                all published ones have.
+            max_resolution: longer side in pixels. The generator stops at its largest block within
+                this size and renders that block's picture, which takes a fraction of the work. It
+                is not the full picture made smaller: the two differ in more than sharpness. None
+                renders the full picture. Only generators of the skip architecture can do this,
+                which all published ones have.
 
         Raises:
-            ValueError: below the smallest block, or a generator of another architecture.
+            ValueError: a size below the smallest block, or a generator of another architecture.
         """
         side = self.block(max_resolution)
         space = max(latents.space, Space.W_PLUS)
@@ -416,14 +420,14 @@ class Domain(SavedWhole, DiffusionPipeline):
         return self.generator.synthesis(codes, "const", side)
 
     def block(self, max_resolution: int | None) -> int | None:
-        """Resolution of the largest block within a size; None for the whole picture."""
+        """Resolution of the largest block within a size; None for the full picture."""
         network = self.generator.synthesis
         if max_resolution is None or max_resolution >= network.resolutions[-1]:
             return None
         if max_resolution < network.resolutions[0]:
             raise ValueError(
                 f"Got max_resolution={max_resolution}; the smallest pictures of this generator "
-                f"have {network.resolutions[0]} px."
+                f"have {network.resolutions[0]} px. Use at least that."
             )
         return max(side for side in network.resolutions if side <= max_resolution)
 
@@ -443,11 +447,12 @@ class Domain(SavedWhole, DiffusionPipeline):
     ) -> Float[Tensor, "n d"]:
         """CLIP embeddings of length 1 of pictures in [-1, 1]; differentiable.
 
-        Pictures that are no squares are shown to CLIP whole and undistorted, on a black square, as
+        Pictures that are not square are shown to CLIP whole and undistorted, on a black square, as
         StyleCLIP's code does with cars.
 
         Args:
-            preprocessing: "styleclip" repeats the official code, without CLIP's mean and std.
+            preprocessing: "styleclip" repeats the official code, which leaves out CLIP's mean and
+                std.
         """
         processor = self.image_processor
         pixels = preprocess(
@@ -468,13 +473,14 @@ class Domain(SavedWhole, DiffusionPipeline):
         """What CLIP sees of pictures through each view, in full precision; differentiable.
 
         Args:
-            views: of `views.random_views`; without any, the pictures themselves are one view.
+            views: from `views.random_views`; if there are none, the pictures themselves are the
+                only view.
         """
         seen = self.encode_image(seen_through(views, images), preprocessing)
         return seen.float().unflatten(0, (-1, len(images)))
 
     def words_without_token(self, text: str) -> list[str]:
-        """Words for which this CLIP has no token of their own, so that it may misread them."""
+        """Words that have no token of their own in this CLIP, so that it may misread them."""
         split = self.tokenizer.tokenize
         return [word for word in _words(text) if len(split(word)) > 1]
 
@@ -495,14 +501,14 @@ class Domain(SavedWhole, DiffusionPipeline):
     def with_weights(self, weights: Mapping[str, Tensor]) -> Self:
         """A domain like this one, with some weights of the synthesis network replaced.
 
-        It shares all other parts. Edits take its generator for this one's.
+        It shares all other parts. Edits for this domain's generator also fit the new one.
 
         Args:
-            weights: by their names in the synthesis network, all but those of affine layers,
-                which would change what edits in style space mean.
+            weights: by their names in the synthesis network. Weights of affine layers are not
+                allowed, since they would change what edits in style space mean.
 
         Raises:
-            ArtifactError: weights that this generator has not, or of another shape.
+            ArtifactError: weights that this generator does not have, or of another shape.
         """
         generator = copy.deepcopy(self.generator)
         own = dict(tunable_parameters(generator))
@@ -519,10 +525,10 @@ class Domain(SavedWhole, DiffusionPipeline):
         return tuned
 
     def in_full_precision(self) -> Self:
-        """This domain in float32, in which searches work; itself if it is that already.
+        """This domain in float32, which searches need; the domain itself if it already is.
 
-        Its networks are copied once, and again after their weights have changed. Edits take its
-        generator for this one's.
+        Its networks are copied once, and again after their weights have changed. Edits for this
+        domain's generator also fit the copy.
         """
         if self.dtype is torch.float32:
             return self
@@ -531,7 +537,7 @@ class Domain(SavedWhole, DiffusionPipeline):
         }
         state = {name: (ref(part), weights_state(part)) for name, part in networks.items()}
         if self._full_precision is None or self._full_precision[0] != state:
-            self._full_precision = None  # not two copies in memory
+            self._full_precision = None  # so that there are never two copies in memory
             copies = {name: copy.deepcopy(part).float() for name, part in networks.items()}
             _CLIPS.remember(copies["clip"], self.clip_model.fingerprint)
             self._full_precision = (state, copies)
@@ -540,7 +546,7 @@ class Domain(SavedWhole, DiffusionPipeline):
         return full
 
     def with_label(self, label: Label | None) -> Self:
-        """This domain with another label that is sampled; itself when None."""
+        """This domain with another label to sample; the domain itself when None."""
         if label is None:
             return self
         vector = self.label_vector(label)
@@ -585,22 +591,22 @@ class Domain(SavedWhole, DiffusionPipeline):
             raise MismatchError(
                 f"Got latents in {latents.space} of shape {list(latents.codes.shape)}; this "
                 f"generator takes [n, {', '.join(map(str, expected))}]. "
-                "They belong to another generator: load its pipeline."
+                "They belong to another generator. Load its pipeline."
             )
 
 
 class Units:
-    """The units in which latents vary: principal axes of w, the deviation of each number of s.
+    """The units in which latents vary: principal axes of w, or the deviation of each number of s.
 
-    Adam in raw codes moves every number alike, also those that do not matter, and all of them
-    together are another face. A displacement that is counted in standard deviations of the latents
-    has a prior.
+    Adam on raw codes moves every number equally, even the ones that do not matter, and together
+    these small changes make another face. Measuring a displacement in standard deviations of the
+    latents gives it a prior.
     """
 
     def __init__(self, domain: Domain, space: Space, samples: int = _UNIT_SAMPLES) -> None:
         codes = domain.sample(range(samples), truncation_psi=1.0)
         self._axes: Tensor | None = None
-        if space is Space.S:  # every number for itself: there may be ten thousand of them
+        if space is Space.S:  # each number alone: a covariance of ten thousand would be too large
             self._variances = domain.lower(codes, space).codes.var(0)
             return
         w = codes.codes[:, 0].cpu().double()  # Apple's GPU has no double precision
@@ -609,10 +615,10 @@ class Units:
         self._basis = (axes * self._variances.sqrt()).T.to(codes.codes)
 
     def to_codes(self, offset: Tensor) -> Tensor:
-        """From units of standard deviations to codes, in full precision.
+        """From standard deviations to codes, in full precision.
 
-        Autocast would round the small steps away, and it keeps its rounded copy of a leaf while
-        the optimizer changes the leaf.
+        Autocast would round small steps away. It would also keep its rounded copy of a leaf tensor
+        while the optimizer changes the leaf.
         """
         with torch.autocast(offset.device.type, enabled=False):
             if self._axes is None:
@@ -620,7 +626,7 @@ class Units:
             return offset @ self._basis.to(offset)
 
     def from_codes(self, codes: Tensor) -> Tensor:
-        """From codes to standard deviations; what latents never do is left out."""
+        """From codes to standard deviations, without directions in which latents never vary."""
         with torch.autocast(codes.device.type, enabled=False):
             if self._axes is None:
                 deviations = self._variances.sqrt()
@@ -630,12 +636,13 @@ class Units:
             return codes @ inverse.to(codes)
 
     def measured(self, codes: Tensor, floor: float) -> Tensor:
-        """Codes counted in standard deviations, of which none counts as smaller than a floor.
+        """Codes in standard deviations, none of which counts as smaller than a floor.
 
-        Unlike `from_codes` it forgets nothing: what latents never do is long.
+        Unlike `from_codes` it leaves nothing out: a movement in a direction in which latents hardly
+        vary gets a large value.
 
         Args:
-            floor: share of the mean variance that is added to every one.
+            floor: share of the mean variance that is added to every variance.
         """
         lengths = (self._variances + floor * self._variances.mean()).rsqrt()
         if self._axes is None:
@@ -643,14 +650,14 @@ class Units:
         return codes @ (self._axes * lengths).to(codes)
 
 
-# Generators are frozen, so what was measured of them is worth keeping.
+# Generators are frozen, so their units stay valid once they are measured.
 _UNITS: WeakKeyDictionary[nn.Module, dict[Space, Units]] = WeakKeyDictionary()
 
 
 def _clip_fingerprint(clip: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(clip.state_dict().items()):
-        # Through half precision, so that a copy stored or loaded as such is the same one.
+        # In half precision, so that a copy stored or loaded that way has the same fingerprint.
         values = tensor.detach().cpu().half().contiguous().numpy()
         digest.update(f"{name}{list(tensor.shape)}".encode())
         digest.update(values.tobytes())
@@ -661,10 +668,10 @@ _CLIPS = Identity(_clip_fingerprint)
 
 
 def check_channels(generator: StyleGAN2Generator, what: str) -> None:
-    """Raise `MismatchError` for a generator of gray pictures, or with transparency.
+    """Raise `MismatchError` for a generator of gray pictures or of pictures with transparency.
 
     Args:
-        what: it is, or its file, for the message.
+        what: the generator or its file, for the message.
     """
     channels = generator.config.img_channels
     if channels != 3:
@@ -672,13 +679,13 @@ def check_channels(generator: StyleGAN2Generator, what: str) -> None:
             f"{what} renders pictures of {channels} channels.",
             got=channels,
             expected=3,
-            remedy="CLIP, recognizers and pages look at RGB pictures: only generators of three "
-            "channels can be in a pipeline. A generator alone renders any.",
+            remedy="CLIP, recognizers and the page need RGB pictures, so a pipeline takes only "
+            "generators with three channels. Use this generator without a pipeline.",
         )
 
 
 def tunable_parameters(generator: StyleGAN2Generator) -> Iterator[tuple[str, nn.Parameter]]:
-    """Names and weights of the synthesis network that tuning changes: all but affine layers."""
+    """Names and weights of the synthesis network that tuning changes: all but the affine layers."""
     for name, parameter in generator.synthesis.named_parameters():
         if ".affine." not in name:
             yield name, parameter
@@ -688,7 +695,7 @@ def checked_seeds(seeds: Seeds) -> list[int]:
     """Seeds as integers.
 
     Raises:
-        ValueError: no seed, or one that is no integer from 0 to 2**63 - 1.
+        ValueError: no seed, or one that is not an integer from 0 to 2**63 - 1.
     """
     wanted = "integers from 0 to 2**63 - 1"
     given = seeds.tolist() if hasattr(seeds, "tolist") else seeds
@@ -736,7 +743,7 @@ def _check_index(folder: Path) -> None:
         if entries[name] != list(expected):
             raise ArtifactError(
                 f"{path} says {entries[name]} for {name!r}; expected {list(expected)}. "
-                "Nothing else is imported."
+                "No other class is imported."
             )
         if not (folder / name).is_dir():
             raise ArtifactError(

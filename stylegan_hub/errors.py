@@ -1,13 +1,13 @@
-"""What can go wrong, apart from a plain `ValueError` or `TypeError` for a wrong argument.
+"""The library's errors, apart from a plain `ValueError` or `TypeError` for a wrong argument.
 
 StyleganHubError
 ├── NotFoundError (FileNotFoundError)   a name, folder or Hub id leads nowhere
 ├── ArtifactError (ValueError)          a file or folder is incomplete, broken, unsafe or too new
-├── MismatchError (ValueError)          two sound parts do not belong together
-├── MethodError (ValueError)            a method cannot do what it is asked, or does not exist
-├── BusyError (RuntimeError)            too much is being worked on already
-├── StorageError (OSError)              the disk did not take a file or folder
-└── hub.PublishError (OSError)          the Hub did not take a folder
+├── MismatchError (ValueError)          two valid parts do not belong together
+├── MethodError (ValueError)            a method cannot fulfill a request, or does not exist
+├── BusyError (RuntimeError)            too many tasks are running or waiting already
+├── StorageError (OSError)              the disk did not accept a file or folder
+└── hub.PublishError (OSError)          the Hub did not accept a folder
 
 Every message says what was got, what was expected and what to do.
 """
@@ -20,12 +20,12 @@ from pathlib import Path
 
 
 class StyleganHubError(Exception):
-    """Base of all errors that are this library's own.
+    """Base class of this library's own errors.
 
     Attributes:
-        got, expected: what was given and what would have done, as plain values; None where the
-            message alone says it.
-        remedy: what to do; it ends the message.
+        got, expected: what was given and what would have been accepted, as plain values; None if
+            only the message says it.
+        remedy: what to do; the message ends with it.
     """
 
     def __init__(
@@ -40,34 +40,34 @@ class NotFoundError(StyleganHubError, FileNotFoundError):
 
 
 class ArtifactError(StyleganHubError, ValueError):
-    """A file or folder is there, but incomplete, broken, unsafe or too new to read."""
+    """A file or folder exists, but is incomplete, broken, unsafe or too new to read."""
 
 
 class MismatchError(StyleganHubError, ValueError):
-    """Two sound parts do not belong together: an edit and another generator, two latent spaces."""
+    """Two valid parts do not belong together: an edit and another generator, two latent spaces."""
 
 
 class MethodError(StyleganHubError, ValueError):
-    """A method cannot do what it is asked, or there is no such method."""
+    """A method cannot fulfill a request, or there is no such method."""
 
 
 class BusyError(StyleganHubError, RuntimeError):
-    """Too much is being worked on already; nothing was started."""
+    """Too many tasks are running or waiting already; nothing was started."""
 
 
 class StorageError(StyleganHubError, OSError):
-    """The disk did not take a file or folder; what was there before is there still.
+    """The disk did not accept a file or folder; what was there before is unchanged.
 
     Attributes:
-        errno: number of the system's error, ENOSPC.
+        errno: number of the system's error, such as ENOSPC.
     """
 
     def __str__(self) -> str:
-        return str(self.args[0])  # with errno, OSError would say only its name
+        return str(self.args[0])  # with errno set, OSError would print only the system's text
 
     @classmethod
     def of(cls, path: Path, error: OSError) -> StorageError:
-        """The system's error, for the path that a user knows."""
+        """The system's error, for the path that the user gave."""
         there = next((p for p in (path, *path.parents) if os.path.exists(p)), path)
         is_in_the_way = there != path and os.path.isfile(there)
         remedies = {

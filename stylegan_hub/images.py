@@ -1,6 +1,6 @@
-"""Pictures: float tensors inside the library, PIL at its border, converted only here.
+"""Pictures: float tensors inside the library, PIL pictures outside, converted only here.
 
-Inside, images are float `[n, 3, h, w]`, RGB, with -1 black and 1 white.
+Inside the library, images are float `[n, 3, h, w]`, RGB, with -1 for black and 1 for white.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from torch import Tensor
 from stylegan_hub.artifacts import write_bytes
 
 FORMATS = {".gif": "GIF", ".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
-"""What `save` writes, by the suffix of the name."""
+"""The formats that `save` writes, by the suffix of the file name."""
 
 
 def to_uint8(images: Tensor) -> UInt8[Tensor, "n 3 h w"]:
     """Images as bytes 0 to 255, uint8 `[n, 3, h, w]`; values beyond [-1, 1] are clipped.
 
-    Raises `ValueError` for another shape, another dtype or values that are not numbers.
+    Raises `ValueError` for another shape, another dtype or values that are not finite.
     """
     _check(images)
     if not images.isfinite().all():
@@ -52,7 +52,7 @@ def to_pil(images: Tensor) -> list[Image.Image]:
 
 
 def mask_to_pil(mask: Tensor) -> Image.Image:
-    """A mask of part numbers 0 to 255, int `[h, w]`, as a gray picture that holds the numbers.
+    """A mask of part numbers 0 to 255, int `[h, w]`, as a gray picture with these values.
 
     Raises `ValueError` for another shape or dtype, or numbers that a byte cannot hold.
     """
@@ -67,12 +67,12 @@ def mask_to_pil(mask: Tensor) -> Image.Image:
 
 
 def from_pil(pictures: Image.Image | Sequence[Image.Image]) -> Float[Tensor, "n 3 h w"]:
-    """Pictures of any mode as float images `[n, 3, h, w]`, upright as their EXIF tag asks.
+    """Pictures of any mode as float images `[n, 3, h, w]`, turned as their EXIF tag says.
 
-    Transparency is laid on white; gray becomes RGB; 16-bit gray is reduced to 8.
+    Transparent pictures are put on white; gray becomes RGB; 16-bit gray is reduced to 8 bits.
 
     Raises `ValueError` for no picture, for pictures of several sizes and for 32-bit float pictures,
-    whose range nobody can know.
+    whose range is unknown.
     """
     pictures = [pictures] if isinstance(pictures, Image.Image) else list(pictures)
     if not pictures:
@@ -80,7 +80,7 @@ def from_pil(pictures: Image.Image | Sequence[Image.Image]) -> Float[Tensor, "n 
     upright = [to_rgb(ImageOps.exif_transpose(picture)) for picture in pictures]
     if len(sizes := {picture.size for picture in upright}) > 1:
         raise ValueError(
-            f"Pictures of one size make a batch; got {sorted(sizes)}. Resize them first."
+            f"Pictures in a batch must have one size; got {sorted(sizes)}. Resize them first."
         )
     pixels = np.stack([np.array(picture) for picture in upright])  # [n, h, w, 3]
     return from_uint8(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous())
@@ -89,7 +89,7 @@ def from_pil(pictures: Image.Image | Sequence[Image.Image]) -> Float[Tensor, "n 
 def resize(images: Tensor, size: int | tuple[int, int]) -> Float[Tensor, "n 3 height width"]:
     """Images `[n, 3, size, size]`, or `[n, 3, height, width]` for a pair, without aliasing.
 
-    Bilinear, so that values stay in range; gradients pass.
+    Interpolation is bilinear, so that values stay in range, and differentiable.
     """
     _check(images)
     height, width = (size, size) if isinstance(size, int) else size
@@ -99,7 +99,7 @@ def resize(images: Tensor, size: int | tuple[int, int]) -> Float[Tensor, "n 3 he
 
 
 def middle(images: Tensor, size: int | tuple[int, int]) -> Float[Tensor, "n 3 height width"]:
-    """The middle of images, as much as fits into the shape of `size`, resized to it."""
+    """The largest middle part of images that has the aspect ratio of `size`, resized to `size`."""
     _check(images)
     wanted = (size, size) if isinstance(size, int) else size
     given = images.shape[2:]
@@ -110,7 +110,7 @@ def middle(images: Tensor, size: int | tuple[int, int]) -> Float[Tensor, "n 3 he
 
 
 def on_square(images: Float[Tensor, "n c h w"], value: float = -1) -> Float[Tensor, "n c s s"]:
-    """Images, or masks, in the middle of a square as wide as their longer side; black around."""
+    """Images or masks in the middle of a square of their longer side, padded with `value`."""
     height, width = images.shape[2:]
     if height == width:
         return images
@@ -122,7 +122,7 @@ def on_square(images: Float[Tensor, "n c h w"], value: float = -1) -> Float[Tens
 def blur(
     images: Float[Tensor, "n c h w"], sigma: float | Float[Tensor, " n"], radius: int | None = None
 ) -> Float[Tensor, "n c h w"]:
-    """Gaussian blur; beyond its edges a picture repeats its border.
+    """Gaussian blur; pixels beyond the edges repeat the border.
 
     Args:
         sigma: standard deviation in pixels, above 0; one for all pictures or one for each.
@@ -149,12 +149,14 @@ def grid(images: Tensor | Sequence[Image.Image], columns: int) -> Image.Image:
     pictures = to_pil(images) if isinstance(images, Tensor) else list(images)
     if not pictures or columns < 1:
         raise ValueError(
-            f"A grid needs an image and a column; got {len(pictures)} images and {columns} columns."
+            f"A grid needs at least one image and one column; got {len(pictures)} images and "
+            f"{columns} columns."
         )
     width, height = pictures[0].size
     if any(picture.size != (width, height) for picture in pictures):
         raise ValueError(
-            f"A grid has one size of picture; got {sorted({p.size for p in pictures})}."
+            "Pictures in a grid must have one size; got "
+            f"{sorted({p.size for p in pictures})}. Resize them first."
         )
     rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * width, rows * height), "white")
@@ -169,17 +171,20 @@ def strip(*batches: Tensor) -> Image.Image:
     Raises `ValueError` when the batches differ in shape.
     """
     if len(shapes := {tuple(batch.shape) for batch in batches}) != 1:
-        raise ValueError(f"A strip compares batches of one shape; got {sorted(shapes) or 'none'}.")
+        raise ValueError(
+            f"A strip needs batches of one shape; got {sorted(shapes) or 'none'}. Give as many "
+            "images of one size in each."
+        )
     return grid(
         torch.stack(batches, dim=1).flatten(0, 1), columns=len(batches)
     )  # [n * batches, ...]
 
 
 def labelled(rows: Mapping[str, Tensor], size: int | None = None) -> Image.Image:
-    """A row for each text, which stands to the left of its images, `[n, 3, h, w]`.
+    """One sheet with a row for each text: the text on the left, then its images `[n, 3, h, w]`.
 
     Args:
-        rows: as many images of one size for each text.
+        rows: images by text, the same number and size for each.
         size: height of a row, to which images are resized; None leaves them as they are.
 
     Raises:
@@ -187,8 +192,8 @@ def labelled(rows: Mapping[str, Tensor], size: int | None = None) -> Image.Image
     """
     if len(shapes := {tuple(images.shape) for images in rows.values()}) != 1:
         raise ValueError(
-            f"A labelled sheet has rows of one shape; got {sorted(shapes) or 'none'}. Give every "
-            "text as many images of the same size."
+            f"A labeled sheet needs rows of one shape; got {sorted(shapes) or 'none'}. Give every "
+            "text the same number of images, of one size."
         )
     if size is not None:
         rows = {text: resize(images, size) for text, images in rows.items()}
@@ -207,7 +212,7 @@ def labelled(rows: Mapping[str, Tensor], size: int | None = None) -> Image.Image
 
 
 def save(image: Tensor | Image.Image, path: str | Path) -> None:
-    """Write one image as PNG, JPEG, WebP or GIF, by the suffix, as a whole or not at all.
+    """Write one image as PNG, JPEG, WebP or GIF, by the suffix; a failure leaves no partial file.
 
     Raises `ValueError` for another suffix or a batch of several images.
     """
@@ -228,7 +233,7 @@ def save(image: Tensor | Image.Image, path: str | Path) -> None:
 def save_gif(
     images: Tensor | Sequence[Image.Image], path: str | Path, milliseconds: int = 80
 ) -> None:
-    """Write the images as an endless animation, `milliseconds` each.
+    """Write the images as an animation that repeats forever, `milliseconds` for each image.
 
     Raises `ValueError` for no image.
     """
@@ -256,9 +261,9 @@ def _check(images: Tensor) -> None:
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """An 8-bit color picture of any picture; 16 bits are scaled, clear pixels become white.
+    """Any picture as 8-bit RGB; 16-bit values are scaled, transparent pixels become white.
 
-    Raises `ValueError` for 32-bit floats, whose range nobody knows.
+    Raises `ValueError` for 32-bit floats, whose range is unknown.
     """
     if picture.mode == "F":
         raise ValueError(

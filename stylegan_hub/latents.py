@@ -1,7 +1,8 @@
 """A latent and the space it lives in.
 
-The spaces of StyleGAN2 have one order, `z -> w -> w_plus -> s`; a generator lowers a latent along
-it. `s` is StyleSpace (Wu et al. 2021, "StyleSpace Analysis"), flat, with the toRGB layers included.
+The spaces of StyleGAN2 are ordered `z -> w -> w_plus -> s`; a generator lowers a latent in this
+order. `s` is StyleSpace (Wu et al. 2021, "StyleSpace Analysis"), flat, with the toRGB layers
+included.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Space(StrEnum):
         spaces = ", ".join(space.value for space in cls)
         raise ValueError(f"Unknown latent space {value!r}; the spaces are {spaces}.")
 
-    # `str` would compare the letters.
+    # Without these, `str` would compare the spaces alphabetically.
     def __lt__(self, other: str) -> bool:
         return self._depth < Space(other)._depth
 
@@ -64,13 +65,13 @@ _SHAPES: dict[Space, tuple[str, ...]] = {
 
 @dataclass(frozen=True, init=False, eq=False)
 class Latents:
-    """A batch of n latents of one space. Nothing changes it; every method returns a new one.
+    """A batch of n latents of one space. It is immutable; every method returns a new one.
 
     `codes` is floating point: z `[n, z_dim]`, w `[n, w_dim]`, w_plus `[n, num_ws, w_dim]`,
     s `[n, num_styles]`. `space` may be given by name, as in `Latents("w_plus", codes)`.
 
     Raises `ValueError` for an unknown space or a shape that the space cannot have, and `TypeError`
-    for codes that are no floating-point tensor.
+    for codes that are not a floating-point tensor.
     """
 
     space: Space
@@ -80,7 +81,7 @@ class Latents:
         space = Space(space)
         if not isinstance(codes, Tensor) or not codes.is_floating_point():
             got = f"a {codes.dtype} tensor" if isinstance(codes, Tensor) else type(codes).__name__
-            raise TypeError(f"Latent codes are a floating-point tensor; got {got}.")
+            raise TypeError(f"Latent codes must be a floating-point tensor; got {got}.")
         if codes.ndim != len(space.shape):
             raise ValueError(
                 f"Latents in {space} have the shape [{', '.join(space.shape)}]; "
@@ -97,7 +98,7 @@ class Latents:
         if isinstance(index, slice):
             return Latents(self.space, self.codes[index])
         if not -len(self) <= index < len(self):
-            raise IndexError(f"Latent {index} of a batch of {len(self)}.")
+            raise IndexError(f"Got index {index} for a batch of {len(self)} latents.")
         index %= len(self)
         return Latents(self.space, self.codes[index : index + 1])
 
@@ -118,7 +119,9 @@ class Latents:
         return Latents(self.space, self.codes.repeat(count, *[1] * (self.codes.ndim - 1)))
 
     def lerp(self, other: Latents, weight: float) -> Latents:
-        """On the straight line to `other`: weight 0 is self, 1 is other, beyond extrapolates.
+        """A point on the straight line to `other`: weight 0 gives self, 1 gives other.
+
+        Other weights outside [0, 1] extrapolate.
 
         Raises `MismatchError` when the spaces or the sizes of a latent differ.
         """
@@ -147,12 +150,12 @@ class Latents:
         if "codes" not in tensors or "space" not in metadata:
             raise ArtifactError(
                 f"{path} holds no latents: expected a tensor 'codes' and a 'space' in the header, "
-                f"got {sorted(tensors)} and {sorted(metadata)}. Write it with Latents.save."
+                f"got {sorted(tensors)} and {sorted(metadata)}. Write the file with Latents.save."
             )
         try:
             return Latents(metadata["space"], tensors["codes"])
         except (TypeError, ValueError) as error:
-            raise ArtifactError(f"{path} holds no sound latents. {error}") from error
+            raise ArtifactError(f"{path} holds invalid latents. {error}") from error
 
 
 def _shape_advice(space: Space, codes: Tensor) -> str:
@@ -169,6 +172,6 @@ def _check_alike(batches: Sequence[Latents]) -> None:
     for other in batches[1:]:
         if other.space != first.space or other.codes.shape[1:] != first.codes.shape[1:]:
             raise MismatchError(
-                f"Latents of one space and size go together; got {first!r} and {other!r}. "
+                f"Latents must have the same space and size; got {first!r} and {other!r}. "
                 "Lower both to the same space of the same generator first."
             )

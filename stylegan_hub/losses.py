@@ -1,4 +1,4 @@
-"""What is minimized: pure functions of tensors, each with its source.
+"""The losses: pure functions of tensors, each with its source.
 
 Image and text embeddings are L2-normalized `[n, d]` unless a function says otherwise.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 def clip_loss(image: Float[Tensor, "n d"], text: Float[Tensor, "#n d"]) -> Float[Tensor, " n"]:
-    """Cosine distance of pictures and text, in [0, 2] (StyleCLIP section 4)."""
+    """Cosine distance between pictures and text, in [0, 2] (StyleCLIP section 4)."""
     return 1 - (image * text).sum(-1)
 
 
@@ -22,7 +22,7 @@ def directional_clip_loss(
     original: Float[Tensor, "n d"],
     text_change: Float[Tensor, "#n d"],
 ) -> Float[Tensor, " n"]:
-    """Cosine distance of the change of a picture and the change of text (StyleGAN-NADA eq. 2).
+    """Cosine distance between the change of a picture and that of the text (StyleGAN-NADA eq. 2).
 
     Args:
         text_change: target minus neutral, normalized.
@@ -34,7 +34,7 @@ def directional_clip_loss(
 def identity_loss(
     edited: Float[Tensor, "n d"], original: Float[Tensor, "n d"]
 ) -> Float[Tensor, " n"]:
-    """1 - cosine of a face recognizer's embeddings (StyleCLIP eq. 2)."""
+    """1 - cosine between a face recognizer's embeddings (StyleCLIP eq. 2)."""
     return 1 - (edited * original).sum(-1)
 
 
@@ -47,19 +47,19 @@ def arcface_loss(
 ) -> Float[Tensor, " n"]:
     """Additive angular margin loss of a face recognizer (Deng et al. 2019, ArcFace, eq. 3).
 
-    A softmax over the cosines of an embedding and one center per person, where the angle to the
-    right center counts as larger by the margin. Beyond pi - margin, where a larger angle would
-    have a larger cosine again, the cosine is lowered by margin * sin(margin) instead.
+    It is a softmax over the cosines between an embedding and one center per person, in which the
+    angle to the correct center is increased by the margin. Beyond pi - margin, where a larger angle
+    would have a larger cosine again, the cosine is lowered by margin * sin(margin) instead.
 
     Args:
-        centers: of any length, they are normalized here.
-        person: which center is the right one.
+        centers: of any length; they are normalized here.
+        person: index of the correct center.
         margin: in radians, 0 to pi.
-        scale: of the cosines; the paper's s.
+        scale: factor on the cosines; the paper's s.
     """
     cosine = embedding @ nn.functional.normalize(centers, dim=1).T
     right = cosine.gather(1, person[:, None])
-    # The clamp keeps the root's gradient finite where an embedding meets its center.
+    # The clamp keeps the root's gradient finite if an embedding equals its center.
     sine = (1 - right.square()).clamp_min(1e-6).sqrt()
     widened = right * math.cos(margin) - sine * math.sin(margin)
     widened = torch.where(right > -math.cos(margin), widened, right - margin * math.sin(margin))
@@ -68,7 +68,7 @@ def arcface_loss(
 
 
 def latent_l2(delta: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
-    """Sum of squares over all layers and features, as StyleCLIP's optimizer has it (eq. 1).
+    """Sum of squares over all layers and features, as in StyleCLIP's optimizer (eq. 1).
 
     StyleCLIP's mapper uses the mean instead; divide by the number of elements for that.
     """
@@ -88,7 +88,7 @@ def discriminator_logistic_loss(
 
 
 def r1_penalty(real_logits: Float[Tensor, "n 1"], reals: Float[Tensor, "n c h w"]) -> Tensor:
-    """Mean squared gradient of the logits at real pictures (Mescheder et al. 2018), times 1/2.
+    """Half the mean squared gradient of the logits at real pictures (Mescheder et al. 2018).
 
     Args:
         reals: the pictures, which require gradients.

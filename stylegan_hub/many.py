@@ -1,17 +1,17 @@
-"""A million seeds or photographs, over processes and machines: resumable, each exactly once.
+"""Process a million seeds or photographs on several processes and machines, each exactly once.
 
-The work is cut into shards, which depend on nothing but the job and their number. A shard is
-computed into a folder beside its place and gets its name in one step, so it is there whole or not
-at all, whoever is killed; what is there is never computed again, and of two processes that compute
-the same one, the second drops its own.
+The work can be resumed. It is split into shards, which depend only on the job and their number. A
+shard is computed in a temporary folder and renamed in one step, so it exists as a whole or not at
+all, whatever is killed. An existing shard is never computed again, and if two processes compute the
+same shard, the second result is dropped.
 
-    OUTPUT/job.json                 what is done; another job does not go on in this folder
+    OUTPUT/job.json                 the job; a different job cannot continue in this folder
     OUTPUT/photos.txt               the photographs, in their order
     OUTPUT/shards/000012/           pictures and latents, and manifest.jsonl: a line for each item
-    OUTPUT/manifest.jsonl           all lines, once all shards are there
+    OUTPUT/manifest.jsonl           all lines, once all shards exist
 
 `run_shard` is a plain function, so that any engine can map it over the numbers of the shards:
-processes that accelerate or torchrun started (`run`), Ray (`run_on_ray`), or another one.
+processes started by accelerate or torchrun (`run`), Ray (`run_on_ray`), or another engine.
 """
 
 from __future__ import annotations
@@ -48,21 +48,22 @@ _BATCH = 8  # pictures at once
 
 @dataclass(frozen=True)
 class Job:
-    """What is done with every seed or photograph.
+    """What to do with every seed or photograph.
 
     Attributes:
         pipeline: bundled name, folder or Hub id.
-        seeds: the first one and the one after the last; None for photographs.
-        photos: their folder, with its subfolders; None for seeds.
+        seeds: the first seed and the one after the last; None for photographs.
+        photos: folder of photographs, with its subfolders; None for seeds.
         edits: saved edits by name, with strengths; None for an edit's default.
-        truncation_psi: of seeds.
-        refine: steps of the search near the encoder's latent, of photographs.
-        max_resolution: of pictures of seeds; None for whole ones.
-        shard_size: seeds or photographs in a shard.
+        truncation_psi: truncation for seeds.
+        refine: for photographs, steps of the search near the encoder's latent.
+        max_resolution: for seeds, longer side of the pictures; None for full size.
+        shard_size: seeds or photographs per shard.
         dtype: float32 or bfloat16.
 
     Raises:
-        ValueError: neither seeds nor photographs, both, or numbers out of range.
+        ValueError: seeds and photographs are both given or both missing, or numbers are out of
+            range.
     """
 
     pipeline: str = "portraits"
@@ -90,12 +91,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is.
+    """The progress of a job.
 
     Attributes:
-        shards: how many there are.
-        done: how many of them are complete.
-        failed: items that could not be done, known once all shards are complete.
+        shards: number of shards.
+        done: number of complete shards.
+        failed: number of items that failed, known once all shards are complete.
     """
 
     shards: int
@@ -104,14 +105,14 @@ class Progress:
 
 
 def begin(job: Job, output: str | Path) -> int:
-    """Write what is done into the output, or see that it is the same as before.
+    """Write the job into the output folder, or check that it is the same as before.
 
     Returns:
         The number of shards.
 
     Raises:
-        NotFoundError: no such folder of photographs, or no picture in it.
-        ArtifactError: the output is of another job, or its job.json is damaged.
+        NotFoundError: there is no such folder of photographs, or no picture in it.
+        ArtifactError: the output belongs to another job, or its job.json is damaged.
         StorageError: the disk refuses.
     """
     output = Path(output)
@@ -122,10 +123,10 @@ def begin(job: Job, output: str | Path) -> int:
         if before != described:
             changed = [k for k in described if (before or {}).get(k) != described[k]]
             raise ArtifactError(
-                f"{output} is of another job: {', '.join(changed)} differ.",
+                f"{output} belongs to another job: {', '.join(changed)} differ.",
                 got={key: described[key] for key in changed},
                 expected={key: (before or {}).get(key) for key in changed},
-                remedy="Give the same options again, or another folder.",
+                remedy="Use the same options again, or another folder.",
             )
     else:
         if job.photos is not None:
@@ -137,7 +138,7 @@ def begin(job: Job, output: str | Path) -> int:
 
 
 def run_shard(job: Job, output: str | Path, index: int, device: str = "auto") -> bool:
-    """Compute a shard, unless it is there; from any process or machine that sees the output.
+    """Compute a shard unless it exists, from any process or machine with access to the output.
 
     Returns:
         Whether it was computed here.
@@ -158,7 +159,7 @@ def run_shard(job: Job, output: str | Path, index: int, device: str = "auto") ->
         try:
             os.rename(working, place)
         except OSError:
-            if not place.is_dir():  # else another process was faster
+            if not place.is_dir():  # otherwise another process was faster
                 raise
             return False
         return True
@@ -178,7 +179,7 @@ def run(
     """Compute the shards of one of several processes; each process calls it with its number.
 
     Args:
-        on_shard: told how many of this process's shards are done, and how many it has.
+        on_shard: called with how many of this process's shards are done, and how many it has.
     """
     mine = range(process, begin(job, output), processes)
     for done, index in enumerate(mine):
@@ -188,11 +189,11 @@ def run(
 
 
 def run_on_ray(job: Job, output: str | Path, *, device: str = "auto", **actor: Any) -> None:
-    """Compute all shards with Ray Data, on the cluster that `ray.init` was called for.
+    """Compute all shards with Ray Data, on the cluster that `ray.init` connected to.
 
     Args:
-        output: a folder that all machines see.
-        actor: as of `ray.data.Dataset.map`: concurrency=8, num_gpus=1.
+        output: a folder that all machines can access.
+        actor: arguments for `ray.data.Dataset.map`: concurrency=8, num_gpus=1.
 
     Raises:
         NotFoundError: ray is not installed.
@@ -215,7 +216,7 @@ def run_on_ray(job: Job, output: str | Path, *, device: str = "auto", **actor: A
 
 
 def finish(job: Job, output: str | Path) -> Progress:
-    """Where the job stands; once all shards are there, the manifest of all is written.
+    """The progress of the job; once all shards exist, the manifest of all is written.
 
     Raises:
         StorageError: the disk refuses.
@@ -224,7 +225,7 @@ def finish(job: Job, output: str | Path) -> Progress:
     there = [index for index in range(count) if _place(output, index).is_dir()]
     if len(there) < count:
         return Progress(count, len(there))
-    for left in (output / _SHARDS).glob(".*"):  # by processes that were killed
+    for left in (output / _SHARDS).glob(".*"):  # left by processes that were killed
         shutil.rmtree(left, ignore_errors=True)
     lines: list[str] = []
     for index in there:
@@ -252,7 +253,7 @@ def _photos(output: Path) -> list[str]:
 def _computed(
     job: Job, output: Path, index: int, folder: Path, device: str
 ) -> Iterator[dict[str, Any]]:
-    """Compute the items of a shard; yields the lines of its manifest."""
+    """Compute the items of a shard, and yield the lines of its manifest."""
     pipe = _pipeline(job.pipeline, device, job.dtype)
     edits = [(edit, edit.strength.default if s is None else s) for edit, s in _edits(job.edits)]
     first = index * job.shard_size
@@ -305,7 +306,7 @@ def _described(files: Sequence[Path], folder: Path, index: int) -> dict[str, Any
     }
 
 
-# A process computes many shards, and loads what they need once.
+# Cached, because a process computes many shards.
 @lru_cache(maxsize=1)
 def _pipeline(name: str, device: str, dtype: str) -> StyleEditPipeline:
     return StyleEditPipeline.from_pretrained(name, device=device, dtype=getattr(torch, dtype))
@@ -317,5 +318,5 @@ def _edits(named: tuple[tuple[str, float | None], ...]) -> list[tuple[Edit, floa
 
 
 def _plain(value: Any) -> Any:
-    """As it comes back from JSON."""
+    """The value after a round trip through JSON."""
     return json.loads(json.dumps(value))

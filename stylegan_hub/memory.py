@@ -1,27 +1,27 @@
-"""Freed memory stays with the process: for programs that draw picture after picture on a CPU."""
+"""Keep freed memory in the process, for programs that render many pictures on a CPU."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt, see its manual page
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of mallopt, see its manual page
 _MOST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Tell the C library not to give freed memory back to the system at once.
+    """Tell the C library not to return freed memory to the system at once.
 
-    glibc fetches every large tensor anew and gives it back when it is freed, and the system clears
-    each page again: a tenth of the time of drawing eight pictures of 128 px, a third where the
-    system has no large pages. Kept, the next tensor takes its place; the most memory that a process
-    takes stays about the same.
+    By default, glibc requests memory for every large tensor and returns it when the tensor is
+    freed, and the system clears each page again. That takes a tenth of the time of rendering eight
+    pictures of 128 px, and a third if the system has no large pages. If the memory is kept, the
+    next tensor reuses it; the peak memory of a process stays about the same.
 
-    For whole programs (recipes, the page, the command line), not for a library that is imported:
-    it holds for everything in the process.
+    Only whole programs (recipes, the page, the command line) should call this, not an imported
+    library: it affects everything in the process.
 
     Returns:
-        Whether it could be done: with glibc on Linux, and not elsewhere, where nothing happens.
+        Whether it was done: True with glibc on Linux; False elsewhere, where nothing changes.
     """
     if sys.platform != "linux":
         return False

@@ -1,6 +1,6 @@
-"""A name becomes a folder: a bundled card, a local folder or a repository on the Hub.
+"""Resolve a name to a folder: a bundled card, a local folder or a repository on the Hub.
 
-What a folder can hold is registered here by the module that knows how to load it, see `Kind`.
+Each module that can load a kind of folder registers the kind here, see `Kind`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stylegan_hub.artifacts import CONFIG_NAME, check_no_checkpoint, read_config
 from stylegan_hub.errors import ArtifactError, NotFoundError, StyleganHubError
 from stylegan_hub.storage import settle
 
-# [user/]repo[@revision]; the Hub takes 96 characters
+# [user/]repo[@revision]; the Hub allows 96 characters
 _HUB_ID = re.compile(r"(?P<user>[\w-][\w.-]*/)?[\w-][\w.-]{0,95}(@[\w.][\w./-]*)?")
 _HUB_ADDRESS = re.compile(
     r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<repo>[^/?#\s]+/[^/?#\s]+)"
@@ -30,7 +30,7 @@ _HUB_ADDRESS = re.compile(
 _NAMESPACE = "stylegan-hub"
 _PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds before the Hub is asked again
 _Answer = TypeVar("_Answer")
-# Only what is read as data or shown; no code and no pickle reaches the disk.
+# Only files that are read as data or displayed; no code and no pickle reaches the disk.
 _HUB_FILES = [
     "*.json",
     "*.safetensors",
@@ -46,21 +46,21 @@ _HUB_FILES = [
 
 @dataclass(frozen=True)
 class Kind:
-    """What a folder can hold.
+    """A kind of folder.
 
     Attributes:
-        name: "pipeline"; of an artifact, what its config.json says, "direction_table".
-        marker: the file that such a folder has.
-        load: reads a folder; None where there is nothing to read but parts of something else.
-        family: kinds that are loaded in the same way, "edit" for all kinds of edits; its own name
-            if not given.
+        name: "pipeline"; for an artifact, the kind in its config.json, "direction_table".
+        marker: the file that identifies such a folder.
+        load: reads a folder; None if such a folder is only a part of something else.
+        family: name for kinds that are loaded in the same way, "edit" for all kinds of edits; by
+            default the kind's own name.
         summary: what it is, in a sentence for its card.
-        limit: how it fails, in a sentence for its card.
-        usage: lines of Python for its card, which load one and use it with `pipe`: of the name that
-            it is loaded by, and its config.
-        counted: of what its metrics.json counts "images", where they are no faces that it was
-            measured on: "{} pictures went into it."
-        task: what the Hub calls what it does.
+        limit: how it can fail, in a sentence for its card.
+        usage: makes lines of Python for its card, which load one and use it with `pipe`, from the
+            name to load it by and its config.
+        counted: a sentence about "images" in its metrics.json, if they are not the faces that it
+            was measured on: "{} pictures went into it."
+        task: the Hub's name for its task.
     """
 
     name: str
@@ -79,14 +79,14 @@ class Kind:
 
 EDIT = "edit"
 _KINDS = {"model": Kind("model", "diffusion_pytorch_model.safetensors")}
-# Modules of this library that register kinds; they are imported when a folder is of no kind that is
-# known without them, because that takes seconds.
-# Options that recipes/convert_checkpoint.py takes for a file of such a kind.
+# Options of recipes/convert_checkpoint.py for a file of such a kind.
 _CONVERTING = {
     "edit": "--pipeline PIPELINE (a bare array: --kind direction)",
     "direction_table": "--statistics S_mean_std --pipeline PIPELINE",
     "pipeline": "(a pipeline: recipes/assemble_pipeline.py --generator FILE --clip CLIP)",
 }
+# Modules of this library that register kinds. They are imported only for a folder of a kind that is
+# not known otherwise, because importing them takes seconds.
 _HOMES = (
     "stylegan_hub.edits",
     "stylegan_hub.methods",
@@ -96,27 +96,27 @@ _HOMES = (
 
 
 def register_kind(kind: Kind) -> None:
-    """Make a kind of folder known: `resolve`, the zoo, cards and `publish` take it then."""
+    """Register a kind of folder for `resolve`, the zoo, cards and `publish`."""
     _KINDS[kind.name] = kind
 
 
 def find_kind(name: str) -> Kind | None:
-    """The kind of this name, None if it is not known here."""
+    """The kind of this name; None if it is unknown."""
     if name not in _KINDS:
         _import_homes()
     return _KINDS.get(name)
 
 
 def is_edit(kind: str) -> bool:
-    """Whether artifacts of this kind are edits, which have a strength; unknown ones are."""
+    """Whether artifacts of this kind are edits, which have a strength; unknown kinds count too."""
     found = find_kind(kind)
     return found is None or found.family == EDIT
 
 
 def kind_of(folder: str | Path) -> Kind | None:
-    """What a folder holds, None if it is nothing of this library.
+    """The kind of a folder; None if it does not belong to this library.
 
-    An artifact whose config is damaged counts as an edit: whoever reads it is told.
+    An artifact with a damaged config counts as an edit; reading it raises an error.
     """
     folder = Path(folder)
     try:
@@ -136,9 +136,9 @@ def _import_homes() -> None:
 
 
 def cards_folder() -> Path:
-    """Where the bundled cards are.
+    """The folder of the bundled cards.
 
-    The environment variable STYLEGAN_HUB_CARDS names another folder.
+    The environment variable STYLEGAN_HUB_CARDS can name another folder.
     """
     if chosen := os.environ.get("STYLEGAN_HUB_CARDS"):
         return Path(chosen)
@@ -146,14 +146,14 @@ def cards_folder() -> Path:
 
 
 def own_cards() -> Path:
-    """Where the cards of this installation are, whatever other folder is named."""
+    """The folder of this installation's own cards, whatever the environment variable says."""
     package = Path(__file__).parent
     installed = package / "_cards"
     return installed if installed.is_dir() else package.parent / "cards"
 
 
 def bundled(kind: str | None = None) -> dict[str, Path]:
-    """Name and folder of each card that comes with the library, all or those of one kind.
+    """Name and folder of each card that comes with the library, all or only those of one kind.
 
     Args:
         kind: "edit", "direction_table", "text_to_face", "pipeline", "model".
@@ -179,21 +179,21 @@ def resolve(
 ) -> Path:
     """The local folder behind a bundled name, a folder or a Hub id.
 
-    A plain name is a bundled card first ("portraits"), a folder of that name second ("./portraits"
-    is always the folder), a repository in the default `namespace` on the Hub third. "user/repo" or
-    "user/repo@revision" is downloaded from the Hub unless a folder of that name exists, and so is
-    "https://huggingface.co/user/repo"; only data and pictures are fetched, no code.
+    A plain name is looked up first as a bundled card ("portraits"), then as a folder ("./portraits"
+    is always the folder), then as a repository in the default `namespace` on the Hub. "user/repo"
+    or "user/repo@revision" is downloaded from the Hub unless a folder of that name exists, and so
+    is "https://huggingface.co/user/repo". Only data and pictures are fetched, no code.
 
     Args:
         kind: what the folder must hold, a family of `Kind`: "edit", "direction_table",
             "text_to_face", "pipeline" or "model".
         revision: branch, tag or commit on the Hub, if not given in the id.
-        token: for a private or gated repository; the saved login when None.
-        cache_dir: where downloads are kept, the Hub's own cache when None.
-        local_files_only: use what was downloaded before and ask no server.
+        token: for a private or gated repository; the saved login if None.
+        cache_dir: where downloads are kept; the Hub's own cache if None.
+        local_files_only: use earlier downloads and contact no server.
 
-    Raises `NotFoundError`, with names near to it, when it leads nowhere; `ArtifactError` when the
-    folder is of the other kind; `ValueError` for two different revisions.
+    Raises `NotFoundError`, with similar names, if the name leads nowhere; `ArtifactError` if the
+    folder is of another kind; `ValueError` for two different revisions.
     """
     name = str(name_or_path)
     check_no_checkpoint(name_or_path, _CONVERTING.get(kind or "", ""))
@@ -240,12 +240,12 @@ def _check_holds(folder: Path, name: str, kind: str) -> None:
 
 
 def slug(text: str) -> str:
-    """A text in letters that every file system and the Hub take; empty where it has none."""
+    """A text in characters that every file system and the Hub accept; empty if it has none."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60]
 
 
 def near(name: str, known: Iterable[str]) -> list[str]:
-    """Up to three of the known names that a misspelled one may mean, the nearest first."""
+    """Up to three known names that a misspelled name may mean, the most similar first."""
     by_folded = {other.casefold(): other for other in known}
     found = get_close_matches(name[:100].casefold(), by_folded, n=3, cutoff=0.5)
     return [by_folded[folded] for folded in found]
@@ -256,17 +256,17 @@ def _did_you_mean(similar: Sequence[str]) -> str:
 
 
 def namespace() -> str:
-    """User or organization on the Hub in which a short name is looked for.
+    """The user or organization on the Hub in which short names are looked up.
 
-    "stylegan-hub", unless the environment variable STYLEGAN_HUB_NAMESPACE names another.
+    It is "stylegan-hub", unless the environment variable STYLEGAN_HUB_NAMESPACE names another.
     """
     return os.environ.get("STYLEGAN_HUB_NAMESPACE") or _NAMESPACE
 
 
 def hub_id(name: str) -> str | None:
-    """Where a name leads on the Hub, "user/repo" or "user/repo@revision"; None if it cannot.
+    """The Hub id of a name, "user/repo" or "user/repo@revision"; None if it cannot be one.
 
-    The address of a repository's page is a name too.
+    The address of a repository's page is accepted too.
     """
     if address := _HUB_ADDRESS.fullmatch(name):
         revision = unquote(address["revision"] or "")
@@ -289,8 +289,8 @@ def _download(
     repo, _, own_revision = name.partition("@")
     if own_revision and revision and own_revision != revision:
         raise ValueError(
-            f"{name!r} names the revision {own_revision!r}, and revision={revision!r} was given "
-            "too; give one."
+            f"{name!r} names the revision {own_revision!r}, but revision={revision!r} was given "
+            "too. Give only one."
         )
     revision = own_revision or revision
     where = repo if revision is None else f"{repo} at revision {revision}"
@@ -307,9 +307,9 @@ def _download(
                 )
             )
         )
-    except Exception as error:  # a lost connection raises what its HTTP library has
+    except Exception as error:  # a lost connection raises errors of the HTTP library
         raise NotFoundError(
-            f"{name!r} is no folder here, and the Hub did not give {where}: {hub_refusal(error)}"
+            f"{name!r} is not a folder, and the Hub did not return {where}: {hub_refusal(error)}"
         ) from error
     _check_content(folder, where)
     return folder
@@ -382,7 +382,7 @@ def _retry_after(headers: Mapping[str, str]) -> int | None:
 
 
 def hub_refusal(error: BaseException) -> str:
-    """Why the Hub did not give something, and what to do, in a sentence or two."""
+    """The reason why the Hub refused, and what to do, in a sentence or two."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -395,7 +395,7 @@ def hub_refusal(error: BaseException) -> str:
 
     match error:
         case GatedRepoError():
-            return "its owner grants access one by one. Ask for it on its page, then pass token=..."
+            return "access needs the owner's approval. Request it on the page, then pass token=..."
         case RepositoryNotFoundError():
             return (
                 "there is no such repository, or it is private. Check the spelling, or pass "
@@ -404,34 +404,35 @@ def hub_refusal(error: BaseException) -> str:
         case RevisionNotFoundError():
             return "the repository has no such revision. Leave it out for the newest."
         case RemoteEntryNotFoundError():
-            return "the repository has no such file. Look at its page for what it holds."
+            return "the repository has no such file. Its page lists its files."
         case OfflineModeIsEnabled():
-            return "HF_HUB_OFFLINE is set, so the Hub is not asked. Unset it to go online."
+            return "HF_HUB_OFFLINE is set, so the Hub is not contacted. Unset it to go online."
         case HfHubHTTPError() if error.response.status_code == 429 and (
             seconds := _retry_after(error.response.headers)
         ):
             return (
-                f"it was asked too often. Wait {seconds} seconds, or log in with `hf auth login`."
+                f"it received too many requests. Wait {seconds} seconds, or log in with "
+                "`hf auth login`."
             )
         case HfHubHTTPError() if error.response.status_code in _REFUSALS:
             return _REFUSALS[error.response.status_code]
         case HfHubHTTPError() if error.response.status_code >= 500:
-            return f"it has a fault of its own ({error.response.status_code}). Try again later."
+            return f"it has an internal error ({error.response.status_code}). Try again later."
         case LocalEntryNotFoundError() if isinstance(error.__cause__, HfHubHTTPError):
-            return f"it was not downloaded before, and {hub_refusal(error.__cause__)}"
+            return f"there is no earlier download, and {hub_refusal(error.__cause__)}"
         case LocalEntryNotFoundError():
             return (
-                "it was not downloaded before and the Hub cannot be asked now. Connect and try "
+                "there is no earlier download, and the Hub cannot be reached. Connect and try "
                 "again."
             )
     return f"{error}" or type(error).__name__
 
 
 _REFUSALS = {
-    401: "it does not know this token. Log in with `hf auth login`.",
-    403: "this login may not read it. Ask its owner for access, or pass token=...",
+    401: "it does not accept this token. Log in with `hf auth login`.",
+    403: "this login has no access to it. Ask its owner for access, or pass token=...",
     404: "there is nothing at this address. Check the spelling.",
-    409: "it is being changed at this moment. Try again.",
-    429: "it was asked too often. Wait some minutes, or log in with `hf auth login`.",
+    409: "it is being changed right now. Try again.",
+    429: "there were too many requests. Wait some minutes, or log in with `hf auth login`.",
 }
-"""What an answer of the Hub means, by its status."""
+"""The meaning of the Hub's HTTP status codes, for users."""

@@ -1,9 +1,9 @@
-"""Two optimizers that PyTorch has not: Muon for networks, `EqualSteps` for latents.
+"""Two optimizers that PyTorch does not have: `Muon` for networks, `EqualSteps` for latents.
 
-Muon makes steps of equal size in every direction of a weight matrix. On the small transformers here
-it needs about half as many pictures as AdamW, and a new generator
-gets further in 100 s than with Adam in 200 s. The optimizer in torch does the same in bfloat16
-only, which is slow on many CPUs, and takes matrices alone.
+Muon makes steps of equal size in every direction of a weight matrix. With it, the small
+transformers of this library need about half as many training pictures as with AdamW, and a new
+generator gets further in 100 s than with Adam in 200 s. PyTorch's own Muon computes only in
+bfloat16, which is slow on many CPUs, and takes only matrices.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ _EPSILON = 1e-8
 _ADAM_RMS = 0.2
 
 MOMENTUM = 0.8
-"""Of `EqualSteps`, in the searches for edits."""
+"""The momentum of `EqualSteps` in the searches for edits."""
 
 
 class Muon(Optimizer):
     """Muon for the hidden weight matrices of a model, AdamW for all other parameters.
 
     Muon is for weights that map features to features. Embeddings, heads, biases and gains belong
-    into `others`.
+    in `others`.
 
     Args:
-        matrices: weights `[out, in]`, or kernels `[out, in, ...]`, which are taken as matrices
+        matrices: weights `[out, in]`, or kernels `[out, in, ...]`, which are treated as matrices
             `[out, in * ...]`.
         others: any parameters; those with one dimension have no weight decay.
         lr: learning rate of both.
-        momentum: of the matrices' gradients, in Nesterov's way.
-        betas: averages of AdamW.
-        weight_decay: per step and learning rate.
-        dtype: arithmetic of the orthogonalization; bfloat16 halves its time where the processor
-            has it.
+        momentum: Nesterov momentum of the matrices' gradients.
+        betas: decay rates of AdamW's averages.
+        weight_decay: per step, multiplied by the learning rate.
+        dtype: arithmetic of the orthogonalization; bfloat16 halves its time if the processor
+            supports it.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Muon(Optimizer):
             if matrix.ndim < 2:
                 raise ValueError(
                     f"Muon takes matrices and kernels; got a parameter of shape "
-                    f"{tuple(matrix.shape)}. Put it into others."
+                    f"{tuple(matrix.shape)}. Put it in others."
                 )
         plain = [parameter for parameter in others if parameter.ndim < 2]
         decayed = [parameter for parameter in others if parameter.ndim >= 2]
@@ -136,16 +136,16 @@ def orthogonalize(matrix: Tensor) -> Tensor:
 
 
 class EqualSteps(torch.optim.SGD):
-    """Gradient descent with momentum, in which every row of a parameter has a gradient of length 1.
+    """Gradient descent with momentum, with the gradient of every row scaled to length 1.
 
-    Adam moves every number alike, also those that do not matter, and all of them together are
-    another face. Steps of equal length along the gradient leave alone what the loss does not ask
-    for. Rows (dimension 0) are displacements that are searched side by side.
+    Adam moves every number equally, even the ones that do not matter, and together these small
+    changes make another face. Steps of equal length along the gradient leave alone what the loss
+    does not ask for. Rows (dimension 0) are displacements that are searched side by side.
     """
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One step; gradients are replaced by those of length 1."""
+        """Do one step; gradients are first scaled to length 1, in place."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:

@@ -1,6 +1,6 @@
-"""What a user of one image domain calls: render, edit, find edits, invert, tune.
+"""The user's interface to one image domain: render, edit, find edits, invert, tune.
 
-A `StyleEditPipeline` is a `Domain` with these calls; each is a line or two to the module that does
+A `StyleEditPipeline` is a `Domain` with these methods. Most of them only call the module that does
 the work.
 """
 
@@ -41,11 +41,11 @@ from stylegan_hub.text_to_face import (
 
 @dataclass
 class StyleEditOutput(BaseOutput):
-    """What a pipeline call gives.
+    """The result of a pipeline call.
 
     Attributes:
         images: the pictures.
-        latents: the edited latents they were rendered from, in w_plus or s.
+        latents: the edited latents from which they were rendered, in w_plus or s.
     """
 
     images: list[Image.Image]
@@ -54,11 +54,11 @@ class StyleEditOutput(BaseOutput):
 
 @dataclass(frozen=True)
 class Tuned:
-    """A pipeline that learned one picture, and the latent at which it renders it.
+    """A pipeline that learned one picture, and the latent at which it renders this picture.
 
     Attributes:
-        pipe: with the tuned generator. It takes all edits of the original one: to them it is the
-            same generator.
+        pipe: the pipeline with the tuned generator. It accepts all edits of the original pipeline,
+            because its fingerprint is the same.
         latents: the pivot, in w_plus.
     """
 
@@ -67,10 +67,10 @@ class Tuned:
 
 
 class StyleEditPipeline(Domain):
-    """A domain with everything that can be done in it; arguments as of `Domain`."""
+    """A domain with methods to render, edit, find edits and invert; arguments as for `Domain`."""
 
     text_to_face: TextToFace | None = None
-    """What `from_text` renders with; the bundled one, when there is none, is loaded by it."""
+    """The network for `from_text`; if None, `from_text` loads the bundled one."""
 
     @torch.no_grad()
     def __call__(
@@ -88,32 +88,32 @@ class StyleEditPipeline(Domain):
         """Render faces, optionally edited.
 
         Args:
-            seed: of the faces, one or several; or
-            latents: the faces, in any space. Without both: the average face with `prompt`, else
-                seed 0.
-            prompt: words that the pictures should come to fit, found by latent optimization for
-                just these latents (`methods/optimization.py`); takes seconds.
+            seed: seed of the faces, one or several.
+            latents: the faces, in any space, in place of seeds. Without both, the face is the
+                average face if there is a `prompt`, else seed 0.
+            prompt: words that the pictures should match. The edit is found by latent optimization
+                for these latents only (`methods/optimization.py`), which takes seconds.
             edits: pairs of an edit and its strength; their displacements add, in any order.
             truncation_psi: for `seed`, 1 keeps the full variety, 0 is the average face.
-            region: only this part of the picture changes, "hair" or "mouth, eyes", with a soft
-                border; needs a parser. The latents do not know of it, the pictures show it.
+            region: the only part of the picture that changes, "hair" or "mouth, eyes", with a soft
+                border; it needs a parser. It affects only the pictures, not the latents.
             blend: how the border is joined, see `regions.join.draw_within`.
             label: for a generator with labels, see `Domain.label_vector`.
             max_resolution: longer side of the pictures, for a preview in a fraction of the time;
-                see `Domain.synthesize`. Not with a region.
+                see `Domain.synthesize`. It cannot be combined with a region.
 
         Raises:
-            ValueError: both seed and latents, an empty prompt, a seed out of range, an unknown
-                region, a region without a parser; a max_resolution with a region, or below the
-                smallest block.
-            MismatchError: latents or edits of another generator.
+            ValueError: both seed and latents are given, the prompt is empty, a seed is out of
+                range, the region is unknown or the pipeline has no parser; or max_resolution is
+                given with a region, or is below the smallest block.
+            MismatchError: latents or edits belong to another generator.
         """
         if seed is not None and latents is not None:
-            raise ValueError("Got both seed and latents; give one of them.")
+            raise ValueError("Got both seed and latents; give only one of them.")
         if region is not None and max_resolution is not None:
             raise ValueError(
-                f"Got max_resolution={max_resolution} with the region {region!r}, which is found "
-                "in the whole picture; leave one of them out."
+                f"Got max_resolution={max_resolution} with the region {region!r}, which needs the "
+                "full-size picture. Leave one of them out."
             )
         if latents is None and seed is None and prompt is not None:
             latents = self.mean_latent()
@@ -150,15 +150,15 @@ class StyleEditPipeline(Domain):
         settings: Any = None,
         on_step: OnStep | None = None,
     ) -> Edit:
-        """Find an edit: from words, a picture, pairs of pictures, or nothing at all.
+        """Find an edit from words, a picture, pairs of pictures, or without any input.
 
         Args:
-            request: "a face with purple hair", a PIL picture, or one of `methods.method`'s
-                requests.
-            face: one latent: the edit is for this face; None: for every face.
-            method: its name, see `methods.method.methods`; the domain's best one for this request
-                when None.
-            keep: what must not change, in words: ["glasses", "hair"].
+            request: "a face with purple hair", a PIL picture, or one of the requests in
+                `methods.method`.
+            face: one latent, to find an edit for this face; None finds an edit for every face.
+            method: name of the method, see `methods.method.methods`; None chooses the domain's best
+                method for this request.
+            keep: words for what must not change: ["glasses", "hair"].
             label, settings, on_step: see `Method.find`.
 
         Raises:
@@ -173,23 +173,23 @@ class StyleEditPipeline(Domain):
                 f"Got words to keep with a request of type {type(request).__name__}.",
                 got=tuple(keep),
                 expected=(),
-                remedy="Words can be told what to keep; leave it out.",
+                remedy="Leave out keep; only requests in words support it.",
             )
         chosen = method_for(self, request, face) if method is None else get(method)
         return chosen.find(self, request, face, label=label, settings=settings, on_step=on_step)
 
     def split(self, text: str, face: Latents | None = None, **options: Any) -> dict[str, Edit]:
-        """The single changes that a text asks for, an edit each: "older, smiling, with glasses".
+        """An edit for each single change in a text: "older, smiling, with glasses".
 
         Args:
-            face: as of `find`.
-            options: the other arguments of `find`, the same for all.
+            face: as for `find`.
+            options: the other arguments of `find`, the same for all edits.
 
         Returns:
-            Edits by their words, in the order of the text; one, where it asks for one thing.
+            Edits by their words, in the order of the text; one edit if the text has one change.
 
         Raises:
-            ValueError: an empty text.
+            ValueError: the text is empty.
             MethodError, MismatchError, Cancelled: see `Method.find`.
         """
         asked = parts(text) or [text]
@@ -207,18 +207,18 @@ class StyleEditPipeline(Domain):
         """New faces that fit a text, "a young woman with long red hair and glasses".
 
         Args:
-            seeds: a face for each; other seeds are other faces that fit.
+            seeds: one face is made for each seed; other seeds give other faces that fit.
             truncation_psi: 1 keeps the full variety, 0 is the average face.
-            candidates: how many faces are drawn for each seed; the one that CLIP finds nearest to
+            candidates: number of faces sampled for each seed; the one that CLIP finds nearest to
                 the text is kept.
             on_step: called after each face; may raise `steps.Cancelled`.
 
         Returns:
-            Pictures, and latents in w_plus that take edits as any others.
+            Pictures, and latents in w_plus that can be edited like any others.
 
         Raises:
-            ValueError: an empty text, or one that is longer than this CLIP reads; no seed, a seed
-                out of range, fewer than one candidate.
+            ValueError: the text is empty or longer than this CLIP reads; there is no seed, a seed
+                is out of range, or there are fewer than one candidate.
             NotFoundError: no text-to-face network is loaded, and none is bundled for this
                 generator.
             MismatchError: `text_to_face` was made for another generator or CLIP.
@@ -238,20 +238,21 @@ class StyleEditPipeline(Domain):
         refine: int | inversion.Refinement = 0,
         on_step: OnStep | None = None,
     ) -> Latents:
-        """The latents in w_plus that render aligned pictures: an approximation.
+        """The latents in w_plus that approximately render aligned pictures.
 
         `photos.align` cuts aligned pictures out of photographs.
 
         Args:
-            image: one or several pictures of the generator's shape (mostly a square), or a tensor
-                in [-1, 1]; resized to its size.
+            image: one or several pictures of the generator's shape (usually a square), or a tensor
+                in [-1, 1]; they are resized to its size.
             refine: steps of the search near the encoder's latent for one that renders the picture
-                better, seconds for 100; 0 is the encoder alone. Or all settings of the search. A
-                pipeline without an encoder searches from the average face, with a warning.
+                better; 100 steps take seconds, 0 uses only the encoder. It can also hold all
+                settings of the search. A pipeline without an encoder searches from the average
+                face, with a warning.
             on_step: called after each step of the search.
 
         Raises:
-            ValueError: pictures of another shape, or no encoder and nothing to refine.
+            ValueError: pictures have another shape, or there is no encoder and `refine` is 0.
         """
         return inversion.invert(self, image, refine, on_step)
 
@@ -264,14 +265,14 @@ class StyleEditPipeline(Domain):
     ) -> Tuned:
         """Pivotal tuning: teach a copy of the generator one aligned picture at its latent.
 
-        It is more like the picture than any latent of the generator as it is, and edits as well;
-        this pipeline stays as it is.
+        The result matches the picture better than any latent of the original generator, and can be
+        edited just as well. This pipeline is not changed.
 
         Args:
-            latents: the pivot; `invert(image, 100)` when None.
+            latents: the pivot; `invert(image, 100)` if None.
 
         Raises:
-            ValueError: more than one picture or latent, or a picture of another shape.
+            ValueError: there is more than one picture or latent, or the picture has another shape.
         """
         pivot = self.invert(image, 100) if latents is None else latents
         generator = inversion.tune(self, inversion.aligned(self, image), pivot, settings, on_step)

@@ -1,4 +1,4 @@
-"""One door for everything that a package of your own can add: kinds of edits and methods.
+"""Register everything that your own package can add: kinds of edits and methods.
 
     import stylegan_hub as hub
 
@@ -9,7 +9,7 @@
     class Discover(hub.Method): ...
 
 A package can also name its classes as entry points of the groups "stylegan_hub.edits" (by kind) and
-"stylegan_hub.methods" (by name); then nobody has to import it first.
+"stylegan_hub.methods" (by name); then it does not need to be imported first.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _Class = TypeVar("_Class", bound=type[Any])
 
 
 def register(cls: _Class) -> _Class:
-    """Make a kind of edit or a method known; returns the class, as a decorator.
+    """Register a kind of edit or a method. Use it as a class decorator.
 
     Raises:
-        TypeError: it is neither a subclass of `Edit` nor of `Method`.
-        ValueError: its name is missing, unsound or another class's.
+        TypeError: the class is a subclass of neither `Edit` nor `Method`.
+        ValueError: its name is missing, invalid or taken by another class.
     """
     if isinstance(cls, type) and issubclass(cls, base.Edit):
         return base.register(cls)

@@ -1,9 +1,9 @@
-"""The one channel for pictures: a session, a size, final or moving, to a picture.
+"""Render the pictures of sessions, final or moving, at a given size.
 
-It has a turn of its own, so that a picture never waits for a step of a search. Whoever gets the
-turn draws for all who wait for moving pictures of the same size, together: a batch of eight takes
-half as long as eight pictures. A browser with the generator in it renders moving pictures itself,
-of `displacements`.
+Rendering has its own lock, so that a picture never waits for a step of a search. The thread that
+gets the lock renders all waiting moving pictures of the same size together, because a batch of
+eight takes half as long as eight pictures. A browser that has the generator renders moving pictures
+itself, from `displacements`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from stylegan_hub.session import Session
 
 _MAX_DRAWINGS = 2  # each keeps all features of a picture: 0.5 GB at 1024 px
 _MAX_BATCH = 8
-_LARGEST_MOVING = 256  # pixels that two cores draw while a slider moves
-_MAX_PICTURES = 64  # a page asks for the same face before the edit again and again
+_LARGEST_MOVING = 256  # pixels that two cores can render while a slider moves
+_MAX_PICTURES = 64  # a page requests the same face before the edit again and again
 
 
 @dataclass(eq=False)
 class _Wish:
-    """A moving picture that somebody waits for."""
+    """A moving picture that a thread waits for."""
 
     session: Session
     resolution: int
@@ -44,14 +44,14 @@ class _Wish:
 
 
 class Rendering:
-    """Draws the sessions of all users of one pipeline, from any thread."""
+    """Renders the sessions of all users of one pipeline, from any thread."""
 
     def __init__(self, pipe: StyleEditPipeline) -> None:
         self._pipe = pipe
         self._turns = Turns()
         self._lock = threading.Lock()
         self._waiting: list[_Wish] = []
-        # A slider moves one edit on one face: most layers stay as they are. By face.
+        # Kept by face: a slider moves one edit of one face, so most layers do not change.
         self._redrawing = lru_cache(maxsize=_MAX_DRAWINGS)(lambda *_: Redrawing(pipe.generator))
         self._final = lru_cache(maxsize=_MAX_PICTURES)(self._draw)
         self._face = lru_cache(maxsize=_MAX_PICTURES)(self._sample)
@@ -62,15 +62,16 @@ class Rendering:
         """The face after the session's edits, each in its region.
 
         Args:
-            largest: pixels of the longer side that are of use; a generator that can draws no more
-                than the next resolution above it. None for all that there are.
-            moving: it will be replaced at once: it is the picture of a block of at most 256 px, so
-                that it follows a slider at any size, and may be drawn together with those of
-                others. Up to 256 px it is the final one but for rounding.
+            largest: the longer side that is needed, in pixels. If the generator can, it renders
+                only the next resolution above it. None is the full size.
+            moving: the picture will be replaced soon. It comes from a block of at most 256 px, so
+                that it follows a slider at any size, and may be rendered together with the pictures
+                of other users. Up to 256 px it equals the final picture except for rounding.
 
         Raises:
-            ValueError: a seed out of range, an unknown region, a region without a parser.
-            MismatchError: an edit of another generator.
+            ValueError: a seed is out of range, a region is unknown, or the pipeline has no parser
+                for a region.
+            MismatchError: an edit belongs to another generator.
         """
         if not moving or any(applied.region is not None for applied in session.edits):
             with self._turns:
@@ -79,20 +80,20 @@ class Rendering:
         with self._lock:
             self._waiting.append(wish)
         with self._turns:
-            if not wish.picture.done():  # another who had the turn has not drawn it
+            if not wish.picture.done():  # unless another thread has rendered it meanwhile
                 self._draw_waiting(wish)
         return wish.picture.result()
 
     @torch.no_grad()
     def displacements(self, session: Session) -> Float[Tensor, "k num_styles"] | None:
-        """What another supplier of pictures needs for any strengths of the session's edits.
+        """The data from which another renderer can make pictures at any strengths of the edits.
 
-        The first row is s of the face before them, and each other one what its edit adds to s at
-        strength 1: the picture is that of `rows[0] + strengths @ rows[1:]`.
+        The first row is s of the face before the edits. Each other row is what an edit adds to s at
+        strength 1. The picture is that of `rows[0] + strengths @ rows[1:]`.
 
         Returns:
-            The rows, or None where the edits are more than such a sum: one has a region, or a way
-            of its own to be applied.
+            The rows; None if the edits are not such a sum, because one has a region or its own
+            `apply`.
         """
         for applied in session.edits:
             if applied.region is not None or type(applied.edit).apply is not Edit.apply:
@@ -112,7 +113,7 @@ class Rendering:
         return self._face(session.seed, session.truncation_psi, session.label, session.latents)
 
     def forget(self) -> None:
-        """Forget all that was drawn; the next pictures take longer."""
+        """Forget all rendered pictures; the next pictures take longer."""
         for remembered in (self._final, self._redrawing, self._face):
             remembered.cache_clear()
 
@@ -140,7 +141,7 @@ class Rendering:
         return _pictures(drawn)[0]
 
     def _draw_waiting(self, first: _Wish) -> None:
-        """Draw this one, and others that can be drawn with it."""
+        """Render this picture, and others that can be rendered with it."""
         with self._lock:
             alike = [
                 w for w in self._waiting if w.resolution == first.resolution and w is not first
@@ -151,7 +152,7 @@ class Rendering:
         for wish in batch:
             try:
                 codes[wish] = self._codes(wish.session)
-            except Exception as error:  # theirs alone: it is raised where the picture is awaited
+            except Exception as error:  # only for this user: raised where the picture is awaited
                 wish.picture.set_exception(error)
         try:
             pictures = self._draw_together(codes, first.resolution)
@@ -176,7 +177,7 @@ class Rendering:
             return _pictures(self._pipe.synthesize(together, resolution))
 
     def _drawn_again(self, face: tuple[Any, ...], styles: Tensor) -> Float[Tensor, "1 3 h w"]:
-        """The whole picture of a face, of which a slider may have changed fine layers only."""
+        """The full-size picture of a face; a slider may have changed only its fine layers."""
         if self._pipe.runtime.serves(1):
             return self._pipe.runtime.render(styles)
         return self._redrawing(*face)(styles)

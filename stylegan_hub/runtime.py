@@ -1,10 +1,10 @@
-"""What computes pictures of which no gradient is wanted: PyTorch, OpenVINO or onnxruntime.
+"""The runtimes that render pictures without gradients: PyTorch, OpenVINO or onnxruntime.
 
-PyTorch with our kernel is ahead at large pictures and has the gradients; OpenVINO is ahead at small
-ones, in bfloat16, and on a machine that others use too. "auto" takes whichever was measured to be
-faster on this machine, by the shape of the network and the number of pictures, and PyTorch until
-`Runtime.measure` was called in an earlier process: it never makes a picture wait, and one process
-renders a size in one way. Pictures differ in rounding.
+PyTorch with our kernel is faster for large pictures and computes gradients. OpenVINO is faster for
+small pictures, in bfloat16, and on a busy machine. "auto" uses the one that was measured to be
+faster on this machine, by the shape of the network and the number of pictures. Until
+`Runtime.measure` was called in an earlier process, it uses PyTorch, so no picture ever waits for a
+measurement, and one process always renders a size in the same way. Pictures differ in rounding.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from stylegan_hub.storage import write_bytes
 from stylegan_hub.version import __version__
 
 VARIABLE: Final = "STYLEGAN_HUB_RUNTIME"
-"""Names the runtime that is used where none is asked for."""
+"""Environment variable with the default runtime."""
 
 PYTORCH: Final = "pytorch"
 RUNTIMES = ("auto", PYTORCH, "openvino", "onnx")
 BATCHES = (1, 8)
-"""Numbers of pictures that are measured; others count as the nearest below."""
+"""Numbers of pictures that are measured; other numbers use the nearest one below."""
 
-_SECONDS = 1.5  # that each candidate is run for in all, for each number of pictures
+_SECONDS = 1.5  # total running time of each candidate for each number of pictures
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
 
@@ -57,14 +57,14 @@ class Runtime:
     """Renders style codes of one generator, without gradients, from any thread.
 
     Args:
-        name: "auto", "pytorch", "openvino" or "onnx"; or the folder of `stylegan-hub export` with
-            a generator that takes s. None for what the variable STYLEGAN_HUB_RUNTIME says, else
+        name: "auto", "pytorch", "openvino" or "onnx"; or a folder from `stylegan-hub export` with
+            a generator that takes s. None uses the environment variable STYLEGAN_HUB_RUNTIME, else
             "auto".
 
     Raises:
-        ValueError: an unknown name.
-        NotFoundError: what it needs is not installed; there is no such folder.
-        MismatchError: the folder is of another generator.
+        ValueError: the name is unknown.
+        NotFoundError: a required package is not installed, or there is no such folder.
+        MismatchError: the folder belongs to another generator.
     """
 
     def __init__(self, generator: StyleGAN2Generator, name: str | Path | None = None) -> None:
@@ -90,10 +90,10 @@ class Runtime:
         return other
 
     def chosen(self, count: int, resolution: int | None = None) -> str:
-        """What renders so many pictures: "pytorch", "openvino" or "onnx".
+        """The runtime for this number of pictures: "pytorch", "openvino" or "onnx".
 
         Args:
-            resolution: of the block that pictures come from; None for whole ones.
+            resolution: of the block that pictures come from; None for full size.
         """
         generator = self.generator
         if self._folder is not None:
@@ -112,15 +112,15 @@ class Runtime:
         return self._fastest[shape][max(one for one in BATCHES if one <= max(count, 1))]
 
     def measure(self) -> dict[str, dict[str, float]]:
-        """Find out what renders whole pictures fastest, for processes that start later.
+        """Measure which runtime renders full-size pictures fastest, for processes started later.
 
-        Each way runs in a process of its own, for some tens of seconds in all; what was found is
-        kept in the cache folder, by the shape of the network, the number of threads and versions.
-        Only the shape counts, which is measured with random weights.
+        Each runtime runs in its own process; the whole measurement takes some tens of seconds. The
+        result is kept in the cache folder, by the shape of the network, the number of threads and
+        versions. Only the shape matters, so random weights are used.
 
         Returns:
-            Seconds for so many pictures, by runtime. Nothing is measured, and this is empty, where
-            "auto" has no choice: on a GPU, without OpenVINO, or for a named runtime.
+            Seconds by runtime and number of pictures. Nothing is measured, and the result is empty,
+            if "auto" has no choice: on a GPU, without OpenVINO, or for a named runtime.
         """
         generator = self.generator
         on_cpu = generator.mapping.w_avg.device.type == "cpu"
@@ -137,7 +137,7 @@ class Runtime:
         return found
 
     def serves(self, count: int, resolution: int | None = None) -> bool:
-        """Whether something else than PyTorch renders so many pictures."""
+        """Whether a runtime other than PyTorch renders this number of pictures."""
         return self.chosen(count, resolution) != PYTORCH
 
     @torch.no_grad()
@@ -147,10 +147,10 @@ class Runtime:
         """Pictures of style codes, with the stored noise, nominally in [-1, 1].
 
         Args:
-            resolution: as of `StyleGAN2Generator.synthesis_from_styles`.
+            resolution: as for `StyleGAN2Generator.synthesis_from_styles`.
 
         Raises:
-            ValueError: codes of another size, or no such resolution.
+            ValueError: the codes have another size, or there is no such resolution.
         """
         generator = self.generator
         name = self.chosen(len(s), resolution)
@@ -162,13 +162,13 @@ class Runtime:
                 f"[n, num_styles={generator.num_styles}]. Make them with generator.styles(ws)."
             )
         run = self._run(generator, name, resolution or generator.img_resolution)
-        # A file takes up to 64; eight at once keep what it computes in the caches.
+        # A file takes up to 64 pictures, but eight at once fit into the processor's caches.
         most = max(BATCHES)
         parts = [run(s=part.float().numpy()) for part in s.detach().cpu().split(most)]
         return torch.cat([torch.from_numpy(part) for part in parts]).to(s.device, generator.dtype)
 
     def _run(self, generator: StyleGAN2Generator, name: str, side: int) -> Run:
-        """What runs the network's file, which is written again after the weights have changed."""
+        """The function that runs the network's file, which is rewritten if the weights change."""
         with self._lock:
             state = weights_state(generator)
             if self._made_for != state:
@@ -181,7 +181,7 @@ class Runtime:
 
 
 def _asked(generator: StyleGAN2Generator, side: int) -> dict[str, Any]:
-    """What is measured, as JSON has it."""
+    """What is measured, as JSON values."""
     config = dict(generator.config)
     return {
         "config": {key: value for key, value in config.items() if not key.startswith("_")},
@@ -192,7 +192,7 @@ def _asked(generator: StyleGAN2Generator, side: int) -> dict[str, Any]:
 
 
 def _speeds_file(asked: Mapping[str, Any]) -> Path:
-    """Where this machine keeps what was measured."""
+    """The file in which this machine keeps a measurement."""
     facts: list[object] = [
         asked,
         __version__,
@@ -206,7 +206,7 @@ def _speeds_file(asked: Mapping[str, Any]) -> Path:
 
 
 def _known(asked: Mapping[str, Any]) -> dict[str, dict[str, float]] | None:
-    """What was measured earlier, or None."""
+    """An earlier measurement; None if there is none."""
     with suppress(OSError, ValueError):
         known = json.loads(_speeds_file(asked).read_bytes())
         if _is_sound(known):
@@ -217,7 +217,7 @@ def _known(asked: Mapping[str, Any]) -> dict[str, dict[str, float]] | None:
 def candidate(
     name: str, config: Mapping[str, Any], side: int, dtype: str, threads: int, count: int
 ) -> Callable[[], object]:
-    """What renders random codes by a runtime, for `contest`."""
+    """A function that renders random codes with a runtime, for `contest`."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     generator = StyleGAN2Generator(**config).eval().requires_grad_(False)
@@ -230,7 +230,7 @@ def candidate(
 def _measured(asked: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {name: {} for name in (PYTORCH, "openvino")}
     with tempfile.TemporaryDirectory() as folder:
-        # The file of the random network is of no use afterwards; the kernel of PyTorch's is.
+        # The exported random network is useless afterwards, but PyTorch's kernel is kept.
         places = {PYTORCH: {}, "openvino": {CACHE: folder}}
         for count in BATCHES:
             candidates = {
@@ -264,7 +264,7 @@ def _is_sound(known: object) -> bool:
 
 
 def _exported(generator: StyleGAN2Generator, name: str, side: int) -> Path:
-    """The folder in the cache with the network's file; written if it is not there."""
+    """The folder in the cache with the network's file; it is written if it does not exist."""
     dtype = _DTYPES[generator.dtype]
     fingerprint = generator.fingerprint()
     parts = (fingerprint, dtype, str(side), __version__, _version(name))
@@ -296,10 +296,10 @@ def _checked_folder(name: str, generator: StyleGAN2Generator) -> Path:
     found = read_export(name)
     if found.generator != generator.fingerprint():
         raise MismatchError(
-            f"The export in {name} is of another generator.",
+            f"The export in {name} belongs to another generator.",
             got=found.generator,
             expected=generator.fingerprint(),
-            remedy="Export this pipeline: stylegan-hub export PIPELINE --latent s -o FOLDER",
+            remedy="Export this pipeline with stylegan-hub export PIPELINE --latent s -o FOLDER.",
         )
     if found.latent != "s" or found.format == "torch":
         raise MismatchError(

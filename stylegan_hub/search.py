@@ -1,4 +1,4 @@
-"""A search for an edit, which runs beside the page and can be watched and stopped."""
+"""A search for an edit that runs in the background and can be watched and stopped."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Waiting:
-    """What a search reports while it waits in line.
+    """The report of a search that waits in line.
 
     Attributes:
-        ahead: how many searches in the line come before it.
+        ahead: number of searches before it in the line.
     """
 
     ahead: int
 
 
 class Search(Generic[Progress, Found]):
-    """A search in a thread of its own.
+    """A search in its own thread.
 
-    Iterate to watch its progress, then ask for the `result`; as a context manager it is stopped
-    and over when the block is left, however that happens.
+    Iterate over it to watch its progress, then ask for the `result`. As a context manager, the
+    search is stopped and has ended when the block is left in any way.
 
     Args:
-        turns: it has the turn while it works, and lets others in whenever it reports.
-        work: searches, and reports its progress to the function it is given.
-        line: where it waits before it works; None to begin at once.
+        turns: the lock that it holds while it works; it lets others in whenever it reports.
+        work: does the search, and reports its progress to the function that it is given.
+        line: the line in which it waits before it works; None to begin immediately.
 
     Raises:
         BusyError: the line is full.
@@ -74,23 +74,23 @@ class Search(Generic[Progress, Found]):
             finally:
                 self._reports.put(None)
 
-        # A daemon, so that a page that is shut down does not wait for it.
+        # A daemon thread, so that shutting down the page does not wait for it.
         threading.Thread(target=run, name="search", daemon=True).start()
 
     def _wait(self, ahead: int) -> None:
         self._reports.put((Waiting(ahead),))
 
     def __iter__(self) -> Iterator[Progress | Waiting]:
-        """What it reports; ends with the search, whether it found something or not."""
+        """Iterate over its reports until the search ends, successful or not."""
         while (report := self._reports.get()) is not None:
             yield report[0]
 
     def result(self) -> Found:
-        """What was found; waits for it. Raises what the search raised, `Cancelled` after a stop."""
+        """Wait for the result. Raises the search's error, or `Cancelled` after a stop."""
         return self._found.result()
 
     def stop(self) -> None:
-        """End the search after the step it is at; at once while it waits in line."""
+        """End the search after its present step, or immediately if it waits in line."""
         self._stopped.set()
         if self._line is not None:
             self._line.look()
@@ -109,11 +109,11 @@ class Search(Generic[Progress, Found]):
 
 
 class Line:
-    """Lets a few searches work at a time; others wait in order of arrival and know their place.
+    """Lets a few searches work at a time; others wait in order of arrival and learn their place.
 
     Args:
-        places: searches at a time.
-        longest: searches that may wait.
+        places: number of searches at a time.
+        longest: maximum number of waiting searches.
     """
 
     def __init__(self, places: int = 2, longest: int = 16) -> None:
@@ -125,14 +125,14 @@ class Line:
     def join(
         self, told: Callable[[int], None], stopped: threading.Event
     ) -> AbstractContextManager[None]:
-        """Stand in line at once; what is returned waits for a place when entered, and keeps it.
+        """Join the line now; entering the returned context waits for a place and keeps it.
 
         Args:
-            told: is told how many come before, whenever that changes.
+            told: called with the number of searches ahead, whenever it changes.
             stopped: once it is set, entering raises `Cancelled`; see `look`.
 
         Raises:
-            BusyError: too many wait.
+            BusyError: too many searches are waiting.
         """
         with self._changed:
             if len(self._waiting) >= self._free + self._longest:
@@ -146,7 +146,7 @@ class Line:
         return self._place(told, stopped)
 
     def look(self) -> None:
-        """Let those who wait look whether they were stopped."""
+        """Let waiting searches check whether they were stopped."""
         with self._changed:
             self._changed.notify_all()
 
@@ -180,8 +180,8 @@ class Line:
 class Turns:
     """A lock that serves in order of arrival.
 
-    With `threading.Lock`, a search that lets go between two steps would nearly always win the lock
-    back before anybody who waits for it wakes up.
+    With `threading.Lock`, a search that releases the lock between two steps would almost always get
+    it back before a waiting thread wakes up.
     """
 
     def __init__(self) -> None:
@@ -201,6 +201,6 @@ class Turns:
             self._changed.notify_all()
 
     def pass_on(self) -> None:
-        """Let those who wait go first."""
+        """Let waiting threads go first."""
         self.__exit__()
         self.__enter__()

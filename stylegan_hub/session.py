@@ -1,6 +1,6 @@
-"""One user's state on a page, without a page.
+"""One user's state on a page, independent of the page.
 
-A `Session` is a face and the edits on it: frozen and copyable, so a change gives a new one, and the
+A `Session` is a face and its edits. It is immutable, so every change gives a new session, and a
 list of earlier sessions is all that undo needs. A `Studio` (`studio.py`) renders it.
 """
 
@@ -18,18 +18,18 @@ from stylegan_hub.names import slug
 
 @dataclass(frozen=True)
 class Session:
-    """One user's face and the edits on it.
+    """One user's face and its edits.
 
     Attributes:
-        seed: of the face; the start of everything unless there are `latents`.
-        latents: the face, as one latent in w_plus or s, where no seed leads to it.
+        seed: of the face; ignored if there are `latents`.
+        latents: the face, as one latent in w_plus or s, if it has no seed.
         truncation_psi: 1 keeps the full variety of seeds, 0 is the average face.
         label: for a generator with labels, the class of the face: its index or a vector.
-        stack: the edits on the face; its start stays None, the face is here.
-        text: that the face was sampled for, where it was, see `StyleEditPipeline.from_text`.
+        stack: the edits of the face; its start stays None, because the face is stored here.
+        text: the text that the face was sampled for, if any, see `StyleEditPipeline.from_text`.
 
     Raises:
-        ValueError: an edit in w_plus for a face in s.
+        ValueError: an edit is in w_plus, but the face is in s.
     """
 
     seed: int = 0
@@ -41,44 +41,45 @@ class Session:
 
     def __post_init__(self) -> None:
         if self.label is not None and not isinstance(self.label, int):
-            # A tuple can be compared and hashed, so that pictures can be kept by session.
+            # A tuple can be compared and hashed, so that pictures can be cached by session.
             object.__setattr__(self, "label", tuple(float(number) for number in self.label))
         for applied in self.stack.edits:
             self.check_takes(applied.edit.space, label_of(applied))
 
     @property
     def edits(self) -> tuple[StackedEdit, ...]:
-        """The edits on the face, in the order in which they were added."""
+        """The edits of the face, in the order in which they were added."""
         return self.stack.edits
 
     def check_takes(self, space: Space, what: str) -> None:
         """Raise `ValueError` unless an edit in this space, called `what`, can move the face."""
         if self.latents is not None and self.latents.space > space:
             raise ValueError(
-                f"{what!r} moves whole layers ({space}), and this face was kept after a change of "
-                f"single channels ({self.latents.space}), from where no way leads back. Take "
+                f"{what!r} moves whole layers ({space}), but this face was kept after an edit of "
+                f"single channels ({self.latents.space}), which cannot be converted back. Use "
                 "another face, or an edit in s."
             )
 
     def with_seed(self, seed: int) -> Session:
-        """Another face, with the same edits on it."""
+        """Another face with the same edits."""
         return replace(self, seed=seed, latents=None, text=None)
 
     def with_stack(self, stack: EditStack) -> Session:
-        """The same face with other edits on it."""
+        """The same face with other edits."""
         return replace(self, stack=stack)
 
     def with_edit(
         self, edit: Edit, strength: float | None = None, name: str | None = None
     ) -> Session:
-        """One more edit, at its default strength when None; see `StackedEdit` for the name."""
+        """One more edit; None is its default strength. See `StackedEdit` for the name."""
         return self.with_stack(self.stack.added(edit, strength, name=name))
 
     def with_found(self, edit: Edit, region: str | None = None) -> Session:
-        """An edit that was found: in the place of one with the same label, or one more.
+        """Add a found edit; it replaces a found edit with the same label.
 
         Args:
-            region: the part of the picture that one more is shown in; None for all of it.
+            region: the only part of the picture that a new edit changes; None for the whole
+                picture.
         """
         index = self.found_as(caption(edit))
         if index is None:
@@ -86,16 +87,16 @@ class Session:
         return self.with_stack(self.stack.with_edit(index, edit))
 
     def without_found(self, label: str) -> Session:
-        """Without the edit that was found here and is called so; as it is if there is none."""
+        """Without the found edit of this label; unchanged if there is none."""
         index = self.found_as(label)
         return self if index is None else self.with_stack(self.stack.removed(index))
 
     def without_edits(self) -> Session:
-        """The face as it was."""
+        """The face without edits."""
         return self.with_stack(EditStack())
 
     def found_as(self, label: str) -> int | None:
-        """The place of the edit that was found here and is called so, None if there is none."""
+        """The place of the found edit of this label; None if there is none."""
         for index, applied in enumerate(self.edits):
             if applied.name is None and label_of(applied) == label:
                 return index
@@ -103,16 +104,16 @@ class Session:
 
     @property
     def title(self) -> str:
-        """The face and the edits on it in letters that every file system takes."""
+        """The face and its edits as a name that every file system accepts."""
         face = f"face-{self.seed}" if self.latents is None else "face"
         return "-".join([face, *(slug_of(applied) for applied in self.edits)])[:80].rstrip("-")
 
 
 def label_of(applied: StackedEdit) -> str:
-    """What to call an edit on a face: its name, or what it was found for."""
+    """The label of an edit: its name, or the words it was found for."""
     return applied.name or caption(applied.edit)
 
 
 def slug_of(applied: StackedEdit) -> str:
-    """The label in letters that every file system takes."""
+    """The label in characters that every file system accepts."""
     return slug(label_of(applied)) or "edit"

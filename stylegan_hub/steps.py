@@ -1,4 +1,4 @@
-"""The steps of a search: what it reports, how it is stopped, how long they are, what is random."""
+"""The steps of a search: what they report, how to stop them, their length and their randomness."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Step:
     Attributes:
         index: steps done, from 1.
         total: steps of the whole search.
-        images: pictures on their way, `[n, 3, h, w]` in [-1, 1] (not clamped), detached; None where
-            the step makes none.
-        loss: total loss before this step; NaN where nothing is minimized.
+        images: the pictures so far, `[n, 3, h, w]` in [-1, 1] (not clamped), detached; None if the
+            step renders none.
+        loss: total loss before this step; NaN if nothing is minimized.
         note: what else to show, in a few words: "similarity 0.312".
     """
 
@@ -36,15 +36,15 @@ OnStep = Callable[[Step], None]
 
 
 class Cancelled(Exception):
-    """Raise it in `on_step` to stop a search; what was found so far is thrown away."""
+    """Raise it in `on_step` to stop a search; what was found so far is discarded."""
 
 
 def ramp(step: int, total: int, warmup: int | None = None, fall: int | None = None) -> float:
-    """Factor on the length of step 0, 1, ...: it rises linearly, and falls as a cosine to 0.
+    """Factor on the length of step 0, 1, ...: it rises linearly, then falls as a cosine to 0.
 
     Args:
-        warmup: steps over which it rises; a twentieth of all when None.
-        fall: last steps, over which it falls; all after the warm-up when None.
+        warmup: number of steps over which it rises; a twentieth of all when None.
+        fall: number of last steps over which it falls; all after the warm-up when None.
     """
     warmup = warmup_steps(total) if warmup is None else warmup
     fall = total - warmup if fall is None else fall
@@ -54,7 +54,7 @@ def ramp(step: int, total: int, warmup: int | None = None, fall: int | None = No
 
 
 def seed_of(*parts: int | str) -> int:
-    """A seed that follows from these parts, a run's own seed first; 63 bits."""
+    """A 63-bit seed derived from these parts; the seed of the run comes first."""
     text = "/".join(str(part) for part in parts)
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1  # manual_seed takes a signed integer
@@ -63,16 +63,16 @@ def seed_of(*parts: int | str) -> int:
 def step_random(
     seed: int, step: int, micro: int = 0, process: int | str = "shared"
 ) -> torch.Generator:
-    """What is random in a step; it depends on nothing before, so a run can go on anywhere.
+    """The random generator of a step; it needs no earlier step, so a run can resume at any step.
 
     Args:
         seed: of the run.
-        micro: which of the passes that are accumulated in the step.
-        process: "shared" draws the same in every process.
+        micro: index of the accumulated pass within the step.
+        process: "shared" draws the same numbers in every process.
     """
     return torch.Generator().manual_seed(seed_of(seed, step, micro, process))
 
 
 def warmup_steps(total: int) -> int:
-    """Steps over which the length of steps rises, if nothing else is said."""
+    """Number of steps over which the length of steps rises by default."""
     return round(0.05 * total)

@@ -1,10 +1,10 @@
-"""Files and folders that are written whole or not at all, whatever happens meanwhile.
+"""Files and folders that are written as a whole or not at all, whatever happens meanwhile.
 
-Everything goes to a hidden neighbor first. Of a folder (`staged`), the complete neighbor is
-renamed, and from then on it counts: its files are moved into the folder, by the writer or, if that
-was killed, by the next one who reads or writes there (`settle`). Writers and readers of a folder
-wait for each other (`locked`). So neither a full disk nor a kill nor a second writer mixes two
-versions. Incomplete neighbors whose writer is gone are removed by the next one who writes there.
+Everything is written to a hidden neighbor first. For a folder (`staged`), the complete neighbor is
+renamed, and from then on it is decided: its files are moved into the folder by the writer or, if
+the writer was killed, by the next process that reads or writes there (`settle`). Writers and
+readers of a folder wait for each other (`locked`). So neither a full disk nor a kill nor a second
+writer can mix two versions. The next writer removes incomplete neighbors whose writer is gone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if sys.platform != "win32":
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file as a whole or not at all; folders above it are made.
+    """Write a file as a whole or not at all; missing parent folders are created.
 
     Raises:
         StorageError: the disk refuses.
@@ -49,12 +49,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 @contextmanager
 def staged(folder: str | Path) -> Iterator[Path]:
-    """A new folder to write to; at the end its files take their places in `folder`, in one step.
+    """A new folder to write to; at the end its files are moved into `folder` in one step.
 
-    Other files that are there stay. When the body raises, nothing has changed.
+    Other files in `folder` stay. If the body raises, nothing has changed.
 
     Raises:
-        StorageError: the disk refuses; it names `folder`.
+        StorageError: the disk refuses; the message names `folder`.
     """
     folder = real(folder)
     with _named(folder):
@@ -64,7 +64,7 @@ def staged(folder: str | Path) -> Iterator[Path]:
         staging = _partial(folder)
         staging.mkdir()
         try:
-            with locked(staging):  # it says that its writer is alive
+            with locked(staging):  # the lock shows that the writer is alive
                 yield staging
                 _open_as_usual(staging)
                 _commit(staging, folder)
@@ -81,7 +81,7 @@ def _open_as_usual(staging: Path) -> None:
 
 
 def settle(folder: str | Path) -> None:
-    """Finish what a killed writer had decided for a folder, where writing is allowed."""
+    """Finish what a killed writer had decided for a folder, if writing is allowed."""
     folder = real(folder)
     if decided := _neighbors(folder, "decided"):
         with suppress(OSError), locked(folder):
@@ -96,12 +96,12 @@ def _commit(staging: Path, folder: Path) -> None:
             os.rename(staging, folder)
             return
         except OSError:
-            if not folder.is_dir():  # another writer may have made it meanwhile
+            if not folder.is_dir():  # another writer may have created it meanwhile
                 raise
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     with locked(folder):
-        for left in _neighbors(folder, "decided"):  # of one who was killed
+        for left in _neighbors(folder, "decided"):  # from a writer that was killed
             _finish(left, folder)
         decided = staging.with_suffix(".decided")
         os.rename(staging, decided)
@@ -110,8 +110,8 @@ def _commit(staging: Path, folder: Path) -> None:
 
 def _finish(decided: Path, folder: Path) -> None:
     if folder.is_dir():
-        # By name: a config comes before its tensors. If a reader who may not write here finds one
-        # without the other, it is the new config, which has a digest even if the old one had none.
+        # Sorted by name, a config comes before its tensors. If a reader without write access finds
+        # only one of them, it is the new config, which has a digest even if the old one had none.
         for path in sorted(decided.rglob("*")):
             if path.is_file():
                 target = folder / path.relative_to(decided)
@@ -121,12 +121,12 @@ def _finish(decided: Path, folder: Path) -> None:
 
 
 def real(path: str | Path) -> Path:
-    """The path without links: one may lead to another file system, which a rename cannot."""
+    """The path with links resolved: a link may lead to another file system, a rename cannot."""
     return Path(os.path.realpath(path))
 
 
 def _partial(path: Path) -> Path:
-    """A hidden neighbor of `path` (same file system, so that renaming is one step)."""
+    """A hidden neighbor of `path`, on the same file system, so that renaming is one step."""
     return path.with_name(f".{path.name}.{os.getpid()}-{uuid4().hex[:8]}.partial")
 
 
@@ -135,10 +135,10 @@ def _neighbors(path: Path, state: str) -> list[Path]:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what killed writers of a file or folder left beside it."""
+    """Remove the files that killed writers of a file or folder left beside it."""
     for left in _neighbors(path, "partial"):
         pid = re.search(r"\.(\d+)-\w+\.partial$", left.name)
-        # A lock says for sure that it is being written; the number covers the moment before.
+        # A lock proves that it is being written; the process id covers the moment before locking.
         if (pid and _is_running(int(pid[1]))) or _is_locked(left):
             continue
         if left.is_dir():
@@ -180,9 +180,9 @@ def _is_locked(path: Path) -> bool:
 
 @contextmanager
 def locked(path: Path | int, shared: bool = False) -> Iterator[None]:
-    """Wait for others who hold this file or folder, and hold it; the system frees it for the dead.
+    """Lock a file or folder, waiting for others; the system releases locks of ended processes.
 
-    Where there are no locks (Windows, some network file systems), nothing is held.
+    Where locks are not supported (Windows, some network file systems), nothing is locked.
     """
     descriptor = -1
     if sys.platform != "win32":
@@ -198,7 +198,7 @@ def locked(path: Path | int, shared: bool = False) -> Iterator[None]:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Errors of the system with the path that was given, and what to do."""
+    """Raise errors of the system with the path that was given, and what to do."""
     try:
         yield
     except OSError as error:

@@ -1,8 +1,8 @@
-"""What a page needs between its widgets and the models, without a page.
+"""The layer between a page's widgets and the models, independent of the page.
 
 A `Studio` holds the models that all users share. Each user's state is a `Session` (`session.py`),
-pictures come from its `Rendering` (`rendering.py`), and what takes long is a `Search`
-(`search.py`): one of them works at a time, and none holds up pictures.
+pictures come from its `Rendering` (`rendering.py`), and long tasks are a `Search` (`search.py`).
+Only one search works at a time, and searches never delay pictures.
 """
 
 from __future__ import annotations
@@ -51,26 +51,26 @@ from stylegan_hub.text_to_face import CANDIDATES, bundled_text_to_face
 Find = Callable[
     [str, Request, Latents | None, Label | None, Any, Callable[[Step], None]], list[Edit]
 ]
-"""Searches for edits: the name of a method, then as of `Method.find_all`."""
+"""A function that searches for edits: the name of a method, then the arguments of
+`Method.find_all`."""
 
 Face = tuple[Image.Image, Latents]
-"""A picture and the one latent in w_plus that it was drawn from."""
+"""A picture and the one latent in w_plus from which it was rendered."""
 
 
 class Studio:
     """The models of one pipeline, shared by all users.
 
-    Methods may be called from any thread. Searches, and what asks CLIP, wait for each other in
-    order of arrival, and a search lets others in between its steps; pictures have turns of their
-    own.
+    Methods may be called from any thread. Searches and calls of CLIP wait for each other in order
+    of arrival, and a search lets others in between its steps. Pictures have their own lock.
 
     Attributes:
-        rendering: draws sessions.
+        rendering: renders sessions.
 
     Args:
-        line: where searches wait, so that only a few work at a time; one of its own when None.
-        find: searches with a method, by its name, elsewhere than in this process; None to search
-            with `pipe`.
+        line: the line in which searches wait, so that only a few work at a time; None for a new
+            line.
+        find: searches with a method, by its name, outside this process; None to search with `pipe`.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Studio:
 
     @property
     def noun(self) -> str:
-        """What a picture of the pipeline shows, without an article: "face" of "a face"."""
+        """The thing that the pipeline's pictures show, without article: "face" for "a face"."""
         return re.sub(r"^(an?|the)\s+", "", self.pipe.neutral, flags=re.IGNORECASE)
 
     def faces(
@@ -108,11 +108,11 @@ class Studio:
         edits: Sequence[tuple[Edit, float]] = (),
         label: Label | None = None,
     ) -> list[Image.Image]:
-        """The faces of these seeds, with edits on all of them.
+        """The faces of these seeds, all with the same edits.
 
         Raises:
-            ValueError: a seed out of range, a label that the generator does not take.
-            MismatchError: an edit of another generator.
+            ValueError: a seed is out of range, or the generator does not accept the label.
+            MismatchError: an edit belongs to another generator.
         """
         return self.pipe(seed=seeds, edits=edits, truncation_psi=truncation_psi, label=label).images
 
@@ -124,8 +124,9 @@ class Studio:
         """The face before and after the session's edits, each in its region.
 
         Raises:
-            ValueError: a seed out of range, an unknown region, a region without a parser.
-            MismatchError: an edit of another generator.
+            ValueError: a seed is out of range, a region is unknown, or the pipeline has no parser
+                for a region.
+            MismatchError: an edit belongs to another generator.
         """
         picture = self.rendering.picture
         return picture(session.without_edits()), picture(session)
@@ -134,14 +135,14 @@ class Studio:
         """A session that starts from the edited face.
 
         Raises:
-            ValueError: an edit with a region, which a face without edits cannot have.
+            ValueError: an edit has a region, which a latent cannot store.
         """
         for applied in session.edits:
             if applied.region is not None:
                 raise ValueError(
-                    f"{label_of(applied)!r} changes {applied.region} only, by drawing one picture "
-                    "over another; the face to be kept is one picture. Let it change everything, "
-                    "or save the stack."
+                    f"{label_of(applied)!r} is limited to {applied.region}. That joins two "
+                    "pictures, and a kept face is a single latent. Remove its region, or save "
+                    "the stack."
                 )
         return replace(session.without_edits(), latents=self._edited(session))
 
@@ -150,12 +151,13 @@ class Studio:
         replace(session.stack, start=self.face(session)).save(path)
 
     def load_stack(self, session: Session, path: str | Path) -> Session:
-        """The session with the edits of a file, and its face if it has one; anybody's file.
+        """The session with the edits of a file, and its face if it has one; the file is untrusted.
 
         Raises:
             NotFoundError, ArtifactError: see `EditStack.load`.
-            MismatchError: it is for another generator.
-            ValueError: it cannot be used here: regions without a parser, several faces.
+            MismatchError: it belongs to another generator.
+            ValueError: it cannot be used here: it has regions but the pipeline has no parser, or
+                several faces.
         """
         stack = EditStack.load(path)
         base_model = self.pipe.base_model
@@ -172,12 +174,12 @@ class Studio:
         return replace(session, latents=start, text=None, stack=EditStack(stack.edits))
 
     def unfamiliar(self, words: str) -> list[str]:
-        """Words for which this CLIP has no token, so that it may misread them."""
+        """The words for which this CLIP has no token, so that it may misread them."""
         with self._turns:
             return self.pipe.words_without_token(words)
 
     def begin(self, method: str, request: Request, settings: Any = None) -> Course:
-        """The training of an edit for every face, at its first step; carry it out in `search_by`.
+        """Prepare the training of an edit for every face; run it in `search_by`.
 
         Raises:
             MethodError: there is no such method, or it does not train.
@@ -192,7 +194,7 @@ class Studio:
     def method_for(
         self, session: Session, request: Request, *, every_face: bool = False
     ) -> Method[Any]:
-        """The pipeline's best method for a request; arguments and errors as of `search`."""
+        """The pipeline's best method for a request; arguments and errors as for `search`."""
         with self._turns:
             return method_for(self.pipe, request, None if every_face else self._edited(session))
 
@@ -207,24 +209,24 @@ class Studio:
         owner: Hashable = None,
         at_once: bool = False,
     ) -> Search[Step, list[Edit]]:
-        """Start to look for edits; most methods find one.
+        """Start a search for edits; most methods find one.
 
         Args:
-            request: what is asked for.
-            method: by name; the pipeline's best one for this request when None.
-            every_face: find edits for every face, and not for the session's face as edited.
-            settings: of the method: a preset by name or settings.
-            owner: who asks. An owner has one search at a time: the one before is stopped.
-            at_once: do not wait in line, for what takes no time; so do methods that are `at_once`.
+            request: what to search for.
+            method: name of the method; None chooses the pipeline's best one for this request.
+            every_face: find edits for every face, and not for the session's edited face.
+            settings: of the method: the name of a preset, or settings.
+            owner: the user who asks. An owner has one search at a time; an earlier one is stopped.
+            at_once: do not wait in line, for quick searches; methods with `at_once` never wait.
 
         Returns:
             The search, whose result is the list of edits, the best first.
 
         Raises:
-            BusyError: too many searches wait.
-            MethodError, ValueError: see `Method.find`; what can be known before the search is
-                raised here, the rest where its result is asked for.
-            MismatchError: an edit of another generator.
+            BusyError: too many searches are waiting.
+            MethodError, ValueError: see `Method.find`; errors that are known before the search are
+                raised here, others when its result is requested.
+            MismatchError: an edit belongs to another generator.
         """
         with self._turns:
             face = None if every_face else self._edited(session)
@@ -250,10 +252,10 @@ class Studio:
         )
 
     def judged(self, edit: Edit) -> tuple[Verdict | None, list[str]]:
-        """Whether pictures show what an edit was found for, and words that would work better.
+        """Whether pictures match the words that an edit was found for, and words that work better.
 
         Returns:
-            The verdict, None where the pipeline cannot judge; words where the verdict is "hardly".
+            The verdict, None if the pipeline cannot judge; and words if the verdict is "hardly".
         """
         fit, prompt = edit.origin.fit, edit.origin.prompt
         if fit is None or not prompt:
@@ -266,49 +268,50 @@ class Studio:
             return said, near_words(self.pipe, words)
 
     def target(self, picture: Image.Image) -> Image.Image:
-        """What the method "essence" sees of a picture: its middle, in the generator's size.
+        """The part of a picture that "essence" uses: its middle, in the generator's size.
 
         Raises:
-            ValueError: no pixels, or such as nobody knows the range of, see `images.from_pil`.
+            ValueError: there are no pixels, or their range is unknown, see `images.from_pil`.
         """
         (square,) = image_files.to_pil(target_picture(self.pipe, picture))
         return square
 
     @cached_property
     def regions(self) -> list[str]:
-        """Names of the regions that an edit can be limited to; none without a parser."""
+        """Names of the regions that an edit can be limited to; empty without a parser."""
         return [] if self.pipe.parser is None else list(regions_of(self.pipe.parser))
 
     def region(self, words: str, chosen: Sequence[str] = (), neutral: str | None = None) -> Region:
-        """The region of these names together, or else the one that the words speak of.
+        """The region of these names together, or, without names, the one that the words are about.
 
         Raises:
-            ValueError: no words, or about no part of a face; an unknown name; no parser.
+            ValueError: there are no words, or they are about no part of a face; a name is unknown;
+                or the pipeline has no parser.
         """
         with self._turns:
             if chosen:
                 return named_region(self.pipe, ", ".join(chosen))
             if not words.strip():
                 raise ValueError(
-                    "Got neither words nor a region; say what should change, or choose where."
+                    "Got neither words nor a region. Describe the change, or choose a region."
                 )
             self.pipe.check_text(words)
             return find_region(self.pipe, words.strip(), neutral)
 
     def region_at(self, session: Session, across: float, down: float) -> str:
-        """The name of the region at a place of the face after the session's edits.
+        """The name of the region at a place in the face after the session's edits.
 
-        Of several there, it is the one of the fewest parts.
+        If there are several, it is the one with the fewest parts.
 
         Args:
-            across, down: from the left and from the top, 0 to 1.
+            across, down: the place, from the left and from the top, 0 to 1.
 
         Raises:
-            ValueError: a place outside of the picture; no parser.
+            ValueError: the place is outside the picture, or the pipeline has no parser.
         """
         if not (0 <= across <= 1 and 0 <= down <= 1):
             raise ValueError(
-                f"Got the place ({across:g}, {down:g}), which is outside of the picture; expected "
+                f"Got the place ({across:g}, {down:g}), which is outside the picture; expected "
                 "numbers from 0 to 1."
             )
         parser = parser_of(self.pipe)
@@ -324,10 +327,10 @@ class Studio:
         """The face after the session's edits, with the region marked.
 
         Args:
-            background: mark all but the region.
+            background: mark everything except the region.
 
         Raises:
-            ValueError, MismatchError: as `draw`.
+            ValueError, MismatchError: as for `draw`.
         """
         image = image_files.from_pil(self.rendering.picture(session))
         mask = region_mask(self.pipe, image.to(self.pipe.device), region).cpu()
@@ -336,10 +339,10 @@ class Studio:
 
     @cached_property
     def has_text_to_face(self) -> bool:
-        """Whether `search_faces` can draw: a network is loaded, or one is bundled.
+        """Whether `search_faces` works: a network is loaded, or one is bundled.
 
         Raises:
-            ArtifactError: a bundled one is damaged.
+            ArtifactError: a bundled network is damaged.
         """
         if self.pipe.text_to_face is None:
             try:
@@ -356,17 +359,17 @@ class Studio:
         candidates: int = CANDIDATES,
         owner: Hashable = None,
     ) -> Search[Face, list[Face]]:
-        """Start to draw new faces that fit a text, see `StyleEditPipeline.from_text`.
+        """Start a search for new faces that fit a text, see `StyleEditPipeline.from_text`.
 
-        It reports each face as soon as it is drawn; its result, and what drawing raises, are those
-        of `from_text`.
+        It reports each face as soon as it is rendered; its result and errors are those of
+        `from_text`.
 
         Args:
             owner: see `search`.
 
         Raises:
-            BusyError: too many searches wait.
-            ValueError: no words, or more than this CLIP reads.
+            BusyError: too many searches are waiting.
+            ValueError: there are no words, or more than this CLIP reads.
         """
         with self._turns:
             self.pipe.check_text(text)
@@ -382,18 +385,18 @@ class Studio:
         return self.search_by(owner, work)
 
     def zoo(self, include_hub: bool = False) -> tuple[list[EditInfo], list[str]]:
-        """The edits for this pipeline, bundled and from the Hub; and what went wrong with others.
+        """The edits for this pipeline, bundled and from the Hub, and problems with others.
 
         Args:
-            include_hub: ask the Hub too, which may take seconds.
+            include_hub: also search the Hub, which may take seconds.
         """
         fingerprint = self.pipe.base_model.fingerprint
-        # Never with the login of whoever runs the page: visitors would act in their name.
+        # Never with the login of the page's operator, or visitors would act in the operator's name.
         found = list_edits(base_model=fingerprint, include_hub=include_hub, token=False)
         return [info for info in found if names.is_edit(info.kind)], list(found.problems)
 
     def look(self, name: str) -> EditInfo | None:
-        """What is known of an edit by its description alone; None where `load` will say why not.
+        """Information about an edit from its description alone; None if `load` will raise an error.
 
         Raises:
             NotFoundError, ArtifactError: see `VisitorEdits.look`.
@@ -406,12 +409,13 @@ class Studio:
         return self._from_hub.look(name)
 
     def load(self, name: str) -> Edit:
-        """An edit by bundled name, Hub id or the address of a page of the Hub.
+        """An edit by bundled name, Hub id or the address of a page on the Hub.
 
-        What is on the Hub is looked at before it is downloaded, see `VisitorEdits`.
+        An edit on the Hub is checked before it is downloaded, see `VisitorEdits`.
 
         Raises:
-            ValueError: it is none of these; folders are not read, since anybody may be asking.
+            ValueError: the name is none of these. Folders are not read, because the visitor is
+                untrusted.
             NotFoundError, ArtifactError, MismatchError, BusyError: see `VisitorEdits.load`.
         """
         name = name.strip()
@@ -436,7 +440,7 @@ class Studio:
             ) from error
 
     def forget_pictures(self) -> None:
-        """Forget all pictures that were drawn; the next ones take longer."""
+        """Forget all rendered pictures; the next pictures take longer."""
         self.rendering.forget()
 
     def stop(self, owner: Hashable) -> None:
@@ -451,16 +455,16 @@ class Studio:
         at_once: bool = False,
         training: bool = False,
     ) -> Search[Progress, Found]:
-        """Work in a thread of its own, when its turn comes; an owner's earlier search is stopped.
+        """Run `work` in its own thread when its turn comes; stops an earlier search of the owner.
 
         Args:
-            owner: whose search it is.
-            work: is given what reports a step, and returns what was found.
+            owner: the user whose search it is.
+            work: gets a function to report a step with, and returns the result.
             at_once: do not wait in line.
-            training: it takes minutes, and waits in a line of its own, one at a time.
+            training: it takes minutes, so it waits in a separate line, where one runs at a time.
 
         Raises:
-            BusyError: too many searches wait.
+            BusyError: too many searches are waiting.
         """
         self.stop(owner)
         line = self._trainings if training else self._line
@@ -469,7 +473,7 @@ class Studio:
         return search
 
     def _edited(self, session: Session) -> Latents:
-        # Latents know no regions: what shows in one only is left out.
+        # Latents have no regions, so edits with a region are left out.
         whole = tuple(applied for applied in session.edits if applied.region is None)
         return EditStack(whole).apply(self.pipe, self.face(session))
 
@@ -477,7 +481,7 @@ class Studio:
 def _marked(
     image: Float[Tensor, "1 3 h w"], mask: Float[Tensor, "1 1 h w"]
 ) -> Float[Tensor, "1 3 h w"]:
-    """The picture, tinted where the mask is, pale and gray elsewhere."""
+    """The picture, tinted inside the mask, pale and gray elsewhere."""
     tint = torch.tensor([0.1, -0.7, 0.9])[:, None, None]  # violet
     pale = torch.lerp(image.mean(1, keepdim=True), torch.ones(()), 0.6)
     return torch.lerp(pale, torch.lerp(image, tint, 0.4), mask)

@@ -1,34 +1,37 @@
 """From words to new faces: a small network in front of a frozen StyleGAN2.
 
 "Text-to-face with CLIP and text reconstruction": the CLIP embedding s of a text gives a Gaussian
-(conditioning augmentation, after Zhang et al. 2017, StackGAN, section 3.2), a sample of it goes
-through a mapping network of 8 fully connected layers to w, and the frozen generator draws:
+(conditioning augmentation, after Zhang et al. 2017, StackGAN, section 3.2). A sample of it goes
+through a mapping network of 8 fully connected layers to w, and the frozen generator renders it:
 
     z = mu(s) + sigma(s) * noise,   w = f(z),   x = G(w)
     kl_lambda * KL(N(mu, sigma^2) | N(0, 1)) + reconstruction_lambda * R(x, text)
 
-R is how badly the text can be told from the picture again (`models/captioner.py`): the negative
-log-likelihood of its words and the doubly stochastic attention term. The weights are the paper's, 1
-and 5. It does not say over what the parts are sums and over what means, and with sums the weight 1
-lets a text say less than captions state (3.7 nats; 67 % of the statements true, 79 % before the
-training). So all are means here, as usual in code: over the dimensions of z, words and places.
+R measures how badly the text can be recovered from the picture (`models/captioner.py`): the
+negative log-likelihood of its words and the doubly stochastic attention term. The weights are the
+paper's, 1 and 5. The paper does not specify which parts are sums and which are means. With sums,
+the weight 1 makes the Gaussian carry less information than the captions state (3.7 nats; 67 % of
+the statements true, against 79 % before the training). So all parts are means here, as usual in
+code: over the dimensions of z, words and places.
 
-The paper does not say what the networks start from. What works here, and is not in the paper:
+The paper does not specify how the networks are initialized. The following works here and is not in
+the paper:
 
-- f starts as the generator's own mapping network, so that a z without a message is a random face.
-- The Gaussian is diagonal in a learned frame (an orthogonal matrix; N(0, 1) and the KL do not
-  change under it), because what a text states need not lie along the axes of z.
-- Warm start: for a pool of the generator's samples, CLIP says how probably each of them is meant by
-  a text (the softmax of its scaled cosines, which is CLIP's own contrastive answer), and the
-  Gaussians are fitted to samples that are drawn accordingly. It needs no pictures while training,
-  and leaves free what the text does not speak of. Training through the generator begins where
-  this ends.
-- A CLIP loss beside the reconstruction, on a randomly shifted and scaled copy of the picture.
+- f starts as the generator's own mapping network, so that a z without information is a random face.
+- The Gaussian is diagonal in a learned frame (an orthogonal matrix, under which N(0, 1) and the KL
+  do not change), because the statements of a text are usually not aligned with the axes of z.
+- Warm start: for a pool of the generator's samples, CLIP gives the probability that a text means
+  each of them (the softmax of its scaled cosines, which is CLIP's own contrastive answer). The
+  Gaussians are fitted to samples drawn with these probabilities. This needs no pictures during the
+  training, and leaves everything free that the text does not mention. Training through the
+  generator starts from the result.
+- A CLIP loss in addition to the reconstruction, on a randomly shifted and scaled copy of the
+  picture.
 
 A fitted `TextToFace` is a folder like an edit's, bound to the generator and the CLIP it was made
-for. `StyleEditPipeline.from_text` uses it. It is no `Method`, since it finds faces and no edits,
-but keeps to the same words: presets by name, a `Step` for every face, `Cancelled`, `MethodError`
-for a part that is missing.
+for. `StyleEditPipeline.from_text` uses it. It is not a `Method`, since it finds faces and not
+edits, but it follows the same conventions: presets by name, a `Step` for every face, `Cancelled`,
+and `MethodError` if a part is missing.
 """
 
 from __future__ import annotations
@@ -60,20 +63,20 @@ from stylegan_hub.views import random_views, seen_through
 KIND: Final = "text_to_face"
 
 CANDIDATES: Final = 8
-"""Faces that are drawn for each one that is wanted; CLIP chooses."""
+"""Faces that are sampled for each requested face; CLIP chooses one."""
 
-_MIN_LOG_VARIANCE = -8.0  # a standard deviation of 0.02; less is no better
+_MIN_LOG_VARIANCE = -8.0  # a standard deviation of 0.02; smaller is not better
 _DOUBT = 0.15  # share of samples about which CLIP may be wrong
-_ENOUGH_SAMPLES = 100  # of which a text is half reliable
+_ENOUGH_SAMPLES = 100  # effective samples at which the reliability of a text is one half
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the network is built of.
+    """The sizes of the network.
 
     Attributes:
         text_dim: of CLIP's embeddings.
-        z_dim, w_dim: of the generator; z_dim may differ when the mapping starts from nothing.
+        z_dim, w_dim: of the generator; z_dim may differ if the mapping is trained from scratch.
         hidden: width of the two layers between s and the Gaussian; 0 is a single linear layer, as
             in the paper.
         frame: whether the Gaussian is diagonal in a learned frame instead of in z.
@@ -102,7 +105,7 @@ PAPER_SIZES = Sizes(hidden=0, frame=False)
 
 @dataclass(frozen=True)
 class Settings:
-    """How it is trained. Defaults are what won on drawn portraits."""
+    """Settings of the training. The defaults were the best on the drawn portraits."""
 
     kl_lambda: float = 1.0
     """Weight of the Kullback-Leibler divergence, a mean over z's dimensions; the paper's
@@ -111,11 +114,11 @@ class Settings:
     """Weight of the text reconstruction; the paper's lambda 2. 0 needs no captioner."""
     attention_lambda: float = 0.1
     """Weight of the attention term inside the reconstruction, 1 in the paper: a text of 10 words
-    cannot look at every place of a picture."""
+    cannot attend to every place in a picture."""
     clip_lambda: float = 4.0
     """Weight of the CLIP loss, 0 in the paper."""
     views: int = 1
-    """Augmented copies that CLIP looks at; 0 = the picture itself."""
+    """Number of augmented copies for CLIP; 0 = the picture itself."""
 
 
 PUBLISHED = Settings(attention_lambda=1.0, clip_lambda=0.0, views=0)
@@ -126,16 +129,16 @@ PRESETS: Final[Mapping[str, Settings]] = {"default": Settings(), "published": PU
 
 
 class TextToFace(nn.Module):
-    """CLIP embeddings of texts to w, another one for each noise.
+    """Maps CLIP embeddings of texts to w; different noise gives different w.
 
     Args:
         sizes: of the network.
-        base_model: the generator that draws.
+        base_model: the generator that renders the faces.
         clip: the CLIP that the embeddings come from.
-        training: settings and results of the training, plain values.
+        training: settings and results of the training, as plain values.
 
     Raises:
-        ValueError: sizes that do not fit the generator.
+        ValueError: the sizes do not fit the generator.
     """
 
     def __init__(
@@ -148,7 +151,7 @@ class TextToFace(nn.Module):
         super().__init__()
         if sizes.w_dim != base_model.w_dim:
             raise ValueError(
-                f"Got w_dim {sizes.w_dim}; this generator takes w of {base_model.w_dim} numbers."
+                f"Got w_dim {sizes.w_dim}; expected {base_model.w_dim}, as for this generator."
             )
         self.sizes = sizes
         self.base_model = base_model
@@ -159,7 +162,7 @@ class TextToFace(nn.Module):
         for before, after in itertools.pairwise(widths):
             layers += [nn.Linear(before, after), nn.SiLU()]
         last = nn.Linear(widths[-1], 2 * sizes.z_dim)
-        # Before anything is learned, a text says nothing: N(0, 1).
+        # Before training, a text carries no information: N(0, 1).
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.condition = nn.Sequential(*layers, last)
@@ -187,22 +190,22 @@ class TextToFace(nn.Module):
         mapping: Literal["generator", "scratch"] = "generator",
         training: Mapping[str, Any] | None = None,
     ) -> TextToFace:
-        """An untrained one for a generator and a CLIP; initial weights come from torch's seed.
+        """An untrained network for a generator and a CLIP; initial weights use torch's seed.
 
         Args:
-            mapping: start as the generator's mapping network or from nothing.
+            mapping: start with the generator's mapping network or from scratch.
 
         Raises:
-            MethodError: a generator with labels.
+            MethodError: the generator has labels.
         """
         config = domain.generator.config
         if config.c_dim:
             raise MethodError(
                 f"This generator takes labels (c_dim {config.c_dim}); text-to-face needs one that "
-                "draws from z alone.",
+                "takes only z.",
                 got=config.c_dim,
                 expected=0,
-                remedy="Take a pipeline without labels.",
+                remedy="Use a pipeline without labels.",
             )
         sizes = Sizes(
             text_dim=domain.clip.config.projection_dim,
@@ -231,14 +234,14 @@ class TextToFace(nn.Module):
             text: CLIP embeddings of length 1.
 
         Raises:
-            ValueError: embeddings of another size.
+            ValueError: the embeddings have another size.
         """
         if text.ndim != 2 or text.shape[1] != self.sizes.text_dim:
             raise ValueError(
                 f"Got text embeddings of shape {list(text.shape)}; expected "
                 f"[n, {self.sizes.text_dim}]. Make them with domain.encode_text."
             )
-        # Small, and everything depends on it: full precision under autocast too.
+        # It is small and everything depends on it, so use full precision under autocast too.
         with torch.autocast(text.device.type, enabled=False):
             scaled = text.float() * math.sqrt(self.sizes.text_dim)
             mean, log_variance = self.condition(scaled).chunk(2, 1)
@@ -256,7 +259,7 @@ class TextToFace(nn.Module):
     def forward(
         self, text: Float[Tensor, "n text_dim"], noise: Float[Tensor, "n z_dim"]
     ) -> Float[Tensor, "n w_dim"]:
-        """w of faces that fit the texts; standard normal noise makes them different."""
+        """w of faces that fit the texts; standard normal noise makes them vary."""
         return self.w_of(*self.distribution(text), noise)
 
     def w_of(
@@ -271,7 +274,7 @@ class TextToFace(nn.Module):
             return self.mapping.w(z)
 
     def check_fits(self, domain: Domain) -> None:
-        """Raise `MismatchError` for another generator or another CLIP, with both named."""
+        """Raise `MismatchError`, with both names, for another generator or another CLIP."""
         domain.check_fits(
             self.base_model,
             self.clip,
@@ -280,7 +283,7 @@ class TextToFace(nn.Module):
         )
 
     def save_pretrained(self, folder: str | Path, overwrite: bool = False) -> Path:
-        """Write `config.json` and `model.safetensors`; arguments and errors as of `Edit`'s.
+        """Write `config.json` and `model.safetensors`; arguments and errors as for `Edit`.
 
         Tensors are stored in half precision.
         """
@@ -304,10 +307,10 @@ def load_text_to_face(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
 ) -> TextToFace:
-    """Load one by bundled name, folder or Hub id ("user/repo", "user/repo@revision").
+    """Load a network by bundled name, folder or Hub id ("user/repo", "user/repo@revision").
 
     Raises:
-        NotFoundError: the name leads nowhere; names near to it are listed.
+        NotFoundError: the name leads nowhere; the message lists similar names.
         ArtifactError: it is something else, or files are missing, damaged or from a newer version.
     """
     folder = resolve(name_or_path, KIND, revision, token, cache_dir, local_files_only)
@@ -316,12 +319,12 @@ def load_text_to_face(
         check_weights(tensors, str(folder))
         base_model, clip = BaseModel(**config["base_model"]), ClipModel(**config["clip"])
         sizes = Sizes(**config["sizes"])
-        with torch.device("meta"):  # sizes are a stranger's: nothing is allocated by them
+        with torch.device("meta"):  # the sizes are untrusted, so nothing is allocated for them
             module = TextToFace(sizes, base_model, clip, config.get("training", {}))
         tensors = {name: tensor.float() for name, tensor in tensors.items()}
         module.load_state_dict(tensors, assign=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ArtifactError(f"{folder} is no sound {KIND}: {error}") from error
+        raise ArtifactError(f"{folder} is not a valid {KIND}: {error}") from error
     return module.eval().requires_grad_(False)
 
 
@@ -329,7 +332,7 @@ def _usage(name: str, config: Mapping[str, Any]) -> list[str]:
     return [
         f'pipe.text_to_face = hub.load_text_to_face("{name}")  # or a folder, or a Hub id',
         'faces = pipe.from_text("a smiling face with long red hair", seeds=[1, 2, 3])',
-        'faces.images[0].save("face.png")  # faces.latents take edits as any others',
+        'faces.images[0].save("face.png")  # faces.latents can be edited like any others',
     ]
 
 
@@ -338,20 +341,20 @@ register_kind(
         KIND,
         load=load_text_to_face,
         usage=_usage,
-        limit="One face in some does not fit all that a text says. CLIP chooses among several "
-        "(candidates); with more of them fewer are wrong, and all are more alike.",
+        limit="Some faces do not fit everything that a text says. CLIP chooses among several "
+        "candidates; with more candidates fewer faces are wrong, but all are more alike.",
         task="text-to-image",
-        summary="Texts to new faces: CLIP's embedding of a text gives a Gaussian, whose samples "
-        "the generator draws. Every seed is another face that fits the text.",
+        summary="Texts to new faces: CLIP's embedding of a text gives a Gaussian, and the "
+        "generator renders its samples. Every seed is another face that fits the text.",
     )
 )
 
 
 def bundled_text_to_face(domain: Domain) -> TextToFace:
-    """The bundled one for this pipeline's generator.
+    """The bundled network for this pipeline's generator.
 
     Raises:
-        NotFoundError: none is bundled for it.
+        NotFoundError: no network is bundled for it.
     """
     fingerprint = domain.base_model.fingerprint
     for folder in bundled(KIND).values():
@@ -375,12 +378,12 @@ def kl_divergence(
 
 @dataclass(frozen=True)
 class Pool:
-    """Samples of a generator, as CLIP sees them.
+    """Samples of a generator with their CLIP embeddings.
 
     Attributes:
-        z: `[n, z_dim]`, of length sqrt(z_dim), as the mapping network sees them.
+        z: `[n, z_dim]`, of length sqrt(z_dim), as in the mapping network.
         images: `[n, d]`, CLIP embeddings of length 1.
-        scale: by which this CLIP multiplies cosines.
+        scale: the factor by which this CLIP multiplies cosines.
     """
 
     z: Float[Tensor, "n z_dim"]
@@ -396,10 +399,10 @@ def draw_pool(
     batch_size: int = 32,
     batches: Iterable[int] | None = None,
 ) -> Pool:
-    """A pool of so many samples, not truncated.
+    """A pool with this number of samples, without truncation.
 
     Args:
-        batches: what runs over the starts of the batches, for progress: `tqdm(range(...))`.
+        batches: an iterable over the starts of the batches, to show progress: `tqdm(range(...))`.
     """
     z_dim = domain.generator.config.z_dim
     z = torch.randn(samples, z_dim, generator=torch.Generator().manual_seed(seed))
@@ -408,7 +411,7 @@ def draw_pool(
     rows = []
     for start in starts:
         drawn = domain.synthesize(Latents(Space.Z, z[start : start + batch_size])).clamp(-1, 1)
-        # The cosines are multiplied by some tens: worth full precision under autocast too.
+        # The cosines will be multiplied by a large factor, so use full precision under autocast.
         with torch.autocast(drawn.device.type, enabled=False):
             rows.append(domain.encode_image(drawn.float()).float().cpu())
     return Pool(z, torch.cat(rows), float(domain.clip.logit_scale.exp()))
@@ -416,12 +419,12 @@ def draw_pool(
 
 @dataclass(frozen=True)
 class Matches:
-    """Samples of a pool, as often as CLIP takes a text to mean them.
+    """Samples of a pool, drawn with CLIP's probabilities for each text.
 
     Attributes:
         z: `[n, count, z_dim]`, for each of n texts.
-        reliability: `[n]`, 0 to 1. A text that fits few samples of the pool, such as a long one,
-            says more about these samples than about itself.
+        reliability: `[n]`, 0 to 1. It is low for a text that fits few samples of the pool, such as
+            a long one, because then the result depends more on these samples than on the text.
     """
 
     z: Float[Tensor, "n count z_dim"]
@@ -432,19 +435,19 @@ class Matches:
 def draw_matches(
     text: Float[Tensor, "n text_dim"], pool: Pool, count: int, random: torch.Generator
 ) -> Matches:
-    """So many samples for each text, drawn by CLIP's softmax(scale * cosine) over the pool."""
+    """`count` samples for each text, drawn with CLIP's softmax(scale * cosine) over the pool."""
     weight = _clips_answer(text, pool)
     chosen = torch.multinomial(weight, count, replacement=True, generator=random)
     return Matches(pool.z[chosen].to(text), _reliability(weight).to(text))
 
 
 def _clips_answer(text: Tensor, pool: Pool) -> Float[Tensor, "n samples"]:
-    """The probability of every sample of the pool to be what a text means, on the CPU."""
+    """The probability that a text means each sample of the pool, on the CPU."""
     return (pool.scale * text.float().cpu() @ pool.images.T).softmax(1)
 
 
 def _reliability(weight: Float[Tensor, "n samples"]) -> Float[Tensor, " n"]:
-    effective = 1 / weight.square().sum(1)  # as many samples have all the weight (Kish 1965)
+    effective = 1 / weight.square().sum(1)  # effective number of samples (Kish 1965)
     return effective / (effective + _ENOUGH_SAMPLES)
 
 
@@ -452,10 +455,11 @@ def _reliability(weight: Float[Tensor, "n samples"]) -> Float[Tensor, " n"]:
 def principal_axes(
     text: Float[Tensor, "n text_dim"], pool: Pool, batch_size: int = 256
 ) -> Float[Tensor, "z_dim z_dim"]:
-    """Orthogonal axes of z, as rows, in the order of how much texts differ along them.
+    """Orthogonal axes of z, as rows, sorted by how much texts differ along them.
 
-    They are the principal axes of the mean z of what CLIP takes each text to mean, where reliable
-    texts count more. The first ones span what texts speak of, and are a good `axes` to begin with.
+    They are the principal axes of each text's mean z under CLIP's probabilities, with reliable
+    texts weighted more. The first axes span what texts mention; the matrix is a good initial value
+    for the buffer `axes`.
     """
     covariance = torch.zeros(pool.z.shape[1], pool.z.shape[1], dtype=torch.float64)
     for part in text.split(batch_size):
@@ -471,8 +475,8 @@ def matching_loss(
     """How badly the Gaussian of each text predicts the samples that the text means, in nats.
 
     The mean over the samples of -sum_d log((1 - e) N(z_d; mu_d, sigma_d) / N(z_d; 0, 1) + e), times
-    the reliability: 0 for a text that says nothing. CLIP is wrong about some samples; with e, these
-    do not widen a narrow Gaussian.
+    the reliability. It is 0 for a text without information. CLIP is wrong about some samples; e
+    keeps these from widening a narrow Gaussian.
     """
     mean, log_variance = module.distribution(text)
     with torch.autocast(text.device.type, enabled=False):
@@ -488,12 +492,12 @@ class Objective:
     """The loss of text-to-face, for one generator, CLIP and captioner.
 
     Args:
-        domain: draws and embeds.
-        captioner: tells texts from pictures; None without the reconstruction.
-        settings: weights.
+        domain: renders and embeds pictures.
+        captioner: recovers texts from pictures; None without the reconstruction.
+        settings: the weights of the parts.
 
     Raises:
-        MethodError: a reconstruction without a captioner.
+        MethodError: reconstruction is requested without a captioner.
     """
 
     def __init__(
@@ -506,24 +510,24 @@ class Objective:
         self.captioner = captioner
         if captioner is None and self.settings.reconstruction_lambda:
             raise MethodError(
-                f"Got reconstruction_lambda {self.settings.reconstruction_lambda} and no "
+                f"Got reconstruction_lambda {self.settings.reconstruction_lambda} without a "
                 "captioner.",
                 got=None,
                 expected="a captioner",
-                remedy="Give one (recipes/train_captioner.py), or reconstruction_lambda=0.",
+                remedy="Give one (recipes/train_captioner.py), or set reconstruction_lambda=0.",
             )
 
     def __call__(
         self, module: TextToFace, texts: Sequence[str], random: torch.Generator
     ) -> dict[str, Tensor]:
-        """The total "loss" and its parts, not weighted.
+        """The total "loss" and its parts before weighting.
 
         "kl" is a mean over texts and dimensions, "words" over the words of all texts, "attention"
         over texts and places, "clip" over the texts.
 
         Args:
             texts: captions.
-            random: of the noise and the views.
+            random: random generator for the noise and the views.
         """
         settings, domain = self.settings, self.domain
         with torch.autocast(domain.device.type, enabled=False):  # everything depends on it
@@ -565,13 +569,14 @@ def draw_from_text(
 
     Args:
         truncation_psi: 1 keeps the full variety, 0 is the average face.
-        candidates: faces that are drawn for each seed; the one that CLIP finds nearest to the text
-            is kept. The first is the one that is drawn alone.
-        on_step: called after each face; its step has no picture where one candidate is enough.
+        candidates: number of faces sampled for each seed; the one that CLIP finds nearest to the
+            text is kept. The first candidate is the face that candidates=1 would give.
+        on_step: called after each face; its step has no picture if there is only one candidate.
 
     Raises:
-        ValueError: an empty text, no seed, a seed out of range, fewer than one candidate.
-        MismatchError: made for another generator or CLIP.
+        ValueError: the text is empty, there is no seed, a seed is out of range, or there are fewer
+            than one candidate.
+        MismatchError: the network was made for another generator or CLIP.
         Cancelled: `on_step` raised it.
     """
     if candidates < 1:

@@ -1,23 +1,23 @@
 """The training loop that all recipes share, on top of accelerate.
 
-A run is a plain function of its config: every random draw comes from (seed, step, process), so a
-run that was killed and resumed ends with the same weights, bit for bit on a CPU, as one that was
-never interrupted; there is no data-loader state to save. Several processes give the result of one
+A run depends only on its config: every random number follows from (seed, step, process), so a run
+that was killed and resumed ends with the same weights, bit for bit on a CPU, as one that was never
+interrupted; there is no data-loader state to save. Several processes give the same result as one
 process with the same global batch.
 
-Gradients are averaged over the processes here, after the backward pass, as NVIDIA's StyleGAN2
-training loop does, and not by wrapping models in DistributedDataParallel: a model keeps its own
-methods (``mapping``, ``synthesis``), and one network of a GAN may be used while the other is
-trained. Checkpoints are safetensors and json only; nothing in them can run code when it is read.
+Gradients are averaged over the processes here, after the backward pass, as in NVIDIA's StyleGAN2
+training loop. Models are not wrapped in DistributedDataParallel, so a model keeps its own methods
+(``mapping``, ``synthesis``), and one network of a GAN can be used while the other is trained.
+Checkpoints consist of safetensors and json only; nothing in them can run code when it is read.
 
-A recipe with one optimizer::
+A recipe with one optimizer uses `NetworkTraining`::
 
     training = NetworkTraining(config, "reader", reader, optimizer)
     if training.learn(losses):  # losses(step, micro) gives the losses of a batch by name
         training.average.save_pretrained(...)
 
-Others call `Training.run` or `Training.complete` with a function of the step: a GAN's calls
-``training.update`` twice, once for each of its optimizers.
+Other recipes call `Training.run` or `Training.complete` with a function of the step. For a GAN,
+this function calls ``training.update`` twice, once for each optimizer.
 """
 
 from __future__ import annotations
@@ -62,38 +62,38 @@ EMA_RAMPUP = 0.05
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """What every recipe can be told; a recipe adds its own fields in a subclass."""
+    """The options of every recipe; a recipe adds its own fields in a subclass."""
 
     output_dir: Path
     """Folder of the run: checkpoints, samples, log."""
     seed: int = 0
-    """Everything random in the run follows from it."""
+    """Seed of all random numbers in the run."""
     train_batch_size: int = 16
     """Images per process and forward pass."""
     max_train_steps: int = 1000
-    """Optimizer steps of the whole run, resumed ones included."""
+    """Optimizer steps of the whole run, including those before it was resumed."""
     learning_rate: float = 1e-3
     """Peak learning rate, after the warm-up."""
     lr_scheduler: Literal["constant", "cosine"] = "cosine"
-    """Course of the learning rate after the warm-up; cosine ends at 0 at max_train_steps."""
+    """Schedule of the learning rate after the warm-up; cosine reaches 0 at max_train_steps."""
     lr_warmup_steps: int = 100
     """Steps over which the learning rate rises linearly."""
     gradient_accumulation_steps: int = 1
     """Forward passes per optimizer step."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
-    """Arithmetic of the forward pass; fp16 needs a GPU."""
+    """Precision of the forward pass; fp16 needs a GPU."""
     checkpointing_steps: int = 500
     """Steps between two checkpoints."""
     checkpoints_total_limit: int = 2
-    """Checkpoints kept; the oldest go first."""
+    """Number of checkpoints to keep; the oldest are deleted first."""
     resume_from_checkpoint: str | None = None
-    """"latest" (which starts afresh when there is none) or the folder of a checkpoint."""
+    """"latest" (which starts a new run if there is none) or the folder of a checkpoint."""
     sample_steps: int = 500
     """Steps between two sample sheets."""
     report_to: Literal["tensorboard"] | None = None
-    """Where losses are also sent."""
+    """Tracker that losses are also sent to."""
     max_train_minutes: float | None = None
-    """Stop after this many minutes, with a checkpoint; None = no limit."""
+    """Save a checkpoint and stop after this many minutes; None = no limit."""
     logging_seconds: float = 10.0
     """Seconds between two lines of the log."""
 
@@ -124,12 +124,13 @@ class TrainingConfig:
             )
 
     def check_output_dir(self) -> None:
-        """For a recipe whose output folder is the artifact: before the training, is it free?
+        """Check before the training that the output folder is free.
 
-        What is in the folder of an earlier run is that run's own.
+        This is for recipes whose output folder is the artifact. The folder of an earlier run is
+        accepted, since all its files belong to that run.
 
         Raises:
-            ArtifactError: it holds something else, which would be mixed with the artifact.
+            ArtifactError: the folder holds other files, which would be mixed with the artifact.
         """
         if not (self.output_dir / RUN_CONFIG_NAME).is_file():
             remedy = "Choose another --output_dir, or move these files away."
@@ -137,21 +138,22 @@ class TrainingConfig:
 
 
 def training_device() -> torch.device:
-    """Where this process trains, for what must be there before its `Training` is made."""
+    """The device of this process, for tensors that are needed before its `Training` exists."""
     return PartialState(cpu=not torch.accelerator.is_available()).device
 
 
 class Training:
-    """One run: models, optimizers, averages, the step reached, and how to go on from a checkpoint.
+    """One run: models, optimizers, averages, the current step, and resuming from a checkpoint.
 
     Attributes:
         accelerator: device, processes and precision.
         models: the trained modules, on the device, not wrapped.
-        optimizers: by name; the learning rate they come with is their peak rate.
+        optimizers: by name; the learning rate that they are given with is their peak rate.
         ema: exponential moving averages of the models of the same name, in eval mode.
         step: optimizer steps done so far.
-        total_batch_size: images per optimizer step, over all processes and accumulated passes; a
-            recipe whose batches change sets it. The averages and the log's images/s count by it.
+        total_batch_size: images per optimizer step, over all processes and accumulated passes. A
+            recipe whose batch size changes must set it; the averages and the images/s in the log
+            are computed from it.
     """
 
     def __init__(
@@ -173,7 +175,7 @@ class Training:
 
         Raises:
             ImportError: ``report_to`` names a package that is not installed.
-            ValueError: the checkpoint does not fit, or ``output_dir`` holds a further run.
+            ValueError: the checkpoint does not fit, or ``ema`` names an unknown model.
         """
         if config.report_to is not None and importlib.util.find_spec(config.report_to) is None:
             raise ImportError(
@@ -228,8 +230,8 @@ class Training:
         """A CPU generator that depends on the seed, the step, the pass within it and the process.
 
         Args:
-            micro: which of the accumulated passes.
-            shared: the same in every process, for draws of a global batch.
+            micro: index of the accumulated pass.
+            shared: return the same generator in every process, to draw a global batch.
         """
         process: int | Literal["shared"] = "shared" if shared else self.accelerator.process_index
         return step_random(self.config.seed, step, micro, process)
@@ -265,11 +267,11 @@ class Training:
         *,
         max_grad_norm: float | None = None,
     ) -> dict[str, Tensor]:
-        """`update` for losses by name, which are returned as `run` logs them.
+        """`update` with named losses, which are returned in the form that `run` logs.
 
         Args:
-            losses_fn: gives scalar losses of accumulated pass 0, 1, ...; the one named "loss" is
-                minimized, or their sum where none has that name.
+            losses_fn: gives the scalar losses of accumulated pass 0, 1, ...; the one named "loss"
+                is minimized, or their sum if none has that name.
 
         Returns:
             "loss", the mean over the passes, and the other losses of the last pass, detached.
@@ -297,13 +299,13 @@ class Training:
         *,
         max_grad_norm: float | None = None,
     ) -> Tensor:
-        """One step of one optimizer; the parameters of the others are frozen meanwhile.
+        """Do one step of one optimizer; the parameters of the others are frozen during it.
 
         Args:
-            name: which optimizer.
+            name: of the optimizer.
             loss_fn: gives the scalar loss (a mean over this process's images) of accumulated pass
                 0, 1, ...; called under autocast when the run has mixed precision.
-            max_grad_norm: clip the global gradient norm.
+            max_grad_norm: clip the global gradient norm to this value; no clipping when None.
 
         Returns:
             The mean loss over the passes, detached, of this process.
@@ -375,7 +377,7 @@ class Training:
         step_fn: Callable[[int], Mapping[str, float | Tensor]],
         on_sample: Callable[[int, Path], None] | None = None,
     ) -> bool:
-        """Train until ``max_train_steps``, the time limit, SIGTERM or Ctrl-C; always ends saved.
+        """Train until ``max_train_steps``, the time limit, SIGTERM or Ctrl-C, and save at the end.
 
         Args:
             step_fn: does step 0, 1, ... (usually through `update`) and returns named losses. The
@@ -384,10 +386,11 @@ class Training:
                 with the number of steps done and an existing folder to write into.
 
         Returns:
-            True when ``max_train_steps`` was reached, False when the run stopped before.
+            True if ``max_train_steps`` was reached, False if the run stopped earlier.
 
         Raises:
-            FloatingPointError: a loss is not finite; the last checkpoint is kept as it was.
+            ValueError: ``output_dir`` holds a later checkpoint than the step where this run begins.
+            FloatingPointError: a loss is not finite; the last checkpoint is left unchanged.
         """
         config = self.config
         self._start_output()
@@ -419,7 +422,7 @@ class Training:
             self._say(
                 f"Stopped after {self.step} of {config.max_train_steps} steps "
                 f"({self._stop_reason or 'another process was told to stop'}); "
-                f"go on with --resume_from_checkpoint latest."
+                f"continue with --resume_from_checkpoint latest."
             )
         self.accelerator.end_training()
         return finished
@@ -429,14 +432,14 @@ class Training:
         step_fn: Callable[[int], Mapping[str, float | Tensor]],
         on_sample: Callable[[int, Path], None] | None = None,
     ) -> bool:
-        """`run` for a script: whether this process should now write what was learned.
+        """`run` for a script; returns whether this process should now write what was learned.
 
-        It is the main process that writes, when `max_train_steps` was reached.
+        That is True in the main process if `max_train_steps` was reached.
 
         Raises:
             SystemExit: a signal ended the run, which is saved; the status is that of the signal,
-                130 for Ctrl-C and 143 for SIGTERM. So does the end of the launcher, as SIGTERM.
-            FloatingPointError: see `run`.
+                130 for Ctrl-C and 143 for SIGTERM. The end of the launcher counts as SIGTERM.
+            ValueError, FloatingPointError: see `run`.
         """
         finished = self.run(step_fn, on_sample)
         if not finished and self._stop_signal is not None:
@@ -444,12 +447,12 @@ class Training:
         return finished and self.accelerator.is_main_process
 
     def _start_output(self) -> None:
-        """Write the config, open the trackers; refuse a folder with a run that is further on."""
+        """Write the config and open the trackers; refuse a folder with a later checkpoint."""
         later = [step for step in self._checkpoint_steps() if step > self.step]
         if later:
             raise ValueError(
-                f"{self.config.output_dir} holds checkpoint-{later[-1]}, later than step "
-                f"{self.step}, where this run begins. Use --resume_from_checkpoint latest, or "
+                f"{self.config.output_dir} holds checkpoint-{later[-1]}, which is later than step "
+                f"{self.step}, where this run begins. Use --resume_from_checkpoint latest or "
                 f"another --output_dir, or move the old checkpoints away."
             )
         if self.accelerator.is_main_process:
@@ -476,12 +479,12 @@ class Training:
         self._stop_reason, self._stop_signal = f"signal {number.name}", number
 
     def _must_stop(self, deadline: float) -> bool:
-        """The same answer in every process, or a stopped one would leave the others waiting."""
-        # A launcher that is told to end does not pass it on; the training would go on unseen.
+        """The same answer in every process, so that none waits for one that has stopped."""
+        # A launcher does not pass a signal to end on; the training would continue unnoticed.
         if self._launcher not in (None, os.getppid()) and self._stop_reason is None:
             self._request_stop(signal.SIGTERM)
         if self._stop_reason is None and time.monotonic() > deadline:
-            self._stop_reason = f"max_train_minutes = {self.config.max_train_minutes:g} are over"
+            self._stop_reason = f"max_train_minutes = {self.config.max_train_minutes:g} is over"
         if self.accelerator.num_processes == 1:
             return self._stop_reason is not None
         votes = torch.tensor(float(self._stop_reason is not None), device=self.accelerator.device)
@@ -495,7 +498,7 @@ class Training:
     # ------------------------------------------------------------------ checkpoints
 
     def save_checkpoint(self) -> Path:
-        """Write ``output_dir/checkpoint-{step}``, whole or not at all; then drop the oldest."""
+        """Write ``output_dir/checkpoint-{step}``, whole or not at all, then delete the oldest."""
         folder = self._checkpoint_folder(self.step)
         self._broadcast_models()
         if self.accelerator.is_main_process:
@@ -534,7 +537,7 @@ class Training:
         return self.config.output_dir / f"checkpoint-{step}"
 
     def _checkpoint_steps(self) -> list[int]:
-        """Steps of the checkpoints in the output folder, rising."""
+        """Steps of the checkpoints in the output folder, in ascending order."""
         names = (path.name for path in self.config.output_dir.glob("checkpoint-*"))
         numbers = (name.removeprefix("checkpoint-") for name in names)
         return sorted(int(number) for number in numbers if number.isdecimal())
@@ -546,13 +549,13 @@ class Training:
         if wanted == "latest":
             steps = self._checkpoint_steps()
             if not steps:
-                self._say(f"No checkpoint in {self.config.output_dir} yet: starting afresh.")
+                self._say(f"No checkpoint in {self.config.output_dir} yet: starting a new run.")
                 return
             folder = self._checkpoint_folder(steps[-1])
         else:
             folder = Path(wanted)
         self._load_checkpoint(folder)
-        self._say(f"Going on from {folder} at step {self.step}.")
+        self._say(f"Resuming from {folder} at step {self.step}.")
 
     def _load_checkpoint(self, folder: Path) -> None:
         try:
@@ -570,9 +573,9 @@ class Training:
                 _restore_state(optimizer, tensors, state["optimizers"][name])
         except (OSError, KeyError, RuntimeError, SafetensorError, ValueError) as error:
             raise ValueError(
-                f"Cannot go on from {folder}: {error}. Expected a checkpoint folder of this recipe "
-                f"with the same model settings; choose another, or start afresh in a new "
-                f"output_dir."
+                f"Cannot resume from {folder}: {error}. Expected a checkpoint folder of this "
+                f"recipe with the same model settings. Choose another, or start a new run in a "
+                f"new output_dir."
             ) from error
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
@@ -584,7 +587,7 @@ class Training:
                 self._say(f"Changed since the checkpoint: {name} was {before}, is now {value}.")
 
     def _broadcast_models(self) -> None:
-        """Give every process the weights and buffers of the main one."""
+        """Copy the weights and buffers of the main process to all others."""
         if self.accelerator.num_processes == 1:
             return
         for module in (*self.models.values(), *self.ema.values()):
@@ -596,7 +599,7 @@ _Network = TypeVar("_Network", bound=nn.Module)
 
 
 class NetworkTraining(Training, Generic[_Network]):
-    """The training of one network; what is kept is its average over the last steps.
+    """The training of one network; its average over the last steps is the result.
 
         training = NetworkTraining(config, "reader", reader, optimizer)
         if training.learn(losses):
@@ -604,8 +607,8 @@ class NetworkTraining(Training, Generic[_Network]):
 
     Args:
         name: of the network in checkpoints.
-        optimizer: for the network and what is trained beside it.
-        beside: modules by name that are learned with it and thrown away.
+        optimizer: for the network and the modules that are trained with it.
+        beside: modules, by name, that are trained with the network and then discarded.
         half_life: of the average, in images; 50 batches when None.
 
     Raises:
@@ -646,7 +649,8 @@ class NetworkTraining(Training, Generic[_Network]):
         """`complete` with one update in each step.
 
         Args:
-            losses_fn: gives the losses of a step and of an accumulated pass in it, see `minimize`.
+            losses_fn: gives the losses for a step and an accumulated pass in it, see `minimize`.
+            on_sample, max_grad_norm: see `run` and `update`.
         """
 
         def step_fn(step: int) -> Mapping[str, Tensor]:
@@ -658,7 +662,7 @@ class NetworkTraining(Training, Generic[_Network]):
 
 
 class _Log:
-    """Progress bar, log file and trackers of one run; averages losses between two lines."""
+    """Progress bar, log file and trackers of one run; it averages losses between two lines."""
 
     def __init__(self, training: Training, deadline: float) -> None:
         self._training = training
@@ -698,19 +702,19 @@ class _Log:
             self.write()
 
     def check_finite(self) -> dict[str, float]:
-        """Mean losses since the last line; raises when one is not a finite number."""
+        """Mean losses since the last line; raises `FloatingPointError` if one is not finite."""
         means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
         for name, mean in means.items():
             if not math.isfinite(mean):
                 raise FloatingPointError(
                     f"Loss {name!r} became {mean} between steps {self._written_step} and "
-                    f"{self._training.step}; go on from the last checkpoint with a lower "
+                    f"{self._training.step}; resume from the last checkpoint with a lower "
                     f"learning_rate or without fp16."
                 )
         return means
 
     def write(self) -> None:
-        """One line: mean losses since the last one, speed, time left."""
+        """Write one line: mean losses since the last one, speed, time left."""
         training = self._training
         steps = training.step - self._written_step
         if steps == 0:
@@ -754,7 +758,7 @@ def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:
 def _flatten_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Optimizer state as tensors and plain values, both by ``{parameter index}.{key}``.
 
-    Rates and other settings are left out: they come from the config of the run that goes on.
+    Learning rates and other settings are left out: they come from the config of the resumed run.
     """
     tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {}
@@ -776,12 +780,12 @@ def _restore_state(
         index, key = name.split(".", 1)
         if int(index) >= len(parameters):
             raise ValueError(
-                f"the optimizer state speaks of parameter {index}, there are {len(parameters)}"
+                f"the optimizer state names parameter {index}, but there are {len(parameters)}"
             )
         shape = parameters[int(index)].shape
         if isinstance(value, Tensor) and value.dim() > 0 and value.shape != shape:
             raise ValueError(
-                f"optimizer state {name} has shape {tuple(value.shape)}, its parameter "
+                f"optimizer state {name} has shape {tuple(value.shape)}, but its parameter has "
                 f"{tuple(shape)}"
             )
         state.setdefault(int(index), {})[key] = value
@@ -792,7 +796,7 @@ def _restore_state(
 
 @contextmanager
 def _stop_on_signals(request_stop: Callable[[signal.Signals], None]) -> Iterator[None]:
-    """Turn the first SIGTERM or Ctrl-C into a request; a second one acts as usual."""
+    """Turn the first SIGTERM or Ctrl-C into a request to stop; a second one acts as usual."""
     before: dict[int, Any] = {}
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -802,7 +806,7 @@ def _stop_on_signals(request_stop: Callable[[signal.Signals], None]) -> Iterator
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             before[number] = signal.signal(number, on_signal)
-    except ValueError:  # only the main thread may handle signals; elsewhere nothing is changed
+    except ValueError:  # only the main thread may handle signals; other threads change nothing
         pass
     try:
         yield
@@ -812,7 +816,7 @@ def _stop_on_signals(request_stop: Callable[[signal.Signals], None]) -> Iterator
 
 
 def _plain(config: TrainingConfig, *, flat: bool = False) -> dict[str, Any]:
-    """Config as json values; ``flat`` turns all but numbers, texts and booleans into text."""
+    """Config as json values; ``flat`` turns all but numbers, strings and booleans into strings."""
     kept = (bool, int, float, str) if flat else (bool, int, float, str, type(None))
     values = dataclasses.asdict(config)
     return {

@@ -1,6 +1,6 @@
-"""What CLIP looks at while an edit is searched: randomly shifted and scaled copies of a picture.
+"""The views that CLIP gets while an edit is searched: randomly shifted and scaled copies.
 
-A change that only one pixel-exact view shows is no change of the picture's content.
+A change that is visible only in one pixel-exact view does not change the picture's content.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def random_views(count: int, generator: torch.Generator) -> Float[Tensor, "views
 
 
 def seen_through(views: Float[Tensor, "views 2 3"], images: Tensor) -> Tensor:
-    """`[n, 3, h, w]` to `[views * n, 3, h, w]`, view by view; without views the images."""
+    """`[n, 3, h, w]` to `[views * n, 3, h, w]`, view by view; without views, the images."""
     if len(views) == 0:
         return images
     looked = []

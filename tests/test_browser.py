@@ -107,7 +107,7 @@ def test_the_shell_writes_a_static_space_that_renders(
         [sys.executable, "-m", "stylegan_hub", "space", "page", "--static", "--edit", "glasses",
          "--output", str(tmp_path / "page")]
     )  # fmt: skip
-    assert "with 1 edits" in told and "the first picture takes" in told
+    assert "with 1 edits" in told and "loaded for the first picture" in told
     with served({"": tmp_path / "page"}) as address:
         page = browser.new_page()
         page.goto(address)
@@ -199,7 +199,7 @@ def test_tfjs_is_what_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(NotFoundError, match="which needs npm"):
         tfjs.library(fetch=False)
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(NotFoundError, match="no npm"):
+    with pytest.raises(NotFoundError, match="npm is not installed"):
         tfjs.library()
 
 
@@ -338,7 +338,7 @@ def test_bad_input(blank: Page, pipe: StyleEditPipeline, site: StaticPage, tmp_p
             lambda data: data.replace(b'_version":1', b'_version":9'),
             "format_version 9",
         ),
-        ("layout.json", lambda data: data[:50], "no JSON"),
+        ("layout.json", lambda data: data[:50], "not JSON"),
         (
             "layout.json",
             lambda data: data.replace(b"hub-web", b"hub-foo"),
@@ -361,12 +361,12 @@ def test_bad_input(blank: Page, pipe: StyleEditPipeline, site: StaticPage, tmp_p
     good = ten_edits(pipe)["instant"].config()
     assert told(opening, json.dumps(good)) == "nothing"
     assert "full app" in told(opening, json.dumps({**good, "kind": "foreign"}))
-    assert "no sound config.json" in told(opening, "{")
+    assert "no valid config.json" in told(opening, "{")
     assert "tensor vector" in told(opening, json.dumps({**good, "kind": "direction", "space": "s"}))
     assert "strengths" in told(opening, json.dumps({**good, "strength": {"min": 3}}))
     assert "whole number" in told("engine.picture({ seed: -1 }, [])")
     assert "no edit nothing here" in told("engine.loadEdit('nothing')")
-    assert "write some" in told("engine.find(' ', { seed: 0 }, [])")
+    assert "Got no words" in told("engine.find(' ', { seed: 0 }, [])")
     assert "fewer words" in told("engine.find(values[0], { seed: 0 }, [])", "face " * 40)
     assert told("engine.picture({ seed: 0 }, [])") == "nothing"  # and it goes on
 
@@ -391,7 +391,7 @@ def test_a_backend_that_is_lost(blank: Page) -> None:
           return heard;
         }"""
     )
-    assert "wasm was lost" in said[0] and "BrowserError" in said[1] and "full app" in said[1]
+    assert "wasm stopped working" in said[0] and "BrowserError" in said[1] and "full app" in said[1]
 
 
 # The page
@@ -444,7 +444,7 @@ def test_a_visit(browser: Browser, url: str, tmp_path: Path) -> None:  # noqa: F
     page.get_by_text("nearest face").wait_for()
     assert "seed" not in page.url
     page.locator("#portrait").set_input_files({**upload, "buffer": b"no picture"})  # type: ignore[arg-type]
-    page.get_by_text("no picture that this browser reads").wait_for()
+    page.get_by_text("This browser cannot read").wait_for()
     page.locator("#undo").click()
 
     page.evaluate("navigator.serviceWorker.ready.then(() => true)")
@@ -456,7 +456,7 @@ def test_a_visit(browser: Browser, url: str, tmp_path: Path) -> None:  # noqa: F
     page.locator(ready).wait_for()
     assert page.url == link and page.locator("#stack li").count() == 3
     page.locator("#zoo button", has_text="layers-2").click()  # was never loaded
-    page.get_by_text("Are you online?").wait_for()
+    page.get_by_text("Check your connection").wait_for()
     context.close()
     assert [one for one in problems if not one.startswith((url, "blob:", "data:"))] == []
 

@@ -222,7 +222,7 @@ def test_a_direction_table_and_a_mapper(tmp_path: Path) -> None:
     assert 'table.direction(pipe, target="a smiling face")' in text
     assert "| a hat | 0.5 | 0.01 |\n| a beard | 0.75 |  |" in text
     assert "slider goes" not in text
-    assert "It adds up what each channel does alone." in text
+    assert "It adds up the effects of single channels." in text
     (tmp_path / "table" / "metrics.json").write_text(json.dumps({"images": 5000, "channels": 25}))
     _, text = parts(write_card(tmp_path / "table"))
     assert "5,000 pictures went into it." in text and "no training has seen" not in text

@@ -102,9 +102,7 @@ def test_the_lists_decide(data: Path) -> None:
 
 def test_swapped_lists_are_noticed(data: Path) -> None:
     write_split(data, [8, 9], list(range(8)))
-    with pytest.warns(
-        UserWarning, match="are swapped.*here 0 to 7 are called test.*exchanged back"
-    ):
+    with pytest.warns(UserWarning, match="are swapped.*here 0 to 7 are listed as test.*exchanged"):
         assert CelebAHQ(data, "train", 32).names == [str(i) for i in range(8)]
     with pytest.warns(UserWarning, match="are swapped"):
         assert CelebAHQ(data, "test", 32).names == ["8", "9"]
@@ -117,13 +115,13 @@ def test_a_split_of_ones_own_is_not_called_swapped(data: Path) -> None:
 
 def test_unsound_lists(data: Path) -> None:
     write_split(data, [0, 1, 2], [2, 3])
-    with pytest.raises(ArtifactError, match=r"1 pictures are in both lists of .*, 2 for one"):
+    with pytest.raises(ArtifactError, match=r"1 pictures are in both lists of .*, such as 2"):
         CelebAHQ(data, "train", 32)
     write_split(data, ["../../secret"], [2, 3])
     with pytest.raises(ArtifactError, match=r"names '\.\./\.\./secret'; expected the numbers"):
         CelebAHQ(data, "train", 32)
     (data / "test" / "filenames.pickle").unlink()
-    with pytest.raises(ArtifactError, match=r"has train/filenames.pickle and not the other list"):
+    with pytest.raises(ArtifactError, match=r"has train/filenames.pickle but not the other list"):
         CelebAHQ(data, "test", 32)
 
 
@@ -148,15 +146,15 @@ def test_a_pickle_is_never_executed(data: Path, tmp_path: Path, protocol: int) -
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is damaged or no pickle"),
-        (pickle.dumps(["0", "1"], 2)[:-1], "is damaged or no pickle"),
+        (b"", "is damaged or not a pickle"),
+        (pickle.dumps(["0", "1"], 2)[:-1], "is damaged or not a pickle"),
         (pickle.dumps({"a": 1}, 2), "holds more than a list of names"),
-        (pickle.dumps("17", 2), "holds no flat list of names"),
-        (pickle.dumps([["0"]], 2), "holds no flat list of names"),
-        (b"\x80\x02h\x07.", "is damaged or no pickle"),
-        (b"\x80\x02a.", "is damaged or no pickle"),
-        (b"K\x01K\x02a.", "is damaged or no pickle"),
-        (b"\xff\xfe0,1,2", "is damaged or no pickle"),
+        (pickle.dumps("17", 2), "does not hold a flat list of names"),
+        (pickle.dumps([["0"]], 2), "does not hold a flat list of names"),
+        (b"\x80\x02h\x07.", "is damaged or not a pickle"),
+        (b"\x80\x02a.", "is damaged or not a pickle"),
+        (b"K\x01K\x02a.", "is damaged or not a pickle"),
+        (b"\xff\xfe0,1,2", "is damaged or not a pickle"),
     ],
 )
 def test_files_that_are_no_list(tmp_path: Path, content: bytes, message: str) -> None:
@@ -219,7 +217,7 @@ def test_many_bad_files_make_a_short_message(data: Path) -> None:
     (data / "text" / "99.txt").write_text("a face")
     with (
         pytest.raises(
-            ArtifactError, match=r"Nothing in .* can be used.*10 x no captions \(0, 1, 2"
+            ArtifactError, match=r"No picture in .* can be used.*10 x no captions \(0, 1, 2"
         ),
         pytest.warns(UserWarning, match=r"7, \.\.\.\)"),
     ):

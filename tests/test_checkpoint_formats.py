@@ -230,7 +230,7 @@ def test_safetensors(tmp_path: Path) -> None:
     assert told(error)
     generator.save_pretrained(tmp_path / "own")
     Latents("w", torch.zeros(1, 10)).save(tmp_path / "own.safetensors")
-    with pytest.raises(ArtifactError, match="part of a folder of this library"):
+    with pytest.raises(ArtifactError, match="belongs to a folder of this library"):
         read_checkpoint(tmp_path / "own.safetensors")
 
 
@@ -316,7 +316,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b
         (b"<!DOCTYPE html><html><title>Sign in</title></html>", "web page"),
         (b"\xef\xbb\xbf<?xml version='1.0'?><Error>AccessDenied</Error>", "web page"),
         ("Zu viele Zugriffe für heute.".encode(), "text"),
-        (b"\xff\xfe\x00\x01" * 30, "of no kind that is known"),
+        (b"\xff\xfe\x00\x01" * 30, "of an unknown kind"),
     ],
 )
 def test_what_is_no_checkpoint_is_named(tmp_path: Path, data: bytes, got: str) -> None:
@@ -352,14 +352,14 @@ def test_tuples_that_cannot_be_hashed_in_time(tmp_path: Path) -> None:
     wide = head + b")" + b"q\x00h\x00\x86" * 60 + b"aNaa\x85R."
     for data in (deep, wide):
         (tmp_path / "x").write_bytes(data)
-        with pytest.raises(ArtifactError, match="tuples inside of tuples"):
+        with pytest.raises(ArtifactError, match="nested tuples"):
             read_checkpoint(tmp_path / "x")
         torch.save({}, tmp_path / "y")
         import zipfile
 
         with zipfile.ZipFile(tmp_path / "z", "w") as archive:
             archive.writestr("archive/data.pkl", data)
-        with pytest.raises(ArtifactError, match="tuples inside of tuples"):
+        with pytest.raises(ArtifactError, match="nested tuples"):
             read_checkpoint(tmp_path / "z")
 
 
@@ -601,7 +601,7 @@ def test_principal_components(tmp_path: Path, tiny_pipeline_folder: Path, rows: 
     vector = load_edit(tmp_path / "a").vector.numpy()
     assert np.allclose(vector[:5], rows[2] * 3) and not vector[5:].any()
     np.savez(tmp_path / "x.npz", lat_comp=rows[:, None], lat_stdev=np.ones(NUM_WS, "f4"))
-    with pytest.raises(ArtifactError, match="components of z"):
+    with pytest.raises(ArtifactError, match="components in z"):
         convert(tmp_path / "x.npz", tmp_path / "none", **options)
     np.savez(tmp_path / "x.npz", lat_comp=rows[:, None])
     with pytest.raises(ArtifactError, match="lacks 'lat_stdev'"):
@@ -735,7 +735,7 @@ def test_describe_of_what_cannot_be_converted(
     torch.save({"g_ema": state}, tmp_path / "x")
     text = described(tmp_path / "x", capsys)
     assert "there is no 'g_ema.convs.2.activate.bias'" in text
-    assert re.search(r"g_ema\.odd \[3\] float32 +-> not used: nothing has a place for it", text)
+    assert re.search(r"g_ema\.odd \[3\] float32 +-> not used: no network has a place for it", text)
     text = described(write(tmp_path / "x.pkl", ganspace(rows)), capsys)
     assert "a direction that GANSpace saved" in text and "layers: (3, 5)" in text
     text = described(write(tmp_path / "x.npy", rows), capsys)

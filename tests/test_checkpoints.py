@@ -387,7 +387,7 @@ def test_golden_hostile_files(golden: Path) -> None:
         load_generator(golden / "evil.pt")
     with pytest.raises(ArtifactError, match=r"is cut off: .* Download it again"):
         load_generator(golden / "truncated.pkl")
-    with pytest.raises(ArtifactError, match="is a safetensors file, and damaged"):
+    with pytest.raises(ArtifactError, match="is a damaged safetensors file"):
         load_generator(golden / "truncated.safetensors")
     no_marker()
 
@@ -475,7 +475,7 @@ def test_the_crafted_stream_is_sound_before_it_is_broken(tmp_path: Path) -> None
         (in_pickle(nested_stream(data=b"\0" * 8)), r"w: storage .* 8 bytes are left"),
         (in_pickle(nested_stream(), size="K\x05\x85"), r"w: .*\[5\].* ends at number 4, outside"),
         (in_pickle(nested_stream(), stride="K\x02\x85"), r"w: .* ends at number 6, outside"),
-        (in_pickle(nested_stream(), stride="J\xff\xff\xff\xff\x85"), r"w: .* no negative numbers"),
+        (in_pickle(nested_stream(), stride="J\xff\xff\xff\xff\x85"), r"w: .* not negative"),
         (
             in_pickle(nested_stream(), size="K\x04M\xff\xff\x86", stride="K\x01K\0\x86"),
             r"w: .* has 262140 numbers, its storage only 4",
@@ -484,7 +484,7 @@ def test_the_crafted_stream_is_sound_before_it_is_broken(tmp_path: Path) -> None
         (in_pickle(nested_stream(evil=b"cos\nsystem\n")), r"'os\.system'.* closed list"),
         (in_pickle(in_pickle(nested_stream())), r"w: .*closed list|w: .*unknown format|damaged"),
         (b"\x80\x04" + b"\x8e" + struct.pack("<Q", 1 << 62) + b".", "4611686018427387904 bytes"),
-        (b"\x80\x04" + b"r" + struct.pack("<I", 0xFFFFFFFF) + b".", "keeps a value that"),
+        (b"\x80\x04" + b"r" + struct.pack("<I", 0xFFFFFFFF) + b".", "stores a missing value"),
         (b"\x80\x04" + b"\x95" + struct.pack("<Q", 1 << 40) + b".", "a part of 1099511627776"),
         (b"\x80\x04" + b"(" * 5000 + b".", "nested more than 1000 levels"),
         (b"\x80\x04}" + b")\x85\x85Ns.", "uses a tuple as a key"),
@@ -527,7 +527,7 @@ def test_a_bomb_of_shared_numbers(tmp_path: Path) -> None:
 def test_a_module_inside_of_itself(tmp_path: Path) -> None:
     module = _Module("Generator", {"_parameters": {}, "_buffers": {}, "_modules": {}})
     module.state["_modules"]["again"] = module.state["_modules"]
-    with pytest.raises(ArtifactError, match=r"G_ema.again is no module"):
+    with pytest.raises(ArtifactError, match=r"G_ema.again is not a module"):
         load_generator(saved(tmp_path / "x", {"G_ema": module}))
 
 
@@ -1028,7 +1028,7 @@ def test_download_goes_on_after_an_interruption(tmp_path: Path, server: _Server)
     server.content = bytes(range(256)) * 40
     address = f"http://127.0.0.1:{server.server_port}/some/net.pkl?x=1"
     server.limit = 3000
-    with pytest.raises(NotFoundError, match=r"ended after 3000 of 10240 .* same command goes on"):
+    with pytest.raises(NotFoundError, match=r"ended after 3000 of 10240 .* Repeat the command"):
         fetch(address, tmp_path)
     assert not [path for path in tmp_path.iterdir() if not path.name.endswith(".partial")]
     server.limit = 1 << 40
@@ -1053,7 +1053,7 @@ def test_download_errors(tmp_path: Path, server: _Server) -> None:
     with pytest.raises(NotFoundError, match="the server says 404"):
         fetch(f"http://127.0.0.1:{server.server_port}/gone", tmp_path)
     for address in ("http://example.org/x.pkl", "ftp://127.0.0.1/x", "file:///etc/passwd"):
-        with pytest.raises(ArtifactError, match="only https addresses"):
+        with pytest.raises(ArtifactError, match="starts with https"):
             fetch(address, tmp_path)
     with pytest.raises(NotFoundError, match="There is no file"):
         fetch("no/such.pkl", tmp_path)

@@ -145,7 +145,7 @@ def test_words_are_searched_for_on_the_face_with_its_edits(
     torch.testing.assert_close(found.vector, expected.vector, atol=1e-4, rtol=1e-3)
     for pairs in ([(hat, 0.5), (found, 2.0)], [(found, 2.0), (hat, 0.5)]):
         assert pipe(seed=7, edits=pairs).images[0].tobytes() == pixels(output)
-    assert "searched for on the face as it is with the --edit edits" in run("edit", "-h").stdout
+    assert "starts from the face with all --edit edits applied" in run("edit", "-h").stdout
 
 
 def test_progress_is_the_searchs(tiny_pipeline_folder: Path, output: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_method_from_outside(
         torch.testing.assert_close(load_edit(saved).vector, -2 * expected)
         assert run(*common, "--method", "blend").exit_code == 0
         for asked, message in (
-            ((*seeds, "--choose", 3), "Got --choose 3; the method found 2 edits"),
+            ((*seeds, "--choose", 3), "Got --choose 3, but the method found 2 edits"),
             (("--before", snapshot, "--after", snapshot), "Got pictures; expected seeds"),
         ):
             failed = run(*common, *asked)
@@ -336,7 +336,7 @@ def test_sample_of_a_text(
     with Image.open(output) as sheet:
         assert sheet.tobytes() == grid(faces, columns=1).tobytes()
     refused = run(*common, "--label", "1")
-    assert refused.exit_code == 2 and "leave --label out" in refused.stderr
+    assert refused.exit_code == 2 and "--text cannot be used with --label" in refused.stderr
 
 
 def test_an_edit_is_not_saved_among_other_things(
@@ -348,9 +348,7 @@ def test_an_edit_is_not_saved_among_other_things(
     common = ("edit", "--text", "a hat", "--method", "gradient", "--seed", 7, "-o", output,
               "--pipeline", tiny_pipeline_folder, "--save-edit", photos)  # fmt: skip
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "stylegan_hub.cli.edit.open_studio", None
-        )  # it is refused before anything is loaded
+        patch.setattr("stylegan_hub.cli.edit.open_studio", None)  # refused before loading
         refused = run(*common)
     assert refused.exit_code == 1 and "Choose another folder" in refused.stderr
     assert os.listdir(photos) == ["me.jpg"] and not output.exists()
@@ -359,13 +357,13 @@ def test_an_edit_is_not_saved_among_other_things(
     assert (photos / "me.jpg").read_bytes() == b"me" and load_edit(photos).length > 0
     assert run(*common).exit_code == 0  # now it is the folder of an edit
     alone = run("edit", "--edit", "afro-hair", "--overwrite", "-o", output)
-    assert alone.exit_code == 2 and "--overwrite goes with --save-edit" in alone.stderr
+    assert alone.exit_code == 2 and "--overwrite needs --save-edit" in alone.stderr
 
 
 @pytest.mark.parametrize(
     ("code", "arguments", "message"),
     [
-        (2, (), "Got nothing to do; give --text, or --edit, or both"),
+        (2, (), "Got nothing to do. Give --text, or --edit, or both"),
         (1, ("--text", ""), "Got no words"),
         (1, ("--text", "hat " * 10_000), "Got 10000 words"),
         (1, ("--text", "hat", "--seed", "-1"), "Got seed -1"),
@@ -374,13 +372,13 @@ def test_an_edit_is_not_saved_among_other_things(
         (2, ("--text", "hat", "--truncation", "nan"), "truncation"),
         (1, ("--text", "hat", "--strength", "inf"), "Got strength inf"),
         (1, ("--edit", "no such edit:1.0"), "Found nothing under 'no such edit'"),
-        (2, ("--edit", "hat", "--save-edit", "folder"), "give --text too"),
+        (2, ("--edit", "hat", "--save-edit", "folder"), "Give --text too"),
         (1, ("--text", "hat", "--pipeline", "no such one"), "Found nothing under 'no such one'"),
         (2, ("--colour", "red"), "No such option"),
-        (2, ("--text", "hat", "--target", "x.png"), "Give one of --text, --target, and --before"),
-        (2, ("--before", "1"), "--before and --after go together"),
-        (2, ("--edit", "hat", "--region", "hair"), "give --text too"),
-        (2, ("--target", "x.png", "--keep", "hair"), "--keep goes with --text"),
+        (2, ("--text", "hat", "--target", "x.png"), "Give only one of --text, --target"),
+        (2, ("--before", "1"), "--before and --after belong together"),
+        (2, ("--edit", "hat", "--region", "hair"), "Give --text too"),
+        (2, ("--target", "x.png", "--keep", "hair"), "--keep needs --text"),
         (1, ("--target", "x.png"), "There is no file"),
         (1, ("--text", "hat", "--method", "magic"), "Got the method 'magic'; there are"),
         (1, ("--text", "hat", "--preset", "best"), "Got the preset 'best'"),
@@ -389,7 +387,7 @@ def test_an_edit_is_not_saved_among_other_things(
         (1, ("--text", "hat", "--region", "hair"), "no parser"),
         (1, ("--text", "hat", "--set", "colour=1"), "Unknown settings colour"),
         (2, ("--text", "hat", "--set", "lr"), "expected NAME=VALUE"),
-        (2, ("--text", "hat", "--set", "lr=fast"), "A value of --set is of another type"),
+        (2, ("--text", "hat", "--set", "lr=fast"), "A value of --set has the wrong type"),
         (1, ("--text", "hat", "--set", "views=-1"), "views -1"),
     ],
 )
@@ -454,7 +452,7 @@ def test_train_hands_everything_to_the_recipe(monkeypatch: MonkeyPatch) -> None:
 
 
 def test_demo_without_gradio(monkeypatch: MonkeyPatch) -> None:
-    monkeypatch.setattr("stylegan_hub.cli.find_spec", lambda name: None)
+    monkeypatch.setattr("stylegan_hub.cli.page.find_spec", lambda name: None)
     result = run("demo")
     assert result.exit_code == 1 and 'pip install "stylegan-hub[demo]"' in result.stderr
 
@@ -612,7 +610,7 @@ def test_a_photo_is_inverted_edited_and_pasted_back(
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[0].startswith("The face in me.png has the corners (")
-    assert lines[1].startswith("Likeness of the drawing: PSNR ")
+    assert lines[1].startswith("Likeness of the render: PSNR ")
     assert lines[2] == f"Wrote {saved} and {preview}."
     assert "Warning: This pipeline has no encoder" in result.stderr
     with Image.open(preview) as look:
@@ -638,12 +636,12 @@ def test_a_photo_is_inverted_edited_and_pasted_back(
 
     elsewhere = snapshot.rename(tmp_path / "other.png")
     missing = run(*common)
-    assert missing.exit_code == 1 and "say with --photo where it is" in missing.stderr
+    assert missing.exit_code == 1 and "Give its path with --photo" in missing.stderr
     assert run(*common, "--photo", elsewhere).exit_code == 0
     with Image.open(elsewhere) as picture:
         picture.resize((60, 45)).save(elsewhere)
     smaller = run(*common, "--photo", elsewhere)
-    assert smaller.exit_code == 1 and "Give the same picture again" in smaller.stderr
+    assert smaller.exit_code == 1 and "Give the same photo again" in smaller.stderr
 
 
 @pytest.mark.usefixtures("bundled")
@@ -670,9 +668,9 @@ def test_inverting_that_cannot_be_done(
         (2, ("--points", "1,2 3,4"), "Got the points '1,2 3,4'; expected both eyes"),
         (1, ("--points", "1,2 3,4 5,6"), "the three lie on a line"),
         (1, ("--aligned",), "an aligned picture is a square"),
-        (2, ("--aligned", "--face", 2), "Give one of --face, --points and --aligned"),
-        (2, ("-o", tmp_path / "me.pt"), "the name ends in .safetensors"),
-        (1, POINTS, "no encoder that could name a latent at once"),
+        (2, ("--aligned", "--face", 2), "Give only one of --face, --points and --aligned"),
+        (2, ("-o", tmp_path / "me.pt"), "the name must end in .safetensors"),
+        (1, POINTS, "This pipeline has no encoder"),
     ):
         result = run("invert", snapshot, *arguments, "--pipeline", tiny_pipeline_folder)
         assert (result.exit_code, result.stdout) == (code, ""), result.output
@@ -706,7 +704,7 @@ def test_a_batch(snapshot: Path, tiny_pipeline_folder: Path, tmp_path: Path) -> 
     result = run(*command, "--pipeline", tiny_pipeline_folder)
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
-        "Inverted 1 of 2 photos, 0 of them before.",
+        "Inverted 1 of 2 photos, 0 of them in an earlier run.",
         f"Wrote {output / 'sheet.png'}.",
         "Left out 1 other file.",
     ]
@@ -714,7 +712,10 @@ def test_a_batch(snapshot: Path, tiny_pipeline_folder: Path, tmp_path: Path) -> 
     assert "Failed: broken.jpg: " in result.stderr and "cannot be read as" in result.stderr
     (photos / "broken.jpg").unlink()
     again = run(*command, "--pipeline", tiny_pipeline_folder)
-    assert again.exit_code == 0 and "Inverted 1 of 1 photos, 1 of them before." in again.stdout
+    assert (
+        again.exit_code == 0
+        and "Inverted 1 of 1 photos, 1 of them in an earlier run." in again.stdout
+    )
     assert (output / "edited" / "square-png.png").is_file()
     assert run(*command, "--paste", "none").exit_code == 2
 
@@ -727,8 +728,8 @@ def test_doctor_says_what_there_is(monkeypatch: MonkeyPatch) -> None:
     lines = result.output.splitlines()
     assert any(line.startswith("versions:") and torch.__version__ in line for line in lines)
     place = next(i for i, line in enumerate(lines) if line.startswith("kernel styled_conv.cpp:"))
-    assert "PyTorch's operations take its place" in lines[place]
+    assert "PyTorch's operations replace it" in lines[place]
     assert "STYLEGAN_HUB_KERNELS=off" in lines[place + 1]
-    assert any(re.match(r"kernel styled_conv\.cu: +off: it has never run", line) for line in lines)
+    assert any(re.match(r"kernel styled_conv\.cu: +off: it has not", line) for line in lines)
     assert '    pip install "stylegan-hub[photos]"' in lines
     assert any(line.startswith("bundled:") and "portraits" in line for line in lines)

@@ -57,8 +57,8 @@ def test_what_cannot_be_one(
     mixed = EditStack().added(make_mapper(pipe)).added(in_s(pipe))
     for stack, message in (
         (EditStack(), "without edits"),
-        (hair, "“curls” shows in hair only"),
-        (mixed, "cannot be one edit"),
+        (hair, "“curls” is limited to hair"),
+        (mixed, "cannot become one edit"),
     ):
         with pytest.raises(ValueError, match=message):
             combine(pipe, stack)

@@ -268,7 +268,7 @@ def test_a_third_derivative_is_refused(machine: Machine) -> None:
     y = ops.bias_act(x, act="tanh")
     for _ in range(2):
         (y,) = torch.autograd.grad(y.sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match=r"knows two derivatives, .* STYLEGAN_HUB_KERNELS=off"):
+    with pytest.raises(RuntimeError, match=r"has two derivatives, .* STYLEGAN_HUB_KERNELS=off"):
         torch.autograd.grad(y.sum(), x)
 
 
@@ -730,7 +730,7 @@ def warned(function: Callable[[], Tensor], wanted: Tensor) -> str:
     [
         (None, None, "There is no CUDA toolkit: CUDA_HOME is not set."),
         ("cuda", None, "There is no CUDA toolkit in .*/cuda: no bin/nvcc."),
-        ("cuda", "12.4", ".*/bin/nvcc is of CUDA 12.4."),
+        ("cuda", "12.4", ".*/bin/nvcc belongs to CUDA 12.4."),
     ],
 )
 def test_without_a_toolkit_that_fits_one_warning_says_which(
@@ -755,9 +755,9 @@ def test_without_a_toolkit_that_fits_one_warning_says_which(
     ("said", "remedy"),
     [
         ("#error -- unsupported GNU version! gcc versions", "nvcc needs an older g++"),
-        ("nvcc fatal   : Unsupported gpu architecture 'compute_120'", "This nvcc is too old for"),
-        ("/usr/bin/ld: cannot find -lcudart: No such file", "The CUDA toolkit is not complete"),
-        ("ninja: error", "for CUDA kernels the CUDA toolkit of PyTorch's version too"),
+        ("nvcc fatal   : Unsupported gpu architecture 'compute_120'", "nvcc is too old or too new"),
+        ("/usr/bin/ld: cannot find -lcudart: No such file", "The CUDA toolkit is incomplete"),
+        ("ninja: error", "for CUDA kernels also the CUDA toolkit of PyTorch's version"),
     ],
 )
 def test_what_compilers_say_is_explained(
@@ -798,12 +798,12 @@ def test_a_library_is_for_the_cards_of_the_machine(
 def test_the_doctor_says_what_a_card_has(pretended: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(kernels.SWITCH, "off")
     found = {finding.name: finding for finding in doctor.examine()}
-    assert found["nvcc"].answer == "none that fits: the CUDA kernels cannot be built"
+    assert found["nvcc"].answer == "no suitable one: the CUDA kernels cannot be built"
     assert "Install the CUDA toolkit 13.0" in (found["nvcc"].remedy or "")
     for source in cuda.SOURCES:
-        answer = "not in use: for an NVIDIA card (see GPU)"
+        answer = "not used: it needs an NVIDIA GPU (see GPU)"
         if source == styled_conv_cuda.SOURCE:
-            answer = f"off: it has never run on a card; {kernels.SWITCH}=all tries it"
+            answer = f"off: it has not been tested on a GPU; {kernels.SWITCH}=all enables it"
         assert found[f"kernel {source}"].answer == answer
 
     pretend_nvcc(pretended, "13.0")

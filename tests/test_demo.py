@@ -787,6 +787,14 @@ def wait_for_other_picture(page: Page, source: str) -> str:
     return picture.get_attribute("src") or ""
 
 
+def wait_for_final_picture(page: Page, source: str) -> str:
+    """The same, once it is a picture of the server and not one of a slider that moves."""
+    picture = page.locator("#pictures img").nth(1)
+    wait_for(page, lambda: (picture.get_attribute("src") or "blob:")[:5] != "blob:")
+    wait_for(page, lambda: picture.get_attribute("src") != source)
+    return picture.get_attribute("src") or ""
+
+
 def unpack(data: bytes, folder: Path) -> None:
     with zipfile.ZipFile(BytesIO(data)) as bundle:
         bundle.extractall(folder)

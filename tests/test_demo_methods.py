@@ -214,7 +214,7 @@ def test_the_part_is_clicked(studio: Studio) -> None:
         assert mask[0, 0, int(down * picture.height), int(across * picture.width)] > 0.3
     once = with_part(studio, session, [], *places[0])
     assert once == [left] and with_part(studio, session, once, *places[0]) == []
-    with pytest.raises(ValueError, match="outside of the picture"):
+    with pytest.raises(ValueError, match="outside the picture"):
         with_part(studio, session, [], -1, 0)
 
 
@@ -300,7 +300,7 @@ def test_stack_file(studio: Studio, edit: Direction, full: Session, tmp_path: Pa
     with pytest.raises(ValueError, match=r"^face.safetensors \(\d+ bytes\) is damaged"):
         load_stack(studio, Session(), path)
     edit.save_pretrained(tmp_path / "edit")
-    with pytest.raises(ValueError, match=r"^model.safetensors is no stack of edits"):
+    with pytest.raises(ValueError, match=r"^model.safetensors is not a stack of edits"):
         load_stack(studio, Session(), tmp_path / "edit" / "model.safetensors")
     EditStack((*full.edits, *full.edits)).save(path)
     with pytest.raises(ValueError, match=f"Got a stack of 16 edits; this page has .* {SLOTS}"):
@@ -443,7 +443,7 @@ def test_bad_input_over_http(client: Client, tmp_path: Path) -> None:
     broken, face = (handle_file(str(path)) for path in sorted(tmp_path.iterdir()))
     for expected, inputs in {
         "broken.png is no picture": {"args": [broken], "api_name": "/target"},
-        "face.safetensors .* is damaged or no safetensors": {
+        "face.safetensors .* is damaged or not a safetensors": {
             "args": [face],
             "api_name": "/load_stack",
         },

@@ -21,6 +21,7 @@ from test_demo import (
     serve,
     set_steps,
     wait_for,
+    wait_for_final_picture,
     wait_for_other_picture,
 )
 from test_demo_methods import TARGETS_FOLDER, tab
@@ -287,10 +288,11 @@ def test_undo_and_the_keys_for_it(visit: Page) -> None:
     tab(page, "Zoo")
     page.locator(".cards button", has_text="afro").first.click()
     slider = found(page, "afro")
-    for _ in range(3):
-        slider.press("ArrowRight")
+    worn = wait_for_other_picture(page, third)
+    slider.press("ArrowRight")
     moved = slider.input_value()
     assert float(moved) > 1
+    wait_for_final_picture(page, worn)  # now the server knows where the slider rests
     press(page, "Start over")
     slider.wait_for(state="hidden")
     wait_for(page, lambda: page.get_by_label("Seed").input_value() == "0")

@@ -182,7 +182,7 @@ def test_files_that_are_no_photos(pipe: StyleEditPipeline, file: Path, tmp_path:
         ("a.heic", b"no picture", r"^a.heic .*pip install"),
         ("a.txt", b"no picture", r"^a.txt \(10 bytes\) cannot be read"),
         ("cut.png", whole[: len(whole) // 2], "^cut.png .* is damaged or cut off"),
-        ("huge.png", None, "^huge.png would unpack to .* Save a smaller copy"),
+        ("huge.png", None, "^huge.png would decode to .* Save a smaller copy"),
         ("small.png", None, "^small.png has 8 x 8 pixels; expected at least 16"),
         ("gone.png", None, "^gone.png is no longer here: .* Upload it again"),
     ):
@@ -296,7 +296,7 @@ def test_without_an_encoder(
     assert "no encoder, the network that names" in shown and "At once" not in shown
     assert "recipes/train_encoder.py --output_dir runs/encoder" in shown
     found = last(invert(bare, upload, refine=2))
-    assert "<strong>Nobody says whether it is the same person" in compared(found)
+    assert "<strong>Unknown whether it is the same person" in compared(found)
 
 
 def test_commands_stand_on_lines_of_their_own() -> None:
@@ -313,12 +313,12 @@ def test_likeness_in_words(pipe: StyleEditPipeline) -> None:
     assert words(22, 0.1, 0.8)[:2] == ["Colors match roughly", "Looks similar"]
     assert words(12, 0.8, 0.8)[:2] == ["Colors differ", "Looks different"]
     assert in_words(pipe, Likeness(math.inf, 0, 1))[0][1].startswith("PSNR infinite")
-    assert words(31, 0.01, 0.8)[2].startswith("Nobody measured")
+    assert words(31, 0.01, 0.8)[2].startswith("Unknown whether")
     known = {"same_above": 0.5, "other_accepted": 0.05, "other_below": 0.1, "same_rejected": 0.04}
     assert pipe.recognizer is not None
     pipe.recognizer.register_to_config(calibration=known)
     for identity, start, rate in (
-        (0.6, "Probably the same", "5.0%"), (0.3, "Perhaps", ""), (0.0, "Not the same", "4.0%"),
+        (0.6, "Probably the same", "5.0%"), (0.3, "Possibly", ""), (0.0, "Not the same", "4.0%"),
     ):  # fmt: skip
         said = words(31, 0.01, identity)[2]
         assert said.startswith(start) and rate in said
@@ -516,7 +516,7 @@ def test_a_visit(
         page.get_by_text("The face of My Photo.png is here").wait_for()
         face = wait_for_other_picture(page, first)
         page.get_by_alt_text("As the generator draws it").wait_for()
-        page.get_by_text("Nobody measured what this number says").wait_for()
+        page.get_by_text("the recognizer is not calibrated").wait_for()
         page.get_by_role("button", name="Paste back").press("Enter")
         page.get_by_text("Nothing was changed yet").wait_for()
         assert fits(page)

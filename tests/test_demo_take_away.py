@@ -122,7 +122,7 @@ def test_files_to_take_away(studio: Studio, tmp_path: Path) -> None:
     grid = save.made(studio, session, "grid", text="a face with a hat")
     with Image.open(BytesIO(grid.data)) as sheet:
         assert sheet.width > 4 * 32 and sheet.height > 5 * 32
-    with pytest.raises(ValueError, match="put an edit on first"):
+    with pytest.raises(ValueError, match="add an edit first"):
         save.made(studio, Session(), "sweep", "GIF")
     with pytest.raises(ValueError, match="Got no words"):
         save.made(studio, session, "grid")
@@ -137,7 +137,7 @@ def test_a_picture_from_somewhere_else_is_refused(
     with pytest.raises(ValueError, match="This picture was made for"):
         load_stack(studio, Session(), path)
     Image.new("RGB", (8, 8)).save(path)
-    with pytest.raises(ValueError, match="holds no recipe") as caught:
+    with pytest.raises(ValueError, match="has no recipe") as caught:
         load_stack(studio, Session(), path)
     assert str(tmp_path) not in str(caught.value)
 

@@ -150,7 +150,7 @@ def test_auto_takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert devices.chosen_device() == torch.device("cpu")
-    with pytest.raises(ValueError, match=r"PyTorch .* can use none of this kind here"):
+    with pytest.raises(ValueError, match=r"PyTorch .* cannot use here"):
         devices.chosen_device("cuda")
     with pytest.raises(ValueError, match="expected auto, cpu, cuda"):
         devices.chosen_device("fast")
@@ -160,7 +160,7 @@ def test_auto_takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) ->
     assert devices.chosen_device() == torch.device("cuda:0")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert devices.chosen_device() == torch.device("cuda:1")
-    with pytest.raises(ValueError, match="this machine has 2 of them"):
+    with pytest.raises(ValueError, match="this machine has 2 such devices"):
         devices.chosen_device("cuda:2")
 
 

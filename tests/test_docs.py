@@ -54,10 +54,11 @@ def commands(text: str) -> Iterator[list[str]]:
     """The words of each call of `stylegan-hub` in blocks of shell commands."""
     for block in re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
         for line in block.replace("\\\n", " ").splitlines():
+            if re.match(r"(.*\s)?(stylegan-hub|-m stylegan_hub)\s", line) is None:
+                continue
             words = shlex.split(line, comments=True)
-            for name in ("stylegan-hub", "stylegan_hub"):
-                if name in words:
-                    yield words[words.index(name) + 1 :]
+            (place,) = [i for i, word in enumerate(words) if re.fullmatch("stylegan[-_]hub", word)]
+            yield words[place + 1 :]
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)

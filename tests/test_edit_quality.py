@@ -147,7 +147,7 @@ def test_measuring_what_cannot_be_measured(
         measure_edit(tiny_pipeline, reader, brightening, {}, SEEDS)
     with pytest.raises(ValueError, match=r"Got the target \{'hat': 'yes'\} and no reader"):
         measure_edit(tiny_pipeline, None, brightening, {"hat": "yes"}, SEEDS)
-    with pytest.raises(ValueError, match="Got 1 seeds; steps of at least two people"):
+    with pytest.raises(ValueError, match="Got 1 seeds; give at least two"):
         measure_edit(tiny_pipeline, reader, brightening, {"hat": "yes"}, [1])
     with pytest.raises(ValueError, match="Unknown"):
         measure_edit(tiny_pipeline, reader, brightening, {"hat": "maybe"}, SEEDS)

@@ -170,7 +170,7 @@ def test_unsound_config(tmp_path: Path, key: str, value: object) -> None:
     folder = EXAMPLES["direction"].save_pretrained(tmp_path / "edit")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, key: value}))
-    with pytest.raises(ArtifactError, match="is no sound direction: "):
+    with pytest.raises(ArtifactError, match="is not a valid direction: "):
         load_edit(folder)
 
 
@@ -184,7 +184,7 @@ def test_direction_of_a_wrong_shape(shape: tuple[int, ...]) -> None:
 
 def test_numbers_that_are_none(tmp_path: Path) -> None:
     unsound = Direction(torch.full((10,), torch.nan), "s", BASE)
-    with pytest.raises(ValueError, match=r"'vector' .* not finite\. Nothing is saved"):
+    with pytest.raises(ValueError, match=r"'vector' .* not finite\. Nothing was saved"):
         unsound.save_pretrained(tmp_path / "edit")
     assert os.listdir(tmp_path) == []
     folder = EXAMPLES["direction"].save_pretrained(tmp_path / "edit")
@@ -231,7 +231,7 @@ def kinds_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("kinds_are_left")
 def test_a_kind_from_outside(tmp_path: Path) -> None:
     folder = Wave(0.5, "w_plus", BASE).save_pretrained(tmp_path / "wave")
-    with pytest.raises(ArtifactError, match=r"saved by the package 'test_edits': install it"):
+    with pytest.raises(ArtifactError, match=r"saved by the package 'test_edits'; install it"):
         load_edit(folder)
     assert hub.register(Wave) is Wave
     loaded = load_edit(folder)
@@ -255,7 +255,7 @@ def test_a_kind_by_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.usefixtures("kinds_are_left")
 def test_two_classes_of_one_kind() -> None:
     other = type("Other", (Wave,), {"kind": "direction"})
-    with pytest.raises(ValueError, match=r"The kind 'direction' is that of stylegan_hub\."):
+    with pytest.raises(ValueError, match=r"The kind 'direction' belongs to stylegan_hub\."):
         hub.register(other)
     with pytest.raises(ValueError, match="expected a name of letters"):
         hub.register(type("Nameless", (Wave,), {"kind": "a b"}))

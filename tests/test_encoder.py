@@ -130,7 +130,7 @@ def test_saved_and_loaded_with_its_average(images: Tensor, tmp_path: Path) -> No
         (dict(units=(1, 1, 1)), "expected 4 of both"),
         (dict(reduction=16), "reduction of at most the smallest width"),
         (dict(num_ws=0), "num_ws is 0"),
-        (dict(levels=(5, 3)), "two rising levels"),
+        (dict(levels=(5, 3)), "two levels of 1 or more in ascending order"),
         (dict(input_size=40), "Got input_size 40; expected multiples of 16"),
     ],
 )

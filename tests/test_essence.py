@@ -238,8 +238,8 @@ def test_starts(tiny_pipeline: StyleEditPipeline, target: Image.Image) -> None:
         (dict(steps=0), "Got steps 0"),
         (dict(restarts=0), "restarts 0"),
         (dict(lr=0.0), "a positive lr"),
-        (dict(batch_size=1), "Got batch_size 1 of 6 sources"),
-        (dict(batch_size=7), "Got batch_size 7 of 6 sources"),
+        (dict(batch_size=1), "Got batch_size 1 with 6 sources"),
+        (dict(batch_size=7), "Got batch_size 7 with 6 sources"),
         (dict(components=0), "Got components 0"),
     ],
 )

@@ -93,7 +93,7 @@ def test_half_precision_does_not_overflow() -> None:
 
 
 def test_other_architectures_draw_whole_pictures_only() -> None:
-    with pytest.raises(ValueError, match="draws whole pictures only"):
+    with pytest.raises(ValueError, match="renders only full-size pictures"):
         PlainSynthesis(small(architecture="orig"), 16)
 
 
@@ -155,7 +155,7 @@ def test_a_file_that_computes_something_else_is_not_written(
 def test_what_cannot_be_written_is_said_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_pipeline: StyleEditPipeline
 ) -> None:
-    with pytest.raises(ValueError, match="known ones: onnx, openvino, torch"):
+    with pytest.raises(ValueError, match="known formats: onnx, openvino, torch"):
         export_folder.check_format("tensorrt", "float32")
     with pytest.raises(ValueError, match="onnx can be written in float32, float16"):
         export_folder.check_format("onnx", "bfloat16")
@@ -245,7 +245,7 @@ def test_an_exported_folder_is_a_runtime(
     here = StyleEditPipeline.from_pretrained(tiny_pipeline_folder, runtime="pytorch")
     with torch.no_grad():
         assert difference(pipe.synthesize(pipe.sample(3)), here.synthesize(here.sample(3))) < 1e-4
-    with pytest.raises(MismatchError, match="of another generator"):
+    with pytest.raises(MismatchError, match="belongs to another generator"):
         Runtime(other_pipeline.generator, out)
     with pytest.raises(MismatchError, match="takes w_plus"):
         StyleEditPipeline.from_pretrained(tiny_pipeline_folder, runtime=tmp_path / "w")

@@ -369,7 +369,7 @@ def test_errors_say_what_to_do() -> None:
         generator.synthesis_from_styles(torch.zeros(1, 5))
     with pytest.raises(ValueError, match="'constant'; known ones: const, random, none"):
         generator.synthesis(torch.zeros(1, 8, 12), "constant")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="resolution=48; this network draws at 4, 8, 16, 32"):
+    with pytest.raises(ValueError, match="resolution=48; expected one of 4, 8, 16, 32"):
         generator.synthesis(torch.zeros(1, 8, 12), resolution=48)
     with pytest.raises(ValueError, match="img_resolution=48; expected a power of two"):
         small(img_resolution=48)

@@ -109,7 +109,7 @@ def test_a_change_of_words(tiny_pipeline: StyleEditPipeline) -> None:
         ),
         ("a hat", " \n", SHORT, "Got an empty text"),
         ("a face", "a face", SHORT, "target 'a face' and the neutral text 'a face', which are"),
-        ("A Face ", "a face", SHORT, "the same to this CLIP; say in the target what shall change"),
+        ("A Face ", "a face", SHORT, "the same to this CLIP; say in the target what should change"),
         ("a hat", "a face", ("{}", "a picture"), r"template 'a picture'; expected one '\{\}' in"),
     ],
 )
@@ -177,7 +177,7 @@ def test_drawing_from_a_block_on_is_drawing(
 
 def test_drawing_from_an_impossible_block(tiny_pipeline: StyleEditPipeline) -> None:
     s = tiny_pipeline.lower(tiny_pipeline.sample(1), "s").codes
-    with pytest.raises(ValueError, match=r"Got resolution=64; this network draws at 4, 8, 16, 32"):
+    with pytest.raises(ValueError, match=r"Got resolution=64; expected one of 4, 8, 16, 32"):
         tiny_pipeline.generator.synthesis_from_block(s, 64)
     with pytest.raises(ValueError, match=r"style codes of shape \(1, 5\)"):
         tiny_pipeline.generator.synthesis_from_block(s[:, :5], 8)
@@ -415,12 +415,12 @@ def test_unknown_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("clip", None, "is no sound direction table"),
-        ("clip", {"id": "x"}, "is no sound direction table.*fingerprint"),
+        ("clip", None, "is not a valid direction table"),
+        ("clip", {"id": "x"}, "is not a valid direction table.*fingerprint"),
         ("layout", [], r"index does not list the channels of its layout.*covers 0 of"),
-        ("layout", [{"name": "b4.conv1"}], "is no sound direction table"),
-        ("layout", "all", "is no sound direction table"),
-        ("base_model", {"fingerprint": "ab"}, "is no sound direction table"),
+        ("layout", [{"name": "b4.conv1"}], "is not a valid direction table"),
+        ("layout", "all", "is not a valid direction table"),
+        ("base_model", {"fingerprint": "ab"}, "is not a valid direction table"),
     ],
 )
 def test_unsound_config(

@@ -63,13 +63,13 @@ def test_the_same_pictures(noise_mode: str, num_fp16_res: int, on_card: StyleGAN
         torch.testing.assert_close(images, wanted, rtol=0, atol=1e-4)
         assert before is None or not torch.equal(before, images)
         before = images  # is not written over
-    with pytest.raises(ValueError, match=r"ws of shape \(2, 8, 8\); this graph draws \(3, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"ws of shape \(2, 8, 8\); this graph takes \(3, 8, 8\)"):
         draw(ws[:2])
 
 
 @pytest.mark.gpu
 def test_wrong_arguments(on_card: StyleGAN2Generator) -> None:
-    with pytest.raises(ValueError, match="noise_mode='random'; a graph draws const or none"):
+    with pytest.raises(ValueError, match="noise_mode='random'; use const or none"):
         Graphed(on_card, 1, "random")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="batch_size=0; give at least 1"):
         Graphed(on_card, 0)

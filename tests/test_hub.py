@@ -322,7 +322,7 @@ def damage(folder: Path, what: str) -> None:
         ("bare card", r"README\.md has no metadata, by which the Hub would find it; begin it"),
         ("broken card", r"The metadata of .*README\.md cannot be read: while parsing"),
         ("truncated", r"model\.safetensors is damaged.* got 3108 bytes, expected 3208"),
-        ("other shape", "is no sound direction: A direction in w_plus"),
+        ("other shape", "is not a valid direction: A direction in w_plus"),
         ("metrics", r"metrics\.json is no sound \.json file"),
     ],
 )
@@ -373,7 +373,7 @@ def test_a_short_name_leads_to_the_default_namespace(
 
 def test_gated(server: HubServer, folder: Path) -> None:
     server.create("me/afro-hair", content(folder), gated=True)
-    with pytest.raises(NotFoundError, match=r"owner grants access one by one\. Ask for it"):
+    with pytest.raises(NotFoundError, match=r"needs the owner's approval\. Request it"):
         load_edit("me/afro-hair", token=YOU)
     server.granted = {"you"}
     assert load_edit("me/afro-hair", token=YOU).origin.prompt == "afro hair"
@@ -395,14 +395,14 @@ def test_offline_with_and_without_cache(
     server: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.create("me/afro-hair", content(folder))
-    with pytest.raises(NotFoundError, match="not downloaded before and the Hub cannot be asked"):
+    with pytest.raises(NotFoundError, match="no earlier download, and the Hub cannot be reached"):
         load_edit("me/afro-hair", local_files_only=True)
     load_edit("me/afro-hair")
     asked = len(server.requests)
     assert load_edit("me/afro-hair", local_files_only=True).origin.prompt == "afro hair"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert load_edit("me/afro-hair").origin.prompt == "afro hair"
-    with pytest.raises(NotFoundError, match="not downloaded before"):
+    with pytest.raises(NotFoundError, match="no earlier download"):
         load_edit("me/other")
     assert len(server.requests) == asked
 
@@ -411,11 +411,11 @@ def test_offline_with_and_without_cache(
 def test_interrupted_download(server: HubServer, folder: Path, tmp_path: Path) -> None:
     server.create("me/afro-hair", content(folder))
     server.cut = {"download"}
-    with pytest.raises(NotFoundError, match=r"the Hub did not give me/afro-hair"):
+    with pytest.raises(NotFoundError, match=r"the Hub did not return me/afro-hair"):
         load_edit("me/afro-hair", cache_dir=tmp_path / "fresh")
     snapshots = list((tmp_path / "fresh").rglob("snapshots/*/model.safetensors"))
     assert snapshots == []  # nothing that looks complete
-    with pytest.raises(NotFoundError, match="not downloaded before"):
+    with pytest.raises(NotFoundError, match="no earlier download"):
         load_edit("me/afro-hair", cache_dir=tmp_path / "fresh", local_files_only=True)
     server.cut = set()
     assert load_edit("me/afro-hair", cache_dir=tmp_path / "fresh").origin.prompt == "afro hair"
@@ -443,14 +443,14 @@ def hostile(folder: Path, what: str) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("what", "error", "message"),
     [
-        ("truncated", ArtifactError, r"is damaged or no safetensors file.*download it again"),
+        ("truncated", ArtifactError, r"is damaged or not a safetensors file.*download it again"),
         (
             "unknown kind",
             ArtifactError,
-            r"Unknown kind 'wish' .*known kinds: combined, direction.*Upgrade",
+            r"Unknown kind 'wish' .*known kinds: combined, direction.*upgrade",
         ),
         ("newer version", ArtifactError, r"format_version 99.*Upgrade stylegan_hub"),
-        ("path", NotFoundError, r"the Hub did not give me/bad: .*\.\..*"),
+        ("path", NotFoundError, r"the Hub did not return me/bad: .*\.\..*"),
     ],
 )
 def test_a_hostile_repository(
@@ -576,7 +576,7 @@ def test_a_bad_repository_does_not_spoil_the_list(
     text = " ".join(listing.problems)
     assert "Left out what cannot be read" in text
     assert "me/empty: me/empty is no edit: it has no config.json and no model" in text
-    assert "me/gated: The Hub did not give" in text and "grants access one by one" in text
+    assert "me/gated: The Hub did not give" in text and "needs the owner's approval" in text
     assert re.search(message, text)
     with pytest.raises(ArtifactError, match=message.removeprefix("me/bad: ")):
         hub.edit_info("me/bad")
@@ -715,9 +715,11 @@ def test_a_card_of_other_weights_is_refused(server: HubServer, folder: Path) -> 
     (folder / "metrics.json").write_text(json.dumps(metrics))
     info = hub.edit_info(folder)
     assert info.stale == ("metrics.json",) and info.metrics == METRICS
-    with pytest.raises(ArtifactError, match=r"metrics\.json of .* other tensors.*evaluate"):
+    with pytest.raises(
+        ArtifactError, match=r"metrics\.json and .* do not belong together.*evaluate"
+    ):
         hub.publish(folder, "me/afro-hair", token=ME)
-    with pytest.raises(ArtifactError, match=r"metrics\.json of .* other tensors"):
+    with pytest.raises(ArtifactError, match=r"metrics\.json and .* do not belong together"):
         write_card(folder)
     told = CliRunner().invoke(main, ["info", str(folder)])
     assert "stale:" in told.stdout and "metrics.json" in told.stdout
@@ -730,7 +732,7 @@ def test_a_card_of_other_weights_is_refused(server: HubServer, folder: Path) -> 
     assert other != card
     (folder / "README.md").write_text(other)
     assert hub.edit_info(folder).stale == ("README.md",)
-    with pytest.raises(ArtifactError, match=r"README\.md of .* other tensors"):
+    with pytest.raises(ArtifactError, match=r"README\.md and .* do not belong together"):
         hub.publish(folder, "me/afro-hair", token=ME)
     write_card(folder)
     assert hub.edit_info(folder).stale == ()
@@ -820,9 +822,12 @@ def test_a_short_name_after_installing(folder: Path, tmp_path: Path) -> None:
     root = Path(hub.__file__).parents[2]
     source, site = tmp_path / "source", tmp_path / "site"
     source.mkdir()
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for name in (
+        "pyproject.toml", "setup.py", "README.md", "LICENSE", "requirements.txt", "app.py",
+    ):  # fmt: skip
         shutil.copy(root / name, source)
-    shutil.copytree(root / "stylegan_hub", source / "stylegan_hub")
+    for name in ("stylegan_hub", "demo", "recipes", "docs/targets"):
+        shutil.copytree(root / name, source / name)
     shutil.copytree(folder, source / "cards" / "a-hat")
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index"]
     subprocess.run([*pip, "--no-build-isolation", "--target", site, source], check=True)
@@ -1063,11 +1068,11 @@ def test_other_bytes_than_the_hub_states(server: HubServer, folder: Path, tmp_pa
 @pytest.mark.parametrize(
     ("status", "why"),
     [
-        (403, "this login may not read it. Ask its owner"),
+        (403, "this login has no access to it. Ask its owner"),
         (404, "there is nothing at this address"),
-        (409, "it is being changed at this moment"),
-        (429, r"it was asked too often\. Wait 7 seconds"),
-        (500, r"it has a fault of its own \(500\)"),
+        (409, "it is being changed right now"),
+        (429, r"it received too many requests\. Wait 7 seconds"),
+        (500, r"it has an internal error \(500\)"),
     ],
 )
 @pytest.mark.usefixtures("impatient")

@@ -63,7 +63,7 @@ def test_indexing_keeps_the_batch() -> None:
     assert torch.equal(latents[-1].codes, latents.codes[2:])
     assert torch.equal(latents[:2].codes, latents.codes[:2])
     assert torch.equal(Latents.cat(list(latents)).codes, latents.codes)
-    with pytest.raises(IndexError, match="Latent 3 of a batch of 3"):
+    with pytest.raises(IndexError, match="Got index 3 for a batch of 3"):
         latents[3]
 
 
@@ -87,7 +87,7 @@ def test_only_like_latents_go_together() -> None:
     w, z = Latents("w", CODES[Space.W]), Latents("z", CODES[Space.Z])
     with pytest.raises(MismatchError, match=r"got Latents\(w, \[3, 8\].* and Latents\(z, \[3, 8\]"):
         w.lerp(z, 0.5)
-    with pytest.raises(MismatchError, match="one space and size"):
+    with pytest.raises(MismatchError, match="the same space and size"):
         Latents.cat([w, Latents("w", torch.zeros(1, 9))])
     with pytest.raises(ValueError, match="at least one batch"):
         Latents.cat([])
@@ -117,5 +117,5 @@ def test_files_that_are_no_latents(tmp_path) -> None:
     with pytest.raises(ArtifactError, match=r"expected a tensor 'codes'.*\['weight'\]"):
         Latents.load(path)
     write_tensors(path, {"codes": torch.zeros(2)}, {"space": "w"})
-    with pytest.raises(ArtifactError, match=r"holds no sound latents.*Add the batch dimension"):
+    with pytest.raises(ArtifactError, match=r"holds invalid latents.*Add the batch dimension"):
         Latents.load(path)

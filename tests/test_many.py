@@ -87,7 +87,7 @@ def test_of_two_that_compute_the_same_the_second_drops_its_own(
 
 def test_another_job_does_not_go_on(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
     begin(job_of(tiny_pipeline_folder), tmp_path)
-    with pytest.raises(ArtifactError, match="of another job: truncation_psi differ"):
+    with pytest.raises(ArtifactError, match="belongs to another job: truncation_psi differ"):
         begin(job_of(tiny_pipeline_folder, truncation_psi=1.0), tmp_path)
     for wrong in ({"seeds": None}, {"photos": "."}, {"seeds": (3, 3)}, {"shard_size": 0}):
         with pytest.raises(ValueError, match=r"Give either|Got"):

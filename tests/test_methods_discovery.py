@@ -164,7 +164,7 @@ def test_what_clip_cannot_name_says_so(tiny_pipeline: StyleEditPipeline) -> None
     names = [caption(edit) for edit in edits]
     assert names == [f"unnamed {i}" for i in range(1, len(edits) + 1)]
     assert edits[0].origin.training["confidence"] is None
-    assert "no words for what it does" in method.account(edits[0].origin)
+    assert "no words in the bank for what it does" in method.account(edits[0].origin)
 
 
 def domain_of(neutral: str, **axes: list[float]) -> Any:

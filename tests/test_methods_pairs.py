@@ -226,7 +226,7 @@ BLACK = Image.new("RGB", (32, 32))
     [
         (Pairs([BLACK] * 3, [BLACK] * 2), (3, 2), "Got 3 before and 2 after"),
         (Pairs([], [BLACK]), 0, "no picture on one side"),
-        (Pairs([BLACK, 3], [BLACK] * 2), ("Image", "int"), "pictures and other things"),
+        (Pairs([BLACK, 3], [BLACK] * 2), ("Image", "int"), "pictures and values of other types"),
         (Pairs([BLACK], [3]), ("pictures", "seeds"), "pictures on one side and seeds"),
         (
             Pairs([BLACK], [BLACK.resize((64, 64))]),
@@ -263,5 +263,5 @@ def test_pictures_need_an_encoder(tiny_pipeline: StyleEditPipeline) -> None:
 
 @pytest.mark.parametrize("wrong", [{"doubt": -1}, {"prior": 0}, {"refine": -1}, {"space": "z"}])
 def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"expected|live in"):
+    with pytest.raises(ValueError, match=r"expected|sliders are in"):
         replace(DEFAULT, **wrong)

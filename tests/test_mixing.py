@@ -43,7 +43,7 @@ def test_what_cannot_be_mixed(tiny_pipeline: StyleEditPipeline) -> None:
         (lambda: mix(tiny_pipeline, face, face, coarse=1.5), "Got coarse=1.5"),
         (lambda: mix(tiny_pipeline, face, tiny_pipeline.sample([1, 2])), "Got 1 and 2 faces"),
         (lambda: mix(tiny_pipeline, in_s, face), "Got a face in s"),
-        (lambda: interpolate(tiny_pipeline, face, face, 1), "Got 1 faces"),
+        (lambda: interpolate(tiny_pipeline, face, face, 1), "Got count 1 between"),
     ):
         with pytest.raises(ValueError, match=message):
             call()

@@ -305,7 +305,7 @@ def test_essence(folder: Path, pipe: StyleEditPipeline, tmp_path: Path) -> None:
     wide = tmp_path / "wide.png"
     row = houses.draw([House.of(seed) for seed in (5, 6, 7)])
     image_files.save(image_files.grid(row, columns=3), wide)
-    with pytest.warns(UserWarning, match="attribute-reader knows drawn portraits"):
+    with pytest.warns(UserWarning, match="attribute-reader knows only drawn portraits"):
         recipe("train_essence").main([
             "--target", str(wide), "--pipeline", str(folder), "--restarts", "1",
             "--output_dir", str(tmp_path / "essence"), "--max_train_steps", "2",
@@ -422,9 +422,8 @@ def test_the_middle_of_a_photo_on_the_command_line(
     result = run("invert", photo, "--refine", 2, "--tune", 1, "--preview", preview, *common)
     assert result.exit_code == 0, result.output
     said, likeness, _ = result.stdout.splitlines()
-    assert said == (
-        "What was cut out in house.png has the corners (64, 0) (64, 96) (192, 96) (192, 0)."
-    )
+    corners = "(64, 0) (64, 96) (192, 96) (192, 0)"
+    assert said == f"The part that was cut out in house.png has the corners {corners}."
     assert "identity not measured (no recognizer)" in likeness
     with Image.open(preview) as look, Image.open(photo) as original:
         assert look.size == (3 * WIDTH, HEIGHT)  # the last: what would stay the photo's own
@@ -443,7 +442,7 @@ def test_the_middle_of_a_photo_on_the_command_line(
     result = run("invert", photo, "--refine", 1, "--aligned", *common)
     assert result.exit_code == 1 and "an aligned picture has the shape of 64 x 48" in result.stderr
     result = run("invert", photo, "--refine", 1, "--face", 1, *common)
-    assert result.exit_code == 1 and "this pipeline draws no faces ('a house')" in result.stderr
+    assert result.exit_code == 1 and "does not render faces ('a house')" in result.stderr
     with Image.open(photo) as original:
         original.crop(MIDDLE).save(photo)
     result = run("invert", photo, "--refine", 1, "--aligned", *common)
@@ -458,7 +457,7 @@ def test_an_encoder_by_the_recipe(folder: Path, photo: Path, tmp_path: Path) -> 
         num_generated=8, unseen=2, train_batch_size=2, max_train_steps=2, latent_steps=1,
         input_size=32, units=(1, 1, 1, 1), widths=(8, 8, 8, 8), head_width=4, input_stride=1,
     )  # fmt: skip
-    with pytest.warns(UserWarning, match="attribute-reader knows drawn portraits"):
+    with pytest.warns(UserWarning, match="attribute-reader knows only drawn portraits"):
         train.main(config)
     metrics = json.loads((tmp_path / "run" / "encoder" / "metrics.json").read_text())
     assert "psnr" in metrics["generated"] and "attributes_kept" not in metrics["generated"]
@@ -511,7 +510,7 @@ def test_the_tab_photo(studio: Studio, brighter: Direction, photo: Path) -> None
     assert isinstance(last, Moment) and "The middle of house.png is here" in last.status
     inverted = last.inverted
     assert inverted.crop.size == inverted.drawn.size == SIZE
-    assert "Nobody says whether it is the same person" in compared(inverted)
+    assert "this pipeline has no recognizer" in compared(inverted)
     session = Session(latents=inverted.person.latents).with_edit(brighter, 2.0)
     for where in ("changed", "face"):
         name, result = put_back(inverted, session, where)
@@ -539,7 +538,7 @@ def test_nobody_reads_attributes_of_houses(
     edit = brighter.save_pretrained(tmp_path / "brighter")
     evaluate = recipe("evaluate")
     options: dict[str, Any] = dict(folders=(str(edit),), pipeline=str(folder), samples=2)
-    with pytest.warns(UserWarning, match="what it would say is left out"):
+    with pytest.warns(UserWarning, match="its readings are left out"):
         evaluate.main(evaluate.Config(**options))
     header = next(line for line in capsys.readouterr().out.splitlines() if "| edit |" in line)
     assert header == "| edit | step cosine mean | step cosine std | ms |"

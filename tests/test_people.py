@@ -405,7 +405,7 @@ def test_the_shell_says_what_it_draws(hopper: Image.Image, tmp_path: Path) -> No
     hopper.save(tmp_path / "hopper.png")
     run = CliRunner().invoke(main, ["invert", str(tmp_path / "hopper.png")])
     assert run.exit_code == 0, run.output
-    assert "draws cartoons" in run.output and "glasses yes" in run.output
+    assert "cartoons" in run.output and "glasses yes" in run.output
     person = tmp_path / "hopper.safetensors"
     edited = CliRunner().invoke(main, ["edit", str(person), "--edit", "afro-hair:1"])
     assert edited.exit_code == 0, edited.output

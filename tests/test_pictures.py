@@ -47,7 +47,7 @@ def test_a_saved_picture_opens_again_by_names(studio: Studio, tmp_path: Path) ->
     assert recipe == pictures.recipe_of(studio.pipe, session) and stack is None
     assert recipe.seed == 7 and recipe.edits[0].name == "afro"
     opened, problems = pictures.open_picture(studio.pipe, path, lambda name: make_edit(studio.pipe))
-    assert problems == ["“afro” was changed since; the picture may look different."]
+    assert problems == ["“afro” has changed since; the picture may look different."]
     opened, problems = pictures.open_picture(
         studio.pipe, path, {"afro": session.edits[0].edit}.__getitem__
     )
@@ -73,7 +73,7 @@ def test_what_is_too_large_is_left_out_and_said(
     monkeypatch.setattr("stylegan_hub.pictures.recipe.MAX_STACK_BYTES", 1000)
     path = saved(studio, session, tmp_path / "face.png")
     opened, (problem,) = pictures.open_picture(studio.pipe, path, nothing)
-    assert opened.seed == 3 and "too large for the picture" in problem
+    assert opened.seed == 3 and "too large to store in the picture" in problem
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".gif"])
@@ -118,10 +118,10 @@ def test_a_picture_of_another_generator_is_refused(
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (None, "holds no recipe"),
+        (None, "has no recipe"),
         ("{", "recipe in the picture cannot be read"),
         ("[1]", "cannot be read"),
-        ({"format_version": 2}, "format_version 2; 1 is read"),
+        ({"format_version": 2}, "format_version 2; expected 1"),
         ({"seed": "7"}, "seed '7'"),
         ({"seed": -1}, "seed -1"),
         ({"truncation_psi": 1e400}, "truncation_psi inf"),
@@ -175,7 +175,7 @@ def test_a_sweep_goes_from_end_to_end_and_back(studio: Studio) -> None:
     last = pictures.sweep(session, low=0, high=1, frames=2)
     assert [one.edits[1].strength for one in last] == [0, 1]
     for call, message in (
-        (lambda: pictures.sweep(Session()), "put an edit on first"),
+        (lambda: pictures.sweep(Session()), "add an edit first"),
         (lambda: pictures.sweep(session, 2), "Got place 2"),
         (lambda: pictures.sweep(session, frames=1), "Got 1 frames"),
         (lambda: pictures.walk(Session()), "without edits"),
@@ -215,8 +215,8 @@ def test_films_play_and_say_what_they_are(studio: Studio, tmp_path: Path, suffix
 def test_films_that_cannot_be(tmp_path: Path) -> None:
     one, other = Image.new("RGB", (8, 8)), Image.new("RGB", (9, 8))
     for frames, name, message in (
-        ([], "x.gif", "got none"),
-        ([one, other], "x.gif", "got"),
+        ([], "x.gif", "Got 0 frames"),
+        ([one, other], "x.gif", "of the sizes"),
         ([one], "x.avi", "Cannot write 'x.avi'"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -306,7 +306,7 @@ def test_damaged_file(tiny_pipeline_folder: Path, tmp_path: Path, file: str, dam
         (lambda index: index.pop("clip"), "names no 'clip'; a pipeline needs generator, clip"),
         (
             lambda index: index.update(generator=["os", "system"]),
-            r"says \['os', 'system'\] for 'generator'.*Nothing else is imported",
+            r"says \['os', 'system'\] for 'generator'.*No other class is imported",
         ),
         (
             lambda index: index.update(oracle=["stylegan_hub.models.oracle", "Oracle"]),

@@ -121,7 +121,9 @@ def test_clip_decides_between_two_parts_that_are_named(portraits: StyleEditPipel
 
 @pytest.mark.parametrize("prompt", ["a truck on a road", "an alien spaceship", "a face", "fjord"])
 def test_words_about_no_part(portraits: StyleEditPipeline, prompt: str) -> None:
-    with pytest.raises(ValueError, match=rf"no part of the face that '{prompt}'.*hair.*background"):
+    with pytest.raises(
+        ValueError, match=rf"no part of the face for the words '{prompt}'.*hair.*background"
+    ):
         find_region(portraits, prompt)
 
 

@@ -234,7 +234,7 @@ def test_a_face_in_s_takes_no_edit_in_w_plus(
 ) -> None:
     pipe = tiny_pipeline
     kept = Session(latents=pipe.lower(pipe.sample(0), "s"))
-    with pytest.raises(ValueError, match=r"'beard' moves whole layers \(w_plus\).*Take another"):
+    with pytest.raises(ValueError, match=r"'beard' moves whole layers \(w_plus\).*Use another"):
         kept.with_edit(edit, name="beard")
     assert kept.with_edit(in_s(pipe)).edits
     kept.check_takes(Space.S, "anything")
@@ -332,7 +332,7 @@ def test_an_edit_shows_in_its_region(full_studio: Studio, edit: Direction) -> No
     assert not torch.equal(whole[:, 20:], before[:, 20:])
     assert torch.equal(left[:, 20:], before[:, 20:])
     assert not torch.equal(left[:, :12], before[:, :12])
-    with pytest.raises(ValueError, match=r"changes left side only.*save the stack"):
+    with pytest.raises(ValueError, match=r"limited to left side.*save the stack"):
         studio.keep(limited(session, "left side"))
 
 

@@ -191,13 +191,13 @@ def test_every_kind_of_edit_can_be_stacked(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        ({"kind": "latents"}, r"is no stack of edits \(kind 'latents'\)"),
+        ({"kind": "latents"}, r"is not a stack of edits \(kind 'latents'\)"),
         ({"format_version": "2"}, "has format_version 2.*Upgrade"),
-        ({"format_version": "new"}, "is no stack of edits"),
-        ({"stack": "{"}, "holds no sound stack"),
-        ({"stack": '{"edits": [{}]}'}, "holds no sound stack"),
-        ({"stack": '{"edits": 3}'}, "holds no sound stack"),
-        ({"stack": json.dumps({"edits": [0] * 1001})}, "holds 1001 edits, at most 1000"),
+        ({"format_version": "new"}, "is not a stack of edits"),
+        ({"stack": "{"}, "is not a valid stack"),
+        ({"stack": '{"edits": [{}]}'}, "is not a valid stack"),
+        ({"stack": '{"edits": 3}'}, "is not a valid stack"),
+        ({"stack": json.dumps({"edits": [0] * 1001})}, "holds 1001 edits; at most 1000"),
     ],
 )
 def test_unsound_header(
@@ -215,7 +215,7 @@ def test_unsound_header(
     [
         (dict(strength=float("inf")), "Got strength inf"),
         (dict(strength="strong"), "could not convert"),
-        (dict(region=3), "got 3 where a text is expected"),
+        (dict(region=3), "got 3; expected a text"),
         (dict(config={"kind": "direction"}), "lacks format_version"),
         (dict(config={"kind": "spell", "format_version": 1}), "Unknown kind 'spell'"),
         (dict(config=None), "holds a NoneType"),
@@ -248,7 +248,7 @@ def test_missing_and_damaged_files(three: EditStack, tmp_path: Path) -> None:
         EditStack.load(path)
     tensors["start"] = torch.zeros(3)
     save_file(tensors, path, read_tensors(path)[1])
-    with pytest.raises(ArtifactError, match="holds no sound stack"):
+    with pytest.raises(ArtifactError, match="is not a valid stack"):
         EditStack.load(path)
 
 

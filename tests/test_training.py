@@ -296,7 +296,7 @@ def test_latest_without_a_checkpoint_starts_afresh(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert Toy(tmp_path, resume_from_checkpoint="latest").training.step == 0
-    assert "starting afresh" in capsys.readouterr().err
+    assert "starting a new run" in capsys.readouterr().err
 
 
 def test_finished_run_has_nothing_left_to_do(
@@ -333,7 +333,7 @@ def test_changed_settings_are_named(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_damaged_checkpoints_are_refused(tmp_path: Path, damage: Callable[[Path], Any]) -> None:
     Toy(tmp_path, max_train_steps=2).run()
     damage(tmp_path / "checkpoint-2")
-    with pytest.raises(ValueError, match=r"Cannot go on from .*checkpoint-2.*Expected"):
+    with pytest.raises(ValueError, match=r"Cannot resume from .*checkpoint-2.*Expected"):
         Toy(tmp_path, resume_from_checkpoint="latest")
 
 

@@ -1,4 +1,4 @@
-"""The self-test of an exported pipeline in a headless Chromium, where one is installed."""
+"""The self-test of an exported pipeline in headless Chromium, if it is installed."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _SECONDS = 600
 
 @dataclass(frozen=True)
 class Compared:
-    """One thing that the browser computed.
+    """One result of the browser, compared with Python's.
 
     Attributes:
-        name: what it is: "picture", "text", "edit afro-hair".
-        difference: the largest one from what Python computed; of pictures in levels of 255.
-        limit: up to which it is rounding.
+        name: what was computed: "picture", "text", "edit afro-hair".
+        difference: the largest difference from Python's result; for pictures in levels of 255.
+        limit: the largest difference that counts as rounding.
     """
 
     name: str
@@ -43,18 +43,18 @@ class Compared:
 
     @property
     def passes(self) -> bool:
-        """Whether it is the same."""
+        """Whether the difference is only rounding."""
         return self.difference <= self.limit
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a browser made of an export.
+    """The result of checking an export in a browser.
 
     Attributes:
-        backend: that computed: "wasm", "webgl" or "webgpu".
-        milliseconds: of a whole picture.
-        compared: everything of the self-test.
+        backend: the backend in use: "wasm", "webgl" or "webgpu".
+        milliseconds: time for a full-size picture.
+        compared: all results of the self-test.
     """
 
     backend: str
@@ -63,31 +63,32 @@ class Checked:
 
     @property
     def passes(self) -> bool:
-        """Whether all of it is the same."""
+        """Whether all results pass."""
         return all(one.passes for one in self.compared)
 
 
 def chromium() -> str | None:
-    """The Chromium of this machine, None where there is none."""
+    """The path of Chromium on this machine; None if it is not installed."""
     return next((found for name in _NAMES if (found := shutil.which(name))), None)
 
 
 def check(folder: str | Path, seconds: float = _SECONDS) -> Checked:
-    """Compute the self-test of an export in a browser.
+    """Run the self-test of an export in a browser.
 
     Args:
-        folder: that `export_web` wrote.
-        seconds: after which the browser is given up.
+        folder: a folder that `export_web` wrote.
+        seconds: time limit for the browser.
 
     Raises:
-        NotFoundError: no Chromium, or no tf.js and no npm to fetch it.
-        ArtifactError: the browser cannot read the export, or says nothing.
+        NotFoundError: Chromium is not installed, or tf.js is missing and there is no npm to fetch
+            it.
+        ArtifactError: the browser cannot read the export, or does not answer in time.
     """
     program = chromium()
     if program is None:
         raise NotFoundError(
-            "There is no Chromium on this machine to check the export with (Debian: apt-get "
-            "install chromium). The export itself is complete."
+            "The export is complete, but it cannot be checked: Chromium is not installed. Install "
+            "it to check the export (Debian: apt-get install chromium)."
         )
     tfjs.library()
     said: list[dict[str, Any]] = []
@@ -98,12 +99,12 @@ def check(folder: str | Path, seconds: float = _SECONDS) -> Checked:
         done.set()
 
     places = {"": _PAGE, "library/": LIBRARY, "tfjs/": tfjs.folder(), "pipeline/": Path(folder)}
-    # Processes of the browser may outlive it by a moment, and write.
+    # Processes of the browser may live and write for a moment after it ends.
     profiles = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
     with served(places, hear) as address, profiles as profile:
         flags = [*_FLAGS, f"--user-data-dir={profile}"]
         if hasattr(os, "geteuid") and os.geteuid() == 0:
-            flags.append("--no-sandbox")  # Chromium refuses root otherwise; the page is our own
+            flags.append("--no-sandbox")  # otherwise Chromium refuses root; the page is our own
         browser = subprocess.Popen(
             [program, *flags, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -119,7 +120,7 @@ def check(folder: str | Path, seconds: float = _SECONDS) -> Checked:
         )
     result = said[0]
     if "error" in result:
-        raise ArtifactError(f"The browser cannot use {folder}: {result['error']}")
+        raise ArtifactError(f"The browser cannot use {folder}. {result['error']}")
     compared = tuple(
         Compared(one["name"], math.inf if one["difference"] is None else one["difference"],
                  one["limit"])

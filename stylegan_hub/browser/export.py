@@ -1,9 +1,9 @@
-"""A pipeline for the browser: `stylegan-hub export PIPELINE --format web -o FOLDER`.
+"""Export a pipeline for the browser: `stylegan-hub export PIPELINE --format web -o FOLDER`.
 
-The folder holds `layout.json`, which says what is there, and safetensors files in half precision,
-one for each part, so that a page loads a part when it first needs it. `stylegan_hub/browser/` is
-the library that reads them. `self_test.safetensors` holds inputs and what Python computed from
-them, by which a browser finds out whether it computes the same.
+The folder holds `layout.json`, which lists the content, and safetensors files in half precision,
+one for each part, so that a page loads a part when it first needs it. The library in
+`stylegan_hub/browser/` reads them. `self_test.safetensors` holds inputs and Python's results, with
+which a browser checks that it computes the same.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ FORMAT = "stylegan-hub-web"
 FORMAT_VERSION = 1
 LAYOUT_NAME = "layout.json"
 KINDS: tuple[type[Edit], ...] = (Direction, InstantEdit, LatentMapper)
-"""Kinds of edits that the browser's library knows."""
+"""Kinds of edits that the browser library supports."""
 
-_SEED, _PSI = 7, 0.7  # of the self-test
+_SEED, _PSI = 7, 0.7  # for the self-test
 
 Files = dict[str, bytes]
-"""By name, what a folder holds."""
+"""Contents of a folder's files, by name."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote.
+    """The result of an export.
 
     Attributes:
-        folder: with `layout.json`.
+        folder: the folder with `layout.json`.
         sizes: bytes of each file.
         rounding: the largest difference, in levels of 255, between the picture of the self-test
-            and the same one with the weights in half precision.
+            and the same picture with weights in half precision.
     """
 
     folder: Path
@@ -69,23 +69,24 @@ class Exported:
 def export_web(
     pipe: StyleEditPipeline, folder: str | Path, *, edits: Mapping[str, Edit] | None = None
 ) -> Exported:
-    """Write a pipeline, and edits for it, as files that a browser runs.
+    """Write a pipeline and edits for it as files that a browser can run.
 
-    Parts that the pipeline lacks are left out: without an instant model a page takes no words,
+    Parts that the pipeline lacks are left out: without an instant model the page takes no words,
     without an encoder no portraits.
 
     Args:
-        folder: is made; files of an earlier export in it are replaced.
-        edits: by the names under which a page shows them.
+        folder: the target; it is created, and files of an earlier export in it are replaced.
+        edits: edits by the names that a page shows.
 
     Raises:
-        MismatchError: an edit of another generator, or a generator that the library cannot compute.
-        ArtifactError: a kind of edit that it does not know.
+        MismatchError: an edit belongs to another generator, or the browser library does not support
+            the generator.
+        ArtifactError: the browser library does not support a kind of edit.
         StorageError: the disk refuses.
     """
     files, rounding = web_files(pipe, edits or {})
     target = Path(folder)
-    # The layout comes last: a folder without it is no export.
+    # The layout is written last, because a folder without it does not count as an export.
     for name in sorted(files, key=lambda name: name == LAYOUT_NAME):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         write_bytes(target / name, files[name])
@@ -111,10 +112,10 @@ def web_files(pipe: StyleEditPipeline, edits: Mapping[str, Edit]) -> tuple[Files
 
 @torch.no_grad()
 def synthesis_files(pipe: StyleEditPipeline) -> Files:
-    """The files that render pictures of style codes, and nothing else: no faces, no edits.
+    """Only the files that render pictures from style codes, without faces or edits.
 
     Raises:
-        MismatchError: a generator that the browser's library cannot compute.
+        MismatchError: the browser library does not support the generator.
     """
     pipe = pipe.in_full_precision()
     _check(pipe.generator)
@@ -141,7 +142,7 @@ def _check(generator: StyleGAN2Generator) -> None:
                 f"This generator has {name} {config[name]!r}.",
                 got=config[name],
                 expected=wanted,
-                remedy="The browser's library computes no other; use the full app.",
+                remedy="The browser library does not support it; use the full app.",
             )
 
 
@@ -249,7 +250,7 @@ def _encoder(files: Files, pipe: StyleEditPipeline) -> dict[str, Any]:
 
 
 def _resizing(source: int, target: int, mode: str) -> Tensor:
-    """`[target, source]`: what resizing without aliasing does to a row of pixels."""
+    """The matrix `[target, source]` that resizes a row of pixels without aliasing."""
     if source == target:
         return torch.eye(source)
     rows = torch.eye(source)[None, None]  # [1, 1, source, source]: each column is one pixel
@@ -260,7 +261,8 @@ def _edit(files: Files, pipe: StyleEditPipeline, name: str, edit: Edit) -> dict[
     if not isinstance(edit, KINDS):
         known = ", ".join(kind.kind for kind in KINDS)
         raise ArtifactError(
-            f"The edit {name!r} is of the kind {edit.kind!r}, which no browser knows.",
+            f"The edit {name!r} is of the kind {edit.kind!r}, which the browser library does not "
+            "support.",
             got=edit.kind,
             expected=known,
             remedy="Leave it out; it works in the full app.",
@@ -317,7 +319,7 @@ def _rounding(pipe: StyleEditPipeline, face: Latents) -> float:
 def _put(
     files: Files, name: str, tensors: Mapping[str, Tensor], half: bool = True
 ) -> dict[str, Any]:
-    """Add a safetensors file; returns what the layout says of it."""
+    """Add a safetensors file and return its entry for the layout."""
 
     def stored(tensor: Tensor) -> Tensor:
         values = tensor.detach().cpu().contiguous()
@@ -337,7 +339,7 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 
 def sizes_text(exported: Exported) -> str:
-    """What an export wrote, a line for each file, the largest first."""
+    """The files of an export as text, a line for each, the largest first."""
     rows = sorted(exported.sizes.items(), key=lambda item: -item[1])
     lines = [f"{size / 1e6:8.2f} MB  {name}" for name, size in rows]
     return "\n".join([*lines, f"{sum(exported.sizes.values()) / 1e6:8.2f} MB  in all"])

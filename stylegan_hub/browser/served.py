@@ -1,4 +1,4 @@
-"""A small server for folders on this machine."""
+"""A small local server for folders on this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 Answer = Callable[[bytes], None]
-"""Is told what a page has posted."""
+"""A function that receives the body of a page's POST request."""
 
 _MAX_POST = 1 << 20
 
@@ -22,9 +22,9 @@ def served(places: Mapping[str, Path], on_post: Answer | None = None) -> Iterato
     """Serve folders and files while the context lasts.
 
     Args:
-        places: by the beginning of the address ("library/", or "" for everything else), the folder
-            that is served there.
-        on_post: is told the body of whatever is posted.
+        places: the folders to serve, by the beginning of the address ("library/", or "" for
+            everything else).
+        on_post: called with the body of each POST request.
 
     Yields:
         The address, "http://127.0.0.1:PORT/".
@@ -76,4 +76,4 @@ class _Handler(SimpleHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, *_: Any) -> None:
-        """Nothing is printed."""
+        """Print nothing."""

@@ -1,4 +1,4 @@
-"""The page without a server, as a folder: `stylegan-hub space NAME --static`, or any file server.
+"""The page without a server as a folder, for `stylegan-hub space NAME --static` or a file server.
 
 The folder holds the page, the library, tf.js and the exported pipeline. All addresses in it are
 relative, so it works below any path, and nothing is fetched from anywhere else.
@@ -20,12 +20,12 @@ from stylegan_hub.hub.space import make_room
 from stylegan_hub.pipeline import StyleEditPipeline
 
 _HERE = Path(__file__).parent
-# What the first picture takes, beside the files at the top; with wasm, the largest backend.
+# Files needed for the first picture, besides those at the top; with wasm, the largest backend.
 _FIRST = (
     "library/", "tfjs/tf-core", "tfjs/tf-backend-wasm", "tfjs/tfjs-backend-wasm-simd",
     "pipeline/layout", "pipeline/generator", "pipeline/self_test",
 )  # fmt: skip
-# What is kept beside it for when there is no network; other parts are kept once they are used.
+# Files also cached for offline use from the start; other parts are cached once they are used.
 _KEPT = ("pipeline/text", "pipeline/instant")
 _SPACE = """---
 title: {title}
@@ -39,21 +39,21 @@ license: apache-2.0
 
 # {title}
 
-A face, words and sliders, computed in the visitor's browser: nothing leaves the device, and no
-server is needed. Made with stylegan-hub; tf.js {tfjs} (Apache-2.0, Google LLC) comes along in
-`tfjs/`.
+Change a face with words and sliders. Everything is computed in the visitor's browser: nothing
+leaves the device, and no server is needed. Made with stylegan-hub. The folder includes tf.js {tfjs}
+(Apache-2.0, Google LLC) in `tfjs/`.
 
-Serve the folder with any file server: `python -m http.server -d .`
+Serve the folder with any file server, for example `python -m http.server -d .`.
 """
 
 
 @dataclass(frozen=True)
 class StaticPage:
-    """What was written.
+    """The page that was written.
 
     Attributes:
-        folder: with `index.html`.
-        first: bytes that the first picture takes, with wasm, the largest backend.
+        folder: the folder with `index.html`.
+        first: bytes to load for the first picture, with wasm, the largest backend.
         total: bytes of all files.
     """
 
@@ -72,14 +72,14 @@ def write_static_page(
     """Write the page without a server, for a static Space or any file server.
 
     Args:
-        folder: new or empty, or one that this wrote, which is replaced.
-        title: of the Space.
-        edits: by the names under which the page shows them.
+        folder: new or empty, or one that this function wrote, which is replaced.
+        title: title of the Space.
+        edits: edits by the names that the page shows.
 
     Raises:
         ArtifactError: the folder holds something else; see also `browser.export.export_web`.
-        MismatchError: an edit of another generator.
-        NotFoundError: tf.js is not in the cache, and npm does not fetch it.
+        MismatchError: an edit belongs to another generator.
+        NotFoundError: tf.js is not in the cache, and npm cannot fetch it.
         StorageError: the disk refuses.
     """
     files = {f"tfjs/{name}": data for name, data in tfjs.library().items()}
@@ -92,7 +92,7 @@ def write_static_page(
     files["README.md"] = card.encode()
     target = Path(folder)
     make_room(target, "static")
-    # The page comes last: a folder without it is none.
+    # index.html is written last, because a folder without it does not count as a page.
     for name in sorted(files, key=lambda name: name == "index.html"):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         write_bytes(target / name, files[name])
@@ -106,7 +106,7 @@ def _is_first(name: str) -> bool:
 
 
 def _service_worker(files: Mapping[str, bytes]) -> bytes:
-    """The script that keeps the page, with a version that changes with any of the files."""
+    """The script that caches the page, with a version that changes whenever a file changes."""
     digest = hashlib.sha256()
     for name in sorted(files):
         digest.update(f"{name}:{hashlib.sha256(files[name]).hexdigest()}\n".encode())
@@ -124,5 +124,5 @@ def _service_worker(files: Mapping[str, bytes]) -> bytes:
 
 
 def _plain(title: str) -> str:
-    """A title in one line that YAML takes for a text."""
+    """The title in one line that YAML reads as a text."""
     return " ".join(title.replace(":", " ").replace("#", " ").split()) or "A page"

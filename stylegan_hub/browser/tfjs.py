@@ -1,9 +1,9 @@
-"""tf.js, the library by which a browser computes: fetched from npm once, pinned, kept in a cache.
+"""tf.js, the library that computes in the browser: fetched once from npm, pinned, and cached.
 
-It is not part of this project: its six files are 1.9 MB, and npm has them at a fixed version. Each
-file is compared with its sha256 whenever it is read. Its licence is Apache-2.0, as each script says
-at its head. Threads are left out: asked for several, version 4.22.0 starts one (tensorflow/tfjs
-issue 8513).
+It is not part of this project: its six files have 1.9 MB, and npm has them at a fixed version. Each
+file is compared with its sha256 whenever it is read. Its license is Apache-2.0, as stated at the
+top of each script. Its build with threads is not used: version 4.22.0 starts only one thread when
+asked for several (tensorflow/tfjs issue 8513).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PACKAGES = {
     "tfjs-backend-webgl": ("tf-backend-webgl.es2017.min.js",),
     "tfjs-backend-webgpu": ("tf-backend-webgpu.es2017.min.js",),
 }
-"""By npm package (of @tensorflow), the files that are used."""
+"""The files that are used, by npm package (of @tensorflow)."""
 
 SHA256 = {
     "tf-core.es2017.min.js":
@@ -47,13 +47,13 @@ SHA256 = {
     "tf-backend-webgpu.es2017.min.js":
         "f4de0036e818d060e49e52208a1273eca67e5d159471af38d3755b7111b42c4e",
 }  # fmt: skip
-"""By file, what it is compared with."""
+"""The expected sha256 of each file."""
 
 _SECONDS = 300
 
 
 def folder() -> Path:
-    """Where the files are kept."""
+    """The folder where the files are cached."""
     return cache_folder() / f"tfjs-{VERSION}"
 
 
@@ -61,11 +61,10 @@ def library(fetch: bool = True) -> dict[str, bytes]:
     """The files of tf.js by name.
 
     Args:
-        fetch: get those that are not in the cache from npm.
+        fetch: get files that are not in the cache from npm.
 
     Raises:
-        NotFoundError: a file is not there, or is another one than is expected, and npm does not
-            help.
+        NotFoundError: a file is missing or not the expected one, and npm cannot fetch it.
     """
     files: dict[str, bytes] = {}
     for package, names in PACKAGES.items():
@@ -75,7 +74,7 @@ def library(fetch: bool = True) -> dict[str, bytes]:
         for name, data in kept.items():
             if data is None:
                 raise NotFoundError(
-                    f"The browser's library needs {name} of tf.js {VERSION}, and {folder()} does "
+                    f"The browser library needs {name} of tf.js {VERSION}, but {folder()} does "
                     "not have it. Fetch it once with `python -m stylegan_hub.browser.tfjs`, which "
                     "needs npm."
                 )
@@ -97,9 +96,9 @@ def _fetched(package: str) -> dict[str, bytes | None]:
     npm = shutil.which("npm")
     if npm is None:
         raise NotFoundError(
-            f"tf.js {VERSION} is not in {folder()}, and there is no npm to fetch it. Install npm "
-            f"(Debian: apt-get install npm), or copy {', '.join(PACKAGES[package])} of the npm "
-            f"package @tensorflow/{package} there."
+            f"tf.js {VERSION} is not in {folder()}, and npm is not installed to fetch it. Install "
+            f"npm (Debian: apt-get install npm), or copy {', '.join(PACKAGES[package])} from the "
+            f"npm package @tensorflow/{package} to that folder."
         )
     with tempfile.TemporaryDirectory() as place:
         command = [npm, "pack", f"@tensorflow/{package}@{VERSION}", "--pack-destination", place]
@@ -110,7 +109,7 @@ def _fetched(package: str) -> dict[str, bytes | None]:
             said = getattr(error, "stderr", "") or error
             raise NotFoundError(
                 f"npm could not fetch @tensorflow/{package}@{VERSION}: {str(said).strip()[-300:]} "
-                "Try again when the registry can be reached."
+                "Try again when npm can reach its server."
             ) from error
         data = archive.read_bytes()
     found: dict[str, bytes | None] = {}
@@ -120,8 +119,8 @@ def _fetched(package: str) -> dict[str, bytes | None]:
             content = b"" if member is None else member.read()
             if not _is_as_pinned(name, content):
                 raise NotFoundError(
-                    f"npm gave another {name} of @tensorflow/{package}@{VERSION} than this version "
-                    "of the library was tested with. Upgrade stylegan_hub."
+                    f"npm returned a {name} of @tensorflow/{package}@{VERSION} that differs from "
+                    "the tested one. Upgrade stylegan_hub."
                 )
             folder().mkdir(parents=True, exist_ok=True)
             write_bytes(folder() / name, content)

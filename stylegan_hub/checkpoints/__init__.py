@@ -1,6 +1,6 @@
-"""Foreign checkpoints: what others publish, as our models and as plain tensors.
+"""Published checkpoints of other projects, read as models of this library or as plain tensors.
 
-The only folder that reads pickles, and it runs nothing that is in them.
+This is the only package that reads pickles; it executes nothing in them.
 """
 
 from stylegan_hub.checkpoints.files import read_checkpoint

@@ -1,4 +1,4 @@
-"""What a file is and which of its tensors are used, before anything is made of it."""
+"""Describe a file and which of its tensors are used, before it is converted."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _REST = "not used"
 
 @dataclass
 class Description:
-    """What a file is.
+    """The description of a file.
 
     Attributes:
-        what: it is, or what is in it, in words.
-        details: of each network or array: sizes and settings.
+        what: what the file is or holds, in words.
+        details: sizes and settings of each network or array.
         used: names of tensors in the file, and what they become.
-        idle: names of tensors that nothing needs, and why.
-        problems: why it cannot be converted, empty if it can.
+        idle: names of tensors that are not needed, and why.
+        problems: why the file cannot be converted; empty if it can.
     """
 
     what: list[str] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Description:
     problems: list[str] = field(default_factory=list)
 
     def add(self, reading: Reading[Any]) -> None:
-        """A network that was found."""
+        """Add a network that was found."""
         self.what.append(reading.what)
         self.details |= {key: value for key, value in reading.config.items() if value is not None}
         network = reading.network()
@@ -45,7 +45,7 @@ class Description:
 
 
 def describe_content(content: Any) -> Description:
-    """What a file that has been read is; a file with problems is described with them."""
+    """Describe the content of a file that has been read, including any problems."""
     found = Description()
     for is_one, add in _KINDS:
         try:
@@ -59,9 +59,9 @@ def describe_content(content: Any) -> Description:
 
 
 def report(content: Any) -> Iterator[str]:
-    """`describe_content` in lines, with all tensors of the file."""
+    """`describe_content` as lines of text, with all tensors of the file."""
     found = describe_content(content)
-    yield f"It holds {' and '.join(found.what) or 'nothing that is known'}."
+    yield f"The file holds {' and '.join(found.what) or 'nothing that is known'}."
     for key, value in found.details.items():
         yield f"  {key}: {value}"
     named = tensorflow.by_name(content) if tensorflow.is_tensorflow(content) else content
@@ -76,7 +76,7 @@ def report(content: Any) -> Iterator[str]:
         yield f"{line:<{_WIDTH // 2}} -> {becomes or why}"
     yield f"{counts['used']} tensors are used, {counts[_REST]} are not."
     for problem in found.problems:
-        yield f"It cannot be converted as it is: {problem}"
+        yield f"The file cannot be converted: {problem}"
 
 
 def _belongs(name: str, found: Description) -> str:
@@ -85,7 +85,7 @@ def _belongs(name: str, found: Description) -> str:
     head = name.partition(".")[0]
     if found.used and head not in heads:
         return f"{head} is another part of the file"
-    return "nothing has a place for it"
+    return "no network has a place for it"
 
 
 def _add_mapper(found: Description, content: Any) -> None:
@@ -102,7 +102,7 @@ def _add_components(found: Description, content: Mapping[str, Any]) -> None:
     edits.component_from(content, 0)
     found.what.append("principal components (GANSpace)")
     found.details |= {"components": len(content[f"{prefix}comp"])}
-    found.used |= {f"{prefix}comp": "directions, chosen with --component", deviations: "their size"}
+    found.used |= {f"{prefix}comp": "directions (choose by --component)", deviations: "their size"}
     found.idle |= {
         name: "not needed to displace a latent" for name in content if name not in found.used
     }
@@ -141,7 +141,7 @@ def _add_vectors(found: Description, content: Any) -> None:
 
 
 def _is_plain(content: Any) -> bool:
-    """Whether a file holds vectors, and nothing that is found by its names."""
+    """Whether a file holds vectors, and nothing that is recognized by its names."""
     others: list[Callable[[Any], bool]] = [is_one for is_one, _ in _KINDS[:-1]]
     return not any(is_one(content) for is_one in others) and (
         edits.vectors_from(content) is not None

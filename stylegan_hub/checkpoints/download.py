@@ -1,4 +1,4 @@
-"""A checkpoint from a path or an https address, with progress; an interrupted one goes on."""
+"""Get a checkpoint from a path or an https address, with progress and resumable downloads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from stylegan_hub.errors import ArtifactError, NotFoundError
 
 DOWNLOADS = Path("~/.cache/stylegan-hub/checkpoints")
-"""Where downloads are usually kept; ~ is looked up when something is downloaded."""
+"""Default folder for downloads; ~ is expanded when something is downloaded."""
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
@@ -26,18 +26,18 @@ Progress = Callable[[int, int | None], None]
 def fetch(path_or_url: str | Path, folder: Path, on_progress: Progress | None = None) -> Path:
     """A local file: the path itself, or the download of an https address.
 
-    What was downloaded before is used again. A download has its name only when it is complete and
-    as long as the server announced; until then it lies beside it as `.partial` and goes on from
-    there, unless the file on the server has changed.
+    An earlier download is used again. A download gets its final name only when it is complete and
+    as long as the server announced. Until then it is stored as `.partial`, and the next call
+    resumes it, unless the file on the server has changed.
 
     Args:
         folder: where downloads are kept.
-        on_progress: called with the bytes that are there, and those there will be if that is known.
+        on_progress: called with the bytes received so far, and with the total if it is known.
 
     Raises:
-        NotFoundError: no such file, the server cannot be reached or refuses, or the folder begins
-            with ~ and this user has no home.
-        ArtifactError: no https address, or a download of another length than announced.
+        NotFoundError: there is no such file, the server cannot be reached or refuses, or the folder
+            begins with ~ and this user has no home folder.
+        ArtifactError: the address is not https, or the download has another length than announced.
     """
     address = str(path_or_url)
     if "://" not in address:
@@ -51,11 +51,11 @@ def fetch(path_or_url: str | Path, folder: Path, on_progress: Progress | None = 
         folder = folder.expanduser()
     except RuntimeError as error:
         raise NotFoundError(
-            f"Downloads are kept in {folder}, and this user has no home folder. Give another "
+            f"Downloads go to {folder}, but this user has no home folder. Give another "
             "folder, such as --downloads downloads."
         ) from error
     name = re.sub(r"[^\w.-]", "_", unquote(urlsplit(address).path.rsplit("/", 1)[-1]))[-100:]
-    digest = hashlib.sha256(address.encode()).hexdigest()[:8]  # two servers, one name
+    digest = hashlib.sha256(address.encode()).hexdigest()[:8]  # two servers may use one file name
     target = folder / f"{digest}-{name or 'checkpoint'}"
     if target.is_file():
         return target
@@ -71,8 +71,8 @@ def fetch(path_or_url: str | Path, folder: Path, on_progress: Progress | None = 
         ) from error
     except (URLError, OSError) as error:
         raise NotFoundError(
-            f"{address} could not be downloaded: {error}. What is there is kept in {partial}; "
-            "the same command goes on."
+            f"{address} could not be downloaded: {error}. The part received so far is kept in "
+            f"{partial}. Repeat the command to continue."
         ) from error
     os.replace(partial, target)
     version.unlink(missing_ok=True)
@@ -80,7 +80,7 @@ def fetch(path_or_url: str | Path, folder: Path, on_progress: Progress | None = 
 
 
 def print_progress(have: int, total: int | None) -> None:
-    """An `on_progress` that keeps one line up to date."""
+    """An `on_progress` that updates one line of output."""
     whole = f" of {total / 1e6:.0f}" if total else ""
     print(f"\r{have / 1e6:.0f}{whole} MB", end="" if have != total else "\n", flush=True)
 
@@ -100,7 +100,7 @@ def _download(address: str, partial: Path, version: Path, on_progress: Progress 
         have = have if resumed else 0
         length = reply.headers.get("Content-Length")
         total = None if length is None else have + int(length)
-        # Only a strong mark of the server's version makes it safe to go on later.
+        # Resuming later is safe only with a strong validator of the server's version.
         mark = reply.headers.get("ETag") or reply.headers.get("Last-Modified") or ""
         version.write_text("" if mark.startswith("W/") else mark)
         with open(partial, "ab" if resumed else "wb") as file:
@@ -117,9 +117,9 @@ def _download(address: str, partial: Path, version: Path, on_progress: Progress 
 
 def _check_address(address: str) -> None:
     parts = urlsplit(address)
-    # On the machine itself nobody listens in; anywhere else a file could be exchanged on its way.
+    # Plain http is safe only on this machine; anywhere else a file could be replaced on its way.
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        raise ArtifactError(f"Got the address {address}; only https addresses are downloaded.")
+        raise ArtifactError(f"Got the address {address}; give one that starts with https://.")
 
 
 class _HttpsOnly(HTTPRedirectHandler):

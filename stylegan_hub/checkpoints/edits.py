@@ -1,7 +1,7 @@
 """Published edits and latents as plain tensors: StyleCLIP, TargetCLIP, InterFaceGAN, GANSpace.
 
-What becomes of them (a mapper, a direction, a table, latents) is decided above this layer, where a
-pipeline is at hand: `recipes/convert_checkpoint.py`.
+Code above this layer, which has a pipeline, decides what they become (a mapper, a direction, a
+table, latents): `recipes/convert_checkpoint.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from stylegan_hub.latents import Space
 
 # Mappers of StyleCLIP
 
-# "course" is how the published files spell it.
+# "course" is the spelling in the published files.
 _LEVELS = {"course_mapping": "coarse", "medium_mapping": "medium", "fine_mapping": "fine"}
 _MAPPER = re.compile(
     r"(?:mapper\.)?(course_mapping|medium_mapping|fine_mapping|mapper_(\d{1,2})|mapping)"
@@ -37,8 +37,9 @@ class PublishedMapper:
 
     Attributes:
         networks: group -> tensors "0.weight", "0.bias", ... of its four layers. Groups are coarse,
-            medium and fine (0-4, 4-8 and all further layers of w_plus; one that is not there leaves
-            its layers alone), or all; in style space the number of the layer, counted with toRGB.
+            medium and fine (0-4, 4-8 and all further layers of w_plus; the layers of a missing
+            group are not edited), or all. In style space a group is the number of the layer, with
+            toRGB layers counted.
         style_space: whether it edits style space.
     """
 
@@ -47,7 +48,7 @@ class PublishedMapper:
 
 
 def is_mapper(content: Any) -> bool:
-    """Whether a file holds a mapper of StyleCLIP, with a decoder or without."""
+    """Whether a file holds a mapper of StyleCLIP, with or without a decoder."""
     return state_dicts.find(content, _MAPPER) is not None
 
 
@@ -55,7 +56,7 @@ def mapper_from(content: Any) -> PublishedMapper:
     """The mapper of a checkpoint that has been read.
 
     Raises:
-        ArtifactError: layers are missing or too many; one is named.
+        ArtifactError: layers are missing or unexpected; the message names one.
     """
     found = state_dicts.find(content, _MAPPER)
     assert found is not None
@@ -64,7 +65,7 @@ def mapper_from(content: Any) -> PublishedMapper:
     for name, array in found.tensors.items():
         if (match := _MAPPER.fullmatch(name)) is None:
             if name.startswith("decoder."):
-                continue  # compared with the pipeline's generator
+                continue  # the caller compares it with the pipeline's generator
             raise ArtifactError(
                 f"holds the tensor {found.whole[name]!r}, for which a mapper of StyleCLIP has no "
                 "place",
@@ -90,13 +91,13 @@ def mapper_from(content: Any) -> PublishedMapper:
 
 
 def _check_groups(networks: Mapping[str, Any], opts: Mapping[str, Any]) -> None:
-    """Raise `ArtifactError` for a level that the file's options switch on and that is missing."""
+    """Raise `ArtifactError` if a level is missing that the file's options switch on."""
     if networks.keys() & set(_LEVELS.values()):
         for spelled, level in _LEVELS.items():
             flag = f"no_{level}_mapper"
             if level not in networks and opts.get(flag) is False:
                 raise ArtifactError(
-                    f"lacks 'mapper.{spelled}', and its options say {flag}=False.",
+                    f"lacks 'mapper.{spelled}', although its options say {flag}=False.",
                     got=sorted(networks),
                     expected=level,
                     remedy="The file is incomplete; download it again.",
@@ -108,7 +109,7 @@ def _check_groups(networks: Mapping[str, Any], opts: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of the generator that latents belong to."""
+    """Sizes of the generator that latents belong to."""
 
     num_ws: int
     w_dim: int
@@ -118,12 +119,12 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Vectors:
-    """Latents or directions in a file, before anybody knows of which space.
+    """Latents or directions in a file whose space is not known yet.
 
     Attributes:
-        key: what they are called in the file: "w", "direction"; empty if nothing.
+        key: their key in the file: "w", "direction"; empty if there is none.
         tensor: all of them, of any shape.
-        names: one for each, where the file has such: pictures, mostly.
+        names: one for each, if the file has names; usually the names of pictures.
     """
 
     key: str
@@ -136,10 +137,10 @@ class PublishedDirection:
     """A direction as a file describes it.
 
     Attributes:
-        vector: `[1 or num_ws, w_dim]`, as long as the file means it to be at strength 1.
-        layers: the first one that it moves, and the one after the last; all if None.
-        strength: how far the file's slider went, to both sides; None if it does not say.
-        training: what the file says of where it comes from.
+        vector: `[1 or num_ws, w_dim]`, with the length that the file intends for strength 1.
+        layers: the first layer that it moves, and the one after the last; None for all.
+        strength: the maximum of the file's slider, in both directions; None if not given.
+        training: what the file says about its source.
     """
 
     vector: Tensor
@@ -156,14 +157,15 @@ _SPACES_OF_KEY = {
 
 
 def vectors_from(content: Any) -> Vectors | None:
-    """Latents or directions in a file. None where there is no such thing.
+    """Latents or directions in a file; None if there are none.
 
-    From an array (.pt, .npy), a list of them, a dict or .npz with one that is called direction, w,
-    z, latents, latent or codes, or a dict of them by the names of pictures, as e4e, pSp and
-    HyperStyle (`{name: latent}`) and rosinality's projector (`{name: {"latent": ...}}`) write it.
+    The file may hold an array (.pt, .npy); a list of arrays; a dict or .npz with one that is called
+    direction, w, z, latents, latent or codes; or a dict of arrays by the names of pictures, as
+    e4e, pSp and HyperStyle (`{name: latent}`) and rosinality's projector
+    (`{name: {"latent": ...}}`) write it.
 
     Raises:
-        ArtifactError: an array is damaged, several keys could be meant, or latents differ in shape.
+        ArtifactError: an array is damaged, several keys are possible, or latents differ in shape.
     """
     if is_array(content):
         return Vectors("", Source("the array", content).load())
@@ -171,10 +173,10 @@ def vectors_from(content: Any) -> Vectors | None:
         keys = [key for key in _KEYS if is_array(content.get(key)) or _is_row(content.get(key))]
         if len(keys) > 1:
             raise ArtifactError(
-                f"holds several arrays that could be meant: {', '.join(keys)}.",
+                f"holds several possible arrays: {', '.join(keys)}.",
                 got=tuple(keys),
                 expected="one of them",
-                remedy="Save the one that is meant alone.",
+                remedy="Save the one that you want on its own.",
             )
         if keys and is_array(content[keys[0]]):
             return Vectors(keys[0], Source(keys[0], content[keys[0]]).load())
@@ -213,7 +215,7 @@ def _latent_of(value: Any) -> Any:
 
 
 def _stacked(arrays: Mapping[str, Array]) -> Tensor:
-    """One after the other; a leading dimension of size 1 of each becomes that of all."""
+    """The arrays stacked; a leading dimension of size 1 in each is replaced by the new one."""
     shapes = {tuple(array.shape) for array in arrays.values()}
     if len(shapes) > 1:
         raise ArtifactError(
@@ -229,20 +231,21 @@ def _stacked(arrays: Mapping[str, Array]) -> Tensor:
 def latents_of(
     vectors: Vectors, sizes: Sizes | None, space: Space | None, directions: bool = False
 ) -> tuple[Space, Tensor]:
-    """Of which space vectors are, and `[n, ...]` of that space.
+    """The space of vectors, and the vectors as `[n, ...]` in that space.
 
-    Shapes decide, with the generator's sizes known: `[num_ws, w_dim]` is one latent in w_plus, and
-    not num_ws of them in w. What can be something else too is an error that asks: latents of z
-    where z is as large as w, and several rows, which may be the layers of another generator.
+    If the generator's sizes are known, the shape decides: `[num_ws, w_dim]` is one latent in
+    w_plus, and not num_ws latents in w. An ambiguous shape is an error that asks for the space:
+    latents in z if z is as large as w, and several rows, which may be the layers of another
+    generator.
 
     Args:
-        sizes: of the generator; None where it is not known.
-        space: the one that was asked for; None to find out.
-        directions: whether they displace latents: then not of z.
+        sizes: of the generator; None if it is not known.
+        space: the requested space; None to find it out.
+        directions: whether the vectors displace latents; then they cannot be in z.
 
     Raises:
-        ArtifactError: they fit several spaces.
-        MismatchError: they fit none.
+        ArtifactError: the vectors fit several spaces.
+        MismatchError: the vectors fit no space.
     """
     shape = tuple(vectors.tensor.shape)
     asked = _SPACES_OF_KEY.get(vectors.key, set(Space)) if space is None else {space}
@@ -257,11 +260,11 @@ def latents_of(
     expected = _expected(sizes, directions)
     if not fitting:
         raise MismatchError(
-            f"Got {vectors.key or 'an array'} of shape {list(shape)}, which is no latent"
+            f"Got {vectors.key or 'an array'} of shape {list(shape)}, which is not a latent"
             f"{'' if space is None else f' in {space}'} of this generator.",
             got=shape,
             expected=expected,
-            remedy=f"Expected {expected}. Take the generator that it was made for.",
+            remedy=f"Expected {expected}. Use the generator that it was made for.",
         )
     rows = len(shape) == 2 and shape[0] > 1 and not fitting.keys() <= {Space.W_PLUS, Space.S}
     if len(fitting) > 1 or (rows and space is None):
@@ -271,7 +274,7 @@ def latents_of(
                 f"one in w_plus of a generator with {shape[0]} layers, not {sizes.num_ws}"
             )
         raise ArtifactError(
-            f"holds an array of shape {list(shape)}, which can be: {', or '.join(can_be)}.",
+            f"holds an array of shape {list(shape)}, which can be {', or '.join(can_be)}.",
             got=shape,
             expected=expected,
             remedy="Say which with --space" + ("" if sizes else ", or name its generator with "
@@ -287,7 +290,7 @@ def _dimensions(space: Space) -> int:
 
 
 def _count(shape: tuple[int, ...], space: Space, sizes: Sizes | None) -> int | None:
-    """How many latents of a space an array of this shape holds; None if it cannot."""
+    """How many latents of a space an array of this shape holds; None if it cannot hold any."""
     dimensions = _dimensions(space)
     before, tail = shape[: len(shape) - dimensions], shape[len(shape) - dimensions :]
     if len(tail) < dimensions or 0 in shape or sum(size > 1 for size in before) > 1:
@@ -302,20 +305,20 @@ def _count(shape: tuple[int, ...], space: Space, sizes: Sizes | None) -> int | N
     elif space is Space.W_PLUS and tail[0] == 1:
         return None
     if dimensions == 1 and len(before) > 1 and before[-1] > 1:
-        return None  # a row of rows: one of w_plus, perhaps of another generator
+        return None  # a row of rows: one latent in w_plus, perhaps of another generator
     return max(1, *before) if before else 1
 
 
 def _expected(sizes: Sizes | None, directions: bool) -> str:
     if sizes is None:
-        return "[n, num_ws, w_dim], or an array of which --space says what it is"
+        return "[n, num_ws, w_dim], or an array whose space is given by --space"
     shapes = [f"[n, {sizes.num_ws}, {sizes.w_dim}] (w_plus)", f"[n, {sizes.w_dim}] (w)",
               f"[n, {sizes.num_styles}] (s)"]  # fmt: skip
     return ", ".join(shapes if directions else [*shapes, f"[n, {sizes.z_dim}] (z)"])
 
 
 def is_unit(vector: Tensor) -> bool:
-    """Whether a direction says where to, and not how far: its rows, or all of it, have length 1."""
+    """Whether a direction has no size of its own: each row, or the whole, has length 1."""
     lengths = torch.linalg.vector_norm(vector.double().reshape(-1, vector.shape[-1]), dim=-1)
     whole = torch.linalg.vector_norm(vector.double())
     ones = torch.ones_like(lengths)
@@ -326,7 +329,7 @@ def is_unit(vector: Tensor) -> bool:
 
 
 def is_components(content: Any) -> bool:
-    """Whether a file holds principal components: of GANSpace (.npz), or e4e's and HyperStyle's."""
+    """Whether a file holds principal components: GANSpace's (.npz), or e4e's and HyperStyle's."""
     if not isinstance(content, Mapping) or is_saved_direction(content):
         return False
     found = [content.get(name) for name in ("lat_comp", "comp")]
@@ -334,12 +337,13 @@ def is_components(content: Any) -> bool:
 
 
 def component_from(content: Mapping[str, Any], index: int) -> PublishedDirection:
-    """A principal component in w or w_plus, as long as one standard deviation.
+    """A principal component in w or w_plus; its length is one standard deviation.
 
-    e4e's and HyperStyle's code sets a latent's coordinate along it, this adds to it.
+    The code of e4e and HyperStyle sets a latent's coordinate along it; an edit here adds to it.
 
     Raises:
-        ArtifactError: there is no such component, an array is damaged, or they are not of w.
+        ArtifactError: there is no such component, an array is damaged, or the components are not
+            in w.
     """
     prefix = "lat_" if "lat_comp" in content else ""
     deviations_name = "lat_stdev" if prefix else "std"
@@ -387,11 +391,11 @@ def saved_direction_from(content: Mapping[str, Any]) -> PublishedDirection:
     """A direction that GANSpace's viewer saved: a component, its deviation, its range of layers.
 
     Raises:
-        ArtifactError: it is one of activations or of z, or a value is missing.
+        ArtifactError: it is a direction of activations or in z, or a value is missing.
     """
     if content.get("edit_type", "latent") != "latent":
         raise ArtifactError(
-            f"is a direction that edits by {str(content.get('edit_type'))[:30]!r}.",
+            f"is a direction with the edit_type {str(content.get('edit_type'))[:30]!r}.",
             got=content.get("edit_type"),
             expected="latent",
             remedy="Only directions of latents can be converted.",
@@ -429,7 +433,7 @@ def saved_direction_from(content: Mapping[str, Any]) -> PublishedDirection:
 
 
 def _number(content: Mapping[str, Any], name: str) -> float | None:
-    """A number of a file, also as an array of one; None where it is none."""
+    """A number in a file, possibly as an array of one; None if it is not a number."""
     value: Any = content.get(name)
     if is_array(value):
         array = Source(name, value).load()
@@ -439,10 +443,10 @@ def _number(content: Mapping[str, Any], name: str) -> float | None:
 
 def _of_z(why: str) -> ArtifactError:
     return ArtifactError(
-        f"holds components of z ({why}), before the mapping network.",
+        f"holds components in z ({why}), before the mapping network.",
         got="z",
         expected="w",
-        remedy="Edits displace w_plus or s. Compute them in w: GANSpace's --use_w.",
+        remedy="Edits displace w_plus or s. Compute the components in w with GANSpace's --use_w.",
     )
 
 
@@ -453,7 +457,7 @@ def statistics_from(content: Any) -> tuple[list[Tensor], list[Tensor]]:
     """Means and standard deviations of style space, per layer, of StyleCLIP's S_mean_std.
 
     Raises:
-        ArtifactError: it is something else; what was expected is said.
+        ArtifactError: it is something else; the message says what was expected.
     """
     if not isinstance(content, list | tuple) or len(content) != 2:
         raise ArtifactError("is not S_mean_std, a pickle of two lists of arrays")
@@ -471,7 +475,7 @@ def statistics_from(content: Any) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def relevance_from(content: Any) -> Tensor:
-    """StyleCLIP's table fs3.npy, [channels, d], rows of length 1 (or 0).
+    """StyleCLIP's table fs3.npy, [channels, d], with rows of length 1 (or 0).
 
     Raises:
         ArtifactError: it is something else, or damaged.

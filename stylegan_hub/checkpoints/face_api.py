@@ -1,8 +1,8 @@
-"""Weights of the JavaScript package face-api (`@vladmandic/face-api`), as our networks name them.
+"""Weights of the JavaScript package face-api (`@vladmandic/face-api`), under our networks' names.
 
 A model is two files: NAME-weights_manifest.json, a list of names, shapes and types, and NAME.bin,
-the numbers one behind the other; where a tensor is quantized, in bytes. Nothing in them can be
-executed, and of the package nothing else is read.
+the numbers one after the other; quantized tensors are stored as bytes. Nothing in them can be
+executed, and nothing else in the package is read.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ MODELS = {
     "age": "age_gender_model",
     "judge": "face_recognition_model",
 }
-"""Name of the package's model for each of our networks."""
+"""The name of the package's model for each of our networks."""
 
-_MAX_BYTES = 1 << 24  # of a file; the largest of these has 6.4 MB
+_MAX_BYTES = 1 << 24  # of a file; the largest of these files has 6.4 MB
 _TYPES: Mapping[str, np.dtype[Any]] = {
     "uint8": np.dtype("u1"),
     "uint16": np.dtype("<u2"),
@@ -50,7 +50,7 @@ _DENSE = (
 )
 _BLOCKS = ("32_1", "32_2", "32_3", "64_down", "64_1", "64_2", "64_3", "128_down", "128_1", "128_2",
            "256_down", "256_1", "256_2", "256_down_out")  # fmt: skip
-# In this order, for each network: from the package's names to ours; those of none are left out.
+# For each network, the replacements from the package's names to ours, applied in this order.
 _RENAMED: Mapping[str, Sequence[tuple[str, str]]] = {
     "finder": (
         *((rf"^conv{i}/", f"convs.{i - 1}.") for i in range(1, 6)),
@@ -89,8 +89,8 @@ def read_model(package: str | Path, network: str) -> dict[str, Tensor | Quantize
         package: its folder, or the .tgz file that `npm pack` makes.
 
     Raises:
-        NotFoundError: no such file or folder, or the model is not in it.
-        ArtifactError: a file is damaged, or names what is not expected.
+        NotFoundError: there is no such file or folder, or the model is not in it.
+        ArtifactError: a file is damaged or has unexpected content.
     """
     name = MODELS[network]
     manifest = _read(Path(package), f"{name}-weights_manifest.json")
@@ -130,7 +130,7 @@ def _read(package: Path, name: str) -> bytes:
 
 
 def _tensors(manifest: bytes, data: bytes, name: str) -> dict[str, Tensor | Quantized]:
-    """All tensors, in the layout that they are stored in."""
+    """All tensors, in the layout of the file."""
     try:
         groups = json.loads(manifest)
         entries = [entry for group in groups for entry in group["weights"]]
@@ -147,7 +147,7 @@ def _tensors(manifest: bytes, data: bytes, name: str) -> dict[str, Tensor | Quan
 
 
 def _tensor(entry: Mapping[str, Any], data: bytes, start: int) -> tuple[Tensor | Quantized, int]:
-    """The tensor that begins at this byte, and where the next one begins."""
+    """The tensor that begins at this byte, and the byte where the next one begins."""
     quantization = entry.get("quantization")
     dtype = _TYPES[entry["dtype"] if quantization is None else quantization["dtype"]]
     shape = [int(side) for side in entry["shape"]]
@@ -172,7 +172,7 @@ def _our_name(theirs: str, network: str) -> str:
     for pattern, ours in _LAYERS:
         name = re.sub(pattern, ours, name)
     name = name.replace("/", ".")
-    # The bias behind both convolutions is that of the second one.
+    # The bias after both convolutions belongs to the second one.
     is_separable = re.search(r"(?:convs|others|last|first)(?:\.\d+)?\.bias$", name)
     if is_separable and not name.startswith("trunk.blocks.0.first") and network != "judge":
         name = name.removesuffix("bias") + "pointwise.bias"

@@ -1,6 +1,6 @@
 """Published encoders, recognizers and parsers: e4e, pSp, ArcFace IR-SE50, BiSeNet.
 
-Our networks have the published names of tensors, so that only sizes have to be found out.
+Our networks use the published names of tensors, so only the sizes have to be determined.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from stylegan_hub.models.parser import FACE_PARTS, Parser
 from stylegan_hub.models.recognizer import Recognizer
 
 _AVERAGE = "latent_avg"
-# Names by which such a network is known; any of them may be missing.
+# Names that identify such a network; any of them may be missing.
 _ENCODER = re.compile(r"input_layer\.0\.weight|styles\.\d+\.linear\.weight")
 _RECOGNIZER = re.compile(r"output_layer\.\d\.\w+")
 _PARSER = re.compile(r"cp\.resnet\..+")
@@ -57,10 +57,10 @@ def find_parser(content: Any) -> StateDict | None:
 def encoder_from(content: Any, path: Path) -> Encoder:
     """The encoder in a checkpoint of e4e or pSp that has been read (`read_checkpoint`).
 
-    `latent_avg` is in the file, or else the average w of the decoder inside.
+    The average is `latent_avg` in the file, or else the average w of the decoder in the file.
 
     Raises:
-        ArtifactError: another kind of encoder (such as pSp's into W), or tensors that do not fit.
+        ArtifactError: it is another kind of encoder (such as pSp's into W), or tensors do not fit.
     """
     try:
         reading = encoder_reading(content)
@@ -86,7 +86,7 @@ def encoder_from(content: Any, path: Path) -> Encoder:
 
 
 def encoder_reading(content: Any) -> Reading[Encoder]:
-    """What a checkpoint of e4e or pSp says about its encoder."""
+    """The encoder that a checkpoint of e4e or pSp describes."""
     found = find_encoder(content)
     assert found is not None
     tensors, opts = found.tensors, options(content)
@@ -97,7 +97,7 @@ def encoder_reading(content: Any) -> Reading[Encoder]:
             f"{' (e4e) and '.join(map(repr, _DELTAS))} (pSp).",
             got=kind,
             expected=tuple(_DELTAS),
-            remedy="The tensors of both have the same names, so that the file's 'opts' must say "
+            remedy="The tensors of both have the same names, so the file's 'opts' must contain "
             "'encoder_type'.",
         )
     units, widths, reduction = _residual_units(tensors)
@@ -127,7 +127,7 @@ def recognizer_from(content: Any, path: Path) -> Recognizer:
     """The recognizer in a file like model_ir_se50.pth that has been read.
 
     Raises:
-        ArtifactError: tensors are missing, too many or do not fit; one is named.
+        ArtifactError: tensors are missing, unexpected or do not fit; the message names one.
     """
     try:
         return recognizer_reading(content).build(path.stat().st_size)
@@ -136,7 +136,7 @@ def recognizer_from(content: Any, path: Path) -> Recognizer:
 
 
 def recognizer_reading(content: Any) -> Reading[Recognizer]:
-    """What a file like model_ir_se50.pth says about its network."""
+    """The recognizer that a file like model_ir_se50.pth describes."""
     found = find_recognizer(content)
     assert found is not None
     tensors = found.tensors
@@ -157,8 +157,8 @@ def parser_from(content: Any, path: Path) -> Parser:
     """The parser in a file like 79999_iter.pth that has been read.
 
     Raises:
-        ArtifactError: tensors are missing, too many or do not fit, or other parts than
-            CelebAMask-HQ's.
+        ArtifactError: tensors are missing, unexpected or do not fit, or the parts are not those of
+            CelebAMask-HQ.
     """
     try:
         return parser_reading(content).build(path.stat().st_size)
@@ -167,7 +167,7 @@ def parser_from(content: Any, path: Path) -> Parser:
 
 
 def parser_reading(content: Any) -> Reading[Parser]:
-    """What a file like 79999_iter.pth says about its network."""
+    """The parser that a file like 79999_iter.pth describes."""
     found = find_parser(content)
     assert found is not None
     count = _shape(found.tensors, "conv_out.conv_out.weight")[0]
@@ -187,7 +187,7 @@ def _reading(
     model: Any,
     config: Mapping[str, Any],
     found: StateDict,
-    lacking: tuple[str, ...] = (".num_batches_tracked",),  # counts steps; older torch has none
+    lacking: tuple[str, ...] = (".num_batches_tracked",),  # a step count that older torch lacks
 ) -> Reading[Any]:
     def fill(name: str, expected: Tensor) -> Tensor:
         return torch.zeros(expected.shape, dtype=expected.dtype)
@@ -197,12 +197,12 @@ def _reading(
 
 def _shape(tensors: Mapping[str, Array], name: str) -> tuple[int, ...]:
     if name not in tensors or len(tensors[name].shape) < 2:
-        raise ArtifactError(f"lacks the tensor {name!r}, or it has less than two dimensions")
+        raise ArtifactError(f"lacks the tensor {name!r}, or it has fewer than two dimensions")
     return tensors[name].shape
 
 
 def _residual_units(tensors: Mapping[str, Array]) -> tuple[list[int], list[int], int]:
-    """Units of each stage, channels of each stage, and the reduction of squeeze-and-excitation."""
+    """Units and channels of each stage, and the reduction of squeeze-and-excitation."""
     count = 0
     while f"body.{count}.res_layer.1.weight" in tensors:
         count += 1
@@ -224,7 +224,7 @@ def _residual_units(tensors: Mapping[str, Array]) -> tuple[list[int], list[int],
 
 
 def _depths(tensors: Mapping[str, Array]) -> list[int]:
-    """Convolutions of each style head."""
+    """The number of convolutions of each style head."""
     heads: dict[int, int] = {}
     for name in tensors:
         if match := re.fullmatch(r"styles\.(\d{1,2})\.convs\.\d+\.weight", name):

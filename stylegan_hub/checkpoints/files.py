@@ -1,7 +1,8 @@
-"""What a file is, and what is in it: pickles, torch files, numpy files, safetensors.
+"""Recognize and read files: pickles, torch files, numpy files, safetensors.
 
-What a file is, its first bytes say; its name says nothing. It is mapped into memory and not copied
-as a whole where that can be avoided; tensors stay parts of it until they are loaded one by one.
+The first bytes of a file decide what it is; its name does not matter. The file is mapped into
+memory and, where possible, not copied as a whole. Tensors stay parts of it until they are loaded
+one by one.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from stylegan_hub.errors import ArtifactError, NotFoundError
 
 _MAGIC_BYTES = b"\x8a\x0a" + torch_files.MAGIC.to_bytes(10, "little")
 _NUMERIC_KINDS = "biuf"
-# Compressed arrays of floats are hardly smaller; more than this is no checkpoint.
+# Compression hardly shrinks arrays of floats; a file that grows more than this is not a checkpoint.
 _MAX_UNPACKED = 64 << 20
 _MAX_GROWTH = 1.5
 _MAX_DEPTH = 100
-_OLD_PICKLE = b"(]}c"  # how pickles of protocol 0 and 1 may start
+_OLD_PICKLE = b"(]}c"  # possible first bytes of pickles of protocol 0 and 1
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ _UNPACK = "Unpack it, and give the file that was in it."
 _NO_CHECKPOINTS = (
     _Kind(
         b"version https://git-lfs",
-        "a pointer of Git LFS, which says where the file is",
+        "a Git LFS pointer, not the file itself",
         "Fetch the file itself with `git lfs pull`, or download it in a browser.",
     ),
     _Kind(b"\x1f\x8b", "compressed with gzip", _UNPACK),
@@ -66,14 +67,14 @@ _BROWSER = "Open the address in a browser, save the file and give its path."
 
 
 def read_checkpoint(path: str | Path) -> Any:
-    """What a checkpoint holds: dicts, lists, tuples, numbers, texts, `Record`s and arrays.
+    """The content of a checkpoint: dicts, lists, tuples, numbers, texts, `Record`s and arrays.
 
-    Nothing in the file is executed. It must not change while what was read is in use.
+    Nothing in the file is executed. The file must not change while its content is in use.
 
     Raises:
         NotFoundError: there is no such file.
         ArtifactError: the file is of another kind, damaged or unsafe; the message says which, and
-            names the tensor or the name in question.
+            gives the tensor or the name that is affected.
     """
     path = Path(path)
     if not path.is_file():
@@ -97,12 +98,12 @@ def of_file(path: Path, error: ArtifactError) -> ArtifactError:
         return error
     found = ArtifactError(f"{path}: {text}" + ("" if text.endswith(".") else "."),
                           got=error.got, expected=error.expected)  # fmt: skip
-    found.remedy = error.remedy  # which ends the text already
+    found.remedy = error.remedy  # the text already ends with it
     return found
 
 
 def arrays_in(content: Any) -> Iterator[tuple[str, Array]]:
-    """All arrays that were read from a file, each with the names that lead to it: "g_ema.conv1"."""
+    """All arrays that were read from a file, each with its path of names: "g_ema.conv1"."""
     waiting: list[tuple[str, Any, int]] = [("", content, 0)]
     seen: set[int] = set()
     while waiting:
@@ -116,7 +117,7 @@ def arrays_in(content: Any) -> Iterator[tuple[str, Array]]:
         if id(value) in seen:
             continue
         if depth > _MAX_DEPTH:
-            raise ArtifactError("has modules inside of modules without end")
+            raise ArtifactError(f"has modules nested more than {_MAX_DEPTH} levels deep")
         seen.add(id(value))
         if isinstance(value, Record):
             waiting.append((name, value.state, depth))
@@ -155,9 +156,9 @@ def _read(path: Path, mapped: mmap.mmap, data: memoryview) -> Any:
 
 
 class _Reader:
-    """A file that takes no memory for bytes that it does not have, however many are asked for.
+    """A file that never allocates more memory than it has bytes, however many are requested.
 
-    Nothing is read ahead, so that its position says where a reader has come to.
+    Nothing is read ahead, so its position shows how far a reader has come.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -166,7 +167,7 @@ class _Reader:
         self._length = os.fstat(file.fileno()).st_size
 
     def read(self, count: int = -1, /) -> bytes:
-        """As of any file."""
+        """Like the `read` of any file."""
         if count > io.DEFAULT_BUFFER_SIZE:
             count = min(count, self._length - self.tell())
         return self._file.read(count)
@@ -195,7 +196,7 @@ def _no_checkpoint(data: memoryview) -> ArtifactError:
         )  # fmt: skip
     if text and all(letter.isprintable() or letter.isspace() for letter in text):
         return _other(f"a text, not a checkpoint: {shown!r}", kinds, _BROWSER)
-    what = f"of no kind that is known: it starts with {start[:8]!r}"
+    what = f"of an unknown kind: it starts with {start[:8]!r}"
     return _other(what, kinds, "Check that it is the right file, and download it again.")
 
 
@@ -205,19 +206,19 @@ def _other(what: str, expected: str, remedy: str) -> ArtifactError:
 
 
 def _check_sizes(content: Any) -> None:
-    """Raise `ArtifactError` where a tensor is larger than the numbers that it is a view of.
+    """Raise `ArtifactError` if a tensor is larger than the storage that it is a view of.
 
-    Strides of 0 make a terabyte of a byte.
+    Strides of 0 can turn one byte into a terabyte.
     """
     for name, array in arrays_in(content):
         if not isinstance(array, torch.Tensor):
-            continue  # checked where they were made
+            continue  # checked when they were made
         if array.layout != torch.strided or array.is_quantized or array.is_meta:
             raise ArtifactError(f"tensor {name!r} is sparse, quantized or without numbers")
         if array.nbytes > (there := array.untyped_storage().nbytes()):
             raise ArtifactError(
-                f"tensor {name!r} of shape {list(array.shape)} needs {array.nbytes} bytes, of "
-                f"which {there} are in the file: its rows are the same numbers"
+                f"tensor {name!r} of shape {list(array.shape)} needs {array.nbytes} bytes, but "
+                f"only {there} are in the file: its rows share the same numbers"
             )
 
 
@@ -230,16 +231,16 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             metadata = file.metadata() or {}
             if "kind" in metadata:
                 raise ArtifactError(
-                    f"is a part of a folder of this library ({metadata['kind']}).",
+                    f"belongs to a folder of this library ({metadata['kind']}).",
                     got=metadata["kind"],
-                    remedy=f"Load it as it is, by the name {path.parent}.",
+                    remedy=f"It needs no conversion: load the folder {path.parent}.",
                 )
             return {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
         if isinstance(error, ArtifactError):
             raise
         raise ArtifactError(
-            f"is a safetensors file, and damaged: {error}.", remedy="Download it again."
+            f"is a damaged safetensors file: {error}.", remedy="Download it again."
         ) from error
 
 
@@ -277,13 +278,13 @@ def _read_npz(archive: zipfile.ZipFile, size: int) -> dict[str, Any]:
     unpacked = sum(info.file_size for info in archive.infolist())
     if unpacked > max(_MAX_GROWTH * size, _MAX_UNPACKED):
         raise ArtifactError(
-            f"unpacks to {unpacked} bytes; at most {_MAX_GROWTH} times its size is expected of "
-            "arrays of numbers"
+            f"unpacks to {unpacked} bytes; arrays of numbers are expected to unpack to at most "
+            f"{_MAX_GROWTH} times the file's size"
         )
     arrays = {}
     for info in archive.infolist():
         with archive.open(info) as file:
-            data = file.read(info.file_size + 1)  # what it announces may be wrong
+            data = file.read(info.file_size + 1)  # the announced size may be wrong
         name = info.filename.removesuffix(".npy")
         try:
             arrays[name] = _read_npy(memoryview(data))
@@ -308,7 +309,7 @@ def _read_npy(data: memoryview) -> Any:
     ) as error:  # fmt: skip
         raise ArtifactError(f"is a damaged numpy file: {error}") from error
     values = data[stream.tell() :]
-    if dtype.kind == "O":  # Python's objects, such as a dict of latents by the name of a picture
+    if dtype.kind == "O":  # Python objects, such as a dict of latents by the names of pictures
         content = pickles.load(io.BytesIO(values), pickles.OF_OBJECTS, Budget())
         items = getattr(content, "items", None)
         if not isinstance(items, list) or next(arrays_in(items), None) is None:
@@ -319,6 +320,6 @@ def _read_npy(data: memoryview) -> Any:
     if any(size < 0 for size in shape) or math.prod(shape) * dtype.itemsize != len(values):
         raise ArtifactError(
             f"announces an array of shape {list(shape)} ({math.prod(shape) * dtype.itemsize} "
-            f"bytes) and has {len(values)} bytes of it"
+            f"bytes), but has {len(values)} bytes of it"
         )
     return np.frombuffer(values, dtype).reshape(shape, order="F" if fortran else "C")

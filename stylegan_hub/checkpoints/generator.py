@@ -1,4 +1,4 @@
-"""Any published StyleGAN2 file to a generator."""
+"""Load a generator from any published StyleGAN2 file."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from stylegan_hub.checkpoints.state_dicts import options
 from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 
-_SAME = 1e-3  # of two copies of one generator: releases differ by rounding
+_SAME = 1e-3  # tolerance for two copies of one generator, because releases differ by rounding
 
 
 def load_generator(path: str | Path) -> StyleGAN2Generator:
     """The averaged generator of a checkpoint, frozen, in float32 on the CPU.
 
-    Read are NVIDIA's pickles (stylegan2-ada-pytorch, StyleGAN2 of stylegan3, the TensorFlow era),
-    torch files and safetensors in the layout of rosinality/stylegan2-pytorch, and those of e4e, pSp
-    and StyleCLIP's mappers, which have such a generator inside. What a file is, its content says.
-    Nothing in it is executed.
+    It reads NVIDIA's pickles (stylegan2-ada-pytorch, StyleGAN2 of stylegan3, the TensorFlow era),
+    torch files and safetensors in the layout of rosinality/stylegan2-pytorch, and files of e4e, pSp
+    and StyleCLIP's mappers, which contain such a generator. The kind of file is recognized by its
+    content. Nothing in it is executed.
 
     Raises:
         NotFoundError: there is no such file.
         ArtifactError: it holds no StyleGAN2 generator, or is incomplete, damaged or unsafe; the
-            message names the tensor or the name in question.
+            message gives the tensor or the name that is affected.
     """
     return generator_from(read_checkpoint(path), Path(path))
 
 
 def generator_from(content: Any, path: Path) -> StyleGAN2Generator:
-    """As `load_generator`, of a file that has been read."""
+    """Like `load_generator`, for a file that has been read."""
     try:
         return build_generator(generator_reading(content), path.stat().st_size)
     except ArtifactError as error:
@@ -42,10 +42,10 @@ def generator_from(content: Any, path: Path) -> StyleGAN2Generator:
 
 
 def generator_reading(content: Any) -> Reading[StyleGAN2Generator]:
-    """What a file that has been read says about a generator.
+    """The generator that the content of a file describes.
 
     Raises:
-        ArtifactError: it holds none, or an incomplete one.
+        ArtifactError: it holds no generator, or an incomplete one.
     """
     if nvidia.is_nvidia(content):
         return nvidia.reading(content)
@@ -55,7 +55,7 @@ def generator_reading(content: Any) -> Reading[StyleGAN2Generator]:
         return rosinality.reading(found, options(content))
     if isinstance(content, dict) and any("synthesis.b4.const" in str(key) for key in content):
         raise ArtifactError(
-            "holds the tensors of a generator of NVIDIA without its settings (clamp, activation, "
+            "holds the tensors of an NVIDIA generator without its settings (clamp, activation, "
             "filters), which decide what it renders.",
             got="a state_dict with NVIDIA's names",
             expected="the pickle with 'G_ema', or rosinality's layout",
@@ -69,7 +69,7 @@ def generator_reading(content: Any) -> Reading[StyleGAN2Generator]:
 
 
 def has_generator(content: Any) -> bool:
-    """Whether a file holds something that is meant as a generator."""
+    """Whether a file seems to hold a generator."""
     return (
         nvidia.is_nvidia(content)
         or tensorflow.is_tensorflow(content)
@@ -81,7 +81,7 @@ def check_same_generator(inside: StyleGAN2Generator, own: StyleGAN2Generator, wh
     """Raise `MismatchError` unless two generators render the same.
 
     Args:
-        what: `inside` is, for the message: "The encoder's decoder".
+        what: what `inside` is, for the message: "The encoder's decoder".
     """
     state = own.state_dict()
     for name, tensor in inside.state_dict().items():
@@ -92,17 +92,17 @@ def check_same_generator(inside: StyleGAN2Generator, own: StyleGAN2Generator, wh
             shape = "nothing" if mine is None else list(mine.shape)
             raise MismatchError(
                 f"{what} has {list(tensor.shape)} as {name}, the generator {shape}: they are "
-                "different generators. Take the one that it was made for."
+                "different generators. Use the one that it was made for."
             )
         if not torch.allclose(mine.cpu().float(), tensor, rtol=_SAME, atol=_SAME):
             raise MismatchError(
-                f"{what} and the generator differ in {name}. Take the generator that it was made "
+                f"{what} and the generator differ in {name}. Use the generator that it was made "
                 "for."
             )
 
 
 def describe(content: Any) -> str:
-    """A few words on what a file holds."""
+    """A short text about the content of a file."""
     if isinstance(content, dict):
         keys = [str(key)[:60] for key in list(content)[:8]]
         more = f" and {len(content) - 8} more" if len(content) > 8 else ""

@@ -1,10 +1,10 @@
 """Generators of NVIDIA's PyTorch releases: stylegan2-ada-pytorch, and StyleGAN2 in stylegan3.
 
 The file is a pickle of a dict with `G_ema`, the averaged generator. Each module in it carries the
-source text of its class, which NVIDIA's loader runs; here only its attributes are read. What the
-shapes do not show (clamp, activation, half precision) is taken from the modules' attributes, since
-releases store constructor arguments in different ways. Attributes also say how many layers there
-were, so that a missing one is not taken for a smaller network.
+source text of its class, which NVIDIA's loader executes; here only its attributes are read.
+Settings that the shapes do not show (clamp, activation, half precision) come from the modules'
+attributes, since releases store constructor arguments in different ways. The attributes also give
+the number of layers, so that a file with a missing layer is not mistaken for a smaller network.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MAX_MODULES = 10_000
 _MAX_DEPTH = 20
 _NATIVE_STYLEGAN3 = re.compile(r"synthesis\.(input\.|L\d+_)")
 _NETWORKS = ("G_ema", "G")
-# Attributes of a module -> arguments of ours that must agree with them.
+# Attributes of a module -> our arguments that must agree with them.
 _SAYS = {
     "": {"z_dim": "z_dim", "c_dim": "c_dim", "w_dim": "w_dim", "img_channels": "img_channels",
          "img_resolution": "img_resolution"},
@@ -52,10 +52,10 @@ def is_nvidia(content: Any) -> bool:
 
 
 def reading(content: Any) -> Reading[StyleGAN2Generator]:
-    """What an NVIDIA pickle says about its averaged generator.
+    """The averaged generator that an NVIDIA pickle describes.
 
     Raises:
-        ArtifactError: there is none, or it is no StyleGAN2.
+        ArtifactError: there is none, or it is not a StyleGAN2.
     """
     prefix = "" if isinstance(content, Record) else "G_ema."
     network = content if isinstance(content, Record) else content.get("G_ema")
@@ -66,11 +66,11 @@ def reading(content: Any) -> Reading[StyleGAN2Generator]:
     modules = _modules(network)
     tensors = {
         name: array for name, array in arrays_in(network) if "._init_" not in f".{name}"
-    }  # constructor arguments are not used again
+    }  # without the constructor arguments, which are not needed
     if any(_NATIVE_STYLEGAN3.match(name) for name in tensors):
         raise ArtifactError(
             "is a StyleGAN3 generator (alias-free layers 'synthesis.input', 'synthesis.L0_...'); "
-            "only StyleGAN2 is read.",
+            "only StyleGAN2 is supported.",
             got="StyleGAN3",
             expected="StyleGAN2",
             remedy="NVIDIA's stylegan3 code also trains StyleGAN2 (--cfg=stylegan2), and those "
@@ -114,7 +114,7 @@ def _is_usual(array: Any) -> bool:
 
 
 def _filters(part: Part, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Taps of the filter after upsampling convolutions, and that between images."""
+    """Taps of the filter after upsampling convolutions, and of the filter between images."""
     found = {}
     highest = config["img_resolution"]
     for name, ours in {
@@ -128,7 +128,7 @@ def _filters(part: Part, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lacking(modules: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """What a file may be without: the average w, where its training kept none."""
+    """Tensors that a file may lack: the average w, if its training did not track one."""
     keeps = modules.get("mapping.", {}).get("w_avg_beta", None)
     return () if keeps is not None else ("average",)
 
@@ -140,12 +140,12 @@ def _modules(network: Record) -> dict[str, dict[str, Any]]:
     while waiting:
         prefix, module, depth = waiting.pop()
         if not isinstance(module, Record) or not isinstance(module.state, dict):
-            raise ArtifactError(f"G_ema.{prefix.rstrip('.')} is no module")
+            raise ArtifactError(f"G_ema.{prefix.rstrip('.')} is not a module")
         found[prefix] = module.state
         children = module.state.get("_modules")
         children = children if isinstance(children, dict) else {}
         if depth > _MAX_DEPTH or len(found) + len(waiting) + len(children) > _MAX_MODULES:
-            raise ArtifactError("has modules inside of modules without end")
+            raise ArtifactError("has too many modules or modules nested too deep")
         waiting += [(f"{prefix}{name}.", child, depth + 1) for name, child in children.items()]
     return found
 
@@ -153,7 +153,7 @@ def _modules(network: Record) -> dict[str, dict[str, Any]]:
 def _attribute(
     modules: Mapping[str, Mapping[str, Any]], pattern: str, attribute: str, default: Any
 ) -> Any:
-    """The value that all these modules have; `default` where releases did not store it."""
+    """The value that all these modules share; `default` if the release did not store it."""
     values = {
         name: values.get(attribute, default)
         for name, values in modules.items()
@@ -183,9 +183,9 @@ def _check_attributes(modules: Mapping[str, Mapping[str, Any]], config: Mapping[
             says = modules.get(module, {}).get(attribute)
             if type(says) is int and says != config[ours]:
                 raise ArtifactError(
-                    f"says {attribute} {says} of {module or 'the generator.'}"[:-1]
-                    + f", and its tensors make {config[ours]}.",
+                    f"gives {attribute} {says} for {module or 'the generator.'}"[:-1]
+                    + f", but its tensors imply {config[ours]}.",
                     got=config[ours],
                     expected=says,
-                    remedy="Tensors are missing or too many; download it again.",
+                    remedy="Tensors are missing or unexpected; download it again.",
                 )

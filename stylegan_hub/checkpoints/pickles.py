@@ -1,12 +1,12 @@
-"""Reads pickles without running anything that is in them.
+"""Read pickles without executing anything in them.
 
-A pickle is a program for a small stack machine, and two of its instructions call whatever function
-the file names. So a file is first walked through (`scan`) with Python's `pickletools`, which takes
-pickles apart and executes none: a name that is not in `NAMES`, an instruction that no checkpoint
-needs, and whatever would make a reader take memory or time on the file's word are refused, with
-the place in the file. Only then Python's own unpickler, or PyTorch's, makes values of it. Each name
-leads to code *of this file* that makes a plain value, an array or an inert `Record`; nothing is
-ever imported, and the source text that NVIDIA's pickles carry is skipped.
+A pickle is a program for a small stack machine, and two of its instructions call any function that
+the file names. So a file is first walked through (`scan`) with Python's `pickletools`, which parses
+pickles and executes nothing. Names that are not in `NAMES`, instructions that no checkpoint needs,
+and anything that would make a reader spend memory or time because of an unchecked number in the
+file are refused, with the place in the file. Only then does Python's own unpickler, or PyTorch's,
+build values from it. Each name leads to code *in this file* that makes a plain value, an array or
+an inert `Record`. Nothing is ever imported, and the source text in NVIDIA's pickles is skipped.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from torch import Tensor
 from stylegan_hub.errors import ArtifactError
 
 Array = np.ndarray[Any, Any] | Tensor
-"""A tensor of a file: part of the mapped file, or in memory. Not to be written to."""
+"""A tensor of a file: part of the mapped file, or in memory. It must not be written to."""
 
 MAX_INSTRUCTIONS = 500_000
-"""Of a file; a published generator takes about 50,000."""
+"""Limit for a file; a published generator takes about 50,000."""
 _MAX_DEPTH = 1000
 _MAX_INTEGER = 1 << 512
-_MAX_NAME = 1 << 10  # longer texts are source code, or bytes as protocol 2 writes them
+_MAX_NAME = 1 << 10  # longer texts are source code, or bytes in the form of protocol 2
 _MAX_DIMENSIONS = 8
-# What is a key of a dict is hashed, and to hash a tuple means to walk through all that is in it.
+# Keys of dicts are hashed, and hashing a tuple walks through everything in it.
 _MAX_TUPLE_DEPTH = 50
 _MAX_TUPLE_ITEMS = 100_000
 _NUMERIC = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
 _NEWEST_PROTOCOL = 5
 
-# Names on the way to a tensor that say nothing.
+# Names on the path to a tensor that carry no information.
 STRUCTURE = {
     "state", "_modules", "_parameters", "_buffers", "storage", "components", "variables"
 }  # fmt: skip
@@ -66,7 +66,7 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 
 
 class Record:
-    """An object of a class that is not imported: its name and what the file says is in it."""
+    """An object of a class that is not imported: its class name and the state from the file."""
 
     name: str = ""
     state: Any = None
@@ -80,10 +80,10 @@ class Record:
 
 
 class Reference(NamedTuple):
-    """What a torch file says about numbers that lie outside of the pickle."""
+    """A torch file's description of numbers that are stored outside the pickle."""
 
     dtype: str
-    """As in `STORAGES`."""
+    """A value of `STORAGES`."""
     key: str
     numel: int
 
@@ -95,28 +95,28 @@ class Reference(NamedTuple):
 
 @dataclass
 class Budget:
-    """How many instructions one file may still take, over all pickles that are in it."""
+    """How many instructions a file may still take, over all pickles in it."""
 
     instructions: int = field(default_factory=lambda: MAX_INSTRUCTIONS)
 
     def spend(self) -> None:
-        """Count one, or raise `ArtifactError`."""
+        """Count one instruction, or raise `ArtifactError` if none is left."""
         self.instructions -= 1
         if self.instructions < 0:
             raise ArtifactError(
                 f"takes more than {MAX_INSTRUCTIONS} instructions to read; no published checkpoint "
-                "does. It is damaged, or made to use up the machine"
+                "does. It is damaged, or made to exhaust the machine"
             )
 
 
 class Stream(Protocol):
-    """What pickles are read from: a file, a mapped file, bytes."""
+    """The source of a pickle: a file, a mapped file, bytes."""
 
     def read(self, count: int = ..., /) -> bytes:
-        """Bytes from the position on."""
+        """Read bytes from the position on."""
 
     def readline(self) -> bytes:
-        """Bytes to the end of a line."""
+        """Read bytes to the end of a line."""
 
     def seek(self, position: int, whence: Literal[0, 1, 2] = ..., /) -> Any:
         """Move the position."""
@@ -134,22 +134,22 @@ def load(
     budget: Budget,
     persistent_load: PersistentLoad | None = None,
 ) -> Any:
-    """What the pickle at the stream's position describes; the stream is after it then.
+    """Load the value of the pickle at the stream's position; the stream is left after it.
 
     Args:
-        names: what the file may name, `NAMES` or fewer, and what stands for it.
-        persistent_load: makes a storage of what the file says about it; None where there are none.
+        names: the names that the file may contain, `NAMES` or fewer, with their replacements.
+        persistent_load: makes a storage from the file's description of it; None if there are none.
 
     Raises:
-        ArtifactError: a name that is not on the list, broken or absurd content; the message says
-            where in the file.
+        ArtifactError: a name is not on the list, or the content is broken or absurd; the message
+            says where in the file.
     """
     start = stream.tell()
     scan(stream, names.keys(), budget)
     stream.seek(start)
     try:
         return _Unpickler(stream, names, budget, persistent_load).load()
-    except Exception as error:  # of any function that is called on values of the wrong kind
+    except Exception as error:  # a function called on values of the wrong kind can raise anything
         what = str(error)
         if not isinstance(error, ArtifactError):
             what = f"is damaged near byte {stream.tell()}: {what}. Download it again"
@@ -164,7 +164,7 @@ class _Unpickler(pickle.Unpickler):
         budget: Budget,
         persistent_load: PersistentLoad | None,
     ) -> None:
-        super().__init__(stream, encoding="latin1")  # for the texts of Python 2
+        super().__init__(stream, encoding="latin1")  # for texts written by Python 2
         self._names, self._budget, self._find = names, budget, persistent_load
 
     def find_class(self, module: str, name: str) -> Any:
@@ -173,7 +173,7 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, reference: Any) -> Any:
         if self._find is None:
-            raise ArtifactError("refers to numbers outside of the pickle, which it does not have")
+            raise ArtifactError("refers to numbers outside the pickle, but has none")
         return self._find(reference)
 
 
@@ -186,7 +186,7 @@ class _Name(str):
 
 class _Tuple(NamedTuple):
     items: tuple[Any, ...]
-    size: int  # items, those of tuples inside included
+    size: int  # number of items, including those of inner tuples
     depth: int
 
     @classmethod
@@ -195,7 +195,7 @@ class _Tuple(NamedTuple):
         size = len(items) + sum(item.size for item in inside)
         depth = 1 + max((item.depth for item in inside), default=0)
         if size > _MAX_TUPLE_ITEMS or depth > _MAX_TUPLE_DEPTH:
-            raise ArtifactError(f"has tuples inside of tuples, {depth} deep and {size} items large")
+            raise ArtifactError(f"has nested tuples, {depth} levels deep with {size} items")
         return cls(tuple(items), size, depth)
 
 
@@ -226,8 +226,8 @@ class _Walk:
             )
         if name == "FRAME" and position + 9 + argument > self.end:
             raise ArtifactError(
-                f"is cut off: a part of {argument} bytes is announced, {self.end - position - 9} "
-                "are left. Download it again"
+                f"is cut off: it announces a part of {argument} bytes, but only "
+                f"{self.end - position - 9} are left. Download it again"
             )
         if name == "PROTO" and argument > _NEWEST_PROTOCOL:
             raise ArtifactError(f"is a pickle of protocol {argument}; known ones: 0 to 5")
@@ -239,7 +239,7 @@ class _Walk:
             self.put(len(self.memo) if name == "MEMOIZE" else argument)
         elif name in _GETS:
             if argument not in self.memo:
-                raise ArtifactError(f"refers to the value {argument}, which is not there")
+                raise ArtifactError(f"refers to the value {argument}, which does not exist")
             self.stack.append(self.memo[argument])
         elif name == "POP" and self.marks and self.marks[-1] == len(self.stack):
             self.marks.pop()
@@ -264,9 +264,9 @@ class _Walk:
         return taken + items
 
     def put(self, index: int) -> None:
-        # Memory for the memo is taken by the largest index.
+        # The memo takes memory in proportion to its largest index.
         if not self.stack or index > MAX_INSTRUCTIONS:
-            raise ArtifactError(f"keeps a value that is not there, or as number {index}")
+            raise ArtifactError(f"stores a missing value, or uses the invalid index {index}")
         self.memo[index] = self.stack[-1]
 
     def made(self, name: str, argument: Any, taken: list[Any]) -> Any:
@@ -283,7 +283,7 @@ class _Walk:
             return self.named(*argument.split(" ", 1))
         if name == "STACK_GLOBAL":
             if not all(isinstance(part, str) for part in taken):
-                raise ArtifactError("names something by what is no text: it is damaged")
+                raise ArtifactError("has a name that is not a text: it is damaged")
             return self.named(*taken)
         if name == "BINPERSID":
             reference = parse_reference(taken[0].items if isinstance(taken[0], _Tuple) else None)
@@ -291,7 +291,7 @@ class _Walk:
                 raise ArtifactError(f"describes the storage {reference.key!r} in two ways")
         elif name in _CALLS:
             if not isinstance(taken[0], _Name) or not isinstance(taken[1], _Tuple):
-                raise ArtifactError("calls what is no function: it is damaged")
+                raise ArtifactError("calls something that is not a function: it is damaged")
         elif name in _CHANGES and isinstance(taken[0], _Name):
             raise ArtifactError(f"changes the function {taken[0]}")
         elif name in _KEYED and any(isinstance(k, _Tuple) for k in taken[_KEYED[name]]):
@@ -300,18 +300,18 @@ class _Walk:
 
     def named(self, module: str, name: str) -> _Name:
         whole = f"{module}.{name}"
-        # A dotted name reaches through a harmless module ("torch", "serialization.os.system").
+        # A dotted name could reach through a harmless module ("torch", "serialization.os.system").
         if "." in name or whole not in self.names:
             hint = ""
             if "lelsd" in whole.lower():
                 hint = (
-                    ". LELSD saves its whole trainer, which cannot be read safely. Where it was "
-                    "trained, load it and export the direction with torch.save({'direction': "
+                    ". LELSD saves its whole trainer, which cannot be read safely. Load it where "
+                    "it was trained, and export the direction with torch.save({'direction': "
                     "direction.detach().cpu()}, 'direction.pt'); that file can be converted"
                 )
             raise ArtifactError(
-                f"asks for {whole[:200]!r}, which is not on the closed list of names that are "
-                f"read; nothing was executed. Do not open this file with other tools unless you "
+                f"asks for {whole[:200]!r}, which is not on the closed list of allowed names; "
+                f"nothing was executed. Do not open this file with other tools unless you "
                 f"trust its source{hint}",
                 got=whole,
                 expected="a name on the closed list",
@@ -319,12 +319,12 @@ class _Walk:
         return _Name(whole)
 
     def where(self) -> str:
-        """The names that lead to what is being read, "G_ema.mapping.w_avg: ", or nothing."""
+        """The path of names to the current value, "G_ema.mapping.w_avg: ", or an empty text."""
         names: list[str] = []
         start = 0
         for end in [*self.marks, len(self.stack)]:
-            # A dict of one item is filled without a mark, so the outermost names may lie in a row;
-            # after a mark, the last name is the key of what is being read.
+            # A dict of one item is filled without a mark, so the outermost names may follow each
+            # other; after a mark, the last name is the key of the current value.
             frame = self.stack[max(start, end - 12) : end]
             found = [item[:80] for item in frame if type(item) is str]
             names += found if start == 0 else found[-1:]
@@ -334,13 +334,13 @@ class _Walk:
 
 
 def scan(stream: Stream, names: Collection[str], budget: Budget) -> dict[str, Reference]:
-    """Walk through the pickle at the stream's position; the stream is after it then.
+    """Walk through the pickle at the stream's position; the stream is left after it.
 
     Returns:
         The storages that the pickle refers to, by their key.
 
     Raises:
-        ArtifactError: as `load`.
+        ArtifactError: as for `load`.
     """
     walk = _Walk(names, _length(stream))
     try:
@@ -372,12 +372,12 @@ def _length(stream: Stream) -> int:
 
 
 def _where(stream: Stream, start: int, names: Collection[str]) -> str:
-    """The names that lead to where the stream is, for a pickle that was found sound."""
+    """The path of names to the stream's position, for a pickle that passed `scan`."""
     at, walk = stream.tell(), _Walk(names, _length(stream))
     stream.seek(start)
     for opcode, argument, position in pickletools.genops(cast(IO[bytes], stream)):
         if opcode.name == "FRAME":
-            return ""  # a frame is read at once: the stream is behind
+            return ""  # a whole frame is read at once, so the position says nothing
         if opcode.name == "STOP" or (position or 0) >= at:
             break
         walk.step(opcode, argument, position or 0)
@@ -385,7 +385,7 @@ def _where(stream: Stream, start: int, names: Collection[str]) -> str:
 
 
 def parse_reference(items: Any) -> Reference:
-    """The storage in ('storage', type, key, location, numel[, None]); the location is ignored.
+    """Parse ('storage', type, key, location, numel[, None]); the location is ignored.
 
     Raises:
         ArtifactError: it is something else.
@@ -401,11 +401,11 @@ def parse_reference(items: Any) -> Reference:
     return Reference(dtype, key, numel)
 
 
-# What stands for the names
+# Replacements for the names
 
 
 def numbers(dtype: str, data: bytes | memoryview) -> np.ndarray[Any, Any]:
-    """A row of numbers as torch stores them, little-endian; bfloat16 as float32, which is exact."""
+    """A row of numbers from torch's little-endian form; bfloat16 becomes float32, exactly."""
     row = np.frombuffer(data, _BITS.get(dtype, dtype))
     if dtype == "bfloat16":
         return (row.astype("<u4") << 16).view("<f4")
@@ -413,7 +413,7 @@ def numbers(dtype: str, data: bytes | memoryview) -> np.ndarray[Any, Any]:
 
 
 def stored_numbers(data: Any, budget: Budget) -> Any:
-    """The storage in a torch stream inside of a pickle, as NVIDIA's networks keep their numbers."""
+    """The storage in a torch stream inside a pickle, where NVIDIA's networks keep their numbers."""
     return _STREAM_READERS[-1](_bytes(data), budget)
 
 
@@ -422,13 +422,13 @@ _Reader = TypeVar("_Reader", bound=Callable[[Any, Budget], Any])
 
 
 def reads_streams(read: _Reader) -> _Reader:
-    """Make the reader of torch streams known here, whose file is above this one; a decorator."""
+    """Register the reader of torch streams, whose module imports this one; a decorator."""
     _STREAM_READERS.append(read)
     return read
 
 
 class _Dict(dict[Any, Any]):
-    """An OrderedDict; a state_dict has attributes too, which say nothing."""
+    """An OrderedDict; the attributes of a state_dict are not needed."""
 
     def __setstate__(self, state: Any) -> None:
         pass
@@ -451,12 +451,12 @@ class _Dtype:
     def __setstate__(self, state: Any) -> None:
         order = state[1] if isinstance(state, tuple) and len(state) > 1 else None
         if order not in ("<", ">", "|", "="):
-            raise ArtifactError("describes a type of numpy that is not known")
+            raise ArtifactError("describes an unknown numpy type")
         self.code = self.checked(f"{order}{self.code.lstrip('<>=|')}")
 
     @classmethod
     def checked(cls, code: Any) -> str:
-        """A code that is allowed."""
+        """The code, if it is allowed."""
         if not isinstance(code, str) or not _NUMERIC.fullmatch(code):
             raise ArtifactError(
                 f"has an array of the type {str(code)[:20]!r}; only numbers are read"
@@ -465,14 +465,14 @@ class _Dtype:
 
     @property
     def numeric(self) -> np.dtype[Any]:
-        """The type itself."""
+        """The numpy type itself."""
         if self.code == "|O":
             raise ArtifactError("has an array of the type 'O'; only numbers are read")
         return np.dtype(self.code)
 
 
 class _ObjectDtype(_Dtype):
-    """A type of numpy, that of Python's objects too."""
+    """A numpy type, which may also be that of Python objects."""
 
     @classmethod
     def checked(cls, code: Any) -> str:
@@ -480,13 +480,13 @@ class _ObjectDtype(_Dtype):
 
 
 class _NumpyArray(np.ndarray[Any, Any]):
-    """An array of numpy, filled after it was made; one of objects keeps them in `items`."""
+    """A numpy array, filled after it was made; an array of objects keeps them in `items`."""
 
     items: list[Any] | None = None
 
     def __setstate__(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], _Dtype):
-            raise ArtifactError("describes an array of numpy in an unknown way")
+            raise ArtifactError("describes a numpy array in an unknown way")
         _, shape, dtype, fortran, data = state
         if dtype.code == "|O":
             if not isinstance(data, list) or len(data) != math.prod(_shape(shape)):
@@ -504,7 +504,7 @@ def _new_array(*_: Any) -> _NumpyArray:
 
 
 def _array_from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> Any:
-    """As protocol 5 writes arrays."""
+    """An array in the form of protocol 5."""
     data = _bytes(data)
     _check_size(shape, dtype.numeric, data)
     return np.frombuffer(data, dtype.numeric).reshape(shape, order="F" if order == "F" else "C")
@@ -522,8 +522,8 @@ def _shape(shape: Any) -> tuple[int, ...]:
         or not all(type(size) is int and size >= 0 for size in shape)
     ):
         raise ArtifactError(
-            f"has {str(shape)[:60]} as sizes or strides; expected at most {_MAX_DIMENSIONS} whole "
-            "numbers, no negative numbers"
+            f"has {str(shape)[:60]} as sizes or strides; expected at most {_MAX_DIMENSIONS} "
+            "integers that are not negative"
         )
     return tuple(shape)
 
@@ -533,7 +533,7 @@ def _scalar(dtype: Any, data: Any) -> Any:
 
 
 def _bytes(data: Any) -> bytes | bytearray | memoryview:
-    if isinstance(data, str):  # as Python 2 wrote them
+    if isinstance(data, str):  # written by Python 2
         return data.encode("latin1")
     if not isinstance(data, bytes | bytearray | memoryview):
         raise ArtifactError(f"has a {type(data).__name__} where bytes are expected")
@@ -541,14 +541,14 @@ def _bytes(data: Any) -> bytes | bytearray | memoryview:
 
 
 def _encode(text: Any, encoding: str) -> bytes:
-    # Protocol 2 has no bytes and writes them as a text.
+    # Protocol 2 has no bytes and writes them as text.
     if encoding not in ("latin1", "latin-1") or not isinstance(text, str):
         raise ArtifactError(f"has bytes in the encoding {str(encoding)[:20]!r}")
     return text.encode("latin1")
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Any:
-    """A view of a storage that lies inside of it and is no larger."""
+    """A view of a storage, checked to lie inside it and to be no larger."""
     if not isinstance(storage, np.ndarray) or storage.ndim != 1:
         raise ArtifactError("describes a tensor without a storage")
     shape, strides, (offset,) = _shape(size), _shape(stride), _shape((offset,))
@@ -559,7 +559,7 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Any:
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     if count and last >= len(storage):
         raise ArtifactError(
-            f"{where} at offset {offset} ends at number {last}, outside of its storage of "
+            f"{where} at offset {offset} ends at number {last}, outside its storage of "
             f"{len(storage)}"
         )
     if count > len(storage):
@@ -576,7 +576,7 @@ def _parameter(tensor: Any, *_: Any) -> Any:
 def _persistent_object(meta: Any) -> Record:
     if not isinstance(meta, dict) or not isinstance(meta.get("class_name"), str):
         raise ArtifactError("has an object without a class name")
-    return Record(meta["class_name"], meta.get("state"))  # module_src, a program, stays unread
+    return Record(meta["class_name"], meta.get("state"))  # module_src, source code, is ignored
 
 
 def _set(items: Sequence[Any] = ()) -> list[Any]:
@@ -595,7 +595,7 @@ STORAGES: dict[Any, str] = {
     "torch.ByteStorage": "<u1",
     "torch.BoolStorage": "|b1",
 }
-"""Storage classes of torch, and how their numbers lie in a file."""
+"""Storage classes of torch, and the numpy type of their numbers in a file."""
 
 _BITS = {"bfloat16": "<u2"}  # numpy has no such type
 
@@ -617,7 +617,7 @@ OF_TORCH: dict[str, Any] = {
     "builtins.set": _set,
     "__builtin__.set": _set,
 }
-"""Names that PyTorch's own reader of weights knows, and what stands for them in ours."""
+"""Names that PyTorch's own reader of weights knows, with their replacements in ours."""
 
 OTHERS: dict[str, Any] = {
     "torch_utils.persistence._reconstruct_persistent_obj": _persistent_object,
@@ -643,7 +643,7 @@ NAMES: dict[str, Any] = OF_TORCH | OTHERS
 """The closed list of names that a file may contain."""
 
 OF_OBJECTS: dict[str, Any] = NAMES | {"numpy.dtype": _ObjectDtype}
-"""That of a numpy file of Python's objects, such as latents by the names of pictures."""
+"""The list for a numpy file of Python objects, such as latents by the names of pictures."""
 
 MADE_HERE: tuple[type, ...] = (_Namespace, _Network, _Dtype, _NumpyArray, Record)
 """Classes of the objects that stand in for others."""

@@ -1,9 +1,9 @@
 """Generators in the layout of rosinality/stylegan2-pytorch, which e4e, pSp and StyleCLIP use too.
 
-A torch file of a dict with the averaged generator's weights as `g_ema` and, in files converted from
-NVIDIA's, the average w as `latent_avg`. The numbers are NVIDIA's, under other names and with
-dimensions of size 1. There are two kinds of filters, which need not be the same: that of the
-upsampling convolutions and that of toRGB; both contain their gain of 4.
+The file is a torch file of a dict with the averaged generator's weights as `g_ema` and, if it was
+converted from NVIDIA's, the average w as `latent_avg`. The numbers are the same as NVIDIA's, under
+other names and with dimensions of size 1. There are two filters, which may differ: one for the
+upsampling convolutions and one for toRGB. Both include their gain of 4.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _PARTS = {
     "bias": "activate.bias",
     "resample_filter": "conv.blur.kernel",
 }
-_USUAL_LAYERS = (8, 2)  # of mapping networks with 512 features; 2 in files from stylegan2-ada
+_USUAL_LAYERS = (8, 2)  # of mapping networks with 512 features; 2 is from stylegan2-ada
 _GAIN = 4  # of a filter that doubles the size
 _AVERAGE = "latent_avg"
-_INSIDE = ("", "decoder.", "generator.", "G.", "g_ema.")  # what names may begin with
+_INSIDE = ("", "decoder.", "generator.", "G.", "g_ema.")  # possible prefixes of names
 _INPUT = "input.input"
 _MARK = re.compile(
     r"input\.input|(conv1|convs\.\d+|to_rgb1|to_rgbs\.\d+)\.conv\.modulation\.weight"
@@ -50,14 +50,14 @@ _MARK = re.compile(
 
 
 def find(content: Any) -> StateDict | None:
-    """The generator's tensors in a file, with the average w; None where there is no generator.
+    """The generator's tensors in a file, with the average w; None if there is no generator.
 
-    They may be inside of dicts, and their names may have prefixes ("decoder." in e4e, pSp and
-    StyleCLIP's mappers; "module.", "_orig_mod."). An averaged generator is taken before one that is
-    not.
+    They may be inside nested dicts, and their names may have prefixes ("decoder." in e4e, pSp and
+    StyleCLIP's mappers; "module.", "_orig_mod."). An averaged generator takes precedence over one
+    that is not averaged.
 
     Raises:
-        ArtifactError: several generators, none of which is in a place that says which is meant.
+        ArtifactError: there are several generators, and their places do not tell which to use.
     """
     found = state_dicts.find(content, _MARK, _INSIDE)
     if found is not None and state_dicts.is_array(average := content.get(_AVERAGE)):
@@ -66,10 +66,10 @@ def find(content: Any) -> StateDict | None:
 
 
 def reading(found: StateDict, options: Mapping[str, Any]) -> Reading[StyleGAN2Generator]:
-    """What a rosinality file says about its generator.
+    """The generator that a rosinality file describes.
 
     Args:
-        options: those that the file keeps, which may say how many layers there should be.
+        options: the options stored in the file, which may give the number of layers.
 
     Raises:
         ArtifactError: tensors are missing.
@@ -81,7 +81,7 @@ def reading(found: StateDict, options: Mapping[str, Any]) -> Reading[StyleGAN2Ge
         if not len(rows) or not len(average.shape):
             raise ArtifactError(f"tensor 'latent_avg' has the shape {list(average.shape)}")
         if not torch.equal(rows, rows[:1].expand_as(rows)):
-            idle[_AVERAGE] = "one w for each layer; that of the generator is measured"
+            idle[_AVERAGE] = "one w for each layer; the generator's average w is measured instead"
     part = found.part(place=partial(_place, idle=idle), idle=idle)
     config = sizes(part, least | {"architecture": "skip"})
     layers = config["num_mapping_layers"]
@@ -90,7 +90,7 @@ def reading(found: StateDict, options: Mapping[str, Any]) -> Reading[StyleGAN2Ge
             f"has {layers} mapping layers.",
             got=layers,
             expected=_USUAL_LAYERS,
-            remedy="Published networks have 8, some 2, so that layers are likely missing. If not, "
+            remedy="Published networks have 8, some 2, so layers are probably missing. If not, "
             "save it with 'args': argparse.Namespace(n_mlp=...) beside 'g_ema'.",
         )
     highest = config["img_resolution"]
@@ -101,7 +101,7 @@ def reading(found: StateDict, options: Mapping[str, Any]) -> Reading[StyleGAN2Ge
             config[name] = taps_of(to_tensor(source.array))
     if config.get("rgb_resample_filter") == config.get("resample_filter", RESAMPLE_TAPS):
         config.pop("rgb_resample_filter", None)
-    # Old files have no noise and no filters; one that has some of them has all.
+    # Old files have no noise and no filters; a file that has some of them must have all.
     marks = {"noise": "noises.", "filter": ".conv.blur.kernel", "image filter": ".upsample.kernel"}
     lacking = [kind for kind, mark in marks.items() if not any(mark in name for name in tensors)]
     return generator_reading(
@@ -110,7 +110,7 @@ def reading(found: StateDict, options: Mapping[str, Any]) -> Reading[StyleGAN2Ge
 
 
 def _promised(tensors: Mapping[str, Array], options: Mapping[str, Any]) -> dict[str, int]:
-    """How many layers there should be, by the file's options and the rows of its average."""
+    """The expected number of layers, from the file's options and the rows of its average."""
     resolutions = [
         value
         for name in ("size", "stylegan_size", "output_size")
@@ -127,7 +127,7 @@ def _promised(tensors: Mapping[str, Array], options: Mapping[str, Any]) -> dict[
 
 
 def _place(ours: str, idle: Mapping[str, str]) -> tuple[str, Any] | None:
-    """What such a file calls one of our tensors, and what makes it ours."""
+    """The file's name for one of our tensors, and its conversion to ours."""
     if match := _MAP.fullmatch(ours):
         return f"style.{int(match[1]) + 1}.{match[2]}", _same  # style.0 normalizes
     if ours == "mapping.w_avg":

@@ -1,9 +1,9 @@
-"""From the tensors of a file, under the file's names, to a network of ours.
+"""Build one of our networks from the tensors of a file under the file's names.
 
-A reader says which part of the file a network is in, what the file calls each of our tensors and
-what makes it ours (`Part`), and how large the network is. Whatever the network has and the part
-lacks, and whatever the part has and the network has no place for, is an error that names it: a
-network with a layer less would draw something, and nobody would know.
+A reader gives the part of the file that holds a network, the file's name for each of our tensors
+and its conversion to ours (`Part`), and the sizes of the network. A tensor that the network needs
+and the part lacks, or that the part has and the network has no place for, is an error that names
+it. Otherwise a network with a missing layer would render wrong pictures without any sign.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ Convert = Callable[[Tensor], Tensor]
 
 
 def to_tensor(array: Array) -> Tensor:
-    """A copy of its own, of the same type, contiguous."""
+    """An independent contiguous copy of the same type."""
     if isinstance(array, Tensor):
         return array.detach().clone(memory_format=torch.contiguous_format)
     return torch.from_numpy(np.array(array, array.dtype.newbyteorder("="), order="C"))
 
 
 def _borrowed(array: Array) -> Tensor:
-    """As a tensor of the same type, which may be the file's own."""
+    """A tensor of the same type, which may share the file's memory."""
     if isinstance(array, Tensor):
         return array.detach()
-    # PyTorch warns of arrays that must not be written to, and has no others.
+    # PyTorch warns about read-only arrays, and has no read-only tensors.
     if array.flags.writeable and array.dtype.isnative and array.size:
         return torch.from_numpy(array)
     return to_tensor(array)
@@ -53,7 +53,7 @@ def _borrowed(array: Array) -> Tensor:
 
 @dataclass(frozen=True)
 class Source:
-    """A tensor of the file: its name there, its numbers, and what makes it ours."""
+    """A tensor of the file: its name there, its numbers, and its conversion to our tensor."""
 
     name: str
     array: Array
@@ -61,23 +61,24 @@ class Source:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of our tensor."""
+        """The shape of our tensor."""
         return tuple(self.convert(torch.empty(tuple(self.array.shape), device="meta")).shape)
 
     def load(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Our tensor, contiguous.
 
         Raises:
-            ArtifactError: it is damaged or holds numbers that are not finite; it is named.
+            ArtifactError: it is damaged or holds numbers that are not finite; the message names it.
         """
         if "complex" in str(self.array.dtype):
             raise ArtifactError(f"tensor {self.name!r} holds complex numbers")
         try:
-            tensor = torch.empty(self.shape, dtype=dtype)  # before what is let go: no hole is left
+            # Allocated before temporary copies are freed, so that memory is not fragmented.
+            tensor = torch.empty(self.shape, dtype=dtype)
             tensor.copy_(self.convert(_borrowed(self.array)))
         except RuntimeError as error:
             raise ArtifactError(f"tensor {self.name!r}: {error}") from error
-        # Lowest and highest take no memory, unlike a mask.
+        # The minimum and maximum need no extra memory, unlike a mask.
         if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
             raise ArtifactError(f"tensor {self.name!r} holds numbers that are not finite")
         return tensor
@@ -88,15 +89,15 @@ Place = Callable[[str], tuple[str, Convert] | None]
 
 @dataclass
 class Part:
-    """The part of a file that one network is in.
+    """The part of a file that holds one network.
 
     Attributes:
-        tensors: the file's names, without what they begin with, and what is stored under them.
-        place: what the file calls one of our tensors, and what makes it ours; None where such
+        tensors: the stored arrays by the file's names, without the prefix.
+        place: the file's name for one of our tensors, and its conversion to ours; None if such
             files do not have it.
-        prefix: what the names in the file begin with.
+        prefix: the common prefix of the names in the file.
         idle: names in the file that its own code does not use either, and why.
-        full: whole names in the file, where prefix and name do not make them.
+        full: full names in the file, for those that are not prefix plus name.
     """
 
     tensors: Mapping[str, Array]
@@ -106,11 +107,11 @@ class Part:
     full: Mapping[str, str] = field(default_factory=dict)
 
     def whole(self, name: str) -> str:
-        """A name in the file with what it begins with."""
+        """The full name in the file, with the prefix."""
         return self.full.get(name, self.prefix + name)
 
     def source(self, ours: str) -> Source | None:
-        """Where one of our tensors is, None if it is not there."""
+        """The source of one of our tensors; None if the file does not have it."""
         place = self.place(ours)
         if place is None or place[0] not in self.tensors:
             return None
@@ -118,7 +119,7 @@ class Part:
         return Source(self.whole(name), self.tensors[name], convert)
 
     def lacks(self, ours: str) -> ArtifactError:
-        """That a tensor is missing, by our name and the file's."""
+        """The error that a tensor is missing, with our name and the file's name."""
         place = self.place(ours)
         name = ours if place is None else self.whole(place[0])
         return ArtifactError(
@@ -129,7 +130,7 @@ class Part:
         )
 
     def shape(self, ours: str, dimensions: int) -> tuple[int, ...]:
-        """That of one of our tensors.
+        """The shape of one of our tensors.
 
         Raises:
             ArtifactError: it is missing, or has another number of dimensions.
@@ -144,7 +145,7 @@ class Part:
         return source.shape
 
     def length(self, name: str, parts: tuple[str, ...], least: int = 0) -> int:
-        """How long a row of layers is, "mapping.fc{}": up to the last one that has any tensor."""
+        """The length of a row of layers, "mapping.fc{}", up to the last one with any tensor."""
         there = (
             i + 1
             for i in range(MAX_LAYERS)
@@ -156,15 +157,15 @@ class Part:
 
 @dataclass
 class Reading(Generic[Model]):
-    """What a file says about one network.
+    """A network as a file describes it.
 
     Attributes:
-        what: it is, in words: "a generator of NVIDIA's PyTorch code".
+        what: what it is, in words: "a generator of NVIDIA's PyTorch code".
         model: our class.
         config: its arguments.
         part: where its tensors are.
-        may_lack: whether a file may be without one of our tensors.
-        fill: what is taken for such a one.
+        may_lack: whether a file may lack one of our tensors.
+        fill: the replacement for a tensor that a file lacks.
     """
 
     what: str
@@ -175,9 +176,9 @@ class Reading(Generic[Model]):
     fill: Callable[[str, Tensor], Tensor] = lambda name, expected: torch.zeros(expected.shape)
 
     def network(self) -> Model:
-        """One of this size without numbers."""
+        """A network of this size, without numbers."""
         try:
-            with torch.device("meta"):  # shapes only: the numbers come from the file
+            with torch.device("meta"):  # only shapes; the numbers come from the file
                 return self.model(**self.config)
         except (ValueError, TypeError, RuntimeError) as error:
             raise ArtifactError(
@@ -185,12 +186,12 @@ class Reading(Generic[Model]):
             ) from error
 
     def used(self, network: nn.Module) -> dict[str, str]:
-        """Names in the file, and what they become."""
+        """Names in the file, and our names for them."""
         sources = {name: self.part.source(name) for name in network.state_dict()}
         return {source.name: name for name, source in sources.items() if source is not None}
 
     def problems(self, network: nn.Module) -> Iterator[ArtifactError]:
-        """What is missing, too much or of the wrong shape, one after the other."""
+        """Everything that is missing, unexpected or of the wrong shape, one by one."""
         for name, expected in network.state_dict().items():
             source = self.part.source(name)
             if source is None and not self.may_lack(name):
@@ -198,7 +199,7 @@ class Reading(Generic[Model]):
             elif source is not None and source.shape != tuple(expected.shape):
                 yield ArtifactError(
                     f"tensor {source.name!r} has the shape {list(source.array.shape)}; expected "
-                    f"{list(expected.shape)} beside the other tensors of the file",
+                    f"{list(expected.shape)} to match the other tensors of the file",
                     got=tuple(source.shape),
                     expected=tuple(expected.shape),
                 )
@@ -212,8 +213,8 @@ class Reading(Generic[Model]):
                 f"{', '.join(left[:_SHOWN])}{more}.",
                 got=tuple(left),
                 expected=f"the {len(used)} tensors of {self.what}",
-                remedy="It is another kind of network, or its layers are incomplete; nothing was "
-                "made of it.",
+                remedy="It is another kind of network, or layers are missing. Check the file, or "
+                "download it again.",
             )
 
     def build(self, size: int) -> Model:
@@ -223,8 +224,8 @@ class Reading(Generic[Model]):
             size: bytes of the file; its tensors cannot need more.
 
         Raises:
-            ArtifactError: a tensor is missing, too much, of the wrong shape or damaged; it is
-                named.
+            ArtifactError: a tensor is missing, unexpected, of the wrong shape or damaged; the
+                message names it.
         """
         network = self.network()
         if (problem := next(self.problems(network), None)) is not None:
@@ -251,13 +252,13 @@ class Reading(Generic[Model]):
 def generator_reading(
     what: str, part: Part, config: Mapping[str, Any], lacking: Collection[str]
 ) -> Reading[StyleGAN2Generator]:
-    """What a file says about a generator.
+    """A generator as a file describes it.
 
-    Constant noise that such files may lack is drawn, always the same.
+    Constant noise that the file lacks is drawn at random from a fixed seed.
 
     Args:
-        config: from `sizes`, with what the shapes do not show.
-        lacking: what the file may be without, of "filter", "image filter", "noise" and "average".
+        config: from `sizes`, plus the settings that the shapes do not show.
+        lacking: what the file may lack, of "filter", "image filter", "noise" and "average".
     """
     random = torch.Generator().manual_seed(_SEED)
 
@@ -280,7 +281,7 @@ def generator_reading(
 
 
 def build_generator(reading: Reading[StyleGAN2Generator], size: int) -> StyleGAN2Generator:
-    """As `Reading.build`; an average w that the file lacks is measured."""
+    """Like `Reading.build`; an average w that the file lacks is measured."""
     generator = reading.build(size)
     if reading.part.source("mapping.w_avg") is None:
         random = torch.Generator().manual_seed(_SEED)
@@ -292,9 +293,9 @@ def build_generator(reading: Reading[StyleGAN2Generator], size: int) -> StyleGAN
 
 
 def _rarity(name: str) -> str:
-    """Which kind of tensor, of those that not all files have; empty for all others."""
+    """The kind of a tensor that some files lack; empty for all other tensors."""
     if name.endswith(".conv1.resample_filter") or name == "synthesis.b4.resample_filter":
-        return "unused"  # a generator has it only because NVIDIA's have: nothing resamples there
+        return "unused"  # kept for compatibility with NVIDIA's; nothing is resampled there
     for ending, kind in _RARE.items():
         if name.endswith(ending):
             return kind
@@ -311,21 +312,21 @@ _RARE = {
 
 
 def taps_of(filter: Tensor) -> Any:
-    """What makes a resampling filter of this shape with `setup_filter`: taps, of sum 1.
+    """The taps, with sum 1, from which `setup_filter` makes this resampling filter.
 
     Raises:
-        ArtifactError: it is none.
+        ArtifactError: it is not a filter.
     """
     f = filter.double()
     total = f.sum()
     if f.ndim not in (1, 2) or not f.numel() or not torch.isfinite(total) or total == 0:
-        raise ArtifactError(f"has a resampling filter of shape {list(f.shape)} that is none")
+        raise ArtifactError(f"has an invalid resampling filter of shape {list(f.shape)}")
     f = f / total
     if f.ndim == 2:
         row = f.sum(0)
         if f.shape[0] != f.shape[1] or not torch.allclose(torch.outer(row, row), f, atol=1e-6):
             return tuple(map(tuple, f.tolist()))
-        if len(row) >= SEPARABLE_TAPS:  # a row of so many taps stays a row
+        if len(row) >= SEPARABLE_TAPS:  # `setup_filter` would not expand a row this long
             return tuple(map(tuple, f.tolist()))
         f = row
     usual = torch.tensor(RESAMPLE_TAPS, dtype=torch.float64) / sum(RESAMPLE_TAPS)
@@ -343,17 +344,17 @@ _BLOCK = tuple(
 
 
 def sizes(part: Part, least: Mapping[str, Any]) -> dict[str, Any]:
-    """Those arguments of `StyleGAN2Generator` that the shapes of tensors show.
+    """The arguments of `StyleGAN2Generator` that follow from the shapes of tensors.
 
-    A row of layers is as long as the last one of which anything is there: what is missing before
-    it is found to be missing, instead of making a smaller network.
+    A row of layers extends to the last layer with any tensor. Missing tensors before it are
+    reported as missing, instead of making a smaller network.
 
     Args:
-        least: what the file says beside its tensors: "num_mapping_layers", "img_resolution" and
-            "architecture", where it does. Layers that it promises and lacks are missing too.
+        least: "num_mapping_layers", "img_resolution" and "architecture", if the file gives them
+            beside its tensors. Layers that it announces but lacks are reported as missing too.
 
     Raises:
-        ArtifactError: tensors that are needed for that are missing; the first one is named.
+        ArtifactError: tensors needed for this are missing; the message names the first one.
     """
     highest = _highest(part, least.get("img_resolution", 0))
     channels = {4: part.shape("synthesis.b4.const", 3)[0]}
@@ -388,7 +389,7 @@ def sizes(part: Part, least: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _highest(part: Part, least: int) -> int:
-    """The highest resolution of which there is any tensor."""
+    """The highest resolution that has any tensor."""
     highest = max(4, least)
     resolution = 4
     while resolution <= 1 << 20:

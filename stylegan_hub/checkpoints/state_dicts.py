@@ -1,4 +1,4 @@
-"""Finds a network's tensors in a file: at its top, or inside of dicts, with prefixes or without."""
+"""Find a network's tensors in a file: at the top level or in nested dicts, with any prefix."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from stylegan_hub.checkpoints.pickles import Array, Record
 from stylegan_hub.checkpoints.sources import Part
 from stylegan_hub.errors import ArtifactError
 
-# Where files keep a network's weights, the better place first: averaged ones before those that
-# are still learning.
+# Where files keep a network's weights, the preferred place first: averaged weights before those
+# of the training.
 _PLACES = (
     "g_ema", "G_ema", "params_ema", "generator_ema", "netG_ema", "ema", "state_dict_ema",
     "g", "G", "params", "generator", "netG", "state_dict", "model_state_dict", "model", "weights",
@@ -30,14 +30,14 @@ class StateDict:
 
     Attributes:
         tensors: by their names without prefix and wrappers.
-        whole: their names in the file.
+        whole: the full name in the file for each of these names.
     """
 
     tensors: dict[str, Array]
     whole: dict[str, str]
 
     def part(self, **options: Any) -> Part:
-        """All of it, as the part of the file that a network is in."""
+        """The whole state dict as the `Part` of the file that holds a network."""
         prefix = next((w.removesuffix(name) for name, w in self.whole.items()), "")
         return Part(self.tensors, prefix=prefix, full=self.whole, **options)
 
@@ -45,28 +45,28 @@ class StateDict:
 def find(
     content: Any, marker: str | re.Pattern[str], prefixes: Collection[str] = ("",)
 ) -> StateDict | None:
-    """The tensors beside one whose name is `marker`, after one of the prefixes; None if none is.
+    """The state dict with a tensor called `marker` after one of the prefixes; None without one.
 
     With a prefix, only names that begin with it belong to the network.
 
     Raises:
-        ArtifactError: several, and no name says which is meant.
+        ArtifactError: there are several, and their places do not tell which to use.
     """
     found = dict(_search(content, marker, prefixes, ()))
     places = sorted(found, key=_ranks)
     if len(places) > 1 and _ranks(places[0]) == _ranks(places[1]):
         names = tuple(".".join(place) or "the file itself" for place in places)
         raise ArtifactError(
-            f"holds {len(names)} networks of one kind: {', '.join(names)}.",
+            f"holds {len(names)} networks of the same kind: {', '.join(names)}.",
             got=names,
             expected="one, or one in 'g_ema'",
-            remedy="Save the one that is meant alone, as {'g_ema': ...}.",
+            remedy="Save the one that you want on its own, as {'g_ema': ...}.",
         )
     return found[places[0]] if places else None
 
 
 def options(content: Any) -> dict[str, Any]:
-    """What a file keeps as `opts` or `args`, an argparse.Namespace or a dict; empty if nothing."""
+    """The file's `opts` or `args`, an argparse.Namespace or a dict; empty if it has neither."""
     found = content.get("opts", content.get("args")) if isinstance(content, dict) else None
     found = found.state if isinstance(found, Record) else found
     return found if isinstance(found, dict) else {}

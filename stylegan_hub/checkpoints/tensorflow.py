@@ -1,8 +1,8 @@
-"""Generators of the TensorFlow era: StyleGAN2 and StyleGAN2-ADA, and what StyleCLIP edits.
+"""Generators of the TensorFlow era: StyleGAN2 and StyleGAN2-ADA, which StyleCLIP edits.
 
-The file is a pickle of three networks (G, D, Gs), Gs being the averaged generator. Convolutions
-are stored as [height, width, in, out], upsampling ones rotated by 180 degrees, and biases of the
-modulation without their 1.
+The file is a pickle of three networks (G, D, Gs); Gs is the averaged generator. Convolutions are
+stored as [height, width, in, out], upsampling convolutions are rotated by 180 degrees, and the
+biases of the modulation are stored without their offset of 1.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _PARTS = {
     "affine.weight": "mod_weight",
     "affine.bias": "mod_bias",
 }
-# Where training has got to, and what renders while the resolution grows.
+# The state of progressive growing, and its layers that render at lower resolutions.
 _IDLE = re.compile(r"(synthesis\.)?lod|synthesis\.ToRGB_lod[1-9]\d*/\w+")
 _SETTINGS = {
     "conv_clamp": ("conv_clamp",),
@@ -68,10 +68,10 @@ def by_name(content: Any) -> Any:
 
 
 def reading(content: Any) -> Reading[StyleGAN2Generator]:
-    """What a TensorFlow-era pickle says about its averaged generator.
+    """The averaged generator that a TensorFlow-era pickle describes.
 
     Raises:
-        ArtifactError: there is none, it is too old, or no StyleGAN2.
+        ArtifactError: there is none, it is too old, or not a StyleGAN2.
     """
     network = by_name(content)["Gs"]
     _check_variables(network, "Gs")
@@ -79,7 +79,7 @@ def reading(content: Any) -> Reading[StyleGAN2Generator]:
     if type(version) is not int or version < _OLDEST_VERSION:
         raise ArtifactError(
             f"was written by version {str(version)[:20]} of NVIDIA's TensorFlow code; "
-            f"{_OLDEST_VERSION} (StyleGAN2) and newer are read"
+            f"supported are {_OLDEST_VERSION} (StyleGAN2) and newer"
         )
     settings = network.state.get("static_kwargs")
     settings = settings if isinstance(settings, dict) else {}
@@ -91,7 +91,7 @@ def reading(content: Any) -> Reading[StyleGAN2Generator]:
     least = _promised(settings)
     average = tensors.get("dlatent_avg")
     if "mapping_layers" not in settings and average is not None and average.shape == (512,):
-        least["num_mapping_layers"] = 8  # the code's default, which files leave out
+        least["num_mapping_layers"] = 8  # the default in NVIDIA's code; files leave it out
     config = sizes(part, least)
     for key, names in _SETTINGS.items():
         values = [settings[name] for name in names if settings.get(name) is not None]
@@ -117,7 +117,7 @@ def _taps(kernel: Any) -> Any:
 
 
 def _promised(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """How many layers there should be, by the arguments that the file keeps."""
+    """The expected number of layers, from the arguments stored in the file."""
     names = {"resolution": "img_resolution", "mapping_layers": "num_mapping_layers"}
     least: dict[str, Any] = {
         ours: value for name, ours in names.items() if type(value := settings.get(name)) is int
@@ -130,7 +130,7 @@ def _promised(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _check_variables(network: Any, name: str, depth: int = 0) -> None:
     state = network.state if isinstance(network, Record) else None
     if not isinstance(state, dict) or depth > 5:
-        raise ArtifactError(f"{name} is no network")
+        raise ArtifactError(f"{name} is not a network")
     for item in state.get("variables") or []:
         if not isinstance(item, tuple | list) or len(item) != 2 or not isinstance(item[0], str):
             raise ArtifactError(f"{name} lists a variable without a name and a value")
@@ -140,7 +140,7 @@ def _check_variables(network: Any, name: str, depth: int = 0) -> None:
 
 
 def _place(ours: str, tensors: Mapping[str, Array]) -> tuple[str, Any] | None:
-    """What such a file calls one of our tensors, and what makes it ours."""
+    """The file's name for one of our tensors, and its conversion to ours."""
     if ours == "mapping.w_avg":
         return "dlatent_avg", _same
     if match := _MAP.fullmatch(ours):
@@ -160,7 +160,7 @@ def _place(ours: str, tensors: Mapping[str, Array]) -> tuple[str, Any] | None:
     name = "Conv" if size == 4 and layer == "conv1" else _LAYERS[layer]
     whole = f"synthesis.{size}x{size}/{name}/{_PARTS[part]}"
     if layer == "torgb" and whole not in tensors:
-        # Older networks of the orig architecture have one toRGB for each lod; the last one counts.
+        # Older networks of the orig architecture have one toRGB per lod; the last one is used.
         old = f"synthesis.ToRGB_lod0/{_PARTS[part]}"
         here, larger = (f"synthesis.{n}x{n}/" for n in (size, 2 * size))
         layers = [name for name in tensors if name.startswith((here, larger))]

@@ -1,9 +1,9 @@
-"""Both containers of torch files, and the torch streams inside of NVIDIA's pickles.
+"""Both containers of torch files, and the torch streams inside NVIDIA's pickles.
 
-`torch.load(weights_only=True)` reads them, after their pickles were walked through (`pickles.scan`)
-and every size that they announce was compared with the bytes that are there: PyTorch's reader takes
-memory on the file's word. It knows the pickles that `torch.save` writes, of protocol 2; those of
-other protocols are read by the machine that reads NVIDIA's.
+`torch.load(weights_only=True)` reads them after their pickles were walked through (`pickles.scan`)
+and every announced size was compared with the bytes that exist, because PyTorch's reader allocates
+memory without such a check. It knows the pickles that `torch.save` writes, of protocol 2; other
+protocols are read by the code that reads NVIDIA's pickles.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
 _MAX_DIRECTORY = 4 << 20  # bytes of a zip file's list of contents
 _MAX_PICKLE = 64 << 20  # of a zip file; a published one has less than a megabyte
-# Globals of torch's reader are the process's: two threads must not take them from each other.
+# The settings of torch's reader are global to the process, so threads must not change them at once.
 _LOCK = threading.Lock()
 
 
 def read_zip(path: Path, archive: zipfile.ZipFile, folder: str, data: memoryview) -> Any:
-    """A torch file of the container since version 1.6.
+    """Read a torch file in the container used since version 1.6.
 
     Args:
-        folder: the part of names in the archive that comes before "data.pkl".
+        folder: the prefix of names in the archive, before "data.pkl".
         data: the whole file.
 
     Raises:
-        ArtifactError: it is damaged, unsafe or was written on a big-endian machine.
+        ArtifactError: it is damaged, unsafe, or was written on a big-endian machine.
     """
     entries = {info.filename: info for info in archive.infolist()}
     if f"{folder}constants.pkl" in entries:
         raise ArtifactError(
-            "is a TorchScript program, not a table of tensors. Save its state_dict() with "
-            "torch.save where you trust it"
+            "is a TorchScript program, not a table of tensors. If you trust it, load it and save "
+            "its state_dict() with torch.save"
         )
     places = {name: member(data, info) for name, info in entries.items()}
     order = places.get(f"{folder}byteorder")
@@ -58,7 +58,7 @@ def read_zip(path: Path, archive: zipfile.ZipFile, folder: str, data: memoryview
     references = pickles.scan(stream, NAMES, Budget())
     for key, reference in references.items():
         if (found := places.get(f"{folder}data/{key}")) is None:
-            raise ArtifactError(f"the numbers data/{key} are missing in the file")
+            raise ArtifactError(f"the numbers data/{key} are missing from the file")
         _check_length(reference, len(found))
     if bytes(pickle[:2]) == b"\x80\x02":
         return _load(path, mmap=True)
@@ -69,7 +69,7 @@ def read_zip(path: Path, archive: zipfile.ZipFile, folder: str, data: memoryview
 
 
 def read_old(path: Path, stream: Stream, data: memoryview) -> Any:
-    """A torch file of the container until version 1.5: five pickles, then the numbers.
+    """Read a torch file in the container used until version 1.5: five pickles, then the numbers.
 
     Raises:
         ArtifactError: it is damaged or unsafe.
@@ -87,7 +87,7 @@ def read_old(path: Path, stream: Stream, data: memoryview) -> Any:
 
 @pickles.reads_streams
 def read_stream(data: bytes | bytearray | memoryview, budget: Budget) -> np.ndarray[Any, Any]:
-    """The one storage in a torch stream that lies inside of a pickle.
+    """Read the single storage in a torch stream that is inside a pickle.
 
     Raises:
         ArtifactError: it is something else, damaged or unsafe.
@@ -98,13 +98,13 @@ def read_stream(data: bytes | bytearray | memoryview, budget: Budget) -> np.ndar
     references = pickles.scan(stream, STORAGES, budget)
     places = dict(_numbers(stream, view, references, budget))
     if len(places) != 1:
-        raise ArtifactError("holds something else than numbers where a storage is expected")
+        raise ArtifactError("does not hold exactly one storage of numbers where one is expected")
     ((key, place),) = places.items()
     return pickles.numbers(references[key].dtype, place)
 
 
 def member(data: memoryview, info: zipfile.ZipInfo) -> memoryview:
-    """The bytes of a file in a zip file, as a part of it.
+    """The bytes of an entry of a zip file, as a view of the file.
 
     Raises:
         ArtifactError: it is compressed, encrypted or cut off.
@@ -115,7 +115,7 @@ def member(data: memoryview, info: zipfile.ZipInfo) -> memoryview:
     part = data[start : start + info.compress_size]
     if info.flag_bits & 1 or info.compress_type != zipfile.ZIP_STORED:
         raise ArtifactError(
-            f"{info.filename} is compressed or encrypted; torch does not do that. Save it again"
+            f"{info.filename} is compressed or encrypted, which torch never does. Save it again"
         )
     if header[:4] != b"PK\x03\x04" or not len(part) == info.compress_size == info.file_size:
         raise ArtifactError(
@@ -125,9 +125,9 @@ def member(data: memoryview, info: zipfile.ZipInfo) -> memoryview:
 
 
 def check_directory(data: memoryview) -> None:
-    """Raise `ArtifactError` unless every reader of zip files finds the same list of contents.
+    """Raise `ArtifactError` unless every zip reader would find the same list of contents.
 
-    It ends with the file, and nothing lies before the file's first entry.
+    The list must end with the file, and nothing may come before the file's first entry.
     """
 
     def number(at: int, count: int) -> int:
@@ -144,11 +144,11 @@ def check_directory(data: memoryview) -> None:
     if size > _MAX_DIRECTORY:
         raise ArtifactError(f"is a zip file with a list of contents of {size} bytes")
     if size + offset != tail:
-        raise ArtifactError("is a damaged zip file: its list of contents is not where it says")
+        raise ArtifactError("is a damaged zip file: its list of contents is not where it should be")
 
 
 def _after_head(stream: Stream, names: Mapping[str, Any], budget: Budget) -> int:
-    """Read the three pickles before the one that matters, and return its position."""
+    """Read the three pickles before the main one, and return the position of the main one."""
     magic, version, system = (pickles.load(stream, {}, budget) for _ in range(3))
     if magic != MAGIC or version != _VERSION or not isinstance(system, dict):
         raise ArtifactError("holds numbers in an unknown format; expected a torch stream")
@@ -162,7 +162,7 @@ def _numbers(
 ) -> Iterator[tuple[str, memoryview]]:
     keys = pickles.load(stream, {}, budget)
     if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(references):
-        raise ArtifactError("lists other storages than it refers to: it is damaged")
+        raise ArtifactError("lists different storages from those it refers to: it is damaged")
     position = stream.tell()
     for key in keys:
         reference = references[key]
@@ -178,7 +178,7 @@ def _check_length(reference: Reference, length: int, count: int | None = None) -
     if reference.nbytes != length or count not in (None, reference.numel):
         raise ArtifactError(
             f"storage {reference.key!r} announces {reference.numel} numbers ({reference.nbytes} "
-            f"bytes); {length} bytes are left for it. It is cut off or damaged"
+            f"bytes), but {length} bytes are left for it. It is cut off or damaged"
         )
 
 
@@ -202,6 +202,6 @@ def _load(path: Path, mmap: bool) -> Any:
     try:
         with _LOCK, torch.serialization.safe_globals(allowed):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:  # it raises whatever went wrong, of any class
+    except Exception as error:  # torch.load can raise any class of error
         text = str(error).split("WeightsUnpickler error: ")[-1].strip().partition("\n")[0]
-        raise ArtifactError(f"is damaged, says torch.load: {text[:300]}") from error
+        raise ArtifactError(f"is damaged; torch.load reports: {text[:300]}") from error

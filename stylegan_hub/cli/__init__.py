@@ -1,17 +1,17 @@
-"""The command `stylegan-hub`: one file for the commands of a kind.
+"""The command `stylegan-hub`, with one module for each group of commands.
 
-Libraries that take seconds to import are imported inside the commands, so `--help` is quick.
+Libraries that take seconds to import are imported inside the commands, so that `--help` is fast.
 
-Exit status: 0 when all went well; 1 when something that was asked for cannot be had (no such edit,
-the Hub refuses, the disk is full); 2 when the command line itself makes no sense. Both errors come
-as one message that says what to do, without a traceback.
+Exit status: 0 if the command succeeded; 1 if the request cannot be fulfilled (there is no such
+edit, the Hub refuses, the disk is full); 2 if the command line itself is wrong. Both kinds of error
+print one message that says what to do, without a traceback.
 """
 
 from __future__ import annotations
 
 import os
 
-# Before torch is imported: threads that spin while they wait take the cores from other programs.
+# Set before torch is imported: threads that spin while they wait take cores from other programs.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # In the order in which --help lists the commands.

@@ -1,4 +1,4 @@
-"""The command itself: how it opens a pipeline, and how it speaks."""
+"""The command itself: opening a pipeline, reporting errors and printing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AUTO = "auto"
 
 main = typer.Typer(
     name="stylegan-hub",
-    help="Change pictures of a StyleGAN2 by words, and share the edits.",
+    help="Change pictures of a StyleGAN2 with words, and share the edits.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
@@ -47,16 +47,16 @@ def options(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Options of all commands."""
+    """Options for all commands."""
 
 
 class UsageError(ValueError):
-    """The command line itself makes no sense."""
+    """The command line itself is wrong."""
 
 
 @contextmanager
 def reporting() -> Iterator[None]:
-    """Errors and warnings as one line each, without a traceback."""
+    """Print errors and warnings as one line each, without a traceback."""
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
@@ -72,7 +72,7 @@ def reporting() -> Iterator[None]:
 
 
 def hide_loading() -> None:
-    """No progress bars for the seconds that loading takes."""
+    """Hide the progress bars of loading, which takes seconds."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
@@ -86,7 +86,7 @@ def open_studio(
     runtime: str | None = None,
     person: Person | None = None,
 ) -> Studio:
-    """A studio; for a person with a tuned generator, with that one."""
+    """Open a studio; for a person with a tuned generator, the studio uses that generator."""
     from stylegan_hub.memory import keep_freed_memory
     from stylegan_hub.studio import Studio
 
@@ -97,7 +97,7 @@ def open_studio(
 
 
 def show_step(progress: tqdm[Any], step: Step) -> None:
-    """A search knows best how long it is: it may have steps that its settings do not name."""
+    """Show a step; the total comes from the search, which may have steps beyond its settings."""
     progress.total = step.total
     progress.set_postfix_str(noted(step), refresh=False)
     progress.update(step.index - progress.n)
@@ -109,7 +109,7 @@ def noted(step: Step) -> str:
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Rows, the header first, with columns below each other."""
+    """Print rows, the header first, with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         typer.echo("  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip())
@@ -124,5 +124,5 @@ def value_text(value: object) -> str:
 
 
 def one_line(text: str) -> str:
-    """A stranger's text without line breaks and without what a terminal would obey."""
+    """An untrusted text without line breaks and without terminal control characters."""
     return "".join(letter if letter.isprintable() else " " for letter in text)

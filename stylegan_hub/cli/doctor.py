@@ -11,7 +11,7 @@ from stylegan_hub.cli.console import main, reporting
 
 @main.command()
 def doctor() -> None:
-    """Show what this machine has of what makes things fast, and what to do about the rest.
+    """Show what this machine has to run fast, and how to install what is missing.
 
     \b
     Example:
@@ -21,7 +21,7 @@ def doctor() -> None:
         from stylegan_hub.doctor import examine
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the same is said here, once
+            warnings.simplefilter("ignore")  # the findings say the same, once
             for finding in examine():
                 typer.echo(f"{finding.name + ':':<24} {finding.answer}")
                 if finding.remedy is not None:

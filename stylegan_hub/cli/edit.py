@@ -41,8 +41,8 @@ EditedOption = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="Picture to write: .png, .jpg, .webp or .gif; NAME-edited.png beside the file of a "
-        "person if not given.",
+        help="Picture to write: .png, .jpg, .webp or .gif. By default NAME-edited.png beside the "
+        "person's file.",
     ),
 ]
 
@@ -59,20 +59,20 @@ TargetOption = Annotated[
 
 BeforeOption = Annotated[
     list[str] | None,
-    typer.Option(help="A picture, or a seed, before a change; with --after. May be repeated."),
+    typer.Option(help="A picture or a seed before a change; use with --after. May be repeated."),
 ]
 
 
 AfterOption = Annotated[
     list[str] | None,
-    typer.Option(help="A picture, or a seed, after the change. May be repeated."),
+    typer.Option(help="A picture or a seed after the change. May be repeated."),
 ]
 
 
 UnpairedOption = Annotated[
     bool,
     typer.Option(
-        "--unpaired", help="--before and --after are two heaps of pictures of any size, not pairs."
+        "--unpaired", help="--before and --after are two sets of pictures of any size, not pairs."
     ),
 ]
 
@@ -80,79 +80,79 @@ UnpairedOption = Annotated[
 MethodOption = Annotated[
     str,
     typer.Option(
-        help="How the edit is found: a name that `stylegan-hub methods` lists; auto takes what "
-        "suits best. A method that needs no words is asked by its name alone."
+        help="How to find the edit: a name that `stylegan-hub methods` lists, or auto for the most "
+        "suitable one. For a method that needs no words, the name is enough."
     ),
 ]
 
 
 PresetOption = Annotated[
-    str | None, typer.Option(help="Settings of the method by name: published.")
+    str | None, typer.Option(help="A named group of settings of the method: published.")
 ]
 
 
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="A single setting of the method: space=s. May be repeated."),
+    typer.Option("--set", help="One setting of the method: space=s. May be repeated."),
 ]
 
 
 StepsOption = Annotated[
-    int | None, typer.Option(min=1, max=100_000, help="Steps of the search: --set steps=N.")
+    int | None, typer.Option(min=1, max=100_000, help="Steps of the search, like --set steps=N.")
 ]
 
 
 RegionOption = Annotated[
     str | None,
     typer.Option(
-        help="The part that changes: hair, or 'mouth, eyes'. Methods that can search in it; what "
-        "others find is shown in it alone."
+        help="The only part of the picture that changes: hair, or 'mouth, eyes'. Some methods "
+        "search in the region; the results of others are limited to it."
     ),
 ]
 
 
 KeepOption = Annotated[
     list[str] | None,
-    typer.Option(help="What should not change, in words, for --text: glasses. May be repeated."),
+    typer.Option(help="With --text: what should not change: glasses. May be repeated."),
 ]
 
 
 EveryFaceOption = Annotated[
-    bool, typer.Option("--every-face", help="Find an edit for every face, not for this one.")
+    bool, typer.Option("--every-face", help="Find an edit for all faces, not only for this one.")
 ]
 
 
 ChooseOption = Annotated[
-    int, typer.Option(min=1, help="Which one, where a method finds several; 1 is the best.")
+    int, typer.Option(min=1, help="Which edit to use if a method finds several; 1 is the best.")
 ]
 
 
 StrengthOption = Annotated[
-    float | None, typer.Option(help="Of the edit that is found; its default if not given.")
+    float | None, typer.Option(help="Strength of the found edit. By default the edit's default.")
 ]
 
 
 SaveEditOption = Annotated[
-    Path | None, typer.Option(help="Folder to save the edit that is found in.")
+    Path | None, typer.Option(help="Folder in which to save the found edit.")
 ]
 
 
 OverwriteOption = Annotated[
     bool,
     typer.Option(
-        "--overwrite", help="Let --save-edit write into a folder that holds something else."
+        "--overwrite", help="Allow --save-edit to write into a folder that holds something else."
     ),
 ]
 
 
 BeforeAfterOption = Annotated[
-    bool, typer.Option("--before-after", help="Write the picture before the edit beside it.")
+    bool, typer.Option("--before-after", help="Also show the picture before the edit, beside it.")
 ]
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """Options of `edit`: what should be searched for, and how."""
+    """Options of `edit`: what to search for, and how."""
 
     text: TextOption = None
     neutral: NeutralOption = None
@@ -171,22 +171,22 @@ class _Asked:
 
     @property
     def pairs(self) -> bool:
-        """Whether it is asked by pictures before and after."""
+        """Whether the request is made of pictures before and after."""
         return bool(self.before or self.after)
 
     @property
     def anything(self) -> bool:
-        """Whether anything should be searched for."""
+        """Whether there is anything to search for."""
         by = (self.text is not None, self.target is not None, self.pairs, self.method != AUTO)
         return any(by)
 
     @property
     def changes(self) -> dict[str, object]:
-        """Settings by name; raises `UsageError` for what is no 'name=value'."""
+        """Settings by name; raises `UsageError` for a text that is not 'name=value'."""
         return changes_of(self.settings, self.steps)
 
     def request(self) -> Request:
-        """What is asked for, without a region."""
+        """The request, without a region."""
         from stylegan_hub.methods.method import Nothing, Pairs, Picture, Words
 
         if self.text is not None:
@@ -202,7 +202,7 @@ class _Asked:
 
 @dataclass(frozen=True)
 class _Written:
-    """Options of `edit`: what is written."""
+    """Options of `edit`: what to write."""
 
     output: EditedOption = None
     strength: StrengthOption = None
@@ -217,10 +217,10 @@ class _Written:
 @main.command()
 @spread
 def edit(*, start: Start, asked: _Asked, written: _Written) -> None:
-    """Change one face by words, a picture, pairs of pictures, or saved edits.
+    """Change one face with words, a picture, pairs of pictures, or saved edits.
 
-    What is asked for is searched for on the face as it is with the --edit edits; then all of them
-    are displacements that add, in any order. The face of a photo goes back into the photo.
+    The search starts from the face with all --edit edits applied. All edits are displacements that
+    add up in any order. A face from a photo is pasted back into the photo.
 
     \b
     Examples:
@@ -241,7 +241,7 @@ def edit(*, start: Start, asked: _Asked, written: _Written) -> None:
             start.runtime,
             None if source is None else source.person,
         )
-        studio.draw(session)  # refuses a seed or an edit that does not fit before the long search
+        studio.draw(session)  # refuses an unsuitable seed or edit before the long search
         if asked.anything:
             session = _with_found(studio, session, asked, written)
         _write_edited(studio, session, source, written, output)
@@ -253,7 +253,7 @@ def edit(*, start: Start, asked: _Asked, written: _Written) -> None:
 def methods(
     pipeline: PipelineOption = "portraits",
 ) -> None:
-    """List the ways to find an edit, what each can be asked, and whether a pipeline has it.
+    """List the methods to find an edit, the requests they take, and whether a pipeline has them.
 
     \b
     Examples:
@@ -287,7 +287,7 @@ def _write_edited(
     written: _Written,
     output: Path,
 ) -> None:
-    """The edited face, or the photo with it, beside what was there before if wanted."""
+    """Write the edited face, or the photo with it, beside the picture before if requested."""
     from stylegan_hub import images
     from stylegan_hub.pictures import save_picture
 
@@ -309,53 +309,53 @@ def _write_edited(
 
 
 def _check_options(start: Start, asked: _Asked, written: _Written) -> None:
-    """Raise `UsageError` for options of `edit` that do not go together.
+    """Raise `UsageError` for options of `edit` that cannot be combined.
 
     Raises:
-        ValueError: the edit that is found could not be applied or saved afterwards.
+        ValueError: the found edit could not be applied or saved afterwards.
     """
     by_words, by_picture = asked.text is not None, asked.target is not None
     if by_words + by_picture + asked.pairs > 1:
-        raise UsageError("Give one of --text, --target, and --before with --after.")
+        raise UsageError("Give only one of --text, --target, and --before with --after.")
     if asked.pairs and not (asked.before and asked.after):
-        raise UsageError("--before and --after go together; give at least one of each.")
+        raise UsageError("--before and --after belong together; give at least one of each.")
     is_opened = start.person is not None and start.person.suffix.lower() == ".png"
     if not asked.anything and not start.edits and not is_opened:
         raise UsageError(
-            "Got nothing to do; give --text, or --edit, or both; `stylegan-hub edit --help` "
-            "names more."
+            "Got nothing to do. Give --text, or --edit, or both; `stylegan-hub edit --help` "
+            "lists all options."
         )
     for option, given, needed, what in (
-        ("--save-edit saves an edit that is found", written.save_edit, asked.anything, "--text"),
-        ("--region says where an edit is found", asked.region, asked.anything, "--text"),
-        ("--preset is of the method", asked.preset, asked.anything, "--text"),
-        ("--every-face is of a search", asked.every_face, asked.anything, "--text"),
-        ("--neutral goes with --text", asked.neutral, by_words, "--text"),
-        ("--keep goes with --text", asked.keep, by_words, "--text"),
-        ("--unpaired goes with --before", asked.unpaired, asked.pairs, "--before and --after"),
-        ("--overwrite goes with --save-edit", written.overwrite, written.save_edit, "--save-edit"),
+        ("--save-edit needs a search", written.save_edit, asked.anything, "--text"),
+        ("--region needs a search", asked.region, asked.anything, "--text"),
+        ("--preset needs a search", asked.preset, asked.anything, "--text"),
+        ("--every-face needs a search", asked.every_face, asked.anything, "--text"),
+        ("--neutral needs --text", asked.neutral, by_words, "--text"),
+        ("--keep needs --text", asked.keep, by_words, "--text"),
+        ("--unpaired needs --before", asked.unpaired, asked.pairs, "--before and --after"),
+        ("--overwrite needs --save-edit", written.overwrite, written.save_edit, "--save-edit"),
     ):
         if given and not needed:
-            raise UsageError(f"{option}; give {what} too.")
+            raise UsageError(f"{option}. Give {what} too.")
     _ = asked.changes
     if written.strength is not None:
         from stylegan_hub.bounds import MAX_STRENGTH, is_strength
 
         if not is_strength(written.strength):
             raise ValueError(
-                f"Got strength {written.strength}; expected a number of at most {MAX_STRENGTH:g} "
-                "either way."
+                f"Got strength {written.strength}; expected a number from -{MAX_STRENGTH:g} to "
+                f"{MAX_STRENGTH:g}."
             )
     if written.save_edit is not None:
         check_folder(written.save_edit)
         if not written.overwrite:
             from stylegan_hub.artifacts import check_room
 
-            check_room(written.save_edit)  # rather before the search than after it
+            check_room(written.save_edit)  # before the search, which may take long
 
 
 def _pictures(given: list[str]) -> list[Any]:
-    """Pictures by their files, or seeds."""
+    """Seeds, or pictures read from files."""
     from stylegan_hub.photos.photo import read_photo
 
     if all(one.isdecimal() and not Path(one).exists() for one in given):
@@ -364,14 +364,14 @@ def _pictures(given: list[str]) -> list[Any]:
 
 
 def _with_found(studio: Studio, session: Session, asked: _Asked, written: _Written) -> Session:
-    """Search for what is asked on the face as it is, and put it on."""
+    """Search for the requested edit on the present face, and add it to the session."""
     from stylegan_hub.methods.choose import within
 
     request = asked.request()
     for word in studio.unfamiliar(asked.text or ""):
         typer.echo(f"Warning: this CLIP has no token for {word!r} and may misread it.", err=True)
     if asked.region is not None:
-        studio.region("", [asked.region])  # refuses an unknown one before the search
+        studio.region("", [asked.region])  # refuses an unknown region before the search
     method = _method(studio, session, request, asked)
     request, shown_in = within(method, request, asked.region)
     found = _chosen(_search(studio, session, request, method, asked), asked.choose)
@@ -381,7 +381,7 @@ def _with_found(studio: Studio, session: Session, asked: _Asked, written: _Writt
 
 
 def _method(studio: Studio, session: Session, request: Request, asked: _Asked) -> Method[Any]:
-    """The method by name, or the one that suits the request and its region best."""
+    """The method with the given name, or the most suitable one for the request and its region."""
     from stylegan_hub.methods import get
     from stylegan_hub.methods.choose import with_region
 
@@ -394,7 +394,7 @@ def _method(studio: Studio, session: Session, request: Request, asked: _Asked) -
 def _search(
     studio: Studio, session: Session, request: Request, method: Method[Any], asked: _Asked
 ) -> list[Edit]:
-    """What a method finds, with a progress bar meanwhile."""
+    """The edits that a method finds; shows a progress bar meanwhile."""
     from tqdm import tqdm
 
     from stylegan_hub.methods.method import changed
@@ -406,7 +406,7 @@ def _search(
             chosen = method.settings(studio.pipe, request, asked.preset)
             settings = changed(chosen, asked.changes)
         except TypeError as error:
-            raise UsageError(f"A value of --set is of another type: {error}.") from error
+            raise UsageError(f"A value of --set has the wrong type: {error}.") from error
     how = {"every_face": asked.every_face, "settings": settings}
     with (
         studio.search(session, request, method.name, **how) as search,
@@ -419,7 +419,7 @@ def _search(
 
 
 def _chosen(found: list[Edit], number: int) -> Edit:
-    """One of the edits found; several are listed."""
+    """One of the found edits; if there are several, lists them."""
     from stylegan_hub.methods.method import caption
 
     if len(found) > 1:
@@ -427,19 +427,20 @@ def _chosen(found: list[Edit], number: int) -> Edit:
             typer.echo(f"{'*' if place == number else ' '}{place:3} {one_line(caption(one))}")
     if number > len(found):
         raise ValueError(
-            f"Got --choose {number}; the method found {len(found)} edit{'s' * (len(found) != 1)}."
+            f"Got --choose {number}, but the method found {len(found)} "
+            f"edit{'s' * (len(found) != 1)}. Choose a smaller number."
         )
     return found[number - 1]
 
 
 def _edited_name(output: Path | None, person: Path | None) -> Path:
-    """Where the picture is written, checked."""
+    """The path of the picture to write, checked."""
     if output is None and person is None:
-        raise UsageError("Missing option '--output' / '-o': the picture to write.")
+        raise UsageError("Missing option '--output' / '-o': give the picture to write.")
     if person is not None and person.suffix.lower() not in (".safetensors", ".png"):
         raise UsageError(
-            f"Got {person.name}; expected a .safetensors file of a person, or a PNG that was saved "
-            "here. Make one: "
+            f"Got {person.name}; expected a .safetensors file of a person, or a PNG saved by "
+            "stylegan-hub. Make one with "
             f"stylegan-hub invert {person.name} -o {person.stem}.safetensors"
         )
     if output is None:

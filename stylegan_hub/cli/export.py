@@ -26,37 +26,40 @@ def export_networks(
     format: Annotated[
         str,
         typer.Option(
-            help="onnx, openvino, torch (a package of torch.export), or web (docs/browser.md)."
+            help="Format: onnx, openvino, torch (a torch.export package), or web (docs/browser.md)."
         ),
     ] = "onnx",
     size: Annotated[
-        int | None, typer.Option(min=4, help="Largest side of the pictures; whole if not given.")
+        int | None, typer.Option(min=4, help="Longer side of the pictures. By default full size.")
     ] = None,
     dtype: Annotated[
         Literal["float32", "float16", "bfloat16"], typer.Option(help="Precision.")
     ] = "float32",
     latent: Annotated[
         Literal["z", "w_plus", "s"],
-        typer.Option(help="What the generator takes; z is with the mapping network."),
+        typer.Option(help="Input of the generator; z includes the mapping network."),
     ] = "w_plus",
     parts: Annotated[
         list[str] | None,
-        typer.Option("--part", help="Only this: generator, clip_image, clip_text, encoder."),
+        typer.Option(
+            "--part",
+            help="Only this part: generator, clip_image, clip_text, encoder. May be repeated.",
+        ),
     ] = None,
     edits: Annotated[
         list[str] | None,
-        typer.Option("--edit", help="For web: an edit that comes along. May be repeated."),
+        typer.Option("--edit", help="For web: an edit to include. May be repeated."),
     ] = None,
     check: Annotated[
-        bool, typer.Option(help="For web: compute the self-test in Chromium, if there is one.")
+        bool, typer.Option(help="For web: run the self-test in Chromium, if it is installed.")
     ] = True,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Write also into a folder that holds something.")
+        bool, typer.Option("--overwrite", help="Also write into a folder that is not empty.")
     ] = False,
 ) -> None:
     """Write generator, CLIP and encoder as files for other runtimes, and check each of them.
 
-    Each file is run on inputs of its own and compared with the pipeline; nothing is written if one
+    Each file is run on test inputs and compared with the pipeline. Nothing is written if a result
     differs by more than rounding.
 
     \b
@@ -71,12 +74,12 @@ def export_networks(
         check_folder(output)
         if format == "web":
             if size or parts or dtype != "float32" or latent != "w_plus":
-                raise UsageError("--size, --dtype, --latent and --part are not for web; leave "
-                                  "them out.")  # fmt: skip
+                raise UsageError("--size, --dtype, --latent and --part cannot be used with web. "
+                                  "Leave them out.")  # fmt: skip
             _export_web(pipeline, output, edits or [], check)
             return
         if edits:
-            raise UsageError("--edit is for web: other formats hold networks alone.")
+            raise UsageError("--edit needs --format web; other formats hold only networks.")
         from stylegan_hub.export.folder import check_format, export
         from stylegan_hub.export.pipeline import pipeline_parts
 
@@ -103,7 +106,7 @@ def export_networks(
 
 
 def _export_web(pipeline: str, output: Path, names: Sequence[str], check: bool) -> None:
-    """The format "web" of `export`: write, say the sizes, compare in a browser."""
+    """The format "web" of `export`: write, print the sizes, compare in a browser."""
     from stylegan_hub.browser.check import check as checked
     from stylegan_hub.browser.check import chromium
     from stylegan_hub.browser.export import export_web, sizes_text
@@ -118,7 +121,7 @@ def _export_web(pipeline: str, output: Path, names: Sequence[str], check: bool) 
     if not check:
         return
     if chromium() is None:
-        typer.echo("Not compared with a browser: there is no Chromium (apt-get install chromium).")
+        typer.echo("Not checked in a browser: Chromium is missing (apt-get install chromium).")
         return
     result = checked(output)
     rows = [("Compared", "Difference", "At most")]
@@ -127,6 +130,6 @@ def _export_web(pipeline: str, output: Path, names: Sequence[str], check: bool) 
     if not result.passes:
         wrong = ", ".join(one.name for one in result.compared if not one.passes)
         raise ArtifactError(
-            f"{result.backend} computes something else: {wrong}. Report it, please."
+            f"The browser's {result.backend} differs from Python in: {wrong}. Please report it."
         )
     typer.echo(f"Chromium renders it with {result.backend} in {result.milliseconds:.0f} ms.")

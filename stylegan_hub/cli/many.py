@@ -25,29 +25,30 @@ if TYPE_CHECKING:
 @main.command()
 def many(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
-    seeds: Annotated[str | None, typer.Option(help="From and to: 0-999999.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="First and last seed: 0-999999.")] = None,
     photos: Annotated[
-        Path | None, typer.Option(help="Folder of photos, with its subfolders, in place of seeds.")
+        Path | None, typer.Option(help="Folder of photos, with subfolders, in place of seeds.")
     ] = None,
     edits: EditsOption = None,
     refine: RefineOption = 0,
     truncation: TruncationOption = 0.7,
     max_resolution: MaxResolutionOption = None,
-    shard_size: Annotated[int, typer.Option(min=1, help="Seeds or photos in a shard.")] = 256,
+    shard_size: Annotated[int, typer.Option(min=1, help="Seeds or photos per shard.")] = 256,
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Precision.")] = "float32",
     engine: Annotated[
         Literal["accelerate", "ray"],
         typer.Option(
-            help="What shares the work: the processes of `accelerate launch`, or a Ray cluster."
+            help="What divides the work: the processes of `accelerate launch`, or a Ray cluster."
         ),
     ] = "accelerate",
     pipeline: PipelineOption = "portraits",
     device: DeviceOption = "auto",
 ) -> None:
-    """Render, edit or invert very many: over processes and machines, resumable, each exactly once.
+    """Render, edit or invert very many seeds or photos, on several processes and machines.
 
-    Ended in whatever way, the same command goes on where it was. OUTPUT/manifest.jsonl has a line
-    for each seed or photo: its files with their sha256, or why it failed.
+    Each one is done exactly once. If the command is interrupted, the same command continues.
+    OUTPUT/manifest.jsonl has a line for each seed or photo: its files with their sha256, or why it
+    failed.
 
     \b
     Examples:
@@ -83,13 +84,13 @@ def many(
         progress = jobs.finish(job, output)
     typer.echo(f"{progress.done} of {progress.shards} shards are in {output}.")
     if progress.failed:
-        typer.echo(f"Failed: {progress.failed}; see {output / jobs.MANIFEST}.", err=True)
+        typer.echo(f"{progress.failed} failed; see {output / jobs.MANIFEST}.", err=True)
     if progress.failed or progress.done < progress.shards:
         raise typer.Exit(1)
 
 
 def _is_first_of_all(jobs: Any, job: Any, output: Path, device: str) -> bool:
-    """Do this process's share, and wait for the others; whether it is the one that reports."""
+    """Do this process's share, and wait for the others; return whether it is the main process."""
     from accelerate import PartialState
     from tqdm import tqdm
 

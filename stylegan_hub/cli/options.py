@@ -1,4 +1,4 @@
-"""Options that several commands have, and how they are given in groups."""
+"""Options that several commands share, and a way to pass options in groups."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take options in groups: a parameter that is a dataclass is its fields."""
+    """Let a command take options in groups: each field of a dataclass parameter is an option."""
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
     options: list[inspect.Parameter] = []
@@ -46,15 +46,15 @@ PipelineOption = Annotated[
 
 
 DeviceOption = Annotated[
-    str, typer.Option(help="Where it computes: auto (a GPU if there is one), cpu, cuda, mps.")
+    str, typer.Option(help="Device to compute on: auto (a GPU if there is one), cpu, cuda, mps.")
 ]
 
 
 RuntimeOption = Annotated[
     str | None,
     typer.Option(
-        help="What renders: auto (the fastest here), pytorch, openvino, onnx, or the folder of an "
-        "exported pipeline."
+        help="Runtime to render with: auto (the fastest here), pytorch, openvino, onnx, or the "
+        "folder of an exported pipeline."
     ),
 ]
 
@@ -67,8 +67,8 @@ OutputOption = Annotated[
 PasteOption = Annotated[
     Literal["changed", "face", "none"],
     typer.Option(
-        help="What of the face goes back into the photo: what the edit changed, all of it, or "
-        "nothing: then the aligned face alone is written."
+        help="What to paste back into the photo: what the edit changed, the whole face, or none. "
+        "With none, only the aligned face is written."
     ),
 ]
 
@@ -78,7 +78,7 @@ KeepOwnOption = Annotated[
     typer.Option(
         min=0,
         max=1,
-        help="How much of what the generator cannot draw (a hand, a frame) stays the photo's own "
+        help="How much of what the generator cannot render (a hand, a frame) stays the photo's own "
         "when a face is pasted back; 0 = nothing.",
     ),
 ]
@@ -87,7 +87,7 @@ KeepOwnOption = Annotated[
 RefineOption = Annotated[
     int,
     typer.Option(
-        min=0, max=10_000, help="Steps of the search near the encoder's latent; 0 = encoder alone."
+        min=0, max=10_000, help="Steps of the search near the encoder's latent; 0 = encoder only."
     ),
 ]
 
@@ -95,19 +95,20 @@ RefineOption = Annotated[
 TuneOption = Annotated[
     int,
     typer.Option(
-        min=0, max=10_000, help="Steps in which the generator itself learns the photo; 0 = none."
+        min=0, max=10_000, help="Steps to tune the generator itself to the photo; 0 = none."
     ),
 ]
 
 
 MaxResolutionOption = Annotated[
     int | None,
-    typer.Option(min=4, help="Longer side of previews, drawn in a fraction of the time."),
+    typer.Option(min=4, help="Longer side of previews, which take a fraction of the time."),
 ]
 
 
 TruncationOption = Annotated[
-    float, typer.Option(min=-1, max=2, help="1 keeps the full variety, 0 is the average face.")
+    float,
+    typer.Option(min=-1, max=2, help="Truncation psi: 1 is the full variety, 0 the average face."),
 ]
 
 
@@ -115,12 +116,12 @@ LabelOption = Annotated[
     str | None,
     typer.Option(
         help="For a generator with labels: the number of a class, from 0, or the numbers of a "
-        "label, 0.5,0.5."
+        "label: 0.5,0.5."
     ),
 ]
 
 
-SeedOption = Annotated[int, typer.Option(help="Which face.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of the face.")]
 
 
 EditsOption = Annotated[
@@ -130,18 +131,17 @@ EditsOption = Annotated[
 
 
 NeutralOption = Annotated[
-    str | None, typer.Option(help="What it shows now, for --text; the pipeline's own words else.")
+    str | None,
+    typer.Option(help="With --text: what the picture shows now. By default the pipeline's text."),
 ]
 
 
 MarkOption = Annotated[
     bool,
-    typer.Option(
-        "--mark", help="Write “edited” into a corner too; the metadata says so in any case."
-    ),
+    typer.Option("--mark", help="Also write “edited” into a corner; the metadata always says it."),
 ]
 
 
 AlignedOption = Annotated[
-    bool, typer.Option("--aligned", help="The whole picture is what the generator would draw.")
+    bool, typer.Option("--aligned", help="The picture is aligned already; use it as a whole.")
 ]

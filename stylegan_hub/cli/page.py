@@ -1,4 +1,4 @@
-"""`stylegan-hub demo` and `space`: the page here, and as a Space."""
+"""`stylegan-hub demo` and `space`: the page on this machine, and as a Space."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def demo(
     device: DeviceOption = "auto",
     runtime: RuntimeOption = None,
     host: Annotated[
-        str | None, typer.Option(help="Address to listen at; only this machine by default.")
+        str | None, typer.Option(help="Address to listen on. By default only this machine.")
     ] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on.")] = None,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(help="A name by which a proxy or a network shows the page; '*' for any."),
     ] = None,
 ) -> None:
-    """Open the page in a browser's reach: as `python app.py` does in a clone.
+    """Start the page on this machine, like `python app.py` in a clone.
 
     \b
     Example:
@@ -39,7 +39,9 @@ def demo(
     """
     with reporting():
         if find_spec("gradio") is None:
-            raise ValueError('The page needs gradio: pip install "stylegan-hub[demo]".')
+            raise ValueError(
+                'The page needs gradio. Install it with pip install "stylegan-hub[demo]".'
+            )
     command = [sys.executable, str(clone.root() / "app.py"), "--pipeline", pipeline]
     command += ["--host", host] if host is not None else []
     command += ["--port", str(port)] if port is not None else []
@@ -52,18 +54,18 @@ def demo(
 
 @main.command()
 def space(
-    name: Annotated[str, typer.Argument(help="Of the Space; with --push: user/name.")],
+    name: Annotated[str, typer.Argument(help="Name of the Space; with --push: user/name.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder to write; a folder of this name if not given."),
+        typer.Option("--output", "-o", help="Folder to write. By default named like the Space."),
     ] = None,
     edits: Annotated[
         list[str] | None,
         typer.Option(
-            "--edit", help="An edit that comes along. May be repeated; all bundled ones if none."
+            "--edit", help="An edit to include. May be repeated. By default all bundled edits."
         ),
     ] = None,
-    push: Annotated[bool, typer.Option("--push", help="Send it to the Hub.")] = False,
+    push: Annotated[bool, typer.Option("--push", help="Upload it to the Hub.")] = False,
     private: Annotated[
         bool, typer.Option("--private", help="With --push: only you can see it.")
     ] = False,
@@ -75,11 +77,11 @@ def space(
     ] = False,
     hardware: Annotated[
         Literal["zero-a10g", "cpu-basic"] | None,
-        typer.Option(help="What the Space asks for; zero-a10g if not given."),
+        typer.Option(help="Hardware that the Space requests. By default zero-a10g."),
     ] = None,
     pipeline: PipelineOption = "portraits",
 ) -> None:
-    """Write a ready Space: the page with a pipeline and its edits, and nothing to fetch.
+    """Write a complete Space: the page with a pipeline and its edits, with nothing left to fetch.
 
     \b
     Examples:
@@ -92,18 +94,18 @@ def space(
 
         title = name.rpartition("/")[2]
         if push and name.count("/") != 1:
-            raise UsageError(f"Got {name!r}; with --push, expected user/name.")
+            raise UsageError(f"Got the name {name!r}; expected user/name with --push.")
         folder = Path(title) if output is None else output
         check_folder(folder.absolute().parent)
         if static:
             if hardware is not None:
-                raise UsageError("--hardware is for a Space with a server; --static needs none.")
+                raise UsageError("--hardware cannot be used with --static. Leave one of them out.")
             _write_static_page(pipeline, folder, edits, title)
         else:
             made = zoo.write_space(folder, pipeline, edits, title, hardware or "zero-a10g")
             typer.echo(f"Wrote {made.folder} with {made.pipeline} and {len(made.edits)} edits.")
         if push:
-            typer.echo(f"The Space: {zoo.push_space(folder, name, private)}")
+            typer.echo(f"Published the Space: {zoo.push_space(folder, name, private)}")
 
 
 def _write_static_page(
@@ -120,7 +122,7 @@ def _write_static_page(
         pipe, folder, title=title, edits={name: load_edit(name) for name in names}
     )
     typer.echo(
-        f"Wrote {page.folder} with {len(names)} edits: {page.total / 1e6:.1f} MB, of which the "
-        f"first picture takes {page.first / 1e6:.1f}. Try it: "
+        f"Wrote {page.folder} with {len(names)} edits: {page.total / 1e6:.1f} MB, of which "
+        f"{page.first / 1e6:.1f} MB are loaded for the first picture. Try it with "
         f"python -m http.server -d {page.folder}"
     )

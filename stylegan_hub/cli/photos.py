@@ -43,21 +43,21 @@ if TYPE_CHECKING:
 PersonFileOption = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", help="File to write, NAME.safetensors beside the photo if not given."
+        "--output", "-o", help="File to write. By default NAME.safetensors beside the photo."
     ),
 ]
 
 
 WhichFaceOption = Annotated[
-    int | None, typer.Option(min=1, help="Which face; 1 is the largest, which is usual.")
+    int | None, typer.Option(min=1, help="Which face: 1, the default, is the largest.")
 ]
 
 
 PointsOption = Annotated[
     str | None,
     typer.Option(
-        help="Where the face is: both eyes and the mouth, 'x,y x,y x,y' in pixels, in place of a "
-        "search."
+        help="Where the face is, in place of a search: both eyes and the mouth, 'x,y x,y x,y' in "
+        "pixels."
     ),
 ]
 
@@ -65,8 +65,8 @@ PointsOption = Annotated[
 PortraitOption = Annotated[
     Literal["auto", "yes", "no"],
     typer.Option(
-        help="Draw a portrait with the traits of the person, in place of an inversion: auto where "
-        "the pipeline draws cartoons and the photo shows a person."
+        help="Draw a portrait with the person's traits instead of inverting the photo. auto does "
+        "this if the pipeline renders cartoons and the photo shows a person."
     ),
 ]
 
@@ -74,7 +74,7 @@ PortraitOption = Annotated[
 PreviewOption = Annotated[
     Path | None,
     typer.Option(
-        help="Picture to write of the aligned photo, the drawing, and in violet what would stay "
+        help="Picture to write with the aligned photo, its render, and, in violet, what would stay "
         "the photo's own."
     ),
 ]
@@ -95,12 +95,12 @@ def invert(
     device: DeviceOption = "auto",
     runtime: RuntimeOption = None,
 ) -> None:
-    """Find the face of a photo and the latent that draws it.
+    """Find the face in a photo and the latent that renders it.
 
-    Ask people before you edit pictures of them. The bundled pipeline draws cartoons: of a photo of
-    a person it draws a portrait with the same hair, glasses, expression and colors, and says so.
-    For a pipeline of houses or cars, the middle of the photo is taken, in the shape of its
-    pictures.
+    Ask people before you edit pictures of them. The bundled pipeline renders cartoons. From a photo
+    of a person it makes a drawn portrait with the same hair, glasses, expression and colors, and
+    says so. For a pipeline of houses or cars, the middle of the photo is taken, in the shape of the
+    pipeline's pictures.
 
     \b
     Examples:
@@ -111,11 +111,11 @@ def invert(
     """
     with reporting():
         if sum((face is not None, points is not None, aligned)) > 1:
-            raise UsageError("Give one of --face, --points and --aligned.")
+            raise UsageError("Give only one of --face, --points and --aligned.")
         clicks = None if points is None else points_of(points)
         output = photo.with_suffix(".safetensors") if output is None else output
         if output.suffix != ".safetensors":
-            raise UsageError(f"Got --output {output.name}; the name ends in .safetensors.")
+            raise UsageError(f"Got --output {output.name}; the name must end in .safetensors.")
         check_folder(output.parent)
         if preview is not None:
             check_picture(preview)
@@ -138,10 +138,10 @@ def invert(
         if preview is not None:
             _write_preview(pipe, picture, person, preview)
     corners = " ".join(f"({round(x)}, {round(y)})" for x, y in alignment.quad)
-    what = "The face" if draws_faces(pipe) else "What was cut out"
+    what = "The face" if draws_faces(pipe) else "The part that was cut out"
     typer.echo(f"{what} in {picture.name} has the corners {corners}.")
     if drawn is None:
-        typer.echo(f"Likeness of the drawing: {person.likeness}.")
+        typer.echo(f"Likeness of the render: {person.likeness}.")
         if person.likeness is not None and pipe.recognizer is not None:
             typer.echo(f"{same_person(pipe, person.likeness.identity)}.")
     typer.echo(f"Wrote {output}" + (f" and {preview}" if preview else "") + ".")
@@ -153,16 +153,18 @@ def batch(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     edits: Annotated[
         list[str] | None,
-        typer.Option("--edit", help="A saved edit and its strength, for all. May be repeated."),
+        typer.Option(
+            "--edit", help="A saved edit and its strength, for all photos. May be repeated."
+        ),
     ] = None,
     refine: RefineOption = 0,
     tune: TuneOption = 0,
     paste: PasteOption = "changed",
     everyone: Annotated[
-        bool, typer.Option("--everyone", help="Edit all faces of each photo, not the largest.")
+        bool, typer.Option("--everyone", help="Edit all faces in each photo, not only the largest.")
     ] = False,
     subfolders: Annotated[
-        bool, typer.Option("--subfolders", help="Also photos in folders of the folder.")
+        bool, typer.Option("--subfolders", help="Include photos in subfolders.")
     ] = False,
     aligned: AlignedOption = False,
     keep_own: KeepOwnOption = 1.0,
@@ -170,11 +172,11 @@ def batch(
     device: DeviceOption = "auto",
     runtime: RuntimeOption = None,
 ) -> None:
-    """Invert every photo of a folder, edit all, and lay them on a contact sheet.
+    """Invert and edit every photo in a folder, and make a contact sheet.
 
-    Latents are kept in OUTPUT/latents and used again next time. Files that are no photos are
-    counted and named; photos that fail are listed at the end, with exit status 1, and the others
-    are done.
+    Latents are kept in OUTPUT/latents and used again next time. Files that are not photos are
+    counted and listed. A photo that fails does not stop the others; failures are listed at the end,
+    with exit status 1.
 
     \b
     Examples:
@@ -183,12 +185,14 @@ def batch(
     """
     with reporting():
         if paste == "none":
-            raise UsageError("A batch pastes back into the photos: --paste changed or face.")
+            raise UsageError(
+                "Got --paste none; a batch pastes into the photos. Use changed or face."
+            )
         check_folder(output)
         wanted = [named_strength(name) for name in edits or ()]
 
         if everyone and aligned:
-            raise UsageError("Give one of --everyone and --aligned.")
+            raise UsageError("Give only one of --everyone and --aligned.")
 
         from stylegan_hub.edits.base import load_edit
         from stylegan_hub.photos.photo import list_photos
@@ -201,7 +205,7 @@ def batch(
         found |= {"everyone": everyone, "aligned": aligned}
         report = _edited_folder(pipe, photos, output, chosen, refine, tune, paste, found)
     done, again = len(report.people), len(report.reused)
-    typer.echo(f"Inverted {done} of {count} photos, {again} of them before.")
+    typer.echo(f"Inverted {done} of {count} photos, {again} of them in an earlier run.")
     if report.sheet is not None:
         typer.echo(f"Wrote {report.sheet}.")
     if report.skipped:
@@ -222,7 +226,7 @@ def _alignment(
     clicks: list[tuple[float, float]] | None,
     aligned: bool,
 ) -> Alignment:
-    """Where the face is: as it was clicked, all of the picture, or as it is found."""
+    """Where the face is: at the clicked points, the whole picture, or where it is found."""
     from stylegan_hub.photos import align, finders
 
     if clicks is not None:
@@ -235,7 +239,7 @@ def _alignment(
 def _undrawable(
     pipe: StyleEditPipeline, photo: Photo, alignment: Alignment, portrait: str
 ) -> Face | None:
-    """The person of whom a portrait is drawn; None where an inversion is asked for, or can work."""
+    """The face for a drawn portrait; None if an inversion is requested, or can work."""
     from stylegan_hub.photos.finders import person_at, undrawable_person
 
     if portrait == "no":
@@ -246,7 +250,7 @@ def _undrawable(
 
 
 def _portrait(pipe: StyleEditPipeline, photo: Photo, alignment: Alignment, face: Face) -> Person:
-    """A drawn portrait, with words on what it is and what was read."""
+    """A drawn portrait; prints what it is and which traits were read."""
     from stylegan_hub.photos.person import PORTRAIT
     from stylegan_hub.portraits.from_photo import NOTICE, portrait_of
 
@@ -261,7 +265,7 @@ def _portrait(pipe: StyleEditPipeline, photo: Photo, alignment: Alignment, face:
 def _inverted(
     pipe: StyleEditPipeline, photo: Photo, alignment: Alignment, refine: int, tune: int
 ) -> Person:
-    """The person of a photo, with a progress bar meanwhile."""
+    """The person in a photo; shows a progress bar meanwhile."""
     from tqdm import tqdm
 
     from stylegan_hub.photos.invert import Refinement, Tuning
@@ -271,7 +275,7 @@ def _inverted(
     tuning = Tuning(steps=tune) if tune else None
     with tqdm(desc="Inverting", total=refine + tune, unit="step", disable=None) as progress:
 
-        def show(step: Step) -> None:  # refinement and tuning count for themselves
+        def show(step: Step) -> None:  # refinement and tuning each count from 1
             progress.set_postfix_str(noted(step), refresh=False)
             progress.update()
 
@@ -288,10 +292,10 @@ def _edited_folder(
     paste: Where,
     found: dict[str, Any],
 ) -> FolderReport:
-    """What `edit_folder` does, with a progress bar meanwhile.
+    """Run `edit_folder` with a progress bar.
 
     Args:
-        found: which files and faces, and what is kept of them, by its options.
+        found: its options for files and faces, by name.
     """
     from tqdm import tqdm
 
@@ -312,9 +316,9 @@ def _edited_folder(
 
 
 def _write_preview(pipe: StyleEditPipeline, photo: Photo, person: Person, output: Path) -> None:
-    """What was cut out of the photo, the drawing of it, and what would stay the photo's own.
+    """Write the part that was cut out, its render, and what would stay the photo's own.
 
-    The third is left out for a portrait, which is not pasted back.
+    The third picture is left out for a portrait, which is not pasted back.
     """
     from stylegan_hub import images
     from stylegan_hub.photos.align import cut

@@ -38,12 +38,12 @@ _BATCH = 16
 @main.command()
 def sample(
     output: OutputOption,
-    seeds: Annotated[str, typer.Option(help="Who: 7, or 0-15, or 1,4,8-10.")] = "0-15",
+    seeds: Annotated[str, typer.Option(help="Seeds of the faces: 7, 0-15, or 1,4,8-10.")] = "0-15",
     columns: Annotated[
-        int | None, typer.Option(min=1, help="Pictures in a row; a square sheet by default.")
+        int | None, typer.Option(min=1, help="Pictures per row. By default the sheet is square.")
     ] = None,
     text: Annotated[
-        str | None, typer.Option(help="New faces that fit this text, one for each seed.")
+        str | None, typer.Option(help="Find new faces that fit this text, one for each seed.")
     ] = None,
     label: LabelOption = None,
     truncation: TruncationOption = 0.7,
@@ -51,7 +51,7 @@ def sample(
     device: DeviceOption = "auto",
     runtime: RuntimeOption = None,
 ) -> None:
-    """Draw the faces of some seeds on one sheet, or new faces that fit a text.
+    """Render the faces of some seeds on one sheet, or new faces that fit a text.
 
     \b
     Examples:
@@ -62,7 +62,7 @@ def sample(
     with reporting():
         chosen, shown = seeds_of(seeds), label_of(label)
         if text is not None and label is not None:
-            raise UsageError("--text is for generators without labels; leave --label out.")
+            raise UsageError("--text cannot be used with --label. Leave out one of them.")
         check_picture(output)
 
         from stylegan_hub import images
@@ -85,7 +85,7 @@ def _sampled(
     starts = range(0, len(seeds), _BATCH)
     return [
         face
-        for start in tqdm(starts, desc="Drawing", disable=len(starts) < 4)
+        for start in tqdm(starts, desc="Rendering", disable=len(starts) < 4)
         for face in pipe(
             seeds[start : start + _BATCH], truncation_psi=truncation, label=label
         ).images
@@ -97,7 +97,7 @@ def _described(
 ) -> list[Image]:
     from tqdm import tqdm
 
-    with tqdm(desc="Drawing", unit="face") as progress:
+    with tqdm(desc="Searching", unit="face") as progress:
         return pipe.from_text(
             text, seeds, truncation, on_step=lambda step: show_step(progress, step)
         ).images
@@ -111,14 +111,16 @@ FilmOption = Annotated[
 
 FramesOption = Annotated[
     int,
-    typer.Option(min=2, max=1000, help="Frames: of a sweep in all, of --walk for each edit."),
+    typer.Option(min=2, max=1000, help="Number of frames; with --walk, for each edit."),
 ]
 
 
 FpsOption = Annotated[int, typer.Option(min=1, max=60, help="Frames per second.")]
 
 
-ShareOption = Annotated[float, typer.Option(min=0, max=1, help="0 is the first, 1 the second.")]
+ShareOption = Annotated[
+    float, typer.Option(min=0, max=1, help="0 is the first face, 1 the second.")
+]
 
 
 @main.command()
@@ -128,22 +130,23 @@ def film(
     start: Start,
     output: FilmOption,
     walk: Annotated[
-        bool, typer.Option("--walk", help="All edits, one after the other, in place of the last.")
+        bool, typer.Option("--walk", help="Add all edits one after the other.")
     ] = False,
     to: Annotated[
-        int | None, typer.Option(min=0, help="The way to the face of this seed, and back.")
+        int | None, typer.Option(min=0, help="Go to the face of this seed, and back.")
     ] = None,
     low: Annotated[
-        float | None, typer.Option(help="Least strength of the last edit; its slider's end if not.")
+        float | None,
+        typer.Option(help="Lowest strength of the last edit. By default its slider's end."),
     ] = None,
     high: Annotated[
-        float | None, typer.Option(help="Greatest strength; its slider's end if not given.")
+        float | None, typer.Option(help="Highest strength. By default the slider's end.")
     ] = None,
     frames: FramesOption = 32,
     fps: FpsOption = 16,
     mark: MarkOption = False,
 ) -> None:
-    """Make a film: of the last edit's strength, of all edits in turn, or of two faces.
+    """Make a film of the last edit's strength, of all edits in turn, or between two faces.
 
     MP4 needs PyAV: pip install stylegan-hub[film].
 
@@ -155,7 +158,7 @@ def film(
     """
     with reporting():
         if walk and (to is not None or low is not None or high is not None):
-            raise UsageError("--walk goes without --to, --low and --high.")
+            raise UsageError("--walk cannot be used with --to, --low and --high.")
         check_film(output)
 
         from stylegan_hub.pictures import marked, recipe_of, save_film
@@ -218,15 +221,15 @@ def grid(
     seed: SeedOption = 0,
     neutral: NeutralOption = None,
     alphas: Annotated[
-        str, typer.Option(help="How far the most relevant channel moves, a row each.")
+        str, typer.Option(help="How far the most relevant channel moves; a row for each value.")
     ] = "-4,-2,0,2,4",
     betas: Annotated[
-        str, typer.Option(help="How relevant a channel must be to move, a column each.")
+        str, typer.Option(help="How relevant a channel must be to move; a column for each value.")
     ] = "0.05,0.1,0.15,0.2",
     truncation: TruncationOption = 0.7,
     pipeline: PipelineOption = "portraits",
 ) -> None:
-    """Draw the grid of alpha and beta of a global direction (StyleCLIP, Figure 6).
+    """Render the grid of alpha and beta of a global direction (StyleCLIP, Figure 6).
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""The face that a command starts from: a seed, a person of a photo, or a picture saved here."""
+"""The face that a command starts from: a seed, a person from a photo, or a saved picture."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 PersonArgument = Annotated[
     Path | None,
     typer.Argument(
-        help="A face by a file of `stylegan-hub invert`, in place of a seed; or a PNG that was "
-        "saved here, with the edits on it."
+        help="A face in place of a seed: a file from `stylegan-hub invert`, or a PNG saved by "
+        "stylegan-hub, which keeps its edits."
     ),
 ]
 
@@ -39,15 +39,15 @@ PersonArgument = Annotated[
 PhotoOption = Annotated[
     Path | None,
     typer.Option(
-        help="The photo that the person is from; looked for beside the person's file, and in the "
-        "current folder, if not given."
+        help="The photo that the person is from. By default it is looked for beside the person's "
+        "file and in the current folder."
     ),
 ]
 
 
 @dataclass(frozen=True)
 class Start:
-    """Options of `edit`: the face, with what is on it already."""
+    """Options of `edit`: the face, with the edits that it has already."""
 
     person: PersonArgument = None
     seed: SeedOption = 0
@@ -62,14 +62,14 @@ class Start:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a face is from: a person, and the photo that the face goes back into, if it should."""
+    """The source of a face: a person, and the photo to paste the face into, if any."""
 
     person: Person
     photo: Photo | None
 
 
 def face_of(start: Start, paste: str) -> tuple[Session, Source | None]:
-    """A session for a seed, or for a person in a file; with the edits on it."""
+    """A session for a seed or for a person in a file, with its edits."""
     from stylegan_hub.photos.person import Person
     from stylegan_hub.session import Session
 
@@ -80,7 +80,7 @@ def face_of(start: Start, paste: str) -> tuple[Session, Source | None]:
         return _with_edits(_opened(start.person, start.pipeline), start.edits), None
     person = Person.load(start.person)
     if person.is_portrait:
-        typer.echo("Note: a drawn portrait is not pasted into the photo.", err=True)
+        typer.echo("Note: A drawn portrait is not pasted into the photo.", err=True)
     is_pasted = paste != "none" and not person.is_portrait
     photo = _photo_of(person, start.photo, start.person.parent) if is_pasted else None
     session = replace(session, latents=person.latents)
@@ -88,7 +88,7 @@ def face_of(start: Start, paste: str) -> tuple[Session, Source | None]:
 
 
 def _opened(picture: Path, pipeline: str) -> Session:
-    """The face and edits of a PNG that was saved here."""
+    """The face and edits of a PNG that stylegan-hub saved."""
     from stylegan_hub.edits.base import load_edit
     from stylegan_hub.pictures import open_picture
 
@@ -99,7 +99,7 @@ def _opened(picture: Path, pipeline: str) -> Session:
 
 
 def _photo_of(person: Person, given: Path | None, folder: Path) -> Photo:
-    """The photo that a person is from: the given one, or the one of its name where it may be."""
+    """The photo that a person is from: the given one, or the one with its name if it is found."""
     from stylegan_hub.photos.align import check_same
     from stylegan_hub.photos.photo import read_photo
 
@@ -110,8 +110,8 @@ def _photo_of(person: Person, given: Path | None, folder: Path) -> Photo:
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         raise ValueError(
-            f"The photo is not at {' or '.join(map(str, places))}; say with --photo where it is, "
-            "or write the face alone with --paste none."
+            f"The photo is not at {' or '.join(map(str, places))}. Give its path with --photo, or "
+            "write only the face with --paste none."
         )
     photo = read_photo(found)
     check_same(photo, person.alignment)

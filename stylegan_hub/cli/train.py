@@ -11,13 +11,13 @@ from stylegan_hub import clone
 from stylegan_hub.cli.console import main
 
 
-# --help is the recipe's, which knows the settings of each method.
+# The recipe handles --help, because it knows the settings of each method.
 @main.command(
     add_help_option=False,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )
 def train(context: typer.Context) -> None:
-    """Train an edit, as `python recipes/train.py` does in a clone.
+    """Train an edit, like `python recipes/train.py` in a clone.
 
     \b
     Examples:

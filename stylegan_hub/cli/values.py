@@ -1,4 +1,4 @@
-"""What the texts of options mean, and whether a place can be written to."""
+"""Parse the texts of options, and check whether a path can be written."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _MAX_SEEDS = 10_000
 
 
 def interval_of(text: str) -> tuple[int, int]:
-    """The first of some seeds and the one after the last, of 'first-last'."""
+    """The first seed and the one after the last, from 'first-last'."""
     first, dash, last = text.strip().partition("-")
     if not first.isdecimal() or (dash and not last.isdecimal()):
-        raise UsageError(f"Got seeds {text!r}; expected one, or from and to, as in 0-999999.")
+        raise UsageError(f"Got seeds {text!r}; expected one seed, or a range such as 0-999999.")
     return int(first), int(last if dash else first) + 1
 
 
 def check_film(path: Path) -> None:
-    """Raise before the work starts what writing the film would raise after it."""
+    """Check that a film can be written, before the work starts."""
     from stylegan_hub.pictures import FILMS
 
     if path.suffix.lower() not in FILMS:
@@ -39,12 +39,12 @@ def numbers_of(text: str, option: str) -> list[float]:
 
 
 def changes_of(given: list[str] | None, steps: int | None) -> dict[str, object]:
-    """Settings by name of 'name=value'; values as in JSON, else as text."""
+    """Settings by name, from 'name=value'; values are parsed as JSON if possible, else text."""
     changes: dict[str, object] = {} if steps is None else {"steps": steps}
     for text in given or ():
         name, equals, value = text.partition("=")
         if not equals:
-            raise UsageError(f"Got --set {text!r}; expected NAME=VALUE, as in space=s.")
+            raise UsageError(f"Got --set {text!r}; expected NAME=VALUE, such as space=s.")
         try:
             parsed = json.loads(value)
         except ValueError:
@@ -54,7 +54,7 @@ def changes_of(given: list[str] | None, steps: int | None) -> dict[str, object]:
 
 
 def label_of(text: str | None) -> int | list[float] | None:
-    """A class by its number, or the numbers of a label."""
+    """The number of a class, or the numbers of a label."""
     if text is None:
         return None
     try:
@@ -66,7 +66,7 @@ def label_of(text: str | None) -> int | list[float] | None:
 
 
 def named_strength(text: str) -> tuple[str, float | None]:
-    """Name and strength of `name:strength`; the strength may be left out."""
+    """Name and strength from `name:strength`; the strength may be left out."""
     name, colon, number = text.rpartition(":")
     if colon:
         try:
@@ -77,14 +77,14 @@ def named_strength(text: str) -> tuple[str, float | None]:
 
 
 def points_of(text: str) -> list[tuple[float, float]]:
-    """Three points of 'x,y x,y x,y'."""
+    """Three points from 'x,y x,y x,y'."""
     try:
         points = [(float(x), float(y)) for x, y in (part.split(",") for part in text.split())]
     except ValueError:
         points = []
     if len(points) != 3:
         raise UsageError(
-            f"Got the points {text!r}; expected both eyes and the mouth, as in "
+            f"Got the points {text!r}; expected both eyes and the mouth, such as "
             "'412,300 520,310 460,410'."
         )
     return points
@@ -95,18 +95,18 @@ def seeds_of(text: str) -> list[int]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise UsageError(f"Got seeds {text!r}; expected numbers and ranges, as in 1,4,8-10.")
+            raise UsageError(f"Got seeds {text!r}; expected numbers and ranges, such as 1,4,8-10.")
         chosen = range(int(first), int(last if dash else first) + 1)
         if not chosen or len(seeds) + len(chosen) > _MAX_SEEDS:
             raise UsageError(
-                f"Got seeds {text!r}; expected 1 to {_MAX_SEEDS} of them, ranges upwards."
+                f"Got seeds {text!r}; expected 1 to {_MAX_SEEDS} seeds in ascending ranges."
             )
         seeds.extend(chosen)
     return seeds
 
 
 def check_picture(path: Path) -> None:
-    """Raise before the work starts what writing the picture would raise after it."""
+    """Check that a picture can be written, before the work starts."""
     from stylegan_hub.images import FORMATS
 
     if path.suffix.lower() not in FORMATS:
@@ -117,7 +117,7 @@ def check_picture(path: Path) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Raise unless files can be written in this folder, or in the one it would be made in."""
+    """Raise unless files can be written in this folder, or in the parent where it will be made."""
     import tempfile
 
     existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())

@@ -26,19 +26,21 @@ if TYPE_CHECKING:
 def list_edits(
     base_model: Annotated[
         str | None,
-        typer.Option(help="Only for this generator: name of its pipeline, or its fingerprint."),
+        typer.Option(help="Only for this generator: the name of its pipeline, or its fingerprint."),
     ] = None,
     kind: Annotated[
         str | None, typer.Option(help="Only of this kind: direction, latent_mapper, ...")
     ] = None,
-    search: Annotated[str | None, typer.Option(help="Only with these letters in the name.")] = None,
+    search: Annotated[str | None, typer.Option(help="Only names that contain this.")] = None,
     author: Annotated[str | None, typer.Option(help="Only of this user on the Hub.")] = None,
     hub: Annotated[
-        bool, typer.Option(help="Ask the Hub too, or list only what is bundled.")
+        bool, typer.Option(help="Also search the Hub, or list only bundled ones.")
     ] = True,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Repositories on the Hub.")] = 100,
+    limit: Annotated[
+        int, typer.Option(min=1, max=1000, help="Maximum number of repositories on the Hub.")
+    ] = 100,
 ) -> None:
-    """List edits and direction tables: bundled ones, and those on the Hub.
+    """List edits and direction tables, both bundled and on the Hub.
 
     \b
     Examples:
@@ -62,7 +64,7 @@ def info(
     name: Annotated[str, typer.Argument(help="Bundled name, folder or Hub id.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
 ) -> None:
-    """Show what an edit or a direction table is, without downloading its weights.
+    """Show information about an edit or a direction table, without downloading its weights.
 
     \b
     Examples:
@@ -101,26 +103,30 @@ def info(
 @main.command()
 def publish(
     folder: Annotated[Path, typer.Argument(help="Folder of an edit, a table or a pipeline.")],
-    repo_id: Annotated[str, typer.Argument(help="Where to: user/repo. Made if it is not there.")],
+    repo_id: Annotated[
+        str, typer.Argument(help="Repository: user/repo. It is created if it does not exist.")
+    ],
     private: Annotated[bool, typer.Option("--private", help="Only you can see it.")] = False,
-    message: Annotated[str | None, typer.Option("--message", "-m", help="Of the commit.")] = None,
+    message: Annotated[
+        str | None, typer.Option("--message", "-m", help="Message of the commit.")
+    ] = None,
     parent_commit: Annotated[
         str | None, typer.Option(help="Refuse if the repository is no longer at this commit.")
     ] = None,
     license: Annotated[
-        str | None, typer.Option(help="Written into the card: apache-2.0, cc-by-4.0, ...")
+        str | None, typer.Option(help="License for the card: apache-2.0, cc-by-4.0, ...")
     ] = None,
     likeness: Annotated[
         Literal["nobody", "own", "consent"] | None,
         typer.Option(
-            help="Written into the card: the edit shows nobody real, yourself, or persons who "
+            help="Statement for the card: the edit shows no real person, yourself, or people who "
             "agreed."
         ),
     ] = None,
 ) -> None:
-    """Send a folder to the Hub as one commit. A missing card is written first.
+    """Upload a folder to the Hub as one commit. A missing card is written first.
 
-    Log in before with `hf auth login`, or set HF_TOKEN.
+    Log in first with `hf auth login`, or set HF_TOKEN.
 
     \b
     Examples:
@@ -140,10 +146,10 @@ def publish(
 
 @main.command()
 def unpublish(
-    repo_id: Annotated[str, typer.Argument(help="What to delete from the Hub: user/repo.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    repo_id: Annotated[str, typer.Argument(help="Repository to delete on the Hub: user/repo.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Delete an edit, a table or a pipeline from the Hub, with all of its versions.
+    """Delete an edit, a table or a pipeline from the Hub, with all its versions.
 
     \b
     Example:
@@ -152,7 +158,7 @@ def unpublish(
     with reporting():
         from stylegan_hub import hub as zoo
 
-        if not yes and not typer.confirm(f"Delete {repo_id} and all of its versions?"):
+        if not yes and not typer.confirm(f"Delete {repo_id} and all its versions?"):
             typer.echo("Nothing was deleted.")
             raise typer.Exit(1)
         zoo.unpublish(repo_id)
@@ -161,19 +167,20 @@ def unpublish(
 
 @main.command()
 def collection(
-    title: Annotated[str, typer.Argument(help="Of the collection.")],
+    title: Annotated[str, typer.Argument(help="Title of the collection.")],
     folders: Annotated[
         list[str] | None,
-        typer.Argument(help="Bundled names or folders; the pipeline with all its edits if none."),
+        typer.Argument(help="Bundled names or folders. By default the pipeline and all its edits."),
     ] = None,
     user: Annotated[
-        str | None, typer.Option(help="User or organization on the Hub; who is logged in if none.")
+        str | None,
+        typer.Option(help="User or organization on the Hub. By default the logged-in user."),
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Only you can see it.")] = False,
-    description: Annotated[str | None, typer.Option(help="Of the collection.")] = None,
+    description: Annotated[str | None, typer.Option(help="Description of the collection.")] = None,
     pipeline: PipelineOption = "portraits",
 ) -> None:
-    """Publish a pipeline and its edits, and gather them in one collection on the Hub.
+    """Publish a pipeline and its edits, and add them to one collection on the Hub.
 
     \b
     Examples:
@@ -190,7 +197,7 @@ def collection(
             title, folders or zoo.zoo_of(pipeline), user or zoo.who(), private, description,
             on_published=told,
         )  # fmt: skip
-    typer.echo(f"The collection: {made.url}")
+    typer.echo(f"Published the collection: {made.url}")
 
 
 @main.command()
@@ -198,11 +205,16 @@ def evaluate(
     folders: Annotated[list[Path], typer.Argument(help="Folders of edits.")],
     target: Annotated[
         list[str] | None,
-        typer.Option(help="What they are for: hair_style=afro. As before when not given."),
+        typer.Option(
+            help="Attribute that the edits should change: hair_style=afro. May be repeated. By "
+            "default as in the last evaluation."
+        ),
     ] = None,
     samples: Annotated[
         int | None,
-        typer.Option(min=2, max=100_000, help="Unseen people; as before, or 128."),
+        typer.Option(
+            min=2, max=100_000, help="Unseen faces. By default as in the last evaluation, or 128."
+        ),
     ] = None,
     reader: Annotated[
         str, typer.Option(help="Bundled name, folder or Hub id of the attribute reader.")
@@ -211,7 +223,7 @@ def evaluate(
     device: DeviceOption = "auto",
     runtime: RuntimeOption = None,
 ) -> None:
-    """Measure edits anew, and rewrite their metrics.json, pictures and cards.
+    """Measure edits again, and rewrite their metrics.json, pictures and cards.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""What an edit is: the kinds of edits, and the stack in which they apply.
+"""Edits: the kinds of edits, and the stack in which they are applied.
 
 Importing this package registers the library's own kinds; `base.register` adds others.
 """

@@ -1,12 +1,12 @@
-"""The one abstraction of an edit: a small module that displaces a latent.
+"""The abstraction of an edit: a small module that displaces a latent.
 
 `edited = codes + strength * delta(codes)` is written here once, so strength 0 is the identity for
 every kind and negative strengths work. A kind of edit is a subclass of `Edit` with a `kind` and a
-`delta`, which `register` makes known; a package of your own registers its kinds in the same way, or
-names them as entry points of the group "stylegan_hub.edits".
+`delta`, registered with `register`. Your own package registers its kinds in the same way, or names
+them as entry points of the group "stylegan_hub.edits".
 
-An edit knows nothing of CLIP, a generator, a prompt or a device. It remembers the fingerprint of
-the generator it was made for and refuses to displace the latents of another one.
+Applying an edit needs no CLIP, generator, prompt or particular device. An edit stores the
+fingerprint of the generator it was made for and refuses to displace latents of another one.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from stylegan_hub.names import EDIT, Kind, register_kind, resolve
 
 @dataclass(frozen=True)
 class Strength:
-    """The range of an edit's slider; 1 is what its maker meant.
+    """The range of an edit's slider; 1 is the effect that the edit was made for.
 
     Raises:
-        ValueError: numbers that are no range, or beyond `bounds.MAX_STRENGTH`.
+        ValueError: the numbers are not a range, or exceed `bounds.MAX_STRENGTH`.
     """
 
     default: float = 1.0
@@ -50,23 +50,23 @@ class Strength:
         if not all(map(is_strength, numbers)) or not self.min <= self.default <= self.max:
             raise ValueError(
                 f"Got strength min {self.min}, default {self.default}, max {self.max}; expected "
-                f"min <= default <= max, at most {MAX_STRENGTH:g} either way."
+                f"min <= default <= max, all from -{MAX_STRENGTH:g} to {MAX_STRENGTH:g}."
             )
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an edit comes from: what its card says and what the page shows.
+    """Where an edit comes from; shown on its card and on the page.
 
     Attributes:
-        prompt: the text it was made for, None when it was made from a picture.
-        neutral: the text it moves away from, where the method has one.
-        training: settings and results of the search, plain values.
-        fit: how well pictures then show what the words ask, 0 to 1 (`methods/fit.py`); None where
-            it was not measured.
+        prompt: the text it was made for; None if it was made from a picture.
+        neutral: the text it moves away from, if the method has one.
+        training: settings and results of the search, as plain values.
+        fit: how well edited pictures match the prompt, 0 to 1 (`methods/fit.py`); None if it was
+            not measured.
 
     Raises:
-        ValueError: a fit that is no number from 0 to 1.
+        ValueError: the fit is not a number from 0 to 1.
     """
 
     prompt: str | None = None
@@ -83,15 +83,15 @@ class Origin:
 class Edit:
     """A displacement of latents in one space, for one generator.
 
-    A subclass names its `kind`, implements `delta`, and says in `tensors` and `extra_config` what
-    it is made of, and in `from_parts` how to build it again.
+    A subclass sets its `kind`, implements `delta`, returns its content from `tensors` and
+    `extra_config`, and rebuilds itself in `from_parts`.
 
     Attributes:
         kind: its name in files.
-        summary: what such an edit is, in a sentence for its card.
+        summary: a sentence for the card that says what such an edit is.
         space: the space whose codes it displaces, `w_plus` or `s`.
         base_model: the generator it belongs to.
-        strength: range of its slider.
+        strength: the range of its slider.
         origin: prompt and training settings.
     """
 
@@ -108,23 +108,23 @@ class Edit:
         self.space = Space(space)
         if self.space not in (Space.W_PLUS, Space.S):
             raise ValueError(
-                f"Got an edit in space {self.space}; edits live in w_plus or s. "
-                "Repeat a direction in w over the num_ws layers to have it in w_plus."
+                f"Got an edit in space {self.space}; edits work in w_plus or s. "
+                "To bring a direction from w into w_plus, repeat it over the num_ws layers."
             )
         self.base_model = base_model
         self.strength = strength or Strength()
         self.origin = origin or Origin()
 
     def delta(self, codes: Tensor) -> Tensor:
-        """The displacement at strength 1 of codes `[n, ...]`, of the same shape."""
+        """The displacement at strength 1 for codes `[n, ...]`, of the same shape."""
         raise NotImplementedError
 
     def tensors(self) -> dict[str, Tensor]:
-        """What `model.safetensors` holds."""
+        """The content of `model.safetensors`."""
         raise NotImplementedError
 
     def extra_config(self) -> dict[str, Any]:
-        """Values of this kind in `config.json`, beside the common ones."""
+        """Values in `config.json` that are specific to this kind."""
         return {}
 
     @classmethod
@@ -137,7 +137,7 @@ class Edit:
         strength: Strength,
         origin: Origin,
     ) -> Self:
-        """Build the edit from what `tensors` and `extra_config` gave."""
+        """Build the edit from what `tensors` and `extra_config` returned."""
         raise NotImplementedError
 
     def apply(self, latents: Latents, strength: float | None = None) -> Latents:
@@ -145,10 +145,10 @@ class Edit:
 
         Args:
             latents: in this edit's space; device and dtype are kept.
-            strength: any real number, 0 is the identity; the edit's default when None.
+            strength: any real number; 0 is the identity, None is the edit's default.
 
         Raises:
-            MismatchError: latents of another space or size.
+            MismatchError: the latents are in another space or of another size.
         """
         if latents.space != self.space:
             raise MismatchError(
@@ -169,11 +169,11 @@ class Edit:
         return Latents(self.space, codes + factor * self.delta(codes).to(codes))
 
     def check_fits(self, base_model: BaseModel) -> None:
-        """Raise `MismatchError`, naming both fingerprints, for an edit of another generator."""
+        """Raise `MismatchError`, with both fingerprints, if the generator is another one."""
         self.base_model.check_same(base_model, "edit")
 
     def config(self) -> dict[str, Any]:
-        """Plain values that say, with `tensors`, all of this edit: the content of config.json."""
+        """The content of config.json: plain values that, with `tensors`, define the edit fully."""
         config = {
             "kind": self.kind,
             "space": self.space.value,
@@ -191,7 +191,7 @@ class Edit:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of what displaces latents: kind, space, tensors and extra config.
+        """Hash of everything that affects `delta`: kind, space, tensors and extra config.
 
         It orders the edits of a stack by their content.
         """
@@ -202,14 +202,14 @@ class Edit:
     def save_pretrained(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Write `config.json` and `model.safetensors`, as a whole or not at all.
 
-        If another edit is there, it is replaced; its card, numbers and pictures move to `stale/`.
+        An edit that is already there is replaced; its card, numbers and pictures move to `stale/`.
 
         Args:
-            overwrite: write also into a folder that holds something else.
+            overwrite: also write into a folder that holds something else.
 
         Raises:
-            ArtifactError: a folder that holds something else.
-            ValueError: a tensor with numbers that are not finite; nothing is written.
+            ArtifactError: the folder holds something else.
+            ValueError: a tensor has numbers that are not finite; nothing is written.
             StorageError: the disk refuses.
         """
         write_folder(Path(folder), self.config(), self.tensors(), overwrite)
@@ -245,29 +245,29 @@ _Kind = TypeVar("_Kind", bound=type[Edit])
 
 
 def register(cls: _Kind) -> _Kind:
-    """Make a kind of edit known, so that `load_edit` reads it; returns the class, as a decorator.
+    """Register a kind of edit, so that `load_edit` can read it. Use it as a class decorator.
 
     Raises:
-        ValueError: no `kind`, or one that another class has.
+        ValueError: the class has no `kind`, or another class has the same one.
     """
     kind = getattr(cls, "kind", None)
     if not isinstance(kind, str) or not kind.isidentifier():
         raise ValueError(
-            f"Got the kind {kind!r} of {cls.__name__}; expected a name of letters, digits and _."
+            f"Got the kind {kind!r} for {cls.__name__}; expected a name of letters, digits and _."
         )
     known = _KINDS.setdefault(kind, cls)
     if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(
-            f"The kind {kind!r} is that of {known.__module__}.{known.__qualname__}; choose another "
-            f"one for {cls.__module__}.{cls.__qualname__}."
+            f"The kind {kind!r} belongs to {known.__module__}.{known.__qualname__}; choose another "
+            f"name for {cls.__module__}.{cls.__qualname__}."
         )
-    _KINDS[kind] = cls  # the newest, when a module is loaded again
+    _KINDS[kind] = cls  # the newest class, if a module is reloaded
     register_kind(replace(_ANY_EDIT, name=kind, summary=cls.summary))
     return cls
 
 
 def kinds() -> dict[str, type[Edit]]:
-    """All kinds of edits by name: registered ones, and those of installed packages."""
+    """All kinds of edits by name: registered kinds, and kinds of installed packages."""
     for entry in entry_points(group=_ENTRY_POINTS):
         if entry.name not in _KINDS:
             register(entry.load())
@@ -278,18 +278,18 @@ def kind_of(config: Mapping[str, Any], where: str) -> type[Edit]:
     """The class of the kind that a checked config names.
 
     Raises:
-        ArtifactError: it is not known; the package that saved it is named.
+        ArtifactError: the kind is unknown; the message names the package that saved it.
     """
     kind = config["kind"]
-    # Entry points are other packages' code: asked only for a kind that is not known without them.
+    # Entry points run other packages' code, so they are used only for a kind not known otherwise.
     known = _KINDS if kind in _KINDS else kinds()
     if kind in known:
         return known[kind]
     package = config.get("package")
     advice = (
-        f"It was saved by the package {package!r}: install it, or import it first."
+        f"It was saved by the package {package!r}; install it, or import it first."
         if isinstance(package, str) and package.isidentifier()
-        else "Is it from a newer stylegan_hub? Upgrade to read it."
+        else "If it is from a newer stylegan_hub, upgrade to read it."
     )
     raise ArtifactError(
         f"Unknown kind {kind!r} in {where}; known kinds: {', '.join(sorted(known))}.",
@@ -300,13 +300,14 @@ def kind_of(config: Mapping[str, Any], where: str) -> type[Edit]:
 
 
 def edit_from_parts(config: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str) -> Edit:
-    """The edit that a checked config and its tensors speak of.
+    """The edit that a checked config and its tensors define.
 
     Args:
-        where: they come from, for messages.
+        where: their source, for messages.
 
     Raises:
-        ArtifactError: an unknown kind, values that make no edit, numbers that are not finite.
+        ArtifactError: the kind is unknown, the values do not make an edit, or numbers are not
+            finite.
     """
     cls = kind_of(config, where)
     try:
@@ -322,7 +323,7 @@ def edit_from_parts(config: Mapping[str, Any], tensors: Mapping[str, Tensor], wh
         space = Space(config["space"])
         return cls.from_parts(tensors, config, space, base_model, strength, origin)
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{where} is no sound {cls.kind}: {error}") from error
+        raise ArtifactError(f"{where} is not a valid {cls.kind}: {error}") from error
 
 
 def load_edit(
@@ -334,14 +335,14 @@ def load_edit(
 ) -> Edit:
     """Load an edit by bundled name, folder or Hub id ("user/repo", "user/repo@revision").
 
-    Nothing in the folder is executed: it holds a json and a safetensors file.
+    Nothing in the folder is executed: it holds a JSON and a safetensors file.
 
     Raises:
-        NotFoundError: the name leads nowhere; names near to it are listed.
+        NotFoundError: the name leads nowhere; the message lists similar names.
         ArtifactError: files are missing, damaged, of an unknown kind or from a newer version.
     """
     folder = resolve(name_or_path, "edit", revision, token, cache_dir, local_files_only)
-    kind_of(read_config(folder), str(folder))  # says "unknown" before it says "damaged"
+    kind_of(read_config(folder), str(folder))  # reports "unknown kind" before "damaged"
     return edit_from_parts(*read_folder(folder), where=str(folder))
 
 
@@ -357,7 +358,7 @@ def _usage(name: str, config: Mapping[str, Any]) -> list[str]:
 _ANY_EDIT = Kind(
     EDIT,
     load=load_edit,
-    limit="Far outside the slider's range faces fall apart.",
+    limit="Faces fall apart at strengths far outside the slider's range.",
     usage=_usage,
 )
 register_kind(_ANY_EDIT)

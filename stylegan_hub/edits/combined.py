@@ -1,8 +1,8 @@
 """Several edits as one, so that a whole stack has one name, one card and one slider.
 
-Displacements add, so the sum of edits in one space is an edit: `delta` is the sum of theirs, each
-times its strength. At strength 1 it gives the stack's picture, at 0 the face. Regions belong to
-pictures and not to latents, so an edit that shows in one cannot be a part.
+Displacements add, so the sum of edits in one space is an edit: its `delta` is the sum of their
+deltas, each times its strength. Strength 1 gives the stack's picture, strength 0 the original face.
+Regions belong to pictures and not to latents, so an edit with a region cannot be a part.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Combined(Edit):
         parts: pairs of an edit and its strength.
 
     Raises:
-        ValueError: no parts, too many, or parts in several spaces.
-        MismatchError: parts of several generators.
+        ValueError: there are no parts, too many, or parts in several spaces.
+        MismatchError: the parts belong to several generators.
     """
 
     kind: ClassVar[str] = "combined"
-    summary: ClassVar[str] = "Several edits as one: their displacements added up."
+    summary: ClassVar[str] = "Several edits as one: their displacements are added up."
 
     def __init__(
         self,
@@ -49,13 +49,13 @@ class Combined(Edit):
             spaces = sorted({edit.space.value for edit, _ in parts})
             raise ValueError(
                 f"Got {len(parts)} edits in {' and '.join(spaces) or 'no space'}; expected 1 to "
-                f"{_MAX_PARTS} in one space. `combine` brings directions into one."
+                f"{_MAX_PARTS} in one space. `combine` brings directions into one space."
             )
         first, _ = parts[0]
         for edit, far in parts:
             edit.check_fits(first.base_model)
             if not is_strength(far):
-                raise ValueError(f"Got strength {far} of a part, which is no strength.")
+                raise ValueError(f"Got strength {far} of a part; expected a finite number.")
         super().__init__(first.space, first.base_model, strength, origin)
         self.parts = tuple((edit, float(far)) for edit, far in parts)
 
@@ -68,7 +68,7 @@ class Combined(Edit):
         return total
 
     def tensors(self) -> dict[str, Tensor]:
-        """Those of the parts, by "number.name"."""
+        """The parts' tensors, by "number.name"."""
         return {
             f"{index}.{name}": tensor
             for index, (edit, _) in enumerate(self.parts)
@@ -94,50 +94,50 @@ class Combined(Edit):
         strength: Strength,
         origin: Origin,
     ) -> Self:
-        """From the parts' tensors and configs, each checked as an edit of its own."""
+        """From the parts' tensors and configs; each part is checked like a separate edit."""
         entries = config["parts"]
         if not isinstance(entries, list) or len(entries) > _MAX_PARTS:
-            raise ValueError(f"parts is no list of at most {_MAX_PARTS} edits")
+            raise ValueError(f"parts is not a list of at most {_MAX_PARTS} edits")
         parts: list[tuple[Edit, float]] = []
         for index, entry in enumerate(entries):
             prefix, own = f"{index}.", entry["config"]
             if own.get("kind") == cls.kind:
-                raise ValueError("a part is a combined edit itself")
+                raise ValueError("a part is itself a combined edit")
             mine = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
             check_config(own, f"part {index}", mine)
             parts.append((edit_from_parts(own, mine, f"part {index}"), entry["strength"]))
         combined = cls(parts, strength, origin)
         if combined.space is not space:
-            raise ValueError(f"the parts are in {combined.space}, the config says {space}")
+            raise ValueError(f"the parts are in {combined.space}, but the config says {space}")
         combined.check_fits(base_model)
         return combined
 
 
 @torch.no_grad()
 def combine(domain: Domain, stack: EditStack, name: str | None = None) -> Edit:
-    """The edits of a stack as one: a `Direction` where all are directions, else `Combined`.
+    """The edits of a stack as one: a `Direction` if all are directions, else `Combined`.
 
-    Directions in w_plus are brought into s where another edit is in s: styles are affine in w_plus,
-    so that they stay directions.
+    Directions in w_plus are brought into s if another edit is in s. Styles are affine in w_plus, so
+    they stay directions.
 
     Args:
-        name: what to call it, in place of the parts' prompts.
+        name: the new edit's prompt, in place of the parts' prompts.
 
     Raises:
-        ValueError: no edits, an edit with a region, an edit in s beside one in w_plus that is no
-            direction.
-        MismatchError: an edit of another generator.
+        ValueError: there are no edits; an edit has a region; or an edit in s is combined with one
+            in w_plus that is not a direction.
+        MismatchError: an edit belongs to another generator.
     """
     if not stack.edits:
-        raise ValueError("Got a stack without edits; put some on first.")
+        raise ValueError("Got a stack without edits; add one first.")
     parts: list[tuple[Edit, float]] = []
     for applied in stack.edits:
         applied.edit.check_fits(domain.base_model)
         if applied.region is not None:
             raise ValueError(
-                f"“{applied.name or applied.edit.origin.prompt or applied.edit.kind}” shows in "
-                f"{applied.region} only, which belongs to the picture; one edit knows latents. "
-                "Let it show everywhere, or share it alone."
+                f"“{applied.name or applied.edit.origin.prompt or applied.edit.kind}” is limited "
+                f"to {applied.region}. Regions apply to pictures, and a combined edit changes "
+                "only latents. Remove its region, or share it alone."
             )
         if isinstance(applied.edit, Combined):
             inner = applied.edit.parts
@@ -160,8 +160,8 @@ def _in_s(domain: Domain, edit: Edit) -> Edit:
         return edit
     if not isinstance(edit, Direction):
         raise ValueError(
-            f"Got a {edit.kind} in {edit.space} beside an edit in s; its step is another one on "
-            "every face, so they cannot be one edit. Share them one by one."
+            f"Got a {edit.kind} in {edit.space} beside an edit in s. Its step differs from face "
+            "to face, so they cannot become one edit. Share them one by one."
         )
     start = domain.lower(domain.mean_latent(), Space.W_PLUS)
     moved = Latents(Space.W_PLUS, start.codes + edit.vector.to(start.codes))

@@ -1,7 +1,7 @@
 """A direction: the same displacement for every latent.
 
-Per-image optimization, essence vectors, local and global directions all end as one of these, so
-whatever found it, an edit has an instant slider and is published the same way.
+Per-image optimization, essence vectors, local and global directions all produce a direction, so
+whatever the method, the edit has an instant slider and is published the same way.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class Direction(Edit):
     """One vector in w_plus `[num_ws, w_dim]` or in s `[num_styles]`.
 
     Raises:
-        ValueError: a vector that does not fit the generator's sizes.
+        ValueError: the vector does not fit the generator's sizes.
     """
 
     kind: ClassVar[str] = "direction"
     summary: ClassVar[str] = (
-        "A direction: the same displacement for every face, so a slider costs nothing."
+        "A direction: the same displacement for every face, so its slider costs nothing."
     )
 
     def __init__(
@@ -44,7 +44,7 @@ class Direction(Edit):
                 f"A direction in {self.space} of this generator has the shape "
                 f"{list(self._code_shape())}; got {list(vector.shape)}."
             )
-        self.vector = vector.detach().float().cpu()  # an edit knows no device
+        self.vector = vector.detach().float().cpu()  # an edit is not bound to a device
 
     def delta(self, codes: Tensor) -> Tensor:
         """The vector, repeated for the batch."""

@@ -1,8 +1,8 @@
-"""An instant edit: one displacement for all faces, by an amount that each face needs.
+"""An instant edit: one displacement for all faces, scaled by the amount that each face needs.
 
-Where a face stands is read off its latent, by a linear map, on the scale of `methods/level.py`. A
-face that lacks what was asked for is moved in full, one that has it hardly at all. How the
-displacement is found stands in `methods/instant.py`.
+A linear map reads from a face's latent how much of the requested trait it already has, on the scale
+of `methods/level.py`. A face that lacks it is moved in full; a face that has it is hardly moved.
+`methods/instant.py` finds the displacement.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stylegan_hub.edits.base import Edit, Origin, Strength, register
 from stylegan_hub.latents import Space
 
 LEAST, MOST = 0.25, 1.5
-"""Bounds of the amount: a slider moves something also where all is there already."""
+"""Bounds of the amount. It is never 0, so the slider always has a visible effect."""
 
 
 @register
@@ -33,12 +33,13 @@ class InstantEdit(Edit):
         goal: the amount at codes of 0.
 
     Raises:
-        ValueError: sizes that do not fit the generator.
+        ValueError: the sizes do not fit the generator.
     """
 
     kind: ClassVar[str] = "instant"
     summary: ClassVar[str] = (
-        "An instant edit: one displacement for all faces, by the amount that each face needs."
+        "An instant edit: one displacement for all faces, scaled by the amount that each face "
+        "needs."
     )
 
     def __init__(
@@ -58,21 +59,21 @@ class InstantEdit(Edit):
                     f"The {name} of an instant edit for this generator has the shape "
                     f"{list(wanted[name])}; got {list(tensor.shape)}."
                 )
-        # An edit knows no device.
+        # An edit is not bound to a device.
         self.vector, self.reading = vector.detach().float().cpu(), reading.detach().float().cpu()
         self.goal = float(goal)
 
     def amount(self, codes: Float[Tensor, "n num_ws w_dim"]) -> Float[Tensor, " n"]:
-        """How much of the displacement each face needs, `LEAST` to `MOST`."""
+        """How much of the displacement each face needs, from `LEAST` to `MOST`."""
         standing = codes.float().mean(1) @ self.reading.to(codes.device)
         return (self.goal - standing).clamp(LEAST, MOST)
 
     def delta(self, codes: Tensor) -> Tensor:
-        """The displacement by the amount that each face needs."""
+        """The displacement, scaled by the amount that each face needs."""
         return self.amount(codes)[:, None, None] * self.vector.to(codes.device)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The displacement and the map that reads where a face stands."""
+        """The displacement and the map that reads how much of the trait a face has."""
         return {"vector": self.vector, "reading": self.reading}
 
     def extra_config(self) -> dict[str, Any]:
@@ -89,10 +90,10 @@ class InstantEdit(Edit):
         strength: Strength,
         origin: Origin,
     ) -> Self:
-        """From what `tensors` and `extra_config` gave.
+        """From what `tensors` and `extra_config` returned.
 
         Raises:
-            ValueError: another space, or a goal that is no number.
+            ValueError: the space is another one, or the goal is not a number.
         """
         goal = config["goal"]
         if space is not Space.W_PLUS:

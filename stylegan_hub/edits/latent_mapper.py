@@ -1,10 +1,10 @@
-"""The latent mapper: a small network that finds for every latent the step that suits it.
+"""The latent mapper: a small network that finds the right step for every latent.
 
 StyleCLIP (Patashnik et al. 2021), section 5 and figure 3: `w + 0.1 * M(w)`, where M has three
 parts, one for the coarse, the medium and the fine layers of the generator (4 and 8 px, 16 and
-32 px, the rest), each a normalization and four fully connected layers with equalized learning rate.
-In style space every convolution has a mapper of its own and toRGB layers stay as they are, as in
-the official code. How one is trained stands in `methods/mapper.py`.
+32 px, the rest). Each part is a normalization and four fully connected layers with equalized
+learning rate. In style space every convolution has its own mapper and toRGB layers stay unchanged,
+as in the official code. `methods/mapper.py` trains mappers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from stylegan_hub.models.stylegan2 import FullyConnectedLayer
 
 Normalization = Literal["features", "layers"]
 SCALE = 0.1
-"""StyleCLIP's factor on what the network returns."""
+"""StyleCLIP's factor for the network's output."""
 
 _NUM_LAYERS = 4
 _LR_MULTIPLIER = 0.01
@@ -34,26 +34,26 @@ _LR_MULTIPLIER = 0.01
 class LatentMapper(Edit):
     """A step that depends on the latent: `delta(codes) = scale * M(codes)`.
 
-    M has one network for each group of neighbors along dimension 1 of the codes: layers in w_plus,
-    style channels in s. Where no group is, the step is 0.
+    M has one network for each group of adjacent entries along dimension 1 of the codes: layers in
+    w_plus, style channels in s. Outside the groups the step is 0.
 
     Args:
         groups: name -> (start, stop), see `methods.mapper.mapper_groups`; names are made of
             letters, digits and _.
         space: w_plus or s.
         base_model: the generator it belongs to.
-        normalization: the axis over which a network's input gets mean square 1. "features" is what
-            the paper means; published mappers for w_plus were trained with "layers" of the group.
-        scale: factor on what the networks return.
+        normalization: the axis over which a network's input gets mean square 1. The paper means
+            "features"; published mappers for w_plus were trained with "layers" of the group.
+        scale: factor for the networks' output.
 
     Raises:
-        ValueError: groups that overlap, are empty or leave the codes, or an impossible setting.
+        ValueError: groups overlap, are empty or exceed the codes, or a setting is impossible.
     """
 
     kind: ClassVar[str] = "latent_mapper"
     summary: ClassVar[str] = (
-        "A latent mapper (StyleCLIP, section 5): a small network that finds, for every face, the "
-        "displacement that suits it."
+        "A latent mapper (StyleCLIP, section 5): a small network that finds the right displacement "
+        "for every face."
     )
 
     def __init__(
@@ -85,7 +85,7 @@ class LatentMapper(Edit):
         ).requires_grad_(False)
 
     def delta(self, codes: Tensor) -> Tensor:
-        """`scale * M(codes)`; the networks follow the codes to their device, in float32."""
+        """`scale * M(codes)`, in float32; the networks are moved to the codes' device."""
         self.network.to(codes.device)
         codes = codes.float()
         step = torch.zeros_like(codes)
@@ -96,14 +96,14 @@ class LatentMapper(Edit):
         return self.scale * step
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights and biases by `group.layer`, in half precision if that changes no number."""
+        """Weights and biases by `group.layer`; in half precision if that changes no value."""
         full = self.network.state_dict()
         half = {name: tensor.half() for name, tensor in full.items()}
         lossless = all(torch.equal(half[name].float(), tensor) for name, tensor in full.items())
         return half if lossless else full
 
     def extra_config(self) -> dict[str, Any]:
-        """Groups, normalization and scale: with the tensors, all of the mapper."""
+        """Groups, normalization and scale; with the tensors, they define the mapper."""
         return {
             "groups": {name: list(span) for name, span in self.groups.items()},
             "normalization": self.normalization,
@@ -120,16 +120,16 @@ class LatentMapper(Edit):
         strength: Strength,
         origin: Origin,
     ) -> Self:
-        """From what `tensors` and `extra_config` gave.
+        """From what `tensors` and `extra_config` returned.
 
         Raises:
-            ValueError: the tensors are not those that the config speaks of.
+            ValueError: the tensors do not match the config.
         """
         groups = _parsed_groups(config["groups"])
         scale = config["scale"]
         if isinstance(scale, bool) or not isinstance(scale, int | float):
             raise ValueError(f"scale is {scale!r}; expected a number.")
-        # Before anything is allocated: the sizes in an untrusted config may be of any size.
+        # Checked before anything is allocated: an untrusted config may give huge sizes.
         _check_tensors(tensors, groups, base_model.w_dim if space is Space.W_PLUS else None)
         mapper = cls(groups, space, base_model, config["normalization"], scale, strength, origin)
         mapper.network.load_state_dict(dict(tensors))
@@ -161,18 +161,18 @@ def _check_groups(groups: Mapping[str, tuple[int, int]], size: int) -> None:
     named = all(name.isidentifier() for name in groups)
     if not (spans and sound and apart and named):
         raise ValueError(
-            f"Got the groups {dict(groups)}; expected names and spans (start, stop) that do not "
-            f"overlap inside 0 to {size}. Make them with mapper_groups(generator, space)."
+            f"Got the groups {dict(groups)}; expected names with spans (start, stop) from 0 to "
+            f"{size} that do not overlap. Make them with mapper_groups(generator, space)."
         )
 
 
 def _parsed_groups(value: object) -> dict[str, tuple[int, int]]:
-    """Groups as JSON has them, `{"coarse": [0, 4]}`."""
+    """Groups from their JSON form, `{"coarse": [0, 4]}`."""
     if not isinstance(value, dict) or not all(
         isinstance(span, list) and len(span) == 2 and all(type(index) is int for index in span)
         for span in value.values()
     ):
-        raise ValueError(f"groups is {value!r}; expected {{name: [start, stop]}} in whole numbers.")
+        raise ValueError(f"groups is {value!r}; expected {{name: [start, stop]}} with integers.")
     return {name: (span[0], span[1]) for name, span in value.items()}
 
 
@@ -192,6 +192,6 @@ def _check_tensors(
         if wanted != got or (tensor is not None and not tensor.is_floating_point()):
             kind = "" if tensor is None else f" of {tensor.dtype}"
             raise ValueError(
-                f"the config asks for {wanted} as tensor {name!r}, model.safetensors holds {got}"
-                f"{kind}. Take both files from one save."
+                f"the config expects {wanted} as tensor {name!r}, but model.safetensors holds {got}"
+                f"{kind}. Use two files that were saved together."
             )

@@ -1,13 +1,13 @@
-"""A face and the edits on it, kept in one small file; and the one order in which edits apply.
+"""A face and its edits, stored in one small file, and how a stack of edits is applied.
 
-All edits displace the same latent, and their displacements add: an edit whose step depends on the
-latent sees the face without any edit, so the order of the stack does not matter, and removing one
-edit undoes exactly that one. The sum is taken in an order that the content of the edits fixes, so
-that it is the same bit for bit wherever it is taken. An edit with a region shows in that part of
-the picture only, with a soft border: such edits are drawn over the picture of all others, in their
-order.
+All edits displace the same latent, and their displacements add. An edit whose step depends on the
+latent gets the latent without any edit, so the order of the stack does not matter, and removing an
+edit undoes exactly that edit. The sum is taken in an order that depends only on the content of the
+edits, so the result is always the same, bit for bit. An edit with a region changes only that part
+of the picture, with a soft border. Edits with regions are rendered over the picture of all other
+edits, in the order of the stack.
 
-The file is a safetensors file. Its tensors are those of the edits and the start's codes, its header
+The file is a safetensors file. Its tensors are those of the edits and the start's codes; its header
 holds the rest as JSON. It is read like any untrusted edit: nothing in it is executed, and all of it
 is checked.
 """
@@ -44,10 +44,10 @@ class StackedEdit:
     """An edit in a stack.
 
     Attributes:
-        strength: 0 changes nothing.
-        region: the only part of the picture that it changes, a name as in `regions.named_region`;
+        strength: the factor for the edit's displacement; 0 changes nothing.
+        region: the only part of the picture that it changes, a name for `regions.named_region`;
             None for the whole picture.
-        name: what to call it.
+        name: its name for display.
     """
 
     edit: Edit
@@ -58,17 +58,20 @@ class StackedEdit:
     def __post_init__(self) -> None:
         if not is_strength(self.strength):
             raise ValueError(
-                f"Got strength {self.strength}; expected a number of at most {MAX_STRENGTH:g} "
-                "either way."
+                f"Got strength {self.strength}; expected a number from -{MAX_STRENGTH:g} to "
+                f"{MAX_STRENGTH:g}."
             )
 
 
 @dataclass(frozen=True)
 class EditStack:
-    """Edits on a face, if there is a `start`. Nothing changes it; methods give a new one.
+    """A stack of edits, with the face that they edit if there is a `start`.
+
+    A stack is immutable; its methods return a new one.
 
     Attributes:
-        edits: in the order in which they were added; those with a region are drawn in it.
+        edits: in the order in which they were added; edits with a region are rendered in this
+            order.
         start: the face before all edits.
     """
 
@@ -89,17 +92,17 @@ class EditStack:
         region: str | None = None,
         name: str | None = None,
     ) -> EditStack:
-        """With one more edit, at its default strength when None; see `StackedEdit`."""
+        """With one more edit; its default strength if `strength` is None. See `StackedEdit`."""
         strength = edit.strength.default if strength is None else float(strength)
         return replace(self, edits=(*self.edits, StackedEdit(edit, strength, region, name)))
 
     def removed(self, index: int) -> EditStack:
-        """Without the edit in this place, counted from 0."""
+        """Without the edit at this place, counted from 0."""
         self._check(index)
         return replace(self, edits=self.edits[:index] + self.edits[index + 1 :])
 
     def moved(self, index: int, to: int) -> EditStack:
-        """With the edit in place `index` in place `to`; those between move up or down."""
+        """With the edit at place `index` moved to place `to`; the edits between move by one."""
         self._check(index)
         self._check(to)
         edits = list(self.edits)
@@ -107,26 +110,26 @@ class EditStack:
         return replace(self, edits=tuple(edits))
 
     def with_strength(self, index: int, strength: float) -> EditStack:
-        """With the edit in this place stronger, weaker or, below 0, reversed."""
+        """With another strength for the edit at this place; below 0 the edit is reversed."""
         return self._changed(index, strength=float(strength))
 
     def with_region(self, index: int, region: str | None) -> EditStack:
-        """With the edit in this place limited to a part of the picture, or not any more."""
+        """With the edit at this place limited to a part of the picture; None removes the limit."""
         return self._changed(index, region=region)
 
     def with_edit(self, index: int, edit: Edit) -> EditStack:
-        """With another edit in this place, at the same strength and in the same region."""
+        """With another edit at this place, with the same strength and region."""
         return self._changed(index, edit=edit)
 
     def apply(self, domain: Domain, latents: Latents | None = None) -> Latents:
-        """The latents after all edits, as if none had a region: latents know no regions.
+        """The latents after all edits. Regions are ignored, because they apply only to pictures.
 
         Args:
             latents: the faces, in place of the stack's own start.
 
         Raises:
-            ValueError: no face to edit, or latents in s with an edit in w_plus.
-            MismatchError: latents or edits of another generator.
+            ValueError: there is no face to edit, or the latents are in s with an edit in w_plus.
+            MismatchError: latents or edits belong to another generator.
         """
         pairs = [(applied.edit, applied.strength) for applied in self.edits]
         return displaced(domain, self._faces(latents), pairs)
@@ -137,15 +140,16 @@ class EditStack:
     ) -> Float[Tensor, "n 3 h w"]:
         """Pictures in [-1, 1] after all edits, each in its region.
 
-        Edits of the whole picture come first. An edit with a region is drawn over the picture so
-        far, together with those before it whose regions share a part with its own.
+        Edits of the whole picture come first. An edit with a region is rendered over the picture so
+        far, together with earlier edits whose regions share a part with its region.
 
         Args:
             latents: the faces, in place of the stack's own start.
-            blend: how borders are drawn, see `regions.join.draw_within`.
+            blend: how borders are rendered, see `regions.join.draw_within`.
 
         Raises:
-            ValueError: as `apply`; an unknown region, or regions without a parser.
+            ValueError: as for `apply`; or a region is unknown, or the pipeline has no parser for
+                regions.
         """
         faces = self._faces(latents)
         limited = [
@@ -203,13 +207,13 @@ class EditStack:
 
         Raises:
             NotFoundError: there is no such file.
-            ArtifactError: it is damaged, no stack, or from a newer version.
+            ArtifactError: it is damaged, not a stack, or from a newer version.
         """
         tensors, header = read_tensors(Path(path))
         version = header.get("format_version", "")
         if header.get("kind") != KIND or not re.fullmatch(r"[0-9]{1,9}", version):
             raise ArtifactError(
-                f"{path} is no stack of edits (kind {header.get('kind')!r}); expected a file "
+                f"{path} is not a stack of edits (kind {header.get('kind')!r}); expected a file "
                 "written by EditStack.save."
             )
         if int(version) > FORMAT_VERSION:
@@ -221,7 +225,7 @@ class EditStack:
             state = json.loads(header["stack"])
             entries = list(state["edits"])
             if len(entries) > _MAX_EDITS:
-                raise ValueError(f"it holds {len(entries)} edits, at most {_MAX_EDITS} are read")
+                raise ValueError(f"it holds {len(entries)} edits; at most {_MAX_EDITS} are read")
             edits = tuple(
                 StackedEdit(
                     _loaded(entry["config"], tensors, f"{index}.", path),
@@ -237,13 +241,13 @@ class EditStack:
         except (
             ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
         ) as error:  # fmt: skip
-            raise ArtifactError(f"{path} holds no sound stack of edits: {error}") from error
+            raise ArtifactError(f"{path} is not a valid stack of edits: {error}") from error
         return EditStack(edits, start)
 
     def _faces(self, latents: Latents | None) -> Latents:
         faces = self.start if latents is None else latents
         if faces is None:
-            raise ValueError("Got a stack without a start and no latents; say which face to edit.")
+            raise ValueError("Got a stack without a start and no latents; give the face to edit.")
         return faces
 
     def _changed(self, index: int, **changes: Any) -> EditStack:
@@ -262,18 +266,19 @@ class EditStack:
 def displaced(domain: Domain, latents: Latents, edits: Sequence[tuple[Edit, float]]) -> Latents:
     """Latents with the displacements of all edits: those in w_plus first, then those in s.
 
-    Every edit looks at the latents as they are given.
+    Every edit gets the original latents.
 
     Args:
-        latents: in any space; in s, all edits must be in s.
+        latents: in any space; if they are in s, all edits must be in s.
         edits: pairs of an edit and its strength, in any order.
 
     Returns:
-        Latents in w_plus, or in s where an edit or the latents are; as given without edits.
+        Latents in w_plus, or in s if an edit or the latents are in s; unchanged without edits.
 
     Raises:
-        ValueError: latents in s with an edit in w_plus.
-        MismatchError: latents or edits of another generator; both fingerprints are named.
+        ValueError: the latents are in s with an edit in w_plus.
+        MismatchError: latents or edits belong to another generator; the message has both
+            fingerprints.
     """
     if not edits:
         return latents
@@ -281,7 +286,7 @@ def displaced(domain: Domain, latents: Latents, edits: Sequence[tuple[Edit, floa
         edit.check_fits(domain.base_model)
     base = domain.lower(latents, max(latents.space, Space.W_PLUS))
     moved = base
-    # Sums of floating-point numbers depend on their order; the edits' content fixes one.
+    # Sums of floating-point numbers depend on the order, so the edits' content fixes it.
     ordered = sorted(edits, key=lambda pair: (pair[0].digest, pair[1]))
     for space in (Space.W_PLUS, Space.S):
         chosen = [(edit, strength) for edit, strength in ordered if edit.space is space]
@@ -298,7 +303,7 @@ def displaced(domain: Domain, latents: Latents, edits: Sequence[tuple[Edit, floa
 def _loaded(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], prefix: str, path: str | Path
 ) -> Edit:
-    """An edit from its config and tensors, checked as those of a folder are."""
+    """An edit from its config and tensors, checked like an edit from a folder."""
     own = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
     where = f"{path}, edit {prefix.rstrip('.')}"
     check_config(config, where, own)
@@ -308,4 +313,4 @@ def _loaded(
 def _text(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    raise TypeError(f"got {value!r} where a text is expected")
+    raise TypeError(f"got {value!r}; expected a text")

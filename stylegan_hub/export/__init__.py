@@ -1,8 +1,8 @@
-"""A pipeline's networks as files for other runtimes; a check against the pipeline comes with them.
+"""Export a pipeline's networks as files for other runtimes, checked against the pipeline.
 
-`parts.py` says which networks there are and what goes in and out, `synthesis.py` writes the
-synthesis network down in the operations that every runtime has, and each format is one file with
-`SUFFIX`, `DTYPES`, `write` and `load`. `folder.py` writes a folder with `export.json`.
+`parts.py` defines the networks with their inputs and outputs. `synthesis.py` expresses the
+synthesis network in operations that every runtime has. Each format is one module with `SUFFIX`,
+`DTYPES`, `NEEDS`, `write` and `load`. `folder.py` writes a folder with `export.json`.
 """
 
 from stylegan_hub.export.folder import FORMATS as FORMATS

@@ -1,4 +1,4 @@
-"""A folder of exported networks, written whole, with what each of them computes and how exactly."""
+"""A folder of exported networks, written as a whole, with the meaning and accuracy of each."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ FORMATS: Mapping[str, ModuleType] = {
     "openvino": to_openvino,
     "torch": to_torch,
 }
-"""By the name of `--format`; a module with SUFFIX, DTYPES, NEEDS, `write` and `load`."""
+"""The module of each `--format`, with SUFFIX, DTYPES, NEEDS, `write` and `load`."""
 
 WORST = {"float32": 1e-3, "float16": 0.25, "bfloat16": 0.25}
-"""Largest difference from the pipeline, as a share of its largest value, with which a file is still
-taken for right: beyond it, something else is computed."""
+"""Largest accepted difference from the pipeline, as a share of the pipeline's largest value. A file
+that differs more computes something else."""
 
 _MAX_BYTES = 2**20
 
@@ -44,10 +44,10 @@ class Exported:
 
     Attributes:
         name: generator, clip_image, clip_text or encoder.
-        files: names in the folder, the one to be loaded first.
+        files: names in the folder; the first one is the file to load.
         inputs: names, with the shapes of one sample.
-        output: its name.
-        meaning: of inputs and output.
+        output: name of the output.
+        meaning: meaning of inputs and output.
         error: largest difference from the pipeline, as a share of the pipeline's largest value.
         psnr: of the generator's pictures against the pipeline's, in dB; None for other networks.
     """
@@ -69,8 +69,8 @@ class Export:
         folder: where it is.
         format: a key of `FORMATS`.
         dtype: float32, float16 or bfloat16.
-        latent: what the generator takes: z, w_plus or s.
-        resolution: longer side of its pictures.
+        latent: the generator's input: z, w_plus or s.
+        resolution: longer side of its pictures, in pixels.
         generator: fingerprint of the generator.
         parts: the networks.
     """
@@ -84,10 +84,10 @@ class Export:
     parts: tuple[Exported, ...]
 
     def load(self, name: str, threads: int | None = None) -> Run:
-        """What runs one of the networks.
+        """A function that runs one of the networks.
 
         Raises:
-            NotFoundError: it is not in the folder, or what runs it is not installed.
+            NotFoundError: the network is not in the folder, or its runtime is not installed.
         """
         for part in self.parts:
             if part.name == name:
@@ -98,19 +98,19 @@ class Export:
             f"The export in {self.folder} has no {name}.",
             got=name,
             expected=tuple(part.name for part in self.parts),
-            remedy="Export the pipeline again, with this part.",
+            remedy="Export the pipeline again with this part.",
         )
 
 
 def check_format(format: str, dtype: str) -> None:
-    """Raise before the work what `export` would raise in its midst.
+    """Check format and precision before the work starts.
 
     Raises:
-        ValueError: an unknown format, or a precision that it does not have.
-        NotFoundError: what writes it is not installed.
+        ValueError: the format is unknown, or does not have this precision.
+        NotFoundError: a package that the format needs is not installed.
     """
     if format not in FORMATS:
-        raise ValueError(f"Got the format {format!r}; known ones: {', '.join(FORMATS)}.")
+        raise ValueError(f"Got the format {format!r}; known formats: {', '.join(FORMATS)}.")
     module = FORMATS[format]
     names = [str(one).removeprefix("torch.") for one in module.DTYPES]
     if dtype not in names:
@@ -137,19 +137,19 @@ def export(
     overwrite: bool = False,
     on_part: Callable[[str], None] | None = None,
 ) -> Export:
-    """Write networks, compare each with what PyTorch computes, and describe all in `export.json`.
+    """Write networks, compare each with PyTorch's result, and describe them in `export.json`.
 
     Args:
         format: a key of `FORMATS`.
         generator: fingerprint of the generator.
-        latent, resolution: what the generator takes, and the longer side of its pictures.
-        dtype: float32, float16 or bfloat16, as far as the format has it.
-        overwrite: write also into a folder that holds something else.
-        on_part: told the name of each network before it is written.
+        latent, resolution: the generator's input, and the longer side of its pictures in pixels.
+        dtype: float32, float16 or bfloat16, if the format has it.
+        overwrite: also write into a folder that holds something else.
+        on_part: called with the name of each network before it is written.
 
     Raises:
         ValueError, NotFoundError: see `check_format`.
-        ArtifactError: the folder holds something else, or a file computes something else than the
+        ArtifactError: the folder holds something else, or a file does not compute the same as the
             pipeline; then nothing is written.
         StorageError: the disk refuses.
     """
@@ -171,10 +171,10 @@ def export(
 
 
 def read_export(folder: str | Path) -> Export:
-    """What a folder of exported networks holds.
+    """Read the description of a folder of exported networks.
 
     Raises:
-        NotFoundError: it has no export.json.
+        NotFoundError: the folder has no export.json.
         ArtifactError: its export.json is damaged, or names files that are not in the folder.
     """
     folder = Path(folder)
@@ -184,7 +184,7 @@ def read_export(folder: str | Path) -> Export:
             f"{folder} holds no exported networks.",
             got=str(folder),
             expected=f"a folder with {NAME}",
-            remedy="Make one: stylegan-hub export portraits --format openvino -o FOLDER",
+            remedy="Make one with stylegan-hub export portraits --format openvino -o FOLDER.",
         )
     try:
         data = path.read_bytes()
@@ -213,8 +213,9 @@ def read_export(folder: str | Path) -> Export:
         raise ArtifactError(f"{path} is damaged: {error}. Export the pipeline again.") from error
     if found.format not in FORMATS or found.dtype not in WORST:
         raise ArtifactError(
-            f"{path} names the format {found.format!r} in {found.dtype!r}; known ones: "
-            f"{', '.join(FORMATS)} in {', '.join(WORST)}. Is it from a newer stylegan_hub?"
+            f"{path} names the format {found.format!r} in {found.dtype!r}; known formats: "
+            f"{', '.join(FORMATS)} in {', '.join(WORST)}. If it is from a newer stylegan_hub, "
+            "upgrade."
         )
     for part in found.parts:
         for name in part.files:
@@ -235,7 +236,8 @@ def _written(part: Part, folder: Path, format: str, dtype: str) -> Exported:
     if not error <= WORST[dtype]:
         raise ArtifactError(
             f"The {part.name} in {format} differs from the pipeline by {error:.1e} of the largest "
-            f"value; expected at most {WORST[dtype]:g} in {dtype}. Nothing was written."
+            f"value; expected at most {WORST[dtype]:g} in {dtype}. Nothing was written. Choose "
+            "another dtype or format."
         )
     psnr = None
     if part.output == "images":
@@ -254,7 +256,7 @@ def _written(part: Part, folder: Path, format: str, dtype: str) -> Exported:
 
 
 def _compared(part: Part, run: Run) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What PyTorch and the file make of three samples, where the graph was traced with two."""
+    """The outputs of PyTorch and of the file for three samples; the graph was traced with two."""
     inputs = {name: _sampled(x) for name, x in part.inputs.items()}
     with torch.no_grad():
         wanted = part.module(*inputs.values())

@@ -1,4 +1,4 @@
-"""Which networks of a pipeline are exported, with what goes in and what comes out."""
+"""The networks of a pipeline that are exported, with their inputs and outputs."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Part:
     """A network to be exported.
 
     Attributes:
-        name: of its file, without an ending.
+        name: name of its file, without suffix.
         module: takes the inputs in this order and returns one tensor.
-        inputs: examples by name, two of each; the first axis of all is free, but for those of no
-            axis.
-        output: its name.
-        meaning: of the inputs and the output, in a sentence.
+        inputs: examples by name, with two samples each; the first axis is dynamic, except for
+            scalars.
+        output: name of the output.
+        meaning: meaning of the inputs and the output, in a sentence.
     """
 
     name: str
@@ -55,15 +55,15 @@ def parts_of(
     """The networks of a pipeline: generator, CLIP's two towers, encoder.
 
     Args:
-        context_length: tokens that CLIP's text tower takes.
-        image_mean, image_std: of the pictures that CLIP was trained on, as its processor has them.
-        latent: what the generator takes. z: with the mapping network, and truncation_psi; w_plus:
-            from the affine layers on; s: style codes.
-        resolution: side of the pictures, one of the generator's blocks; None for the whole.
+        context_length: number of tokens that CLIP's text tower takes.
+        image_mean, image_std: normalization of CLIP's pictures, from its image processor.
+        latent: the generator's input. z: with the mapping network and truncation_psi; w_plus: from
+            the affine layers on; s: style codes.
+        resolution: side of the pictures, one of the generator's blocks; None for full size.
         bounded: for half precision, see `PlainSynthesis`.
 
     Raises:
-        ValueError: no such block; labels, which only z in exported form would need.
+        ValueError: there is no such block, or latent is z and the generator has labels.
     """
     drawn = generator_part(generator, latent, resolution, bounded)
     side = clip.config.vision_config.image_size
@@ -82,8 +82,7 @@ def parts_of(
             _TextTower(clip),
             {"tokens": torch.randint(vocabulary, (2, context_length))},
             "embeddings",
-            f"token ids, filled up with the end token to {context_length}, to embeddings of "
-            "length 1",
+            f"token ids, padded with the end token to {context_length}, to embeddings of length 1",
         ),
     ]
     if encoder is not None:
@@ -107,7 +106,7 @@ def generator_part(
     resolution: int | None = None,
     bounded: bool = False,
 ) -> Part:
-    """The generator alone; arguments and errors as of `parts_of`."""
+    """The generator alone; arguments and errors as in `parts_of`."""
     synthesis = PlainSynthesis(generator, resolution, bounded)
     pictures = f"RGB pictures, nominally in [-1, 1], {synthesis.height} x {synthesis.width} px"
     if latent == "s":
@@ -121,12 +120,12 @@ def generator_part(
             nn.Sequential(styles, synthesis),
             {"w_plus": ws},
             "images",
-            f"a w for each layer, w_plus, to {pictures}",
+            f"w_plus, one w for each layer, to {pictures}",
         )
     if generator.c_dim:
         raise ValueError(
-            "Got latent='z' for a generator with labels, whose mapping network is not exported. "
-            "Export it from w_plus, and map z and labels with generator.mapping."
+            "Got latent='z' for a generator with labels; its mapping network cannot be exported. "
+            "Use latent='w_plus', and map z and labels with generator.mapping."
         )
     inputs = {"z": torch.randn(2, generator.z_dim), "truncation_psi": torch.tensor(0.7)}
     return Part(
@@ -134,12 +133,12 @@ def generator_part(
         _FromZ(generator.mapping, styles, synthesis),
         inputs,
         "images",
-        f"z, normal numbers, and truncation_psi to {pictures}",
+        f"z (standard normal numbers) and truncation_psi to {pictures}",
     )
 
 
 class _Styles(nn.Module):
-    """All affine layers as one matrix for each w."""
+    """All affine layers: one w for each layer to style codes."""
 
     def __init__(self, generator: StyleGAN2Generator) -> None:
         super().__init__()

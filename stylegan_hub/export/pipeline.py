@@ -1,4 +1,4 @@
-"""The parts of a whole pipeline, with what its tokenizer and image processor know."""
+"""The parts of a whole pipeline, with the settings of its tokenizer and image processor."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def pipeline_parts(
     dtype: str = "float32",
     names: Sequence[str] | None = None,
 ) -> list[Part]:
-    """What `folder.export` writes of a pipeline.
+    """The parts of a pipeline for `folder.export`.
 
     Args:
-        pipe: a `Domain`, which is above this package.
+        pipe: a `Domain`; that class is in a layer above this package.
         max_resolution: longer side of the pictures, see `Domain.synthesize`.
-        dtype: that will be written.
-        names: of the parts; all that the pipeline has when None.
+        dtype: the precision that will be written.
+        names: names of the parts; None for all that the pipeline has.
 
     Raises:
-        ValueError: an unknown part, or one that the pipeline lacks.
+        ValueError: a part is unknown, or the pipeline lacks it.
     """
     whole = pipe.generator.img_resolution
     parts = parts_of(

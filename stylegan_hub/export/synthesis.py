@@ -1,9 +1,9 @@
-"""The synthesis network in the plainest operations, which every runtime has and fuses by itself.
+"""The synthesis network in basic operations, which every runtime has and can fuse.
 
-Activations are modulated, so that all samples share one set of constant weights; a layer that
-doubles the size is a transposed convolution and then a depthwise filter; demodulation, noise, bias
-and the activation's gain are constants as far as they do not depend on the styles. Pictures are
-those of `SynthesisNetwork.render` but for rounding.
+The activations are modulated instead of the weights, so that all samples share one set of constant
+weights. A layer that doubles the size is a transposed convolution followed by a depthwise filter.
+The parts of demodulation, noise, bias and activation gain that do not depend on the styles are
+constants. Pictures equal those of `SynthesisNetwork.render` except for rounding.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ class PlainSynthesis(nn.Module):
     """Style codes `[n, num_styles]` to pictures `[n, c, h, w]`, with the stored noise.
 
     Args:
-        resolution: stop at this block (skip architecture only); None for whole pictures. Codes of
-            the layers after it are not looked at.
+        resolution: stop at this block (skip architecture only); None for full-size pictures. Codes
+            of the layers after it are ignored.
         bounded: scale weights and styles so that sums do not overflow in half precision;
-            demodulation cancels it.
+            demodulation cancels the scaling.
 
     Raises:
-        ValueError: no block of this resolution, or another architecture that draws whole pictures.
+        ValueError: there is no block of this resolution, or the architecture renders only full-size
+            pictures.
     """
 
     const: Tensor
@@ -54,7 +55,7 @@ class PlainSynthesis(nn.Module):
         if network.architecture != "skip" and last + 1 < len(network.style_layout):
             raise ValueError(
                 f"Got resolution={resolution}; a generator of the {network.architecture} "
-                "architecture draws whole pictures only: leave it out."
+                "architecture renders only full-size pictures. Leave out the resolution."
             )
         side = network.style_layout[last].resolution
         blocks = [b for b, r in zip(network.blocks, network.resolutions, strict=True) if r <= side]
@@ -112,7 +113,7 @@ class _Layer(nn.Module):
         self.act, self.up = layer.activation, layer.up
         self.clamp = None if layer.conv_clamp is None else layer.conv_clamp * gain
         gain *= ACTIVATIONS[self.act].gain
-        # lrelu(a * x) is a * lrelu(x), so its gain goes into what is constant.
+        # lrelu(a * x) is a * lrelu(x), so its gain can be folded into the constants.
         self.before, self.after = (gain, 1.0) if self.act == "lrelu" else (1.0, gain)
         self.bounded = bounded
         weight = layer.weight.detach().float()
@@ -135,7 +136,7 @@ class _Layer(nn.Module):
         else:
             taps = self.filter.taps.shape[2:]
             x = F.conv_transpose2d(x, self.weight, stride=2)
-            # What keeps the picture centered, less the pixel that the kernel has added.
+            # Padding that keeps the picture centered, minus the pixel that the kernel added.
             x = self.filter(x, [(t + 1) // 2 - 1 for t in taps], [t // 2 - 1 for t in taps])
         x = x * scale[:, :, None, None] + (self.noise + self.bias)
         if self.act == "lrelu":
@@ -161,7 +162,7 @@ class _ToRGB(nn.Module):
 
 
 class _Filter(nn.Module):
-    """A depthwise filter; `gain` makes up for inserted zeros."""
+    """A depthwise filter; `gain` compensates for inserted zeros."""
 
     taps: Tensor
 
@@ -178,7 +179,7 @@ class _Filter(nn.Module):
 
 
 class _Enlarge(nn.Module):
-    """Twice the size: zeros between the samples, then a filter; as one transposed convolution."""
+    """Doubles the size by inserting zeros and filtering, as one transposed convolution."""
 
     taps: Tensor
 

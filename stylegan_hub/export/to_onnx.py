@@ -1,4 +1,4 @@
-"""ONNX files, for onnxruntime and whatever else reads them; needs the extra `onnx`."""
+"""ONNX files, for onnxruntime and other runtimes; this needs the extra `onnx`."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def write(part: Part, path: Path, dtype: torch.dtype) -> list[Path]:
     """Write a network.
 
     Returns:
-        The files that were written: one, and another one for weights of more than 2 GB.
+        The files that were written: one, and a second one if the weights have more than 2 GB.
     """
     program = traced(part, dtype)
-    # It warns of operations of torchvision, which none of these networks has.
+    # It warns about torchvision operations, which none of these networks uses.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of onnxscript, about PyTorch
+        warnings.simplefilter("ignore")  # onnxscript warns about PyTorch
         model: Any = torch.onnx.export(
             program,
             dynamo=True,
@@ -46,11 +46,11 @@ def write(part: Part, path: Path, dtype: torch.dtype) -> list[Path]:
 
 
 def load(path: Path, dtype: torch.dtype, threads: int | None = None) -> Run:
-    """What runs a file on the CPU by onnxruntime.
+    """A function that runs a file on the CPU with onnxruntime.
 
     Args:
-        dtype: as it was written.
-        threads: None for onnxruntime's choice.
+        dtype: the dtype with which the file was written.
+        threads: number of threads; None for onnxruntime's choice.
 
     Raises:
         NotFoundError: onnxruntime is not installed.
@@ -66,7 +66,7 @@ def load(path: Path, dtype: torch.dtype, threads: int | None = None) -> Run:
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
-    # Between two pictures its threads should leave the processor to others.
+    # Between two pictures its threads should not keep the processor busy.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 

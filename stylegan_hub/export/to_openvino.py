@@ -1,4 +1,4 @@
-"""OpenVINO's files, which run fastest on many processors; needs the extra `openvino`."""
+"""OpenVINO files, which are the fastest on many processors; this needs the extra `openvino`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEEDS = ("openvino",)
 
 
 def write(part: Part, path: Path, dtype: torch.dtype) -> list[Path]:
-    """Write a network; for half precision and bfloat16 the weights are stored in half.
+    """Write a network; for float16 and bfloat16 the weights are stored as float16.
 
     Returns:
         The files that were written: the graph and the weights.
@@ -31,7 +31,7 @@ def write(part: Part, path: Path, dtype: torch.dtype) -> list[Path]:
     network = copy.deepcopy(part.module).eval().requires_grad_(False).cpu().float()
     sizes = [[-1, *x.shape[1:]] if x.ndim else [] for x in part.inputs.values()]
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PyTorch's tracer, which OpenVINO reads fastest
+        warnings.simplefilter("ignore")  # PyTorch's tracer warns; OpenVINO's fastest path uses it
         model = openvino.convert_model(
             network,
             example_input=tuple(part.inputs.values()),
@@ -45,12 +45,12 @@ def write(part: Part, path: Path, dtype: torch.dtype) -> list[Path]:
 
 
 def load(path: Path, dtype: torch.dtype, threads: int | None = None) -> Run:
-    """What runs a file on the CPU.
+    """A function that runs a file on the CPU.
 
     Args:
-        dtype: float32 computes in full precision, bfloat16 in bfloat16 where the processor has it;
-            float16 leaves it to OpenVINO.
-        threads: None for OpenVINO's choice.
+        dtype: float32 computes in full precision, bfloat16 in bfloat16 if the processor supports
+            it; float16 leaves the choice to OpenVINO.
+        threads: number of threads; None for OpenVINO's choice.
 
     Raises:
         NotFoundError: OpenVINO is not installed.
@@ -64,18 +64,18 @@ def load(path: Path, dtype: torch.dtype, threads: int | None = None) -> Run:
     compiled = openvino.Core().compile_model(path, "CPU", options)
 
     def run(**inputs: NDArray[np.generic]) -> NDArray[np.generic]:
-        # A request of its own for each call: calls may come from several threads.
+        # A separate request for each call, because calls may come from several threads.
         return np.array(compiled.create_infer_request().infer(inputs)[0])
 
     return run
 
 
 def _openvino() -> Any:
-    # Its converter would send statistics of use over the network; without this module it does not.
+    # Its converter would send usage statistics over the network; without this module it does not.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of OpenVINO, about its own code
+            warnings.simplefilter("ignore")  # OpenVINO warns about its own code
             import openvino
     except ImportError as error:
         raise NotFoundError(

@@ -1,4 +1,4 @@
-"""Packages of torch.export, for PyTorch without this library, and to be compiled ahead of time.
+"""torch.export packages, for PyTorch without this library and for ahead-of-time compilation.
 
 program = torch.export.load("generator.pt2")
 images = program.module()(w_plus)
@@ -26,18 +26,18 @@ def write(part: Part, path: Path, dtype: torch.dtype) -> list[Path]:
     """Write a network.
 
     Returns:
-        The file.
+        The file that was written.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PyTorch, about its own code
+        warnings.simplefilter("ignore")  # PyTorch warns about its own code
         torch.export.save(traced(part, dtype), path)
     return [path]
 
 
 def load(path: Path, dtype: torch.dtype, threads: int | None = None) -> Run:
-    """What runs a file that was just written; threads are PyTorch's.
+    """A function that runs a file that was just written; PyTorch chooses the threads.
 
-    For one's own files only: PyTorch may read a pickle in it.
+    Use it only for files that you wrote yourself: PyTorch may read a pickle in it.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""A network as one graph of PyTorch's own operations, from which all formats are made."""
+"""A network as one graph of PyTorch's own operations, the source of the ONNX and torch formats."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ from torch.export import Dim, ExportedProgram
 from stylegan_hub.export.parts import Part
 
 Run = Callable[..., NDArray[np.generic]]
-"""Takes arrays by the names of the inputs, and returns the output."""
+"""A function that takes arrays by the names of the inputs and returns the output."""
 
 MOST = 64
-"""Pictures, or texts, at once in an exported file."""
+"""Maximum batch size of an exported file, in pictures or texts."""
 
 
 def traced(part: Part, dtype: torch.dtype = torch.float32) -> ExportedProgram:
-    """The graph, with a free first axis of 1 to `MOST`; attention is matrix products and softmax.
+    """The graph, with a dynamic first axis of 1 to `MOST`.
+
+    Attention is expressed as matrix products and softmax.
 
     Args:
-        dtype: of the weights, and of inputs and output in floating point.
+        dtype: of the weights, and of floating-point inputs and outputs.
     """
     network = copy.deepcopy(part.module).eval().requires_grad_(False).to("cpu", dtype)
     inputs = tuple(x.to(dtype) if x.is_floating_point() else x for x in part.inputs.values())
     count = Dim("n", max=MOST)
     shapes = tuple({0: count} if x.ndim else None for x in inputs)
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PyTorch and transformers, about their own code
+        warnings.simplefilter("ignore")  # PyTorch and transformers warn about their own code
         return torch.export.export(network, inputs, dynamic_shapes=shapes)

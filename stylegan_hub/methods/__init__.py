@@ -1,4 +1,4 @@
-"""How an edit is found: one file for each method, and the protocol that they share.
+"""Methods that find edits: one file for each method, and the protocol that they share.
 
 Importing this package registers every method in the folder; `register` adds others.
 """

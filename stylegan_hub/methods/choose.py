@@ -1,4 +1,4 @@
-"""Which method suits a request where none is asked for, and who sees to its region."""
+"""Choose a method for a request that names none, and decide how its region is applied."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def method_for(
     """The method with the greatest `rank` of those that can answer the request in this domain.
 
     Raises:
-        MethodError: there is none.
+        MethodError: no method can.
     """
     if isinstance(request, str):
         request = Words(request)
@@ -39,24 +39,25 @@ def method_for(
             f"No method answers a request of type {type(request).__name__} in this pipeline.",
             got=type(request).__name__,
             expected=tuple(known()),
-            remedy="Use a pipeline with more components, or ask in another way.",
+            remedy="Use a pipeline with more components, or another type of request.",
         )
     return max(able, key=lambda method: method.rank(domain, request, face))
 
 
 def with_region(request: Request, region: str | None) -> Request:
-    """The request for this region; a picture and pairs have none, and stay as they are."""
+    """The request for this region; a picture and pairs take no region and stay as they are."""
     return replace(request, region=region) if isinstance(request, Words | Nothing) else request
 
 
 def within(method: Method[Any], request: Request, region: str | None) -> tuple[Request, str | None]:
-    """The request with its region, or the region in which what is found should be shown.
+    """Give the region to the method if it takes one, else to the edit that it finds.
 
-    A method that takes regions is asked to search in it; what another one finds is shown in it.
+    A method that takes regions searches in the region. The edit of any other method is shown only
+    inside it.
 
     Returns:
-        The request for the method, and a region for `StackedEdit`, None where the method sees to
-        it.
+        The request for the method, and the region for `StackedEdit`; None if the method searches
+        in it.
     """
     searched_in = method.takes_region and isinstance(request, Words | Nothing)
     asked = with_region(request, region if searched_in else None)

@@ -1,29 +1,29 @@
-"""The generator's own sliders, without any words: directions that are there, named by CLIP.
+"""The generator's own sliders, found without words: directions it already has, named by CLIP.
 
-Two sources, which need no training and no labels:
+There are two sources of directions, which need no training and no labels:
 
-- *pca*: principal axes of w over random faces (Härkönen et al. 2020, "GANSpace", section 3), what
-  w varies most in;
-- *sefa*: singular directions of the affine weights, w to styles, of which each row has length 1
-  (Shen and Zhou 2021, "Closed-Form Factorization of Latent Semantics in GANs", eq. 6), what a layer
-  reads most of w.
+- *pca*: principal axes of w over random faces (Härkönen et al. 2020, "GANSpace", section 3), along
+  which w varies most;
+- *sefa*: singular directions of the affine weights from w to styles, with each row scaled to
+  length 1 (Shen and Zhou 2021, "Closed-Form Factorization of Latent Semantics in GANs", eq. 6), to
+  which a layer reacts most.
 
-Each is moved in all layers, or in the coarse, middle or fine ones alone (up to 8, to 32 and beyond
-32 pixels, as in StyleCLIP). At strength 1 a slider goes `deviations` standard deviations of w along
-it, for both sources, where the papers leave the length open.
+Each direction moves all layers, or only the coarse, middle or fine ones (up to 8, up to 32 and
+beyond 32 pixels, as in StyleCLIP). For both sources, strength 1 moves w by `deviations` standard
+deviations along the direction; the papers do not fix this length.
 
-Neither paper says what a direction does: people looked at the pictures. Here CLIP does. With C+ and
-C- its embeddings of a face at both ends (strengths 1 and -1),
+In both papers, directions were named by looking at the pictures. Here CLIP names them. With C+ and
+C- as its embeddings of a face at both ends (strengths 1 and -1),
 
     change       c_i = C+ - C- of face i
-    amount       root of the mean of c_i * c_j over all pairs of different faces: large where faces
-                 change much, and all alike
-    name         the pair of words (a, b) of the bank of whose C(b) - C(a) the cosine to the mean
-                 of c_i is largest
+    amount       root of the mean of c_i * c_j over all pairs of different faces: large if faces
+                 change much and in the same way
+    name         the pair of words (a, b) in the bank whose C(b) - C(a) has the largest cosine with
+                 the mean of c_i
 
-A cosine below `confidence` names nothing: such a slider is called "unnamed". Sliders are sorted by
-amount, and one that is like a better one is left out: the same to the latents (cosine of w_plus),
-to CLIP (cosine of the mean c) or in words.
+If this cosine is below `confidence`, the slider is called "unnamed". Sliders are sorted by amount,
+and one that duplicates a better one is left out: in the latents (cosine of w_plus), to CLIP (cosine
+of the mean c) or in its name.
 """
 
 from __future__ import annotations
@@ -54,39 +54,39 @@ from stylegan_hub.steps import OnStep, Step
 
 Source = Literal["pca", "sefa", "both"]
 RANGES = {"all": (0, 1 << 30), "coarse": (0, 8), "middle": (9, 32), "fine": (33, 1 << 30)}
-"""The resolutions of layers that move together."""
+"""The range of resolutions of the layers that move together."""
 
 _SMALL = 1e-12
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to look for. Defaults are what drawn portraits are seen well with."""
+    """What to look for. The defaults were chosen on the drawn portraits."""
 
     count: int = 12
-    """Sliders in the list, at most."""
+    """Largest number of sliders."""
     source: Source = "both"
     """Axes of w ("pca"), of the affine weights ("sefa"), or both."""
     layers: tuple[str, ...] = ("all", "coarse", "middle", "fine")
-    """The ranges of layers that are moved, each alone."""
+    """The ranges of layers to move, one at a time."""
     components: int = 8
-    """First directions of each source and range of layers that are looked at."""
+    """How many first directions of each source and range of layers are tried."""
     deviations: float = 2.0
     """Standard deviations of w between the middle of a slider and its strength 1."""
     faces: int = 4
-    """Random faces that each is tried on."""
+    """Number of random faces that each direction is tried on."""
     confidence: float = 0.3
-    """Least cosine between the change that CLIP sees and the words that name it."""
+    """Smallest cosine between the change that CLIP sees and the words that name it."""
     duplicate: float = 0.8
-    """Cosine from which on a slider is like another one, in latents or to CLIP."""
+    """Cosine above which two sliders are duplicates, in latents or to CLIP."""
     inside: float = 0.5
-    """With a region: least share of the squared change of the pixels that lies inside."""
+    """With a region: smallest share of the squared change of the pixels that must lie inside it."""
     words: Alternatives | None = None
-    """The bank of names; when None, that for faces or for things, whichever the domain shows."""
+    """The bank of names; when None, the one for faces or for things, whichever the domain shows."""
     truncation_psi: float = 0.7
-    """Of the faces."""
+    """Truncation of the faces."""
     seed: int = 0
-    """Of the first face; the others follow."""
+    """Seed of the first face; the other faces have the seeds after it."""
 
     def __post_init__(self) -> None:
         if min(self.count, self.components, self.faces) < 1 or not self.deviations > 0:
@@ -114,7 +114,7 @@ class Candidate:
     """A direction that may become a slider.
 
     Attributes:
-        found: where it comes from: source, layers, component.
+        found: its origin: source, layers, component.
         vector: at strength 1, `[num_ws, w_dim]`.
     """
 
@@ -124,12 +124,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Slider:
-    """A candidate that was looked at.
+    """A candidate that was rendered and measured.
 
     Attributes:
-        change: what CLIP sees between its ends, mean over faces, `[d]`.
-        amount: how much and how consistently pictures change; the length of the change of a
-            single face.
+        change: the change that CLIP sees from one end to the other, mean over faces, `[d]`.
+        amount: how much and how consistently pictures change; for a single face, the length of
+            its change.
         consistency: mean cosine between the changes of two faces; 1 for a single one.
         inside: mean share of the change inside the region; None without a region.
     """
@@ -141,7 +141,7 @@ class Slider:
     inside: float | None
 
     def is_like(self, other: Slider, cosine: float) -> bool:
-        """Whether it is the same slider, or its opposite, to the latents or to CLIP."""
+        """Whether it is the same slider or its opposite, in the latents or to CLIP."""
         return any(
             abs(_cosine(one, two)) > cosine
             for one, two in (
@@ -156,7 +156,7 @@ class Discovery(Method[Settings]):
     """The generator's own sliders: axes of its latents and of its weights, named by CLIP."""
 
     name: ClassVar[str] = "discovery"
-    summary: ClassVar[str] = "Finds sliders that the generator has by itself, and names them."
+    summary: ClassVar[str] = "Finds sliders that the generator already has, and names them."
     requests: ClassVar[tuple[type[Any], ...]] = (Nothing,)
     takes_region: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Any]] = {"default": DEFAULT, "ganspace": PCA, "sefa": SEFA}
@@ -166,14 +166,13 @@ class Discovery(Method[Settings]):
 
         Raises:
             MethodError: a region without a parser.
-            ValueError: an unknown region, all are listed.
+            ValueError: an unknown region; the message lists all regions.
         """
         asked: Nothing = super().checked_request(domain, request)
         if asked.region is not None:
             if domain.parser is None:
                 raise MethodError(
-                    f"Got the region {asked.region!r}; this pipeline has no parser, which says "
-                    "where it is.",
+                    f"Got the region {asked.region!r}; this pipeline has no parser to find it.",
                     got=asked.region,
                     expected=None,
                     remedy=f"Leave the region out, or train a parser: {RECIPES['parser']}.",
@@ -189,7 +188,7 @@ class Discovery(Method[Settings]):
         settings: Settings,
         on_step: OnStep | None,
     ) -> Edit:
-        """The slider that changes pictures most."""
+        """Find the slider that changes pictures most."""
         return self._sliders(domain, request, face, settings, on_step)[0]
 
     def find_all(
@@ -202,14 +201,14 @@ class Discovery(Method[Settings]):
         settings: Settings | str | None = None,
         on_step: OnStep | None = None,
     ) -> list[Edit]:
-        """All sliders, that which changes pictures most first; see `Method.find`.
+        """All sliders, the one that changes pictures most first; see `Method.find`.
 
         With a face, they are judged by that face alone.
         """
         return self._sliders(*self.prepared(domain, request, face, label, settings), on_step)
 
     def steps(self, settings: Settings) -> int | None:
-        """Not known before the generator's layers are."""
+        """None: the number of steps depends on the generator's layers."""
         return None
 
     def caption(self, origin: Origin) -> str:
@@ -228,7 +227,7 @@ class Discovery(Method[Settings]):
             f"{training.get('layers')!r}; found without words."
         )
         if training.get("confidence") is None:
-            return f"{account} CLIP has no words for what it does."
+            return f"{account} CLIP found no words in the bank for what it does."
         return f"{account} CLIP named its ends: {self.caption(origin)}."
 
     @torch.no_grad()
@@ -259,7 +258,7 @@ class Discovery(Method[Settings]):
                 f"region {request.region!r}.",
                 got=request.region,
                 expected="a region that a direction changes alone",
-                remedy="Lower inside=, look at more components=, or ask the method 'local'.",
+                remedy="Lower inside=, try more components=, or use the method 'local'.",
             )
         return self._named(domain, sliders, faces.space, settings)
 
@@ -302,11 +301,11 @@ class Discovery(Method[Settings]):
         return list(edits.values())
 
 
-_OWN = ("source", "layers", "confidence", "words", "inside")  # said of each slider in another way
+_OWN = ("source", "layers", "confidence", "words", "inside")  # each slider records its own values
 
 
 def candidates(domain: Domain, settings: Settings) -> list[Candidate]:
-    """First directions of each source and range of layers, without those that are nearly equal."""
+    """First directions of each source and range of layers, without near duplicates."""
     sources = ("pca", "sefa") if settings.source == "both" else (settings.source,)
     resolutions = _resolutions(domain)
     axes = domain.units(Space.W).to_codes(
@@ -318,7 +317,7 @@ def candidates(domain: Domain, settings: Settings) -> list[Candidate]:
         low, high = RANGES[name]
         moved = torch.tensor([low <= r <= high for r in resolutions], device=domain.device)
         if not moved.any() or (name != "all" and moved.all()):
-            continue  # a small generator has no such layers, or no others
+            continue  # a small generator has no layers in this range, or none outside it
         for source in sources:
             if source == "pca":
                 rows = axes[: settings.components]
@@ -335,7 +334,7 @@ def candidates(domain: Domain, settings: Settings) -> list[Candidate]:
 
 
 def _resolutions(domain: Domain) -> list[int]:
-    """Of the layer that each w drives; the last one drives a toRGB alone."""
+    """The resolution of the layer that each w drives; the last w drives only a toRGB."""
     found = [0] * domain.generator.num_ws
     for layer in domain.generator.style_layout:
         found[layer.ws_index] = max(found[layer.ws_index], layer.resolution)
@@ -343,7 +342,7 @@ def _resolutions(domain: Domain) -> list[int]:
 
 
 def _singular(domain: Domain, low: int, high: int) -> Float[Tensor, "k w_dim"]:
-    """Directions of length 1 that the convolutions of these resolutions read, most first."""
+    """Directions of length 1 that the convolutions of these resolutions read, strongest first."""
     generator = domain.generator
     weights = [
         generator.synthesis.affine(layer.name).weight
@@ -359,7 +358,7 @@ def _singular(domain: Domain, low: int, high: int) -> Float[Tensor, "k w_dim"]:
 def _looked_at(
     domain: Domain, candidate: Candidate, faces: Latents, region: Region | None
 ) -> tuple[Slider, Float[Tensor, "2 3 h w"]]:
-    """What a candidate does to faces, and both ends of it on the first of them."""
+    """The effect of a candidate on faces, and pictures of both its ends on the first face."""
     vector = _in_space(domain, candidate.vector, faces.space)
     ends = [
         domain.synthesize(Latents(faces.space, faces.codes + sign * vector)) for sign in (-1, 1)
@@ -381,10 +380,10 @@ def _looked_at(
 
 
 class Bank:
-    """Words for the ends of sliders, as far as a domain's CLIP knows them.
+    """Words for the ends of sliders, limited to those that the domain's CLIP knows.
 
     Args:
-        words: alternatives, see `Words`; those for faces or for things when None.
+        words: see `word_bank.Alternatives`; those for faces or for things when None.
     """
 
     def __init__(self, domain: Domain, words: Alternatives | None = None) -> None:
@@ -405,8 +404,8 @@ class Bank:
         """The name of a change, "no glasses <-> glasses", and its cosine.
 
         Returns:
-            The name, in the order of the bank, or None where nothing is as near as `confidence`;
-            the cosine; -1 if the change goes from right to left, else 1.
+            The name, in the order of the bank, or None if no cosine reaches `confidence`; the
+            cosine; -1 if the change goes from right to left, else 1.
         """
         if not self.pairs:
             return None, 0.0, 1
@@ -427,7 +426,10 @@ def _label(entry: str) -> str:
 
 
 def _in_space(domain: Domain, vector: Tensor, space: Space) -> Tensor:
-    """A displacement in w_plus, in the space of a face; affine layers make it the same in s."""
+    """A displacement in w_plus, converted to the space of a face.
+
+    Affine layers make of it the same displacement in s for every face.
+    """
     if space is Space.W_PLUS:
         return vector
     styles = domain.generator.styles
@@ -436,7 +438,7 @@ def _in_space(domain: Domain, vector: Tensor, space: Space) -> Tensor:
 
 def _mean_product(rows: Float[Tensor, "n d"]) -> float:
     """Mean inner product of all pairs of different rows."""
-    # The squared length of the sum counts all pairs, and each row with itself.
+    # The squared length of the sum contains all pairs, and each row with itself.
     total = rows.sum(0).square().sum() - rows.square().sum()
     return float(total / (len(rows) ** 2 - len(rows)))
 

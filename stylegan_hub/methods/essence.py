@@ -1,24 +1,26 @@
 """Essence transfer: one displacement that gives every face the character of a target picture.
 
-TargetCLIP (Chefer et al. 2022, "Image-Based CLIP-Guided Essence Transfer"), the optimizer: b in W+
-is found on N fixed source people by
+This is the optimizer of TargetCLIP (Chefer et al. 2022, "Image-Based CLIP-Guided Essence
+Transfer"). It finds b in W+ on N fixed source faces by minimizing
 
     transfer     mean over i of 1 - cos(C(G(w_i + c_i b)), C(target))
     consistency  mean over all pairs i != j of 1 - cos(D_i, D_j), D_i the change of C by the edit
     decay        weight decay on b
 
-with one coefficient c_i for each source, if wanted. No inversion of the target is needed, so it may
-be any picture: a portrait, a photograph, a drawing. For one that the generator could draw, a search
-from its inversion is there five times as soon (`preset`). Target and drawn pictures go through the
-same crop, size and CLIP preprocessing, which the official code treats differently.
+with an optional coefficient c_i for each source. The target needs no inversion, so it may be any
+picture: a portrait, a photograph, a drawing. For a target that the generator could render, a search
+that starts from its inversion takes a fifth of the time (`IN_DOMAIN`). Target and rendered pictures
+get the same crop, size and CLIP preprocessing; the official code treats them differently.
 
-`PAPER_IN_DOMAIN` and `PAPER_OUT_OF_DOMAIN` repeat the paper's settings. The defaults differ as
-those of `latent_optimization` do, and for the same reason: steps of equal length along the gradient
-in the units in which latents vary, CLIP looks at randomly shifted and scaled copies, and the change
-of each source is also compared with the change from that source to the target. Most of what CLIP
-says of a stranger such as a drawing is that it is one, and a face becomes one by falling apart; so
-only what its embedding shares with those of people is asked for, by one w for all layers. Several
-restarts are searched side by side, and the one with the least total loss is kept.
+`PAPER_IN_DOMAIN` and `PAPER_OUT_OF_DOMAIN` repeat the paper's settings. The defaults differ in the
+same way as those of `optimization`, for the same reason: steps have equal lengths along the
+gradient in the units in which latents vary, CLIP looks at randomly shifted and scaled copies, and
+the change of each source is also compared with the change from that source to the target.
+
+For a target outside the domain, such as a drawing, CLIP's embedding mostly says that it is unlike
+the samples, and a face that follows it falls apart. `OUT_OF_DOMAIN` therefore keeps only what the
+embedding has in common with those of samples, and uses one w for all layers. Several restarts are
+searched side by side, and the one with the smallest total loss is kept.
 """
 
 from __future__ import annotations
@@ -45,17 +47,17 @@ from stylegan_hub.optimizers import MOMENTUM, EqualSteps
 from stylegan_hub.views import random_views
 
 Start = Literal["zero", "random", "inversion"]
-_COEFFICIENT_RATE = 0.2  # of the rate of b
-_WITNESSES = 192  # random people from whom principal components are taken
+_COEFFICIENT_RATE = 0.2  # share of the learning rate of b
+_WITNESSES = 192  # random samples that the principal components are computed from
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to search. Defaults are what won on drawn portraits."""
+    """How to search. The defaults gave the best results on the drawn portraits."""
 
     steps: int = 50
     lr: float = 0.4
-    """Peak length of a step in units in which latents vary; without `whiten`, Adam's rate."""
+    """Peak length of a step in the units in which latents vary; without `whiten`, Adam's rate."""
     transfer_lambda: float = 1.0
     """Weight of the cosine distance to the target."""
     consistency_lambda: float = 0.5
@@ -63,37 +65,37 @@ class Settings:
     directional_lambda: float = 1.0
     """Weight of the distance of each change to the change from source to target, 0 in the paper."""
     weight_decay: float = 0.0005
-    """Weight of the squared length of b in the units of latents; without `whiten`, Adam's."""
+    """Weight of the squared length of b in the units of latents; without `whiten`, Adam's decay."""
     sources: int = 16
-    """People that b is found on."""
+    """Number of source faces that b is found on."""
     batch_size: int = 6
-    """How many of them each step sees; all pairs of them are compared."""
+    """Number of sources in each step; all pairs of them are compared."""
     restarts: int = 2
-    """Searches side by side, of which the best is kept."""
+    """Number of searches side by side, of which the best is kept."""
     start: Start = "zero"
-    """Where the first restart starts: "inversion" is the target's latent, as the pipeline's encoder
-    sees it, minus the average. The others start at random."""
+    """Where the first restart starts: "inversion" is the target's latent, as found by the
+    pipeline's encoder, minus the average. The other restarts start at random."""
     components: int | None = None
-    """Of the target's embedding, keep what lies in so many principal components of random people's
-    embeddings: what a stranger has in common with people, and not that it is strange. All of it
-    when None."""
+    """Keep only the part of the target's embedding that lies in this many principal components of
+    the embeddings of random samples: what the target has in common with them, without what makes
+    it unlike all of them. None keeps the whole embedding."""
     shared: bool = False
-    """One w for all layers, as in W, in place of one for each, as in W+: farther from the target,
-    and nearer to people."""
+    """One w for all layers, as in W, instead of one for each, as in W+: the result is farther from
+    the target and closer to the samples."""
     coefficients: bool = False
-    """Learn how far each source goes."""
+    """Learn how far each source moves."""
     views: int = 1
     """Augmented copies of each picture that CLIP looks at; 0 = the picture itself."""
     whiten: bool = True
     """Measure steps and lengths in the units in which latents vary."""
     preprocessing: Preprocessing = "proper"
-    """"styleclip" leaves out CLIP's mean and std, for drawn pictures and the target alike."""
+    """"styleclip" leaves out CLIP's mean and std, for rendered pictures and the target alike."""
     truncation_psi: float = 0.7
-    """Of the sources."""
+    """Truncation of the sources."""
     first_seed: int = 0
-    """Of the sources."""
+    """Seed of the first source; the other sources have the seeds after it."""
     seed: int = 0
-    """Of starts, batches and augmentation."""
+    """Seed of starts, batches and augmentation."""
 
     def __post_init__(self) -> None:
         if min(self.steps, self.restarts) < 1 or not self.lr > 0 or self.views < 0:
@@ -104,8 +106,8 @@ class Settings:
             )
         if not 2 <= self.batch_size <= self.sources:
             raise ValueError(
-                f"Got batch_size {self.batch_size} of {self.sources} sources; changes of at least "
-                "two sources are compared, and of no more than there are."
+                f"Got batch_size {self.batch_size} with {self.sources} sources; expected at least "
+                "2, since pairs of sources are compared, and at most as many as there are sources."
             )
         if self.components is not None and not 1 <= self.components < _WITNESSES:
             raise ValueError(
@@ -114,25 +116,25 @@ class Settings:
 
 
 FROM_ZERO = Settings()
-"""For a target that the generator could draw, in a pipeline without an encoder."""
+"""For a target that the generator could render, in a pipeline without an encoder."""
 IN_DOMAIN = replace(FROM_ZERO, steps=20, lr=0.8, weight_decay=0.004, restarts=1, start="inversion")
-"""For a target that the generator could draw: from its inversion. That takes over all of the
-target, so more weight is on a short b."""
+"""For a target that the generator could render: starts from its inversion. Such a start copies all
+of the target, so a short b has more weight."""
 OUT_OF_DOMAIN = replace(
     FROM_ZERO, steps=100, lr=0.2, components=32, views=2, shared=True, weight_decay=0.008
 )
-"""For drawings and other strangers, which people would else fall apart to become; in longer steps
-they do."""
+"""For drawings and other targets outside the domain, which would otherwise make faces fall apart;
+longer steps still do."""
 
 PAPER_IN_DOMAIN = Settings(
     steps=1000, lr=0.2, consistency_lambda=0.7, directional_lambda=0.0, weight_decay=7e-3,
     sources=6, restarts=1, start="random", coefficients=True, views=0, whiten=False,
 )  # fmt: skip
-"""The paper's settings for a target that the generator could draw, with a random start."""
+"""The paper's settings for a target that the generator could render, with a random start."""
 PAPER_OUT_OF_DOMAIN = replace(
     PAPER_IN_DOMAIN, consistency_lambda=0.6, weight_decay=1e-3, restarts=8
 )
-"""The paper's settings for other targets; authors train several and keep the best by eye."""
+"""The paper's settings for other targets; its authors train several and keep the best by eye."""
 
 
 @register
@@ -152,7 +154,7 @@ class Essence(TrainableMethod[Settings]):
     former_names: ClassVar[tuple[str, ...]] = ("essence_transfer",)
 
     def default(self, domain: Domain, request: Request) -> Settings:
-        """For a target that the generator could draw; from zero where there is no encoder."""
+        """`IN_DOMAIN`, or `FROM_ZERO` if the pipeline has no encoder."""
         return IN_DOMAIN if domain.encoder is not None else FROM_ZERO
 
     def start(
@@ -162,7 +164,7 @@ class Essence(TrainableMethod[Settings]):
         return EssenceRun(domain, request, settings)
 
     def caption(self, origin: Origin) -> str:
-        """What to call an essence that has no name."""
+        """The label of an essence that has no name."""
         return f"essence of {origin.training.get('target')}"
 
     def account(self, origin: Origin) -> str:
@@ -174,12 +176,12 @@ class Essence(TrainableMethod[Settings]):
 
 
 class EssenceRun(Run):
-    """What is searched, b and the coefficients of every restart, and its losses.
+    """The search for an essence: b and the coefficients of every restart, and their losses.
 
     Attributes:
-        offset: b of each restart, `[restarts, num_ws or 1, w_dim]`; in standard deviations of w if
-            the settings say so.
-        coefficients: how far each source goes, `[restarts, sources]`.
+        offset: b of each restart, `[restarts, num_ws or 1, w_dim]`; in standard deviations of w
+            with `whiten`.
+        coefficients: how far each source moves, `[restarts, sources]`.
     """
 
     def __init__(self, domain: Domain, request: Picture, settings: Settings | None = None) -> None:
@@ -200,7 +202,7 @@ class EssenceRun(Run):
         self._best = 0
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """For the offset, and the coefficients if they are learned."""
+        """The optimizer of the offset, and of the coefficients if they are learned."""
         settings = self.settings
         groups: list[dict[str, Any]] = [{"params": [self.offset], "lr": settings.lr}]
         if settings.coefficients:
@@ -214,9 +216,10 @@ class EssenceRun(Run):
     def losses(
         self, step: int, random: torch.Generator, share: Share = (0, 1)
     ) -> dict[str, Float[Tensor, ""]]:
-        """Losses of the best restart on a batch of sources, but "loss", the sum over all.
+        """Losses of the best restart on a batch of sources; "loss" is the sum over all restarts.
 
-        Processes share the restarts, since all pairs of the sources are compared.
+        The work is divided among processes by restarts, not by sources, since all pairs of sources
+        are compared.
         """
         index, count = share
         own = torch.arange(index, self.settings.restarts, count)
@@ -226,7 +229,7 @@ class EssenceRun(Run):
         best = int(each["loss"].argmin())
         self._best = int(own[best])
         parts = {name: loss[best] for name, loss in each.items()}
-        # Gradients are averaged over processes, of which one has all of a restart's.
+        # Gradients are averaged over processes, but only one process has those of a restart.
         return {**parts, "loss": each["loss"].sum() * count, "best": parts["loss"]}
 
     def of_restarts(
@@ -236,7 +239,7 @@ class EssenceRun(Run):
 
         Args:
             random: for the batch and the augmentation, which all restarts share.
-            restarts: which ones, all when None.
+            restarts: indices of the restarts; all when None.
         """
         settings = self.settings
         chosen = torch.randperm(settings.sources, generator=random)[: settings.batch_size]
@@ -244,7 +247,7 @@ class EssenceRun(Run):
         return self._losses(chosen, views, self._all(restarts))
 
     def note(self, losses: dict[str, Tensor]) -> str:
-        """How near the sources are to the target."""
+        """How close the sources are to the target."""
         return f"similarity {1 - float(losses['transfer']):.3f}"
 
     def edits(self) -> list[Edit]:
@@ -252,12 +255,12 @@ class EssenceRun(Run):
         return [self.direction()]
 
     def direction(self) -> Direction:
-        """The best restart as an edit: the one with the least total loss over all sources."""
+        """The best restart as an edit: the one with the smallest total loss over all sources."""
         settings = self.settings
         with torch.no_grad():
             everybody = torch.arange(settings.sources)
             no_views = torch.zeros(0, 2, 3)
-            # One by one: all restarts at once can be too much for the memory.
+            # One by one, since all restarts at once may not fit into memory.
             each = [
                 self._losses(everybody, no_views, torch.tensor([r]))
                 for r in range(settings.restarts)
@@ -282,7 +285,7 @@ class EssenceRun(Run):
 
     @torch.no_grad()
     def shown(self, latents: Latents | None = None) -> Float[Tensor, "n 3 h w"]:
-        """Faces with the edit of the best restart; the first source when None."""
+        """Pictures of faces with the edit of the best restart; the first source when None."""
         vector = self.vectors()[self._best]
         if latents is None:
             codes = self._sources[:1] + self.coefficients[self._best, 0] * vector
@@ -313,14 +316,14 @@ class EssenceRun(Run):
             "directional": (1 - (change * wanted).sum(-1)).mean((0, 2)),
         }
         loss = torch.stack([getattr(settings, f"{k}_lambda") * v for k, v in parts.items()]).sum(0)
-        if settings.whiten:  # else it is the optimizer's
+        if settings.whiten:  # without it, Adam applies the weight decay
             length = self.offset[restarts].square().flatten(1).sum(1)
             loss = loss + settings.weight_decay * length
         return {"loss": loss, **parts}
 
     @torch.no_grad()
     def _principal_components(self) -> tuple[Tensor, Tensor] | None:
-        """Mean `[d]` and axes `[components, d]` of random people's embeddings."""
+        """Mean `[d]` and axes `[components, d]` of the embeddings of random samples."""
         settings, domain = self.settings, self._domain
         if settings.components is None:
             return None
@@ -333,14 +336,14 @@ class EssenceRun(Run):
         return mean, axes[: settings.components]
 
     def _in_common(self, target: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        """What an embedding shares with those of people, of length 1."""
+        """The part of an embedding that lies in the samples' components, of length 1."""
         if self._span is None:
             return target
         mean, axes = self._span
         return F.normalize(mean + (target - mean) @ axes.T @ axes, dim=-1)
 
     def vectors(self) -> Float[Tensor, "restarts num_ws w_dim"]:
-        """b of each restart, that can be added to codes."""
+        """b of each restart, in the units of codes."""
         b = self._units.to_codes(self.offset) if self._units else self.offset
         return b.expand(-1, self._sources.shape[1], -1)
 
@@ -350,7 +353,7 @@ class EssenceRun(Run):
     def _starts(self) -> Tensor:
         settings, domain = self.settings, self._domain
         count = settings.restarts
-        # Random people, minus the average face: as far away as the paper's random starts.
+        # Random samples minus the average face: as far away as the paper's random starts.
         draw = torch.Generator().manual_seed(settings.seed)
         seeds = torch.randint(2**40, (count,), generator=draw).tolist()
         people = domain.sample(seeds, settings.truncation_psi).codes - domain.mean_latent().codes
@@ -364,8 +367,7 @@ class EssenceRun(Run):
         domain = self._domain
         if getattr(domain, "encoder", None) is None:
             raise MethodError(
-                "Got start 'inversion', but this pipeline has no encoder that could invert the "
-                "target.",
+                "Got start 'inversion', but this pipeline has no encoder to invert the target.",
                 got="inversion",
                 expected=("zero", "random"),
                 remedy="Use start 'zero' or 'random', or a pipeline with an encoder.",
@@ -377,14 +379,14 @@ class EssenceRun(Run):
 def consistency_loss(change: Float[Tensor, "*b n d"]) -> Float[Tensor, "*b"]:
     """Mean of 1 - cosine over all pairs of n different changes of length 1 (TargetCLIP eq. 5)."""
     count = change.shape[-2]
-    # The sum over all pairs, each with itself included, is the squared length of the sum.
+    # The sum over all pairs, including each change with itself, is the squared length of the sum.
     return (count**2 - change.sum(-2).square().sum(-1)) / (count**2 - count)
 
 
 def target_picture(
     domain: Domain, target: Image.Image | Float[Tensor, "1 3 h w"]
 ) -> Float[Tensor, "1 3 h w"]:
-    """The middle of any picture, in shape and size as the generator draws.
+    """The middle of any picture, in the shape and size of the generator's pictures.
 
     Raises:
         ValueError: several pictures, or none.

@@ -1,19 +1,19 @@
-"""How well an edit does what words ask: a number from 0 to 1.
+"""How well an edit does what the words ask for: a number from 0 to 1.
 
-A search always finds something: for "a dog" it gives some change of a portrait, and CLIP is content
-with it. Three numbers tell such an edit from one that does what was said:
+A search always finds some edit: for "a dog" it finds some change of a portrait that raises CLIP's
+similarity. Three numbers distinguish such an edit from one that does what was asked for:
 
-    spread   how much samples of the domain differ along the change, in units of what they do for
-             the median word of a bank; next to nothing for words that no sample shows
-    closeness  how near the nearest samples come to the text, in standard deviations from the mean
-             of the bank; of a change between two texts, the stranger one's
-    reached  the level of edited pictures (`methods/level.py`), 0 to 1
+    spread     how much samples of the domain differ along the change, relative to the median word
+               of a bank; close to 0 for words that no sample shows
+    closeness  how close the nearest samples come to the text, in standard deviations from the mean
+               of the bank; for a change between two texts, that of the less close text
+    reached    the level of edited pictures (`methods/level.py`), 0 to 1
 
-and fit = sigmoid(bias + weights . (log spread, closeness, reached)). Weights and limit are a small
-table stored with the instant model (`models/instant.py`). `recipes/calibrate_fit.py` fits them to
-known attributes: fit is then how likely a reader of attributes, which no search sees, is to find
-what was asked for. Without such a table the weights are those of the drawn portraits, and fit is
-called uncalibrated.
+The result is fit = sigmoid(bias + weights . (log spread, closeness, reached)). Weights and limit
+are a small table stored with the instant model (`models/instant.py`). `recipes/calibrate_fit.py`
+calibrates them on known attributes: fit is then the probability that an attribute reader, which no
+search uses, finds what was asked for. Without such a table, the weights of the drawn portraits are
+used, and fit is called uncalibrated.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from stylegan_hub.methods.requests import Words
 from stylegan_hub.methods.word_bank import known_entries, sentence
 from stylegan_hub.models.instant import FitTable, InstantModel
 
-_SEEDS = range(12296, 12300)  # faces on which an edit for every face is looked at
+_SEEDS = range(12296, 12300)  # faces on which an edit for every face is measured
 _CLEAR = 0.75
 _LEAST_SPREAD = 1e-3
 _TABLES: WeakKeyDictionary[InstantModel, FitTable] = WeakKeyDictionary()
@@ -47,11 +47,11 @@ Verdict = Literal["clearly", "partly", "hardly"]
 
 
 class PoorFitWarning(UserWarning):
-    """The edit does not do what the words ask, as far as pictures of this domain can tell."""
+    """The edit does not do what the words ask for, judged by the pictures of this domain."""
 
 
 def table(domain: Domain) -> FitTable:
-    """The domain's table: the stored one, or one that is not calibrated.
+    """The domain's table: the stored one, or else an uncalibrated one.
 
     Args:
         domain: with an instant model.
@@ -65,7 +65,7 @@ def table(domain: Domain) -> FitTable:
 
 
 def uncalibrated(domain: Domain) -> FitTable:
-    """The units of a domain, measured on the words of the bank, with the usual weights."""
+    """The units of a domain, measured on the words of the bank, with the default weights."""
     seen = domain.instant.seen.float()
     neutral = encode_prompt(domain, domain.neutral)
     texts = [encode_prompt(domain, sentence(domain, entry)) for entry in known_entries(domain)]
@@ -80,7 +80,12 @@ def uncalibrated(domain: Domain) -> FitTable:
 def features(
     domain: Domain, words: Words, reached: float, units: FitTable
 ) -> tuple[float, float, float]:
-    """log spread, closeness and the level reached of a request, see above; units as of `table`."""
+    """log spread, closeness and the reached level of a request, as defined above.
+
+    Args:
+        reached: the level that edited pictures reach.
+        units: see `table`.
+    """
     seen = domain.instant.seen.float()
     neutral = domain.neutral if words.neutral is None else words.neutral
     texts = [encode_prompt(domain, text).to(seen) for text in (words.text, neutral)]
@@ -107,7 +112,7 @@ def fit_of(domain: Domain, words: Words, edit: Edit, face: Latents | None) -> fl
 
 @torch.no_grad()
 def reached(domain: Domain, words: Words, edit: Edit, face: Latents | None) -> float:
-    """The mean level of pictures after an edit, 0 to 1; of a removal, 1 less that."""
+    """The mean level of pictures after an edit, 0 to 1; for a removal, 1 minus that level."""
     change, without = asked_change(domain, words)
     scale = Scale.of(domain.instant.seen, change)
     faces = face
@@ -119,7 +124,7 @@ def reached(domain: Domain, words: Words, edit: Edit, face: Latents | None) -> f
 
 
 def most_of(domain: Domain, scale: Scale, count: int) -> Latents:
-    """The remembered samples that have most of a change, in w_plus."""
+    """The stored samples at the highest levels of a change, in w_plus."""
     model = domain.instant
     chosen = scale.level(model.seen.float()).topk(min(count, len(model.w))).indices
     return domain.lower(Latents(Space.W, model.w[chosen].float()), Space.W_PLUS)
@@ -128,10 +133,10 @@ def most_of(domain: Domain, scale: Scale, count: int) -> Latents:
 def asked_change(
     domain: Domain, words: Words, templates: Sequence[str] = TEMPLATES
 ) -> tuple[Float[Tensor, " d"], bool]:
-    """The change in CLIP space that words speak of, and whether pictures should be without it.
+    """The change in CLIP space that the words describe, and whether it should be removed.
 
-    Of a removal it is the change to what should go: most samples lack it, so that there is a level
-    to come down from, and none to go up to.
+    For a removal, the change leads to what should be removed. Most samples lack it, so its scale
+    has a level to come down from; a scale of its absence would have none to rise to.
     """
     neutral = domain.neutral if words.neutral is None else words.neutral
     if words.removal:
@@ -140,26 +145,26 @@ def asked_change(
 
 
 def verdict(domain: Domain, fit: float) -> Verdict:
-    """Whether pictures then show clearly, partly or hardly what was asked for."""
+    """Whether pictures with this fit show clearly, partly or hardly what was asked for."""
     if fit < table(domain).limit:
         return "hardly"
     return "clearly" if fit >= _CLEAR else "partly"
 
 
 def poor_fit(domain: Domain, words: Words, fit: float) -> str:
-    """What to tell of a fit below the limit: how poor it is, and what would work."""
+    """The warning for a fit below the limit: how poor it is, and which words would work."""
     said = words.said or words.text
     near = ", ".join(repr(entry) for entry in near_words(domain, words))
-    advice = f" Words near to it that it knows: {near}." if near else ""
+    advice = f" Similar words that it knows: {near}." if near else ""
     measured = "" if table(domain).calibrated else ", not calibrated"
     return (
-        f"{said!r} is hardly to be seen in the edited picture (fit {fit:.2f} of 1{measured}): this "
+        f"{said!r} is hardly visible in the edited picture (fit {fit:.2f} of 1{measured}): this "
         f"model has no such pictures, or its CLIP does not know the words.{advice}"
     )
 
 
 def near_words(domain: Domain, words: Words, count: int = 3) -> list[str]:
-    """Entries of the word bank whose change is most like what is spoken of."""
+    """Entries of the word bank whose change is most similar to the one asked for."""
     neutral = domain.neutral if words.neutral is None else words.neutral
     texts = (neutral, words.text) if words.removal else (words.text, neutral)
     asked = _plain_changes(domain, [texts[0]], texts[1])

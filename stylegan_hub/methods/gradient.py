@@ -1,14 +1,14 @@
-"""A direction for any text without a table: follow the gradient of CLIP's opinion of many faces.
+"""A direction for any text without a table: follow the gradient of CLIP's similarity on many faces.
 
-The idea of StyleMC (Kocasari et al. 2022): one displacement of s, the same for every face, is
-found on a few batches of random faces in seconds, so a new generator is editable at once. Only the
-convolutions' channels move.
+The idea is that of StyleMC (Kocasari et al. 2022): one displacement of s, the same for every face,
+is found on a few batches of random faces in seconds, so a new generator can be edited at once. Only
+the convolutions' channels move.
 
-What differs from StyleMC follows from latent optimization (`latent_optimization.py`): the *change*
-of the pictures is compared with the change of the words, beside the plain similarity; steps have
-equal lengths along the gradient, in standard deviations of s, so that no weights need tuning for
-another generator and channels that do not matter stay where they are. StyleMC drops channels whose
-gradient changes its sign too often; the momentum over batches of other faces does that here.
+The differences from StyleMC come from latent optimization (`optimization.py`). Besides the plain
+similarity, the *change* of the pictures is compared with the change of the words. Steps have equal
+lengths along the gradient, in standard deviations of s, so that no weights need tuning for another
+generator and channels that do not matter stay where they are. StyleMC drops channels whose gradient
+changes its sign too often; here the momentum over batches of different faces cancels them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from stylegan_hub.steps import OnStep, Step
 
 _STATISTICS = 2000  # samples
 _KEPT = 64
-# What was found, with all channels: another number of channels is then at once there.
+# Directions found before, with all channels: another number of channels needs no new search.
 _FOUND: WeakKeyDictionary[nn.Module, OrderedDict[tuple[str, str, Settings], Direction]] = (
     WeakKeyDictionary()
 )
@@ -48,15 +48,15 @@ class Settings:
 
     steps: int = 16
     batch_size: int = 4
-    """Faces per step; every step has others."""
+    """Faces per step; every step has different ones."""
     step_length: float = 0.6
     """Peak length of a step, in standard deviations of s."""
     channels: int | None = None
-    """Only so many channels move, those that were moved most; all when None."""
+    """How many channels move, those with the largest displacement; all when None."""
     clip_lambda: float = 0.5
-    """Weight of the cosine distance of pictures and target."""
+    """Weight of the cosine distance between pictures and target."""
     directional_lambda: float = 1.0
-    """Weight of the cosine distance of the pictures' and the words' change."""
+    """Weight of the cosine distance between the change of the pictures and that of the words."""
     templates: bool = True
     """Average the texts over the sentences of the prompt bank."""
     truncation_psi: float = 0.7
@@ -79,7 +79,8 @@ class Gradient(Method[Settings]):
 
     name: ClassVar[str] = "gradient"
     summary: ClassVar[str] = (
-        "Follows CLIP's opinion of random faces for a few seconds; needs no table."
+        "Follows the gradient of CLIP's similarity on random faces for a few seconds; needs no "
+        "table."
     )
     requests: ClassVar[tuple[type[Any], ...]] = (Words,)
     presets: ClassVar[Mapping[str, Any]] = {"default": Settings()}
@@ -93,7 +94,7 @@ class Gradient(Method[Settings]):
         settings: Settings,
         on_step: OnStep | None,
     ) -> Direction:
-        """A direction in s that is meant for every face at strength 1."""
+        """Find a direction in s for every face, intended for strength 1."""
         neutral = domain.neutral if request.neutral is None else request.neutral
         known = _FOUND.setdefault(domain.generator, OrderedDict())
         key = (request.text, neutral, replace(settings, channels=None))
@@ -139,7 +140,7 @@ class Gradient(Method[Settings]):
                 )
                 descent.zero_grad()
                 loss.mean().backward()
-            # Shorter steps over the last half, to come to rest.
+            # Steps get shorter over the last half, so that the search settles.
             fade = min(1.0, 2 * (1 - step / settings.steps))
             descent.param_groups[0]["lr"] = settings.step_length * fade
             descent.step()
@@ -160,15 +161,15 @@ class Gradient(Method[Settings]):
     def account(self, origin: Origin) -> str:
         """How an edit was found, for its card."""
         return (
-            "A direction in style space, found in seconds from the gradient of CLIP's opinion of "
-            "random faces (after StyleMC)."
+            "A direction in style space, found in seconds from the gradient of CLIP's similarity "
+            "on random faces (after StyleMC)."
         )
 
 
 def narrowed(domain: Domain, direction: Direction, channels: int) -> Direction:
-    """A direction of this method with only so many channels, those that move most.
+    """A direction of this method, limited to the given number of channels that move most.
 
-    The same as a search with that number, without the search.
+    The result is the same as that of a search with this number.
     """
     index = editable_channels(domain)
     psi = float(direction.origin.training.get("truncation_psi", Settings.truncation_psi))

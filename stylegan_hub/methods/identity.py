@@ -1,4 +1,4 @@
-"""The weight of an identity term: a recognizer has a say where the domain has one."""
+"""The weight of an identity term, which is used only if the domain has a recognizer."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from stylegan_hub.domain import Domain
 from stylegan_hub.errors import MethodError
 
 NO_RECOGNIZER = "without an identity term, since the pipeline has no recognizer"
-"""How an edit was found, in `origin.training["note"]`, that would else have had that term."""
+"""The note in `origin.training["note"]` of an edit that was found without the usual term."""
 
 
 def id_lambda_of(domain: Domain, given: float | None, usual: float) -> float:
-    """The weight: as given, else the usual one, or 0 where the domain has no recognizer.
+    """The given weight, or by default the usual one, or 0 if the domain has no recognizer.
 
     Raises:
-        MethodError: one above 0 was given, and the domain has no recognizer.
+        MethodError: a weight other than 0 was given, but the domain has no recognizer.
     """
     has_recognizer = domain.recognizer is not None
     if given is None:
         return usual if has_recognizer else 0.0
     if given and not has_recognizer:
         raise MethodError(
-            f"Got id_lambda {given}, but this pipeline has no recognizer to tell people apart.",
+            f"Got id_lambda {given}, but this pipeline has no recognizer to compare faces.",
             got=given,
             expected=0.0,
             remedy="Use id_lambda=0 or a pipeline with a recognizer.",

@@ -1,27 +1,27 @@
-"""The instant method: any words, or any picture, to an edit without a search.
+"""The instant method: from any words or any picture to an edit, without a search.
 
-A domain with an instant model (`models/instant.py`) remembers the w of some thousand samples and
-what CLIP sees in them. The change that is asked for is a direction in CLIP space, of length 1:
+A domain with an instant model (`models/instant.py`) stores the w of several thousand samples and
+their CLIP embeddings. The requested change is a direction in CLIP space, of length 1:
 
     words      c = C(text) - C(neutral), both averaged over the sentences of the prompt bank
     a picture  c = C(picture) - the mean over the samples
 
-CLIP says of every sample at which level l it has what is asked for (`methods/level.py`), and the
-displacement is the difference of the means of w,
+For every sample, CLIP gives the level l at which it has what is asked for (`methods/level.py`), and
+the displacement is the difference of the means of w,
 
     v = sum h_i w_i / sum h_i - mean w,   h_i = sigmoid((l_i - 0.5) / 0.08),
 
-component by component in standard deviations of w, with what may be chance taken off (twice the
-standard error of a mean of sum h_i samples). It is InterFaceGAN's idea (Shen et al. 2020,
+component by component in standard deviations of w. The part that may be chance is subtracted (twice
+the standard error of the weighted mean). This is the idea of InterFaceGAN (Shen et al. 2020,
 "Interpreting the Latent Space of GANs for Semantic Face Editing", section 2: latents labeled by a
-classifier of their pictures), with CLIP in place of the classifier, so that words need no labels,
-and means in place of a support vector machine, so that it takes a millisecond.
+classifier of their pictures), with CLIP instead of the classifier, so that words need no labels,
+and means instead of a support vector machine, so that it takes a millisecond.
 
-For one face the amount is measured: the edit is rendered, CLIP looks at which level it is, and the
-amount grows by what is missing, a few times over. For every face the amount is read off the
-latent (`edits/instant.py`), and a few samples say how long the displacement has to be. A removal
-("no hat") is the same displacement backwards, by as much as the face has of it, down to level 0.
-Settings were chosen on the first edition of the drawn portraits.
+For one face the amount is measured: the edit is rendered, CLIP measures its level, and the amount
+grows by what is missing; this is repeated a few times. For every face the amount is computed from
+the latent (`edits/instant.py`), and a few samples determine the length of the displacement. A
+removal ("no hat") is the same displacement backwards, by as much as the face has of it, down to
+level 0. The settings were chosen on the first edition of the drawn portraits.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ from stylegan_hub.models.instant import InstantModel
 from stylegan_hub.steps import OnStep, Step
 
 _MIDDLE, _SOFTNESS = 0.5, 0.08  # of the levels at which a sample begins to count
-_CHANCE = 2.0  # standard errors that are taken off
-_MOST = 3.0  # times the displacement, for one face
-_SEEDS = range(12288, 12292)  # samples by which an edit for every face gets its length
+_CHANCE = 2.0  # standard errors that are subtracted
+_MOST = 3.0  # largest multiple of the displacement, for one face
+_SEEDS = range(12288, 12292)  # samples that determine the length of an edit for every face
 _RIDGE = 0.01
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to ask."""
+    """How far an edit goes and how that is measured."""
 
     level: float = 0.9
     """The level that pictures should reach: 0 is the median sample, 1 the mean of the top 3 %."""
     looks: int = 3
-    """How often faces are rendered to see what is missing; 0 = not at all."""
+    """How often faces are rendered to measure what is missing; 0 = never."""
     templates: bool = True
     """Average the texts over the sentences of the prompt bank."""
 
@@ -70,7 +70,7 @@ class Settings:
         if self.looks < 0 or not 0 < self.level <= 2:
             raise ValueError(
                 f"Got looks {self.looks}, level {self.level}; expected 0 or more looks and a level "
-                "above 0, at most 2."
+                "above 0 and at most 2."
             )
 
 
@@ -80,8 +80,8 @@ class Instant(Method[Settings]):
 
     name: ClassVar[str] = "instant"
     summary: ClassVar[str] = (
-        "Compares the latents of samples that have what is asked for with those of the others; at "
-        "once."
+        "Compares the latents of samples that show what is asked for with those of the others; "
+        "needs no search."
     )
     requests: ClassVar[tuple[type[Any], ...]] = (Words, Picture)
     presets: ClassVar[Mapping[str, Any]] = {
@@ -101,7 +101,7 @@ class Instant(Method[Settings]):
         settings: Settings,
         on_step: OnStep | None,
     ) -> Edit:
-        """An `InstantEdit`, or for a face a `Direction` by the amount that it needs."""
+        """Make an `InstantEdit`, or for a face a `Direction` by the amount that it needs."""
         memory = Memory(domain)
         without = False
         if isinstance(request, Words):
@@ -121,7 +121,7 @@ class Instant(Method[Settings]):
         return look.for_one(face, on_step)
 
     def rank(self, domain: Domain, request: Request, face: Latents | None) -> float:
-        """First choice for words; an essence vector is nearer to a picture."""
+        """Highest for words; low for pictures, which `essence` follows more closely."""
         return 4.0 if isinstance(request, Words) else 0.5
 
     def caption(self, origin: Origin) -> str:
@@ -130,10 +130,10 @@ class Instant(Method[Settings]):
 
 
 class Memory:
-    """A domain's samples, and what they say about a change.
+    """A domain's stored samples, and the displacements and edits computed from them.
 
     Raises:
-        MismatchError: the instant model is of another generator or another CLIP.
+        MismatchError: the instant model belongs to another generator or another CLIP.
     """
 
     def __init__(self, domain: Domain) -> None:
@@ -149,17 +149,17 @@ class Memory:
         self.mean, self.deviation = self.w.mean(0), self.w.std(0).clamp_min(1e-6)
 
     def picture_change(self, target: Picture) -> Float[Tensor, " d"]:
-        """From what samples show on average to a picture, in CLIP space, of length 1."""
+        """The change from the mean sample to a picture, in CLIP space, of length 1."""
         pixels = target_picture(self.domain, target.image)
         seen = self.domain.encode_image(pixels).float()[0]
         return F.normalize(seen - self.seen.mean(0), dim=0)
 
     def displacement(self, levels: Float[Tensor, " samples"]) -> Float[Tensor, " w_dim"]:
-        """From the mean w to that of the samples at these levels, as far as it is no chance."""
+        """From the mean w to that of the samples with high levels, without what may be chance."""
         weights = torch.sigmoid((levels - _MIDDLE) / _SOFTNESS)
         count = weights.sum().clamp_min(1e-6)
         shift = (weights @ ((self.w - self.mean) / self.deviation)) / count
-        # The number of samples that a weighted mean is worth (Kish 1965).
+        # The effective sample size of a weighted mean (Kish 1965).
         worth = count.square() / weights.square().sum()
         sure = shift.sign() * (shift.abs() - _CHANCE * worth.rsqrt()).clamp_min(0)
         return sure * self.deviation
@@ -167,10 +167,10 @@ class Memory:
     def edit(
         self, change: Float[Tensor, " d"], level: float, origin: Origin, without: bool = False
     ) -> InstantEdit:
-        """The edit for every face that brings it to a level of a change.
+        """The edit that brings every face to a level of a change.
 
         Args:
-            without: bring it from there to level 0 instead.
+            without: bring faces from that level down to level 0 instead.
         """
         base = self.domain.base_model
         levels = Scale.of(self.seen, change).level(self.seen)
@@ -187,7 +187,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class _Looking:
-    """Renders faces with an edit, to see by which amount they get to the level asked for."""
+    """Renders faces with an edit to measure the amount that brings them to the requested level."""
 
     memory: Memory
     edit: InstantEdit
@@ -196,7 +196,7 @@ class _Looking:
     without: bool = False
 
     def for_one(self, face: Latents, on_step: OnStep | None) -> Direction:
-        """The edit of one face, by the amount that it needs."""
+        """The edit for one face, by the amount that it needs."""
         edit = self.edit
         amount = self.amounts(face, on_step) if self.settings.looks else self.read(face)
         vector = _moved(self.memory.domain, face, amount.clamp_min(LEAST), edit.vector)
@@ -204,9 +204,9 @@ class _Looking:
         return Direction(step[0], face.space, edit.base_model, edit.strength, edit.origin)
 
     def for_all(self, on_step: OnStep | None) -> InstantEdit:
-        """The edit for every face, as long as some samples need it to be on average.
+        """The edit for every face, with the length that a few samples need on average.
 
-        For a removal they are samples that have what should go.
+        For a removal, these are samples that have what should be removed.
         """
         edit, domain = self.edit, self.memory.domain
         if not self.settings.looks:
@@ -226,14 +226,17 @@ class _Looking:
         )
 
     def read(self, faces: Latents) -> Float[Tensor, " n"]:
-        """Amounts as the edit reads them off the latents."""
+        """Amounts as the edit computes them from the latents."""
         codes = faces.codes
         return (
             self.edit.amount(codes) if faces.space is Space.W_PLUS else codes.new_ones(len(codes))
         )
 
     def amounts(self, faces: Latents, on_step: OnStep | None) -> Float[Tensor, " n"]:
-        """Amounts at which CLIP sees the level, found in a few looks; 0 where it is there."""
+        """Amounts at which CLIP sees the requested level, found in a few looks.
+
+        They are 0 for faces that are at this level already.
+        """
         domain, goal = self.memory.domain, self.settings.level
         scale = Scale.of(self.memory.seen, self.change)
         images = domain.synthesize(faces)
@@ -258,9 +261,9 @@ def _moved(
     amounts: Float[Tensor, " n"],
     vector: Float[Tensor, "num_ws w_dim"],
 ) -> Latents:
-    """Faces in w_plus or s, displaced by a vector in w_plus by an amount each."""
+    """Faces in w_plus or s, displaced along a vector in w_plus by an amount for each."""
     step = vector[None]
-    if faces.space is Space.S:  # affine layers make of a displacement the same one for every face
+    if faces.space is Space.S:  # affine layers make the displacement the same for every face
         styles = domain.generator.styles
         step = styles(step) - styles(torch.zeros_like(step))
     each = amounts.view(-1, *[1] * (step.ndim - 1))

@@ -1,7 +1,7 @@
-"""What the instant method knows of a domain: samples, rendered once and seen by CLIP.
+"""Make the instant model of a domain: render samples once and store their CLIP embeddings.
 
-No ground truth is used, so it works for any generator and CLIP. Each sample is truncated a little,
-by an amount of its own, since edited faces are mostly truncated as well.
+No ground truth is used, so it works for any generator and CLIP. Each sample is truncated by a
+random amount, since edited faces are mostly truncated as well.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from stylegan_hub.latents import Latents, Space
 from stylegan_hub.models.instant import InstantModel
 
 BLOCK = 256
-"""Samples that are made together; each block has a seed of its own."""
+"""Number of samples that are made together; each block has its own seed."""
 LEAST_PSI = 0.7
 _AT_ONCE = 16
 
 Block = tuple[Float[Tensor, "block w_dim"], Float[Tensor, "block d"]]
-"""w, and what CLIP sees."""
+"""w, and CLIP embeddings."""
 
 
 @torch.no_grad()
@@ -47,7 +47,7 @@ def sample_block(domain: Domain, index: int, seed: int = 0, label: Label | None 
 
 
 def instant_model(domain: Domain, blocks: Iterable[Block]) -> InstantModel:
-    """The instant model that remembers these samples, in half precision."""
+    """The instant model of these samples, in half precision."""
     parts = list(blocks)
     w = torch.cat([w for w, _ in parts])
     seen = torch.cat([seen for _, seen in parts])
@@ -59,7 +59,7 @@ def instant_model(domain: Domain, blocks: Iterable[Block]) -> InstantModel:
         clip=asdict(domain.clip_model),
     )
     model.load_state_dict({"w": w, "seen": seen})
-    # Saved so, and used as it is saved.
+    # It is saved in half precision, so the new model is rounded in the same way.
     return model.half().float().eval()
 
 
@@ -73,7 +73,8 @@ def make_instant_model(
     """An instant model from new samples, at least as many as asked for.
 
     Args:
-        on_block: called with blocks done and blocks in all.
+        samples: rounded up to whole blocks.
+        on_block: called with the number of blocks done and the total number.
     """
     count = -(-samples // BLOCK)
 

@@ -1,8 +1,8 @@
-"""Keep what should not change: take out of an edit what would move it.
+"""Keep attributes that should not change: remove from an edit what would change them.
 
-What moves CLIP's opinion of a kept attribute most is the gradient of that opinion with respect to
-the latent, in the units in which latents vary. An edit without its components along these gradients
-leaves the opinion as it is, to first order.
+CLIP's similarity to a kept attribute changes fastest along its gradient with respect to the latent,
+in the units in which latents vary. An edit without its components along these gradients leaves the
+similarity unchanged, to first order.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from stylegan_hub.edits.direction import Direction
 from stylegan_hub.errors import MethodError
 from stylegan_hub.latents import Latents, Space
 
-_SEEDS = range(8192, 8200)  # faces whose gradients are averaged where an edit is for every face
+_SEEDS = range(8192, 8200)  # faces whose gradients are averaged if an edit is for every face
 
 
 def fixed(edit: Edit, domain: Domain, face: Latents) -> Direction:
-    """An edit as the displacement that it makes of one face, so that it adds to others."""
+    """An edit as the fixed displacement that it gives one face, so that it adds to other edits."""
     if isinstance(edit, Direction):
         return edit
     start = domain.lower(face, max(face.space, edit.space))
@@ -34,21 +34,21 @@ def fixed(edit: Edit, domain: Domain, face: Latents) -> Direction:
 
 
 def keeping(edit: Edit, domain: Domain, face: Latents | None, keep: Sequence[str]) -> Direction:
-    """An edit that leaves alone what these words speak of.
+    """An edit that does not change what these words name.
 
     Args:
-        face: the face it is for; None for every face.
+        face: the face that the edit is for; None for every face.
         keep: words such as "glasses", "hair".
 
     Raises:
-        MethodError: an edit for every face whose displacement is not the same for all of them.
+        MethodError: an edit for every face whose displacement differs from face to face.
     """
     if face is not None:
         edit = fixed(edit, domain, face)
     if not isinstance(edit, Direction):
         raise MethodError(
-            f"Got words to keep with an edit of kind {edit.kind!r}, whose displacement is another "
-            "for every face.",
+            f"Got words to keep with an edit of kind {edit.kind!r}, whose displacement differs "
+            "from face to face.",
             got=tuple(keep),
             expected=(),
             remedy="Give a face, or leave out what should be kept.",
@@ -57,7 +57,7 @@ def keeping(edit: Edit, domain: Domain, face: Latents | None, keep: Sequence[str
     units, free = domain.units(edit.space), domain.editable(edit.space)
     away = [units.to_codes(_gradient(domain, start, words, edit.space)) * free for words in keep]
     whitened = torch.stack([units.from_codes(vector).flatten() for vector in away])
-    # Of words that say nothing to this CLIP there is no gradient, and nothing to take out.
+    # Words that mean nothing to this CLIP have no gradient, so there is nothing to remove.
     axes, sizes, _ = torch.linalg.svd(whitened.T.cpu().double(), full_matrices=False)
     basis = axes[:, sizes > 1e-6].to(whitened)
     offset = units.from_codes(edit.vector.to(basis.device)).flatten()
@@ -68,7 +68,7 @@ def keeping(edit: Edit, domain: Domain, face: Latents | None, keep: Sequence[str
 
 
 def _gradient(domain: Domain, faces: Latents, words: str, space: Space) -> Tensor:
-    """The direction of steepest change of the opinion "with these words", in units of latents."""
+    """The gradient of CLIP's similarity to "with these words", of length 1, in units of latents."""
     base = domain.neutral
     change = domain.encode_text(f"{base} with {words}") - domain.encode_text(base)
     change = F.normalize(change, dim=-1, eps=1e-6)

@@ -6,17 +6,20 @@ score of layer l, with feature maps r before and after the edit, is
 
     LS_l = sum m |r_after - r_before|^2 / sum |r_after - r_before|^2
 
-over all places, m the average of the masks before and after. eCLIPsed adds what the picture shall
-show:  clip * (1 - cos(C(t), C(G(w + a u)))) - localization * LS + correlation * |Corr(u) - 1|, with
-random strengths a. Without words it is LELSD. Several directions for one part are found at once and
-kept apart by the last term.
+over all pixels, with m the average of the masks before and after. eCLIPsed adds what the picture
+should show:
 
-`PAPER` and `PAPER_WITHOUT_WORDS` repeat the papers' settings, but for the course of the learning
-rate, which is halved three times there and falls as a cosine here. The defaults differ as those of
-`latent_optimization` do, and for the same reason: steps of equal length along the gradient in the
-units in which latents vary, CLIP looks at randomly shifted and scaled copies, and the *change* of
-the picture is compared with the change of the words. For a negative strength the picture shall
-change as the words do in reverse.
+    clip * (1 - cos(C(t), C(G(w + a u)))) - localization * LS + correlation * |Corr(u) - 1|
+
+with random strengths a. Without words this is LELSD. Several directions for one part are found
+together; the last term keeps them different.
+
+`PAPER` and `PAPER_WITHOUT_WORDS` repeat the papers' settings except for the schedule of the
+learning rate, which is halved three times there and falls as a cosine here. The defaults differ in
+the same way as those of `optimization`, for the same reason: steps have equal lengths along the
+gradient in the units in which latents vary, CLIP looks at randomly shifted and scaled copies, and
+the *change* of the picture is compared with the change of the words. At a negative strength, the
+picture should change in the opposite way.
 """
 
 from __future__ import annotations
@@ -45,21 +48,21 @@ from stylegan_hub.views import random_views
 
 Masks = Literal["average", "union", "intersection"]
 Distance = Literal["l2", "l1", "cos"]
-_SMALL = 1e-6  # keeps a score of pictures that are alike finite
+_SMALL = 1e-6  # keeps the score of equal pictures finite
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to search. Defaults are what won on drawn portraits."""
+    """How to search. The defaults gave the best results on the drawn portraits."""
 
     space: Space = Space.W_PLUS
-    """w (the same for all layers), w_plus, or s, where the toRGB layers stay as they are; a face in
-    s is edited in s."""
+    """w (the same for all layers), w_plus, or s, where the toRGB layers stay fixed; a face in s is
+    edited in s."""
     steps: int = 60
     batch_size: int = 4
-    """Faces per step; every step has others, unless the search is for one face."""
+    """Faces per step; every step has different ones, unless the search is for one face."""
     lr: float = 0.2
-    """Peak length of a step in units in which latents vary; without `whiten`, Adam's rate."""
+    """Peak length of a step in the units in which latents vary; without `whiten`, Adam's rate."""
     localization_lambda: float = 0.05
     """Weight of the localization score."""
     clip_lambda: float = 0.5
@@ -67,11 +70,11 @@ class Settings:
     directional_lambda: float = 1.0
     """Weight of the directional CLIP loss, 0 in the paper."""
     correlation_lambda: float = 0.0
-    """Weight of the correlation between directions that are found at once."""
+    """Weight of the correlation between directions that are found together."""
     l2_lambda: float = 0.0005
     """Weight of the squared length in the units of latents."""
     directions: int = 1
-    """How many are found at once."""
+    """How many directions are found together."""
     layers: tuple[int, ...] | None = None
     """Layers that may move, as indices into ws; all when None."""
     layer_weights: tuple[float, ...] | None = None
@@ -79,15 +82,16 @@ class Settings:
     masks: Masks = "average"
     """How the masks before and after are combined."""
     distance: Distance = "l2"
-    """How feature maps are compared at each place."""
+    """How feature maps are compared at each pixel."""
     background: bool = False
-    """Change everything but the region."""
+    """Change everything except the region."""
     strengths: tuple[float, float] = (0.6, 1.0)
-    """Range that strengths are drawn from while searching; negative ones are the opposite."""
+    """Range that strengths are drawn from during the search; a negative strength asks for the
+    opposite change."""
     min_strength: float = 0.1
-    """Strengths nearer to 0 are drawn again."""
+    """Strengths closer to 0 than this are drawn again."""
     length: float | None = None
-    """Keep the length of directions at this many units in which latents vary; free when None."""
+    """Fix the length of directions, in the units in which latents vary; free when None."""
     views: int = 1
     """Augmented copies of each picture that CLIP looks at; 0 = the picture itself."""
     whiten: bool = True
@@ -95,16 +99,16 @@ class Settings:
     preprocessing: Preprocessing = "proper"
     """"styleclip" leaves out CLIP's mean and std, as the official code of StyleCLIP does."""
     truncation_psi: float = 0.7
-    """Of random people."""
+    """Truncation of random faces."""
     first_seed: int = 0
-    """Of random people."""
+    """Seed of the first random face; the other faces have the seeds after it."""
     seed: int = 0
-    """Of everything else that is random."""
+    """Seed of everything else that is random."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "space", Space(self.space))
         if self.space is Space.Z:
-            raise ValueError("Got space z; local edits are searched in w, w_plus or s.")
+            raise ValueError("Got space z; local edits are searched in w, w_plus or s. Use one.")
         if min(self.steps, self.batch_size, self.directions) < 1 or not self.lr > 0:
             raise ValueError(
                 f"Got steps {self.steps}, batch_size {self.batch_size}, directions "
@@ -127,7 +131,7 @@ WITHOUT_WORDS = Settings(
     steps=60, localization_lambda=1.0, clip_lambda=0.0, directional_lambda=0.0, l2_lambda=0.0,
     correlation_lambda=1.0, strengths=(-1.0, 1.0), min_strength=0.3, length=6.0,
 )  # fmt: skip
-"""For a search without a prompt: wherever the change lies is all that counts."""
+"""For a search without a prompt: only the place of the change counts."""
 
 PAPER = Settings(
     steps=200, batch_size=2, lr=1e-3, clip_lambda=1.0, directional_lambda=0.0, l2_lambda=0.0,
@@ -138,12 +142,12 @@ PAPER_WITHOUT_WORDS = replace(
     PAPER, batch_size=4, localization_lambda=1.0, clip_lambda=0.0, correlation_lambda=5.0,
     strengths=(-1.0, 1.0), min_strength=0.0,
 )  # fmt: skip
-"""The settings of LELSD's notebook; it takes 200 steps per direction."""
+"""The settings of LELSD's notebook, which takes 200 steps per direction."""
 
 
 @register
 class Local(TrainableMethod[Settings]):
-    """Local edits: change one part of the picture, as words say or anyhow."""
+    """Local edits: change one part of the picture, with or without words."""
 
     name: ClassVar[str] = "local"
     summary: ClassVar[str] = "Changes one part of the picture and leaves the rest alone."
@@ -160,7 +164,7 @@ class Local(TrainableMethod[Settings]):
     takes_faces: ClassVar[bool] = True
 
     def default(self, domain: Domain, request: Request) -> Settings:
-        """Other settings where there are no words."""
+        """The preset "default", or `WITHOUT_WORDS` for a request without words."""
         return WITHOUT_WORDS if isinstance(request, Nothing) else self.presets["default"]
 
     def start(
@@ -171,16 +175,16 @@ class Local(TrainableMethod[Settings]):
         settings: Settings,
         faces: Latents | None = None,
     ) -> LocalRun:
-        """A search for one or several directions that change the region.
+        """Start a search for one or several directions that change the region.
 
         Raises:
-            ValueError: words about no part of the face and no region, a region that the parser
-                does not know, words without a weight or a weight without words.
+            ValueError: no region is given and the words name no part of the face, the parser does
+                not know the region, or there are words without a weight or a weight without words.
         """
         return LocalRun(domain, request, face if faces is None else faces, settings)
 
     def caption(self, origin: Origin) -> str:
-        """What to call a local edit that has no name."""
+        """The label of a local edit that has no name."""
         background = bool(origin.training.get("background"))
         where = f"{'all but ' * background}{origin.training.get('region')}"
         return f"{origin.prompt or 'a change'} ({where})"
@@ -198,9 +202,9 @@ class Before:
     """Faces before the edit.
 
     Attributes:
-        codes: in the search's space.
+        codes: in the space of the search.
         images: not clamped.
-        features: of the convolutions that count.
+        features: of the convolutions with a weight.
         mask: of the region, `[n, 1, h, w]`.
     """
 
@@ -211,14 +215,14 @@ class Before:
 
 
 class LocalRun(Run):
-    """What is searched, the directions, and its losses.
+    """The search for directions, and its losses.
 
     Args:
         faces: to search on, one or several; random ones when None.
 
     Attributes:
-        offset: `[directions, ...]`, of w, all ws or s; in standard deviations of the latents if the
-            settings say so.
+        offset: `[directions, ...]`, of w, all ws or s; in standard deviations of the latents with
+            `whiten`.
         region: where the change should be.
     """
 
@@ -264,13 +268,13 @@ class LocalRun(Run):
         self.count, self.remarks = settings.directions, (f"Region: {self.region}",)
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Steps of equal length in the units of latents, or Adam without them."""
+        """Steps of equal length in the units of latents, or Adam without `whiten`."""
         if self.settings.whiten:
             return EqualSteps([self.offset], lr=self.settings.lr, momentum=MOMENTUM)
         return torch.optim.Adam([self.offset], lr=self.settings.lr)
 
     def faces(self, step: int, share: Share = (0, 1)) -> Latents:
-        """The faces of a step: of those that were given the next ones in turn, or random ones."""
+        """The faces of a step: the next ones of the given faces in turn, or random ones."""
         settings, (index, count) = self.settings, share
         first = (step * count + index) * settings.batch_size
         numbers = range(first, first + settings.batch_size)
@@ -281,7 +285,7 @@ class LocalRun(Run):
 
     @torch.no_grad()
     def before(self, faces: Latents) -> Before:
-        """Faces as they are."""
+        """Faces before the edit: their codes, pictures, features and masks."""
         domain, space = self._domain, max(self._space, Space.W_PLUS)
         codes = domain.lower(faces, space).codes
         images, features = draw_with_features(domain, Latents(space, codes), tuple(self._weights))
@@ -326,9 +330,9 @@ class LocalRun(Run):
         return {"loss": torch.stack(weighted).sum(), **parts}
 
     def shown(self, latents: Latents | None = None) -> Float[Tensor, "n 3 h w"]:
-        """Faces with each direction, one direction after the other.
+        """Pictures of faces with each direction, one direction after the other.
 
-        Without faces, the first picture of the last step, at the strength that it drew.
+        Without faces, the first picture of the last step, at the strength drawn in that step.
         """
         if latents is None:
             assert self._image is not None  # a step was made
@@ -340,7 +344,7 @@ class LocalRun(Run):
             return torch.cat([self._domain.synthesize(one) for one in moved])
 
     def edits(self) -> list[Edit]:
-        """The directions that were found."""
+        """The directions that were found, as edits."""
         settings, domain = self.settings, self._domain
         space = max(self._space, Space.W_PLUS)
         count = settings.steps * settings.batch_size
@@ -366,7 +370,11 @@ class LocalRun(Run):
     def _opinion(
         self, before: Tensor, after: Tensor, views: Tensor, strength: float
     ) -> dict[str, Tensor]:
-        """What CLIP says. In reverse it knows what shall change, but not how the result is said."""
+        """The CLIP losses.
+
+        At a negative strength, the change of the words is reversed, but no text describes the
+        result.
+        """
         settings, domain = self.settings, self._domain
 
         def look(images: Tensor) -> Tensor:
@@ -390,7 +398,7 @@ class LocalRun(Run):
         return 1 - mask if self.settings.background else mask
 
     def vectors(self) -> Tensor:
-        """The directions, `[directions, ...]`, that can be added to codes."""
+        """The directions, `[directions, ...]`, in the units of codes."""
         offset, length = self.offset, self.settings.length
         if length is not None:
             norms = offset.flatten(1).norm(dim=1).clamp_min(_SMALL)
@@ -401,7 +409,7 @@ class LocalRun(Run):
         return codes * self._free
 
     def _start(self) -> Tensor:
-        """No change, or small random ones where directions shall differ or words are missing."""
+        """No change, or small random ones if directions should differ or there are no words."""
         settings = self.settings
         shape = (settings.directions, *_shape(self._domain, self._space))
         if settings.whiten and settings.directions == 1 and self._prompt is not None:
@@ -417,7 +425,7 @@ def localization_score(
     mask: Float[Tensor, "n 1 h2 w2"],
     distance: Distance = "l2",
 ) -> Float[Tensor, " n"]:
-    """Share of the change of feature maps that lies inside the mask, in [0, 1] (LELSD eq. 1)."""
+    """Share of the feature maps' change that lies inside the mask, in [0, 1] (LELSD eq. 1)."""
     before, after = before.float(), after.float()
     if distance == "cos":
         change = 1 - F.cosine_similarity(before, after, dim=1, eps=_SMALL)[:, None]
@@ -430,14 +438,14 @@ def localization_score(
 
 
 def combined(before: Tensor, after: Tensor, how: Masks) -> Tensor:
-    """Masks of two pictures as one (LELSD): their average, union or intersection."""
+    """The masks of two pictures combined: their average, union or intersection (LELSD)."""
     if how == "average":
         return (before + after) / 2
     return before + after - before * after if how == "union" else before * after
 
 
 def correlation(directions: Float[Tensor, "k ..."]) -> Tensor:
-    """Mean |Corr(u_1 .. u_k) - 1| over all pairs and layers (LELSD); 0 if none is like another."""
+    """Mean |Corr(u_1 .. u_k) - 1| over all pairs and layers (LELSD); 0 if none are correlated."""
     rows = directions if directions.ndim == 3 else directions[:, None]  # [k, layers, features]
     centered = F.normalize(rows - rows.mean(-1, keepdim=True), dim=-1, eps=_SMALL)
     table = torch.einsum("ild,jld->lij", centered, centered)
@@ -461,7 +469,7 @@ def _shape(domain: Domain, space: Space) -> tuple[int, ...]:
 
 
 def _movable(domain: Domain, space: Space, layers: Sequence[int] | None) -> Tensor:
-    """1 where codes may move: `[num_ws, 1]`, or `[num_styles]` in s."""
+    """1 where codes may move, else 0: `[num_ws, 1]`, or `[num_styles]` in s."""
     num_ws = domain.generator.num_ws
     chosen = set(range(num_ws)) if layers is None else set(layers)
     if not chosen or not chosen <= set(range(num_ws)):
@@ -481,7 +489,7 @@ def _movable(domain: Domain, space: Space, layers: Sequence[int] | None) -> Tens
 
 
 def _layer_weights(domain: Domain, weights: Sequence[float] | None) -> dict[str, float]:
-    """Weights of convolutions, which sum to 1; those of weight 0 are not looked at."""
+    """Weights of convolutions, scaled to sum to 1, without those of weight 0."""
     names = convolutions(domain)
     weights = [1.0] * len(names) if weights is None else list(weights)
     if len(weights) != len(names) or min(weights) < 0 or not sum(weights) > 0:

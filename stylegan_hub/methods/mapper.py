@@ -5,10 +5,10 @@ Training minimizes over random latents
     clip_lambda * D_clip(G(w'), t) + latent_l2_lambda * |w' - w|^2 + id_lambda * D_id(G(w'), G(w))
 
 with `w' = w + 0.1 * M(w)` (`edits/latent_mapper.py`). The preset "published" repeats the settings
-of the official code. The defaults differ as those of `optimization` do, and for the same reason:
-the similarity of text and picture rises for nearly any step. So the *change* of the picture is
-compared with the change of the words, on randomly shifted and scaled copies, and the length of a
-step is counted in the units in which latents vary.
+of the official code. The defaults differ in the same way as those of `optimization`, for the same
+reason: nearly any step raises the similarity between text and picture. So the *change* of the
+picture is compared with the change of the words, on randomly shifted and scaled copies, and the
+length of a step is measured in the units in which latents vary.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Level = Literal["coarse", "medium", "fine"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 
 _ID_LAMBDA = 0.1
-_FLOOR = 0.03  # share of the mean variance added to all: latents hardly vary in some directions
+_FLOOR = 0.03  # share of the mean variance added to all, since latents hardly vary along some axes
 
 
 def mapper_groups(
@@ -47,30 +47,30 @@ def mapper_groups(
     mapper_type: MapperType = "levels",
     levels: Collection[Level] = LEVELS,
 ) -> dict[str, tuple[int, int]]:
-    """Which layers or channels get a network, for any generator.
+    """The layers or channels that get a network each, for any generator.
 
-    A layer of w_plus belongs to the level of the smallest picture that it has a part in: coarse up
+    A layer of w_plus belongs to the level of the lowest resolution that it is used at: coarse up
     to 8 px, medium up to 32 px, fine above. At 1024 px these are layers 0-3, 4-7 and 8-17, as in
     StyleCLIP; a small generator has fewer levels.
 
     Args:
         mapper_type: "single" is one network for all layers of w_plus.
-        levels: the levels that are on; the layers of others are left as they are.
+        levels: the levels that change; the layers of other levels are left as they are.
 
     Returns:
         In w_plus, level -> layers (start, stop). In s, convolution -> channels (start, stop), named
         as in the generator with _ for the dot.
 
     Raises:
-        ValueError: no layer is left; a single network in s or for some levels only.
+        ValueError: the levels contain no layer; a single network in s or for only some levels.
     """
     space = Space(space)
     if mapper_type == "single":
         if space is not Space.W_PLUS or set(levels) != set(LEVELS):
             raise ValueError(
                 f"Got mapper_type 'single' in {space} with the levels "
-                f"{', '.join(levels) or 'none'}; one network for all layers exists in w_plus "
-                "with all levels. Use 'levels'."
+                f"{', '.join(levels) or 'none'}; a single network needs w_plus and all levels. "
+                "Use 'levels'."
             )
         return {"all": (0, generator.num_ws)}
     groups: dict[str, tuple[int, int]] = {}
@@ -89,54 +89,59 @@ def mapper_groups(
     if not groups:
         raise ValueError(
             f"Got the levels {', '.join(levels) or 'none'}; this generator of "
-            f"{generator.img_resolution} px has no layer in them. Leave more levels on."
+            f"{generator.img_resolution} px has no layer in them. Choose more levels."
         )
     return groups
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How it is built and trained. Defaults are what won on drawn portraits (docs/results.md)."""
+    """How a mapper is built and trained.
+
+    The defaults gave the best results on the drawn portraits (docs/results.md).
+    """
 
     space: Space = Space.W_PLUS
-    """w_plus or s; in s every convolution has a mapper of its own."""
+    """w_plus or s; in s every convolution has its own mapper."""
     mapper_type: MapperType = "levels"
     """"single" is one network for all layers (w_plus only)."""
     levels: tuple[Level, ...] = LEVELS
     """The levels that change: coarse (4 and 8 px: pose, shape of the head), medium (16 and 32 px:
     hair style, features of the face), fine (above: colors)."""
     normalization: Normalization | None = None
-    """Axis that inputs are normalized over; features, or layers as published in w_plus."""
+    """Axis over which inputs are normalized: "features" or "layers". None is "layers" if the mapper
+    is in w_plus and starts with random steps, as in the official code, else "features"."""
     start_at_identity: bool = True
-    """Start with a step of 0; the official code starts with random ones."""
+    """Start with steps of length 0; the official code starts with random ones."""
     steps: int = 200
     batch_size: int = 8
     """Faces per step."""
     lr: float = 3.0
     """Peak learning rate; the layers have a learning rate multiplier of 0.01."""
     max_grad_norm: float | None = 1e-3
-    """Longer gradients are shortened to this: the first ones, at a step of almost no length, are
-    thousands of times as long as others, and the optimizer would remember them for too long."""
+    """Longer gradients are shortened to this length. The first ones, when steps have almost no
+    length, are thousands of times as long as later ones, and would dominate the optimizer's
+    averages for too long."""
     population: int = 2048
-    """How many random faces are trained on."""
+    """Number of random faces to train on."""
     seed: int = 0
-    """Everything random follows from it."""
+    """Seed of all random numbers."""
     clip_lambda: float = 0.5
     """Weight of the CLIP loss, 1 in the paper."""
     directional_lambda: float = 1.0
     """Weight of the directional CLIP loss, 0 in the paper."""
     id_lambda: float | None = None
-    """Weight of the identity loss; None is 0.1 where the pipeline has a recognizer, and else 0."""
+    """Weight of the identity loss; None is 0.1 if the pipeline has a recognizer, else 0."""
     latent_l2_lambda: float = 0.1
     """Weight of the mean squared step over layers and features; in s summed over the layers."""
     views: int = 1
     """Augmented copies of the picture that CLIP looks at; 0 = the picture itself."""
     whiten: bool = True
-    """Count the length of steps in the units in which latents vary."""
+    """Measure the length of steps in the units in which latents vary."""
     preprocessing: Preprocessing = "proper"
     """"styleclip" leaves out CLIP's mean and std, as the official code does."""
     resolution: int | None = None
-    """Draw only up to this resolution while training, as StyleMC does; None = whole pictures."""
+    """Render only up to this resolution in training, as in StyleMC; None = full pictures."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "space", Space(self.space))
@@ -158,16 +163,16 @@ PUBLISHED = Settings(
     whiten=False, preprocessing="styleclip", start_at_identity=False, batch_size=2, steps=50_000,
     lr=0.5, max_grad_norm=None,
 )  # fmt: skip
-"""The settings of the official code (mapper/options/train_options.py), with Adam for its Ranger."""
+"""The official code's settings (mapper/options/train_options.py), with Adam instead of Ranger."""
 
 
 @register
 class Mapper(TrainableMethod[Settings]):
-    """Latent mappers: one change in words, for every face, as cleanly as it gets."""
+    """Latent mappers: one change in words, for every face, with a step that suits each."""
 
     name: ClassVar[str] = "mapper"
     summary: ClassVar[str] = (
-        "Trains a small network that finds for every face the step that suits it; minutes."
+        "Trains a small network that finds the right step for every face; takes minutes."
     )
     requests: ClassVar[tuple[type[Any], ...]] = (Words,)
     presets: ClassVar[Mapping[str, Any]] = {"default": Settings(), "published": PUBLISHED}
@@ -182,7 +187,7 @@ class Mapper(TrainableMethod[Settings]):
         settings: Settings,
         faces: Latents | None = None,
     ) -> MapperRun:
-        """An untrained mapper and what it is trained on."""
+        """An untrained mapper and the latents to train it on."""
         return MapperRun(domain, request, settings, faces)
 
     def account(self, origin: Origin) -> str:
@@ -247,13 +252,13 @@ class MapperRun(Run):
             self._latents = domain.lower(faces, settings.space)
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Adam; the layers have a learning rate multiplier of 0.01."""
+        """Adam, at the learning rate of the settings."""
         return torch.optim.Adam(self.network.parameters(), lr=self.settings.lr, betas=(0.9, 0.99))
 
     def losses(
         self, step: int, random: torch.Generator, share: Share = (0, 1)
     ) -> dict[str, Float[Tensor, ""]]:
-        """Mean losses over the faces of a step; processes share the faces."""
+        """Mean losses over the faces of a step, which are divided among the processes."""
         index, count = share
         size = self.settings.batch_size
         # The faces of a step are the same for any number of processes.
@@ -265,13 +270,13 @@ class MapperRun(Run):
 
     @torch.no_grad()
     def shown(self, latents: Latents | None = None) -> Float[Tensor, "n 3 h w"]:
-        """Faces with the edit; the first one that is trained on when None."""
+        """Pictures of faces with the edit; the first training face when None."""
         faces = self._latents[0] if latents is None else latents
         start = self._domain.lower(faces, self.settings.space)
         return self._domain.synthesize(self.mapper.apply(start, 1.0))
 
     def edits(self) -> list[Edit]:
-        """The mapper, with weights that half precision holds."""
+        """The mapper, with weights rounded to half precision."""
         self.network.requires_grad_(False).half().float()
         return [self.mapper]
 
@@ -282,7 +287,7 @@ class Objective:
     Args:
         domain: generator and CLIP, and a recognizer for the identity loss.
         request: what pictures should show afterwards.
-        settings: weights of the losses, the identity loss's among them.
+        settings: weights of the losses, including that of the identity loss.
 
     Raises:
         ValueError: words that mean the same as the neutral ones.
@@ -294,11 +299,11 @@ class Objective:
         self._text, origin = domain.encode_text([request.text, self.neutral]).chunk(2)
         change = self._text - origin
         self._text_change = nn.functional.normalize(change, dim=-1, eps=1e-6)
-        # Even the same words may differ by a rounding error, depending on the number of threads.
+        # Even equal words may differ by a rounding error, depending on the number of threads.
         if settings.directional_lambda and float(change.norm()) < 1e-4:
             raise ValueError(
-                f"Got {request.text!r} and the neutral text {self.neutral!r}, which CLIP takes for "
-                "the same; say what should change."
+                f"Got {request.text!r} and the neutral text {self.neutral!r}, which are the same "
+                "to this CLIP; say what should change."
             )
 
     def __call__(
@@ -339,7 +344,7 @@ class Objective:
         return generator.synthesis(codes, "const", resolution)
 
     def _length(self, steps: Tensor) -> Float[Tensor, " n"]:
-        """Mean square: over all layers and features in w_plus, summed over layers in s."""
+        """Mean square over all layers and features in w_plus; in s summed over layers."""
         if self.settings.whiten:
             steps = self._domain.units(self._space).measured(steps, _FLOOR)
         if self._space is not Space.S:
@@ -350,7 +355,7 @@ class Objective:
 
 
 def training_latents(domain: Domain, count: int, space: Space | str = Space.W_PLUS) -> Latents:
-    """Latents to train on: the seeds 0 to count - 1, every second one truncated to 0.7."""
+    """Latents to train on: the seeds 0 to count - 1, with every second one truncated to 0.7."""
     whole = domain.sample(range(0, count, 2), truncation_psi=1.0)
     truncated = domain.sample(range(1, count, 2), truncation_psi=0.7)
     with torch.no_grad():
@@ -358,10 +363,10 @@ def training_latents(domain: Domain, count: int, space: Space | str = Space.W_PL
 
 
 def start_at_identity(mapper: LatentMapper) -> None:
-    """Make the step of a new mapper 0: its last layers return 0, and learn nonetheless.
+    """Make the step of a new mapper 0: its last layers return 0, but can still learn.
 
-    The official code starts with random steps instead. What they do to a picture must be unlearned
-    first, and in a short training some of it stays.
+    The official code starts with random steps instead. Their effect on pictures must be unlearned
+    first, and after a short training some of it remains.
     """
     for network in mapper.network.children():
         assert isinstance(network, nn.Sequential)

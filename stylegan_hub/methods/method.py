@@ -1,12 +1,13 @@
-"""The one protocol of all methods: how an edit is found.
+"""The protocol that all methods share: how an edit is found.
 
-A method is one file in this folder, or in a package of your own: a subclass of `Method` that
-`register` makes known. It says what it can be asked (`requests`), what of a domain it cannot do
-without (`needs`) and how it searches (`presets`), and implements `search`. Page, command line,
-Python and recipes read the registry, so a new method is reachable everywhere at once.
+A method is one file in this folder, or in a package of your own: a subclass of `Method` that is
+registered with `register`. It declares the requests that it answers (`requests`), the components of
+a domain that it needs (`needs`) and its settings (`presets`), and implements `search`. The page,
+the command line, Python and the recipes read the registry, so a new method is available in all of
+them.
 
-`Method.find` checks what it is given in the same way for all methods: `search` gets a request, a
-face and settings that fit. A package names its methods as entry points of the group
+`Method.find` checks its arguments in the same way for all methods: `search` gets a request, a face
+and settings that fit. A package registers its methods as entry points of the group
 "stylegan_hub.methods".
 """
 
@@ -47,13 +48,13 @@ class Method(ABC, Generic[_Settings]):
         name: in Python, on the command line and in files: letters, digits and _.
         summary: what it does, in one sentence for the page and the command line.
         requests: the types of request that it answers.
-        takes_region: whether it can look for a change inside a region; with others a region is
-            where an edit is shown, see `EditStack`.
-        presets: settings by name; "default" is one of them. All are of one frozen dataclass.
-        needs: components that a domain may lack and the method cannot do without, "parser".
+        takes_region: whether it can search for a change inside a region. For other methods, a
+            region is where an edit is shown, see `EditStack`.
+        presets: settings by name, including "default". All are of one frozen dataclass.
+        needs: optional components of a domain that the method requires, such as "parser".
         trainable: whether it takes minutes, so that `recipes/train.py` should run it.
-        at_once: whether it takes a second or less, so that nobody should wait in line for it.
-        former_names: names in files of earlier versions.
+        at_once: whether it takes a second or less, so that visitors need not queue for it.
+        former_names: its names in files of earlier versions.
     """
 
     name: ClassVar[str]
@@ -75,7 +76,7 @@ class Method(ABC, Generic[_Settings]):
         settings: _Settings,
         on_step: OnStep | None,
     ) -> Edit:
-        """Find the edit; all arguments are checked, the domain is in float32."""
+        """Find the edit; all arguments have been checked, and the domain is in float32."""
 
     def find(
         self,
@@ -90,19 +91,19 @@ class Method(ABC, Generic[_Settings]):
         """Find an edit.
 
         Args:
-            domain: generator, CLIP and what else the method needs.
+            domain: generator, CLIP and any other components that the method needs.
             request: what is asked for; a text stands for `Words`, a PIL picture for `Picture`.
-            face: one latent in w_plus or s: the edit is for this face, as it is there, and is a
-                fixed displacement, so it adds to other edits. None: an edit for every face.
-            label: for a generator with labels, the class whose faces are sampled while searching.
-            settings: how to search: a preset by name, or settings; those that suit the domain and
-                the request when None.
+            face: one latent in w_plus or s. The edit is found for this face and is a fixed
+                displacement, so it adds to other edits. None finds an edit for every face.
+            label: for a generator with labels, the class whose faces are sampled in the search.
+            settings: how to search: the name of a preset, or settings; those that suit the domain
+                and the request when None.
             on_step: called after each step, for progress; may raise `steps.Cancelled`.
 
         Raises:
             MethodError: a request that this method does not answer, a domain that lacks a
-                component, an unknown preset, settings of another method, a region or words to keep
-                where the method takes none.
+                component, an unknown preset, settings of another method, or a region or words to
+                keep that the method does not take.
             ValueError: an empty text, a text that is longer than CLIP reads, several faces.
             MismatchError: a face of another generator.
             Cancelled: `on_step` raised it.
@@ -127,18 +128,19 @@ class Method(ABC, Generic[_Settings]):
         if face is not None:
             if len(face) != 1:
                 raise ValueError(
-                    f"Got {len(face)} faces; an edit is found for one face, or with face=None "
-                    "for all."
+                    f"Got {len(face)} faces; an edit is found for one face. Give one, or face=None "
+                    "for an edit for every face."
                 )
             face = domain.lower(face, max(face.space, Space.W_PLUS))
             face = Latents(face.space, face.codes.detach())
         return domain, asked, face, chosen
 
     def finished(self, edit: Edit, domain: Domain, request: Request, face: Latents | None) -> Edit:
-        """What `search` found as `find` gives it: it keeps what it should, and is fixed for a face.
+        """Turn the result of `search` into that of `find`.
 
-        Of an edit by words it is measured how well it fits them; `PoorFitWarning` says so where it
-        does not. A method that overrides `find_all` calls it with what `prepared` gave.
+        Words to keep are applied, and an edit for a face becomes a fixed displacement. The fit of
+        an edit by words is measured; a `PoorFitWarning` reports a poor fit. A method that overrides
+        `find_all` calls this with the results of `prepared`.
         """
         edit = copy(edit)  # the method may keep the one that it found
         if isinstance(request, Words) and request.said is not None:
@@ -160,9 +162,9 @@ class Method(ABC, Generic[_Settings]):
         settings: _Settings | str | None = None,
         on_step: OnStep | None = None,
     ) -> list[Edit]:
-        """All edits that one search finds, the best first; arguments and errors as of `find`.
+        """All edits that one search finds, the best first; most methods find only one.
 
-        Most methods find one.
+        Arguments and errors are those of `find`.
         """
         return [self.find(domain, request, face, label=label, settings=settings, on_step=on_step)]
 
@@ -171,7 +173,7 @@ class Method(ABC, Generic[_Settings]):
         return self.presets["default"]
 
     def caption(self, origin: Origin) -> str:
-        """What to call an edit of this method that has no name."""
+        """The label of an edit of this method that has no name."""
         return origin.prompt or self.name
 
     def account(self, origin: Origin) -> str:
@@ -186,14 +188,14 @@ class Method(ABC, Generic[_Settings]):
         return type(self.presets["default"])
 
     def rank(self, domain: Domain, request: Request, face: Latents | None) -> float:
-        """How well it suits where no method is asked for; the greatest number is taken.
+        """How well the method suits a request that names none; the highest rank is chosen.
 
-        Methods that train are asked for by name, unless nothing else answers.
+        Methods that train rank lowest, so they are chosen only if no other method answers.
         """
         return 0.0 if self.trainable else 1.0
 
     def answers(self, request: Request | Image.Image) -> bool:
-        """Whether it takes requests of this type."""
+        """Whether the method takes requests of this type."""
         return isinstance(
             Picture(request) if isinstance(request, Image.Image) else request, self.requests
         )
@@ -213,11 +215,11 @@ class Method(ABC, Generic[_Settings]):
                 f"{_listed(has) or 'no optional component'}.",
                 got=tuple(has),
                 expected=tuple(sorted(self.needs)),
-                remedy=f"Load a pipeline that has it, {train}or take another method.",
+                remedy=f"Load a pipeline that has it, {train}or use another method.",
             )
 
     def checked_request(self, domain: Domain, request: Request | str | Image.Image) -> Any:
-        """The request as one of the types that the method answers.
+        """The request, converted to one of the types that the method answers.
 
         Raises:
             MethodError, ValueError: see `find`.
@@ -250,15 +252,19 @@ class Method(ABC, Generic[_Settings]):
                 "picture.",
                 got=request.region,
                 expected=None,
-                remedy="Show what it finds in a region (EditStack.added(..., region=...)), or take "
-                f"a method that searches in one: {', '.join(able)}.",
+                remedy="Show its edit in a region (EditStack.added(..., region=...)), or use a "
+                f"method that searches in one: {', '.join(able)}.",
             )
         return request
 
     def settings(
         self, domain: Domain, request: Request, chosen: _Settings | str | None = None
     ) -> _Settings:
-        """Settings by name, as given, or those that suit; raises `MethodError` as `find` does."""
+        """The preset of this name, the given settings, or the default ones for this request.
+
+        Raises:
+            MethodError: an unknown preset, or settings of another method.
+        """
         if chosen is None:
             return self.default(domain, request)
         if isinstance(chosen, str):
@@ -268,7 +274,7 @@ class Method(ABC, Generic[_Settings]):
                     f"{', '.join(self.presets)}.",
                     got=chosen,
                     expected=tuple(self.presets),
-                    remedy="Choose one of them, or give settings.",
+                    remedy="Use one of these presets, or give settings.",
                 )
             return self.presets[chosen]
         if not isinstance(chosen, self.settings_type):
@@ -287,7 +293,7 @@ class Method(ABC, Generic[_Settings]):
 
 
 def _judged(edit: Edit, domain: Domain, words: Words, face: Latents | None) -> Edit:
-    """The edit with its fit noted in its origin; warns of a poor one."""
+    """The edit with its fit recorded in its origin; warns of a poor fit."""
     fit = fit_of(domain, words, edit, face)
     edit.origin = replace(edit.origin, fit=fit)
     if fit is not None and verdict(domain, fit) == "hardly":
@@ -301,35 +307,35 @@ _M = TypeVar("_M", bound=type[Method[Any]])
 
 
 def register(cls: _M) -> _M:
-    """Make a method known by its name; returns the class, as a decorator.
+    """Class decorator that registers a method by its name.
 
     Raises:
-        ValueError: no sound name, presets without "default", or a name that another method has.
+        ValueError: an invalid name, presets without "default", or the name of another method.
     """
     name = getattr(cls, "name", None)
     if not isinstance(name, str) or not name.isidentifier():
         raise ValueError(
-            f"Got the name {name!r} of {cls.__name__}; expected letters, digits and _."
+            f"Got the name {name!r} for {cls.__name__}; expected letters, digits and _."
         )
     presets = getattr(cls, "presets", {})
     kinds = {type(settings) for settings in presets.values()}
     if "default" not in presets or len(kinds) != 1 or not is_dataclass(presets["default"]):
         raise ValueError(
-            f"Got the presets {dict(presets)!r} of {cls.__name__}; expected settings of one "
-            "dataclass by name, 'default' among them."
+            f"Got the presets {dict(presets)!r} for {cls.__name__}; expected settings of one "
+            "dataclass by name, including 'default'."
         )
     other = type(_METHODS[name]) if name in _METHODS else cls
     if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(
-            f"The method {name!r} is {other.__module__}.{other.__qualname__}; choose another name "
-            f"for {cls.__module__}.{cls.__qualname__}."
+            f"The name {name!r} belongs to {other.__module__}.{other.__qualname__}; choose another "
+            f"one for {cls.__module__}.{cls.__qualname__}."
         )
     _METHODS[name] = cls()
     return cls
 
 
 def known() -> dict[str, Method[Any]]:
-    """All methods by name: registered ones, and those of installed packages."""
+    """All methods by name: registered ones and those of installed packages."""
     for entry in entry_points(group=_ENTRY_POINTS):
         if entry.name not in _METHODS:
             register(entry.load())
@@ -340,7 +346,7 @@ def get(name: str) -> Method[Any]:
     """The method of this name.
 
     Raises:
-        MethodError: there is none; all are listed.
+        MethodError: no method has this name; the message lists all of them.
     """
     listed = known()
     for method in listed.values():
@@ -350,12 +356,12 @@ def get(name: str) -> Method[Any]:
         f"Got the method {name!r}; there are {', '.join(listed)}.",
         got=name,
         expected=tuple(listed),
-        remedy="Is it another package's? Import that package first.",
+        remedy="Use one of them. If it comes from another package, import that package first.",
     )
 
 
 def method_of(origin: Origin) -> Method[Any] | None:
-    """The method that found an edit, None where that is not known here."""
+    """The method that found an edit; None if it is not known here."""
     try:
         return get(str(origin.training.get("method")))
     except MethodError:
@@ -363,16 +369,16 @@ def method_of(origin: Origin) -> Method[Any] | None:
 
 
 def caption(edit: Edit) -> str:
-    """What to call an edit that has no name."""
+    """The label of an edit that has no name."""
     method = method_of(edit.origin)
     return edit.origin.prompt or edit.kind if method is None else method.caption(edit.origin)
 
 
 def changed(settings: _Settings, changes: Mapping[str, Any]) -> _Settings:
-    """Settings with single values replaced by name.
+    """Settings with some values replaced by name.
 
     Raises:
-        MethodError: a name that they do not have.
+        MethodError: a name that is not a setting.
     """
     known = [field.name for field in fields(settings)]  # type: ignore[arg-type]
     if unknown := sorted(set(changes) - set(known)):
@@ -380,7 +386,7 @@ def changed(settings: _Settings, changes: Mapping[str, Any]) -> _Settings:
             f"Unknown settings {', '.join(unknown)}; known ones: {', '.join(known)}.",
             got=tuple(unknown),
             expected=tuple(known),
-            remedy="Correct the name.",
+            remedy="Correct the names.",
         )
     return replace(settings, **changes)  # type: ignore[type-var]
 

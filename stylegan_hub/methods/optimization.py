@@ -1,28 +1,27 @@
-"""Latent optimization: move one latent until CLIP sees the words in its picture.
+"""Latent optimization: move one latent until its picture matches the words, as CLIP sees it.
 
 StyleCLIP (Patashnik et al. 2021), section 4:
 
     minimize  D_clip(G(w + d), t) + l2_lambda * |d|^2 + id_lambda * (1 - <R(G(w + d)), R(G(w))>)
 
-by Adam, with a learning rate that rises over the first 5 % of the steps and falls over the last
-25 %. The displacement d comes back as a `Direction`, so it has a slider and can be saved.
+with Adam, whose learning rate rises over the first 5 % of the steps and falls over the last 25 %.
+The displacement d is returned as a `Direction`, so it has a slider and can be saved.
 
-The preset "published" repeats the settings of the official code. The defaults differ where
-measurements on drawn portraits say so (docs/results.md): the similarity of text and picture rises
-for nearly any displacement, also one that leaves the world of pictures that the generator was
-trained to make.
-What keeps it there:
+The preset "published" repeats the settings of the official code. The defaults follow from
+measurements on drawn portraits (docs/results.md): nearly any displacement raises the similarity
+between text and picture, even one that leaves the range of pictures that the generator was trained
+to make. The defaults keep the search within this range:
 
-- The search starts from a displacement that suits many random faces, for what fools CLIP in one
-  picture seldom fools it in all. It is kept: the same words on another face take a tenth of the
-  time. Without a face to suit, it is the edit.
-- Steps go along the gradient in the units in which latents vary (a prior on w), where Adam would
-  move every number alike.
-- Layers move together more easily than alone: the generator was trained with one w for all of them.
-- CLIP looks at randomly shifted and scaled copies, and texts are averaged over many sentences that
-  say the same.
+- The search starts from a displacement that suits many random faces, since what deceives CLIP in
+  one picture seldom does in all of them. This displacement is cached: the same words on another
+  face take a tenth of the time. If no face is given, it is the result.
+- Steps go along the gradient in the units in which latents vary (a prior on w); Adam would move
+  every number equally.
+- Layers move together more easily than alone, since the generator was trained with one w for all.
+- CLIP looks at randomly shifted and scaled copies, and texts are averaged over many sentences with
+  the same meaning.
 - The *change* of the picture is compared with the change of the text from a neutral one.
-- A recognizer has a say where the pipeline has one.
+- If the pipeline has a recognizer, an identity term keeps the face the same.
 """
 
 from __future__ import annotations
@@ -49,34 +48,34 @@ from stylegan_hub.optimizers import MOMENTUM, EqualSteps
 from stylegan_hub.steps import OnStep, Step, ramp, warmup_steps
 from stylegan_hub.views import random_views
 
-_FIRST_SEED = 4096  # of the faces behind shared displacements
+_FIRST_SEED = 4096  # of the faces that shared displacements are found on
 _FACES = 32
 _SHARED_KEPT = 64
 _ID_LAMBDA = 0.15
 _Key = tuple[Space, "Settings", bytes]
-# What was found for all faces, by words: the same words on another face are quicker.
+# Shared displacements found before, so that the same words on another face take less time.
 _SHARED: WeakKeyDictionary[nn.Module, OrderedDict[_Key, Tensor]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to search. Defaults are what won on drawn portraits (docs/results.md)."""
+    """How to search. The defaults gave the best results on drawn portraits (docs/results.md)."""
 
     space: Space = Space.W_PLUS
-    """w_plus, or s, where the toRGB layers stay as they are, as in StyleCLIP; a face in s is edited
-    in s."""
+    """w_plus, or s, where the toRGB layers stay fixed, as in StyleCLIP; a face in s is edited in
+    s."""
     steps: int = 20
-    """Steps on the picture itself."""
+    """Steps on the face itself."""
     shared_steps: int = 40
     """Steps before them, on random faces, for a displacement that suits them all; 0 = none."""
     shared_faces: int = 10
-    """How many faces each of these looks at; every step samples others."""
+    """Faces in each of these shared steps; every step has different ones."""
     lr: float = 0.3
-    """Peak length of a step in units in which latents vary; without `whiten`, Adam's rate."""
+    """Peak length of a step in the units in which latents vary; without `whiten`, Adam's rate."""
     l2_lambda: float = 0.003
     """Weight of the squared displacement, summed over layers and features."""
     id_lambda: float | None = None
-    """Weight of the identity term; None is 0.15 where the pipeline has a recognizer, and else 0."""
+    """Weight of the identity term; None is 0.15 if the pipeline has a recognizer, else 0."""
     directional_lambda: float = 1.0
     """Weight of the directional CLIP loss, 0 in the paper."""
     clip_lambda: float = 0.5
@@ -86,17 +85,19 @@ class Settings:
     whiten: bool = True
     """Measure steps and lengths in the units in which latents vary."""
     coupling: float = 3.0
-    """How much easier layers move together than alone, in w_plus; 0 leaves each to itself."""
+    """How much easier layers move together than alone, in w_plus; 0 = not at all."""
     templates: bool = True
     """Average the texts over the sentences of the prompt bank."""
     preprocessing: Preprocessing = "proper"
     """"styleclip" leaves out CLIP's mean and std, as the official code does."""
     seed: int = 0
-    """Of the augmentation."""
+    """Seed of the augmentation."""
 
     def __post_init__(self) -> None:
         if Space(self.space) not in (Space.W_PLUS, Space.S):
-            raise ValueError(f"Got space {self.space}; latent optimization works in w_plus or s.")
+            raise ValueError(
+                f"Got space {self.space}; latent optimization works in w_plus or s. Use one."
+            )
         object.__setattr__(self, "space", Space(self.space))
         if self.steps < 1 or self.lr <= 0 or self.views < 0 or self.coupling < 0:
             raise ValueError(
@@ -139,10 +140,10 @@ class Optimization(Method[Settings]):
         settings: Settings,
         on_step: OnStep | None,
     ) -> Direction:
-        """A displacement that makes the face, or random ones, fit the words at strength 1.
+        """Find a displacement that makes the face, or random ones, match the words at strength 1.
 
-        Without a face it is the shared displacement, or, where settings have no shared steps, that
-        of the average face, as free generation does it.
+        Without a face it is the shared displacement. If the settings have no shared steps, it is
+        that of the average face, as in free generation.
         """
         asked, settings = settings, resolved(domain, settings)
         space = settings.space if face is None else max(face.space, settings.space)
@@ -163,7 +164,7 @@ class Optimization(Method[Settings]):
         return Direction(moved[0], space, domain.base_model, Strength(), origin)
 
     def rank(self, domain: Domain, request: Request, face: Latents | None) -> float:
-        """Best for one face; for every face a table is at once there."""
+        """High for one face; for every face a table is preferred, since it needs no search."""
         return 3.0 if face is not None else 1.5
 
     def account(self, origin: Origin) -> str:
@@ -175,7 +176,7 @@ class Optimization(Method[Settings]):
 
 
 def resolved(domain: Domain, settings: Settings) -> Settings:
-    """With a weight of the identity term."""
+    """Settings with a number for the weight of the identity term."""
     return replace(settings, id_lambda=id_lambda_of(domain, settings.id_lambda, _ID_LAMBDA))
 
 
@@ -186,7 +187,7 @@ def displacements(
     settings: Settings | None = None,
     on_step: OnStep | None = None,
 ) -> Float[Tensor, "n ..."]:
-    """As a search for one face, for a batch of them, each with a displacement of its own."""
+    """The search for one face, carried out for a batch; each face gets its own displacement."""
     settings = resolved(domain, settings or Settings())
     objective = Objective(domain, request, settings)
     before = objective.faces(domain.lower(faces, settings.space).codes.detach())
@@ -210,7 +211,7 @@ def displacements(
 
 @dataclass(frozen=True)
 class Faces:
-    """What is edited: codes `[n, ...]`, pictures, and what the recognizer says where it counts."""
+    """The faces to edit: codes `[n, ...]`, pictures, and identity embeddings if they are used."""
 
     codes: Tensor
     images: Tensor
@@ -223,7 +224,7 @@ class Faces:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one step: the loss of each face, their pictures, the mean cosine with the text."""
+    """The result of one step: losses and pictures of the faces, and mean cosine with the text."""
 
     losses: Tensor
     images: Tensor
@@ -231,10 +232,10 @@ class Cost:
 
 
 class Objective:
-    """What displaced faces cost.
+    """The losses of displaced faces.
 
     Args:
-        settings: with a weight of the identity term, see `resolved`.
+        settings: with a number for the weight of the identity term, see `resolved`.
     """
 
     def __init__(self, domain: Domain, request: Words, settings: Settings) -> None:
@@ -249,7 +250,7 @@ class Objective:
         self._units = domain.units(self.space) if settings.whiten else None
         self._free = domain.editable(self.space)
         words = torch.cat([self.text, origin]).float().cpu().numpy().tobytes()
-        # Steps on one face do not change what is shared.
+        # The shared displacement does not depend on the number of steps on one face.
         self._key = (self.space, replace(settings, steps=1), words)
 
     @property
@@ -261,7 +262,8 @@ class Objective:
         """The displacement that suits random faces, `[1, ...]`, found at the first call.
 
         Args:
-            watched: the face that the progress shows; an average one when None.
+            watched: the face whose picture is reported as progress; the first of the random faces
+                when None.
         """
         known = _SHARED.setdefault(self.domain.generator, OrderedDict())
         if self._key not in known:
@@ -279,7 +281,7 @@ class Objective:
         draw = torch.Generator().manual_seed(settings.seed)
         for _ in descent(offset, settings, settings.shared_steps):
             chosen = torch.randperm(len(seeds), generator=draw)[: settings.shared_faces]
-            # Other faces are other views already: one of each is enough.
+            # Different faces already vary the pictures, so one view of each is enough.
             views = random_views(min(1, settings.views), draw)
             with torch.enable_grad():
                 cost = self(everybody[chosen.to(offset.device)], offset, views)
@@ -290,13 +292,13 @@ class Objective:
 
     @torch.no_grad()
     def faces(self, codes: Tensor) -> Faces:
-        """Those with these codes, before the edit."""
+        """The faces with these codes, before the edit."""
         images = self.domain.synthesize(Latents(self.space, codes))
         identity = self.domain.recognizer(images) if self.settings.id_lambda else None
         return Faces(codes, images, identity)
 
     def codes_of(self, offset: Tensor) -> Tensor:
-        """The displacement of the codes that is searched as `offset`."""
+        """The displacement of the codes that belongs to an offset."""
         if self.space is Space.W_PLUS:
             offset = offset + self.settings.coupling * offset.mean(1, keepdim=True)
         return (self._units.to_codes(offset) if self._units else offset) * self._free
@@ -325,10 +327,10 @@ class Objective:
 
 
 def descent(offset: Tensor, settings: Settings, steps: int) -> Iterator[int]:
-    """Steps along the gradient that the body of the loop leaves in the offset.
+    """Iterate over steps; after each, move the offset along the gradient that the loop body left.
 
-    Of equal length in units in which latents vary, or Adam's without them; with the paper's
-    schedule.
+    Steps have equal lengths in the units in which latents vary, or are Adam's without `whiten`.
+    They follow the paper's schedule.
     """
     optimizer: torch.optim.Optimizer
     if settings.whiten:
@@ -344,7 +346,7 @@ def descent(offset: Tensor, settings: Settings, steps: int) -> Iterator[int]:
 
 
 class _Report:
-    """Tells `on_step`, if there is one."""
+    """Reports each step to `on_step`, if there is one."""
 
     def __init__(self, on_step: OnStep | None, total: int) -> None:
         self._on_step, self._total, self._index = on_step, total, 0

@@ -1,36 +1,38 @@
-"""A slider from examples: a few pairs of pictures, or two heaps of pictures or of seeds.
+"""A slider from examples: a few pairs of pictures, or two sets of pictures or of seeds.
 
-The idea of concept sliders from pictures (Gandikota et al. 2023, section 4.2, "Concept Sliders"):
-what two to six pairs (before, after) have in common is the change that is meant, and what differs
-between them is accident. There a LoRA of a diffusion model is trained on the pairs; here every
-picture is inverted, and for latents the question is one of statistics that is answered at once.
+The idea is that of concept sliders from pictures (Gandikota et al. 2023, section 4.2, "Concept
+Sliders"): what two to six pairs (before, after) have in common is the intended change, and what
+differs between them is accidental. There a LoRA of a diffusion model is trained on the pairs. Here
+every picture is inverted, and simple statistics of the latents give the slider without training.
 
-With d_i the difference of pair i, in standard deviations of each number of style space (StyleSpace,
-Wu et al. 2021, section 4.2, finds the channels of an attribute in this way from 10 to 30 examples,
-by |mean| / deviation):
+Let d_i be the difference of pair i, in standard deviations of each number of style space. (In this
+way, StyleSpace, Wu et al. 2021, section 4.2, finds the channels of an attribute from 10 to 30
+examples, by |mean| / deviation.)
 
-    m    = mean of d_i                       what the pairs say together
-    v    = variance of d_i / n               how far m is off by accident
+    m    = mean of d_i                       what the pairs have in common
+    v    = variance of d_i / n               the error of m
     keep = max(0, 1 - doubt * v / m^2)       the positive-part shrinkage of James and Stein
     d    = s * keep * m                      the slider at strength 1
 
-s makes d as long as fits m best (least squares), so that dropping the accidents does not weaken
-what is left. Variances from two pairs are hardly known, so each is drawn towards their mean over
-all numbers, as if that had been seen in `prior` more pairs. The colors of toRGB stay, as in
-StyleCLIP. For two heaps m is the difference of their means, and v the variance of that.
+The factor s fits the length of d to m (least squares), so that dropping the accidental part does
+not weaken the rest. Two pairs hardly determine a variance, so each variance is shrunk towards their
+mean over all numbers, as if `prior` more pairs had shown this mean. The colors of toRGB stay fixed,
+as in StyleCLIP. For two sets, m is the difference of their means, and v its variance.
 
-One pair cannot tell the change from the accident: all of its difference is the slider, and the
-slider's origin says so.
+One pair does not show which part of its difference is accidental: all of it becomes the slider, and
+the slider's origin says so.
 
-What needs no ground truth is written into `origin.training`:
+Some measures need no ground truth and are stored in `origin.training`:
 
-- `kept`: the share of all numbers of which anything is kept;
-- `agreement_before`, `agreement_after`: the mean cosine of two pairs' differences, in all numbers
-  and in what is kept; of two heaps, the cosine of the differences between halves of them;
-- `residuals`: for each pair, the length of what the slider misses of its difference, as a share;
-- `likeness`: for each of the first eight pairs, the cosine in CLIP of the change that it shows and
-  the change by a slider from the other pairs, which has not seen it. For one pair or for heaps the
-  change is that by the slider itself, and that between the heaps' means.
+- `kept`: the share of numbers of which any part is kept;
+- `agreement_before`, `agreement_after`: the mean cosine between the differences of two pairs, over
+  all numbers and over the kept part; for two sets, the cosine between the differences of their
+  halves;
+- `residuals`: for each pair, the length of the part of its difference that the slider misses,
+  relative to the difference;
+- `likeness`: for each of the first eight pairs, the cosine in CLIP between the change that it shows
+  and the change by a slider from the other pairs, which has not seen it. For one pair the slider
+  itself is used; for two sets, it is compared with the change between their means.
 """
 
 from __future__ import annotations
@@ -58,68 +60,69 @@ from stylegan_hub.steps import OnStep, Step
 
 ONE_PAIR = "One pair cannot tell the change from the accident, so all of its difference is kept."
 
-_SHOWN = 8  # examples that CLIP looks at
+_SHOWN = 8  # number of examples that CLIP looks at
 _SMALL = 1e-12
 _BRIGHTEST = 2.0  # renders reach a little beyond [-1, 1]; bytes reach 255
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How examples become a slider. Defaults are what won on drawn portraits."""
+    """How examples become a slider. The defaults gave the best results on the drawn portraits."""
 
     space: Space = Space.S
     """The space of the slider: s, or w_plus, where pairs agree less."""
     doubt: float = 1.0
-    """How many times the variance of the mean counts as accident; 0 keeps the plain mean."""
+    """How many times the variance of the mean counts as accidental; 0 keeps the plain mean."""
     prior: float = 4.0
-    """As many pairs count the variances' mean over all numbers beside each one's own."""
+    """Weight of the mean variance over all numbers in the variance of each, counted in pairs."""
     refine: int = 0
     """Steps of the search near the encoder's latent, for each picture; seeds need none."""
     truncation_psi: float = 0.7
-    """Of faces that are given as seeds."""
+    """Truncation of faces that are given as seeds."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "space", Space(self.space))
         if self.space not in (Space.W_PLUS, Space.S):
-            raise ValueError(f"Got space {self.space}; sliders live in w_plus or s.")
+            raise ValueError(f"Got space {self.space}; sliders are in w_plus or s. Use one.")
         if self.doubt < 0 or not self.prior > 0 or self.refine < 0:
             raise ValueError(
                 f"Got doubt {self.doubt}, prior {self.prior}, refine {self.refine}; expected a "
-                "doubt and steps of 0 or more, and a positive prior."
+                "doubt and a refine of 0 or more, and a positive prior."
             )
 
 
 DEFAULT = Settings()
 REFINED = replace(DEFAULT, refine=30)
-"""Two or three seconds more for each picture; for pictures that the encoder sees badly."""
+"""For pictures that the encoder inverts badly; takes two or three seconds more for each."""
 MEAN = replace(DEFAULT, doubt=0.0)
-"""The plain mean of the differences, accidents included."""
+"""The plain mean of the differences, including the accidental part."""
 
 
 @register
 class FromPairs(Method[Settings]):
-    """A slider from pairs of pictures before and after a change, or from two heaps of them."""
+    """A slider from pairs of pictures before and after a change, or from two sets of them."""
 
     name: ClassVar[str] = "pairs"
     summary: ClassVar[str] = (
-        "Takes what a few pairs of pictures, before and after, have in common; no words needed."
+        "Finds what a few pairs of pictures, before and after, have in common; needs no words."
     )
     requests: ClassVar[tuple[type[Any], ...]] = (Pairs,)
     presets: ClassVar[Mapping[str, Any]] = {"default": DEFAULT, "refined": REFINED, "mean": MEAN}
 
     def checked_request(self, domain: Domain, request: Request | str | Image.Image) -> Pairs:
-        """Pairs of seeds, or of tensors `[n, 3, h, w]` in the generator's size.
+        """The request as pairs of seeds, or of tensors `[n, 3, h, w]` in the generator's size.
 
         Raises:
             MethodError: no picture or seed, pictures on one side and seeds on the other, pairs of
                 different number or size, pictures of another shape than the generator's or of
-                another range than [-1, 1], pictures for a pipeline without an encoder.
+                another range than [-1, 1], or pictures for a pipeline without an encoder.
         """
         asked: Pairs = super().checked_request(domain, request)
         before, after = _pictures(asked.before), _pictures(asked.after)
         if (before is None) != (after is None):
             raise MethodError(
-                "Got pictures on one side and seeds on the other, whose latents are not as exact.",
+                "Got pictures on one side and seeds on the other. Latents of pictures are less "
+                "exact, and this difference would be part of the change.",
                 got=tuple("seeds" if side is None else "pictures" for side in (before, after)),
                 expected="the same on both sides",
                 remedy="Give pictures on both sides: pipe(seed=...).images renders those of seeds.",
@@ -131,7 +134,7 @@ class FromPairs(Method[Settings]):
         _check_number(asked, len(before), len(after))
         if domain.encoder is None:
             raise MethodError(
-                "Got pictures for a pipeline without an encoder, which finds their latents.",
+                "Got pictures for a pipeline without an encoder, which would find their latents.",
                 got="pictures",
                 expected="seeds",
                 remedy="Give seeds of the generator's own pictures, or train an encoder: "
@@ -142,8 +145,8 @@ class FromPairs(Method[Settings]):
             sizes = tuple((one.shape[3], one.shape[2]) for one in pair)
             if sizes[0] != sizes[1]:
                 raise MethodError(
-                    f"Got pair {index} of {_size(sizes[0])} and {_size(sizes[1])} pixels; what is "
-                    "sharper in one of them would be part of the change.",
+                    f"Got pair {index} of {_size(sizes[0])} and {_size(sizes[1])} pixels; their "
+                    "difference in sharpness would be part of the change.",
                     got=sizes,
                     expected="one size within a pair",
                     remedy="Resize the larger one first.",
@@ -163,7 +166,7 @@ class FromPairs(Method[Settings]):
         settings: Settings,
         on_step: OnStep | None,
     ) -> Direction:
-        """What the examples agree on, as a direction for every face; see this file's head."""
+        """Find the direction that the examples agree on, for every face; see this module's text."""
         if face is not None and face.space is Space.S:
             settings = replace(settings, space=Space.S)  # there is no way back to w_plus
         steps = _Steps(on_step, request, settings)
@@ -179,12 +182,12 @@ class FromPairs(Method[Settings]):
                 "The examples agree on nothing: they are the same before and after, or differ by "
                 "chance.",
                 got=(len(before), len(after)),
-                expected="examples that all change alike",
-                remedy="Give more of them, or keep all in which they differ: settings='mean'.",
+                expected="examples that all change in the same way",
+                remedy="Give more of them, or keep all of their differences: settings='mean'.",
             )
         vector = units.to_codes(found.offset) * free
 
-        # Each of the pairs is looked at with what the others say of it.
+        # Each pair is compared with a slider made from the others, which have not seen it.
         first = faces[:_SHOWN]
         edited = first.codes + vector
         if request.paired and len(before) > 1:
@@ -213,7 +216,7 @@ class FromPairs(Method[Settings]):
         return Direction(vector, settings.space, domain.base_model, Strength(), origin)
 
     def caption(self, origin: Origin) -> str:
-        """What to call a slider that has no name."""
+        """The label of a slider that has no name."""
         return str(origin.training.get("name", self.name))
 
     def account(self, origin: Origin) -> str:
@@ -235,7 +238,7 @@ class FromPairs(Method[Settings]):
 
 @dataclass(frozen=True)
 class Found:
-    """What examples say together, in standard deviations.
+    """What examples have in common, in standard deviations.
 
     Attributes:
         offset: the slider, `[*code]`.
@@ -252,10 +255,10 @@ def found_in(
     paired: bool,
     settings: Settings = DEFAULT,
 ) -> Found:
-    """What examples agree on; all of their difference where one of each says too little.
+    """What examples agree on; with one example on each side, all of their difference.
 
     Args:
-        before, after: latents in standard deviations, as many of both if `paired`.
+        before, after: latents in standard deviations, the same number of both if `paired`.
     """
     if paired:
         differences = after - before
@@ -278,7 +281,7 @@ def found_in(
 
 
 def _agreement(before: Tensor, after: Tensor, paired: bool, found: Found) -> dict[str, Any]:
-    """How alike the examples' differences are, and what the slider misses of them."""
+    """How similar the examples' differences are, and what the slider misses of them."""
     result: dict[str, Any] = {"kept": _rounded((found.kept > 0).float().mean())}
     if paired:
         differences = after - before
@@ -300,13 +303,13 @@ def _mean_cosine(rows: Float[Tensor, "n ..."]) -> float:
     """Mean cosine over all pairs of different rows."""
     unit = F.normalize(rows.flatten(1), dim=1, eps=_SMALL)
     count = len(unit)
-    # The squared length of the sum counts all pairs, and each row with itself.
+    # The squared length of the sum contains all pairs, and each row with itself.
     own = unit.square().sum()
     return float((unit.sum(0).square().sum() - own) / (count**2 - count))
 
 
 def _change(domain: Domain, request: Pairs, before: Latents, after: Latents) -> Tensor:
-    """What changes in CLIP's view from before to after: of each pair, or of the heaps' means."""
+    """The change of CLIP's embedding from before to after, for each pair or the sets' means."""
     seen = []
     for given, faces in ((request.before, before), (request.after, after)):
         shown = given if isinstance(given, Tensor) else domain.synthesize(faces[:_SHOWN])
@@ -317,7 +320,7 @@ def _change(domain: Domain, request: Pairs, before: Latents, after: Latents) -> 
 
 
 class _Steps:
-    """Reports a step for each picture that is found in latent space, and one at the end."""
+    """Reports the steps of inverting each picture, and one step at the end."""
 
     def __init__(self, on_step: OnStep | None, request: Pairs, settings: Settings) -> None:
         self._on_step, self._done = on_step, 0
@@ -331,7 +334,7 @@ class _Steps:
 
 
 def _latents(domain: Domain, given: Any, settings: Settings, steps: _Steps) -> Latents:
-    """In w_plus: of seeds as they are, of pictures by the encoder and a search near to that."""
+    """Latents in w_plus: sampled from seeds, or found by the encoder and a search nearby."""
     if isinstance(given, list):
         return domain.lower(domain.sample(given, settings.truncation_psi), Space.W_PLUS)
     found = []
@@ -355,12 +358,12 @@ def _check_number(request: Pairs, before: int, after: int) -> None:
             f"Got {before} before and {after} after the change.",
             got=(before, after),
             expected="as many before as after",
-            remedy="Leave out what has no partner, or give two heaps: paired=False.",
+            remedy="Leave out what has no partner, or give two sets: paired=False.",
         )
 
 
 def _pictures(given: Pictures | Image.Image) -> list[Tensor] | None:
-    """The pictures of one side, `[1, 3, h, w]` each; None where it holds seeds."""
+    """The pictures of one side, `[1, 3, h, w]` each; None if it holds seeds."""
     if isinstance(given, Image.Image):
         given = [given]
     if isinstance(given, Tensor) and given.is_floating_point():
@@ -392,10 +395,10 @@ def _pictures(given: Pictures | Image.Image) -> list[Tensor] | None:
         return None
     if len(pictures) < len(given):
         raise MethodError(
-            "Got pictures and other things on one side.",
+            "Got pictures and values of other types on one side.",
             got=tuple(type(one).__name__ for one in given),
             expected="pictures, or seeds",
-            remedy="Give the same kind on both sides.",
+            remedy="Give only pictures or only seeds on both sides.",
         )
     return [image_files.from_pil(one) for one in pictures]
 
@@ -406,11 +409,11 @@ def _fitted(domain: Domain, image: Tensor) -> Tensor:
     size = (image.shape[3], image.shape[2])
     if image.shape[2] * width != image.shape[3] * height:
         raise MethodError(
-            f"Got a picture of {_size(size)} pixels; this generator draws "
+            f"Got a picture of {_size(size)} pixels; this generator renders "
             f"{_size((width, height))}.",
             got=size,
             expected=(width, height),
-            remedy="Cut it to this shape first: photos.align, or `stylegan-hub invert`.",
+            remedy="Crop it to this shape first: photos.align, or `stylegan-hub invert`.",
         )
     return image_files.resize(image.to(domain.device), (height, width))
 

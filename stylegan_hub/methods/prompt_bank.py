@@ -1,9 +1,9 @@
-"""One text said in many ways: the direction of a change in words.
+"""One text in many phrasings, and the direction of a change in words.
 
-A single sentence carries accidents of its wording. Averaged over many sentences that differ in
-everything but the thing said, they cancel (Radford et al. 2021, section 3.1.4; StyleCLIP uses such
-a bank for its global directions, section 6). The templates here are our own: they speak of drawn
-and photographed pictures alike, of their quality, light, size, place and purpose.
+A single sentence carries accidents of its wording. They cancel in an average over many sentences
+with the same meaning (Radford et al. 2021, section 3.1.4; StyleCLIP uses such a bank for its global
+directions, section 6). The templates here are our own. They cover drawn and photographed pictures,
+and their quality, light, size, place and purpose.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ TEMPLATES: tuple[str, ...] = (
 """64 sentences with a gap, `{}`, for a text such as "a face with a beard"."""
 
 _KNOWN_AT_MOST = 256
-# What a CLIP was asked lately: neutral texts come again and again.
+# Recent embeddings of each CLIP, since the same neutral texts are used again and again.
 _KNOWN: WeakKeyDictionary[nn.Module, OrderedDict[tuple[str, tuple[str, ...]], Tensor]] = (
     WeakKeyDictionary()
 )
@@ -99,7 +99,8 @@ def encode_prompt(
     """The mean embedding of a text in all templates, of length 1.
 
     Every sentence's embedding has length 1 before the mean is taken. Sentences that are longer than
-    the CLIP can read are left out, since they would be cut; the text alone always counts.
+    the CLIP can read are left out, since they would be cut. If none is left, the text itself is
+    embedded.
 
     Raises:
         ValueError: an empty text, or a template without the gap.
@@ -137,15 +138,15 @@ def text_change(
     neutral: str,
     templates: Sequence[str] = TEMPLATES,
 ) -> Float[Tensor, " d"]:
-    """Where CLIP's embedding goes from `neutral` to `target`: a vector of length 1.
+    """The direction of CLIP's embedding from `neutral` to `target`: a vector of length 1.
 
     Raises:
         ValueError: an empty text, or two texts that are the same to the CLIP.
     """
     change = encode_prompt(domain, target, templates) - encode_prompt(domain, neutral, templates)
-    if float(change.norm()) < 1e-4:  # rounding alone, for texts that become the same tokens
+    if float(change.norm()) < 1e-4:  # only rounding errors, for texts with the same tokens
         raise ValueError(
             f"Got the target {target!r} and the neutral text {neutral!r}, which are the same to "
-            "this CLIP; say in the target what shall change, and in neutral what is there now."
+            "this CLIP; say in the target what should change, and in neutral what is there now."
         )
     return F.normalize(change, dim=0)

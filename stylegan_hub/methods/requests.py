@@ -1,4 +1,4 @@
-"""What can be asked of a method: words, a picture, pairs of pictures, nothing."""
+"""The requests that methods answer: words, a picture, pairs of pictures, or nothing."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Words:
         keep: what must not change, in words: ("glasses", "hair").
         region: the part of the picture that may change, "hair" or "mouth, eyes"; None for all of
             it, or for the part that the method reads from the text.
-        said: the text as it was typed, where `text` is a reading of it (`wording.reading`).
-        removal: whether `neutral` names what should go and `text` what is left; of a reading.
+        said: the text as it was typed, if `text` is a reading of it (`wording.reading`).
+        removal: set by a reading: `neutral` names what should be removed, and `text` what is left.
     """
 
     text: str
@@ -46,11 +46,11 @@ class Words:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture whose character faces should get.
+    """A picture whose character is given to faces.
 
     Attributes:
         image: a PIL picture of any size, or a tensor `[1, 3, h, w]` in [-1, 1].
-        name: what to call it.
+        name: its name in captions and files.
     """
 
     image: Image.Image | Float[Tensor, "1 3 h w"]
@@ -58,7 +58,7 @@ class Picture:
 
     def __post_init__(self) -> None:
         if not self.name.strip():
-            raise ValueError("Got no name for the target picture; write one, such as 'my cat'.")
+            raise ValueError("Got no name for the target picture; give one, such as 'my cat'.")
         object.__setattr__(self, "name", self.name.strip())
 
     def __str__(self) -> str:
@@ -71,12 +71,12 @@ Pictures = Sequence[Image.Image] | Float[Tensor, "n 3 h w"] | Sequence[int]
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Examples of a change: what differs between the pictures before and those after.
+    """Examples of a change: the difference between the pictures before it and those after it.
 
     Attributes:
-        before, after: as many pictures each, pair by pair; or two heaps of any size with
-            `paired=False`, of which the means are compared.
-        name: what to call the change.
+        before, after: the same number of pictures, pair by pair; or with `paired=False` two sets
+            of any size, whose means are compared.
+        name: the name of the change.
     """
 
     before: Pictures
@@ -90,7 +90,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Nothing:
-    """No wish: what the generator itself varies.
+    """No particular wish: any change that the generator itself can make.
 
     Attributes:
         region: the part of the picture that should change, "hair"; None for any.

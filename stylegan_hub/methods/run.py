@@ -1,8 +1,8 @@
-"""Methods that train: what is learned, step by step, in Python, on the page or under accelerate.
+"""Methods that train step by step, in Python, on the page or under accelerate.
 
-A `TrainableMethod` starts a `Run`. `find` carries it out in this process; `recipes/train.py`
-carries out the same run with checkpoints, several processes and mixed precision, and gives the
-same edit bit for bit where it is told nothing else.
+A `TrainableMethod` starts a `Run`. `find` carries it out in this process. `recipes/train.py`
+carries out the same run with checkpoints, several processes and mixed precision; with its default
+options it gives the same edit bit for bit.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from stylegan_hub.methods.method import Method, Request
 from stylegan_hub.steps import OnStep, Step, ramp, step_random
 
 Share = tuple[int, int]
-"""A process and how many there are: `(0, 1)` is all of the work."""
+"""The index of a process and the number of processes; `(0, 1)` is all of the work."""
 
 
 class RunSettings(Protocol):
-    """What the settings of every trainable method have."""
+    """The settings that every trainable method has."""
 
     @property
     def steps(self) -> int:
-        """How many steps."""
+        """Number of steps."""
 
     @property
     def lr(self) -> float:
@@ -42,19 +42,19 @@ class RunSettings(Protocol):
 
     @property
     def seed(self) -> int:
-        """Everything random follows from it."""
+        """Seed of all random numbers."""
 
 
 _Settings = TypeVar("_Settings", bound=RunSettings)
 
 
 class Run(nn.Module, ABC):
-    """A search in progress; its parameters are what is learned, and with buffers all that it knows.
+    """A search in progress; its parameters are learned, and with its buffers they are its state.
 
     Attributes:
-        max_grad_norm: longer gradients are shortened to this; None leaves them.
-        count: how many edits it gives.
-        remarks: what to know before it begins, in sentences.
+        max_grad_norm: longer gradients are shortened to this length; None leaves them.
+        count: number of edits that it gives.
+        remarks: sentences to show before it begins.
     """
 
     max_grad_norm: float | None = None
@@ -63,7 +63,7 @@ class Run(nn.Module, ABC):
 
     @abstractmethod
     def optimizer(self) -> torch.optim.Optimizer:
-        """For its parameters, at peak learning rates."""
+        """A new optimizer for its parameters, at peak learning rates."""
 
     @abstractmethod
     def losses(
@@ -72,27 +72,27 @@ class Run(nn.Module, ABC):
         """Losses of a step: "loss", which is minimized, and its parts without weights.
 
         Args:
-            step: 0, 1, ...; it chooses the faces. Where a step accumulates several passes, passes
-                are counted.
-            random: for all else; the same in every process.
-            share: the part of the work that is this process's; gradients are averaged.
+            step: 0, 1, ...; it determines the faces. If a step accumulates several passes, this is
+                the number of the pass.
+            random: for everything else that is random; the same in every process.
+            share: this process's part of the work; gradients are averaged.
         """
 
     @abstractmethod
     def shown(self, latents: Latents | None = None) -> Float[Tensor, "n 3 h w"]:
-        """Pictures with the edit as it is now: of these faces, or one that the run has at hand."""
+        """Pictures with the current edit, of these faces or of one that the run chooses."""
 
     @abstractmethod
     def edits(self) -> list[Edit]:
-        """What was learned, the best first."""
+        """The edits that were learned, the best first."""
 
     def note(self, losses: dict[str, Tensor]) -> str:
-        """What to show of a step beside its loss."""
+        """What to show of a step besides its loss."""
         return f"similarity {1 - float(losses['clip']):.3f}" if "clip" in losses else ""
 
 
 class Course:
-    """A run on its way, step by step: it can be left after any step and taken up again.
+    """A run that is carried out step by step; it can pause after any step and continue later.
 
         course = method.begin(pipe, Words("a face with an afro"))
         while not course.is_over:
@@ -100,17 +100,17 @@ class Course:
         edit = course.edits()[0]
 
     Attributes:
-        run: what is carried out.
-        index, total: steps that are done, and of the whole run.
+        run: the run that is carried out.
+        index, total: steps done so far, and steps of the whole run.
     """
 
     def __init__(
         self, run: Run, settings: RunSettings, finish: Callable[[Edit], Edit] = lambda edit: edit
     ) -> None:
-        """At the first step.
+        """Set the run to its first step.
 
         Args:
-            finish: what an edit of the run goes through when it is asked for.
+            finish: applied to each edit that `edits` returns.
         """
         self.run, self.index, self.total = run, 0, settings.steps
         self._seed, self._finish = settings.seed, finish
@@ -123,13 +123,13 @@ class Course:
         return self.index >= self.total
 
     def advance(self) -> dict[str, Tensor]:
-        """Do the next step; its losses, detached.
+        """Do the next step and return its losses, detached.
 
         Raises:
             ValueError: all steps are done.
         """
         if self.is_over:
-            raise ValueError(f"All {self.total} steps are done; take the edits.")
+            raise ValueError(f"All {self.total} steps are done; call edits() for the result.")
         run, groups = self.run, self._optimizer.param_groups
         for group, rate in zip(groups, self._rates, strict=True):
             group["lr"] = rate * ramp(self.index, self.total)
@@ -145,15 +145,15 @@ class Course:
         return {name: loss.detach() for name, loss in losses.items()}
 
     def edits(self) -> list[Edit]:
-        """What was learned so far, the best first."""
+        """The edits learned so far, the best first."""
         return [self._finish(edit) for edit in self.run.edits()]
 
 
 class TrainableMethod(Method[_Settings]):
-    """A method whose search is a `Run`; it implements `start` in place of `search`.
+    """A method whose search is a `Run`; it implements `start` instead of `search`.
 
     Attributes:
-        takes_faces: whether `start` also takes `faces=`: latents to train on in place of random
+        takes_faces: whether `start` also takes `faces=`: latents to train on instead of random
             ones, in any space up to that of the search.
     """
 
@@ -162,7 +162,7 @@ class TrainableMethod(Method[_Settings]):
 
     @abstractmethod
     def start(self, domain: Domain, request: Any, face: Latents | None, settings: _Settings) -> Run:
-        """A run at its first step; arguments as of `search`."""
+        """A run at its first step; arguments are those of `search`."""
 
     def search(
         self,
@@ -172,7 +172,7 @@ class TrainableMethod(Method[_Settings]):
         settings: _Settings,
         on_step: OnStep | None,
     ) -> Edit:
-        """The best edit of a run that is carried out here."""
+        """Carry out a run and return its best edit."""
         return self._carried_out(domain, request, face, settings, on_step).edits()[0]
 
     def find_all(
@@ -199,8 +199,9 @@ class TrainableMethod(Method[_Settings]):
         label: Any = None,
         settings: _Settings | str | None = None,
     ) -> Course:
-        """A run that the caller carries out; it gives the edits of `find_all`, whose arguments and
-        errors these are.
+        """A run for the caller to carry out; it gives the same edits as `find_all`.
+
+        Arguments and errors are those of `find_all`.
         """
         domain, asked, face, chosen = self.prepared(domain, request, face, label, settings)
         run = self.start(domain, asked, face, chosen)

@@ -1,20 +1,20 @@
-"""What a table of global directions is measured from: statistics of s, relevance of its channels.
+"""The measurements behind a table of global directions: statistics of s, relevance of channels.
 
-StyleCLIP (Patashnik et al. 2021), section 6.2: for every channel c of s, many pictures are drawn
-twice, with s_c moved up and down by 5 standard deviations. How CLIP's embedding of the pictures
-changes, averaged over people, is what the channel does, in CLIP's terms. Rendering is all the cost:
-two pictures for each channel and person.
+StyleCLIP (Patashnik et al. 2021), section 6.2: for every channel c of s, many samples are rendered
+twice, with s_c moved up and down by 5 standard deviations. The change of CLIP's embedding, averaged
+over samples, is the effect of the channel in CLIP space. Rendering takes nearly all of the time:
+two pictures for each channel and sample.
 
-Most channels change a picture so little that the embedding follows linearly. Then derivatives say
-the same (`linear_relevance`), and one backward pass for each dimension of CLIP space gives those of
-all channels at once: 128 passes a person in place of 2560 pictures for the drawn portraits, 512 in
-place of 12,096 for a face generator of 1024 px and OpenAI's CLIP. How far a channel moves the
-embedding tells where that holds (docs/performance.md).
+Most channels change a picture so little that the embedding changes linearly. Then derivatives give
+the same result (`linear_relevance`), and one backward pass for each dimension of CLIP space gives
+those of all channels: 128 passes for a sample instead of 2560 pictures for the drawn portraits, 512
+instead of 12,096 for a face generator of 1024 px and OpenAI's CLIP. How far a channel moves the
+embedding shows whether this holds for it (docs/performance.md).
 
-The paper moves s_c around its value in each person; the released code puts it at 5 deviations
-around the *mean* of the channel (`around`). The two releases also differ in the s from which mean
-and deviation are taken: TensorFlow's truncates all layers, PyTorch's the first 8
-(`truncation_cutoff`), so the deviations of its late layers are about 1 / psi larger.
+The paper moves s_c around its value in each sample; the released code moves it around the *mean* of
+the channel (`around`). Its two releases also take mean and deviation from different s: the one for
+TensorFlow truncates all layers, the one for PyTorch only the first 8 (`truncation_cutoff`), so the
+deviations of its late layers are larger by a factor of about 1 / psi.
 """
 
 from __future__ import annotations
@@ -34,9 +34,12 @@ from stylegan_hub.latents import Space
 Around = Literal["sample", "mean"]
 
 DRAWN_ABOVE = 0.05
-"""How far a channel may move the embedding, of length 1, for derivatives to say what it does."""
+"""How far a channel may move the embedding, of length 1, for derivatives to give its effect.
 
-_CHUNK = 1000  # people whose s is in memory at a time
+Channels that move it farther are rendered instead.
+"""
+
+_CHUNK = 1000  # samples whose s is in memory at a time
 
 
 def editable_channels(domain: Domain, include_to_rgb: bool = False) -> list[int]:
@@ -57,12 +60,12 @@ def style_statistics(
     truncation_psi: float = 0.7,
     truncation_cutoff: int | None = None,
 ) -> tuple[Float[Tensor, " num_styles"], Float[Tensor, " num_styles"]]:
-    """Mean and standard deviation of every number of s over the people of many seeds.
+    """Mean and standard deviation of every number of s over many samples.
 
     Args:
-        samples: so many seeds from `first_seed` on; StyleCLIP's 100,000.
-        truncation_psi: of the people; StyleCLIP's 0.7.
-        truncation_cutoff: how many layers are truncated: None, all, as in StyleCLIP's TensorFlow
+        samples: number of seeds from `first_seed` on; 100,000 in StyleCLIP.
+        truncation_psi: of the samples; 0.7 in StyleCLIP.
+        truncation_cutoff: how many layers are truncated: None for all, as in StyleCLIP's TensorFlow
             release; 8 as in its PyTorch release.
 
     Raises:
@@ -93,17 +96,19 @@ def channel_relevance(
     deviations: float = 5.0,
     batch_size: int = 10,
 ) -> Float[Tensor, "channels d"]:
-    """What each channel does to pictures, as directions of length 1 in CLIP space.
+    """The effect of each channel on pictures, as directions of length 1 in CLIP space.
 
-    For each of the n people: the embedding with the channel `deviations` up minus that with it as
-    much down, of length 1; their mean; of length 1. A channel that changes nothing gives zeros.
+    For each of the n samples, the embedding with the channel moved down by `deviations` is
+    subtracted from that with the channel moved up as far, and the difference is normalized. The
+    result is the normalized mean of these differences. A channel that changes nothing gives zeros.
 
     Args:
-        s: the people, 100 in StyleCLIP.
+        s: the samples, 100 in StyleCLIP.
         channels: indices in s.
-        around: "sample", the value that the person has (the paper), or "mean", the mean of the
-            channel for everybody (the released code).
-        batch_size: people who are drawn together, two pictures each.
+        around: "sample" moves the channel around its value in each sample (the paper), "mean"
+            around its mean over all samples (the released code).
+        deviations: of each channel.
+        batch_size: samples that are rendered together, two pictures each.
     """
     s, s_mean, s_std = (part.to(domain.device, torch.float32) for part in (s, s_mean, s_std))
     layout = domain.generator.style_layout
@@ -135,18 +140,18 @@ def linear_relevance(
     deviations: float = 5.0,
     batch_size: int = 5,
 ) -> tuple[Float[Tensor, "channels d"], Float[Tensor, " channels"]]:
-    """What each channel does to pictures, by derivatives at the people's own values.
+    """The effect of each channel on pictures, from derivatives at the samples' own values.
 
     Args:
-        s: the people.
+        s: the samples.
         channels: indices in s.
-        deviations: of the moves whose size is told.
-        batch_size: people whose features are kept in memory together.
+        deviations: size of the moves whose effect is returned.
+        batch_size: samples whose features are kept in memory together.
 
     Returns:
-        Sums over the people, to be added to those of others: of directions of length 1 in CLIP
-        space (a channel that changes nothing gives zeros); and of how far a move of `deviations`
-        takes the embedding, which has length 1.
+        Sums over the samples, which can be added to those of other samples: of directions of
+        length 1 in CLIP space (a channel that changes nothing gives zeros), and of how far a move
+        of `deviations` moves the embedding, which has length 1.
     """
     rows = list(channels)
     steps = deviations * s_std.to(domain.device, torch.float32)[rows, None]
@@ -163,12 +168,12 @@ def linear_relevance(
 def _embedding_derivatives(
     domain: Domain, s: Float[Tensor, "n num_styles"]
 ) -> Float[Tensor, "n d num_styles"]:
-    """Derivatives of the embedding of each person's picture."""
+    """Derivatives of the embedding of each sample's picture."""
     with torch.enable_grad():
         leaf = s.detach().clone().requires_grad_()
         pictures = domain.generator.synthesis_from_styles(leaf).clamp(-1, 1).float()
-        # The pictures once, and a backward pass for each dimension. People do not touch each
-        # other, so a pass through the sum over them is one through each.
+        # The pictures are rendered once, with a backward pass for each dimension. Samples are
+        # independent, so the gradient of the sum over them contains that of each.
         rows = [
             torch.autograd.grad(number, leaf, retain_graph=True)[0]
             for number in domain.encode_image(pictures).float().sum(0)

@@ -1,14 +1,14 @@
 """Global directions: from words to a direction in s by looking up a table.
 
-StyleCLIP (Patashnik et al. 2021), section 6. Once per generator and CLIP it is measured what every
-channel of s does to pictures, as a direction in CLIP space (`direction_statistics.py`,
+This is section 6 of StyleCLIP (Patashnik et al. 2021). Once per generator and CLIP, the effect of
+every channel of s on pictures is measured as a direction in CLIP space (`style_statistics.py`,
 `recipes/build_direction_table.py`). A change of words is a direction in CLIP space too; the
 channels that point along it make the edit:
 
     R = relevance @ text_change,   R = 0 where |R| < threshold,   delta_s = R / max |R| * deviation
 
-The paper edits by s + alpha * delta_s. Here alpha is inside the vector, and the slider is 1 for
-alpha as it was given. The result is an ordinary `Direction`.
+The paper edits by s + alpha * delta_s. Here the vector contains alpha, so strength 1 corresponds to
+the given alpha. The result is an ordinary `Direction`.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ DEFAULT_ALPHA = 4.0
 
 
 _FARTHER = (1.0, 1.5, 2.0, 2.5, 3.0)  # strengths that are tried for a removal
-_USUAL = 32  # random faces
+_USUAL = 32  # number of random faces that a removal is compared with
 
 
 @dataclass(frozen=True)
 class TableLayer:
-    """A layer that a table covers: its name in the generator, its place in s, its resolution."""
+    """A layer that a table covers: its name in the generator, its range in s, its resolution."""
 
     name: str
     resolution: int
@@ -60,17 +60,17 @@ class TableLayer:
 
 @dataclass(frozen=True, eq=False)
 class DirectionTable:
-    """What every channel of s does to the pictures of one generator, in the terms of one CLIP.
+    """The effect of every channel of s on the pictures of one generator, in the space of one CLIP.
 
-    It is no edit: `direction` makes edits from it.
+    It is not an edit itself; `direction` makes edits from it.
 
     Attributes:
         relevance: `[channels, d]`, rows of length 1 (0 for a channel that changes nothing).
-        index: `[channels]`, where in s each row's channel lies.
+        index: `[channels]`, the position in s of each row's channel.
         s_mean, s_std: `[num_styles]`, mean and standard deviation of s.
         base_model: the generator.
         clip: the CLIP.
-        layout: the layers that the rows are of.
+        layout: the layers that the rows belong to.
         training: how it was measured.
 
     Raises:
@@ -95,8 +95,8 @@ class DirectionTable:
             or shapes[1:] != [[len(self.relevance)], [size], [size]]
         ):
             raise ValueError(
-                "relevance, index, s_mean and s_std of a direction table for this generator have "
-                f"the shapes [channels, d], [channels], [{size}], [{size}]; got "
+                "relevance, index, s_mean and s_std of a direction table for this generator must "
+                f"have the shapes [channels, d], [channels], [{size}], [{size}]; got "
                 f"{', '.join(map(str, shapes))}."
             )
         covered = 0
@@ -104,7 +104,7 @@ class DirectionTable:
             places = {"start": layer.start, "stop": layer.stop}
             check_sizes(places, dict.fromkeys(places, size), least=0)
             covered += max(layer.stop - layer.start, 0)
-        if covered == len(self.index):  # a list is made only of as many as there are
+        if covered == len(self.index):  # so that a huge layout never becomes a huge list
             rows = [c for layer in self.layout for c in range(layer.start, layer.stop)]
         if covered != len(self.index) or self.index.tolist() != rows:
             raise ValueError(
@@ -126,19 +126,19 @@ class DirectionTable:
 
         Args:
             domain: the generator and CLIP that the table was made for.
-            target: what pictures shall show, "a face with a beard".
-            neutral: what they show now, the pipeline's own words when None; what both texts say
+            target: what pictures should show, "a face with a beard".
+            neutral: what they show now; the pipeline's own words when None. What both texts say
                 does not change.
-            threshold: channels move whose relevance is at least so much (the paper's beta, 0.08 to
-                0.4 on its page): more moves fewer channels and changes less else.
-            channels: or so many channels move, the most relevant ones. Without both,
-                `DEFAULT_CHANNELS`; the paper has 20 for faces, 100 for cars and cats.
+            threshold: the least relevance of a channel that moves (the paper's beta, 0.08 to 0.4
+                on its page). A higher threshold moves fewer channels and changes less of the rest.
+            channels: alternatively, the number of most relevant channels to move. If both are
+                None, `DEFAULT_CHANNELS`; the paper uses 20 for faces, 100 for cars and cats.
             alpha: how far the most relevant channel moves at strength 1, in standard deviations.
             templates: sentences for the texts.
 
         Raises:
-            ValueError: both threshold and channels, an impossible one, a threshold that no channel
-                passes, an empty text, texts that mean the same.
+            ValueError: both threshold and channels, one that is out of range, a threshold that no
+                channel reaches, an empty text, or texts that mean the same.
             MismatchError: another generator or another CLIP.
         """
         self.check_fits(domain)
@@ -173,7 +173,7 @@ class DirectionTable:
         return self.relevance @ change.to(self.relevance)
 
     def check_fits(self, domain: Domain) -> None:
-        """Raise `MismatchError` for another generator or another CLIP, with both named."""
+        """Raise `MismatchError` for another generator or another CLIP; the message names both."""
         domain.check_fits(
             self.base_model,
             self.clip,
@@ -183,7 +183,7 @@ class DirectionTable:
         )
 
     def save_pretrained(self, folder: str | Path, overwrite: bool = False) -> Path:
-        """Write `config.json` and `model.safetensors`; arguments and errors as of `Edit`'s."""
+        """Write `config.json` and `model.safetensors`; arguments and errors are those of `Edit`."""
         config = {
             "kind": KIND,
             "space": Space.S.value,
@@ -210,8 +210,8 @@ def load_directions(
     """Load a direction table by bundled name, folder or Hub id ("user/repo", "user/repo@revision").
 
     Raises:
-        NotFoundError: the name leads nowhere; names near to it are listed.
-        ArtifactError: it is no direction table, or files are missing, damaged or from a newer
+        NotFoundError: nothing has this name; similar names are listed.
+        ArtifactError: it is not a direction table, or files are missing, damaged or from a newer
             version.
     """
     folder = resolve(name_or_path, KIND, revision, token, cache_dir, local_files_only)
@@ -226,12 +226,12 @@ def load_directions(
             training=config.get("training", {}),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{folder} is no sound direction table: {error}") from error
+        raise ArtifactError(f"{folder} is not a valid direction table: {error}") from error
 
 
 def _usage(name: str, config: Mapping[str, Any]) -> list[str]:
     is_bundled = (config.get("base_model", {}).get("id") or "").rpartition("/")[2] == "portraits"
-    # Of other pipelines only they themselves know what their pictures show.
+    # Only a pipeline itself says what its pictures show, so others use its neutral words.
     words = '"a smiling face"' if is_bundled else 'f"{pipe.neutral} in red"'
     return [
         f'table = hub.load_directions("{name}")  # or a folder, or "user/repo"',
@@ -245,8 +245,8 @@ register_kind(
         KIND,
         load=load_directions,
         usage=_usage,
-        limit="It adds up what each channel does alone. What only many channels do together, such "
-        "as another hair style, may fail; a trained edit does better there.",
+        limit="It adds up the effects of single channels. Changes that need many channels "
+        "together, such as another hair style, may fail; a trained edit does better there.",
         counted="{} pictures went into it.",
         summary="A table of how each style channel changes what CLIP sees (StyleCLIP, section 6). "
         "With it, any text becomes a direction at once, with no training.",
@@ -262,20 +262,20 @@ def select_channels(
     """Which channels move: those of at least `threshold`, or the `channels` most relevant ones.
 
     Raises:
-        ValueError: both or none of the two, an impossible one, or a threshold that no channel
-            passes; the largest usable one is named.
+        ValueError: both or none of the two, one that is out of range, or a threshold that no
+            channel reaches; the message names the largest usable one.
     """
     size = relevance.abs()
     largest = float(size.max())
     if largest == 0:
         raise ValueError(
-            "No channel has any relevance for this change, so no threshold is usable. Say it in "
-            "other words, or use a generator that can draw it."
+            "No channel has any relevance for this change, so no threshold is usable. Use other "
+            "words, or a generator that can render it."
         )
     if (threshold is None) == (channels is None):
         raise ValueError(
-            f"Got threshold {threshold} and channels {channels}; give one of them. A threshold "
-            "says how relevant a channel must be, channels how many move."
+            f"Got threshold {threshold} and channels {channels}; give one of them. The threshold "
+            "says how relevant a channel must be, and channels says how many move."
         )
     if channels is not None:
         if not 1 <= channels <= len(size):
@@ -309,7 +309,7 @@ def make_direction(
     The most relevant one moves by `alpha` standard deviations at strength 1.
 
     Raises:
-        ValueError: an alpha that is not above 0.
+        ValueError: an alpha that is not above 0 and finite.
     """
     if not 0 < alpha < math.inf:
         raise ValueError(f"Got alpha {alpha}; expected a number above 0, such as {DEFAULT_ALPHA}.")
@@ -332,9 +332,10 @@ class Settings:
     """Which channels of a table move, and how far."""
 
     channels: int | None = None
-    """So many, the most relevant ones; with a threshold None, `DEFAULT_CHANNELS`."""
+    """Number of most relevant channels to move; if it and the threshold are None,
+    `DEFAULT_CHANNELS`."""
     threshold: float | None = None
-    """Or all whose relevance is at least so much, the paper's beta."""
+    """Alternatively, the least relevance of a channel that moves, the paper's beta."""
     alpha: float = DEFAULT_ALPHA
     """How far the most relevant channel moves at strength 1, in standard deviations."""
     templates: bool = True
@@ -343,13 +344,13 @@ class Settings:
 
 @register
 class Table(Method[Settings]):
-    """Global directions: any words, on every face, at once, from the domain's table."""
+    """Global directions: any words, for every face, without a search, from the domain's table."""
 
     name: ClassVar[str] = "table"
     at_once: ClassVar[bool] = True
     summary: ClassVar[str] = (
-        "Looks up which channels of the generator do what the words say; at once, if the pipeline "
-        "has a direction table."
+        "Looks up which channels of the generator do what the words say; needs a direction table, "
+        "but no search."
     )
     requests: ClassVar[tuple[type[Any], ...]] = (Words,)
     presets: ClassVar[Mapping[str, Any]] = {
@@ -370,7 +371,7 @@ class Table(Method[Settings]):
                 got=domain.base_model.fingerprint,
                 expected="a direction table",
                 remedy="Build one with recipes/build_direction_table.py and use its `direction`, "
-                "or take the method 'gradient', which needs none.",
+                "or use the method 'gradient', which needs none.",
             )
 
     def search(
@@ -381,7 +382,7 @@ class Table(Method[Settings]):
         settings: Settings,
         on_step: OnStep | None,
     ) -> Direction:
-        """The direction in s of the words, see `DirectionTable.direction`."""
+        """Look up the direction in s of the words, see `DirectionTable.direction`."""
         table = bundled_table(domain)
         assert table is not None
         found = table.direction(
@@ -398,7 +399,7 @@ class Table(Method[Settings]):
         return _far_enough(domain, found, face, request)
 
     def rank(self, domain: Domain, request: Request, face: Latents | None) -> float:
-        """At once there, for every face; and what it adds it can take away."""
+        """High, since it needs no search; highest for removals and other readings of the words."""
         is_removal = isinstance(request, Words) and request.said is not None
         return 4.0 if is_removal else 2.0
 
@@ -409,11 +410,11 @@ class Table(Method[Settings]):
 
 @torch.no_grad()
 def _far_enough(domain: Domain, found: Direction, face: Latents, request: Words) -> Direction:
-    """A removal that goes as far as it must for this face.
+    """A removal that goes as far as this face needs.
 
-    At strength 1 it takes away glasses and half of a hat. CLIP compares the picture with the two
-    texts, and the first strength is taken at which it sees no more of what should go than in random
-    faces.
+    Strength 1 removes glasses, but only half of a hat. CLIP compares the picture with the two
+    texts, and the result is the first strength at which CLIP sees no more of what should be removed
+    than in random faces.
     """
     change = text_change(domain, request.text, str(request.neutral))
     usual = domain.encode_image(domain.synthesize(domain.sample(range(_USUAL)))) @ change
@@ -428,7 +429,7 @@ def _far_enough(domain: Domain, found: Direction, face: Latents, request: Words)
 
 
 def bundled_table(domain: Domain) -> DirectionTable | None:
-    """The bundled table for a domain, None if there is none.
+    """The bundled table for a domain; None if there is none.
 
     Raises:
         ArtifactError: a bundled table is damaged.
@@ -438,7 +439,7 @@ def bundled_table(domain: Domain) -> DirectionTable | None:
         try:
             table.check_fits(domain)
         except MismatchError:
-            continue  # it is another domain's
+            continue  # the table belongs to another domain
         return table
     return None
 

@@ -1,7 +1,7 @@
-"""Words for what pictures may show: alternatives, of which two name a change.
+"""Words for what pictures may show: alternatives, two of which name a change.
 
-Discovery names its sliders by them, the instant model is taught with them, and they say how far a
-change goes in the pictures of a domain. Only words count for which a CLIP has tokens of its own.
+Discovery names its sliders with them, and they set the units in which `methods/fit.py` measures a
+change. Only words that have their own tokens in a CLIP are used.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import re
 from stylegan_hub.domain import Domain
 
 Alternatives = tuple[tuple[str, ...], ...]
-"""Groups of things of which a picture shows one each.
+"""Groups of alternatives; a picture shows one of each group.
 
-"glasses" stands for "a face with glasses" (whatever the domain's pictures show), "a young *" for "a
-young face", and "no glasses" for the domain's own words, since CLIP hears no "no"."""
+In a domain of faces, "glasses" stands for "a face with glasses", "a young *" for "a young face",
+and "no glasses" for the neutral "a face", since CLIP hardly understands negations."""
 
 ANYTHING: Alternatives = (
     ("a bright *", "a dark *"),
@@ -74,7 +74,7 @@ def alternatives(domain: Domain, words: Alternatives | None = None) -> Alternati
 
 
 def known_entries(domain: Domain) -> list[str]:
-    """All entries whose words this domain's CLIP knows and that say what is there, in one row."""
+    """All entries whose words this domain's CLIP knows, in one list, without those with "no"."""
     groups = alternatives(domain)
     return [entry for group in groups for entry in group if not entry.startswith("no ")]
 

@@ -1,10 +1,10 @@
-"""What words ask for: removals and comparisons are changes between two texts, commands are wishes.
+"""Read what words ask for: a removal or comparison becomes two texts, a command becomes a caption.
 
-CLIP reads "a face without a hat" much as "a face with a hat": a negation weighs little in what it
-has learned from. But it can tell a face with a hat from a face, so a removal is the change from the
-one to the other, and "less angry" the change from "an angry face" to "a face". It has read
-captions, not commands: "give her a hat" is the wish for "a face with a hat", "make the hair red"
-for "a face with red hair".
+CLIP treats "a face without a hat" much like "a face with a hat", since negations had little weight
+in its training. But it can tell a face with a hat from a face, so a removal becomes the change from
+the first to the second, and "less angry" the change from "an angry face" to "a face". CLIP was
+trained on captions, not commands, so "give her a hat" is read as "a face with a hat", and "make the
+hair red" as "a face with red hair".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _POLITE = r"(?:please |can you |could you |just )*"
 _OWNER = r"(?:the |his |her |their |its |my |your |this |that |all |any |a |an )*"
 _VERB = r"(?:remove|delete|drop|erase|lose|ditch|strip|hide|get rid of|do away with|shave)"
 _PARTED = r"(?:take|cut|shave|pull|wipe|put|throw)"
-# Each with the groups `thing` and, where the text has one, `subject`.
+# Each has the group `thing`, and `subject` if the text has one.
 _REMOVALS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -59,9 +59,9 @@ _COMPARED = {
     "darker": ("dark", "light"),
     "lighter": ("light", "dark"),
 }
-# What a face can be made to do: said so, CLIP knows it as well as in another form.
+# What a face can be made to do; CLIP understands "make him smile" without another reading.
 _VERBS = {"smile", "laugh", "cry", "frown", "sleep", "scream", "grin", "blink", "wink", "gasp"}
-# Words of one thing that take no article, beside plurals.
+# Nouns that take no article, besides plurals.
 _UNCOUNTED = {
     "hair",
     "makeup",
@@ -79,7 +79,7 @@ _PLAIN_ADJECTIVES = {"old", "sad", "angry", "young", "pale", "dark"}
 _LEAD = re.compile(rf"^{_POLITE}(?:make \w+ |look )*", re.IGNORECASE)
 _BETWEEN = re.compile(r"(\s*[,;+&]\s*(?:and\s+|but\s+)?|\s+(?:and|but|plus|or)\s+)", re.IGNORECASE)
 _NEGATED = re.compile(r"^(?:without|with no|no|not|remove|take off)\b", re.IGNORECASE)
-# "red and curly hair" is red hair and curly hair: words that share the noun after them.
+# Adjectives that share the noun after them: "red and curly hair" is red hair and curly hair.
 _SHARING = re.compile(
     r"^(?:(?:very|dark|light|bright)\s+)?(?:red|blonde?|black|brown|gr[ae]y|white|purple|pink|green|blue|"
     r"long|short|curly|straight|wavy|spiky|thick|thin|dark|light)$",
@@ -89,7 +89,7 @@ _SHARED = re.compile(r"\b(hair|eyes|skin|lips|eyebrows|background|shirt|clothes)
 
 
 def rules() -> dict[str, Any]:
-    """Patterns and lists by which texts are read, as plain values, for readers that are no Python.
+    """The patterns and lists by which texts are read, as plain values for other languages.
 
     Patterns have named groups in the form `(?<name>`; all of them ignore case.
     """
@@ -122,9 +122,9 @@ def rules() -> dict[str, Any]:
 
 
 def reading(words: Words, neutral: str) -> Words:
-    """The request with a removal, a comparison or a command said in texts that CLIP can compare.
+    """The request with a removal, comparison or command turned into texts that CLIP understands.
 
-    Other words, and those that come with a neutral text of their own, stay as they are.
+    Other words, and requests that have their own neutral text, stay as they are.
 
     Args:
         neutral: what all pictures of the domain show, "a face".
@@ -160,7 +160,7 @@ def reading(words: Words, neutral: str) -> Words:
 
 
 def _wish(words: Words, text: str, neutral: str) -> Words:
-    """A command as the wish for what pictures then show; other words stay as they are."""
+    """A command as a caption of the pictures that it asks for; other words stay as they are."""
     if added := _ADDITION.match(text):
         bare = re.sub(rf"^{_OWNER}", "", added["thing"], flags=re.IGNORECASE)
         return replace(words, said=words.text, text=f"{neutral} with {_thing(bare)}")
@@ -175,8 +175,8 @@ def _wish(words: Words, text: str, neutral: str) -> Words:
 def parts(text: str) -> list[str]:
     """The single changes in a text: "older, smiling, with glasses" has three.
 
-    What several share is repeated: "red and curly hair" is "red hair" and "curly hair", "without a
-    hat or glasses" is "without a hat" and "without glasses".
+    Shared words are repeated: "red and curly hair" is "red hair" and "curly hair", "without a hat
+    or glasses" is "without a hat" and "without glasses".
     """
     pieces = _BETWEEN.split(text.strip().rstrip(".!;, "))
     found: list[str] = []
@@ -193,13 +193,13 @@ def parts(text: str) -> list[str]:
 
 
 def _described(how: str, neutral: str) -> str:
-    """A neutral text with an adjective: "an angry face" of "angry" and "a face"."""
+    """A neutral text with an adjective: "an angry face" from "angry" and "a face"."""
     noun = re.sub(r"^(?:an?|the)\s+", "", neutral, flags=re.IGNORECASE)
     return f"{_article(how)} {how} {noun}"
 
 
 def _thing(name: str) -> str:
-    """A thing with its article, where it takes one."""
+    """A thing with its article, if it takes one."""
     name = name.strip()
     last = name.split()[-1].lower()
     if last in _UNCOUNTED or (last.endswith("s") and not last.endswith("ss")):

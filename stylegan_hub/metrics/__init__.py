@@ -1,1 +1,1 @@
-"""Numbers that judge pictures and edits: one file for each."""
+"""Metrics that judge pictures and edits: one file for each."""

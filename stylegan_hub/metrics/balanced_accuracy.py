@@ -1,6 +1,6 @@
-"""Balanced accuracy: the mean over the values of an attribute of the share recognized.
+"""Balanced accuracy: the share recognized of each value of an attribute, averaged over the values.
 
-Chance is 1 / number of values, however rare some of them are.
+Chance level is 1 / number of values, however rare some of them are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from stylegan_hub.portraits.attributes import applicable
 
 
 def mean_recall(predicted: Int[Tensor, " n"], label: Int[Tensor, " n"]) -> float:
-    """Mean over the labels that occur of the share of each that is predicted."""
+    """The share of each label that is predicted correctly, averaged over the labels that occur."""
     right = predicted == label
     return float(
         torch.stack([right[label == value].float().mean() for value in label.unique()]).mean()
@@ -25,7 +25,7 @@ def mean_recall(predicted: Int[Tensor, " n"], label: Int[Tensor, " n"]) -> float
 def balanced_accuracy(
     predicted: Mapping[str, Int[Tensor, " n"]], truth: Mapping[str, Int[Tensor, " n"]]
 ) -> dict[str, float]:
-    """`mean_recall` per attribute; labels that cannot be seen (`applicable`) are left out."""
+    """`mean_recall` for each attribute; labels that cannot be seen (`applicable`) are left out."""
     visible = applicable(truth)
     return {
         name: mean_recall(predicted[name][visible[name]], values[visible[name]])

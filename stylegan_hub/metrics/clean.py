@@ -1,10 +1,10 @@
-"""Is an edited picture as clean as an unedited one? A critic, and the share that it passes.
+"""Whether edited pictures are as clean as unedited ones: a critic, and the share that it accepts.
 
-Success and collateral say nothing of ghosts, halos and neon hats. The critic is a small network
-that tells samples and renders from such that were spoiled on purpose (`portraits/spoil.py`); it is
-in no loss, in no early stopping and in no choice of settings, so no search has learned to please
-it. **clean** is the share of edited pictures whose score is above that of the worst 5 % of
-unedited ones.
+Success and collateral do not measure ghosts, halos and neon hats. The critic is a small network
+that distinguishes samples and drawn portraits from ones that were spoiled on purpose
+(`portraits/spoil.py`). It is not used in any loss, early stopping or choice of settings, so no
+search has adapted to it. **clean** is the share of edited pictures whose score is above that of the
+worst 5 % of unedited ones.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from stylegan_hub.models.configured import configured_by
 from stylegan_hub.models.residual_trunk import residual_trunk, shrink
 
 WORST = 0.05
-"""The share of unedited pictures that are not called clean."""
+"""The share of unedited pictures that do not count as clean."""
 
 
 @dataclass(frozen=True)
 class CriticConfig:
-    """What a critic is like: its `config.json`.
+    """The configuration of a critic, its `config.json`.
 
     Raises:
         ValueError: sizes that do not fit the stages.
     """
 
     resolution: int = 128
-    """Width and height inside, a multiple of 16; other pictures are resized."""
+    """Width and height of the input, a multiple of 16; other pictures are resized."""
     channels: Sequence[int] = (32, 64, 96)
     """Width of the three stages, multiples of 8."""
     blocks: Sequence[int] = (1, 2, 2)
     """Residual blocks of the three stages."""
     last_channels: int = 64
-    """Features of each place of the picture."""
+    """Number of features at each position."""
 
     def __post_init__(self) -> None:
         check_sizes(vars(self), {"channels": MAX_WIDTH, "last_channels": MAX_WIDTH})
@@ -51,12 +51,13 @@ class CriticConfig:
         if self.resolution % factor or len(self.blocks) != len(self.channels):
             raise ValueError(
                 f"Got resolution {self.resolution}, channels {list(self.channels)} and blocks "
-                f"{list(self.blocks)}; expected a multiple of {factor}, and as many of both."
+                f"{list(self.blocks)}; expected a resolution that is a multiple of {factor}, and "
+                "as many blocks as channels."
             )
 
 
 class Critic(SavedWhole, ModelMixin, ConfigMixin):
-    """Scores pictures: above 0 rather clean, below rather spoiled."""
+    """Scores pictures: above 0 means rather clean, below 0 rather spoiled."""
 
     @configured_by(CriticConfig)
     def __init__(self, config: CriticConfig) -> None:
@@ -83,20 +84,20 @@ class Critic(SavedWhole, ModelMixin, ConfigMixin):
             size = (self.resolution, self.resolution)
             images = F.interpolate(images, size, mode="bicubic", antialias=True)
         features = self.trunk(images.to(self.dtype))
-        # One bad place spoils a picture: the mean of all, and the worst of each feature.
+        # One bad spot spoils a picture, so the maximum of each feature is used besides the mean.
         pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)
         scores: Tensor = self.head(pooled)[:, 0]
         return scores.float()
 
     @torch.no_grad()
     def score(self, images: Float[Tensor, "n 3 h w"], at_once: int = 64) -> Float[Tensor, " n"]:
-        """Scores on the CPU, some pictures at a time."""
+        """Scores, returned on the CPU; `at_once` pictures are scored at a time."""
         parts = [self(part.to(self.device)).cpu() for part in images.split(at_once)]
         return torch.cat(parts)
 
 
 def clean_limit(scores: Float[Tensor, " n"]) -> float:
-    """The score that the worst unedited pictures lie below."""
+    """The score that the worst 5 % of unedited pictures lie below."""
     return float(scores.quantile(WORST))
 
 
@@ -104,7 +105,7 @@ def clean_share(before: Float[Tensor, " n"], after: Float[Tensor, " m"]) -> floa
     """The share of edited pictures that are clean.
 
     Args:
-        before: scores of unedited pictures, some hundred for a steady limit.
-        after: scores of edited ones.
+        before: scores of unedited pictures, several hundred for a stable limit.
+        after: scores of edited pictures.
     """
     return float((after > clean_limit(before)).float().mean())

@@ -1,8 +1,8 @@
-"""Do words and pictures move in the same direction of CLIP space?
+"""Whether words and pictures move in the same direction in CLIP space.
 
-Methods that edit by words assume it: the difference of two texts is used as the difference of two
-pictures (StyleCLIP, Patashnik et al. 2021, section 6, "collinear" changes). Where the truth of a
-change is known, as pictures of the same people with and without it, it can be measured.
+Methods that edit by words assume that they do: the difference of two texts stands for the
+difference of two pictures (StyleCLIP, Patashnik et al. 2021, section 6, "collinear" changes). This
+can be measured if there are pictures of the same faces with and without a change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Collinearity:
-    """Cosines of text changes (rows) with mean image changes (columns), both named by `names`."""
+    """Cosines between text changes (rows) and mean image changes (columns), in order of `names`."""
 
     names: tuple[str, ...]
     cosines: Float[Tensor, "k k"]
@@ -35,7 +35,7 @@ class Collinearity:
         return dict(zip(self.names, rest.tolist(), strict=True))
 
     def ranks(self) -> dict[str, int]:
-        """Place of the own image change among all, by cosine; 1 is best."""
+        """Rank by cosine of each text change's own image change among all; 1 is best."""
         diagonal = self.cosines.diagonal()[:, None]
         places = 1 + (self.cosines > diagonal).sum(1)
         return dict(zip(self.names, places.tolist(), strict=True))
@@ -46,10 +46,10 @@ def collinearity(
     text_changes: Float[Tensor, "k dim"],
     image_changes: Sequence[Float[Tensor, "n dim"]],
 ) -> Collinearity:
-    """Compare k changes said in words with the same k changes seen in pictures.
+    """Compare k changes in words with the same k changes in pictures.
 
     Args:
-        names: what the changes are called.
+        names: of the changes.
         text_changes: embedding of the text after minus that of the text before, `[k, dim]`.
         image_changes: for each change, embeddings of n pictures after it minus those of the same
             pictures before; n may differ from change to change.

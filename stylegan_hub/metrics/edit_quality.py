@@ -1,8 +1,8 @@
-"""All that is measured of one edit, and its pictures: `metrics.json` and `images/` of its folder.
+"""All measurements of one edit, and its pictures: `metrics.json` and `images/` in its folder.
 
-Every number is a mean over the given seeds and follows from them, so that anybody gets the same
-again; only the time depends on the machine. Whether an edit succeeds is read by the attribute
-reader (`edit_success`); the similarity to the words in CLIP is written down, and judges nothing.
+Every number is a mean over the given seeds and follows from them, so it can be reproduced; only the
+time depends on the machine. The attribute reader decides whether an edit succeeds (`edit_success`).
+The similarity to the words in CLIP is recorded, but no judgment is based on it.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ from stylegan_hub.portraits.reader import AttributeReader
 READER = "attribute-reader"
 """The bundled reader of drawn portraits."""
 SHOWN = 8
-"""People in the pictures of an edit."""
+"""Number of faces in the pictures of an edit."""
 
 _BATCH_SIZE = 16
 _TIMED_EDITS = 8
 
 
 def parse_target(texts: Sequence[str]) -> dict[str, str]:
-    """A target from a command line: ("hat=yes", "glasses=yes") to {"hat": "yes", ...}.
+    """Parse a target of the command line: ("hat=yes", "glasses=yes") gives {"hat": "yes", ...}.
 
-    "character=Zuri" stands for all attributes that are fixed for that named person.
+    "character=Zuri" stands for all attributes that are fixed for this named character.
 
     Raises:
-        ValueError: not of this form, or an attribute, value or name that no portrait has.
+        ValueError: another form, or an attribute, value or name that no portrait has.
     """
     target: dict[str, str] = {}
     for text in texts:
@@ -72,17 +72,17 @@ def parse_target(texts: Sequence[str]) -> dict[str, str]:
 
 
 def reader_for(pipe: StyleEditPipeline, name: str | None, target: object) -> AttributeReader | None:
-    """The attribute reader for the pictures of a pipeline; None where it would talk nonsense.
+    """The attribute reader for the pictures of a pipeline; None if its readings mean nothing.
 
-    The bundled reader knows drawn portraits. It is taken for the bundled generator, and for another
-    one only if a target or another reason says that its pictures have these attributes.
+    The bundled reader knows drawn portraits. It is used for the bundled generator, and for another
+    one only if a target implies that its pictures have these attributes.
 
     Args:
         name: bundled name, folder or Hub id; None for no reader.
-        target: what it shall look for, or any other reason to ask it about this pipeline.
+        target: what the reader should look for, or any true value to use it for this pipeline.
 
     Raises:
-        NotFoundError, ArtifactError: the name leads to no reader.
+        NotFoundError, ArtifactError: there is no reader with this name, or it cannot be loaded.
     """
     if name is None:
         return None
@@ -92,9 +92,9 @@ def reader_for(pipe: StyleEditPipeline, name: str | None, target: object) -> Att
         )
         if portraits.fingerprint() != pipe.base_model.fingerprint:
             warnings.warn(
-                f"The {READER} knows drawn portraits, and nothing says that this pipeline draws "
-                "some: what it would say is left out. If it does draw portraits, give a target, "
-                "or the reader as a folder (cards/attribute-reader).",
+                f"The {READER} knows only drawn portraits, and this pipeline has another "
+                "generator, so its readings are left out. If the pipeline does render drawn "
+                "portraits, give a target, or the reader as a folder (cards/attribute-reader).",
                 stacklevel=2,
             )
             return None
@@ -112,28 +112,31 @@ def measure_edit(
     strength: float | None = None,
     truncation_psi: float = 0.7,
 ) -> dict[str, Any]:
-    """Edit the people with these seeds and measure what happened.
+    """Edit the faces with these seeds and measure the result.
 
     Args:
-        reader: judge of success and collateral; None outside of the drawn portraits.
+        reader: judge of success and collateral; None for pictures other than drawn portraits.
         target: attributes and values that the edit asks for; empty without a reader.
-        seeds: at least two, none of them trained on.
+        seeds: at least two; the edit must not have been trained on them.
         strength: the edit's default when None.
 
     Returns:
-        What `metrics.json` of the edit's folder holds. Shares and cosines are rounded to 4 places.
+        The content of `metrics.json` in the edit's folder. Shares and cosines are rounded to 4
+        places.
 
         - images, first_seed, truncation_psi, strength: how it was measured;
-        - target, success, success_images (people who lacked the target, of whom success is a
-            share; success is None without any), collateral, flips: see `EditReport`; with a reader;
+        - target, success, success_images (the number of faces that lacked the target; success is a
+            share of them, and None if there are none), collateral, flips: see `EditReport`; with a
+            reader;
         - identity_similarity: mean cosine; with a recognizer in the pipeline;
-        - clip_similarity_before, clip_similarity_after: mean cosine of picture and prompt; for an
-            edit that has a prompt;
+        - clip_similarity_before, clip_similarity_after: mean cosine between picture and prompt;
+            for an edit that has a prompt;
         - step_cosine_mean, step_cosine_std: see `step_cosine`;
-        - milliseconds_per_edit: median time to edit and draw one person.
+        - milliseconds_per_edit: median time to edit and render one face.
 
     Raises:
-        ValueError: fewer than two seeds, an unknown attribute or value, a target without a reader.
+        ValueError: fewer than two seeds, an unknown attribute or value, a target without a reader
+            or a reader without a target.
         MismatchError: an edit of another generator.
     """
     if bool(target) != (reader is not None):
@@ -142,7 +145,10 @@ def measure_edit(
             "attribute reader judges a target, so give both or none."
         )
     if len(seeds) < 2:
-        raise ValueError(f"Got {len(seeds)} seeds; steps of at least two people are compared.")
+        raise ValueError(
+            f"Got {len(seeds)} seeds; give at least two, since the steps of different faces are "
+            "compared."
+        )
     for name, value in target.items():
         label_index(name, value)
     strength = edit.strength.default if strength is None else float(strength)
@@ -195,7 +201,7 @@ def before_after(
     strength: float | None = None,
     truncation_psi: float = 0.7,
 ) -> Image.Image:
-    """People above, the same people edited below; a column for each seed."""
+    """Faces above, the same faces edited below; a column for each seed."""
     strength = edit.strength.default if strength is None else strength
     people = pipe.sample(seeds, truncation_psi)
     rows = [draw(pipe, people), draw(pipe, displaced(pipe, people, [(edit, strength)]))]
@@ -205,7 +211,7 @@ def before_after(
 def strengths(
     pipe: StyleEditPipeline, edit: Edit, seeds: Sequence[int], truncation_psi: float = 0.7
 ) -> Image.Image:
-    """The whole slider: a row for each seed, from the least strength to the greatest in 7 steps."""
+    """The whole slider: a row for each seed, at 7 strengths from the lowest to the highest."""
     people = pipe.sample(seeds, truncation_psi)
     steps = torch.linspace(edit.strength.min, edit.strength.max, 7).tolist()
     return image_files.strip(
@@ -223,11 +229,14 @@ def write_quality(
     strength: float | None = None,
     truncation_psi: float = 0.7,
 ) -> dict[str, Any]:
-    """Write metrics.json, images/before-after.webp and images/strengths.webp; else `measure_edit`.
+    """Measure an edit; write metrics.json, images/before-after.webp and images/strengths.webp.
 
-    What an edit's method calls for is measured as well, see `method_report`; there the reader has
-    something to say without a target too. Without a reader, whether the target was met is left out.
-    The pictures show the first of the seeds, not selected.
+    Besides `measure_edit`, this includes the measurements that belong to the edit's method, see
+    `method_report`, which uses the reader even without a target. Without a reader, success is left
+    out. The pictures show the first of the seeds, without selection.
+
+    Returns:
+        The content of metrics.json.
     """
     target = target if reader is not None else {}
     judge = reader if target else None

@@ -1,7 +1,7 @@
-"""Does an edit do what it says, and only that? Judged by the attribute reader, never by CLIP.
+"""Whether an edit does what it says, and only that. The attribute reader judges this, never CLIP.
 
-Success: of the pictures that lacked the target, the share that shows it afterwards.
-Collateral: of all other attributes that could be seen before and after, the share that flipped.
+Success: the share of pictures that show the target afterwards, of those that lacked it.
+Collateral: the share of other attributes that flipped, of those visible before and after.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from stylegan_hub.portraits.reader import Reading
 
 @dataclass(frozen=True)
 class EditReport:
-    """What the reader saw over n pictures.
+    """What the reader saw in n pictures.
 
     Attributes:
-        success: share in [0, 1] of the pictures that lacked the target and show it afterwards.
+        success: share in [0, 1] that show the target afterwards, of the pictures that lacked it;
+            NaN if none lacked it.
         collateral: share in [0, 1] of other attributes that flipped.
-        count: how many pictures lacked the target, so that success is measured on them.
-        flips: share of flips by attribute, to see what an edit drags along.
+        count: number of pictures that lacked the target; success is measured on them.
+        flips: share of flips by attribute, which shows what else an edit changes.
     """
 
     success: float
@@ -35,9 +36,9 @@ class EditReport:
 
 
 Target = Mapping[str, str | Sequence[str]]
-"""Attributes and the value that an edit asks for; with several values, any of them will do."""
+"""Attributes and the values that an edit asks for; with several values, any of them counts."""
 
-# A named character is recognized when at least this share of the fixed attributes is there.
+# A named character is recognized if at least this share of its fixed attributes is present.
 _CHARACTER_SHARE = 0.75
 
 
@@ -45,14 +46,17 @@ def edit_report(before: Reading, after: Reading, target: Target) -> EditReport:
     """Compare two readings of the same n faces.
 
     Args:
-        target: what the edit asks for; of several attributes, as of a named character, three
-            quarters must be there.
+        target: what the edit asks for; of several attributes, such as those of a named character,
+            three quarters must be present.
 
     Raises:
         ValueError: an unknown attribute or value, or readings of different length.
     """
     if len(before) != len(after):
-        raise ValueError(f"Got {len(before)} pictures before and {len(after)} after the edit.")
+        raise ValueError(
+            f"Got {len(before)} pictures before and {len(after)} after the edit; give as many of "
+            "both."
+        )
     lacked = lacks(before, target)
     could, seen_after = applicable(before.labels), applicable(after.labels)
     success = (
@@ -94,7 +98,7 @@ def shows(reading: Reading, target: Target) -> Bool[Tensor, " n"]:
 def lacks(reading: Reading, target: Target) -> Bool[Tensor, " n"]:
     """Which of the faces lack what an edit asks for, and could have it.
 
-    A bald head lacks purple hair, but nobody can see a color of hair on it: it does not count.
+    A bald head lacks purple hair, but no hair color can be seen on it, so it does not count.
 
     Raises:
         ValueError: an unknown attribute or value.
@@ -108,9 +112,10 @@ def lacks(reading: Reading, target: Target) -> Bool[Tensor, " n"]:
 def reports_by_group(
     before: Reading, after: Reading, target: Target, attribute: str
 ) -> dict[str, EditReport]:
-    """A report for each value of an attribute that the people had before: skin, age.
+    """A report for each value that an attribute had before the edit, such as skin or age.
 
-    Groups of whom nobody lacked the target are left out, and so is the attribute of the target.
+    Groups in which no face lacked the target are left out. If the target contains the attribute,
+    the result is empty.
 
     Raises:
         ValueError: see `edit_report`.

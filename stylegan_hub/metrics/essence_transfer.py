@@ -1,7 +1,8 @@
-"""How much of a target picture do edited people have, and how much of their own do they keep?
+"""How much of a target picture edited faces take over, and how much of their own they keep.
 
-The measures of TargetCLIP (Chefer et al. 2022, section 4) and, on drawn portraits, the truth: which
-attributes came from the target, as an attribute reader sees it, which shares nothing with CLIP.
+These are the measures of TargetCLIP (Chefer et al. 2022, section 4). On drawn portraits, there is
+also a measure independent of CLIP: an attribute reader, which shares nothing with CLIP, says which
+attributes came from the target.
 """
 
 from __future__ import annotations
@@ -28,23 +29,24 @@ def essence_report(
     after: Float[Tensor, "n 3 h w"],
     target: Float[Tensor, "1 3 h w"],
 ) -> dict[str, float]:
-    """Means over n people, two or more, before and after an essence of the target.
+    """Means over n faces, two or more, before and after an essence of the target.
 
     Returns:
-        - target_similarity_before, target_similarity_after: cosine of picture and target in CLIP;
-        - change_consistency: cosine of the changes of different people in CLIP;
-        - identity_similarity: cosine of before and after; with a recognizer in the pipeline;
-        - with a reader: attributes_taken, the share of attributes which a person did not share with
-          the target (as the reader sees it) and shares afterwards; attributes_kept, the share of
-          all attributes that stayed.
+        - target_similarity_before, target_similarity_after: cosine between picture and target in
+          CLIP;
+        - change_consistency: cosine between the changes of different faces in CLIP;
+        - identity_similarity: cosine between before and after; with a recognizer in the pipeline;
+        - with a reader: attributes_taken, the share of attributes that a face shares with the
+          target afterwards, of those that it did not share before (according to the reader);
+          attributes_kept, the share of all attributes that stayed.
 
     Raises:
-        ValueError: numbers of pictures that differ, or fewer than two.
+        ValueError: different numbers of pictures, or fewer than two.
     """
     if len(before) != len(after) or len(before) < 2:
         raise ValueError(
-            f"Got {len(before)} pictures before and {len(after)} after the edit; expected as many, "
-            "and at least two, whose changes are compared."
+            f"Got {len(before)} pictures before and {len(after)} after the edit; expected as many "
+            "of both, and at least two, since their changes are compared."
         )
     goal, seen_before, seen_after = (_embed(pipe, images) for images in (target, before, after))
     change = F.normalize(seen_after - seen_before, dim=1, eps=1e-6)

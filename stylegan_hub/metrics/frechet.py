@@ -1,7 +1,7 @@
 """Fréchet distance between two sets of feature vectors (FID when the features are Inception's).
 
-Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule", equation 6. Distances compare
-only for the same feature network and the same number of pictures.
+Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule", equation 6. Distances are
+comparable only for the same feature network and the same number of pictures.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from torch import Tensor
 
 
 def frechet_distance(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) -> float:
-    """Squared distance of means plus that of covariances, both sets taken as Gaussian.
+    """Squared distance of means plus that of covariances, with both sets treated as Gaussian.
 
     Raises:
-        ValueError: fewer than two vectors, or sizes that differ.
+        ValueError: fewer than two vectors, or different sizes.
     """
     if min(len(first), len(second)) < 2 or first.shape[1] != second.shape[1]:
         raise ValueError(
-            f"Got features {tuple(first.shape)} and {tuple(second.shape)}; expected at least two "
-            "vectors in each and the same size."
+            f"Got features of shape {tuple(first.shape)} and {tuple(second.shape)}; expected at "
+            "least two vectors in each, of the same size."
         )
     a, b = first.cpu().double(), second.cpu().double()
     cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)

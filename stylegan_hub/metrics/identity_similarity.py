@@ -1,7 +1,7 @@
-"""Is it still the same person? Cosine of a face recognizer's embeddings before and after an edit.
+"""Whether a face keeps its identity: cosine of its recognizer embeddings before and after an edit.
 
-The identity similarity of the editing papers (StyleCLIP, section 4, has 1 - this as a loss). It
-compares only between edits judged by the same recognizer.
+This is the identity similarity of the editing papers (StyleCLIP, section 4, uses 1 - this as a
+loss). Values are comparable only between edits judged by the same recognizer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def identity_similarity(
     after: Float[Tensor, "n 3 h w"],
     batch_size: int = 16,
 ) -> Float[Tensor, " n"]:
-    """Similarity in [-1, 1] for each of n people.
+    """Similarity in [-1, 1] for each of n faces.
 
     Args:
         recognizer: pictures in [-1, 1] to embeddings `[n, d]` of length 1.
@@ -31,6 +31,9 @@ def identity_similarity(
         ValueError: different numbers of pictures.
     """
     if len(before) != len(after):
-        raise ValueError(f"Got {len(before)} pictures before and {len(after)} after the edit.")
+        raise ValueError(
+            f"Got {len(before)} pictures before and {len(after)} after the edit; give as many of "
+            "both."
+        )
     pairs = zip(before.split(batch_size), after.split(batch_size), strict=True)
     return torch.cat([1 - identity_loss(recognizer(b), recognizer(a)) for a, b in pairs])

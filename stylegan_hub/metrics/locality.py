@@ -1,4 +1,4 @@
-"""Where is the change? Shares of it inside a mask, and a perceptual distance outside.
+"""Where an edit changes a picture: the share inside a mask, and a perceptual distance outside.
 
 Masks are `[n, 1, h, w]` in [0, 1], of any size.
 """
@@ -39,10 +39,10 @@ def perceptual_distance(
 ) -> Float[Tensor, " n"]:
     """A distance like LPIPS (Zhang et al. 2018, eq. 1), where the mask is 1, or everywhere.
 
-    Features of each residual stage of the attribute reader, of length 1 at every place; their
-    squared differences, averaged over the places of the mask and over the stages. There are no
-    learned weights of channels, and it compares with no LPIPS of another network. 0 is the same,
-    and 4 the opposite.
+    The features of each residual stage of the attribute reader are scaled to length 1 at every
+    position. Their squared differences are averaged over the mask and over the stages. Channels
+    have no learned weights, and values are not comparable with LPIPS of another network. 0 means
+    equal features, 4 opposite ones.
     """
     mask = torch.ones_like(before[:, :1]) if mask is None else mask
     batches = zip(*(x.split(batch_size) for x in (before, after, mask)), strict=True)
@@ -60,7 +60,7 @@ def _distance(reader: AttributeReader, before: Tensor, after: Tensor, mask: Tens
 
 
 def _stages(reader: AttributeReader, images: Tensor) -> Sequence[Tensor]:
-    """What the reader's trunk has before each halving of the size, and at the end."""
+    """The features of the reader's trunk before each halving of the size, and at the end."""
     size = reader.config["resolution"]
     x = F.interpolate(images.to(reader.device), (size, size), mode="bicubic", antialias=True)
     x = x.to(reader.dtype)

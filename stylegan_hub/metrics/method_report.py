@@ -1,7 +1,7 @@
-"""What is measured of an edit beside success and collateral, because of how it was found.
+"""Measurements of an edit, besides success and collateral, that depend on its method.
 
-An essence is compared with its target picture, which lies beside it as `images/target.png`; a local
-edit with the region that it shall stay in.
+An essence is compared with its target picture, stored beside it as `images/target.png`; a local
+edit with the region that it should stay in.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from stylegan_hub.regions.find import Region
 from stylegan_hub.regions.mask import region_mask
 
 TARGET_NAME = "images/target.png"
-"""Where the folder of an essence has its target."""
+"""The target picture in the folder of an essence."""
 
 _BATCH_SIZE = 16
 
@@ -42,16 +42,16 @@ def method_report(
     strength: float,
     truncation_psi: float = 0.7,
 ) -> dict[str, float]:
-    """Means over the people with these seeds, rounded to 4 places; nothing for other methods.
+    """Means over the faces with these seeds, rounded to 4 places; empty for other methods.
 
     Args:
         folder: of the edit.
-        reader: for what needs one, left out without.
+        reader: measurements that need one are left out if it is None.
 
     Returns:
-        For an essence, `essence_report`. For a local edit, when the pipeline has a parser; inside
-        is where the region is before or after the edit (where it is not, for an edit of the
-        background):
+        For an essence, `essence_report`. For a local edit, if the pipeline has a parser, the
+        numbers below. The region is where the parser finds it before or after the edit; for an edit
+        of the background, it is the rest of the picture.
 
         - change_inside_region: share of the squared change of the pixels;
         - distance_outside_region: `perceptual_distance` there; with a reader.
@@ -82,7 +82,7 @@ def method_report(
 def local_report(
     reader: AttributeReader | None, before: Tensor, after: Tensor, inside: Tensor
 ) -> dict[str, float]:
-    """Mean share of the change inside of the mask, and with a reader the distance outside."""
+    """Mean share of the change inside the mask, and with a reader the distance outside it."""
     report = {"change_inside_region": float(change_inside(before, after, inside).mean())}
     if reader is not None:
         distance = perceptual_distance(reader, before, after, 1 - inside, _BATCH_SIZE)
@@ -91,7 +91,7 @@ def local_report(
 
 
 def either_mask(pipe: StyleEditPipeline, before: Tensor, after: Tensor, region: Region) -> Tensor:
-    """Where the region is before or after the edit, `[n, 1, h, w]`."""
+    """The union of the region before and after the edit, `[n, 1, h, w]`."""
     masks = [
         torch.cat([region_mask(pipe, batch, region) for batch in images.split(_BATCH_SIZE)])
         for images in (before, after)

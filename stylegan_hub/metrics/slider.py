@@ -1,15 +1,15 @@
-"""How an edit behaves over its whole slider: monotone, smooth, useful from where to where.
+"""How an edit behaves over its whole slider: monotone, smooth, and in which range useful.
 
-A number at one strength says nothing of a slider. Kontinuous Kontext and FlowSlider, which make
-sliders for other models, ask of theirs that more strength gives more of what is asked for, in steps
-of one size. Here 21 strengths from 0 to the greatest are rendered:
+A number at one strength says nothing about a slider. Kontinuous Kontext and FlowSlider, which make
+sliders for other models, require that more strength gives more of what is asked for, in steps of
+equal size. Here 21 strengths from 0 to the highest are rendered:
 
-    monotone    share of steps at which the attribute does not fall (`SLACK` aside), by the reader,
-                over faces that lacked it
+    monotone    share of steps at which the attribute does not decrease by more than `SLACK`,
+                according to the reader, over faces that lacked it
     smoothness  mean over faces of (mean change of the picture from step to step) / (largest one):
-                1 when all steps are of one size, 1/20 when all happens in one
-    useful      strengths between which at least half of the faces show the attribute and nine of
-                ten pictures are clean
+                1 if all steps have one size, 1/20 if the whole change happens in one
+    useful      the range of strengths in which at least half of the faces show the attribute and
+                at least nine of ten pictures are clean
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ _MOST_SHOW, _MOST_CLEAN = 0.5, 0.9
 
 @dataclass(frozen=True)
 class SliderReport:
-    """What is said of a slider; None for what nobody was there to judge.
+    """The measurements of a slider; None for those whose reader or critic is missing.
 
     Attributes:
-        monotone, smoothness: see above, 0 to 1.
-        useful: least and greatest useful strength; None also where no strength is.
+        monotone, smoothness: as defined in this module, 0 to 1; monotone is None also if no face
+            lacked the attribute.
+        useful: lowest and highest useful strength; None also if no strength is useful.
     """
 
     monotone: float | None
@@ -57,12 +58,12 @@ def slider_report(
     critic: Critic | None = None,
     unedited: Float[Tensor, " n"] | None = None,
 ) -> SliderReport:
-    """Render the whole slider for some faces and judge it.
+    """Render the whole slider for some faces and measure it.
 
     Args:
         faces: in a space up to the edit's; a few are enough.
-        reader, target: who says whether the attributes are there, and which.
-        critic, unedited: who says whether pictures are clean, and scores of unedited ones.
+        reader, target: the reader that finds attributes, and the attributes to look for.
+        critic, unedited: the critic that scores pictures, and its scores of unedited ones.
     """
     far = max(edit.strength.max, edit.strength.default)
     steps = torch.linspace(0, far, STRENGTHS).tolist()
@@ -101,7 +102,7 @@ def _useful(
     scores: list[Tensor],
     unedited: Tensor | None,
 ) -> tuple[float, float] | None:
-    """The longest run of strengths that show it and are clean, by its two ends."""
+    """Both ends of the longest run of strengths that show the attribute and are clean."""
     if not shown or not scores or unedited is None:
         return None
     limit = clean_limit(unedited)

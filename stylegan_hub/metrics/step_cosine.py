@@ -1,6 +1,6 @@
-"""How alike are the steps that an edit takes for different people? (StyleCLIP, table 2)
+"""How similar the steps of an edit are for different faces (StyleCLIP, table 2).
 
-1 means the same direction for everybody; published mappers have 0.73 to 0.84.
+1 means the same direction for every face; published mappers have 0.73 to 0.84.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Do faces drawn from captions show what the captions say, and are they different otherwise?
+"""Whether faces rendered from captions show what the captions say and vary in everything else.
 
 Attributes are read by the attribute reader, which shares nothing with CLIP and the captioner. Its
-features serve for the two distances as well: Frechet's (`frechet`) between the drawn faces and
-the portraits that the captions were written for, and one like LPIPS (`locality`). Neither compares
-with numbers on Inception's or AlexNet's features.
+features are also used for the two distances: the Fréchet distance (`frechet`) between the rendered
+faces and the portraits that the captions were written for, and one like LPIPS (`locality`). Neither
+is comparable with numbers from the features of Inception or AlexNet.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from stylegan_hub.text_to_face import CANDIDATES, TextToFace, draw_from_text
 FEATURES = "the layer before its heads for the Frechet distance, its stages for the perceptual one"
 
 Draw = Callable[[str, Sequence[int]], Float[Tensor, "seeds 3 h w"]]
-"""Pictures in [-1, 1] of faces for a text, one for each seed."""
+"""Renders faces for a text, one for each seed, as pictures in [-1, 1]."""
 
 
 def stated_values(caption: Caption) -> dict[str, frozenset[str]]:
     """For every attribute that a caption states, the values that make it true.
 
-    A named character states all that is fixed of it.
+    A named character states all of its fixed attributes.
     """
     stated = {name: values for name, values in caption.facts.items() if name in ATTRIBUTES}
     for character in caption.facts.get("character", frozenset()):
@@ -51,7 +51,7 @@ def stated_values(caption: Caption) -> dict[str, frozenset[str]]:
 
 
 def agreement(captions: Sequence[Caption], reading: Reading) -> dict[str, Any]:
-    """How much of what the captions state is to be seen in their pictures.
+    """How much of what the captions state is visible in their pictures.
 
     Statements about attributes that the reader does not know are left out.
 
@@ -60,14 +60,16 @@ def agreement(captions: Sequence[Caption], reading: Reading) -> dict[str, Any]:
 
     Returns:
         - statements: share of all statements that are true;
-        - whole_captions: share of the pictures of which all statements are true;
-        - attributes: for each attribute, the share that is true and the count of statements.
+        - whole_captions: share of the pictures for which all statements are true;
+        - attributes: for each attribute, the share of true statements and the count of statements.
 
     Raises:
-        ValueError: not one caption a picture, or captions that state nothing.
+        ValueError: not one caption for each picture, or captions that state nothing.
     """
     if len(captions) != len(reading):
-        raise ValueError(f"Got {len(captions)} captions for {len(reading)} pictures.")
+        raise ValueError(
+            f"Got {len(captions)} captions for {len(reading)} pictures; give one for each."
+        )
     hits: dict[str, list[bool]] = {name: [] for name in ATTRIBUTES}
     whole: list[bool] = []
     for index, caption in enumerate(captions):
@@ -82,7 +84,9 @@ def agreement(captions: Sequence[Caption], reading: Reading) -> dict[str, Any]:
         if fits:
             whole.append(all(fits.values()))
     if not whole:
-        raise ValueError("None of the captions states anything; choose others.")
+        raise ValueError(
+            "Got no caption that states an attribute; expected at least one. Choose other captions."
+        )
     everything = list(itertools.chain.from_iterable(hits.values()))
     return {
         "statements": sum(everything) / len(everything),
@@ -106,15 +110,15 @@ def variety(
 
     Returns:
         - distance: mean perceptual distance;
-        - unspoken: share of the attributes that the caption does not state in which two faces
-          differ.
+        - unspoken: share of the attributes that differ between two faces, of those that the caption
+          does not state.
 
     Raises:
         ValueError: fewer than two seeds.
     """
     seeds = images.shape[1]
     if seeds < 2:
-        raise ValueError(f"Got {seeds} seed; variety compares faces of at least two.")
+        raise ValueError(f"Got {seeds} seed; give at least two, whose faces are compared.")
     pairs = list(itertools.combinations(range(seeds), 2))
     distances = [perceptual_distance(reader, images[:, a], images[:, b]) for a, b in pairs]
     differ = []
@@ -138,19 +142,19 @@ def measure_text_to_face(
     portraits: Float[Tensor, "n 3 h w"],
     seeds: int,
 ) -> dict[str, Any]:
-    """Draw faces for captions and measure them.
+    """Render faces for captions and measure them.
 
     Args:
-        draw: a method; `draw(text, seeds)`.
+        draw: the method to measure, called as `draw(text, seeds)`.
         captions: at least two.
         portraits: the pictures that the captions were written for.
-        seeds: how many faces for each caption; all of all captions have different seeds, so that
-            they are as different as they can be.
+        seeds: number of faces for each caption; no two faces have the same seed, so that they are
+            as different as possible.
 
     Returns:
-        What is measured, in plain numbers: that of `agreement`; that of `variety` (with two seeds
-        or more); frechet_distance of all drawn faces to the portraits; perceptual_distance, mean
-        over a drawn face and the portrait of its caption; seconds, the median for one face.
+        Plain numbers: those of `agreement`; those of `variety` (with two or more seeds);
+        frechet_distance between all rendered faces and the portraits; perceptual_distance, the mean
+        between a rendered face and the portrait of its caption; seconds, the median for one face.
     """
     drawn, seconds = [], []
     for index, caption in enumerate(captions):
@@ -175,12 +179,12 @@ def measure_text_to_face(
 
 @dataclass(frozen=True)
 class UnseenCaptions:
-    """Captions of portraits that no training has seen, and these portraits.
+    """Captions of portraits that were never used in training, and these portraits.
 
     Attributes:
-        captions: each states something.
+        captions: each states at least one attribute.
         portraits: `[n, 3, h, w]`, the pictures that they were written for.
-        first_seed: of the portraits; those whose caption states nothing are passed over.
+        first_seed: of the portraits; those whose caption states nothing are skipped.
     """
 
     captions: list[Caption]
@@ -189,7 +193,7 @@ class UnseenCaptions:
 
     @classmethod
     def draw(cls, count: int, resolution: int, first_seed: int = UNSEEN_SEED) -> UnseenCaptions:
-        """So many captions, with pictures of a size; always the same ones."""
+        """The given number of captions, with pictures of a size; always the same ones."""
         captions: list[Caption] = []
         pictures: list[Tensor] = []
         seeds = itertools.count(first_seed)
@@ -214,11 +218,11 @@ def write_text_to_face_quality(
     truncation_psi: float = 0.7,
     candidates: int = CANDIDATES,
 ) -> dict[str, Any]:
-    """Measure a network, beside random faces, and write metrics.json into its folder.
+    """Measure a network and, for comparison, random faces; write metrics.json into its folder.
 
     Returns:
-        What metrics.json holds: how it was measured, what `measure_text_to_face` returns, and
-        under "random_faces" the same of faces that were drawn without reading the caption.
+        The content of metrics.json: how it was measured, the result of `measure_text_to_face`, and
+        under "random_faces" the same for faces that do not depend on the caption.
     """
     size = reader.config["resolution"]
     draws: dict[str, Draw] = {
@@ -252,7 +256,7 @@ def pictures_of(pipe: StyleEditPipeline, latents: Latents) -> Float[Tensor, "n 3
 
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """Measurements of several methods in Markdown, a column for each method."""
+    """Measurements of several methods as a Markdown table, with a column for each method."""
     titles = {
         "captions": "captions",
         "statements": "statements that are true",
@@ -286,7 +290,7 @@ def _cell(value: float | None) -> str:
 
 
 def _rounded(value: Any) -> Any:
-    """Four places are more than so few faces can tell."""
+    """Rounded to four places, which is more than the number of faces justifies."""
     if isinstance(value, Mapping):
         return {name: _rounded(part) for name, part in value.items()}
     return round(value, 4) if isinstance(value, float) else value

@@ -1,8 +1,8 @@
-"""Does a recognizer tell people apart? All pairs of pictures, of the same person and of others.
+"""Whether a recognizer tells people apart, measured on all pairs of pictures.
 
-The measures of face verification (Deng et al. 2019, ArcFace, section 3; Huang et al. 2007, Labeled
-Faces in the Wild): a pair is accepted as one person where the cosine of its embeddings reaches a
-threshold.
+These are the measures of face verification (Deng et al. 2019, ArcFace, section 3; Huang et al.
+2007, Labeled Faces in the Wild): a pair is accepted as one person if the cosine of its embeddings
+reaches a threshold.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from torch import Tensor
 
 
 def verification(embeddings: Float[Tensor, "n d"], identity: Int[Tensor, " n"]) -> dict[str, float]:
-    """How well the cosine of two embeddings says whether both are the same person.
+    """How well the cosine of two embeddings shows whether both belong to the same person.
 
     Args:
         embeddings: of length 1.
-        identity: equal numbers are the same person.
+        identity: equal numbers mean the same person.
 
     Returns:
-        - same_pairs, other_pairs: how many pairs there are;
-        - same_cosine, other_cosine: mean cosine of both kinds;
+        - same_pairs, other_pairs: number of pairs of the same person and of different people;
+        - same_cosine, other_cosine: mean cosine of both kinds of pairs;
         - roc_auc: probability that a pair of the same person has the larger cosine;
-        - equal_error_rate: share of wrong answers at the threshold where both kinds err alike;
-        - accuracy: mean share of right answers of both kinds, where the threshold for one half
-          of the people is the best one for the other half.
+        - equal_error_rate: share of errors at the threshold where it is the same for both kinds;
+        - accuracy: mean share of correct answers for both kinds; the threshold for one half of the
+          people is the best one for the other half.
 
     Raises:
-        ValueError: a half of the people gives no pair of one of the kinds.
+        ValueError: one half of the people has no pair of one of the kinds.
     """
     people, person = identity.unique(return_inverse=True)
     same, other = _cosines(embeddings, person)
@@ -39,7 +39,7 @@ def verification(embeddings: Float[Tensor, "n d"], identity: Int[Tensor, " n"]) 
     if any(len(cosines) == 0 for part in halves for cosines in part):
         raise ValueError(
             f"Got {len(identity)} pictures of {len(people)} people; expected at least four people, "
-            "most of them with two pictures."
+            "most of them with two pictures. Add pictures."
         )
     accuracy = [
         _accuracy(judged, _best_threshold(learned)) for judged, learned in (halves, halves[::-1])
@@ -58,16 +58,16 @@ def verification(embeddings: Float[Tensor, "n d"], identity: Int[Tensor, " n"]) 
 def calibration(
     embeddings: Float[Tensor, "n d"], identity: Int[Tensor, " n"], error: float = 0.01
 ) -> dict[str, float]:
-    """From which cosine on two pictures are of one person, and below which of two.
+    """The cosines above which two pictures show one person, and below which they show two.
 
     Args:
         embeddings: of length 1.
-        identity: equal numbers are the same person.
-        error: share of wrong answers that both may give.
+        identity: equal numbers mean the same person.
+        error: share of wrong answers that each of the two limits may give.
 
     Returns:
         `same_above` with `other_accepted`, `other_below` with `same_rejected`, see
-        `RecognizerConfig.calibration`; the shares are those on these pictures.
+        `RecognizerConfig.calibration`; the shares are measured on these pictures.
 
     Raises:
         ValueError: no pairs of one of the kinds.
@@ -75,7 +75,8 @@ def calibration(
     same, other = _cosines(embeddings, identity.unique(return_inverse=True)[1])
     if not len(same) or not len(other):
         raise ValueError(
-            f"Got {len(same)} pairs of one person and {len(other)} of two; expected some of both."
+            f"Got {len(same)} pairs of one person and {len(other)} of two; expected some of both. "
+            "Add pictures."
         )
     same_above, other_below = float(other.quantile(1 - error)), float(same.quantile(error))
     return {
@@ -87,7 +88,7 @@ def calibration(
 
 
 def roc_auc(higher: Float[Tensor, " n"], lower: Float[Tensor, " m"]) -> float:
-    """Area under the ROC curve: how probably a number of `higher` is above one of `lower`.
+    """Area under the ROC curve: the probability that a number of `higher` is above one of `lower`.
 
     Equal numbers count one half (Mann and Whitney 1947).
     """
@@ -98,7 +99,7 @@ def roc_auc(higher: Float[Tensor, " n"], lower: Float[Tensor, " m"]) -> float:
 
 
 def _cosines(embeddings: Tensor, person: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines of all pairs, those of the same person and those of others."""
+    """Cosines of all pairs: those of the same person, and those of different people."""
     first, second = torch.triu_indices(len(person), len(person), 1)
     cosines = (embeddings @ embeddings.T)[first, second]
     same = person[first] == person[second]
@@ -106,7 +107,7 @@ def _cosines(embeddings: Tensor, person: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _error_rates(same: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Thresholds, and per threshold the share of rejected same and of accepted other pairs."""
+    """Thresholds, and for each the share of rejected same pairs and of accepted other pairs."""
     thresholds = torch.cat([same, other]).sort().values
     rejected = torch.searchsorted(same.sort().values, thresholds) / len(same)
     accepted = 1 - torch.searchsorted(other.sort().values, thresholds) / len(other)

@@ -1,4 +1,4 @@
-"""How well a CLIP recognizes attributes by words alone (Radford et al. 2021, section 3.1)."""
+"""How well a CLIP recognizes attributes from words alone (Radford et al. 2021, section 3.1)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from transformers import CLIPModel, CLIPTokenizer
 from stylegan_hub.metrics.balanced_accuracy import mean_recall
 from stylegan_hub.models.clip import encode_text
 
-Texts = Mapping[str, Mapping[str, Sequence[str]]]  # attribute -> value -> texts that say it
+Texts = Mapping[str, Mapping[str, Sequence[str]]]  # attribute -> value -> texts that describe it
 
 
 @torch.no_grad()
 def value_embeddings(
     model: CLIPModel, tokenizer: CLIPTokenizer, texts: Texts
 ) -> dict[str, Float[Tensor, "values dim"]]:
-    """For every attribute the unit embeddings of its values, each the mean over its texts."""
+    """For every attribute, the unit embeddings of its values, each the mean over its texts."""
     return {
         attribute: torch.stack(
             [
@@ -35,7 +35,7 @@ def value_embeddings(
 def zero_shot_predictions(
     image_embeddings: Float[Tensor, "n dim"], values: Mapping[str, Float[Tensor, "v dim"]]
 ) -> dict[str, Int[Tensor, " n"]]:
-    """For every attribute the index of the value whose embedding is nearest to each picture."""
+    """For every attribute, the index of the value whose embedding is nearest to each picture."""
     return {name: (image_embeddings @ rows.T).argmax(1) for name, rows in values.items()}
 
 
@@ -51,7 +51,8 @@ def zero_shot_accuracy(
         image_embeddings: unit embeddings of n pictures.
         values: from `value_embeddings`.
         labels: the truth, indices into the values of each attribute.
-        visible: bool `[n]` for attributes that some pictures do not show; those are left out.
+        visible: bool `[n]` for attributes that some pictures do not show; these pictures are left
+            out.
     """
     accuracy = {}
     for name, predicted in zero_shot_predictions(image_embeddings, values).items():

@@ -1,1 +1,1 @@
-"""The networks: generator, discriminator, CLIP and the ones that judge and encode."""
+"""The networks: generator, discriminator, CLIP, and those that judge and encode pictures."""

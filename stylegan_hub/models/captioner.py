@@ -1,14 +1,14 @@
-"""From a picture to words: a convolutional encoder, and an LSTM that looks where it speaks.
+"""From a picture to words: a convolutional encoder, and an LSTM with attention.
 
-Xu et al. 2015, "Show, Attend and Tell": an encoder gives one feature a_i for each of L places, and
-for every word an LSTM attends to them (section 3.1, soft attention 4.2):
+Xu et al. 2015, "Show, Attend and Tell": an encoder gives one feature a_i for each of L positions,
+and for every word an LSTM attends to them (section 3.1, soft attention 4.2):
 
     e_ki = v tanh(W_a a_i + W_h h_(k-1)),  b_k = softmax(e_k),  c_k = sum_i b_ki a_i
     p(t_k) ~ exp(L_o (E t_(k-1) + L_h h_k + L_c c_k))
 
 It is the text reconstruction module of text-to-face (`stylegan_hub/text_to_face.py`): a picture
-fits a text when the text can be told from it. The loss is differentiable in the picture.
-`recipes/train_captioner.py` trains one; `PAPER` has the sizes of the text-to-face paper.
+matches a text if the text can be reconstructed from it. The loss is differentiable in the picture.
+`recipes/train_captioner.py` trains a captioner; `PAPER` has the sizes of the text-to-face paper.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ PAPER: Mapping[str, Any] = {
     "attention_dim": 512,
     "max_words": 50,
 }
-"""196 places of 2048 features, as in the text-to-face paper, which goes with a vocabulary of
-30,000 words. It takes a network trained on ImageNet and does not say which; this one is trained
-from nothing."""
+"""196 positions of 2048 features, as in the text-to-face paper, for a vocabulary of 30,000 words.
+The paper uses a network trained on ImageNet, but does not say which; this one is trained from
+scratch."""
 
 PAD, START, END, UNKNOWN = range(4)
 _SPECIAL = 4
 _WORD = re.compile(r"\w+|[^\w\s]")
-_MAX_ATTEMPTED = 40  # letters of a text in a message
+_MAX_ATTEMPTED = 40  # characters of a text that a message shows
 
 
 class Reconstruction(NamedTuple):
-    """How well texts can be told from pictures, a number for each text.
+    """How well texts can be reconstructed from pictures, one number for each text.
 
     Attributes:
-        words: negative log-likelihood of the text in nats, its end included.
-        attention: the doubly stochastic term, sum_i (1 - sum_k b_ki)^2: every place of the picture
-            shall be looked at (Xu et al. 2015, equation 14).
+        words: negative log-likelihood of the text in nats, including its end.
+        attention: the doubly stochastic term, sum_i (1 - sum_k b_ki)^2, which asks for attention
+            to every position of the picture (Xu et al. 2015, equation 14).
     """
 
     words: Float[Tensor, " n"]
@@ -76,7 +76,7 @@ _BOUNDS = {
 
 @dataclass(frozen=True)
 class CaptionerConfig:
-    """What a captioner is like: its `config.json`.
+    """The configuration of a captioner, its `config.json`.
 
     Raises:
         ValueError: an empty vocabulary, or sizes that do not fit together.
@@ -85,23 +85,23 @@ class CaptionerConfig:
     vocabulary: Sequence[str]
     """The words it knows, without special tokens (`build_vocabulary`)."""
     resolution: int = 128
-    """Width and height of the pictures inside, others are resized; a multiple of
-    4 * 2 ** (stages - 1)."""
+    """Width and height of the input, a multiple of 4 * 2 ** (stages - 1); other pictures are
+    resized."""
     widths: Sequence[int] = (48, 96, 144)
     """Channels of the encoder's stages, multiples of 8; a stage halves the size, the first one
     quarters it."""
     blocks: Sequence[int] = (1, 2, 2)
     """Residual blocks of the stages."""
     feature_dim: int = 192
-    """Features of a place of the picture."""
+    """Number of features at each position."""
     embedding_dim: int = 96
     """Size of a word's vector."""
     hidden_dim: int = 256
-    """Of the LSTM."""
+    """Size of the LSTM's state."""
     attention_dim: int = 96
-    """Of the perceptron that chooses where to look."""
+    """Size of the hidden layer of the attention."""
     max_words: int = 50
-    """Longest text."""
+    """Largest number of words in a text."""
 
     def __post_init__(self) -> None:
         check_sizes(vars(self), _BOUNDS)
@@ -109,7 +109,7 @@ class CaptionerConfig:
         if not words or len(set(words)) < len(words):
             raise ValueError(
                 f"Got a vocabulary of {len(words)} words, {len(set(words))} of them different; "
-                "expected at least one, and each once."
+                "expected at least one word, and no repetition."
             )
         if len(widths) != len(blocks) or not widths or any(width % GROUP for width in widths):
             raise ValueError(
@@ -119,20 +119,20 @@ class CaptionerConfig:
         factor = shrink(widths)
         if self.resolution < factor or self.resolution % factor:
             raise ValueError(
-                f"resolution is {self.resolution}; expected a multiple of {factor}, by which the "
-                "stages shrink a picture."
+                f"resolution is {self.resolution}; expected a multiple of {factor}, the factor by "
+                "which the stages shrink a picture."
             )
 
     @property
     def places(self) -> int:
-        """Places of a picture, each of which has a feature."""
+        """Number of positions in a picture that have a feature."""
         return (self.resolution // shrink(self.widths)) ** 2
 
 
 class Captioner(SavedWhole, ModelMixin, ConfigMixin):
-    """Says what a picture shows, and how probable a text is for a picture.
+    """Describes a picture in words, and computes the likelihood of a text for a picture.
 
-    What can be chosen says `CaptionerConfig`.
+    `CaptionerConfig` documents its arguments.
     """
 
     @configured_by(CaptionerConfig)
@@ -143,7 +143,7 @@ class Captioner(SavedWhole, ModelMixin, ConfigMixin):
         features, word = config.feature_dim, config.embedding_dim
         hidden, attention = config.hidden_dim, config.attention_dim
         self.encoder = residual_trunk(config.widths, config.blocks, features)
-        # Attention forgets where a feature came from, and "looking left" is about places.
+        # Attention discards positions, but words such as "looking left" depend on them.
         self.position = nn.Parameter(0.02 * torch.randn(self.places, features))
         self.norm = nn.LayerNorm(features)
 
@@ -162,7 +162,7 @@ class Captioner(SavedWhole, ModelMixin, ConfigMixin):
     def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "n length"]:
         """Texts as numbers: start, words, end, padding up to the longest one.
 
-        A text beyond `max_words` is cut, with a warning.
+        A text of more than `max_words` words is cut, with a warning.
 
         Raises:
             ValueError: no text, or one without words.
@@ -186,7 +186,7 @@ class Captioner(SavedWhole, ModelMixin, ConfigMixin):
         return tokens.to(self.device)
 
     def encode(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n places feature_dim"]:
-        """What is where in pictures in [-1, 1] of any size; differentiable.
+        """Features of pictures in [-1, 1] of any size; differentiable.
 
         Raises:
             ValueError: images are not `[n, 3, h, w]`.
@@ -206,17 +206,17 @@ class Captioner(SavedWhole, ModelMixin, ConfigMixin):
         features: Float[Tensor, "n places feature_dim"],
         tokens: Int[Tensor, "n length"],
     ) -> Reconstruction:
-        """How well each text can be told from its picture; differentiable in the features.
+        """How well each text can be reconstructed from its picture; differentiable in the features.
 
         Args:
-            features: of one picture a text (`encode`).
+            features: of one picture for each text (`encode`).
             tokens: from `tokenize`.
         """
-        # Long texts first: those that are over already need no more steps.
+        # Texts are sorted with the longest first, so that finished ones need no more steps.
         lengths = (tokens[:, 1:] != PAD).sum(1)
         order = lengths.argsort(descending=True, stable=True)
         tokens, lengths = tokens[order], lengths[order]
-        # The many small steps are faster, and the LSTM's sums exact, in full precision.
+        # In full precision the many small steps are faster, and the LSTM's sums are exact.
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(self.dtype)[order]
             state, keys = self._begin(features)
@@ -243,7 +243,7 @@ class Captioner(SavedWhole, ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def caption(self, images: Float[Tensor, "n 3 h w"]) -> list[str]:
-        """The text for each picture, word by word the most probable one."""
+        """A text for each picture, which takes the most probable word at each step."""
         features = self.encode(images)
         state, keys = self._begin(features)
         token = torch.full((len(images),), START, device=features.device)
@@ -260,14 +260,14 @@ class Captioner(SavedWhole, ModelMixin, ConfigMixin):
         return [self._text(column) for column in torch.stack(rows, 1).tolist()]
 
     def _begin(self, features: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """The LSTM's first state, and what attention compares it with."""
+        """The LSTM's first state, and the keys of the attention."""
         hidden, memory = self.start(features.mean(1)).tanh().chunk(2, 1)
         return (hidden, memory), self.attend_feature(features)
 
     def _step(
         self, features: Tensor, keys: Tensor, word: Tensor, state: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-        """Look, then move on by a word: what was seen, where, and the next state."""
+        """Attend, then advance by a word; returns the context, the attention and the next state."""
         scores = self.attend_score((keys + self.attend_state(state[0])[:, None]).tanh())
         look = scores.squeeze(2).softmax(1)
         context = (look[:, None] @ features).squeeze(1)
@@ -286,11 +286,11 @@ class Captioner(SavedWhole, ModelMixin, ConfigMixin):
 
 
 def split(text: str) -> list[str]:
-    """The words and punctuation marks of a text, in small letters."""
+    """The words and punctuation marks of a text, in lower case."""
     return _WORD.findall(text.lower())
 
 
 def build_vocabulary(texts: Iterable[str], size: int = 30_000) -> list[str]:
-    """The most frequent words of texts, at most `size`; equally frequent ones by the alphabet."""
+    """The most frequent words of texts, at most `size`; equally frequent ones are alphabetical."""
     counts = Counter(word for text in texts for word in split(text))
     return sorted(counts, key=lambda word: (-counts[word], word))[:size]

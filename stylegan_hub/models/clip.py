@@ -1,8 +1,8 @@
 """CLIP: how pictures and words become comparable vectors (Radford et al. 2021, arXiv 2103.00020).
 
-The models are those of transformers, ours as well as OpenAI's, so any `CLIPModel` with its
-`CLIPTokenizer` works here. What is ours: a small one from nothing for a small picture world, its
-own byte-level BPE tokenizer, and preprocessing that gradients pass through.
+All models are those of transformers, so any `CLIPModel` with its `CLIPTokenizer` works here,
+including OpenAI's. This module adds a small untrained model for a small image domain, a byte-level
+BPE tokenizer for it, and differentiable preprocessing.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPToken
 START_TOKEN = "<|startoftext|>"
 END_TOKEN = "<|endoftext|>"
 _WORD_END = "</w>"
-# How CLIP cuts a text into words before byte pairs are merged inside them.
+# How CLIP splits a text into words before byte pairs are merged inside them.
 _WORD_PATTERN = (
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|"
     r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
-# StyleCLIP enlarges by 7 and averages down by resolution / 32, which gives 224 px.
+# StyleCLIP enlarges by 7 and averages down by resolution / 32, which results in 224 px.
 _STYLECLIP_GRID = 32
 
 
@@ -59,7 +59,7 @@ def build_clip(
             f"Got image_size {image_size} with patch_size {patch_size}, and widths {vision_width} "
             f"and {text_width} with head_width {head_width}; expected sizes that divide evenly."
         )
-    # The published models use the slower quick_gelu, which nothing here depends on.
+    # The published models use quick_gelu, which is slower; nothing here needs it.
     tower = {"hidden_act": "gelu"}
     config = CLIPConfig(
         text_config={
@@ -71,8 +71,8 @@ def build_clip(
             "num_hidden_layers": text_layers,
             "num_attention_heads": text_width // head_width,
             "projection_dim": embedding_dim,
-            # A text is read off at its first end token; the default id lies outside a small
-            # vocabulary.
+            # The embedding of a text is taken at its first end token; the default id lies outside
+            # a small vocabulary.
             "bos_token_id": tokenizer.bos_token_id,
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
@@ -93,7 +93,7 @@ def build_clip(
 
 
 def build_image_processor(image_size: int) -> CLIPImageProcessorPil:
-    """The image processor that belongs to `build_clip`; its normalized pictures are in [-1, 1]."""
+    """The image processor for a model of `build_clip`; its normalized pictures are in [-1, 1]."""
     return CLIPImageProcessorPil(
         size={"shortest_edge": image_size},
         crop_size={"height": image_size, "width": image_size},
@@ -105,14 +105,14 @@ def build_image_processor(image_size: int) -> CLIPImageProcessorPil:
 def train_tokenizer(
     texts: Iterable[str], *, vocab_size: int = 1200, context_length: int = 64
 ) -> CLIPTokenizer:
-    """A byte-level BPE tokenizer for the words in `texts`, in the format of CLIP's.
+    """A byte-level BPE tokenizer for the words in `texts`, in the format of CLIP's tokenizer.
 
     All 256 bytes are in the vocabulary, inside a word and at its end, so that any text in any
-    script can be read; words that `texts` often has become one token.
+    script can be read; words that are frequent in `texts` become one token.
 
     Args:
         vocab_size: upper limit of the number of tokens, at least 514 for the bytes alone.
-        context_length: tokens that a text may have, start and end included.
+        context_length: number of tokens that a text may have, including start and end.
 
     Raises:
         ValueError: `vocab_size` is too small for the bytes.
@@ -121,7 +121,8 @@ def train_tokenizer(
     base = [*alphabet, *(letter + _WORD_END for letter in alphabet)]
     if vocab_size < len(base) + 2:
         raise ValueError(
-            f"Got vocab_size {vocab_size}; the bytes and two special tokens need {len(base) + 2}."
+            f"Got vocab_size {vocab_size}; the bytes and two special tokens need at least "
+            f"{len(base) + 2}."
         )
     learner = Tokenizer(models.BPE(end_of_word_suffix=_WORD_END, unk_token=END_TOKEN))
     learner.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
@@ -161,16 +162,16 @@ def preprocess(
     Args:
         images: square pictures in [-1, 1].
         size: side of CLIP's input in pixels.
-        mean: of the red, green and blue of CLIP's training pictures in [0, 1].
-        std: likewise.
-        mode: "proper" resizes (bicubic, anti-aliased) and normalizes with mean and std, as CLIP was
-            trained. "styleclip" does what the official StyleCLIP code does, to reproduce its
-            numbers: enlarge by size / 32 to the nearest pixel, average down by h / 32, and no
-            normalization at all, so CLIP gets the picture in [-1, 1].
+        mean: of red, green and blue in CLIP's training pictures, in [0, 1].
+        std: standard deviations of the same.
+        mode: "proper" resizes (bicubic, anti-aliased) and normalizes with mean and std, as in
+            CLIP's training. "styleclip" repeats the official StyleCLIP code, to reproduce its
+            numbers: it enlarges by size / 32 to the nearest pixel, averages down by h / 32, and
+            does not normalize, so CLIP gets the picture in [-1, 1].
 
     Raises:
-        ValueError: unknown mode; or in mode "styleclip" sizes that are no multiples of 32, where
-            its formula does not give `size`.
+        ValueError: an unknown mode; or in mode "styleclip" sizes that are not multiples of 32, for
+            which its formula does not give `size`.
     """
     if mode == "proper":
         if images.shape[-2:] != (size, size):
@@ -188,8 +189,8 @@ def preprocess(
                 f"preprocessing needs squares of a multiple of {_STYLECLIP_GRID} px on both "
                 f"sides. Use mode='proper'."
             )
-        # Enlarging to the nearest pixel and averaging is box filtering with exact overlaps. As two
-        # small matrix products it needs no picture of 7168 x 7168 px on the way.
+        # Enlarging to the nearest pixel and averaging is box filtering with exact overlaps. Two
+        # small matrix products do this without an intermediate picture of 7168 x 7168 px.
         overlap = _box_overlaps(height, size).to(images)
         return overlap @ images @ overlap.T
     raise ValueError(f"Unknown preprocessing {mode!r}; use 'proper' or 'styleclip'.")
@@ -207,7 +208,8 @@ def encode_text(
 ) -> Float[Tensor, "n dim"]:
     """Embeddings of length 1 of one or several texts.
 
-    A text beyond the model's context is cut, with a warning that says how much was read.
+    A text that is longer than the model's context is cut, with a warning that says how much is
+    read.
 
     Raises:
         ValueError: no text, or one without a single visible character.
@@ -231,7 +233,7 @@ def tokenize(tokenizer: CLIPTokenizer, texts: str | Sequence[str]) -> Tensor:
                 f"Text {index} is empty ({text!r}); write some words, such as 'a smiling face'."
             )
     rows: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-    limit = tokenizer.model_max_length - 2  # the start and the end token take their place
+    limit = tokenizer.model_max_length - 2  # the start and the end token take a place each
     for text, row in zip(texts, rows, strict=True):
         if len(row) > limit:
             shown = text if len(text) <= 40 else text[:40] + "..."
@@ -250,13 +252,13 @@ def tokenize(tokenizer: CLIPTokenizer, texts: str | Sequence[str]) -> Tensor:
 
 
 def _merges(learner: Tokenizer) -> list[tuple[str, str]]:
-    """The learned merges in their order."""
+    """The learned merges, in order."""
     merges = json.loads(learner.to_str())["model"]["merges"]
     return [(left, right) for left, right in merges]
 
 
 def _box_overlaps(source: int, target: int) -> Tensor:
-    """`[target, source]`: the share of every source pixel in every target pixel, rows sum to 1."""
+    """`[target, source]`: the share of every source pixel in every target pixel; rows sum to 1."""
     edges = torch.arange(target + 1, dtype=torch.float64) * source / target
     start = torch.arange(source, dtype=torch.float64)
     overlap = torch.minimum(edges[1:, None], start + 1) - torch.maximum(edges[:-1, None], start)

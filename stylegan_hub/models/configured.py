@@ -1,4 +1,4 @@
-"""A network that is built from one dataclass, and saved and loaded by diffusers."""
+"""Networks that are built from one dataclass, and saved and loaded by diffusers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def configured_by(
 ) -> Callable[[Callable[[Model, Config], None]], Callable[Concatenate[Model, Fields], None]]:
     """Let `__init__(self, config)` of a diffusers model be called with the fields of its config.
 
-    The dataclass says once what there is to choose, with defaults and checks. `Model(w_dim=8)`
-    builds it and hands it on; diffusers sees the fields: `model.config.w_dim`, `config.json`,
-    `from_pretrained`.
+    The dataclass defines all options in one place, with defaults and checks. `Model(w_dim=8)`
+    builds the dataclass and passes it on, while diffusers sees its fields in `model.config.w_dim`,
+    `config.json` and `from_pretrained`.
 
     Args:
-        config_class: a frozen dataclass of plain values, such as JSON knows.
+        config_class: a frozen dataclass of values that JSON can hold.
     """
 
     def decorate(

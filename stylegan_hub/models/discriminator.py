@@ -33,10 +33,10 @@ from stylegan_hub.ops import block_input, setup_filter, upfirdn2d
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """What a discriminator is like: its `config.json`.
+    """The configuration of a discriminator, its `config.json`.
 
     Raises:
-        ValueError: an impossible resolution, or channels that do not fit it.
+        ValueError: an invalid resolution, or channels that do not fit it.
     """
 
     c_dim: int = 0
@@ -50,21 +50,22 @@ class DiscriminatorConfig:
     channel_max: int = 512
     """See channel_base."""
     channels: Channels | None = None
-    """Feature channels at 4, 8, 16, ... px, or a mapping from resolution to channels. None: by
-    channel_base and channel_max."""
+    """Feature channels at 4, 8, 16, ... px, or a mapping from resolution to channels. None:
+    computed from channel_base and channel_max."""
     num_mapping_layers: int = 8
     """Fully connected layers between labels and their projection."""
     conv_clamp: float | None = None
-    """Limit of the absolute value of what each layer returns. None: no limit."""
+    """Limit of the absolute values in the output of each layer. None: no limit."""
     num_fp16_res: int = 0
-    """So many of the highest resolutions are computed in half precision, on CUDA."""
+    """How many of the highest resolutions are computed in half precision, on CUDA."""
     mbstd_group_size: int = 4
-    """Images that are compared with each other; batches are a multiple of it, or smaller."""
+    """Number of images that are compared with each other; a batch must be a multiple of it, or
+    smaller."""
     mbstd_num_channels: int = 1
-    """Channels that this comparison adds."""
+    """Number of channels that this comparison adds."""
 
     def __post_init__(self) -> None:
-        _ = self.widths  # raises for what is impossible
+        _ = self.widths  # raises for invalid values
         if self.img_resolution < 8:
             raise ValueError(f"Got img_resolution={self.img_resolution}; expected at least 8.")
 
@@ -77,7 +78,7 @@ class DiscriminatorConfig:
 
 
 class StyleGAN2Discriminator(SavedWhole, ModelMixin, ConfigMixin):
-    """Tells real images from generated ones; what can be chosen says `DiscriminatorConfig`."""
+    """Tells real images from generated ones; `DiscriminatorConfig` documents its arguments."""
 
     @configured_by(DiscriminatorConfig)
     def __init__(self, config: DiscriminatorConfig) -> None:
@@ -97,13 +98,13 @@ class StyleGAN2Discriminator(SavedWhole, ModelMixin, ConfigMixin):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """Those that halve the size, in order."""
+        """The blocks that halve the size, in order."""
         return [block for block in self.children() if isinstance(block, DiscriminatorBlock)]
 
     def forward(
         self, img: Float[Tensor, "n c h w"], c: Float[Tensor, "n c_dim"] | None = None
     ) -> Float[Tensor, "n 1"]:
-        """Logits: the higher, the more real.
+        """Logits; higher means more real.
 
         Args:
             img: Images in [-1, 1].
@@ -133,7 +134,7 @@ class StyleGAN2Discriminator(SavedWhole, ModelMixin, ConfigMixin):
 
 
 class DiscriminatorBlock(nn.Module):
-    """Two convolutions and a shortcut, to half the resolution."""
+    """Two convolutions and a shortcut, which halve the resolution."""
 
     resample_filter: Tensor
 
@@ -186,7 +187,7 @@ class DiscriminatorEpilogue(nn.Module):
 
 
 class Conv2dLayer(nn.Module):
-    """Convolution with equalized learning rate and leaky ReLU, or a bare shortcut."""
+    """Convolution with equalized learning rate and leaky ReLU, or a plain shortcut."""
 
     resample_filter: Tensor
 
@@ -204,7 +205,7 @@ class Conv2dLayer(nn.Module):
         super().__init__()
         self.down = down
         self.is_shortcut = is_shortcut
-        # lrelu(a * x) is a * lrelu(x) for a > 0, so gains go ahead of it, onto weights and bias.
+        # lrelu(a * x) = a * lrelu(x) for a > 0, so gains are multiplied into weights and bias.
         self.gain = gain if is_shortcut else gain * math.sqrt(2)
         self.clamp = None if conv_clamp is None else conv_clamp * gain
         self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
@@ -214,13 +215,13 @@ class Conv2dLayer(nn.Module):
             self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Float[Tensor, "n c_in h w"]) -> Float[Tensor, "n c_out h2 w2"]:
-        """Features of the next layer."""
+        """Features for the next layer."""
         weight = (self.weight * (self.weight_gain * self.gain)).to(x.dtype)
         kernel = weight.shape[2]
         padding, stride = kernel // 2, 1
         if self.down > 1:
-            # What centers a filter of 4 taps, and the convolution's padding. A 1x1 kernel skips
-            # pixels already in the filter, a larger one needs them.
+            # The padding centers a filter of 4 taps and includes that of the convolution. With a
+            # 1x1 kernel the filter already skips pixels; a larger kernel needs all of them.
             stride = self.down if kernel > 1 else 1
             x = upfirdn2d(x, self.resample_filter, down=self.down // stride, padding=padding + 1)
             padding = 0
@@ -237,9 +238,9 @@ def minibatch_deviation(
     """How much images of a group differ, as constant feature maps (ProGAN, section 3).
 
     Args:
-        x: Features; image i is in a group with i + n / group_size and so on.
-        group_size: Images in a group; smaller batches are one group.
-        num_channels: The features are split into so many parts, each of which gives one map.
+        x: Features; image i is in a group with image i + n / group_size and so on.
+        group_size: Number of images in a group; a smaller batch is one group.
+        num_channels: Number of parts that the features are split into; each gives one map.
 
     Raises:
         ValueError: the batch cannot be split into groups, or c into parts.

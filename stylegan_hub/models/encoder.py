@@ -1,14 +1,14 @@
-"""The encoders e4e and pSp: a picture to the latent in W+ that draws it.
+"""The encoders e4e and pSp: from a picture to the latent in W+ that renders it.
 
-Tov et al., "Designing an Encoder for StyleGAN Image Manipulation", 2021 (arXiv 2102.02766), on the
-feature pyramid and style heads of pSp (Richardson et al. 2021, section 3). In e4e the first head
-gives one w for all layers, the others what each layer adds to it (section 5.1: w_i = w_0 + delta_i,
-with the deltas switched on one by one while training), which keeps latents close to W, where edits
-work; in pSp (`deltas=False`) each head gives the w of its layer.
+Tov et al., "Designing an Encoder for StyleGAN Image Manipulation", 2021 (arXiv 2102.02766), uses
+the feature pyramid and style heads of pSp (Richardson et al. 2021, section 3). In e4e the first
+head gives one w for all layers, and each other head gives what its layer adds to it (section 5.1:
+w_i = w_0 + delta_i, with the deltas switched on one by one in training). This keeps latents close
+to W, where edits work. In pSp (`deltas=False`) each head gives the w of its layer.
 
-Names of modules and tensors are those of the published checkpoints without their prefix `encoder.`,
-of which the defaults here are the configuration for faces of 1024 px: IR-SE50, 18 ws of 512, 267
-million numbers. `latent_avg`, which those files keep beside the weights, is a buffer here.
+Names of modules and tensors are those of the published checkpoints without the prefix `encoder.`.
+The defaults are their configuration for faces of 1024 px: IR-SE50, 18 ws of 512, 267 million
+numbers. `latent_avg`, which those files keep beside the weights, is a buffer here.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _BOUNDS = {
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """What an encoder is like: its `config.json`.
+    """The configuration of an encoder, its `config.json`.
 
     Raises:
         ValueError: sizes that do not fit together.
     """
 
     num_ws: int = 18
-    """Layers of the generator that take a w."""
+    """Number of ws that the generator takes."""
     w_dim: int = 512
     """Size of w."""
     input_size: int | Sequence[int] = 256
@@ -56,16 +56,16 @@ class EncoderConfig:
     widths: Sequence[int] = (64, 128, 256, 512)
     """Channels of the stages; the first unit of each halves the size."""
     input_stride: int = 1
-    """Of the first convolution; 2 makes the network four times as fast."""
+    """Stride of the first convolution; 2 makes the network four times as fast."""
     head_width: int | None = None
     """Channels inside the style heads; w_dim when None, as published."""
     levels: Sequence[int] = (3, 7)
-    """The first head that reads the medium features, and the first that reads the fine ones; heads
-    before read the coarse ones."""
+    """The first head that reads the medium features, and the first that reads the fine ones; the
+    heads before them read the coarse ones."""
     reduction: int = 16
-    """By which the channels shrink inside squeeze-and-excitation."""
+    """Factor by which squeeze-and-excitation reduces the channels inside."""
     deltas: bool = True
-    """Whether heads after the first give what is added to its w (e4e), or a w (pSp)."""
+    """Whether the heads after the first give a change of its w (e4e) or a w (pSp)."""
 
     def __post_init__(self) -> None:
         check_sizes(vars(self), _BOUNDS)
@@ -73,7 +73,7 @@ class EncoderConfig:
         if len(units) != _STAGES or len(widths) != _STAGES or min(units) < 1:
             raise ValueError(
                 f"Got units {units} and widths {widths}; expected {_STAGES} of both, and at least "
-                "one unit a stage."
+                "one unit in each stage."
             )
         if min(widths) < self.reduction:
             raise ValueError(
@@ -83,29 +83,29 @@ class EncoderConfig:
         if self.num_ws < 1 or len(levels) != 2 or not 1 <= levels[0] <= levels[1]:
             raise ValueError(
                 f"Got num_ws {self.num_ws} and levels {levels}; expected at least one w, and two "
-                "rising levels from 1 on."
+                "levels of 1 or more in ascending order."
             )
         least = 2 * self.shrink
         if len(self.size) != 2 or any(side < least or side % self.shrink for side in self.size):
             raise ValueError(
-                f"Got input_size {self.input_size}; expected multiples of {self.shrink}, by which "
-                f"the stages shrink a picture, from {least} on."
+                f"Got input_size {self.input_size}; expected multiples of {self.shrink}, the "
+                f"factor by which the stages shrink a picture, and at least {least}."
             )
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Height and width of pictures inside."""
+        """Height and width of the input."""
         size = self.input_size
         return (size, size) if isinstance(size, int) else tuple(size)
 
     @property
     def shrink(self) -> int:
-        """By how much the stages divide the size of a picture."""
+        """Factor by which the stages divide the size of a picture."""
         return self.input_stride * int(2**_STAGES)
 
 
 class Encoder(SavedWhole, ModelMixin, ConfigMixin):
-    """Pictures to latents of one generator; what can be chosen says `EncoderConfig`."""
+    """From pictures to latents of one generator; `EncoderConfig` documents its arguments."""
 
     latent_avg: Tensor
 
@@ -120,7 +120,7 @@ class Encoder(SavedWhole, ModelMixin, ConfigMixin):
         units, widths = config.units, config.widths
         self.input_layer = ir_se_input(widths[0], config.input_stride)
         self.body = ir_se_body(units, widths, config.reduction)
-        # The fine, medium and coarse features are what the last three stages give.
+        # The fine, medium and coarse features are the outputs of the last three stages.
         self._taps = [sum(units[: stage + 1]) - 1 for stage in range(1, _STAGES)]
         coarse = max(config.size) // config.shrink
         self._levels = [
@@ -137,7 +137,7 @@ class Encoder(SavedWhole, ModelMixin, ConfigMixin):
     def encode(
         self, images: Float[Tensor, "n 3 h w"], stage: int | None = None
     ) -> Float[Tensor, "n num_ws w_dim"]:
-        """Latents in w_plus: what the network says, on top of the average latent.
+        """Latents in w_plus: the output of the network plus the average latent.
 
         Args:
             images: in [-1, 1], any size; differentiable.
@@ -155,14 +155,14 @@ class Encoder(SavedWhole, ModelMixin, ConfigMixin):
 
         Args:
             images: in [-1, 1], any size.
-            stage: how many of the deltas are switched on, 0 to num_ws - 1: with 0 all layers have
-                the same w. All of them when None, which pSp's always are.
+            stage: how many of the deltas are switched on, 0 to num_ws - 1; with 0 all layers have
+                the same w. None switches all of them on; pSp takes only None.
 
         Raises:
             ValueError: another shape, or no such stage.
         """
         if stage is not None and not self.deltas:
-            raise ValueError(f"Got stage {stage}; an encoder without deltas has none: pass None.")
+            raise ValueError(f"Got stage {stage}; an encoder without deltas has none. Pass None.")
         stage = self.num_ws - 1 if stage is None else stage
         if not 0 <= stage < self.num_ws:
             raise ValueError(f"Got stage {stage}; expected 0 to {self.num_ws - 1}, or None.")
@@ -182,7 +182,7 @@ class Encoder(SavedWhole, ModelMixin, ConfigMixin):
         return w[:, None] + stack([zeros_like(w), *deltas], 1)
 
     def _pyramid(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features from coarse to fine, each with those before it added."""
+        """Features from coarse to fine; coarser ones are added to each."""
         tapped = []
         x = self.input_layer(pixels)
         for index, unit in enumerate(self.body):
@@ -195,7 +195,7 @@ class Encoder(SavedWhole, ModelMixin, ConfigMixin):
 
 
 class _StyleHead(nn.Module):
-    """Features [n, c, h, w] to one vector: halved until one pixel is left, then linear."""
+    """From features [n, c, h, w] to one vector: halved until one pixel is left, then linear."""
 
     def __init__(self, in_channels: int, width: int, w_dim: int, size: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Where in a photograph are faces of people? Boxes with a score each.
+"""Find the faces of people in a photograph, as boxes with a score each.
 
-A tiny YOLO of separable convolutions (Redmon and Farhadi 2016, "YOLO9000": five anchors, no
-classes), with the weights of face-api's `tiny_face_detector`. `recipes/convert_face_models.py`
-converts them.
+The network is a tiny YOLO of separable convolutions (Redmon and Farhadi 2016, "YOLO9000": five
+anchors, no classes), with the weights of face-api's `tiny_face_detector`.
+`recipes/convert_face_models.py` converts them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from stylegan_hub.models.face_layers import SeparableConv, normalized
 
 STRIDE = 32
-"""Pixels of the input that make a cell of the grid."""
+"""Width and height in input pixels of a cell of the grid."""
 INPUT_SIZE = 416
-"""Side of the square in which pictures are looked at, unless another one is asked for."""
+"""Default side of the square that pictures are resized to."""
 
 _WIDTHS = (16, 32, 64, 128, 256, 512)
 _MEAN = (117.001, 114.697, 97.404)
@@ -34,7 +34,7 @@ _ANCHORS = (
 
 
 class FaceFinder(nn.Module):
-    """Boxes around faces, of any size that takes up about a twelfth of the picture or more."""
+    """Boxes around faces that take up about a twelfth of the picture or more."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,13 +69,15 @@ class FaceFinder(nn.Module):
     def find(
         self, image: Float[Tensor, "1 3 h w"], least: float = 0.5, size: int = INPUT_SIZE
     ) -> Float[Tensor, "faces 5"]:
-        """Boxes in one picture of any size, in pixels from its upper left corner, surest first.
+        """Boxes in one picture of any size, in pixels from its upper left corner.
+
+        The box with the highest score is first.
 
         Args:
             image: in [-1, 1].
-            least: the least score, 0 to 1.
-            size: side of the square in which it is looked at, a multiple of `STRIDE`; small faces
-                need a larger one.
+            least: the lowest score to return, 0 to 1.
+            size: side of the square that the picture is resized to, a multiple of `STRIDE`; small
+                faces need a larger one.
         """
         height, width = image.shape[2:]
         side = max(height, width)
@@ -87,7 +89,11 @@ class FaceFinder(nn.Module):
 
 
 def distinct(boxes: Float[Tensor, "n 5"], overlap: float = 0.4) -> Float[Tensor, "faces 5"]:
-    """Of boxes that overlap by more than this share of their union, the surest; surest first."""
+    """The boxes without those that overlap one of a higher score; the highest score is first.
+
+    Args:
+        overlap: largest allowed intersection of two boxes, as a share of their union.
+    """
     left = boxes[boxes[:, 4].argsort(descending=True)]
     kept = []
     while len(left):
@@ -97,7 +103,7 @@ def distinct(boxes: Float[Tensor, "n 5"], overlap: float = 0.4) -> Float[Tensor,
         common = (high - low).clamp_min(0).prod(1)
         areas = (left[:, 2:4] - left[:, :2]).prod(1)
         apart = common <= overlap * (areas + areas[0] - common)
-        apart[0] = False  # also a box without an area
+        apart[0] = False  # even if this box has no area
         left = left[apart]
     return torch.stack(kept) if kept else boxes[:0]
 

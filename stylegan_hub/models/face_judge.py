@@ -1,8 +1,8 @@
-"""Are two photographs of one person? A recognizer that takes no part in any search.
+"""Judge whether two photographs show one person: a recognizer that no search uses.
 
-A residual network of 29 layers in the manner of dlib's (King 2017, after He et al. 2016), with the
-weights of face-api's `face_recognition`. A domain's own recognizer steers inversion and edits, so
-its word about their results is no evidence; this one's is. It is not bundled:
+The network is a residual network of 29 layers like dlib's (King 2017, after He et al. 2016), with
+the weights of face-api's `face_recognition`. A domain's own recognizer steers inversion and edits,
+so it cannot judge their results; this one is independent of them. It is not bundled:
 `recipes/convert_face_models.py --judge FOLDER` converts it.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from stylegan_hub.models.face_layers import normalized, resized
 
 USUAL_THRESHOLD = 0.6
-"""Distances below this one are usually taken for the same person. It is the package's, for
+"""Distances below this are usually taken for the same person. This is face-api's value for
 photographs; it was not calibrated here."""
 
 _SIZE = 150
@@ -24,7 +24,7 @@ _STAGES = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 
 
 
 class FaceJudge(nn.Module):
-    """128 numbers of a face, whose distance says how unlike two people are."""
+    """Describes a face by 128 numbers, whose distance shows how different two people are."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,18 +39,18 @@ class FaceJudge(nn.Module):
         self.fc = nn.Linear(channels, 128, bias=False)
 
     def forward(self, faces: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 128"]:
-        """Of squares around faces, in [-1, 1]."""
+        """The numbers of faces in squares in [-1, 1]."""
         features = F.max_pool2d(self.entry(normalized(resized(faces, _SIZE))).relu(), 3, 2)
         return self.fc(self.blocks(features).mean((2, 3)))
 
 
 def distance(one: Float[Tensor, "n 128"], other: Float[Tensor, "n 128"]) -> Float[Tensor, " n"]:
-    """Euclidean, of the numbers of each face to those of another; 0 is the same picture."""
+    """Euclidean distance between the numbers of each face and those of another; 0 if equal."""
     return (one - other).norm(dim=1)
 
 
 class _ScaledConv(nn.Module):
-    """A convolution, and a scale and a bias for each channel behind it."""
+    """A convolution, followed by a scale and a bias for each channel."""
 
     def __init__(self, channels: int, width: int, size: int, stride: int, padding: int) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class _ScaledConv(nn.Module):
 
 
 class _Block(nn.Module):
-    """Two convolutions beside what came in; of half the size for the first of a stage."""
+    """Two convolutions and a shortcut; the first block of a stage may halve the size."""
 
     def __init__(self, channels: int, width: int, is_smaller: bool) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class _Block(nn.Module):
         out = self.second(self.first(features).relu())
         if self.is_smaller:
             features = F.avg_pool2d(features, 2)
-            # Without padding the convolution ends a pixel earlier, and there are more channels.
+            # Without padding, the convolution gives smaller features, and it adds channels.
             down, right = (features.shape[axis] - out.shape[axis] for axis in (2, 3))
             out = F.pad(out, (0, right, 0, down))
             features = F.pad(features, (0, 0, 0, 0, 0, out.shape[1] - features.shape[1]))

@@ -1,7 +1,7 @@
-"""Layers of the small networks that look at photographs of people.
+"""Layers of the small networks for photographs of people.
 
 Their weights come from TensorFlow, whose "same" padding puts an odd row or column below and to the
-right, where PyTorch's puts it above and to the left.
+right, while PyTorch's puts it above and to the left.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 MEAN = (122.782, 117.001, 104.298)
-"""RGB mean, 0 to 255, that is taken from the pictures of all networks but the finder."""
+"""RGB mean, 0 to 255, that all networks except the finder subtract from pictures."""
 
 
 def normalized(
     images: Float[Tensor, "n 3 h w"], mean: Sequence[float] = MEAN
 ) -> Float[Tensor, "n 3 h w"]:
-    """Images in [-1, 1] in the range that these networks learned with: 0 to 1 less the mean."""
+    """Images in [-1, 1], converted to the range of these networks: [0, 1] minus the mean."""
     shift = torch.tensor(mean).to(images)[:, None, None]
     return ((images + 1) * 127.5 - shift) / 255
 
 
 def resized(images: Float[Tensor, "n 3 h w"], size: int) -> Float[Tensor, "n 3 s s"]:
-    """Squares in the size that a network takes."""
+    """Squares, resized to the size that a network takes."""
     return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 
 def same_padded(
     features: Float[Tensor, "n c h w"], stride: int, value: float = 0.0
 ) -> Float[Tensor, "n c h2 w2"]:
-    """Padded for a kernel of 3 x 3 so that the result has a size of `ceil(size / stride)`."""
+    """Features, padded so that a 3 x 3 kernel gives a size of `ceil(size / stride)`."""
     margins = []
     for size in (features.shape[3], features.shape[2]):
         total = max((-(-size // stride) - 1) * stride + 3 - size, 0)
@@ -42,7 +42,7 @@ def same_padded(
 
 
 class SameConv(nn.Conv2d):
-    """A convolution of 3 x 3 with a stride and TensorFlow's padding."""
+    """A 3 x 3 convolution with a stride and TensorFlow's padding."""
 
     def forward(self, input: Tensor) -> Tensor:
         """`[n, c, h, w]` to `[n, out, ceil(h / stride), ceil(w / stride)]`."""
@@ -50,7 +50,7 @@ class SameConv(nn.Conv2d):
 
 
 class SeparableConv(nn.Module):
-    """A convolution of 3 x 3 within each channel, then one of 1 x 1 over all."""
+    """A 3 x 3 convolution within each channel, then a 1 x 1 convolution over all channels."""
 
     def __init__(self, channels: int, out: int, stride: int = 1) -> None:
         super().__init__()
@@ -58,5 +58,5 @@ class SeparableConv(nn.Module):
         self.pointwise = nn.Conv2d(channels, out, 1)
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out h2 w2"]:
-        """The sum of both; no activation."""
+        """The result of both convolutions, without activation."""
         return self.pointwise(self.depthwise(features))

@@ -1,9 +1,9 @@
-"""What a face in a photograph is like: its 68 points, its expression, its age.
+"""Read a face in a photograph: its 68 points, its expression, its age.
 
-Small networks with the weights of face-api: `face_landmark_68`, `face_expression` (both in the
-manner of Huang et al. 2017, "Densely Connected Convolutional Networks", with sums in place of
-concatenation) and the age of `age_gender` (in the manner of Chollet 2017, "Xception").
-`recipes/convert_face_models.py` converts them. The package's guess of a person's gender is left
+These are small networks with the weights of face-api: `face_landmark_68` and `face_expression`
+(both like Huang et al. 2017, "Densely Connected Convolutional Networks", with sums instead of
+concatenation), and the age of `age_gender` (like Chollet 2017, "Xception").
+`recipes/convert_face_models.py` converts them. The package's estimate of a person's gender is left
 out on purpose.
 
 All take squares `[n, 3, s, s]` in [-1, 1] around a face, of any size.
@@ -25,7 +25,7 @@ from stylegan_hub.models.face_layers import (
 )
 
 EXPRESSIONS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
-"""What `ExpressionReader` tells apart, in the order of its probabilities."""
+"""The expressions that `ExpressionReader` distinguishes, in the order of its probabilities."""
 
 _SIZE = 112
 _WIDTHS = (32, 64, 128, 256)
@@ -45,7 +45,7 @@ class FacePoints(nn.Module):
 
 
 class ExpressionReader(nn.Module):
-    """Which of the seven `EXPRESSIONS` a face shows."""
+    """Reads which of the seven `EXPRESSIONS` a face shows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class ExpressionReader(nn.Module):
 
 
 class AgeReader(nn.Module):
-    """How old a face looks."""
+    """Estimates how old a face looks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class AgeReader(nn.Module):
         self.fc = nn.Linear(512, 1)
 
     def forward(self, faces: Float[Tensor, "n 3 s s"]) -> Float[Tensor, " n"]:
-        """In years."""
+        """Ages in years."""
         first, second, third = self.reductions
         features = first(self.entry(normalized(resized(faces, _SIZE))).relu())
         features = second(features.relu())
@@ -82,7 +82,7 @@ class AgeReader(nn.Module):
 
 
 class _DenseTrunk(nn.Module):
-    """Four blocks, each of half the size of the one before, and the mean over all places."""
+    """Four blocks, each of which halves the size, and the mean over all positions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class _DenseTrunk(nn.Module):
 
 
 class _DenseBlock(nn.Module):
-    """Every convolution looks at the sum of all before it."""
+    """Convolutions, each of which reads the sum of all outputs before it."""
 
     def __init__(self, channels: int, width: int, *, is_first: bool) -> None:
         super().__init__()
@@ -109,14 +109,14 @@ class _DenseBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         total = self.first(features).relu()
-        # The second one sees the first output as it is, the others the sum behind a relu.
+        # The first output has already passed a relu; the sums pass one before each convolution.
         for conv in self.others:
             total = total + conv(total.relu())
         return total.relu()
 
 
 class _Reduction(nn.Module):
-    """Half the size, beside a convolution of 1 x 1."""
+    """Halves the size, with a 1 x 1 convolution as the shortcut."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class _Reduction(nn.Module):
 
 
 class _Main(nn.Module):
-    """Three convolutions, each behind a relu; what they add."""
+    """Three convolutions, each after a relu; the caller adds the result."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
-"""The networks that look at photographs of people, as one folder: `cards/face-finder`.
+"""The networks for photographs of people, as one folder: `cards/face-finder`.
 
     faces = FaceModels.from_pretrained()
     faces.finder, faces.points, faces.expression, faces.age
 
-They were trained by others, for photographs; `recipes/convert_face_models.py` made the folder. The
-judge of identity (`models/face_judge.py`) is a folder of its own, which is not bundled.
+They are third-party networks, trained on photographs; `recipes/convert_face_models.py` made the
+folder. The judge of identity (`models/face_judge.py`) has its own folder, which is not bundled.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class FaceModels(nn.Module):
 
     @staticmethod
     def from_pretrained(name_or_path: str | Path | None = None) -> FaceModels:
-        """From a folder that `save_quantized` wrote: bundled, local or on the Hub.
+        """Load from a folder that `save_quantized` wrote: bundled, local or on the Hub.
 
         Args:
-            name_or_path: the bundled one if not given, also where other cards than the library's
-                are named.
+            name_or_path: None for the one bundled with this library, even if the environment names
+                another folder of cards.
 
         Raises:
             NotFoundError, ArtifactError: there is none, or it holds something else.
@@ -59,21 +59,21 @@ class FaceModels(nn.Module):
 
 
 def load_judge(folder: str | Path | None = None) -> FaceJudge:
-    """The judge of identity in a folder.
+    """Load the judge of identity from a folder.
 
     Args:
-        folder: that of STYLEGAN_HUB_FACE_JUDGE, or else ~/.cache/stylegan-hub/face-judge, if not
-            given.
+        folder: None for the one that the environment variable STYLEGAN_HUB_FACE_JUDGE names, or
+            ~/.cache/stylegan-hub/face-judge if it is not set.
 
     Raises:
-        NotFoundError: it was not fetched; the message names the commands.
+        NotFoundError: the folder does not exist; the message names the commands that fetch it.
         ArtifactError: the folder holds something else.
     """
     usual = Path.home() / ".cache" / "stylegan-hub" / "face-judge"
     folder = Path(folder or os.environ.get(JUDGE_VARIABLE) or usual)
     if not folder.is_dir():
         raise NotFoundError(
-            f"The judge of identity is not at {folder}.",
+            f"There is no judge of identity at {folder}.",
             got=str(folder),
             expected="a folder that recipes/convert_face_models.py wrote",
             remedy="Fetch it: `npm pack @vladmandic/face-api@1.7.15`, then `python "
@@ -92,12 +92,12 @@ def save_quantized(
     """Write a folder that `FaceModels.from_pretrained` or `load_judge` reads.
 
     Args:
-        networks: the tensors of each: "finder", "points", "expression" and "age", or "judge" alone.
-        config: where they are from, plain values.
+        networks: the tensors of each: "finder", "points", "expression" and "age", or only "judge".
+        config: their source, in plain values.
 
     Raises:
         ArtifactError: the tensors do not fit the networks, or the folder holds something else.
-        StorageError: the disk refuses.
+        StorageError: the disk does not take the files.
     """
     is_judge = set(networks) == {"judge"}
     model: nn.Module = FaceJudge() if is_judge else FaceModels()
@@ -107,7 +107,7 @@ def save_quantized(
         for name, tensor in parts.items()
     }
     stored = packed(tensors)
-    _fill(model, stored, folder)  # refuses what could not be read again
+    _fill(model, stored, folder)  # raises if the files could not be loaded again
     kind = _JUDGE if is_judge else _FACES
     write_folder(Path(folder), {"kind": kind, **config}, stored, overwrite)
 
@@ -116,7 +116,7 @@ def _filled(model: Any, folder: Path, kind: str) -> Any:
     config, stored = read_folder(folder)
     if config["kind"] != kind:
         raise ArtifactError(
-            f"{folder} holds the kind {config['kind']!r}.",
+            f"{folder} holds an artifact of the kind {config['kind']!r}.",
             got=config["kind"],
             expected=kind,
             remedy="Convert it again with recipes/convert_face_models.py.",
@@ -155,7 +155,7 @@ register_kind(
         _FACES,
         load=FaceModels.from_pretrained,
         summary="Finds faces of people in photographs, and reads points, expression and age.",
-        limit="It was trained on photographs of people and knows nothing of other pictures.",
+        limit="It was trained on photographs of people and is not meant for other pictures.",
         task="object-detection",
     )
 )
@@ -163,7 +163,7 @@ register_kind(
     Kind(
         _JUDGE,
         load=load_judge,
-        summary="Says how unlike the people of two photographs are.",
+        summary="Measures how different the people in two photographs are.",
         limit="Its distances were not calibrated here.",
         task="image-feature-extraction",
     )

@@ -1,8 +1,8 @@
-"""Who a network is: a fingerprint of its weights as they were loaded.
+"""The identity of a network: a fingerprint of its weights as they were loaded.
 
-A cast to another precision rounds the weights, and the network is still the one that edits were
-made for; writing to the weights makes another network of it. So the fingerprint that a network had
-before a cast is remembered together with the exact weights after it.
+A cast to another precision rounds the weights, but edits made for the network still fit it. Writing
+to the weights makes another network. So the fingerprint that a network had before a cast is stored
+together with the exact weights after it.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ _BEFORE_CAST = "_fingerprints_before_cast"
 
 
 def weights_state(network: nn.Module) -> object:
-    """Equal as long as no weight is written to, moved or cast; it costs no look at the values."""
+    """A value that stays equal until a weight is written to, moved or cast; it reads no weights."""
     weights = network.state_dict().values()
     return tuple((weight.data_ptr(), weight.dtype, weight._version) for weight in weights)
 
 
 class Identity:
-    """The fingerprints of some networks, kept over casts.
+    """The fingerprints of networks, which casts do not change.
 
     Args:
-        computed: the fingerprint of a network's weights as they are.
+        computed: computes the fingerprint of a network from its present weights.
     """
 
     def __init__(self, computed: Callable[[nn.Module], str]) -> None:
         self._computed = computed
-        # The state of the weights that was looked at last, and the fingerprint.
+        # The state of the weights at the last call, and the fingerprint found then.
         self._latest: WeakKeyDictionary[nn.Module, tuple[object, str]] = WeakKeyDictionary()
 
     def of(self, network: nn.Module) -> str:
-        """The fingerprint of the weights, or of those that they are a cast of.
+        """The fingerprint of the weights, or of the weights that they are a cast of.
 
-        It is computed once as long as no weight is written to, since a slider asks at every move.
-        A write through `weight.data` alone goes unnoticed, as it does in all of PyTorch.
+        It is computed again only after a weight was written to, since every move of a slider needs
+        it. A write through `weight.data` goes unnoticed, as everywhere in PyTorch.
         """
         state = weights_state(network)
         latest = self._latest.get(network)
@@ -56,12 +56,12 @@ class Identity:
 
     @contextmanager
     def kept(self, network: nn.Module) -> Iterator[None]:
-        """Around a cast of the network."""
+        """Context in which the network is cast and keeps its fingerprint."""
         before = self.of(network)
         yield
         self.remember(network, before)
 
     def remember(self, network: nn.Module, fingerprint: str) -> None:
-        """That the weights are a cast of those with this fingerprint."""
+        """Record that the weights are a cast of weights with this fingerprint."""
         known = network.__dict__.setdefault(_BEFORE_CAST, {})
         known[tensors_digest(network.state_dict())] = fingerprint

@@ -1,9 +1,9 @@
-"""What a domain's samples look like to its CLIP: the memory from which the instant method answers.
+"""The stored samples of a domain, from which the instant method finds edits.
 
-Nothing is learned by gradients. Some thousand samples are rendered once and CLIP looks at them;
-what is kept is their w and their embeddings (`recipes/train_instant.py`). A change in CLIP space
-then has a scale (how far samples vary along it) and a displacement (how the w of samples that have
-it differ from those of the others), see `methods/instant.py`.
+Nothing is learned by gradients. Several thousand samples are rendered once, and their w and CLIP
+embeddings are stored (`recipes/train_instant.py`). From them follow the scale of a change in CLIP
+space (how far samples vary along it) and its displacement (how the w of samples that show it differ
+from those of the others), see `methods/instant.py`.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from stylegan_hub.bounds import MAX_WIDTH, check_sizes
 from stylegan_hub.models.configured import configured_by
 
 _MAX_SAMPLES = 2**20
-# Of the drawn portraits, by recipes/calibrate_fit.py.
+# Those of the drawn portraits, calibrated by recipes/calibrate_fit.py.
 _WEIGHTS, _BIAS, _LIMIT = (0.0, 1.1, 2.7), -1.0, 0.45
 
 
 @dataclass(frozen=True)
 class FitTable:
-    """How much this domain's pictures say about words, as `methods/fit.py` uses it.
+    """The units and weights of a domain from which `methods/fit.py` computes a fit.
 
     Attributes:
         spread: standard deviation of samples along the change that the median word asks for.
         close, varied: mean and standard deviation, over the words of the bank, of the inner product
-            of a text with the samples nearest to it.
+            between a text and the samples nearest to it.
         weights, bias: of a logistic regression on log(spread), closeness and the level reached.
-        limit: least fit that is no poor one.
-        calibrated: whether weights and limit were fitted to known attributes of this domain; those
-            of the drawn portraits otherwise.
+        limit: lowest fit that does not count as poor.
+        calibrated: whether weights and limit were fitted to known attributes of this domain; if
+            not, they are those of the drawn portraits.
 
     Raises:
-        ValueError: a value that is no finite number, or a limit outside of 0 to 1.
+        ValueError: a value that is not a finite number, or a limit outside of 0 to 1.
     """
 
     spread: float
@@ -59,24 +59,24 @@ class FitTable:
             raise ValueError(f"Got {self}; expected spread and varied above 0.")
 
     def fit(self, values: tuple[float, float, float]) -> float:
-        """The fit, 0 to 1, of log(spread), closeness and the level reached."""
+        """The fit, 0 to 1, for values of log(spread), closeness and the level reached."""
         logit = self.bias + sum(w * v for w, v in zip(self.weights, values, strict=True))
         return 1 / (1 + math.exp(-min(max(logit, -30.0), 30.0)))
 
 
 @dataclass(frozen=True)
 class InstantConfig:
-    """How many samples are kept, of which generator, seen by which CLIP.
+    """The configuration of an instant model: its sizes, its generator and its CLIP.
 
     Attributes:
-        samples: how many.
+        samples: number of samples.
         w_dim: size of w.
         embedding_dim: size of CLIP's embeddings.
         base_model, clip: fields of `artifacts.BaseModel` and `artifacts.ClipModel`.
-        fit: fields of `FitTable`; None where it was not made.
+        fit: fields of `FitTable`; None if it was not made.
 
     Raises:
-        ValueError: a size that is no whole number from 1 on, or a fit that is no sound `FitTable`.
+        ValueError: a size that is not an integer of 1 or more, or an invalid `FitTable` in fit.
     """
 
     samples: int
@@ -94,7 +94,7 @@ class InstantConfig:
 
     @property
     def fit_table(self) -> FitTable | None:
-        """The table that `fit` holds."""
+        """The table in `fit`; None if there is none."""
         if self.fit is None:
             return None
         try:
@@ -104,13 +104,13 @@ class InstantConfig:
 
 
 class InstantModel(SavedWhole, ModelMixin, ConfigMixin):
-    """Samples of a domain, as latents and as CLIP sees them.
+    """Samples of a domain, as latents and CLIP embeddings.
 
     Args:
         config: see `InstantConfig`; `InstantModel(samples=..., ...)` builds it.
 
     Attributes:
-        w: `[samples, w_dim]`, without truncation or with little of it.
+        w: `[samples, w_dim]`, with little or no truncation.
         seen: `[samples, embedding_dim]`, embeddings of length 1.
     """
 
@@ -133,5 +133,5 @@ class InstantModel(SavedWhole, ModelMixin, ConfigMixin):
 
     @property
     def clip_model(self) -> ClipModel:
-        """The CLIP that looked."""
+        """The CLIP that made the embeddings."""
         return ClipModel(**self.sizes.clip)

@@ -1,14 +1,15 @@
-"""Where are faces of one image domain in a larger picture, however turned?
+"""Find faces of one image domain in a larger picture, at any rotation.
 
-A small fully convolutional network in the manner of CenterNet (Zhou et al. 2019, "Objects as
-Points"): every cell of a coarse grid says whether the middle of a face is near, and where the
-square lies that the domain's generator would draw: its middle, its size, its turn. Differences: the
-square may be turned by any angle; what was found is looked at again, cut out upright; and where a
-picture was laid into another one, so that its edges show, the square is moved onto them.
-`recipes/train_landmarks.py` trains it.
+The network is small and fully convolutional, like CenterNet (Zhou et al. 2019, "Objects as
+Points"): every cell of a coarse grid predicts whether the middle of a face is near, and the square
+that the domain's generator would render: its middle, its size, its rotation. The differences from
+CenterNet: the square may be rotated by any angle; each face is cropped upright and examined again;
+and if a picture was pasted into another one, so that its edges are visible, the square is moved
+onto these edges. `recipes/train_landmarks.py` trains it.
 
-The square is told by where it has the domain's usual eyes and mouth: for a single face these are
-not its own eyes, which lie elsewhere in everybody, but they frame it exactly.
+The square is described by the positions of the domain's average eyes and mouth in it. These are not
+the eyes and mouth of the face itself, which differ from face to face, but they define the square
+exactly.
 """
 
 from __future__ import annotations
@@ -29,18 +30,19 @@ from stylegan_hub.models.configured import configured_by
 from stylegan_hub.models.residual_trunk import GROUP, PATCH, ResidualBlock
 
 STRIDE = 8
-"""Pixels of the input that make a cell of the grid."""
+"""Width and height in input pixels of a cell of the grid."""
 
-_WINDOW = 1.5  # a second look sees so many times the side of the square
-_SURE = 0.5  # least score of a face
-_FINAL = 0.3  # least score at the last look
+_WINDOW = 1.5  # side of the window of a further look, in sides of the square
+_SURE = 0.5  # lowest score of a face
+_FINAL = 0.3  # lowest score at the last look
 _LOOKS = 2  # after the first
 _MAX_FACES = 32
-_EDGE = 0.08  # a change of color, in [-1, 1], that makes an edge
-_CLEARLY = 2.0  # and so many times the change that there is anywhere
+_EDGE = 0.08  # smallest change of color, in [-1, 1], at an edge
+_CLEARLY = 2.0  # how many times the usual change of color is added to that
 _EDGE_WINDOW = 1.4
-# Rounds of the search for edges: tries for x, y, logarithm of the scale and angle; how far they
-# reach, in units of the half side; and how far in- and outward colors are compared.
+# Rounds of the search for edges: number of values to try for x, y, logarithm of the scale, and
+# angle; their range, in units of the half side; and how far inward and outward of a side colors are
+# compared.
 _EDGE_SEARCH = (
     ((13, 13, 13, 5), (0.15, 0.15, 0.15, 0.12), 0.04),
     ((7, 7, 7, 7), (0.03, 0.03, 0.03, 0.045), 0.025),
@@ -50,17 +52,17 @@ _EDGE_SEARCH = (
 
 @dataclass(frozen=True)
 class LandmarkerConfig:
-    """What a landmarker is like: its `config.json`.
+    """The configuration of a landmarker, its `config.json`.
 
     Raises:
         ValueError: sizes that do not fit together.
     """
 
     usual: Sequence[Sequence[float]] = ((-0.2, -0.05), (0.2, -0.05), (0.0, 0.3))
-    """Left eye, right eye and mouth as a picture of the domain has them on average, each (x, y)
+    """Average positions of left eye, right eye and mouth in pictures of the domain, each (x, y)
     from -1 to 1."""
     input_size: int = 96
-    """Pictures are looked at in this size, a multiple of 32."""
+    """Width and height of the input, a multiple of 32; pictures are resized."""
     widths: Sequence[int] = (32, 64, 96)
     """Channels of the features, fine, medium and coarse; multiples of 8."""
 
@@ -76,7 +78,7 @@ class LandmarkerConfig:
 
 
 class Landmarker(SavedWhole, ModelMixin, ConfigMixin):
-    """Finds the faces of one image domain; what can be chosen says `LandmarkerConfig`."""
+    """Finds the faces of one image domain; `LandmarkerConfig` documents its arguments."""
 
     @configured_by(LandmarkerConfig)
     def __init__(self, config: LandmarkerConfig) -> None:
@@ -101,10 +103,10 @@ class Landmarker(SavedWhole, ModelMixin, ConfigMixin):
         nn.init.zeros_(last.bias)  # type: ignore[arg-type]
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 6 gh gw"]:
-        """What every cell says of pictures in [-1, 1], whose sides are multiples of 32.
+        """The prediction of every cell, for pictures in [-1, 1] whose sides are multiples of 32.
 
-        The channels are: the score (a logit); from the cell to the middle of the square, x and y
-        in units of the picture's half width; the cosine and sine of its turn (not of length 1);
+        The channels are: the score (a logit); x and y from the cell to the middle of the square, in
+        units of the picture's half width; the cosine and sine of its rotation (not of length 1);
         the logarithm of its half side in units of the picture's half width.
 
         Raises:
@@ -124,12 +126,14 @@ class Landmarker(SavedWhole, ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def find(self, image: Float[Tensor, "1 3 h w"]) -> Float[Tensor, "faces 3 2"]:
-        """Landmarks of every face in one picture in [-1, 1], of any size; the surest face first.
+        """Landmarks of every face in one picture in [-1, 1], of any size, highest score first.
 
-        Where the whole picture shows none, parts of it are looked at, so small faces are found.
+        If no face is found in the whole picture, parts of it are searched, so that small faces are
+        found.
 
         Returns:
-            Left eye, right eye and mouth of each, (x, y) in pixels, (0, 0) the middle of the first.
+            Left eye, right eye and mouth of each face, (x, y) in pixels; (0, 0) is the middle of
+            the first pixel.
 
         Raises:
             ValueError: another shape.
@@ -172,9 +176,9 @@ class Landmarker(SavedWhole, ModelMixin, ConfigMixin):
         several: bool,
         least: float = _SURE,
     ) -> Float[Tensor, "faces 5"]:
-        """Squares (x, y, and from there to the right edge; score) seen in square windows.
+        """Squares found in square windows: x, y, the vector from there to the right edge, score.
 
-        Positions count from the corner of the first pixel. A window is told in the same way.
+        Positions are relative to the corner of the first pixel. Windows have the same format.
         """
         size = self.config["input_size"]
         views = torch.cat([_view(image, window, size) for window in windows])
@@ -190,21 +194,21 @@ class Landmarker(SavedWhole, ModelMixin, ConfigMixin):
 
 
 def _smaller(width: int, wider: int) -> nn.Sequential:
-    """Features of half the size."""
+    """Layers that halve the size of features."""
     return nn.Sequential(
         nn.Conv2d(width, wider, 2, stride=2), ResidualBlock(wider), ResidualBlock(wider)
     )
 
 
 def cell_places(height: int, width: int) -> Float[Tensor, "2 gh gw"]:
-    """Middles of the cells of an input of this size, (x, y) in units of its half width."""
+    """Middles of the cells for an input of this size, (x, y) in units of its half width."""
     y = (torch.arange(height // STRIDE) + 0.5) * STRIDE * 2 / width - height / width
     x = (torch.arange(width // STRIDE) + 0.5) * STRIDE * 2 / width - 1
     return torch.stack([x[None].expand(len(y), -1), y[:, None].expand(-1, len(x))])
 
 
 def _decoded(said: Float[Tensor, "6 gh gw"], several: bool, least: float) -> Tensor:
-    """Squares (x, y, right edge x, y, score) in units of the half width, the surest first."""
+    """Squares (x, y, right edge x, y, score) in units of the half width, highest score first."""
     score = said[0].sigmoid()
     peak = F.max_pool2d(score[None], 3, 1, 1)[0]
     places = cell_places(said.shape[1] * STRIDE, said.shape[2] * STRIDE)
@@ -217,7 +221,7 @@ def _decoded(said: Float[Tensor, "6 gh gw"], several: bool, least: float) -> Ten
 
 
 def _distinct(squares: Float[Tensor, "n 5"]) -> Float[Tensor, "m 5"]:
-    """Without those whose middle lies inside of a surer one."""
+    """The squares without those whose middle is close to that of one with a higher score."""
     kept: list[Tensor] = []
     for square in squares[squares[:, 4].argsort(descending=True)]:
         half = math.hypot(*square[2:4].tolist())
@@ -229,9 +233,9 @@ def _distinct(squares: Float[Tensor, "n 5"]) -> Float[Tensor, "m 5"]:
 
 
 def _on_its_edges(image: Tensor, square: Float[Tensor, " 5"]) -> Float[Tensor, " 5"]:
-    """The square moved, turned and scaled a little, to where colors change along its sides.
+    """The square moved, rotated and scaled a little, to where colors change along its sides.
 
-    It stays where it is if no place near it has an edge along three of its sides.
+    It stays unchanged if no square near it has an edge along at least three of its sides.
     """
     size = 192
     window = torch.cat([square[:2], _EDGE_WINDOW * square[2:4]])
@@ -245,7 +249,7 @@ def _on_its_edges(image: Tensor, square: Float[Tensor, " 5"]) -> Float[Tensor, "
         chosen = int(contrasts.sum(1).argmax())
         best = tried[chosen]
         if anywhere is None:
-            anywhere = contrasts.median(0).values  # of noise and texture
+            anywhere = contrasts.median(0).values  # the change that noise and texture cause
     assert anywhere is not None
     if (contrasts[chosen] >= _EDGE + _CLEARLY * anywhere).sum() < 3:
         return square
@@ -278,9 +282,9 @@ def _contrast(view: Tensor, tried: Float[Tensor, "k 4"], gap: float) -> Float[Te
 
 
 def _view(image: Tensor, window: Tensor, size: int) -> Float[Tensor, "1 3 size size"]:
-    """What a square window shows, without aliasing; the picture's edge is repeated beyond it.
+    """The content of a square window, without aliasing; beyond the picture its edge is repeated.
 
-    Windows that show much of the picture are reduced from a smaller copy of it.
+    Windows that show a large part of the picture are sampled from a smaller copy of it.
     """
     x, y, cos, sin = window.tolist()
     half = math.hypot(cos, sin)

@@ -1,11 +1,11 @@
-"""The face parser BiSeNet: which part of a face does every pixel show?
+"""The face parser BiSeNet, which finds the part of a face that every pixel shows.
 
 Yu et al., "BiSeNet: Bilateral Segmentation Network", 2018 (arXiv 1808.00897), in the form of the
-public face parsers: the features of the context path's ResNet-18 at an eighth of the picture take
-the place of the paper's spatial path. Names of modules and tensors are those of the public
-checkpoints (`cp.resnet.layer1.0.conv1.weight`, `ffm.convblk.conv.weight`, ...), of which the
-defaults here are the configuration: 19 parts, 512 px, 13 million numbers. With other widths and
-parts the same network parses other pictures.
+public face parsers: the features of the context path's ResNet-18 at an eighth of the picture
+replace the paper's spatial path. Names of modules and tensors are those of the public checkpoints
+(`cp.resnet.layer1.0.conv1.weight`, `ffm.convblk.conv.weight`, ...). The defaults are their
+configuration: 19 parts, 512 px, 13 million numbers. With other widths and parts the same network
+parses other pictures.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ FACE_PARTS: tuple[str, ...] = (
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
-_SMALLEST = 16  # pixels of a side
+_SMALLEST = 16  # smallest side of a picture in pixels
 
 
 @dataclass(frozen=True)
 class ParserConfig:
-    """What a parser is like: its `config.json`.
+    """The configuration of a parser, its `config.json`.
 
     Raises:
-        ValueError: sizes that cannot be built.
+        ValueError: values that no network can have.
     """
 
     parts: Sequence[str] = FACE_PARTS
@@ -52,12 +52,12 @@ class ParserConfig:
     input_size: int = 512
     """Pictures are resized to this square first."""
     stem_stride: Literal[1, 2, 4] = 4
-    """Pixels of the input per feature of the first stage. The public 4 is made for 512 px; small
-    pictures keep their thin parts with 2 or 1."""
+    """Pixels of the input per feature of the first stage. The 4 of the public checkpoints is for
+    512 px; with 2 or 1, thin parts of small pictures are not lost."""
     mean: Sequence[float] = _IMAGENET_MEAN
-    """Per channel, taken from pictures in [0, 1]."""
+    """Per channel, subtracted from pictures in [0, 1]."""
     std: Sequence[float] = _IMAGENET_STD
-    """Per channel, by which they are divided then."""
+    """Per channel; pictures are divided by it after that."""
 
     def __post_init__(self) -> None:
         check_sizes(vars(self), {"width": MAX_WIDTH // 16, "input_size": MAX_SIDE})
@@ -78,7 +78,7 @@ class ParserConfig:
 
 
 class Parser(SavedWhole, ModelMixin, ConfigMixin):
-    """Parts of a face as maps over the picture; what can be chosen says `ParserConfig`."""
+    """Parts of a face as maps over the picture; `ParserConfig` documents its arguments."""
 
     @configured_by(ParserConfig)
     def __init__(self, config: ParserConfig) -> None:
@@ -89,7 +89,7 @@ class Parser(SavedWhole, ModelMixin, ConfigMixin):
         self.cp = _ContextPath(width, config.stem_stride)
         self.ffm = _FeatureFusion(4 * width, 4 * width)
         self.conv_out = _Output(4 * width, 4 * width, count)
-        # Two more outputs, at coarser features, which only guide the training.
+        # Two more outputs, from coarser features, which are used only in training.
         self.conv_out16 = _Output(2 * width, width, count)
         self.conv_out32 = _Output(2 * width, width, count)
 
@@ -105,7 +105,7 @@ class Parser(SavedWhole, ModelMixin, ConfigMixin):
         (logits,) = self.outputs(self.preprocess(images), auxiliary=False)
         if logits.shape[2:] == images.shape[2:]:
             return logits
-        # Antialiasing knows no bfloat16.
+        # Antialiasing does not support bfloat16.
         return F.interpolate(logits.float(), images.shape[2:], mode="bilinear", antialias=True)
 
     def masks(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n parts h w"]:
@@ -118,14 +118,14 @@ class Parser(SavedWhole, ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def labels(self, images: Float[Tensor, "n 3 h w"]) -> Int[Tensor, "n h w"]:
-        """The most probable part of every pixel, int64 indices into `parts`; as `forward`."""
+        """The most probable part of every pixel as int64 indices into `parts`; see `forward`."""
         return self(images).argmax(1)
 
     def index(self, part: str) -> int:
-        """Which channel a part has.
+        """The channel of a part.
 
         Raises:
-            ValueError: no such part; all are listed.
+            ValueError: no part has this name; the message lists all parts.
         """
         if part not in self.parts:
             raise ValueError(f"Unknown part {part!r}; this parser knows {', '.join(self.parts)}.")
@@ -151,7 +151,7 @@ class Parser(SavedWhole, ModelMixin, ConfigMixin):
         """Logits at the size of the normalized input, the result first.
 
         Args:
-            auxiliary: compute the two outputs that guide the training as well.
+            auxiliary: also compute the two outputs that are used only in training.
         """
         features, context_8, context_16 = self.cp(pixels)
         maps = [self.conv_out(self.ffm(torch.cat([features, context_8], 1)))]
@@ -225,7 +225,7 @@ def _stage(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
 
 
 class _AttentionRefinement(nn.Module):
-    """Weighs channels by what the whole picture shows (section 3.2, figure 2b)."""
+    """Weights channels by the mean features of the whole picture (section 3.2, figure 2b)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -265,7 +265,7 @@ class _ContextPath(nn.Module):
 
 
 class _FeatureFusion(nn.Module):
-    """Joins fine features and context, channels weighed by attention (section 3.3, figure 2c)."""
+    """Joins fine features and context; attention weights channels (section 3.3, figure 2c)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

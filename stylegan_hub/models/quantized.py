@@ -1,8 +1,8 @@
 """Weights as bytes: a quarter of the size, in the steps in which they were published.
 
 A tensor `NAME` is stored as `NAME.bytes`, uint8, and `NAME.steps`, its scale and its minimum,
-float64 `[2]`; its value is `bytes * scale + minimum`. Tensors that are stored as they are keep
-their name.
+float64 `[2]`; its value is `bytes * scale + minimum`. Tensors that are stored unchanged keep their
+name.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Quantized:
     minimum: float
 
     def values(self) -> Float[Tensor, ...]:
-        """As float32."""
+        """The values as float32."""
         return (self.levels.double() * self.scale + self.minimum).float()
 
 
 def packed(tensors: Mapping[str, Tensor | Quantized]) -> dict[str, Tensor]:
-    """As they are stored."""
+    """The tensors in the form in which they are stored."""
     stored: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if isinstance(tensor, Tensor):
@@ -51,7 +51,7 @@ def packed(tensors: Mapping[str, Tensor | Quantized]) -> dict[str, Tensor]:
 
 
 def unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of what `packed` gave, the values.
+    """The values of tensors that `packed` made.
 
     Raises:
         ArtifactError: bytes without steps, or of another type.
@@ -69,7 +69,7 @@ def unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise ArtifactError(
                 f"The stored tensor {plain!r} is damaged.",
                 got=f"{tensor.dtype}, steps {None if steps is None else list(steps.shape)}",
-                expected="uint8 levels beside a scale and a minimum",
+                expected="uint8 levels with a scale and a minimum",
                 remedy="Copy or download the folder again.",
             )
         values[plain] = Quantized(tensor, *steps.tolist()).values()

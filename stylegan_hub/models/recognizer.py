@@ -1,11 +1,11 @@
-"""Who is it? A face recognizer whose embeddings of one person are close, whatever else changes.
+"""A face recognizer, whose embeddings of one person are close, whatever else changes.
 
-ArcFace's network (Deng et al. 2019, "ArcFace: Additive Angular Margin Loss for Deep Face
-Recognition", section 3.1: the improved residual unit BN-conv-PReLU-conv-BN and the head
+The network is that of ArcFace (Deng et al. 2019, "ArcFace: Additive Angular Margin Loss for Deep
+Face Recognition", section 3.1: the improved residual unit BN-conv-PReLU-conv-BN and the head
 BN-dropout-linear-BN), with squeeze-and-excitation (Hu et al. 2018, section 3) in every unit. The
 names of the weights are those of the published IR-SE50 (`model_ir_se50.pth`), by which StyleCLIP
 and its successors judge identity; it is the default configuration. `recipes/train_recognizer.py`
-trains a small one on the drawn portraits.
+trains a small recognizer on the drawn portraits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stylegan_hub.artifacts import SavedWhole
 from stylegan_hub.bounds import MAX_LAYERS, MAX_SIDE, MAX_WIDTH, check_sizes
 from stylegan_hub.models.configured import configured_by
 
-# The published recognizer looks at a part of an aligned picture of this size.
+# The published recognizer reads a part of an aligned picture of this size.
 _ALIGNED_SIZE = 256
 _MIN_SIZE = 32
 CALIBRATED = {"same_above", "other_accepted", "other_below", "same_rejected"}
@@ -36,7 +36,7 @@ _BOUNDS = {
 
 @dataclass(frozen=True)
 class RecognizerConfig:
-    """What a recognizer is like: its `config.json`.
+    """The configuration of a recognizer, its `config.json`.
 
     Raises:
         ValueError: sizes that do not fit together.
@@ -47,24 +47,24 @@ class RecognizerConfig:
     widths: Sequence[int] = (64, 128, 256, 512)
     """Channels of each stage; the first unit of a stage halves the size."""
     input_size: int = 112
-    """Width and height inside, a multiple of `input_stride` * 2 ** stages."""
+    """Width and height of the input, a multiple of `input_stride` * 2 ** stages."""
     embedding_dim: int = 512
-    """Length of an embedding."""
+    """Number of values in an embedding."""
     input_stride: int = 1
-    """Of the first convolution; 2 makes the network four times as fast."""
+    """Stride of the first convolution; 2 makes the network four times as fast."""
     crop: Sequence[int] | None = (35, 223, 32, 220)
-    """Which part of a picture of 256 x 256 is looked at, (top, bottom, left, right); None looks at
-    the whole picture."""
+    """The part of a picture of 256 x 256 that is read, (top, bottom, left, right); None reads the
+    whole picture."""
     reduction: int = 16
-    """By which the channels shrink inside squeeze-and-excitation."""
+    """Factor by which squeeze-and-excitation reduces the channels inside."""
     dropout: float = 0.6
-    """Share of the last features that are dropped while training."""
+    """Share of the last features that are dropped in training."""
     affine: bool = True
     """Whether the last normalization has a learned scale and shift."""
     calibration: Mapping[str, float] | None = None
-    """What a cosine says, measured on pairs of pictures that are known: at `same_above` and more,
-    only the share `other_accepted` of pairs of two people; below `other_below`, only the share
-    `same_rejected` of pairs of one person. None where nobody measured it."""
+    """The meaning of a cosine, measured on known pairs of pictures: at least `same_above` is
+    reached by only the share `other_accepted` of pairs of two people, and below `other_below` is
+    only the share `same_rejected` of pairs of one person. None if this was not measured."""
 
     def __post_init__(self) -> None:
         check_sizes(vars(self), _BOUNDS)
@@ -72,7 +72,7 @@ class RecognizerConfig:
         if len(units) != len(widths) or not units or min(units) < 1:
             raise ValueError(
                 f"Got units {units} and widths {widths}; expected as many of both, and at least "
-                "one unit a stage."
+                "one unit in each stage."
             )
         if min(widths) < self.reduction:
             raise ValueError(
@@ -81,8 +81,8 @@ class RecognizerConfig:
             )
         if self.input_size < shrink or self.input_size % shrink:
             raise ValueError(
-                f"input_size is {self.input_size}; expected a multiple of {shrink}, by which the "
-                "stages shrink a picture."
+                f"input_size is {self.input_size}; expected a multiple of {shrink}, the factor by "
+                "which the stages shrink a picture."
             )
         if self.calibration is not None and not _is_calibration(self.calibration):
             raise ValueError(
@@ -97,14 +97,14 @@ class RecognizerConfig:
 
     @property
     def shrink(self) -> int:
-        """By how much the stages divide the size of a picture."""
+        """Factor by which the stages divide the size of a picture."""
         return self.input_stride * int(2 ** len(self.units))
 
 
 class Recognizer(SavedWhole, ModelMixin, ConfigMixin):
-    """Pictures of faces to unit vectors; the cosine of two says whether it is the same person.
+    """Turns pictures of faces into unit vectors; their cosine shows whether two are one person.
 
-    What can be chosen says `RecognizerConfig`.
+    `RecognizerConfig` documents its arguments.
     """
 
     @configured_by(RecognizerConfig)
@@ -135,12 +135,12 @@ class Recognizer(SavedWhole, ModelMixin, ConfigMixin):
         return self.embed(self._frame(images))
 
     def embed(self, faces: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n d"]:
-        """As `forward`, of faces that are cropped and of `input_size` already."""
+        """Like `forward`, for faces that are already cropped and of `input_size`."""
         features = self.output_layer(self.body(self.input_layer(faces.to(self.dtype))))
         return F.normalize(features.float(), dim=1)
 
     def _frame(self, images: Tensor) -> Tensor:
-        """What the network looks at, in `input_size`."""
+        """The part of pictures that the network reads, in `input_size`."""
         size = self.config["input_size"]
         if self.config["crop"] is None:
             if images.shape[2:] == (size, size):
@@ -163,9 +163,9 @@ def ir_se_body(units: Sequence[int], widths: Sequence[int], reduction: int) -> n
     """The residual units of an IR-SE network, one after the other; each stage halves the size.
 
     Args:
-        units: how many of each stage.
-        widths: channels of each stage; the input has as many as the first.
-        reduction: by which the channels shrink inside squeeze-and-excitation.
+        units: number of units in each stage.
+        widths: channels of each stage; the input has as many as the first stage.
+        reduction: factor by which squeeze-and-excitation reduces the channels inside.
     """
     layers: list[nn.Module] = []
     width = widths[0]
@@ -177,7 +177,7 @@ def ir_se_body(units: Sequence[int], widths: Sequence[int], reduction: int) -> n
 
 
 class _Unit(nn.Module):
-    """The improved residual unit of ArcFace; what goes around it shrinks and widens by itself."""
+    """The improved residual unit of ArcFace; its shortcut adapts size and channels if needed."""
 
     def __init__(self, width: int, wider: int, stride: int, reduction: int) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ class _Unit(nn.Module):
 
 
 class _SqueezeExcitation(nn.Module):
-    """Weighs the channels by what the whole picture shows (Hu et al. 2018, eq. 3 and 4)."""
+    """Weights channels by the mean features of the whole picture (Hu et al. 2018, eq. 3 and 4)."""
 
     def __init__(self, width: int, reduction: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The same picture again, a little changed: only what comes after the change is drawn anew."""
+"""Render a slightly changed picture again, starting at the first layer that changed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from stylegan_hub.models.stylegan2 import DrawingState, StyleGAN2Generator
 
 
 class Redrawing:
-    """Draws pictures one after the other, each from the first layer whose styles have changed.
+    """Renders pictures one after the other, each from the first layer whose styles have changed.
 
-    For a slider: an edit that moves fine layers leaves the coarse ones as they are, whose features
-    are kept from the time before. Pictures are those of `synthesis_from_styles`, bit for bit.
+    This is for sliders: an edit that moves fine layers leaves the coarse ones unchanged, and their
+    features are kept from the previous picture. Pictures equal those of `synthesis_from_styles`,
+    bit for bit.
 
     Args:
-        generator: its weights must not change meanwhile.
-        noise_mode: const or none; random noise would be another picture.
+        generator: its weights must not change between pictures.
+        noise_mode: const or none; random noise would change every layer.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class Redrawing:
         self.generator = generator
         self.noise_mode: Literal["const", "none"] = noise_mode
         self.layers_drawn = 0
-        """How many layers the last picture took."""
+        """Number of layers that were computed for the last picture."""
         self._known: Tensor | None = None  # the last codes
         self._states: list[DrawingState] = []  # before each layer, and after the last one
 
@@ -37,7 +38,7 @@ class Redrawing:
         """Pictures of style codes.
 
         Raises:
-            ValueError: another size of the codes.
+            ValueError: the codes have another size than the generator's.
         """
         network = self.generator.synthesis
         if s.ndim != 2 or s.shape[1] != network.num_styles:
@@ -47,7 +48,7 @@ class Redrawing:
             )
         first = self._first_change(s)
         states = self._states[: first + 1] or [DrawingState()]
-        self._known, self._states = None, []  # should drawing fail, nothing is known
+        self._known, self._states = None, []  # so that nothing is reused if rendering fails
         for step, style in zip(network.steps[first:], network.split(s)[first:], strict=True):
             states.append(step(states[-1], style, self.noise_mode, None))
         self._known, self._states = s.clone(), states
@@ -55,7 +56,7 @@ class Redrawing:
         return network.finished(states[-1])
 
     def _first_change(self, s: Tensor) -> int:
-        """Index of the first layer with other styles than the time before."""
+        """Index of the first layer whose styles differ from those of the previous picture."""
         known = self._known
         if known is None or (known.shape, known.dtype, known.device) != (
             s.shape,

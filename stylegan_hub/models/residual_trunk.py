@@ -1,4 +1,4 @@
-"""The convolutional trunk of the small networks that look at drawn pictures."""
+"""The convolutional trunk of the small networks for drawn portraits and renders."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 PATCH = 4
-"""Pixels of the picture, across and down, that the first layer folds into channels."""
+"""Side of the square of pixels that the first layer folds into channels."""
 GROUP = 8
-"""Channels per normalization group; widths are multiples of it."""
+"""Channels per normalization group; widths must be multiples of it."""
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions beside an identity path, normalized before each."""
+    """Two 3 x 3 convolutions, each after a normalization, with an identity shortcut."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -35,11 +35,11 @@ class ResidualBlock(nn.Module):
 
 
 def residual_trunk(widths: Sequence[int], blocks: Sequence[int], features: int) -> nn.Sequential:
-    """From pictures `[n, 3, h, w]` to `features` channels of `shrink(widths)` times less each way.
+    """From pictures `[n, 3, h, w]` to `features` channels at 1 / `shrink(widths)` of their size.
 
     Args:
-        widths: channels of the stages; each stage but the first halves the size.
-        blocks: residual blocks of the stages.
+        widths: channels of the stages; each stage except the first halves the size.
+        blocks: number of residual blocks in each stage.
         features: channels of the result.
     """
     layers: list[nn.Module] = [
@@ -57,5 +57,5 @@ def residual_trunk(widths: Sequence[int], blocks: Sequence[int], features: int) 
 
 
 def shrink(widths: Sequence[int]) -> int:
-    """By how much a trunk of these stages divides the size of a picture."""
+    """Factor by which a trunk of these stages divides the size of a picture."""
     return PATCH * 2 ** (len(widths) - 1)

@@ -4,12 +4,13 @@ Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020 (St
 modules and tensors are those of NVIDIA's PyTorch releases, so `mapping.fc0.weight` or
 `synthesis.b4.conv1.weight` mean the same here and there; outputs were compared with
 stylegan2-ada-pytorch. Style space is that of Wu et al., "StyleSpace Analysis", 2021, in
-StyleCLIP's convention: the raw outputs of the affine layers, in network order, toRGB included and
-without the factor 1 / sqrt(channels) that the network multiplies onto those.
+StyleCLIP's convention: the raw outputs of the affine layers, in network order, including toRGB,
+whose outputs are taken before the network multiplies them by 1 / sqrt(channels).
 
     z -> mapping -> ws [n, num_ws, w_dim] -> affine layers -> s [n, num_styles] -> images
 
-Published generators have the skip architecture; the others of the paper's figure 7 are here too.
+Published generators have the skip architecture; the other ones of the paper's figure 7 are
+implemented too.
 """
 
 from __future__ import annotations
@@ -61,10 +62,10 @@ SKIP_GAIN = math.sqrt(0.5)  # keeps the variance of a sum of two
 
 @dataclass(frozen=True)
 class MappingConfig:
-    """What a mapping network is like.
+    """The configuration of a mapping network.
 
     Raises:
-        ValueError: nothing to map, or no layers.
+        ValueError: z_dim and c_dim are both 0, or there are no layers.
     """
 
     z_dim: int
@@ -88,15 +89,15 @@ class MappingConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """What a generator is like: its `config.json`.
+    """The configuration of a generator, its `config.json`.
 
     Raises:
-        ValueError: an impossible resolution or crop, channels that do not fit it, a negative number
-            of resolutions, or an unknown name.
+        ValueError: an invalid resolution or crop, channels that do not fit it, a negative number of
+            resolutions, or an unknown name.
     """
 
     z_dim: int = 512
-    """Size of z; 0 for a generator that takes labels only."""
+    """Size of z; 0 for a generator that takes only labels."""
     c_dim: int = 0
     """Number of classes; 0 for none."""
     w_dim: int = 512
@@ -113,40 +114,41 @@ class GeneratorConfig:
     """See channel_base."""
     channels: Channels | None = None
     """Feature channels at 4, 8, 16, ... px, or a mapping from resolution to channels (keys may be
-    strings, as in JSON). None: by channel_base and channel_max."""
+    strings, as in JSON). None: computed from channel_base and channel_max."""
     conv_clamp: float | None = None
-    """Limit of the absolute value of what each layer returns. None: no limit."""
+    """Limit of the absolute values in the output of each layer. None: no limit."""
     num_fp16_res: int = 0
-    """So many of the highest resolutions are computed in half precision, on CUDA."""
+    """How many of the highest resolutions are computed in half precision, on CUDA."""
     use_noise: bool = True
     """Whether convolutions add noise."""
     architecture: Architecture = "skip"
-    """How blocks become an image (StyleGAN2, figure 7). skip: the sum of what all blocks draw;
-    resnet: the last block draws, and features go around every block; orig: the last block draws."""
+    """How blocks make an image (StyleGAN2, figure 7). skip: the sum of the images of all blocks;
+    resnet: the image of the last block, and every block has a shortcut for features; orig: the
+    image of the last block."""
     activation: ActivationName = "lrelu"
-    """After the 3x3 convolutions."""
+    """Activation after the 3x3 convolutions."""
     resample_filter: Taps = RESAMPLE_TAPS
     """Taps of the filter after upsampling convolutions: a row, or rows."""
     rgb_resample_filter: Taps | None = None
     """Taps of the filter that enlarges the image between toRGB layers. None: resample_filter."""
     mapping_activation: ActivationName = "lrelu"
-    """After the layers of the mapping network."""
+    """Activation after the layers of the mapping network."""
     mapping_lr_multiplier: float = 0.01
-    """Its learning rate relative to the rest (StyleGAN, appendix C)."""
+    """Learning rate of the mapping network relative to the rest (StyleGAN, appendix C)."""
     layer_features: int | None = None
     """Size of the mapping network's inner layers. None: w_dim."""
     embed_features: int | None = None
     """Size of embedded labels. None: w_dim."""
     img_crop: Sequence[int] | None = None
-    """Height and width of the images in the middle of the square that the network draws, one of
-    them img_resolution: (384, 512) for the published cars of 512 px, whose training pictures had
-    black bars. None: the square."""
+    """Height and width of the images, which are the middle of the square that the network renders;
+    one of them is img_resolution. (384, 512) for the published cars of 512 px, whose training
+    pictures had black bars. None: the full square."""
 
     def __post_init__(self) -> None:
         check_sizes(vars(self), {"img_resolution": MAX_SIDE, "img_channels": MAX_WIDTH})
         widths = list(self.widths.values())
         check_sizes({"channels": widths}, {"channels": MAX_WIDTH})
-        _ = self.mapping  # raises for what is impossible
+        _ = self.mapping  # raises for invalid values
         if self.architecture not in ARCHITECTURES:
             raise ValueError(
                 f"Unknown architecture {self.architecture!r}; known ones: "
@@ -165,7 +167,7 @@ class GeneratorConfig:
         if min(size) < 1 or max(size) != side or sum(size) % 2:
             raise ValueError(
                 f"Got img_crop={size}; expected an even height and width inside of the square of "
-                f"{side} px that the network draws, one of them its side: "
+                f"{side} px that the network renders, one of them equal to its side, such as "
                 f"({side * 3 // 4}, {side})."
             )
 
@@ -184,7 +186,7 @@ class GeneratorConfig:
 
     @property
     def mapping(self) -> MappingConfig:
-        """Of the mapping network."""
+        """The configuration of the mapping network."""
         return MappingConfig(
             self.z_dim,
             self.c_dim,
@@ -198,7 +200,7 @@ class GeneratorConfig:
 
 
 class StyleLayer(NamedTuple):
-    """Where one affine layer's styles lie in s, and which of the ws drives it."""
+    """The range of one affine layer's styles in s, and the index of the w that drives it."""
 
     name: str
     """Name inside the synthesis network: b4.conv1, b4.torgb, b8.conv0, ..."""
@@ -209,28 +211,28 @@ class StyleLayer(NamedTuple):
     stop: int
     """Index after the last one in s."""
     is_to_rgb: bool
-    """Whether the layer makes colors; its styles are not demodulated."""
+    """Whether the layer is a toRGB layer, whose styles are not demodulated."""
     ws_index: int
     """Index in ws; a toRGB layer shares it with the first convolution of the next block."""
 
 
 class DrawingState(NamedTuple):
-    """What is drawn between two layers."""
+    """The features and the image between two layers."""
 
     x: Tensor | None = None
     """Features."""
     img: Tensor | None = None
     """The image so far, at the resolution of the last toRGB."""
     around: Tensor | None = None
-    """What goes around the block (resnet architecture), inside of one."""
+    """The output of the block's shortcut (resnet architecture), only inside of a block."""
 
 
 Step = Callable[[DrawingState, Tensor, NoiseMode, torch.Generator | None], DrawingState]
-"""A layer: what is drawn before it and its styles, to what is drawn after it."""
+"""A layer as a function: from the state before it and its styles to the state after it."""
 
 
 class StyleGAN2Generator(SavedWhole, ModelMixin, ConfigMixin):
-    """The StyleGAN2 generator; what can be chosen says `GeneratorConfig`."""
+    """The StyleGAN2 generator; `GeneratorConfig` documents its arguments."""
 
     @configured_by(GeneratorConfig)
     def __init__(self, config: GeneratorConfig) -> None:
@@ -244,22 +246,22 @@ class StyleGAN2Generator(SavedWhole, ModelMixin, ConfigMixin):
         self.mapping = MappingNetwork(config.mapping, self.synthesis.num_ws)
 
     def crop(self, height: int, width: int) -> None:
-        """From now on, and in a saved folder, images are the middle of what the network draws.
+        """From now on, and in a saved folder, images are the middle of the network's square.
 
-        Weights, latents and the fingerprint stay what they were.
+        Weights, latents and the fingerprint stay the same.
 
         Raises:
-            ValueError: a size that does not lie inside of the square, or touches no side of it.
+            ValueError: a size that is not inside of the square, or touches no side of it.
         """
         is_square = height == width == self.img_resolution
         config = self._reconfigure(img_crop=None if is_square else [height, width])
         self.synthesis.img_size = config.img_size
 
     def use_half_precision(self, num_fp16_res: int) -> None:
-        """From now on, and in a saved folder, this is num_fp16_res; see `GeneratorConfig`.
+        """Set num_fp16_res from now on, and in a saved folder; see `GeneratorConfig`.
 
         The published networks were trained with 4 and a conv_clamp of 256. Without a clamp,
-        features beyond 65504 become infinite. Weights and fingerprint stay what they were.
+        features beyond 65504 become infinite. Weights and fingerprint stay the same.
 
         Raises:
             ValueError: a negative number.
@@ -268,7 +270,7 @@ class StyleGAN2Generator(SavedWhole, ModelMixin, ConfigMixin):
         self.synthesis.use_half_precision(num_fp16_res)
 
     def _reconfigure(self, **changes: Any) -> GeneratorConfig:
-        """Check changed fields together with the others, and save them from now on."""
+        """Check changed fields together with the others, and keep them in the saved config."""
         present = {field.name: self.config[field.name] for field in fields(GeneratorConfig)}
         config = GeneratorConfig(**(present | changes))
         self.register_to_config(**asdict(config))
@@ -281,7 +283,7 @@ class StyleGAN2Generator(SavedWhole, ModelMixin, ConfigMixin):
 
     @property
     def num_ws(self) -> int:
-        """How many ws the synthesis network takes: `2 * log2(img_resolution) - 2`."""
+        """Number of ws that the synthesis network takes: `2 * log2(img_resolution) - 2`."""
         return self.synthesis.num_ws
 
     @property
@@ -291,7 +293,7 @@ class StyleGAN2Generator(SavedWhole, ModelMixin, ConfigMixin):
 
     @property
     def style_layout(self) -> tuple[StyleLayer, ...]:
-        """Where each layer lies in style space, in network order."""
+        """The range of each layer in style space, in network order."""
         return self.synthesis.style_layout
 
     def forward(
@@ -307,7 +309,7 @@ class StyleGAN2Generator(SavedWhole, ModelMixin, ConfigMixin):
         return self.synthesis(ws, noise_mode)
 
     def styles(self, ws: Float[Tensor, "n num_ws w_dim"]) -> Float[Tensor, "n num_styles"]:
-        """The style-space codes of ws: raw outputs of all affine layers, side by side."""
+        """The style-space codes of ws: the concatenated raw outputs of all affine layers."""
         return self.synthesis.styles(ws)
 
     def synthesis_from_styles(
@@ -317,7 +319,7 @@ class StyleGAN2Generator(SavedWhole, ModelMixin, ConfigMixin):
         resolution: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "n c h w"]:
-        """Images of style-space codes; else as `synthesis`."""
+        """Images of style-space codes; otherwise like `synthesis`."""
         return self.synthesis.render(s, noise_mode, resolution, generator)
 
     def synthesis_from_block(
@@ -326,12 +328,13 @@ class StyleGAN2Generator(SavedWhole, ModelMixin, ConfigMixin):
         resolution: int,
         noise_mode: Literal["const", "none"] = "const",
     ) -> Callable[[Float[Tensor, "m num_styles"]], Float[Tensor, "m c h w"]]:
-        """What draws images that differ from those of `s` from the block at `resolution` on.
+        """A function that renders images that differ from those of `s` only from a block on.
 
-        The blocks before it are computed here, once. The function that is returned takes style
-        codes of the same n images, or of k times all of them, one batch after the other, `[k * n,
-        num_styles]`; their codes for the blocks before are not looked at. So a late style can be
-        changed in many ways for less than whole images, which come out the same.
+        The blocks before that at `resolution` are computed once, in this call. The returned
+        function takes style codes of the same n images, or k copies of this batch one after the
+        other, `[k * n, num_styles]`; their codes for the earlier blocks are ignored. In this way,
+        late styles can be changed in many ways at a lower cost, and images are the same as with all
+        blocks.
 
         Raises:
             ValueError: wrong shape or resolution.
@@ -353,7 +356,8 @@ class StyleGAN2Generator(SavedWhole, ModelMixin, ConfigMixin):
             if rest_of_batch or codes.shape[1:] != s.shape[1:]:
                 raise ValueError(
                     f"Got style codes of shape {tuple(codes.shape)}; expected "
-                    f"[k * {len(s)}, num_styles={self.num_styles}], whole batches of the images."
+                    f"[k * {len(s)}, num_styles={self.num_styles}]. Give whole batches of the same "
+                    "images."
                 )
             state = DrawingState(
                 *(part if part is None else part.repeat(copies, 1, 1, 1) for part in known)
@@ -382,23 +386,23 @@ class StyleGAN2Generator(SavedWhole, ModelMixin, ConfigMixin):
         self.mapping.w_avg.copy_(mean.lerp(self.mapping.w_avg, beta))
 
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that tell this generator from any other one.
+        """16 hexadecimal digits that distinguish this generator from any other one.
 
-        The hash covers the shape of the network and all its tensors, as little-endian float32
-        after rounding through float16, as they were when they were loaded: a copy stored or loaded
-        as float16 has the same fingerprint, one stored as bfloat16 has not. Device, precision of
-        computing and casts do not matter; writing to the weights does.
+        The hash covers the shape of the network and all of its tensors as they were loaded, as
+        little-endian float32 after rounding through float16. A copy stored or loaded as float16 has
+        the same fingerprint; one stored as bfloat16 does not. Device, precision and casts do not
+        change it; writing to the weights does.
         """
         return _IDENTITY.of(self)
 
     @classmethod
     def from_pretrained(cls, *args: Any, dtype: torch.dtype | None = None, **options: Any) -> Self:
-        """As of diffusers; weights are cast after loading, so that the fingerprint stays."""
+        """Load as in diffusers; weights are cast after loading, so that the fingerprint stays."""
         generator = super().from_pretrained(*args, **options)
         return generator if dtype is None else generator.to(dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # All of PyTorch's casts and moves come through here; moves leave the weights alone.
+        # PyTorch makes all casts and moves through this method; moves do not change the weights.
         weight = next(self.parameters())
         if weight.is_meta or fn(weight.new_empty(0)).dtype is weight.dtype:
             return super()._apply(fn, recurse)
@@ -415,7 +419,7 @@ def _computed_fingerprint(generator: nn.Module) -> str:
         "img_channels": generator.img_channels,
         "conv_clamp": generator.synthesis.conv_clamp,
     }
-    # What the tensors do not show; not there where it is as usual, as in older fingerprints.
+    # Options that the tensors do not show. Default values are left out, as in older fingerprints.
     usual = {
         "activation": "lrelu",
         "mapping_activation": "lrelu",
@@ -455,14 +459,14 @@ class FullyConnectedLayer(nn.Module):
     def forward(self, x: Float[Tensor, "n in_features"]) -> Float[Tensor, "n out_features"]:
         """`activation(x @ weight.T * weight_gain + bias * lr_multiplier)`."""
         bias = self.bias if self.lr_multiplier == 1 else self.bias * self.lr_multiplier
-        # Small, and w is sensitive: computed in the precision of the weights under autocast too.
+        # These layers are small and w is sensitive, so autocast does not lower their precision.
         with torch.autocast(x.device.type, enabled=False):
             x = torch.addmm(bias, x.to(self.weight.dtype) * self.weight_gain, self.weight.T)
         return x if self.activation == "linear" else bias_act(x, act=self.activation)
 
 
 class MappingLayers(nn.Module):
-    """z and labels to w: normalization, then fully connected layers."""
+    """From z and labels to w: normalization, then fully connected layers."""
 
     def __init__(self, config: MappingConfig) -> None:
         super().__init__()
@@ -513,7 +517,7 @@ class MappingLayers(nn.Module):
 
 
 class MappingNetwork(MappingLayers):
-    """z and labels to ws, with truncation towards the average w."""
+    """From z and labels to ws, with truncation towards the average w."""
 
     w_avg: Tensor
 
@@ -534,8 +538,8 @@ class MappingNetwork(MappingLayers):
         Args:
             z: Standard normal numbers; only their direction matters.
             c: One-hot labels, if the generator has labels.
-            truncation_psi: 1 leaves w as it is, 0 gives the average w, negative numbers mirror.
-            truncation_cutoff: Only so many of the first ws are truncated. None: all.
+            truncation_psi: 1 leaves w unchanged, 0 gives the average w, negative numbers mirror w.
+            truncation_cutoff: How many of the first ws are truncated. None: all.
 
         Raises:
             ValueError: z or c has the wrong shape, or is missing.
@@ -550,7 +554,7 @@ class MappingNetwork(MappingLayers):
 
 
 class SynthesisNetwork(nn.Module):
-    """ws, or style-space codes, to images."""
+    """From ws, or style-space codes, to images."""
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
@@ -572,7 +576,7 @@ class SynthesisNetwork(nn.Module):
                 start = stop
                 ws_index += not is_to_rgb  # toRGB shares its w with the next block
         self.style_layout = tuple(layout)
-        self.num_ws = ws_index + 1  # the last toRGB has a w of its own
+        self.num_ws = ws_index + 1  # the last toRGB has its own w
         self.num_styles = start
         self.use_half_precision(config.num_fp16_res)
 
@@ -583,34 +587,37 @@ class SynthesisNetwork(nn.Module):
 
     @property
     def layers(self) -> list[SynthesisLayer | ToRGBLayer]:
-        """Those in `style_layout`."""
+        """The layers in `style_layout`."""
         return [layer for block in self.blocks for layer in block.layers.values()]
 
     @property
     def steps(self) -> list[Step]:
-        """What each layer in `style_layout` does, to be called one after the other."""
+        """The layers in `style_layout` as functions, to be called one after the other."""
         return [step for block in self.blocks for step in block.steps]
 
     def use_half_precision(self, num_fp16_res: int) -> None:
-        """So many of the highest resolutions, but never the lowest, in half precision on CUDA."""
+        """Compute this number of the highest resolutions, except the lowest one, in half precision.
+
+        This affects only CUDA.
+        """
         for rank, block in enumerate(reversed(self.blocks)):
             block.use_fp16 = rank < num_fp16_res and not block.is_first
 
     def affine(self, name: str) -> FullyConnectedLayer:
-        """The affine layer, w to styles, of the layer with this name in `style_layout`."""
+        """The affine layer, from w to styles, of the layer with this name in `style_layout`."""
         names = [entry.name for entry in self.style_layout]
         return self.layers[names.index(name)].affine
 
     def layers_at(self, resolution: int | None) -> range:
-        """Which layers of `style_layout` are in the block at a resolution. None: the highest.
+        """Indices in `style_layout` of the layers at a resolution. None: the highest.
 
         Raises:
-            ValueError: there is no such block.
+            ValueError: no block has this resolution.
         """
         resolution = self.resolutions[-1] if resolution is None else resolution
         if resolution not in self.resolutions:
             raise ValueError(
-                f"Got resolution={resolution}; this network draws at "
+                f"Got resolution={resolution}; expected one of "
                 f"{', '.join(map(str, self.resolutions))}."
             )
         places = [i for i, entry in enumerate(self.style_layout) if entry.resolution == resolution]
@@ -629,9 +636,9 @@ class SynthesisNetwork(nn.Module):
             ws: One w for each layer.
             noise_mode: const: the noise stored with the network; random: new noise for each
                 image; none: no noise.
-            resolution: Stop at this resolution: the sum of what the blocks up to there
-                have drawn (skip architecture only). None: the whole image.
-            generator: Source of random noise. None: torch's global one.
+            resolution: Stop at this resolution and return the sum of the images of the blocks up to
+                it (skip architecture only). None: the full image.
+            generator: Source of random noise. None: torch's global generator.
 
         Raises:
             ValueError: wrong shape, noise mode or resolution.
@@ -644,7 +651,7 @@ class SynthesisNetwork(nn.Module):
         """The style-space codes of ws, up to the last layer at `resolution`.
 
         Raises:
-            ValueError: ws has the wrong shape, or the resolution is none of the network's.
+            ValueError: ws has the wrong shape, or the network does not have this resolution.
         """
         if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
             raise ValueError(
@@ -669,15 +676,15 @@ class SynthesisNetwork(nn.Module):
         resolution: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "n c h w"]:
-        """Images of style-space codes; else as `forward`.
+        """Images of style-space codes; otherwise like `forward`.
 
-        With `resolution`, codes that end with that resolution's last layer are enough.
+        With `resolution`, codes up to the last layer of that resolution are enough.
         """
         stop = self.layers_at(resolution).stop
         if self.architecture != "skip" and stop < len(self.style_layout):
             raise ValueError(
                 f"Got resolution={resolution}; a generator of the {self.architecture} "
-                "architecture draws whole images only: pass None."
+                "architecture renders only full images. Pass None."
             )
         if s.ndim != 2 or s.shape[1] not in (self.style_layout[stop - 1].stop, self.num_styles):
             raise ValueError(
@@ -694,12 +701,12 @@ class SynthesisNetwork(nn.Module):
         return self.finished(state)
 
     def finished(self, state: DrawingState) -> Float[Tensor, "n c h w"]:
-        """The image after the last layer: what has been drawn of it, without what is cropped."""
+        """The image of the state after the last layer, cropped."""
         assert state.img is not None
         return self.cropped(state.img).contiguous()
 
     def cropped(self, img: Float[Tensor, "n c size size"]) -> Float[Tensor, "n c h w"]:
-        """The middle of a square of any of the resolutions that is kept, see `img_size`."""
+        """The middle of a square of any of the resolutions that remains, see `img_size`."""
         side = img.shape[-1]
         height, width = (max(1, round(s * side / self.resolutions[-1])) for s in self.img_size)
         top, left = (side - height) // 2, (side - width) // 2
@@ -707,7 +714,7 @@ class SynthesisNetwork(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """All layers at one resolution: conv0 doubles the size, conv1 keeps it, torgb draws."""
+    """All layers at one resolution: conv0 doubles the size, conv1 keeps it, torgb makes colors."""
 
     resample_filter: Tensor
 
@@ -740,7 +747,7 @@ class SynthesisBlock(nn.Module):
 
     @property
     def steps(self) -> list[Step]:
-        """What each of these layers does."""
+        """These layers as functions."""
         first = [] if self.is_first else [self._conv0]
         return [*first, self._conv1, *([self._torgb] if self.has_to_rgb else [])]
 
@@ -789,7 +796,7 @@ class SynthesisLayer(nn.Module):
         self.use_noise = config.use_noise
         self.affine = FullyConnectedLayer(config.w_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
-        # NVIDIA's layers have a filter also where nothing is resampled, always the same.
+        # NVIDIA's layers have a filter even if they do not resample; it is always the same.
         taps = config.resample_filter if up > 1 else RESAMPLE_TAPS
         self.register_buffer("resample_filter", setup_filter(taps))
         if self.use_noise:
@@ -805,7 +812,7 @@ class SynthesisLayer(nn.Module):
         generator: torch.Generator | None = None,
         gain: float = 1.0,
     ) -> Float[Tensor, "n c_out h2 w2"]:
-        """Features of the next layer, times gain."""
+        """Features for the next layer, times gain."""
         has_noise = self.use_noise and noise_mode != "none"
         return styled_layer(
             x,
@@ -845,13 +852,13 @@ class ToRGBLayer(nn.Module):
     def forward(
         self, x: Float[Tensor, "n c_in h w"], styles: Float[Tensor, "n c_in"]
     ) -> Float[Tensor, "n c h w"]:
-        """What this block adds to the image."""
+        """The image that this block adds to the sum."""
         x = modulated_conv2d(x, self.weight, styles, demodulate=False, gain=self.weight_gain)
         return bias_act(x, self.bias.to(x.dtype), clamp=self.conv_clamp)
 
 
 class SkipLayer(nn.Module):
-    """What goes around a block of the resnet architecture: 1x1 convolution, then upsampling."""
+    """The shortcut of a block of the resnet architecture: 1x1 convolution, then upsampling."""
 
     resample_filter: Tensor
 
@@ -876,7 +883,7 @@ def block_channels(
     """Feature channels at each resolution, 4 to img_resolution.
 
     Raises:
-        ValueError: the resolution is no power of two of at least 4, or channels do not fit it.
+        ValueError: the resolution is not a power of two of at least 4, or channels do not fit it.
     """
     if img_resolution < 4 or img_resolution & (img_resolution - 1):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The image operations of StyleGAN2, in differentiable PyTorch that runs on any device."""
+"""The image operations of StyleGAN2 in differentiable PyTorch, with faster optional kernels."""
 
 from stylegan_hub.ops.bias_act import bias_act
 from stylegan_hub.ops.block_input import block_input

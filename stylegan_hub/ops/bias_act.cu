@@ -6,9 +6,9 @@
 //     order 1: dy * dv/dx, 0 where y is clamped           (dy: gradient of y)
 //     order 2: dy * ddx * d2v/dx2, 0 where y is clamped   (ddx: gradient of order 1's result)
 //
-// Every order starts from x itself, so that gradients neither depend on how y was rounded nor on the
-// sign or size of the gain. Pictures of any dense layout: the bias of element i is number
-// i / step % channels. One thread has 16 bytes.
+// Every order starts from x itself, so that gradients depend neither on the rounding of y nor on
+// the sign or size of the gain. Pictures may have any dense layout: the bias of element i is number
+// i / step % channels. Each thread computes 16 bytes.
 
 #include "kernels.cuh"
 
@@ -17,15 +17,15 @@ namespace {
 enum Act { LINEAR, RELU, LRELU, TANH, SIGMOID, ELU, SELU, SOFTPLUS, SWISH };
 
 constexpr double SELU_ALPHA = 1.6732632423543772, SELU_SCALE = 1.0507009873554805;
-constexpr double LINE_FROM = 20;  // softplus is the line from here on, as PyTorch's is
+constexpr double LINE_FROM = 20;  // from here on softplus is linear, as in PyTorch
 
 template <typename C>
 __device__ __forceinline__ C sigmoid(C u) {
   return C(1) / (C(1) + exp(-u));
 }
 
-// The activation and its derivatives with respect to u. Where a branch begins and what becomes of
-// NaN are PyTorch's.
+// The activation and its derivatives with respect to u. The limits of branches and the treatment of
+// NaN are those of PyTorch.
 template <int ACT, typename C>
 __device__ __forceinline__ C activated(C u, C alpha) {
   if constexpr (ACT == RELU) return u < C(0) ? C(0) : u;
@@ -114,7 +114,7 @@ bias_act_kernel(int order, const T* __restrict__ x, const T* __restrict__ bias,
   const int lanes = layout.count - start < N ? int(layout.count - start) : N;
   C u[N], found[N];
   load_some<T, N>(x + start, lanes, layout.vectors, u);
-  if (bias) {  // one division for a thread; then channels are counted on
+  if (bias) {  // one division for each thread; from there, channels are counted up
     int64_t channel = start / layout.step, within = start - channel * layout.step;
     channel %= layout.channels;
 #pragma unroll
@@ -159,7 +159,8 @@ bias_act_kernel(int order, const T* __restrict__ x, const T* __restrict__ bias,
 
 }  // namespace
 
-// dy and ddx are null below their order, bias may be. limit: of the absolute value; below 0: none.
+// dy and ddx are null below their order; bias may be null. limit: of the absolute value; none if
+// below 0.
 EXPORT int bias_act(int type, int act, int order, const void* x, const void* bias, const void* dy,
                     const void* ddx, void* result, int64_t count, int64_t step, int64_t channels,
                     double alpha, double gain, double limit, void* stream) {

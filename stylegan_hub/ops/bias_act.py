@@ -1,7 +1,8 @@
 """Bias, activation, gain and clamp in one call, as StyleGAN2 uses them after every layer.
 
-On an NVIDIA card it is one kernel, `bias_act.cu`, which can be differentiated twice; elsewhere and
-where that cannot be built, PyTorch's operations, which can be differentiated at will.
+On an NVIDIA GPU it is one kernel, `bias_act.cu`, which is differentiable twice. On other devices,
+or if the kernel cannot be built, PyTorch's operations are used, which are differentiable any number
+of times.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SOURCE = "bias_act.cu"
 
 
 class Activation(NamedTuple):
-    """An activation with the gain that keeps the variance of its input, and its slope."""
+    """An activation with the gain that keeps the variance of its input, and its default slope."""
 
     function: Callable[[Tensor, float], Tensor]
     gain: float = 1.0
@@ -62,9 +63,9 @@ def bias_act(
         x: Any tensor.
         bias: One number for each index of dimension `dim`.
         act: Name of the activation.
-        alpha: Negative slope, used by lrelu only. None: 0.2.
+        alpha: Negative slope, used only by lrelu. None: 0.2.
         gain: Factor after the activation. None: the activation's own, which is sqrt(2) for relu,
-            lrelu and swish and 1 for the rest; pass 1 for none.
+            lrelu and swish and 1 for the others; pass 1 for no gain.
         clamp: Limit of the absolute value after the gain, at least 0. None: no limit.
 
     Raises:
@@ -83,7 +84,7 @@ def bias_act(
             )
     alpha = activation.alpha if alpha is None else alpha
     gain = activation.gain if gain is None else gain
-    # Of different types, PyTorch has rules about the result's.
+    # For different types, PyTorch's rules decide the type of the result.
     alike = x.ndim > 0 and (bias is None or (bias.dtype, bias.device) == (x.dtype, x.device))
     if alike and (library := cuda.library(SOURCE, x)) is not None:
         limit = -1.0 if clamp is None else float(clamp)
@@ -100,10 +101,10 @@ def bias_act(
 
 
 class _Call(NamedTuple):
-    """What the kernel is told besides tensors."""
+    """The arguments of the kernel besides tensors."""
 
     library: CDLL
-    act: int  # place in ACTIVATIONS, which is the kernel's order too
+    act: int  # index in ACTIVATIONS, whose order is also that of the kernel
     dim: int
     alpha: float
     gain: float
@@ -155,7 +156,7 @@ class _BiasAct(torch.autograd.Function):
 
 
 class _FirstDerivative(torch.autograd.Function):
-    """Times dy; x and bias have the same gradient, but for the sum."""
+    """The first derivative times dy; the gradient of bias is a sum over that of x."""
 
     @staticmethod
     def forward(ctx: Any, dy: Tensor, x: Tensor, bias: Tensor | None, call: _Call) -> Tensor:
@@ -175,7 +176,7 @@ class _FirstDerivative(torch.autograd.Function):
 
 
 class _SecondDerivative(torch.autograd.Function):
-    """Times dy and ddx."""
+    """The second derivative times dy and ddx."""
 
     @staticmethod
     def forward(
@@ -186,8 +187,8 @@ class _SecondDerivative(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, _: Tensor) -> tuple[Tensor | None, ...]:
         raise RuntimeError(
-            "The CUDA kernel of bias_act knows two derivatives, and a third one was asked for. "
-            "STYLEGAN_HUB_KERNELS=off uses PyTorch's operations, which know any."
+            "The CUDA kernel of bias_act has two derivatives, but a third one was requested. Set "
+            "STYLEGAN_HUB_KERNELS=off to use PyTorch's operations, which have any number."
         )
 
 

@@ -1,4 +1,4 @@
-"""In which precision and memory layout a block of layers computes."""
+"""The precision and memory layout in which a block of layers computes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 def block_input(
     x: Float[Tensor, "n c h w"], dtype: torch.dtype, use_fp16: bool
 ) -> Float[Tensor, "n c h w"]:
-    """x in the precision and memory layout that a block computes in fastest.
+    """x in the precision and memory layout in which a block computes fastest.
 
-    Channels last saves a fifth of a training step on a CPU, and is what tensor cores read in
-    half precision. Half precision is float16 on CUDA; on a CPU it is what autocast asks for.
+    Channels last saves a fifth of a training step on a CPU, and tensor cores read it in half
+    precision. Half precision is float16 on CUDA, and the type that autocast sets on a CPU.
 
     Args:
-        x: What enters the block.
-        dtype: Of its weights.
-        use_fp16: Whether it computes in half precision on CUDA.
+        x: Input of the block.
+        dtype: Type of the block's weights.
+        use_fp16: Whether the block computes in half precision on CUDA.
     """
     if x.is_cpu and torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")

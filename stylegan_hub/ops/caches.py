@@ -1,4 +1,4 @@
-"""How large this machine's caches are."""
+"""The sizes of this machine's caches."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 _SYSTEM = Path("/sys/devices/system/cpu/cpu0/cache")
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 USUAL = {2: 2**19, 3: 2**23}
-"""Bytes that most processors have at least, by level."""
+"""Bytes that most processors have at least, by cache level."""
 _LEAST, _MOST = 2**16, 2**28
 
 
 def cache_bytes(level: int, system: Path = _SYSTEM) -> int:
-    """Bytes of the cache of a level, 2 or 3; `USUAL` where the system does not tell.
+    """Bytes of the cache of a level, 2 or 3; `USUAL` if the system does not report it.
 
-    Without a third cache, the second counts as such.
+    If there is no third-level cache, the second-level one is used instead.
 
     Args:
-        system: where Linux describes the caches.
+        system: folder in which Linux describes the caches.
     """
     found: dict[int, int] = {}
     for folder in system.glob("index*"):

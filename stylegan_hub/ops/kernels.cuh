@@ -1,8 +1,8 @@
-// What the CUDA kernels have in common: types, loads of 16 bytes, launching.
+// Code that the CUDA kernels share: types, loads of 16 bytes, launching.
 //
-// They have a C interface and include nothing of PyTorch. Half and bfloat16 are computed in float.
-// Indices of elements have 64 bits. Tests compile the same sources for a CPU: they define LAUNCH,
-// and stand-ins for what the headers below define.
+// The kernels have a C interface and include no code of PyTorch. Half and bfloat16 are computed in
+// float. Indices of elements have 64 bits. Tests compile the same sources for a CPU: they define
+// LAUNCH, and replacements for what the headers below define.
 
 #pragma once
 
@@ -32,7 +32,7 @@ struct Computing<double> {
   using type = double;
 };
 template <typename T>
-using Compute = typename Computing<T>::type;  // what numbers of type T are computed in
+using Compute = typename Computing<T>::type;  // the type in which numbers of type T are computed
 
 __device__ __forceinline__ float widened(__half value) { return __half2float(value); }
 __device__ __forceinline__ float widened(__nv_bfloat16 value) { return __bfloat162float(value); }
@@ -84,19 +84,19 @@ __device__ __forceinline__ int64_t thread_index() {
 
 inline bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 
-// One thread for each of `count` things; 0 or the number of an error. No things, no launch, which
-// an empty grid would make an error.
+// Launches one thread for each of `count` items; returns 0 or the number of an error. Without items
+// nothing is launched, since an empty grid is an error.
 template <typename Kernel, typename... Arguments>
 int launch(Kernel kernel, int64_t count, void* stream, Arguments... arguments) {
   const int64_t blocks = (count + THREADS - 1) / THREADS;
   if (blocks <= 0) return 0;
   if (blocks > INT32_MAX) return int(cudaErrorInvalidConfiguration);
-  static_cast<void>(stream);  // a stand-in for LAUNCH may have no use for it
+  static_cast<void>(stream);  // a replacement of LAUNCH may not use it
   LAUNCH(kernel, unsigned(blocks), stream, arguments...);
   return int(cudaGetLastError());
 }
 
-// `call(T())` with the type that Python's side has given this number.
+// Calls `call(T())` with the type to which the Python side has given this number.
 template <typename Call>
 int with_type(int type, Call call) {
   switch (type) {

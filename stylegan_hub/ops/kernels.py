@@ -1,23 +1,23 @@
-"""Kernels of our own, compiled at first use: faster than PyTorch's operations, and never needed.
+"""This library's kernels, compiled at first use: faster than PyTorch's operations, and optional.
 
-Sources lie beside this file. The first call that could use one builds it, in some seconds, with
-ninja and the machine's compiler, through torch.utils.cpp_extension, and puts the library into a
-cache folder; later processes only load it. Where that does not work, one `KernelWarning` says why
-and what to do, and PyTorch's operations compute the same. `stylegan-hub doctor` shows what there
-is.
+The sources are in this folder. The first call that could use a kernel builds it in several seconds
+with ninja and the machine's compiler, through torch.utils.cpp_extension, and puts the library into
+a cache folder; later processes only load it. If this fails, one `KernelWarning` says why and what
+to do, and PyTorch's operations compute the same results. `stylegan-hub doctor` shows the state of
+the kernels.
 
-CUDA sources are compiled for the cards of this machine, by an nvcc of PyTorch's major CUDA version;
-nothing of PyTorch is compiled into them.
+CUDA sources are compiled for the GPUs of this machine, by an nvcc of PyTorch's major CUDA version;
+they do not include any code of PyTorch.
 
-A library is built in a folder of its own and moved into the cache when it is complete. So no
-process waits for a lock that a dead one has left, and none finds half a library. Its length and
-sha256 stand beside it and are compared before it is loaded, since a damaged library would end the
-process. The compiler runs in a process of its own and is stopped when it takes too long.
+A library is built in a temporary folder and moved into the cache when it is complete. So no process
+waits for a lock that a killed process has left, and none finds a partial library. Its length and
+sha256 are stored beside it and compared before it is loaded, since a damaged library would crash
+the process. The compiler runs in a separate process, which is stopped if it takes too long.
 
-Environment:
-    STYLEGAN_HUB_KERNELS: "off" builds and loads nothing; "all" also uses what has never run on the
-        hardware that it is for: the fused layer for NVIDIA cards, styled_conv.cu.
-    STYLEGAN_HUB_CACHE: the cache folder; else `stylegan_hub` in XDG_CACHE_HOME or ~/.cache.
+Environment variables:
+    STYLEGAN_HUB_KERNELS: "off" builds and loads nothing; "all" also uses kernels that have never
+        run on their hardware, which is the fused layer for NVIDIA GPUs, styled_conv.cu.
+    STYLEGAN_HUB_CACHE: the cache folder; by default `stylegan_hub` in XDG_CACHE_HOME or ~/.cache.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SWITCH: Final = "STYLEGAN_HUB_KERNELS"
 CACHE: Final = "STYLEGAN_HUB_CACHE"
 
 _HERE = Path(__file__).parent
-_ABANDONED = 3600.0  # seconds after which a folder of an unfinished build is nobody's
+_ABANDONED = 3600.0  # seconds after which the folder of an unfinished build is deleted
 _BUILD_LIMIT = 900.0  # seconds that a compiler may take
 _LAST_LINES = 12  # of a compiler's output, in a message
 _COMPILE = """
@@ -57,44 +57,45 @@ from torch.utils import cpp_extension
 cpp_extension.load(**json.load(sys.stdin))
 """
 
-# What a processor can do, as flags of gcc and clang. GCC's -march=native would not do: it leaves
-# out AVX-512 for processors that it is too old to know.
+# The instructions of a processor as flags of gcc and clang. GCC's -march=native is not enough: it
+# leaves out AVX-512 for processors that are newer than the compiler.
 _CPU_FLAGS = {
     "AVX512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"],
     "AVX2": ["-mavx2", "-mfma"],
 }
 
-# What a compiler says, and what helps.
+# Parts of a compiler's messages, and their remedies.
 _REMEDIES = {
     "unsupported GNU version": "nvcc needs an older g++: install one, such as Debian's g++-12, and "
     "name it in the variables CC and CXX.",
     "unsupported clang version": "nvcc needs an older clang, or g++: name it in the variables CC "
     "and CXX.",
-    "Unsupported gpu architecture": "This nvcc is too old for the card, or too new for it: name "
-    "the folder of another CUDA toolkit in CUDA_HOME.",
-    "cannot find -lcudart": "The CUDA toolkit is not complete: its folder lib64 has no libcudart.",
-    "cuda_runtime.h": "The CUDA toolkit is not complete: it has no header files.",
-    "the compiler was stopped": "Does it wait for something, or is the machine very busy? Try the "
-    "same compiler on a small program.",
+    "Unsupported gpu architecture": "This nvcc is too old or too new for the GPU: name the folder "
+    "of another CUDA toolkit in CUDA_HOME.",
+    "cannot find -lcudart": "The CUDA toolkit is incomplete: its folder lib64 has no libcudart. "
+    "Install it again.",
+    "cuda_runtime.h": "The CUDA toolkit is incomplete: it has no header files. Install it again.",
+    "the compiler was stopped": "The compiler may be waiting for something, or the machine may be "
+    "very busy. Try the same compiler on a small program.",
 }
 
 
 class KernelWarning(UserWarning):
-    """A kernel could not be built or loaded; PyTorch's operations take its place."""
+    """A kernel could not be built or loaded; PyTorch's operations are used instead."""
 
 
 class ToolkitError(RuntimeError):
-    """The CUDA toolkit is missing, or does not fit; says what would."""
+    """The CUDA toolkit is missing or does not fit; the message says which one would."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """What became of a kernel.
+    """The state of a kernel.
 
     Attributes:
         path: of the library; None if there is none.
         seconds: that building it took; 0 if it came from the cache.
-        problem: why there is none, and what to do; None if all is well.
+        problem: why there is no library, and what to do; None if there is one.
     """
 
     path: Path | None
@@ -107,9 +108,9 @@ _states: dict[str, tuple[ctypes.CDLL | None, Status]] = {}
 
 
 def load(name: str) -> ctypes.CDLL | None:
-    """The library of a source beside this file, built if need be; None where that fails.
+    """The library of a source in this folder, built if necessary; None if that fails.
 
-    The first failure of a process warns with a `KernelWarning`; later calls return None at once.
+    The first failure in a process issues a `KernelWarning`; later calls return None at once.
 
     Args:
         name: of the source, such as "styled_conv.cpp".
@@ -124,7 +125,7 @@ def load(name: str) -> ctypes.CDLL | None:
 
 
 def status(name: str) -> Status:
-    """What became of a kernel, which is built if need be."""
+    """The state of a kernel, which is built if necessary."""
     if _switched_off():
         return Status(None, 0.0, f"switched off by {SWITCH}=off")
     load(name)
@@ -132,7 +133,7 @@ def status(name: str) -> Status:
 
 
 def cache_folder() -> Path:
-    """Where libraries are kept."""
+    """The folder in which libraries are kept."""
     if given := os.environ.get(CACHE):
         return Path(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stylegan_hub"
@@ -142,7 +143,7 @@ def nvcc() -> tuple[Path, str]:
     """The compiler of CUDA sources, and its version, such as "13.0".
 
     Raises:
-        ToolkitError: there is none, or one of another major version than PyTorch's.
+        ToolkitError: there is none, or its major version differs from PyTorch's.
     """
     from torch.utils.cpp_extension import CUDA_HOME
 
@@ -163,12 +164,12 @@ def nvcc() -> tuple[Path, str]:
     found = re.search(r"release (\d+)\.(\d+)", ran.stdout)
     version = "unknown" if found is None else f"{found[1]}.{found[2]}"
     if version.split(".")[0] != wanted.split(".")[0]:
-        raise ToolkitError(f"{path} is of CUDA {version}. {remedy}")
+        raise ToolkitError(f"{path} belongs to CUDA {version}. {remedy}")
     return path, version
 
 
 def are_unproven_wanted() -> bool:
-    """Whether kernels that have never run on their hardware may be used as well."""
+    """Whether kernels that have never run on their hardware should be used too."""
     return os.environ.get(SWITCH, "").lower() == "all"
 
 
@@ -187,12 +188,12 @@ def _load(name: str) -> tuple[ctypes.CDLL | None, Status]:
         _build(name, path)
         seconds = time.perf_counter() - began
         return ctypes.CDLL(str(path)), Status(path, seconds, None)
-    # Compilers, drivers, full disks and read-only folders fail in any way, and none matters here.
+    # Compilers, drivers, full disks and read-only folders raise errors of any type; none is fatal.
     except Exception as error:
         problem = _explained(error, path)
         warnings.warn(
-            f"The kernel {name} could not be built, and PyTorch's slower operations take its "
-            f"place. {problem}",
+            f"The kernel {name} could not be built, and PyTorch's slower operations are used "
+            f"instead. {problem}",
             KernelWarning,
             stacklevel=4,
         )
@@ -200,9 +201,9 @@ def _load(name: str) -> tuple[ctypes.CDLL | None, Status]:
 
 
 def _opened(path: Path) -> ctypes.CDLL | None:
-    """A library of the cache; None if it is damaged, and then it is built again."""
+    """A library of the cache; None if it is damaged, so that it is built again."""
     known = _sums(path)
-    if not known.is_file():  # of an earlier version, or another process is about to write it
+    if not known.is_file():  # from an earlier version, or another process is about to write it
         return None
     if known.read_text() == _summed(path):
         try:
@@ -224,7 +225,7 @@ def _summed(path: Path) -> str:
 
 
 def _file_name(name: str) -> str:
-    """Another one for another source, PyTorch or processor."""
+    """The name of a library, which differs for each source, PyTorch and processor."""
     parts = [(_HERE / name).read_text(), sys.platform, *_flags(name)]
     if name.endswith(".cu"):
         parts += [str(torch.version.cuda), *(x.read_text() for x in sorted(_HERE.glob("*.cuh")))]
@@ -236,13 +237,13 @@ def _file_name(name: str) -> str:
 
 def _flags(name: str) -> list[str]:
     if name.endswith(".cu"):
-        # Named here, PyTorch does not take them from TORCH_CUDA_ARCH_LIST.
+        # If they are named here, PyTorch does not read TORCH_CUDA_ARCH_LIST.
         count = torch.cuda.device_count()
         cards = sorted({torch.cuda.get_device_capability(index) for index in range(count)})
         return ["-O3", *(f"-gencode=arch=compute_{a}{b},code=sm_{a}{b}" for a, b in cards)]
     capability = torch.backends.cpu.get_cpu_capability()
-    # OpenMP for the compiler, but not for the linker: threads are those of PyTorch's own OpenMP
-    # library, which is loaded. With a second one, the threads of both would wait for each other.
+    # OpenMP for the compiler, but not for the linker, so that threads are those of PyTorch's own
+    # OpenMP library. With a second library, the threads of both would wait for each other.
     return ["-O3", "-DNDEBUG", "-fopenmp", *_CPU_FLAGS.get(capability, [])]
 
 
@@ -265,7 +266,7 @@ def _build(name: str, path: Path) -> None:
             is_python_module=False,
         )
         (built,) = Path(folder).glob("*.so")
-        # First what it should be: whoever reads meanwhile builds again, and loads nothing damaged.
+        # The sum comes first: a process that reads now builds again instead of loading the library.
         write_bytes(_sums(path), _summed(built).encode())
         write_bytes(path, built.read_bytes())
     finally:
@@ -273,10 +274,10 @@ def _build(name: str, path: Path) -> None:
 
 
 def _compile(**options: object) -> None:
-    """Run `cpp_extension.load` in a process of its own, with the ninja of the package of this name.
+    """Run `cpp_extension.load` in a separate process, with ninja from the Python package.
 
     Raises:
-        RuntimeError: it fails, or takes longer than `_BUILD_LIMIT`; with what the compiler said.
+        RuntimeError: it fails, with the compiler's output, or takes longer than `_BUILD_LIMIT`.
     """
     import ninja
 
@@ -302,7 +303,7 @@ def _compile(**options: object) -> None:
 
 
 def _kill(child: subprocess.Popen[str]) -> None:
-    """End a process and all that it has started."""
+    """End a process and all processes that it has started."""
     if sys.platform == "win32":
         child.kill()
     else:
@@ -312,7 +313,7 @@ def _kill(child: subprocess.Popen[str]) -> None:
 
 
 def _explained(error: Exception, path: Path | None) -> str:
-    """The reason in the words of what failed, and a remedy."""
+    """The original message of the error, and a remedy."""
     if isinstance(error, ToolkitError):
         return f"{error} {SWITCH}=off silences this."
     text = str(error).strip()
@@ -326,7 +327,7 @@ def _explained(error: Exception, path: Path | None) -> str:
         remedy = "Install ninja: pip install ninja."
     else:
         remedy = (
-            "Install a C++ compiler (Debian: apt-get install g++; for CUDA kernels the CUDA "
-            "toolkit of PyTorch's version too)."
+            "Install a C++ compiler (on Debian: apt-get install g++), and for CUDA kernels also "
+            "the CUDA toolkit of PyTorch's version."
         )
     return f"Reason: {type(error).__name__}: {reason}\n{remedy} {SWITCH}=off silences this."

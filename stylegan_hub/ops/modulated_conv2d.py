@@ -1,9 +1,9 @@
 """Modulated convolution (StyleGAN2, section 2.2 and appendix B), as one shared convolution.
 
 The paper scales the weights for each sample. Scaling the input channels before one ordinary
-convolution and the output channels after it is the same function, with no grouped convolution and
-no copy of the weights for each sample. The results differ from NVIDIA's grouped ("fused") form
-only in rounding.
+convolution and the output channels after it computes the same function without a grouped
+convolution or a copy of the weights for each sample. Results differ from those of NVIDIA's grouped
+("fused") form only in rounding.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def modulated_conv2d(
 
     Args:
         x: Feature maps.
-        weight: One kernel for all samples. With up=1 it is correlated, as conv2d does; with up=2
-            it is the kernel of a transposed convolution. That is how StyleGAN2 files store it.
+        weight: One kernel for all samples. With up=1 it is correlated, as in conv2d; with up=2 it
+            is the kernel of a transposed convolution. StyleGAN2 files store it in this way.
         styles: Scale of each input channel.
         noise: Added to the demodulated result, not scaled by gain; any shape that broadcasts.
         up: 2 doubles the size, with a transposed convolution and then the resample filter.
@@ -48,7 +48,7 @@ def modulated_conv2d(
         gain: Factor on the result, before the noise.
 
     Raises:
-        ValueError: channels of x, weight and styles that differ.
+        ValueError: x, weight and styles have different numbers of channels.
     """
     if x.shape[1] != weight.shape[1] or styles.shape != x.shape[:2]:
         raise ValueError(
@@ -65,7 +65,7 @@ def modulated_conv2d(
     styles, weight = styles.to(x.dtype), weight.to(x.dtype)
 
     if up == 1 and padding == 0 and weight.shape[2:] == (1, 1):
-        # A matrix for each sample: cheaper than scaling the feature maps themselves.
+        # A matrix for each sample costs less than scaling the feature maps.
         matrices = weight[:, :, 0, 0] * styles[:, None]  # [n, c_out, c_in]
         if scale is not None:
             matrices = matrices * scale[:, :, None].to(x.dtype)
@@ -85,9 +85,9 @@ def modulated_conv2d(
 class _Pointwise(torch.autograd.Function):
     """A matrix times each pixel, `[n, h, w, c_in]` and `[n, c_out, c_in]` to `[n, h * w, c_out]`.
 
-    PyTorch's own gradient of the matrix is one product that sums over all pixels at once. For
-    three colors of 1024 px it takes 0.36 s of two cores; a product for each row of pixels takes
-    0.04 s. Differentiable any number of times.
+    PyTorch computes the gradient of the matrix as one product that sums over all pixels. For three
+    colors of 1024 px this takes 0.36 s on two cores; a product for each row of pixels takes 0.04 s.
+    The function is differentiable any number of times.
     """
 
     @staticmethod
@@ -98,7 +98,7 @@ class _Pointwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, matrices = ctx.saved_tensors
-        dy = dy.unflatten(1, x.shape[1:3])  # autocast: of another type than x
+        dy = dy.unflatten(1, x.shape[1:3])  # under autocast, its type may differ from that of x
         dx = gradient = None
         if ctx.needs_input_grad[0]:
             dx = (dy @ matrices[:, None].to(dy.dtype)).to(x.dtype)
@@ -109,27 +109,27 @@ class _Pointwise(torch.autograd.Function):
 
 
 def kernel_energy(weight: Float[Tensor, "c_out c_in k k"]) -> Float[Tensor, "c_out c_in"]:
-    """Squared length of each kernel; all that demodulation needs of the weights."""
+    """Squared length of each kernel, which is all that demodulation needs of the weights."""
     return weight.square().sum((2, 3))
 
 
 def demodulation(
     styles: Float[Tensor, "n c_in"], energy: Float[Tensor, "c_out c_in"]
 ) -> Float[Tensor, "n c_out"]:
-    """What gives the modulated kernels of an output channel length 1 together (equation 3)."""
+    """Scale of each output channel that gives its modulated kernels length 1 (equation 3)."""
     return (styles.square() @ energy.T + DEMODULATION_EPS).rsqrt()
 
 
-# In half precision sums would overflow. Demodulation cancels these scales of weights and styles.
+# In half precision, sums would overflow. Demodulation cancels these scales of weights and styles.
 
 
 def bounded_weight(weight: Float[Tensor, "c_out c_in k k"]) -> Float[Tensor, "c_out c_in k k"]:
-    """Kernels scaled, each, so that no sum of bounded inputs times them is large."""
+    """The kernels of each output channel, scaled so that sums over bounded inputs stay small."""
     return weight / (weight.abs().amax((1, 2, 3), keepdim=True) * weight[0].numel() ** 0.5)
 
 
 def bounded_styles(styles: Float[Tensor, "n c_in"]) -> Float[Tensor, "n c_in"]:
-    """Styles scaled, for each sample, to at most 1."""
+    """Styles, scaled for each sample to at most 1."""
     return styles / styles.abs().amax(1, keepdim=True)
 
 
@@ -143,7 +143,7 @@ def upsampling_conv(
     """Transposed convolution, then the resample filter; `up` times the size."""
     kernel = weight.shape[2]
     x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=up)
-    # What the filter needs to keep the image centered, less what the kernel has added.
+    # The padding with which the filter keeps the image centered, minus what the kernel has added.
     margins = []
     for axis in (-1, 0):  # x, y
         taps = 1 if resample_filter is None else resample_filter.shape[axis]

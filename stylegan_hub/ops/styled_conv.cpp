@@ -5,21 +5,21 @@
 // for frozen weights that all samples share (StyleGAN2, section 2.2: modulation scales the input
 // channels, demodulation the output channels). Pictures are [n, h, w, channels], float32.
 //
-// F(4x4, 3x3) of Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks": a tile of
-// 4x4 outputs costs 36 multiply-adds for each pair of channels, where the plain sum costs 144.
+// It uses F(4x4, 3x3) of Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks":
+// a tile of 4x4 outputs costs 36 multiply-adds for each pair of channels; the plain sum costs 144.
 //
 // With `up`, the layer doubles the size: a transposed convolution z of stride 2, then the filter
-// [1, 3, 3, 1]. Along an axis, an even sample of z sees two samples of x, z[2p] = x[p] w[0] +
-// x[p - 1] w[2], and an odd one sees one, z[2p + 1] = x[p] w[1]. F(4, 2) gives four even ones for 5
-// multiply-adds, and the odd ones take 4: 81 for 8x8 of z, where the plain sum takes 144.
+// [1, 3, 3, 1]. Along an axis, an even sample of z depends on two samples of x, z[2p] = x[p] w[0] +
+// x[p - 1] w[2], and an odd one on one, z[2p + 1] = x[p] w[1]. F(4, 2) gives four even samples for
+// 5 multiply-adds, and the odd ones take 4: 81 for 8x8 of z; the plain sum takes 144.
 //
-// Weights become U, 36 matrices; tiles of x become V, their rows; M = V U becomes y with everything
-// that comes after the convolution. The gradient goes the same way back, through the adjoint of each
-// step. What matters is where U, V and M lie meanwhile:
+// Weights become U, 36 matrices; tiles of x become rows of V; M = V U becomes y, including
+// everything after the convolution. The gradient takes the same path backward, through the adjoint
+// of each step. The speed depends on where U, V and M are stored in between:
 //
 // - few channels: U fits the cache. Each thread takes small groups of tiles through all steps.
 // - many channels: U does not fit. All tiles become V; then each thread takes panels of output
-//   channels through all steps, and makes their part of U when it is needed.
+//   channels through all steps, and computes their part of U when it is needed.
 
 #include <ATen/Parallel.h>
 
@@ -44,12 +44,12 @@ constexpr int LANES = 8, ROWS = 6;
 constexpr int LANES = 4, ROWS = 6;
 #endif
 constexpr int PANEL = 2 * LANES;                // output channels that the inner loop holds
-// Shares of this machine's caches, which `styled_conv_caches` tells.
-int64_t cached_bytes = int64_t(2) << 20;  // of U, for the way of few channels: of the third cache
-int64_t cache_2 = int64_t(384) << 10;     // of the second cache, that may be filled
-int64_t block_bytes = int64_t(5) << 20;   // of V in the way of many channels: of the third cache
-constexpr uintptr_t LARGE_BYTES = uintptr_t(4) << 20;  // of features, for large pages
-constexpr int64_t KEPT_BYTES = int64_t(64) << 20;  // of a thread's workspace
+// Shares of this machine's caches; `styled_conv_caches` sets them.
+int64_t cached_bytes = int64_t(2) << 20;  // third cache: largest U for the path of few channels
+int64_t cache_2 = int64_t(384) << 10;     // second cache: bytes that may be filled
+int64_t block_bytes = int64_t(5) << 20;   // third cache: bytes of V in the path of many channels
+constexpr uintptr_t LARGE_BYTES = uintptr_t(4) << 20;  // smallest features in large pages
+constexpr int64_t KEPT_BYTES = int64_t(64) << 20;  // largest workspace that is kept
 constexpr int K_CHUNK = 16;
 
 typedef float Vec __attribute__((vector_size(LANES * 4)));
@@ -80,18 +80,19 @@ inline int64_t up_to(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-// New memory comes in pages, and a page of 4 kB costs more than writing it: larger ones, please.
+// New memory comes in pages, and getting a page of 4 kB costs more than writing it, so larger pages
+// are requested.
 void in_large_pages(float* data, int64_t floats) {
 #if defined(MADV_HUGEPAGE)
   const uintptr_t page = 4096, first = up_to(reinterpret_cast<uintptr_t>(data), page);
   const uintptr_t last = reinterpret_cast<uintptr_t>(data + floats) / page * page;
   if (last > first && last - first >= LARGE_BYTES)
-    madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);  // a wish: may be refused
+    madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);  // may be refused
 #endif
 }
 
-// Memory for U, V and M. One is kept, because new pages cost more than what is computed in them; a
-// second call at the same time, from another thread, has one of its own.
+// Memory for U, V and M. One workspace is kept, because new pages cost more than the computation in
+// them; a second call at the same time, from another thread, gets its own.
 class Workspace {
  public:
   explicit Workspace(int64_t floats) : kept_(kept_lock, std::try_to_lock) {
@@ -129,10 +130,10 @@ std::mutex Workspace::kept_lock;
 std::unique_ptr<float[]> Workspace::kept;
 int64_t Workspace::kept_size = 0;
 
-// The transforms of F(4x4, 3x3), along one axis, with the points 0, +-A, +-B and infinity. The usual
-// 1 and 2 in place of A and B lose four times as much to rounding.
+// The transforms of F(4x4, 3x3), along one axis, with the points 0, +-A, +-B and infinity. With the
+// usual 1 and 2 instead of A and B, rounding errors are four times as large.
 
-constexpr float A = 0.70710678f, B = 1.41421356f;  // of these, A * A = 1 / 2 and B * B = 2 are used
+constexpr float A = 0.70710678f, B = 1.41421356f;  // the code uses A * A = 1 / 2 and B * B = 2
 
 inline void weights_1d(Vec a, Vec b, Vec c, Vec* u) {  // 3 -> 6
   const Vec near = (a + 0.5f * c) * (-2.f / 3), near_odd = b * (-2.f / 3 * A);
@@ -246,7 +247,7 @@ inline void phase_output_adjoint_1d(const Vec* z, Vec* m) {  // 8 -> 9
   for (int i = 0; i < 4; i++) m[(5 + i) * S] = z[(2 * i + 1) * S];
 }
 
-// The filter [1, 3, 3, 1] for one sample; a fourth of it along each axis is left to the scale.
+// The filter [1, 3, 3, 1] for one sample; its factor of 1 / 4 along each axis is part of the scale.
 inline Vec smooth(Vec a, Vec b, Vec c, Vec d) { return (a + d) + 3.f * (b + c); }
 constexpr float SMOOTHING = 1.f / 16;
 
@@ -262,14 +263,14 @@ struct Layer {
 
   int64_t h_in() const { return up ? h / 2 : h; }
   int64_t w_in() const { return up ? w / 2 : w; }
-  // z of a doubling layer has one sample more than 2 h: the even one that sees the last of x.
+  // z of a doubling layer has one sample more than 2 h: the even one that depends on the last of x.
   int64_t tile_rows() const { return up ? h_in() / 4 + 1 : (h + 3) / 4; }
   int64_t tile_columns() const { return up ? w_in() / 4 + 1 : (w + 3) / 4; }
   int64_t tiles() const { return n * tile_rows() * tile_columns(); }
-  int patch() const { return up ? 5 : 6; }  // samples of x along an axis that a tile sees
+  int patch() const { return up ? 5 : 6; }  // samples of x along an axis that a tile depends on
   int items() const { return up ? 9 : 6; }  // of a tile along an axis; rows of V are pairs of them
   int products() const { return items() * items(); }
-  // A tile that has nothing but that one even sample has item 0 only.
+  // A tile that contains only that one even sample has only item 0.
   int items_down(Place at) const { return up && at.row * 4 == h_in() ? 1 : items(); }
   int items_across(Place at) const { return up && at.column * 4 == w_in() ? 1 : items(); }
   Place place(int64_t tile) const {
@@ -278,14 +279,15 @@ struct Layer {
   }
 };
 
-// Which rows of V and M are whose: each of the 36 matrices of U has its own rows, one after the other
-// for the tiles of a group.
+// The rows of V and M that belong to each of the 36 matrices of U, one after the other for the
+// tiles of a group.
 struct Rows {
   int64_t begin[37];
   int64_t next[36];
 
   Rows(const Layer& layer, int64_t first, int64_t count) {
-    int64_t down[2] = {}, both[2] = {};  // tiles with few items across or not; the same, few down
+    // Numbers of tiles with all items across [0] or few [1]; `both`: those with few items down.
+    int64_t down[2] = {}, both[2] = {};
     if (!layer.up)
       down[0] = count;
     else
@@ -311,7 +313,7 @@ struct Rows {
     for (int xi = 0; xi < 36; xi++) next[xi] += others.begin[xi + 1] - others.begin[xi];
   }
 
-  // The row of each of the next tile's pairs of items, [down][across].
+  // The row of each pair of items of the next tile, [down][across].
   void take(int down, int across, int64_t* rows) {
     for (int i = 0; i < down; i++)
       for (int j = 0; j < across; j++)
@@ -319,7 +321,7 @@ struct Rows {
   }
 };
 
-// A power of two would put all 36 into the same few lines of the cache.
+// A step that is a power of two would put all 36 matrices into the same few lines of the cache.
 int64_t u_step(int64_t k_count) { return (k_count + 1) * PANEL; }
 
 // U of one panel, [36][u_step(k_count)], of weights [c_out, c_in, 3, 3]. k counts the channels that
@@ -392,7 +394,7 @@ void transform_tiles(const Layer& layer, const float* x, const float* styles, in
   }
 }
 
-// M[ROWS or fewer][PANEL] = V[.][k] U[k][PANEL], or more of it if `more`.
+// M[ROWS or fewer][PANEL] = V[.][k] U[k][PANEL], or += if `more`.
 template <int COUNT>
 inline void product(const float* v, int64_t v_step, const float* u, int64_t k_count, bool more,
                     float* m) {
@@ -429,7 +431,7 @@ void product_of(int count, const float* v, int64_t v_step, const float* u, int64
     product_of<COUNT - 1>(count, v, v_step, u, k_count, more, m);
 }
 
-// M[rows][PANEL] = V[rows][step] U[36][u_step(k)], or more of it if `more`.
+// M[rows][PANEL] = V[rows][step] U[36][u_step(k)], or += if `more`.
 void multiply(const Rows& rows, const float* v, int64_t step, const float* u, int64_t k_count,
               bool more, float* m) {
   for (int xi = 0; xi < 36; xi++) {
@@ -443,16 +445,16 @@ void multiply(const Rows& rows, const float* v, int64_t step, const float* u, in
   }
 }
 
-struct After {  // what comes after the convolution
+struct After {  // the arguments of everything after the convolution
   const float* scale;  // [n, c]
   const float* noise;  // [n or 1, h, w] or null
   int64_t noise_step;  // from sample to sample
   const float* bias;   // [c]
   float slope;         // of lrelu
-  float clamp;         // below 0: none
+  float clamp;         // none if below 0
 };
 
-// A value of the convolution, with what comes after it; `noise` is the pixel's, or null.
+// A result of the convolution with everything after it; `noise` is that of the pixel, or null.
 inline Vec finished(Vec value, Vec scale, Vec bias, const float* noise, const After& after) {
   value = value * scale + bias;
   if (noise) value += splat(*noise);
@@ -495,8 +497,8 @@ void finish_tiles(const Layer& layer, const float* m, int64_t first, int64_t cou
   }
 }
 
-// Rows of z of one panel's channels: three of the tiles above, and eight of a row of tiles. Before
-// the first column is a 0.
+// Rows of z for the channels of one panel: three of the tiles above, and eight of a row of tiles. A
+// column of zeros precedes the first one.
 struct Canvas {
   static constexpr int64_t KEPT = 3, ROWS_OF_Z = KEPT + 8;
   explicit Canvas(const Layer& layer) : width(layer.tile_columns() * 8 + 1) {}
@@ -554,8 +556,8 @@ void draw_tile(const Layer& layer, const float* m, Place at, Rows& rows, const C
   }
 }
 
-// The adjoint of `finish_tiles` without what comes after: M[rows][step] of the gradients of the
-// convolution's result times scale.
+// The adjoint of `finish_tiles` without everything after the convolution: M[rows][step] from the
+// gradients of the convolution's result times scale.
 void spread_tiles(const Layer& layer, const float* gradient, const float* scale, int64_t first,
                   int64_t count, Rows rows, int64_t step, float* m) {
   const int64_t c = layer.c_out, h = layer.h, w = layer.w;
@@ -574,7 +576,7 @@ void spread_tiles(const Layer& layer, const float* gradient, const float* scale,
       };
       Vec d[64], t[72], out[MOST_ITEMS];
       if (layer.up) {
-        Vec column[11], wide[88];  // wide[8][11]: z sees y from two before it to one after it
+        Vec column[11], wide[88];  // wide[8][11]: z affects y from two before it to one after it
         for (int j = 0; j < 11; j++) {
           for (int i = 0; i < 11; i++) column[i] = from(at.row * 8 - 2 + i, at.column * 8 - 2 + j);
           for (int i = 0; i < 8; i++)
@@ -599,13 +601,13 @@ void spread_tiles(const Layer& layer, const float* gradient, const float* scale,
   }
 }
 
-struct Gradients {  // of x, and of the styles for each row of tiles; both begin as 0
+struct Gradients {  // of x, and of the styles for each row of tiles; both start at 0
   float* x;         // [n, h, w, c_in]
   float* styles;    // [n * tile rows, c_in]
 };
 
-// The adjoint of `transform_tiles`, for a panel's channels: adds what tiles say, V[rows][PANEL].
-// Tiles overlap: neighbors must not be added at the same time.
+// The adjoint of `transform_tiles`, for the channels of a panel: adds the gradients of tiles,
+// V[rows][PANEL]. Tiles overlap, so neighbors must not be added at the same time.
 void gather_tiles(const Layer& layer, const float* v, int64_t first, int64_t count, Rows rows,
                   int64_t panel, const float* x, const float* styles, const Gradients& gradients) {
   const int64_t c = layer.c_in, h = layer.h_in(), w = layer.w_in();
@@ -646,8 +648,8 @@ void gather_tiles(const Layer& layer, const float* v, int64_t first, int64_t cou
   }
 }
 
-// The gradient before what comes after the convolution, [n, h, w, c], and for each sample and row
-// the sum over the row of it times the convolution's result times scale, [n * h, c].
+// With v as the convolution's result times scale: the gradient of v, [n, h, w, c], and for each
+// sample and row the sum of this gradient times v over the row, [n * h, c].
 void before_activation(const Layer& layer, const float* y, const float* y_gradient,
                        const After& after, float* gradient, float* sums) {
   const int64_t c = layer.c_out;
@@ -682,22 +684,22 @@ void before_activation(const Layer& layer, const float* y, const float* y_gradie
   });
 }
 
-// Which way a pass goes, forward or back, and what it keeps where.
+// The path of a pass, forward or backward, and the sizes of its memory.
 struct Plan {
   Plan(const Layer& layer, bool adjoint)
       : adjoint(adjoint),
         k_count(adjoint ? layer.c_out : layer.c_in),
         panels(up_to(adjoint ? layer.c_in : layer.c_out, PANEL) / PANEL),
-        step(up_to(k_count, LANES) + LANES),  // no power of two: these share cache lines badly
+        step(up_to(k_count, LANES) + LANES),  // never a power of two, which would crowd cache lines
         threads(at::get_num_threads()) {
     few_channels = panels * u_floats(k_count) * int64_t(sizeof(float)) <= cached_bytes;
     const int64_t each = layer.products() * sizeof(float) * (few_channels ? step + PANEL : step);
     const int64_t fit = (few_channels ? cache_2 : block_bytes) / each / ROWS * ROWS;
     tiles = std::min(layer.tiles(), std::max<int64_t>(fit, 2 * ROWS));
     rows = tiles < layer.tiles() ? tiles * layer.products() : Rows(layer, 0, tiles).begin[36];
-    // A thread's own part of U lasts for one block, and is no use for panels of two threads.
+    // A thread's own part of U is valid for one block, and does not help if threads share a panel.
     whole_u = few_channels || tiles < layer.tiles() || panels < threads;
-    // That part need not leave the second cache, where M leaves room for enough channels of it.
+    // That part can stay in the second cache if M leaves room for enough of its channels.
     const int64_t room = cache_2 - m_floats() * int64_t(sizeof(float));
     const int64_t channels = room / (36 * PANEL * int64_t(sizeof(float))) / K_CHUNK * K_CHUNK;
     chunk = whole_u || channels < 4 * K_CHUNK ? k_count : std::min(channels, k_count);
@@ -714,11 +716,11 @@ struct Plan {
   int64_t k_count;  // channels that are summed over
   int64_t panels, step, threads;
   int64_t tiles, rows;  // of a group
-  int64_t chunk;        // channels of U that are there at a time
+  int64_t chunk;        // channels of U that are in memory at a time
   bool few_channels, whole_u;
 };
 
-// Rows of tiles, from the first to the last of them, that one thread takes in order.
+// Rows of tiles, from `begin` to `end`, that one thread processes in order.
 struct Band {
   int64_t index, begin, end;
 };
@@ -733,8 +735,8 @@ Band band_of(const Layer& layer, int64_t bands, int64_t index) {
 }
 
 // Both passes: `make_v(first, count, rows, step, v)` fills V for tiles, and
-// `use_m(band, panel, first, count, rows, m)` takes M. A panel's tiles of a band are used in order.
-// Backward, where they overlap, neighboring tiles are not used at the same time.
+// `use_m(band, panel, first, count, rows, m)` takes M. For each panel, the tiles of a band are used
+// in order. In the backward pass, where tiles overlap, neighbors are not used at the same time.
 template <class MakeV, class UseM>
 void run(const Layer& layer, const Plan& plan, const float* weight, const MakeV& make_v,
          const UseM& use_m) {
@@ -751,7 +753,7 @@ void run(const Layer& layer, const Plan& plan, const float* weight, const MakeV&
     });
 
   if (plan.few_channels) {
-    const auto take = [&](const Band& band) {  // tiles through all steps
+    const auto take = [&](const Band& band) {  // takes the tiles through all steps
       float* own_v = v + at::get_thread_num() * plan.v_floats();
       float* own_m = m + at::get_thread_num() * plan.m_floats();
       const int64_t last = band.end * columns;
@@ -772,7 +774,7 @@ void run(const Layer& layer, const Plan& plan, const float* weight, const MakeV&
       });
       return;
     }
-    // Bands touch the next band only: every second one goes first.
+    // A band overlaps only with the next one, so every second band is processed first.
     const int64_t all = layer.n * layer.tile_rows(), each = up_to(plan.tiles, columns) / columns;
     const int64_t bands = up_to(all, each) / each;
     for (int64_t parity = 0; parity < 2; parity++)
@@ -794,7 +796,7 @@ void run(const Layer& layer, const Plan& plan, const float* weight, const MakeV&
       own.skip(Rows(layer, first, begin));
       make_v(first + begin, end - begin, own, plan.step, v);
     });
-    // All tiles of a panel are one thread's, so none overlaps with another thread's.
+    // All tiles of a panel belong to one thread, so no tile overlaps with one of another thread.
     at::parallel_for(0, plan.panels, 1, [&](int64_t begin, int64_t end) {
       float* own_m = m + at::get_thread_num() * plan.m_floats();
       for (int64_t panel = begin; panel < end; panel++) {
@@ -811,13 +813,13 @@ void run(const Layer& layer, const Plan& plan, const float* weight, const MakeV&
   }
 }
 
-// y of a doubling layer: z, row of tiles after row of tiles, and the filter behind it.
+// y of a doubling layer: z, one row of tiles after the other, followed by the filter.
 template <class MakeV>
 void run_up(const Layer& layer, const Plan& plan, const float* weight, const After& after,
             const MakeV& make_v, float* y) {
   const Canvas canvas(layer);
   const int64_t bands = bands_of(layer, plan), kept = Canvas::KEPT * canvas.line();
-  // For each band and panel: a canvas, and the first rows of z of a band that begins inside a picture.
+  // For each band and panel: a canvas, and the first rows of z if the band begins inside a picture.
   std::unique_ptr<float[]> drawn(new float[bands * plan.panels * canvas.floats()]());
   std::unique_ptr<float[]> heads(new float[bands * plan.panels * kept]);
   const auto canvas_of = [&](int64_t band, int64_t panel) {
@@ -836,7 +838,7 @@ void run_up(const Layer& layer, const Plan& plan, const float* weight, const Aft
       int64_t begin = at.row * 8 - 2;
       if (at.row == 0) {
         std::memset(z, 0, kept * sizeof(float));
-      } else if (tile / layer.tile_columns() == band.begin) {  // what is above is another band's
+      } else if (tile / layer.tile_columns() == band.begin) {  // another band has the rows above
         std::memcpy(head_of(band.index, panel), z + kept, kept * sizeof(float));
         begin += 3;
       }
@@ -845,7 +847,7 @@ void run_up(const Layer& layer, const Plan& plan, const float* weight, const Aft
     }
   };
   run(layer, plan, weight, make_v, use_m);
-  // Between two bands of a picture.
+  // The rows between two bands of a picture.
   at::parallel_for(0, (bands - 1) * plan.panels, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
       const int64_t above = i / plan.panels, panel = i % plan.panels;
@@ -863,14 +865,14 @@ void run_up(const Layer& layer, const Plan& plan, const float* weight, const Aft
 
 extern "C" {
 
-// Bytes of the second and the third cache: how much is computed at once so that it stays in them.
+// Sets the bytes of the second and the third cache, which limit how much is computed at once.
 void styled_conv_caches(int64_t second, int64_t third) {
   cache_2 = second / 4 * 3;
   cached_bytes = third / 16 * 5;
   block_bytes = third / 8 * 5;
 }
 
-// 0, or 1 if there is not enough memory.
+// Returns 0, or 1 if there is not enough memory.
 int styled_conv(const float* x, const float* weight, const float* styles, const float* scale,
                 const float* noise, int64_t noise_step, const float* bias, float slope, float clamp,
                 int64_t n, int64_t h, int64_t w, int64_t c_in, int64_t c_out, int up,
@@ -895,14 +897,14 @@ int styled_conv(const float* x, const float* weight, const float* styles, const 
   return 1;
 }
 
-// Rows of tiles of a picture whose result is h high.
+// The number of rows of tiles for a result of height h.
 int64_t styled_conv_tile_rows(int64_t h, int up) {
   return Layer{1, h, 0, 0, 0, up != 0}.tile_rows();
 }
 
-// Gradients of x, of styles for each row of tiles [n * tile rows, c_in] (which are zeros before), and
-// of scale times scale for each row of pixels [n * h, c_out]. `gradient` [n, h, w, c_out] is room to
-// work in.
+// Gradients of x, of styles for each row of tiles [n * tile rows, c_in] (zeros before the call),
+// and scale times that of scale for each row of pixels [n * h, c_out]. `gradient` [n, h, w, c_out] is
+// working memory.
 int styled_conv_backward(const float* x, const float* weight, const float* styles,
                          const float* scale, const float* noise, int64_t noise_step,
                          const float* bias, float slope, float clamp, int64_t n, int64_t h,

@@ -1,29 +1,29 @@
-// What comes after the convolution of a 3x3 layer of StyleGAN2, which is cuDNN's:
+// Everything after the convolution of a 3x3 layer of StyleGAN2, which is cuDNN's:
 //
 //     y = clamp(lrelu(z * scale + noise + bias))
 //
-// and, with the scale alone, the modulation before it.
+// and, with only the scale, the modulation before it.
 //
-// z is the result of the convolution, or, where the layer doubles the size, of the transposed
-// convolution, one pixel wider and higher, filtered with 4x4 taps: the filter is a part of the same
-// pass, and the filtered z is never written.
+// z is the result of the convolution. If the layer doubles the size, z is the result of the
+// transposed convolution, one pixel wider and higher, filtered with 4x4 taps: the filter is part of
+// the same pass, and the filtered z is never written.
 //
 // Pictures are dense, contiguous or channels-last ("last"). Scale, noise and bias are in float (in
-// double for pictures in double). A thread has 16 bytes of neighbors where the shape allows it.
+// double for pictures in double). A thread computes 16 bytes of neighbors if the shape allows it.
 
 #include "kernels.cuh"
 
 namespace {
 
-constexpr int ROWS = 4;        // of the result, one below the other, that a thread filters
+constexpr int ROWS = 4;        // adjacent rows of the result that a thread filters
 constexpr int TAPS = 4;        // of the filter, along each axis
 constexpr int PER_THREAD = 32;  // pixels whose gradients a thread adds up
 
-// As styled_conv.py has it, field by field.
+// The same fields, in the same order, as in styled_conv_cuda.py.
 struct Layer {
   int64_t samples, channels, height, width;  // of the result
   int64_t last;                               // channels-last
-  int64_t noise_step;                         // from sample to sample; 0: one noise for all
+  int64_t noise_step;                         // from sample to sample; 0: all share one noise
 };
 
 template <typename C>
@@ -31,7 +31,7 @@ struct After {
   const C* scale;  // [samples, channels]
   const C* noise;  // or null
   const C* bias;   // [channels] or null
-  C slope, limit;  // of lrelu; of the absolute value, below 0: none
+  C slope, limit;  // of lrelu; of the absolute value, none if below 0
 };
 
 template <typename C>
@@ -89,7 +89,7 @@ filter_kernel(const T* __restrict__ z, const Compute<T>* __restrict__ filter, Co
   const int height = int(layer.height), width = int(layer.width);
   const int64_t step = LAST ? layer.channels : 1;  // from pixel to pixel
 
-  C taps[TAPS][TAPS];  // turned round: the filter is convolved
+  C taps[TAPS][TAPS];  // reversed, since the filter is convolved
 #pragma unroll
   for (int k = 0; k < TAPS * TAPS; k++)
     taps[k / TAPS][k % TAPS] = filter[TAPS * TAPS - 1 - k] * gain;
@@ -132,9 +132,10 @@ filter_kernel(const T* __restrict__ z, const Compute<T>* __restrict__ filter, Co
   }
 }
 
-// From the gradient of y: that of what scale multiplies, and for `groups` groups of pixels the sum of
-// gradient * (z * scale) of what is not clamped, [samples, channels, groups], or channels last.
-// A group's pixels are `groups` apart, so that neighboring threads read neighbors.
+// From the gradient of y: the gradient of the value that scale multiplies, and for each of `groups`
+// groups of pixels the sum of gradient * (z * scale) over values that are not clamped, [samples,
+// channels, groups], or channels last. The pixels of a group are `groups` apart, so that
+// neighboring threads read neighboring pixels.
 template <typename T, int N, bool LAST>
 __global__ void __launch_bounds__(THREADS)
 backward_kernel(const T* __restrict__ y, const T* __restrict__ dy, Layer layer,
@@ -185,8 +186,8 @@ backward_kernel(const T* __restrict__ y, const T* __restrict__ dy, Layer layer,
               : (sample * layer.channels + channel) * groups + group] = sum[k];
 }
 
-// `call(N, LAST)` as constants: 16 bytes at once if channels (last) or pixels can be divided so and
-// every pointer allows it.
+// Calls `call(N, LAST)` with constants: 16 bytes at once if the number of channels (last) or pixels
+// is divisible and every pointer is aligned.
 template <typename T, typename Call>
 int with_layout(const Layer& layer, bool all_aligned, Call call) {
   constexpr int N = LANES<T>;
@@ -243,7 +244,7 @@ EXPORT int styled_conv_filter(int type, const void* z, const void* filter, doubl
   });
 }
 
-// How many groups of pixels `styled_conv_backward` adds up.
+// The number of groups of pixels that `styled_conv_backward` adds up.
 EXPORT int64_t styled_conv_groups(const Layer* layer) {
   return (layer->height * layer->width + PER_THREAD - 1) / PER_THREAD;
 }

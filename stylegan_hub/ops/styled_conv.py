@@ -1,15 +1,15 @@
-"""A whole 3x3 layer of the synthesis network on a processor, for frozen weights, as one kernel.
+"""A complete 3x3 layer of the synthesis network on a CPU, for frozen weights, as one kernel.
 
     y = clamp(lrelu(conv(x * styles) * scale + noise + bias))
 
-`styled_conv.cpp` does what `modulated_conv2d` and `bias_act` do one after the other, with fewer
-multiply-adds (Winograd's minimal filtering: a quarter of them, 56 % where the size doubles) and
-with features that are written once. Results differ in rounding only: at most 4e-6 of the largest
-value, where the plain path has up to 2e-6.
+`styled_conv.cpp` computes the same as `modulated_conv2d` followed by `bias_act`, with fewer
+multiply-adds (Winograd's minimal filtering: a quarter of them, or 56 % if the size doubles), and
+writes features only once. Results differ only in rounding: the error is at most 4e-6 of the largest
+value; that of PyTorch's operations is up to 2e-6.
 
-To PyTorch it is an operation, `torch.ops.stylegan_hub.styled_conv`, with a gradient and with shapes
-that are known without computing. So torch.compile and torch.export put it into their graphs. A
-program that was exported with it needs this module imported, and the kernel, where it runs.
+For PyTorch it is an operation, `torch.ops.stylegan_hub.styled_conv`, with a gradient and with
+shapes that are known without computing. So torch.compile and torch.export can put it into their
+graphs. A machine that runs a program exported with it needs this module imported, and the kernel.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from stylegan_hub.ops.frozen import is_trained
 from stylegan_hub.ops.upfirdn2d import setup_filter
 
 SOURCE = "styled_conv.cpp"
-_LEAST_WORK = 3 * 10**6  # multiply-adds; a layer of fewer takes no time either way
-_FILTER = setup_filter(torch.tensor((1.0, 3.0, 3.0, 1.0), device="cpu"))  # the only one it knows
+_LEAST_WORK = 3 * 10**6  # multiply-adds; a smaller layer takes hardly any time either way
+_FILTER = setup_filter(torch.tensor((1.0, 3.0, 3.0, 1.0), device="cpu"))  # the only supported one
 _LAST = torch.channels_last
 
 _LAYER = [c_void_p] * 5 + [c_int64, c_void_p, c_float, c_float] + [c_int64] * 5 + [c_int]
@@ -44,10 +44,10 @@ def serves(
     up: int,
     resample_filter: Float[Tensor, "*_"] | None,
 ) -> bool:
-    """Whether `styled_conv` can compute a layer, and is worth it; builds the kernel if so.
+    """Whether `styled_conv` can compute a layer and saves time; builds the kernel if so.
 
-    While torch.compile or torch.export looks on, numbers are not known: then one picture stands
-    for the batch, and a filter of 4x4 taps for [1, 3, 3, 1]. The operation refuses another one.
+    Under torch.compile or torch.export, values are not known: then the batch counts as one picture,
+    and any filter of 4x4 taps as [1, 3, 3, 1]. The operation raises an error for another filter.
 
     Args:
         x: features in float32.
@@ -86,10 +86,10 @@ def styled_conv(
 ) -> Float[Tensor, "n c_out h2 w2"]:
     """`clamp(lrelu(conv(x * styles) * scale + noise + bias))`, channels last.
 
-    Differentiable, once, in x, styles and scale.
+    It is differentiable once, in x, styles and scale.
 
     Args:
-        x: features; a layer that `serves` says yes to.
+        x: features, of a layer for which `serves` is true.
         styles: scale of each input channel.
         scale: of each output channel (demodulation).
         noise: `[h2, w2]` or `[n, 1, h2, w2]`.
@@ -100,8 +100,8 @@ def styled_conv(
 
     Raises:
         ValueError: another filter than [1, 3, 3, 1].
-        MemoryError: there is not enough for the transformed weights.
-        RuntimeError: the kernel is not there.
+        MemoryError: there is not enough memory for the transformed weights.
+        RuntimeError: the kernel is not available.
     """
     f = resample_filter if up == 2 else None
     limit = -1.0 if clamp is None else float(clamp)
@@ -124,8 +124,8 @@ def _compute(
 ) -> Tensor:
     if resample_filter is not None and not torch.equal(resample_filter, _FILTER):
         raise ValueError(
-            f"Got the filter {resample_filter.tolist()}; the kernel {SOURCE} knows [1, 3, 3, 1] "
-            f"only. Compile or export with {kernels.SWITCH}=off."
+            f"Got the filter {resample_filter.tolist()}; the kernel {SOURCE} supports only "
+            f"[1, 3, 3, 1]. Compile or export with {kernels.SWITCH}=off."
         )
     n, _, h, w = x.shape
     y = torch.empty(n, len(weight), h * up, w * up, device=x.device, memory_format=_LAST)
@@ -167,7 +167,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 class _StyledConv(torch.autograd.Function):
-    """The operation, but called at once: PyTorch's dispatcher takes 0.14 ms of a layer."""
+    """The operation without PyTorch's dispatcher, which takes 0.14 ms for each layer."""
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
@@ -228,7 +228,7 @@ def _call(
     limit: float,
     *written: Tensor,
 ) -> None:
-    """Call a function of the library; `written`: y, and what else it wants."""
+    """Call a function of the library; `written` are y and the other tensors that it writes to."""
     x = x.contiguous(memory_format=_LAST)
     styles, scale, weight, bias = (t.contiguous() for t in (styles, scale, weight, bias))
     noise = None if noise is None else noise.contiguous()
@@ -238,11 +238,14 @@ def _call(
     given = [*pointers, own_noise, noise_step(noise), bias.data_ptr(), slope, limit]
     sizes = [n, h, w, x.shape[1], c_out, int(up == 2)]
     if getattr(_library(), name)(*given, *sizes, *(t.data_ptr() for t in written)):
-        raise MemoryError("Not enough memory for the transformed weights of a layer.")
+        raise MemoryError(
+            "There is not enough memory for the transformed weights of a layer. Close other "
+            f"programs, or set {kernels.SWITCH}=off."
+        )
 
 
 def noise_step(noise: Tensor | None) -> int:
-    """From a sample's noise to the next one's; 0 if all have the same."""
+    """The step from one sample's noise to the next in numbers; 0 if all samples share one noise."""
     return noise[0].numel() if noise is not None and noise.ndim == 4 and len(noise) > 1 else 0
 
 

@@ -1,25 +1,15 @@
-"""A whole 3x3 layer of the synthesis network on an NVIDIA card, for frozen weights.
+"""A complete 3x3 layer of the synthesis network on an NVIDIA GPU, for frozen weights.
 
     y = clamp(lrelu(conv(x * styles) * scale + noise + bias))
 
-**This has never run on a card**: the tests run its kernels on a processor, thread by thread. So it
-is off, and `STYLEGAN_HUB_KERNELS=all` tries it.
+**This has never run on a GPU**: the tests run its kernels on a CPU, thread by thread. So it is off
+by default; `STYLEGAN_HUB_KERNELS=all` switches it on.
 
-The convolution is cuDNN's, with one set of weights for all samples. What comes after it is one
-kernel of `styled_conv.cu`, the filter of a layer that doubles its size included. That saves memory
-traffic. At 1024 px (config-f) the layers that keep their size return 65.7 million features for a
-picture, and those that double it as many; one pass over those of one kind moves 131 MB in half
-precision and 263 MB in float. Passes for a picture, reading and writing counted:
-
-                                                PyTorch's operations   here
-    convolutions and modulation                          6.5            6.5
-    same size: scale, noise, bias, lrelu; clamp         8 + 2            2
-    doubled: filter; scale, noise, bias, lrelu; clamp 2 + 8 + 2          2
-
-Modulation, 3 of the 6.5, is left a pass of its own, because the features before it are needed for
-the colors too; its gradients are one pass of three instead of six. One picture alone has the
-weights modulated instead, where they are fewer than the features and no gradient of styles is
-wanted.
+The convolution is cuDNN's, with one set of weights for all samples. Everything after it is one
+kernel of `styled_conv.cu`, including the filter of a layer that doubles its size, which saves
+memory traffic. Modulation remains a separate pass, because the colors need the features before it.
+For a single picture, the weights are modulated instead if they are fewer than the features and no
+gradient of styles is needed.
 """
 
 from __future__ import annotations
@@ -41,7 +31,7 @@ from stylegan_hub.ops.styled_conv import noise_step
 from stylegan_hub.ops.upfirdn2d import upfirdn2d
 
 SOURCE = "styled_conv.cu"
-_FUSED = (4, 4)  # shape of the filters that the kernel has in it
+_FUSED = (4, 4)  # shape of the filters that the kernel can apply
 _FILTER_GAIN = 4.0  # inserted zeros dilute the features
 
 
@@ -85,10 +75,10 @@ def styled_conv(
 ) -> Float[Tensor, "n c_out h2 w2"]:
     """`clamp(lrelu(conv(x * styles) * scale + noise + bias))`, in the memory layout of x.
 
-    Differentiable, once, in x, styles and scale.
+    It is differentiable once, in x, styles and scale.
 
     Args:
-        x: features; a layer that `serves` says yes to.
+        x: features, of a layer for which `serves` is true.
         styles: scale of each input channel.
         scale: of each output channel (demodulation).
         noise: `[h2, w2]` or `[n, 1, h2, w2]`.
@@ -98,10 +88,10 @@ def styled_conv(
         clamp: limit of the absolute value. None: no limit.
 
     Raises:
-        RuntimeError: the card refused the kernel.
+        RuntimeError: the launch failed.
     """
     library = cuda.library(SOURCE, x)
-    assert library is not None  # what `serves` says
+    assert library is not None  # `serves` has checked this
     z = _convolved(library, x, weight, styles, up, resample_filter)
     own = resample_filter if _is_fused(up, resample_filter) else None
     limit = -1.0 if clamp is None else float(clamp)
@@ -110,7 +100,7 @@ def styled_conv(
 
 
 class _Layer(Structure):
-    """As in styled_conv.cu."""
+    """The same fields as in styled_conv.cu."""
 
     _fields_ = [
         (name, c_int64) for name in ("samples", "channels", "height", "width", "last", "noise_step")
@@ -124,7 +114,7 @@ _BACKWARD = [c_void_p, c_void_p, *_AFTER, c_void_p, c_void_p]
 
 
 class _After(NamedTuple):
-    """What the kernels take besides features: float, or double for features in double."""
+    """The kernels' arguments besides features: in float, or in double for features in double."""
 
     library: CDLL
     scale: Tensor  # [n, channels]
@@ -134,7 +124,7 @@ class _After(NamedTuple):
     limit: float  # below 0: none
 
     def write(self, z: Tensor, y: Tensor, f: Tensor | None) -> None:
-        """Into y, which may be z if there is no filter: `clamp(lrelu(f(z) * scale + ...))`."""
+        """Write `clamp(lrelu(f(z) * scale + ...))` into y, which may be z without a filter."""
         given = (*self._pointers(y), y.data_ptr())
         if f is None:
             cuda.launch(self.library, "styled_conv_finish", _FINISH, z, z.data_ptr(), *given)
@@ -144,7 +134,7 @@ class _After(NamedTuple):
             cuda.launch(self.library, "styled_conv_filter", _FILTER, z, *filtering, *given)
 
     def gradients(self, y: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
-        """From the result y and its gradient: that of f(z), and that of scale, times scale."""
+        """From y and its gradient: the gradient of f(z), and scale times that of scale."""
         dy = dy.contiguous(memory_format=cuda.memory_format(y))
         dz = torch.empty_like(y)
         *before, layer = self._pointers(y)
@@ -165,14 +155,14 @@ class _After(NamedTuple):
 
 
 def _is_fused(up: int, f: Tensor | None) -> bool:
-    """Whether the kernel filters as well."""
+    """Whether the kernel also applies the filter."""
     return up == 2 and f is not None and f.shape == _FUSED
 
 
 def _convolved(
     library: CDLL, x: Tensor, weight: Tensor, styles: Tensor, up: int, f: Tensor | None
 ) -> Tensor:
-    """What `_Finished` takes: with a filter that it has in it, the filter is left to it."""
+    """The input of `_Finished`, unfiltered if `_Finished` applies the filter itself."""
     differentiated = torch.is_grad_enabled() and styles.requires_grad
     weight = weight.to(x.dtype)
     if len(x) == 1 and weight.numel() < x.numel() and not differentiated:
@@ -190,7 +180,7 @@ def _convolved(
 
 
 class _Modulated(torch.autograd.Function):
-    """`x * styles`: what comes after a convolution, with nothing but the scale."""
+    """`x * styles`, computed by the kernel for the end of a layer, with only its scale."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, styles: Tensor, library: CDLL) -> Tensor:
@@ -205,14 +195,14 @@ class _Modulated(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, styles = ctx.saved_tensors
-        # x where the result is expected: the sums are those of dy * x, not times styles.
+        # x is passed instead of the result, so that the sums are those of dy * x, without styles.
         return *_After(ctx.library, styles, None, None, 1.0, -1.0).gradients(x, dy), None
 
 
 class _Finished(torch.autograd.Function):
     """`clamp(lrelu(f(z) * scale + noise + bias))`; without a filter, in place.
 
-    The gradients are computed from y, which the next layer keeps anyway, and not from z.
+    The gradients are computed from y, which the next layer keeps anyway, instead of z.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""A modulated convolution layer, whole: the one door to whatever computes it fastest."""
+"""A complete modulated convolution layer, computed by whatever is fastest."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def styled_layer(
 ) -> Float[Tensor, "n c_out h2 w2"]:
     """`clamp(act(conv(x * styles) * demodulation + noise * noise_strength + bias) * gain)`.
 
-    A layer of StyleGAN2's synthesis network (sections 2.2 and 3, figure 2d). A frozen one is
-    computed by a kernel of our own where there is one for the hardware (`styled_conv`), any other
-    one by PyTorch's operations. Results differ in rounding only.
+    This is a layer of StyleGAN2's synthesis network (sections 2.2 and 3, figure 2d). A frozen layer
+    is computed by one of this library's kernels if there is one for the hardware (`styled_conv`),
+    any other layer by PyTorch's operations. Results differ only in rounding.
 
     Args:
-        x: Features, whose type is the precision that is computed in.
-        weight: As `modulated_conv2d` takes it.
+        x: Features; their type is the precision of the computation.
+        weight: See `modulated_conv2d`.
         styles: Scale of each input channel.
         bias: One number for each output channel.
         noise: `[h2, w2]`, the same for all samples, or `[n, 1, h2, w2]`.
@@ -49,14 +49,14 @@ def styled_layer(
         up: 2 doubles the size, with a transposed convolution and then the resample filter.
         resample_filter: From `setup_filter`, used if up is 2.
         act: Name of the activation.
-        gain: Factor after the activation, beside the activation's own.
+        gain: Factor after the activation, besides the activation's own gain.
         clamp: Limit of the absolute value of the result. None: no limit.
 
     Raises:
         ValueError: sizes that do not fit, or an unknown activation.
     """
     gain = ACTIVATIONS[act].gain * gain
-    # lrelu(a * x) is a * lrelu(x) for a > 0, so its gain is applied to the small tensors
+    # lrelu(a * x) = a * lrelu(x) for a > 0, so its gain is applied to the small tensors
     # (demodulation, noise, bias) instead of the features.
     before, after = (gain, 1.0) if act == "lrelu" else (1.0, gain)
     noise = None if noise is None else noise * (noise_strength * before)
@@ -83,7 +83,7 @@ def styled_layer(
         gain=before,
     )
     bias = bias.to(x.dtype)
-    if act != "lrelu" or x.is_cuda:  # where it is one kernel
+    if act != "lrelu" or x.is_cuda:  # on a GPU, bias_act is one kernel
         return bias_act(x, bias, act=act, gain=after, clamp=clamp)
-    x = F.leaky_relu_(x.add_(bias[:, None, None]), 0.2)  # in place: made by the lines above
+    x = F.leaky_relu_(x.add_(bias[:, None, None]), 0.2)  # in place, since x was created above
     return x if clamp is None else x.clamp(-clamp, clamp)

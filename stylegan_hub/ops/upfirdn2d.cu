@@ -1,25 +1,26 @@
-// Insert zeros, pad or crop, filter, keep every down-th sample: one pass, each result once.
+// Insert zeros, pad or crop, filter, and keep every down-th sample, in one pass.
 //
-// Pictures are dense, [outer, height, width, inner]: contiguous ones with outer = n * c and inner = 1,
-// channels-last ones with outer = n and inner = c. A thread has one result; its neighbors' samples
-// come from the cache. Inserted zeros are stepped over, never read. The derivative is the same
-// operation with up and down swapped.
+// Pictures are dense, [outer, height, width, inner]: contiguous ones with outer = n * c and
+// inner = 1, channels-last ones with outer = n and inner = c. Each thread computes one result; the
+// samples that neighbors share come from the cache. Inserted zeros are skipped, never read. The
+// derivative is the same operation with up and down swapped.
 
 #include "kernels.cuh"
 
 namespace {
 
-// As upfirdn2d.py has it, field by field. The padding on the right and at the bottom is in the size.
+// The same fields, in the same order, as in upfirdn2d.py. The size of the result contains the
+// padding on the right and at the bottom.
 struct Resampling {
   int64_t outer, inner;
   int64_t height, width, out_height, out_width;
   int64_t up_x, up_y, down_x, down_y;
-  int64_t left, top;  // padding; negative: cropped
+  int64_t left, top;  // padding; negative numbers crop
   int64_t taps_x, taps_y;
   int64_t flip;  // correlate instead of convolve
 };
 
-// With UP, DOWN and TAPS the common cases are known to the compiler (both axes alike); 0: any.
+// UP, DOWN and TAPS make the common cases constants for the compiler (equal on both axes); 0: any.
 template <typename T, int UP, int DOWN, int TAPS>
 __global__ void __launch_bounds__(THREADS)
 upfirdn2d_kernel(const T* __restrict__ x, const Compute<T>* __restrict__ filter,
@@ -34,7 +35,8 @@ upfirdn2d_kernel(const T* __restrict__ x, const Compute<T>* __restrict__ filter,
   const int up_x = UP ? UP : int(r.up_x), up_y = UP ? UP : int(r.up_y);
   const int taps_x = TAPS ? TAPS : int(r.taps_x), taps_y = TAPS ? TAPS : int(r.taps_y);
   const int height = int(r.height), width = int(r.width);
-  // Where the first tap lies among the samples with inserted zeros, and the first that meets none.
+  // The position of the first tap among samples with inserted zeros, and the first tap that does
+  // not meet an inserted zero.
   const int first_x = out_x * (DOWN ? DOWN : int(r.down_x)) - int(r.left);
   const int first_y = out_y * (DOWN ? DOWN : int(r.down_y)) - int(r.top);
   const int start_x = UP == 1 ? 0 : ((-first_x) % up_x + up_x) % up_x;
@@ -63,7 +65,7 @@ upfirdn2d_kernel(const T* __restrict__ x, const Compute<T>* __restrict__ filter,
 
 }  // namespace
 
-// filter: in float; in double for pictures in double.
+// filter: in float, or in double for pictures in double.
 EXPORT int upfirdn2d(int type, const void* x, const void* filter, void* y,
                      const Resampling* resampling, void* stream) {
   const Resampling r = *resampling;

@@ -1,11 +1,11 @@
 """Upsample, filter (FIR) and downsample images: the anti-aliased resampling of StyleGAN2.
 
 Sizes and paddings follow NVIDIA's conventions: filters are convolved (not correlated) unless
-`flip_filter`, and paddings count samples of the zero-inserted image.
+`flip_filter` is set, and paddings count samples of the zero-inserted image.
 
-On an NVIDIA card every pass is one kernel, `upfirdn2d.cu`, whose derivative is the same kernel with
-up and down swapped; elsewhere and where that cannot be built, it is PyTorch's convolution. The
-kernel does not round the filter to the type of half-precision images.
+On an NVIDIA GPU every pass is one kernel, `upfirdn2d.cu`, whose derivative is the same kernel with
+up and down swapped. On other devices, or if the kernel cannot be built, it is PyTorch's
+convolution. The kernel does not round the filter to the type of half-precision images.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from stylegan_hub.ops import cuda
 
 SOURCE = "upfirdn2d.cu"
-SEPARABLE_TAPS = 8  # from this length on, two 1-D passes are faster than one 2-D pass
+SEPARABLE_TAPS = 8  # at this length or more, two 1-D passes are faster than one 2-D pass
 
 
 def setup_filter(
@@ -40,16 +40,17 @@ def setup_filter(
         normalize: Divide by the sum, so that a constant image keeps its value.
         flip_filter: Reverse the filter in each dimension.
         gain: Factor on the filtered image.
-        separable: Keep a row of taps 1-D. None: from 8 taps on.
+        separable: Keep a row of taps 1-D. None: if it has 8 or more taps.
 
     Raises:
-        ValueError: not 0-, 1- or 2-dimensional, or empty, or a 2-D filter asked to be separable.
+        ValueError: taps that are empty or not 0-, 1- or 2-dimensional, or a 2-D filter with
+            separable=True.
     """
     f = torch.as_tensor(1.0 if taps is None else taps, dtype=torch.float32)
     if f.ndim > 2 or f.numel() == 0:
         raise ValueError(
-            f"Got filter taps of shape {tuple(f.shape)}; give a number, a row of taps or a 2-D "
-            "filter, not empty."
+            f"Got filter taps of shape {tuple(f.shape)}; give a number, or a row of taps or a 2-D "
+            "filter that is not empty."
         )
     f = f.reshape(1) if f.ndim == 0 else f
     if separable is None:
@@ -83,13 +84,14 @@ def upfirdn2d(
         x: Images of any float type.
         f: Filter from `setup_filter`; 1-D is applied along both axes, None is the identity.
         up: Zeros are inserted so that the image grows by this factor; a number or (x, y).
-        down: Keep one of so many samples; a number or (x, y).
+        down: One of this number of samples is kept; a number or (x, y).
         padding: A number, (x, y) or (left, right, top, bottom); negative numbers crop.
         flip_filter: Correlate instead of convolve.
         gain: Factor on the result.
 
     Raises:
-        ValueError: numbers that make no sense, or a filter longer than the padded image.
+        ValueError: up, down or padding of another form, a filter that is not 1-D or 2-D, or one
+            that is longer than the padded image.
     """
     up_x, up_y = _pair(up, "up")
     down_x, down_y = _pair(down, "down")
@@ -103,7 +105,7 @@ def upfirdn2d(
     if width < taps_x or height < taps_y:
         raise ValueError(
             f"Got a padded image of {height} x {width} samples for a filter of {taps_y} x "
-            f"{taps_x} taps; the filter must fit into it: give more padding."
+            f"{taps_x} taps; the filter must fit into the image. Give more padding."
         )
     frozen = not (f.requires_grad and torch.is_grad_enabled()) and f.device == x.device
     f = f if gain == 1 else f * gain ** (f.ndim / 2)
@@ -113,7 +115,7 @@ def upfirdn2d(
             return _resampled(x, f, library, sizes, flip_filter)
         x = _resampled(x, f[None, :], library, sizes.along(0), flip_filter)
         return _resampled(x, f[:, None], library, sizes.along(1), flip_filter)
-    f = f.to(x.dtype)  # rounded after the gain, as NVIDIA does it
+    f = f.to(x.dtype)  # rounded after the gain, as in NVIDIA's code
     if not flip_filter:
         f = f.flip(list(range(f.ndim)))  # conv2d correlates
     if f.ndim == 1:
@@ -130,7 +132,7 @@ def filter2d(
     flip_filter: bool = False,
     gain: float = 1.0,
 ) -> Float[Tensor, "n c h2 w2"]:
-    """Filter an image and keep its size; `padding` is added to what that needs."""
+    """Filter an image and keep its size; `padding` is added to the padding that this needs."""
     size_y, size_x = _taps(f)
     left, right, top, bottom = _four(padding)
     padding = (
@@ -151,7 +153,10 @@ def upsample2d(
     flip_filter: bool = False,
     gain: float = 1.0,
 ) -> Float[Tensor, "n c h2 w2"]:
-    """Enlarge an image `up` times; brightness is kept, `padding` is added to what that needs."""
+    """Enlarge an image `up` times at the same brightness.
+
+    `padding` is added to the padding that this needs.
+    """
     up_x, up_y = _pair(up, "up")
     size_y, size_x = _taps(f)
     left, right, top, bottom = _four(padding)
@@ -174,7 +179,7 @@ def downsample2d(
     flip_filter: bool = False,
     gain: float = 1.0,
 ) -> Float[Tensor, "n c h2 w2"]:
-    """Shrink an image `down` times; `padding` is added to what that needs."""
+    """Shrink an image `down` times; `padding` is added to the padding that this needs."""
     down_x, down_y = _pair(down, "down")
     size_y, size_x = _taps(f)
     left, right, top, bottom = _four(padding)
@@ -199,14 +204,14 @@ def _resample(
     channels = x.shape[1]
     left, right, top, bottom = padding
     if up == (1, 1):
-        # Symmetric padding is free inside the convolution, anything else costs a copy.
+        # Symmetric padding is free inside the convolution; any other padding costs a copy.
         inside = (top, left) if left == right >= 0 and top == bottom >= 0 else (0, 0)
         if inside == (0, 0) and any(padding):
             x = F.pad(x, padding)
         weight = f.repeat(channels, 1, 1, 1)  # [c, 1, kh, kw]
         return F.conv2d(x, weight, stride=down, padding=inside, groups=channels)
     # A transposed convolution never multiplies the inserted zeros. Without padding it returns
-    # every sample that the filter touches, so what remains is to crop or to add zeros.
+    # every sample that the filter touches, so the result only needs to be cropped or padded.
     kh, kw = f.shape
     left, top = left - (kw - 1), top - (kh - 1)
     right, bottom = right + up[1] - kw, bottom + up[0] - kh
@@ -219,26 +224,26 @@ def _resample(
 
 
 class _Sizes(NamedTuple):
-    """Numbers of a pass of the kernel."""
+    """The size arguments of a pass of the kernel."""
 
     up: tuple[int, int]  # x, y
     down: tuple[int, int]  # x, y
     padding: tuple[int, int, int, int]  # left, right, top, bottom
 
     def along(self, axis: int) -> _Sizes:
-        """Those of a pass along x (0) or y (1) only."""
+        """The arguments of a pass along only x (0) or y (1)."""
         up, down, padding = [1, 1], [1, 1], [0, 0, 0, 0]
         up[axis], down[axis] = self.up[axis], self.down[axis]
         padding[2 * axis : 2 * axis + 2] = self.padding[2 * axis : 2 * axis + 2]
         return _Sizes((up[0], up[1]), (down[0], down[1]), _four(padding))
 
     def size(self, axis: int, size: int, taps: int) -> int:
-        """That of the result along x (0) or y (1)."""
+        """The size of the result along x (0) or y (1)."""
         before, after = self.padding[2 * axis : 2 * axis + 2]
         return (size * self.up[axis] + before + after - taps) // self.down[axis] + 1
 
     def adjoint(self, shape: Sequence[int], result: Sequence[int], f: Tensor) -> _Sizes:
-        """Those of the derivative; shapes are those of x and the result, ending with (y, x)."""
+        """The arguments of the derivative, from the shapes of x and the result, [..., y, x]."""
         padding = []
         for axis in (0, 1):
             before, taps = self.padding[2 * axis], f.shape[1 - axis]
@@ -248,7 +253,7 @@ class _Sizes(NamedTuple):
 
 
 class _Resampling(Structure):
-    """As in upfirdn2d.cu."""
+    """The same fields as in upfirdn2d.cu."""
 
     _fields_ = [
         (name, c_int64)

@@ -6,6 +6,6 @@
     latents = pipe.invert(cut(photo, alignment, size), 100)   # invert.py
     paste(photo, alignment, after, before)                    # paste.py
 
-`person.py` keeps what came of it in one file, and `folder.py` does it for a folder of photographs.
-For pipelines that draw no faces the middle of a photograph is taken (`finders.locate`).
+`person.py` keeps the result in one file, and `folder.py` handles a whole folder of photographs.
+For pipelines that do not render faces, the middle of a photograph is taken (`finders.locate`).
 """

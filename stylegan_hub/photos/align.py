@@ -1,16 +1,16 @@
-"""What of a photograph a generator's picture is cut from: the square around a face, or the middle.
+"""The part of a photograph that a generator gets: the square around a face, or the middle.
 
-A landmark provider finds eyes and mouth; a framing makes a square of them, as the pictures that a
-generator learned from were framed; `cut` cuts it out. For FFHQ that is the square of Karras et al.
+A landmark provider finds the eyes and the mouth; a framing turns them into a square, framed like
+the generator's training pictures; `cut` cuts it out. For FFHQ this is the square of Karras et al.
 2019, "A Style-Based Generator Architecture", appendix A, as its authors' alignment computes it, at
 full resolution: reflected and blurred beyond the photograph's edges.
 
-Houses have no landmarks: of their photographs it is the `middle`, in the shape of the generator's
-pictures.
+Houses have no landmarks, so the `middle` of their photographs is taken, in the shape of the
+generator's pictures.
 
-Positions are (x, y) in pixels of the upright photograph, x to the right and y down, and the middle
-of the first pixel is (0, 0), as landmark detectors have it. Left is what the viewer sees on the
-left.
+Positions are (x, y) in pixels of the upright photograph, x to the right and y down. The middle of
+the first pixel is (0, 0), which is the convention of landmark detectors. Left is what the viewer
+sees on the left.
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ from stylegan_hub.photos.photo import Photo
 
 Point = tuple[float, float]
 Quad = tuple[Point, Point, Point, Point]
-"""Corners of what is cut out in the order that Pillow takes: top left, bottom left, bottom right,
-top right, as the face has them; turned with it in the photograph. Mostly a square."""
+"""Corners of what is cut out, in Pillow's order: top left, bottom left, bottom right, top right, as
+seen with the face upright. If the face is tilted, the quad is tilted too. It is usually a square.
+"""
 Shape = tuple[float, float]
 """Height and width of a generator's pictures (`generator.img_size`), or any such proportion."""
 
-_OVERSAMPLING = 4  # 4096 px for pictures of 1024, as FFHQ was made
-_WHOLE = 0.03  # a picture that differs from what is cut out by this share at most is taken whole
+_OVERSAMPLING = 4  # 4096 px for pictures of 1024 px, as in the making of FFHQ
+_WHOLE = 0.03  # if the cut differs from the whole picture by at most this share, take the whole
 _SQUARE = (1, 1)
 _FARTHEST = 1e9  # pixels from a photograph's corner
 
 
 class NoFaceError(StyleganHubError, ValueError):
-    """No face was found, or there is nobody who could look for one."""
+    """No face was found, or no face finder is available."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,11 @@ class Landmarks:
 
     Attributes:
         left_eye, right_eye, mouth: in pixels of the upright photograph.
-        score: how sure a finder is of the face, 0 to 1; None where it was shown, or its finder does
-            not say.
+        score: how sure a finder is of the face, 0 to 1; None if a user marked the face, or if the
+            finder gives no score.
 
     Raises:
-        ValueError: points that are no face: not finite, on one spot, or eyes that changed places.
+        ValueError: points that are not a face: not finite, in one spot, or with swapped eyes.
     """
 
     left_eye: Point
@@ -81,14 +82,14 @@ class Landmarks:
         if area < 0:
             raise ValueError(
                 f"Got the left eye {_shown(self.left_eye)}, the right eye "
-                f"{_shown(self.right_eye)} and the mouth {_shown(self.mouth)}: the eyes have "
-                "changed places. Left is what you see on the left when the face is upright; "
-                "Landmarks.from_clicks takes them in any order."
+                f"{_shown(self.right_eye)} and the mouth {_shown(self.mouth)}: the eyes are "
+                "swapped. Left is what you see on the left when the face is upright; "
+                "Landmarks.from_clicks takes the eyes in any order."
             )
 
     @staticmethod
     def from_clicks(one_eye: Point, other_eye: Point, mouth: Point) -> Landmarks:
-        """From three clicks, the eyes in any order: the mouth says which is which.
+        """From three clicks, with the eyes in any order: the mouth tells which is which.
 
         Raises:
             ValueError: the three lie on a line.
@@ -123,10 +124,10 @@ class Landmarks:
 
 
 class LandmarkProvider(Protocol):
-    """Finds faces; see `finders.py` for those that are here. Any function of this form will do."""
+    """Finds faces. `finders.py` has the bundled ones; any function of this form will do."""
 
     def __call__(self, picture: Image.Image) -> Sequence[Landmarks]:
-        """All faces in an upright RGB picture, in any order; none is no error."""
+        """All faces in an upright RGB picture, in any order; an empty result is not an error."""
         ...
 
 
@@ -137,7 +138,7 @@ Framing = Callable[[Landmarks], Quad]
 def ffhq_quad(landmarks: Landmarks) -> Quad:
     """The square that FFHQ cuts around these eyes and this mouth."""
     eyes, mouth = landmarks._vectors()
-    # Across the face: half from the eyes, half from the mouth, turned by a quarter.
+    # Across the face: half from the eyes, half from the mouth vector, turned by 90 degrees.
     x = eyes + np.array([mouth[1], -mouth[0]])
     x *= landmarks.size / math.hypot(*x)
     y = np.array([-x[1], x[0]])
@@ -146,13 +147,13 @@ def ffhq_quad(landmarks: Landmarks) -> Quad:
 
 
 def fitted_framing(usual: Landmarks) -> Framing:
-    """The framing of a domain whose pictures have eyes and mouth in the usual place.
+    """The framing of a domain whose pictures have the eyes and the mouth in a usual place.
 
-    The square is the one that brings the landmarks nearest to it, by moving, turning and scaling
-    (least squares).
+    The square is the one that brings the landmarks nearest to that place by translation, rotation
+    and scaling (least squares).
 
     Args:
-        usual: in a picture that reaches from -1 to 1 on both axes.
+        usual: the usual place, in a picture that reaches from -1 to 1 on both axes.
     """
     there = np.array([complex(*p) for p in (usual.left_eye, usual.right_eye, usual.mouth)])
 
@@ -169,9 +170,10 @@ def fitted_framing(usual: Landmarks) -> Framing:
 
 
 def cropped(framing: Framing, shape: Shape) -> Framing:
-    """A framing for pictures of a shape: the middle of its square.
+    """A framing for pictures of the given shape: the middle of the original framing's square.
 
-    So a generator's pictures that are no squares are the middle of the square that it draws.
+    The pictures of a generator whose shape is not square are the middle of the square that it
+    renders.
     """
     height, width = (side / max(shape) for side in shape)
 
@@ -184,12 +186,12 @@ def cropped(framing: Framing, shape: Shape) -> Framing:
 
 @dataclass(frozen=True)
 class Alignment:
-    """What of which photograph a picture was cut from.
+    """Which part of which photograph a picture was cut from.
 
     Attributes:
-        quad: its corners.
+        quad: the corners of that part.
         size: width and height of the upright photograph.
-        name: of the photograph's file, without folders.
+        name: name of the photograph's file, without folders.
     """
 
     quad: Quad
@@ -204,7 +206,7 @@ class Alignment:
 
     @property
     def box(self) -> tuple[int, int, int, int] | None:
-        """Left, upper, right and lower edge of what `middle` gave; None for any other quad."""
+        """Left, upper, right and lower edge if the quad came from `middle`; else None."""
         (left, top), _, (right, bottom), _ = self.quad
         edges = (round(left + 0.5), round(top + 0.5), round(right + 0.5), round(bottom + 0.5))
         shape = (edges[3] - edges[1], edges[2] - edges[0])
@@ -212,7 +214,7 @@ class Alignment:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is the whole photograph."""
+        """Whether the quad is the whole photograph."""
         return self.box == (0, 0, *self.size)
 
     def to_json(self) -> str:
@@ -222,13 +224,13 @@ class Alignment:
 
     @staticmethod
     def from_json(text: str) -> Alignment:
-        """Read what `to_json` gave, from a stranger perhaps. Raises `ArtifactError`."""
+        """Read the text that `to_json` gave; the text may be untrusted. Raises `ArtifactError`."""
         try:
             state = json.loads(text)
             corners = [(float(x), float(y)) for x, y in state["quad"]]
             width, height = (int(side) for side in state["size"])
             name = state["name"]
-            is_near = (np.abs(corners) < _FARTHEST).all()  # false for what is no number, too
+            is_near = (np.abs(corners) < _FARTHEST).all()  # also false for NaN
             if len(corners) != 4 or not is_near or min(width, height) < 1:
                 raise ValueError(f"four corners in a picture were expected, got {state}")
             (ax, ay), (bx, by), _, (dx, dy) = corners
@@ -243,27 +245,27 @@ class Alignment:
 
 
 def find_faces(photo: Photo, provider: LandmarkProvider) -> list[Landmarks]:
-    """All faces of a photo, the largest first.
+    """All faces in a photo, the largest first.
 
     Raises:
-        NoFaceError: there is none; it says how to show where the face is.
+        NoFaceError: there is none; the message says how to mark the face by hand.
     """
     faces = sorted(provider(photo.image), key=lambda face: -face.size)
     if not faces:
         raise NoFaceError(
-            f"No face was found in {photo.name} ({photo.size[0]} x {photo.size[1]}). Show where it "
-            "is: give the middles of both eyes and of the mouth as three points (--points on the "
-            "command line, three clicks on the page), or say that the whole picture is the "
-            "aligned face (--aligned)."
+            f"No face was found in {photo.name} ({photo.size[0]} x {photo.size[1]}). Mark it: "
+            "give the middles of both eyes and of the mouth as three points (--points on the "
+            "command line, three clicks on the page). If the whole picture is an aligned face "
+            "already, use --aligned."
         )
     return faces
 
 
 def choose(faces: Sequence[Landmarks], face: int = 1) -> Landmarks:
-    """One of the faces, counted from 1, which is the largest.
+    """One of the faces, by its number, counted from 1; 1 is the largest face.
 
     Raises:
-        ValueError: there are not so many; their places are listed.
+        ValueError: there are fewer faces; the message lists where they are.
     """
     if not 1 <= face <= len(faces):
         listed = ", ".join(f"{i} near {_shown(f.mouth)}" for i, f in enumerate(faces, 1))
@@ -272,7 +274,7 @@ def choose(faces: Sequence[Landmarks], face: int = 1) -> Landmarks:
 
 
 def align(photo: Photo, landmarks: Landmarks, framing: Framing = ffhq_quad) -> Alignment:
-    """The square around a face, or what else the framing cuts out.
+    """The square around a face, or whatever quad the framing gives.
 
     Raises:
         ValueError: its middle lies outside the photo.
@@ -283,18 +285,18 @@ def align(photo: Photo, landmarks: Landmarks, framing: Framing = ffhq_quad) -> A
     if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
         raise ValueError(
             f"Got a face around {_shown((x, y))}, outside of {photo.name} ({width} x {height}). "
-            "Landmarks are in pixels of the upright picture, (0, 0) is at the top left."
+            "Give the landmarks in pixels of the upright picture, with (0, 0) at the top left."
         )
     found = Alignment(quad, photo.size, photo.name)
     shape = (math.dist(quad[0], quad[1]), math.dist(quad[0], quad[3]))
     entire = middle(photo.size, photo.name, shape)
     farthest = np.abs(np.array(quad) - np.array(entire.quad)).max()
-    # A picture that was aligned before.
+    # If the two nearly agree, the picture was aligned before.
     return entire if entire.is_whole and farthest <= _WHOLE * max(photo.size) else found
 
 
 def middle(size: tuple[int, int], name: str = "picture", shape: Shape = _SQUARE) -> Alignment:
-    """The middle of a picture: as much of it as has this shape, in whole pixels.
+    """The middle of a picture: the largest part of the given shape, in whole pixels.
 
     Args:
         size: width and height of the picture.
@@ -309,7 +311,7 @@ def middle(size: tuple[int, int], name: str = "picture", shape: Shape = _SQUARE)
 
 
 def whole(size: tuple[int, int], name: str = "picture", shape: Shape = _SQUARE) -> Alignment:
-    """The whole picture, where it is an aligned one already.
+    """The whole picture, if it is aligned already.
 
     Args:
         size: width and height of the picture.
@@ -323,8 +325,8 @@ def whole(size: tuple[int, int], name: str = "picture", shape: Shape = _SQUARE) 
         height, width = shape
         expected = "is a square" if height == width else f"has the shape of {width:g} x {height:g}"
         raise ValueError(
-            f"{name} has {size[0]} x {size[1]} pixels; an aligned picture {expected}. Let it be "
-            "cut out (without --aligned), or give the middles of eyes and mouth."
+            f"{name} has {size[0]} x {size[1]} pixels; an aligned picture {expected}. Leave out "
+            "--aligned to have it cut out, or give the middles of the eyes and the mouth."
         )
     return entire
 
@@ -332,14 +334,14 @@ def whole(size: tuple[int, int], name: str = "picture", shape: Shape = _SQUARE) 
 def cut(photo: Photo, alignment: Alignment, size: int | tuple[int, int]) -> Image.Image:
     """The aligned picture.
 
-    Where a quad around a face reaches beyond the photo, the photo is continued by its reflection,
+    If a quad around a face reaches beyond the photo, the photo is continued by its reflection,
     which fades into a blur and then into its median color.
 
     Args:
         size: height and width of the result, or one number for a square.
 
     Raises:
-        ValueError: the alignment is that of a photo of another size.
+        ValueError: the alignment belongs to a photo of another size.
     """
     check_same(photo, alignment)
     height, width = (size, size) if isinstance(size, int) else size
@@ -348,12 +350,12 @@ def cut(photo: Photo, alignment: Alignment, size: int | tuple[int, int]) -> Imag
         return image.crop(box).resize((width, height), Image.Resampling.LANCZOS)
     side = max(alignment.extent)
 
-    # A first reduction by a whole number, so that nothing below is much larger than the result.
+    # First reduce by a whole number, so that nothing below is much larger than the result.
     shrink = math.floor(side / max(width, height) * 0.5)
     if shrink > 1:
         reduced = [max(1, round(edge / shrink)) for edge in image.size]
-        # Counted from the corner of the first pixel, where FFHQ's own code is off by up to half a
-        # pixel of the reduced picture.
+        # Positions are counted from the corner of the first pixel here. FFHQ's own code does not
+        # do this, and is off by up to half a pixel of the reduced picture.
         quad = (quad + 0.5) * reduced / image.size - 0.5
         image = image.resize((reduced[0], reduced[1]), Image.Resampling.LANCZOS)
         side = side / shrink
@@ -388,12 +390,12 @@ def cut(photo: Photo, alignment: Alignment, size: int | tuple[int, int]) -> Imag
 
 
 def check_same(photo: Photo, alignment: Alignment) -> None:
-    """Raise `ValueError` when the alignment is that of a photo of another size."""
+    """Raise `ValueError` if the alignment belongs to a photo of another size."""
     if photo.size != alignment.size:
         raise ValueError(
-            f"{photo.name} has {photo.size[0]} x {photo.size[1]} pixels; what was cut out is from "
+            f"{photo.name} has {photo.size[0]} x {photo.size[1]} pixels; the alignment is from "
             f"{alignment.name} with {alignment.size[0]} x {alignment.size[1]}. Give the same "
-            "picture again."
+            "photo again."
         )
 
 
@@ -415,7 +417,7 @@ def _continued(image: Image.Image, margins: Sequence[int], blur: float) -> Image
 
 
 def _quad(middle: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]) -> Quad:
-    """The rectangle with this middle; x and y go from there to its right and lower edge."""
+    """The rectangle with this middle; x and y point from there to its right and lower edge."""
     a, b, c, d = (middle - x - y, middle - x + y, middle + x + y, middle + x - y)
     return _point(a), _point(b), _point(c), _point(d)
 

@@ -1,10 +1,9 @@
-"""Landmark providers: who finds the faces in a photograph, and how a pipeline frames them.
+"""Landmark providers: what finds the faces in a photograph, and how a pipeline frames them.
 
-Faces of people are found by the bundled networks (`people.py`). A pipeline with a landmarker (the
-drawn portraits) looks for its own kind of faces as well. MediaPipe, an optional package, takes the
-place of the bundled networks where its model file is named; and any function from a picture to
-landmarks will do. For pipelines of houses or cars nobody looks: of their photographs the middle is
-taken.
+The bundled networks (`people.py`) find human faces. A pipeline with a landmarker (the drawn
+portraits) looks for its own kind of faces as well. MediaPipe, an optional package, replaces the
+bundled networks if its model file is named. Any function from a picture to landmarks can be used
+too. Pipelines of houses or cars need no finder: the middle of their photographs is taken.
 """
 
 from __future__ import annotations
@@ -50,10 +49,10 @@ MEDIAPIPE_MODEL = (
 )
 """Where the model file of `MediaPipeLandmarks` is published."""
 MEDIAPIPE_VARIABLE = "STYLEGAN_HUB_FACE_LANDMARKER"
-"""Environment variable that says where the model file lies."""
+"""Environment variable with the path of the model file."""
 
 _MAX_FACES = 16
-# Of MediaPipe's 478 points those that lie where the 68-point scheme has the eyes' and mouth's.
+# The MediaPipe points (of 478) that match the eye and mouth points of the 68-point scheme.
 _LEFT_EYE = (33, 160, 158, 133, 153, 144)
 _RIGHT_EYE = (362, 385, 387, 263, 373, 380)
 _MOUTH = (61, 291)
@@ -65,12 +64,14 @@ def locate(
     face: int | None = None,
     provider: LandmarkProvider | None = None,
 ) -> Alignment:
-    """The face of a photo, framed as the pipeline's pictures are; the middle if it draws no faces.
+    """The face in a photo, framed like the pipeline's pictures.
+
+    If the pipeline does not render faces, this is the middle of the photo.
 
     Args:
-        face: which one, counted from 1, the largest; the largest, with a warning if there are
-            others, when None.
-        provider: who looks; `finder(domain)` when None.
+        face: which one, counted from 1, which is the largest. None takes the largest, with a
+            warning if there are others.
+        provider: what looks for faces; `finder(domain)` if None.
 
     Raises:
         NoFaceError: there is no face.
@@ -79,25 +80,25 @@ def locate(
     if provider is None and not draws_faces(domain):
         if face is not None:
             raise ValueError(
-                f"Got face {face}, and this pipeline draws no faces ({domain.neutral!r}): of a "
-                "photo the middle is taken. Leave out the face."
+                f"Got face {face}, but this pipeline does not render faces ({domain.neutral!r}); "
+                "it takes the middle of a photo. Leave out the face."
             )
         return middle(photo.size, photo.name, domain.generator.img_size)
     faces = find_faces(photo, provider or finder(domain))
     if len(faces) > 1 and face is None:
         warnings.warn(
-            f"{photo.name} shows {len(faces)} faces; the largest was taken. Choose another by its "
-            f"number, {_numbers(2, len(faces))}, in the order of their sizes (--face).",
+            f"{photo.name} shows {len(faces)} faces; the largest was taken. To choose another, "
+            f"give its number with --face: {_numbers(2, len(faces))}, from large to small.",
             stacklevel=2,
         )
     return align(photo, choose(faces, face or 1), framing(domain))
 
 
 def draws_faces(domain: Domain) -> bool:
-    """Whether faces are what a pipeline draws, so that eyes and mouth say what is cut out.
+    """Whether a pipeline renders faces, so that eyes and mouth decide what is cut out.
 
-    It has a landmarker; or it draws squares, as FFHQ's are, and has a recognizer or speaks of a
-    face in its own words.
+    This is true if it has a landmarker; or if its pictures are square, like FFHQ's, and it has a
+    recognizer or the word "face" in its neutral text.
     """
     if domain.landmarker is not None:
         return True
@@ -106,13 +107,14 @@ def draws_faces(domain: Domain) -> bool:
 
 
 def finder(domain: Domain) -> LandmarkProvider:
-    """Who looks for faces.
+    """The landmark provider for a pipeline.
 
-    Where a pipeline has a landmarker, that one and `PeopleFinder`, see `OwnFacesAndPeople`; else
-    MediaPipe, if STYLEGAN_HUB_FACE_LANDMARKER names its model file, or `PeopleFinder`.
+    If the pipeline has a landmarker, this is the landmarker with `PeopleFinder`, see
+    `OwnFacesAndPeople`. Otherwise it is MediaPipe if STYLEGAN_HUB_FACE_LANDMARKER names its model
+    file, else `PeopleFinder`.
 
     Raises:
-        NoFaceError: MediaPipe is asked for and cannot be used.
+        NoFaceError: MediaPipe is requested but cannot be used.
     """
     if domain.landmarker is not None:
         return OwnFacesAndPeople(domain)
@@ -122,45 +124,45 @@ def finder(domain: Domain) -> LandmarkProvider:
         return MediaPipeLandmarks()
     except (ImportError, NotFoundError) as error:
         raise NoFaceError(
-            f"MediaPipe is asked for by {MEDIAPIPE_VARIABLE}, and {error}",
+            f"{MEDIAPIPE_VARIABLE} asks for MediaPipe, but {error}",
             got=os.environ[MEDIAPIPE_VARIABLE],
             expected="the package mediapipe and its model file",
-            remedy="Without this variable the bundled networks look for faces.",
+            remedy="Or unset this variable; the bundled networks then look for faces.",
         ) from error
 
 
 def framing(domain: Domain) -> Framing:
-    """How a pipeline's pictures are cut around landmarks: as its landmarker says, else as FFHQ."""
+    """How a pipeline's pictures are cut around landmarks: by its landmarker, else as in FFHQ."""
     square = ffhq_quad if domain.landmarker is None else fitted_framing(usual_of(domain.landmarker))
     return cropped(square, domain.generator.img_size)
 
 
 def usual_of(landmarker: Landmarker) -> Landmarks:
-    """Eyes and mouth in a picture of the landmarker's domain, which reaches from -1 to 1."""
+    """The usual place of eyes and mouth in the landmarker's domain, in pictures from -1 to 1."""
     left, right, mouth = ((float(x), float(y)) for x, y in landmarker.config["usual"])
     return Landmarks(left, right, mouth)
 
 
 class LearnedLandmarks:
-    """Faces of a pipeline's own domain, by its landmarker."""
+    """Finds faces of a pipeline's own domain with its landmarker."""
 
     def __init__(self, landmarker: Landmarker) -> None:
         self._landmarker = landmarker
 
     def __call__(self, picture: Image.Image) -> list[Landmarks]:
-        """All faces, the surest first."""
+        """All faces, the most certain first."""
         shown, scale = reduced(picture)
         points = self._landmarker.find(image_files.from_pil(shown))
-        corner = (points + 0.5) * scale - 0.5  # a pixel's middle stays a pixel's middle
+        corner = (points + 0.5) * scale - 0.5  # the middle of a pixel stays the middle of a pixel
         faces = [[(x, y) for x, y in face] for face in corner.tolist()]
         return [Landmarks(left, right, mouth) for left, right, mouth in faces]
 
 
 class OwnFacesAndPeople:
-    """Faces that a pipeline's landmarker sees and can be drawn, and those of people beside them.
+    """Finds faces of a pipeline's own domain that it can render, and human faces beside them.
 
-    A landmarker of drawings also sees something in most photographs. So where people are found, its
-    faces count only if the pipeline draws them well at once.
+    A landmarker for drawings also finds something in most photographs. So if human faces are found,
+    the landmarker's faces count only if the pipeline renders them well from the encoder's latent.
     """
 
     def __init__(self, domain: Domain) -> None:
@@ -168,7 +170,7 @@ class OwnFacesAndPeople:
         self._domain, self._own = domain, LearnedLandmarks(domain.landmarker)
 
     def __call__(self, picture: Image.Image) -> list[Landmarks]:
-        """All faces, in no order."""
+        """All faces, in any order."""
         own, people = self._own(picture), PeopleFinder()(picture)
         if not people or self._domain.encoder is None:
             return own
@@ -182,19 +184,19 @@ class OwnFacesAndPeople:
 
 
 SEEN = 128
-"""Pixels in which is judged whether a pipeline draws a picture well."""
-_DRAWN_WELL = 18.0  # dB: renders reach 23 and more, photographs of people 13 at most
+"""Resolution, in pixels, at which `draws` judges whether a pipeline renders a picture well."""
+_DRAWN_WELL = 18.0  # dB: renders reach 23 or more, photographs of people at most 13
 
 
 @torch.no_grad()
 def draws(domain: Domain, picture: Image.Image) -> bool:
-    """Whether an aligned picture is of the kind that a pipeline draws.
+    """Whether an aligned picture is of the kind that a pipeline renders.
 
-    The encoder's latent should draw it with a PSNR of 18 dB: what a domain knows comes back, what
-    it does not know becomes something else.
+    The encoder's latent must render it with a PSNR of at least 18 dB: a picture from the domain is
+    reproduced, any other picture becomes something else.
 
     Raises:
-        ValueError: the pipeline has no encoder, or the picture another shape.
+        ValueError: the pipeline has no encoder, or the picture has another shape.
     """
     latents = invert(domain, picture)
     images = aligned(domain, picture)
@@ -203,9 +205,10 @@ def draws(domain: Domain, picture: Image.Image) -> bool:
 
 
 def undrawable_person(domain: Domain, photo: Photo, alignment: Alignment) -> Face | None:
-    """The person that was cut out of a photo, if the pipeline draws another kind of faces.
+    """The human face that was cut out of a photo, if the pipeline renders another kind of face.
 
-    None where it draws what was cut out, where it draws photographs, or where no person is seen.
+    None if the pipeline can render what was cut out, if it renders photographs, or if no human face
+    is found.
     """
     if domain.landmarker is None or domain.encoder is None:
         return None
@@ -219,10 +222,10 @@ def undrawable_person(domain: Domain, photo: Photo, alignment: Alignment) -> Fac
 
 
 def person_at(photo: Photo, alignment: Alignment) -> Face:
-    """The person that was cut out of a photo.
+    """The human face that was cut out of a photo.
 
     Raises:
-        NoFaceError: none is seen there.
+        NoFaceError: no human face is found there.
     """
     center, reach = np.mean(alignment.quad, 0), max(alignment.extent) / 2
     faces = PeopleFinder().faces(photo.image)
@@ -230,24 +233,24 @@ def person_at(photo: Photo, alignment: Alignment) -> Face:
     if not near or min(near) > reach:
         x, y = center
         raise NoFaceError(
-            f"No person is seen around ({x:.0f}, {y:.0f}) in {photo.name}.",
+            f"No human face was found around ({x:.0f}, {y:.0f}) in {photo.name}.",
             got=len(faces),
-            expected="a face of a person in what is cut out",
+            expected="a human face in the part that is cut out",
             remedy="Choose another face, or another photo.",
         )
     return near[min(near)]
 
 
 class MediaPipeLandmarks:
-    """Faces of people, by Google's MediaPipe (`pip install 'stylegan-hub[photos]'`).
+    """Finds human faces with Google's MediaPipe (`pip install 'stylegan-hub[photos]'`).
 
     Args:
-        model: its file `face_landmarker.task`; by default the one that the environment variable
+        model: the file `face_landmarker.task`. If None, the file that the environment variable
             STYLEGAN_HUB_FACE_LANDMARKER names, else the one in ~/.cache/stylegan-hub.
 
     Raises:
         ImportError: the package is not installed.
-        NotFoundError: the model file is not there; it says where it is published.
+        NotFoundError: the model file is missing; the message says where it is published.
     """
 
     def __init__(self, model: str | Path | None = None) -> None:
@@ -255,19 +258,19 @@ class MediaPipeLandmarks:
             self._mediapipe = importlib.import_module("mediapipe")
         except ImportError as error:
             raise ImportError(
-                "mediapipe, which finds the faces of people, is not installed: "
+                "mediapipe, which finds human faces, is not installed. Install it with "
                 "pip install 'stylegan-hub[photos]'."
             ) from error
         default = Path.home() / ".cache" / "stylegan-hub" / "face_landmarker.task"
         self._model = Path(model or os.environ.get(MEDIAPIPE_VARIABLE) or default)
         if not self._model.is_file():
             raise NotFoundError(
-                f"mediapipe's model file is not at {self._model}: download {MEDIAPIPE_MODEL} to "
-                f"there, or name another place in {MEDIAPIPE_VARIABLE}."
+                f"mediapipe's model file is not at {self._model}. Download {MEDIAPIPE_MODEL} to "
+                f"that path, or set {MEDIAPIPE_VARIABLE} to another path."
             )
 
     def __call__(self, picture: Image.Image) -> list[Landmarks]:
-        """All faces, in the order in which MediaPipe gives them.
+        """All faces, in MediaPipe's order.
 
         Raises:
             ArtifactError: the model file is damaged.
@@ -275,7 +278,7 @@ class MediaPipeLandmarks:
         shown, scale = reduced(picture)
         tasks = self._mediapipe.tasks
         options = tasks.vision.FaceLandmarkerOptions(
-            # As bytes, since its own reader of paths is not at home on every system.
+            # As bytes, because MediaPipe's own reading of paths does not work on every system.
             base_options=tasks.BaseOptions(model_asset_buffer=self._model.read_bytes()),
             num_faces=_MAX_FACES,
         )
@@ -285,7 +288,7 @@ class MediaPipeLandmarks:
             opened = tasks.vision.FaceLandmarker.create_from_options(options)
         except RuntimeError as error:
             raise ArtifactError(
-                f"mediapipe cannot read its model file {self._model} ({error}): download "
+                f"mediapipe cannot read its model file {self._model} ({error}). Download "
                 f"{MEDIAPIPE_MODEL} again."
             ) from error
         with opened as landmarker:
@@ -302,7 +305,7 @@ class MediaPipeLandmarks:
             left, right, mouth = (middle(face, i) for i in (_LEFT_EYE, _RIGHT_EYE, _MOUTH))
             try:
                 found.append(Landmarks(left, right, mouth))
-            except ValueError:  # so far in profile that eyes and mouth lie on a line
+            except ValueError:  # a face so far in profile that eyes and mouth lie on a line
                 continue
         return found
 

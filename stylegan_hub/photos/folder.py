@@ -1,8 +1,8 @@
-"""A folder of photographs: invert all, edit all, show all; what fails is told at the end.
+"""Invert and edit all photographs of a folder; failures are reported at the end.
 
-OUTPUT/latents/me-jpg.safetensors   one file a photograph (`Person`), used again next time
+OUTPUT/latents/me-jpg.safetensors   one file per photograph (`Person`), used again next time
 OUTPUT/edited/me-jpg.png            the photograph with the edited face in it
-OUTPUT/sheet.png                    aligned, drawn and edited side by side, all photographs
+OUTPUT/sheet.png                    all photographs: aligned, rendered and edited side by side
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ _SHOWN = 192  # pixels of a picture's longer side on the sheet
 
 @dataclass(frozen=True)
 class FolderReport:
-    """What became of a folder of photographs.
+    """The results for a folder of photographs.
 
     Attributes:
-        people: the latents file of each photograph that could be inverted, by its name.
-        reused: names of those whose file was there from an earlier run.
-        edited: the picture of each photograph that was edited, by its name.
-        failures: why not, for each of the others, by its name.
-        skipped: why a file of the folder was taken for no photograph, by its name.
-        sheet: the contact sheet; None when everything failed.
+        people: the latents file of each photograph that could be inverted, by the photograph's
+            name.
+        reused: names of those whose file existed from an earlier run.
+        edited: the picture of each photograph that was edited, by the photograph's name.
+        failures: the reason for each photograph that failed, by its name.
+        skipped: the reason why a file of the folder does not count as a photograph, by its name.
+        sheet: the contact sheet; None if everything failed.
     """
 
     people: dict[str, Path]
@@ -70,26 +71,28 @@ def edit_folder(
 ) -> FolderReport:
     """Invert, edit and paste back every photograph of a folder.
 
-    A photograph that was inverted before into the same output with the same settings, by the same
-    pipeline, is not inverted again.
+    A photograph that the same pipeline already inverted with the same settings into the same output
+    is not inverted again.
 
     Args:
-        edits: pairs of an edit and its strength; none only inverts.
-        provider: who looks for faces, see `finders.locate`; the largest face of each is taken.
+        edits: pairs of an edit and its strength; if empty, photographs are only inverted.
+        provider: what looks for faces, see `finders.locate`; the largest face in each photograph is
+            taken.
         on_photo: called before each photograph with its number from 0, how many there are, and its
-            name, that of its folder within `photos` included.
-        subfolders: also those in folders of the folder.
-        everyone: edit all faces of each, and paste all of them back.
-        aligned: the whole of each is what the generator would draw.
-        keep_own: how much of what it cannot draw stays the photograph's own, see `paste`.
+            name, including its folder within `photos`.
+        subfolders: include photographs in subfolders.
+        everyone: edit all faces in each photograph, and paste all of them back.
+        aligned: each photograph is an aligned picture already and is taken whole.
+        keep_own: how much of what the generator cannot render stays the photograph's own, see
+            `paste`.
 
     Raises:
-        NotFoundError: no such folder, or no picture in it.
-        MismatchError: an edit of another generator.
+        NotFoundError: there is no such folder, or no picture in it.
+        MismatchError: an edit belongs to another generator.
     """
     output, listed = Path(output), list_photos(photos, subfolders)
     for edit, _ in edits:
-        edit.check_fits(domain.base_model)  # once and for all, not once for each photograph
+        edit.check_fits(domain.base_model)  # once up front, not once per photograph
     how = How(domain, edits, refinement, tuning, provider, where, everyone, aligned, keep_own)
     people: dict[str, Path] = {}
     edited: dict[str, Path] = {}
@@ -120,7 +123,7 @@ def edit_folder(
 
 @dataclass(frozen=True)
 class How:
-    """What is the same for all photographs, see `edit_folder`."""
+    """The settings that all photographs share, see `edit_folder`."""
 
     domain: Domain
     edits: Sequence[tuple[Edit, float]]
@@ -135,7 +138,7 @@ class How:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of one photograph."""
+    """The result for one photograph."""
 
     kept: Path
     edited: Path | None
@@ -144,7 +147,7 @@ class Done:
 
 
 def edit_photo(how: How, path: Path, output: Path, name: str) -> Done:
-    """Invert and edit one photograph, all of its faces or the largest; write what comes of it."""
+    """Invert and edit one photograph, all of its faces or the largest, and write the results."""
     slug = name.replace(".", "-").replace("/", "--")
     photo = read_photo(path)
     kept = output / "latents" / f"{slug}.safetensors"
@@ -173,7 +176,7 @@ def edit_photo(how: How, path: Path, output: Path, name: str) -> Done:
 
 
 def _alignments(how: How, photo: Photo, kept: Path) -> list[Alignment]:
-    """Where the faces are that are edited; as in the file of an earlier run, if it still fits."""
+    """Where the faces to edit are; read from the file of an earlier run if it still fits."""
     if how.aligned:
         return [whole(photo.size, photo.name, how.domain.generator.img_size)]
     if how.everyone and draws_faces(how.domain):
@@ -186,10 +189,10 @@ def _alignments(how: How, photo: Photo, kept: Path) -> list[Alignment]:
 def _check_drawable(domain: Domain, photo: Photo, alignment: Alignment) -> None:
     if undrawable_person(domain, photo, alignment) is not None:
         raise MismatchError(
-            f"{photo.name} shows a person, and this pipeline draws cartoons.",
-            got="a person",
-            expected="a face that the pipeline can draw",
-            remedy="`stylegan-hub invert` draws a portrait with the same traits.",
+            f"{photo.name} shows a human face, but this pipeline renders cartoons.",
+            got="a human face",
+            expected="a face that the pipeline can render",
+            remedy="`stylegan-hub invert` makes a portrait with the same traits instead.",
         )
 
 
@@ -205,13 +208,13 @@ def _known(
     refinement: Refinement | None,
     tuning: Tuning | None,
 ) -> Person | None:
-    """Who was inverted from this very photograph, in this very way, by this pipeline before."""
+    """The result of an earlier inversion of the same photograph, settings and pipeline, if any."""
     if not kept.is_file():
         return None
     try:
         person = Person.load(kept)
     except (ValueError, OSError):
-        return None  # it is written anew
+        return None  # it will be written again
     now = {
         "photo_sha256": photo.sha256,
         "refinement": None if refinement is None else asdict(refinement),

@@ -1,18 +1,20 @@
-"""Inversion: the latent that draws an aligned picture.
+"""Inversion: find the latent that renders an aligned picture.
 
-Three ways, each on top of the one before:
+There are three ways, each building on the one before:
 
-- *encoding*: the pipeline's encoder (e4e) names the latent at once. It is near to W, so edits work.
-- *refining*: a search in w_plus near to that latent for one that draws the picture better. Offsets
-  are searched in the units in which w varies, layers move together more easily than alone, and both
-  the distance to the start and the differences between layers cost, because a latent that leaves W
-  draws anything but can no longer be edited (Tov et al. 2021, section 3, "Designing an Encoder for
-  StyleGAN Image Manipulation").
+- *encoding*: the pipeline's encoder (e4e) predicts the latent in one pass. The latent is near W, so
+  edits work.
+- *refining*: a search in w_plus near that latent for one that renders the picture better. Offsets
+  are searched in the units in which w varies. Layers move together more easily than alone. Both the
+  distance to the start and the differences between layers are penalized, because a latent that
+  leaves W can render anything but can no longer be edited (Tov et al. 2021, section 3, "Designing
+  an Encoder for StyleGAN Image Manipulation").
 - *tuning*: the generator itself learns the picture at a fixed latent, the pivot (Roich et al. 2021,
-  "Pivotal Tuning for Latent-based Editing of Real Images", equations 2 to 4): perceptual and
-  squared distance, and the same to what the generator drew before at latents around the pivot.
-  Differences: affine layers stay as they are, so that style space, and with it every edit, means
-  the same before and after; the perceptual distance is that of the pipeline's CLIP.
+  "Pivotal Tuning for Latent-based Editing of Real Images", equations 2 to 4). The loss is the
+  perceptual and squared distance to the picture, and, at latents around the pivot, to what the
+  generator rendered before. Differences from the paper: affine layers are not tuned, so that style
+  space, and with it every edit, means the same before and after; the perceptual distance is that of
+  the pipeline's CLIP.
 
 Pictures here are float `[n, 3, h, w]` in [-1, 1], of the generator's resolution.
 """
@@ -41,23 +43,23 @@ from stylegan_hub.steps import OnStep, Step, ramp
 
 @dataclass(frozen=True)
 class Refinement:
-    """How a latent is refined."""
+    """Settings for refining a latent."""
 
     steps: int = 100
     lr: float = 0.02
-    """Peak rate of Adam, in standard deviations of w."""
+    """Peak learning rate of Adam, in standard deviations of w."""
     l2_lambda: float = 1.0
     """Weight of the mean squared difference of the pixels."""
     perceptual_lambda: float = 0.8
-    """Weight of the distance of CLIP's patches."""
+    """Weight of the distance of CLIP's patch features."""
     id_lambda: float = 0.1
-    """Weight of the identity loss, where the pipeline has a recognizer."""
+    """Weight of the identity loss, if the pipeline has a recognizer."""
     anchor_lambda: float = 0.5
-    """Weight of the mean squared offset from the encoder's latent; not used without an encoder."""
+    """Weight of the mean squared offset from the encoder's latent; unused without an encoder."""
     spread_lambda: float = 1.0
     """Weight of the mean squared differences between the layers."""
     coupling: float = 3.0
-    """How much easier layers move together than alone."""
+    """How much more easily layers move together than alone."""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not self.lr > 0 or self.coupling < 0:
@@ -69,21 +71,21 @@ class Refinement:
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a generator is tuned. The defaults are the paper's, except for the steps (350)."""
+    """Settings for tuning a generator. The defaults are the paper's, except steps (there 350)."""
 
     steps: int = 100
     lr: float = 3e-4
-    """Rate of Adam."""
+    """Learning rate of Adam."""
     l2_lambda: float = 1.0
     """Weight of the mean squared difference of the pixels."""
     perceptual_lambda: float = 1.0
-    """Weight of the distance of CLIP's patches."""
+    """Weight of the distance of CLIP's patch features."""
     locality_lambda: float = 0.1
-    """Weight of what changes for other people; 0 = none, which is twice as fast."""
+    """Weight of the change at other latents around the pivot; 0 = none, which is twice as fast."""
     locality_distance: float = 30.0
-    """How far from the pivot those are, in w."""
+    """Distance of those latents from the pivot, in w."""
     seed: int = 0
-    """Of those people."""
+    """Random seed for those latents."""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not self.lr > 0:
@@ -123,7 +125,7 @@ def aligned(
         wanted = "an aligned square" if square else f"the shape of {width} x {height}"
         raise ValueError(
             f"Got a picture of {images.shape[3]} x {images.shape[2]} pixels; expected "
-            f"{wanted}. Cut it out first: photos.align, or `stylegan-hub invert`."
+            f"{wanted}. Cut it out first with photos.align or `stylegan-hub invert`."
         )
     return image_files.resize(images.to(domain.device, domain.dtype), (height, width))
 
@@ -137,8 +139,8 @@ def encode(domain: Domain, images: Float[Tensor, "n 3 h w"]) -> Latents:
     """
     if domain.encoder is None:
         raise ValueError(
-            "This pipeline has no encoder that could name a latent at once; search for one from "
-            "the average face: refine=300, or --refine 300 on the command line. "
+            "This pipeline has no encoder, so a latent cannot be predicted directly. Search for "
+            "one from the average face: refine=300, or --refine 300 on the command line. "
             f"{RECIPES['encoder']} trains an encoder."
         )
     return Latents(Space.W_PLUS, domain.encoder.encode(images.to(domain.device)).to(domain.dtype))
@@ -152,16 +154,16 @@ def refine(
     settings: Refinement | None = None,
     on_step: OnStep | None = None,
 ) -> Latents:
-    """Search latents in w_plus near to the start that draw the pictures better.
+    """Search for latents in w_plus near the start that render the pictures better.
 
     Args:
-        start: one for each picture, in w_plus; the encoder's when None. A pipeline without an
+        start: one latent for each picture, in w_plus; the encoder's if None. A pipeline without an
             encoder starts from the average face, with a warning.
-        on_step: called after each step; what it raises ends the search.
+        on_step: called after each step; an exception that it raises ends the search.
 
     Raises:
-        ValueError: as many latents as pictures were expected, in w_plus.
-        MismatchError: latents of another generator.
+        ValueError: not one latent in w_plus for each picture.
+        MismatchError: the latents belong to another generator.
     """
     settings = settings or Refinement()
     domain = domain.in_full_precision()  # half precision has too few digits for small steps
@@ -171,8 +173,8 @@ def refine(
         start = encode(domain, images)
     elif start is None:
         warnings.warn(
-            "This pipeline has no encoder, so the search starts from the average face: it takes "
-            f"more steps and may end at somebody else. {RECIPES['encoder']} trains an encoder.",
+            "This pipeline has no encoder, so the search starts from the average face. It takes "
+            f"more steps and may end at a different face. {RECIPES['encoder']} trains an encoder.",
             stacklevel=2,
         )
         start, anchor_lambda = domain.mean_latent().repeat(len(images)), 0.0
@@ -213,19 +215,19 @@ def tune(
     settings: Tuning | None = None,
     on_step: OnStep | None = None,
 ) -> StyleGAN2Generator:
-    """A copy of the generator that draws the picture at the pivot, and others as before.
+    """A copy of the generator that renders the picture at the pivot, and other faces as before.
 
     Args:
-        pivot: one latent in w_plus, as `encode` or `refine` give it.
-        on_step: called after each step; what it raises ends the search.
+        pivot: one latent in w_plus, as `encode` or `refine` returns it.
+        on_step: called after each step; an exception that it raises ends the tuning.
 
     Raises:
-        ValueError: other than one picture and one latent in w_plus.
-        MismatchError: a latent of another generator.
+        ValueError: not exactly one picture and one latent in w_plus.
+        MismatchError: the latent belongs to another generator.
     """
     settings = settings or Tuning()
     if len(image) != 1:
-        raise ValueError(f"Got {len(image)} pictures; a generator is tuned to one.")
+        raise ValueError(f"Got {len(image)} pictures; expected one. Tune a generator to each.")
     domain = domain.in_full_precision()
     image = image.to(domain.device, domain.dtype)
     _check_start(domain, pivot, image)
@@ -253,7 +255,7 @@ def tune(
 
 
 class _Closeness:
-    """How far pictures are from their targets, as a loss."""
+    """The distance of pictures from their targets, as a loss."""
 
     def __init__(
         self,
@@ -286,11 +288,11 @@ class _Closeness:
 def _around(
     domain: Domain, pivot: Tensor, distance: float, draw: torch.Generator
 ) -> Float[Tensor, "1 num_ws w_dim"]:
-    """Somebody on the way from the pivot to a random person (equation 4)."""
+    """A latent on the way from the pivot to a random sample (equation 4)."""
     z = torch.randn(1, domain.generator.config.z_dim, generator=draw).to(pivot)
     step = domain.generator.mapping(z) - pivot
     length = step.flatten(1).norm(dim=1).clamp_min(1e-6)
-    share = (distance / length).clamp(max=1)  # not beyond that person
+    share = (distance / length).clamp(max=1)  # not beyond that sample
     return pivot + share[:, None, None] * step
 
 
@@ -304,7 +306,7 @@ def _check_start(domain: Domain, start: Latents, images: Tensor) -> None:
     if tuple(images.shape[1:]) != (3, height, width):
         raise ValueError(
             f"Got pictures of shape {list(images.shape)}; expected [n, 3, {height}, {width}], as "
-            "the generator draws them. images.resize makes them so."
+            "the generator renders them. Resize them with images.resize."
         )
 
 
@@ -312,5 +314,5 @@ def _tell(on_step: OnStep | None, index: int, total: int, losses: Tensor, drawn:
     if on_step is not None:
         loss = float(losses.detach().mean())
         if not math.isfinite(loss):
-            raise ValueError(f"The loss became {loss} in step {index + 1}; take a lower lr.")
+            raise ValueError(f"The loss became {loss} in step {index + 1}. Use a lower lr.")
         on_step(Step(index + 1, total, drawn[:1].detach(), loss))

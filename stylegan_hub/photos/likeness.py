@@ -1,4 +1,4 @@
-"""How much a drawn picture is like the photograph it shall show: pixels, perception, identity."""
+"""How similar a render is to the photograph it should show: pixels, perception, identity."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from stylegan_hub.models.clip import preprocess
 
 @dataclass(frozen=True)
 class Likeness:
-    """How much two pictures are alike.
+    """How similar two pictures are.
 
     Attributes:
-        psnr: of the pixels, in dB; 20 is rough, 30 is close, infinity is the same.
-        perceptual: distance of the pipeline's CLIP features, 0 the same to 4 the opposite; it
-            compares with no other pipeline's and with no LPIPS.
-        identity: cosine of the recognizer's embeddings, 1 is the same person; None without one.
+        psnr: of the pixels, in dB; 20 is rough, 30 is close, infinity is identical.
+        perceptual: distance of the pipeline's CLIP features, from 0 (the same) to 4 (the opposite).
+            It cannot be compared between pipelines or with LPIPS.
+        identity: cosine of the recognizer's embeddings; 1 is the same person. None if the pipeline
+            has no recognizer.
     """
 
     psnr: float
@@ -35,7 +36,7 @@ class Likeness:
         return f"PSNR {self.psnr:.1f} dB, perceptual {self.perceptual:.3f}, identity {who}"
 
     def to_dict(self) -> dict[str, float | None]:
-        """Plain values."""
+        """The attributes as plain values."""
         return asdict(self)
 
 
@@ -43,7 +44,7 @@ class Likeness:
 def likeness(
     domain: Domain, drawn: Float[Tensor, "n 3 h w"], photos: Float[Tensor, "n 3 h w"]
 ) -> list[Likeness]:
-    """How much each drawn picture is like its photo, both in [-1, 1] and of one size.
+    """How similar each render is to its photo; both are in [-1, 1] and of the same size.
 
     Raises:
         ValueError: different shapes.
@@ -61,27 +62,27 @@ def likeness(
 
 
 def same_person(domain: Domain, identity: float | None) -> str:
-    """What an identity says, in words, with the rate at which it is wrong on renders."""
+    """The meaning of an identity in words, with the rate at which it is wrong on renders."""
     if identity is None:
-        return "Nobody says whether it is the same person"
+        return "Unknown whether it is the same person: this pipeline has no recognizer"
     known = None if domain.recognizer is None else domain.recognizer.config.get("calibration")
     if not known:
-        return "Nobody measured what this number says of a person"
+        return "Unknown whether it is the same person: the recognizer is not calibrated"
     if identity >= known["same_above"]:
         rate = known["other_accepted"]
-        return f"Probably the same person: of other people's renders, {rate:.1%} come as near"
+        return f"Probably the same person: {rate:.1%} of renders of other people come this close"
     if identity < known["other_below"]:
         rate = known["same_rejected"]
-        return f"Not the same person: of one person's renders, {rate:.1%} are as far apart"
-    return "Perhaps the same person: renders of one and of two people come as near"
+        return f"Not the same person: {rate:.1%} of renders of one person are this far apart"
+    return "Possibly the same person: renders of one person and of two people come this close"
 
 
 class PerceptualDistance:
-    """Distance to some pictures in the patches of a CLIP, in the manner of LPIPS (Zhang 2018).
+    """Distance to target pictures in the patch features of CLIP, similar to LPIPS (Zhang 2018).
 
     After each layer of the image encoder the features of every patch are scaled to length 1; the
-    squared distances are averaged over patches and layers. It lies in [0, 4]. LPIPS needs the
-    weights of a network that a pipeline does not hold.
+    squared distances are averaged over patches and layers. The result lies in [0, 4]. LPIPS itself
+    needs the weights of a network that a pipeline does not contain.
 
     Args:
         targets: pictures in [-1, 1].
@@ -95,7 +96,7 @@ class PerceptualDistance:
             self._targets = self._features(targets)
 
     def __call__(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
-        """Of each picture to its target; differentiable."""
+        """The distance of each picture to its target; differentiable."""
         pairs = zip(self._features(images), self._targets, strict=True)
         return torch.stack([(a - b).square().sum(-1).mean(1) for a, b in pairs]).mean(0)
 

@@ -1,17 +1,19 @@
-"""The edited face back in the photograph, at the photograph's own resolution.
+"""Paste the edited face back into the photograph, at the photograph's own resolution.
 
-The aligned picture is turned back to where it was cut out, and laid over the photograph through a
-soft mask. With the picture before the edit at hand, the mask keeps to what the edit changed, and
-everything else stays the photograph's own pixels; and the face gets the photograph's tone, which an
-inversion meets only roughly.
+The aligned picture is rotated and scaled back to where it was cut out, and laid over the photograph
+through a soft mask. If the picture before the edit is given, the mask is limited to what the edit
+changed, and everything else keeps the photograph's own pixels. The face also gets the photograph's
+tone, which an inversion matches only roughly.
 
-What the generator cannot draw (a hand, a microphone, a frame it does not know) is where its drawing
-before the edit is far from the photograph. It stays the photograph's own too, in the spirit of
-out-of-domain inversion (arXiv 2212.09262), which learns such a mask; here it is the difference.
+Things that the generator cannot render (a hand, a microphone, an unknown frame) are where its
+render before the edit is far from the photograph. These parts keep the photograph's own pixels too.
+Out-of-domain inversion (arXiv 2212.09262) learns such a mask; here it is computed from the
+difference.
 
-A whole face ends where it was cut out. With the picture before the edit at hand, it is moved to the
-photograph's colors there, and the difference is spread over the inside as a membrane (Perez et al.
-2003, "Poisson Image Editing", for a layer whose gradients are kept), so that no edge is left.
+A whole face has an edge where it was cut out. If the picture before the edit is given, the face is
+shifted to the photograph's colors at that edge, and the shift is spread over the inside as a
+membrane (Perez et al. 2003, "Poisson Image Editing", for a layer whose gradients are kept), so that
+no edge is visible.
 """
 
 from __future__ import annotations
@@ -34,16 +36,16 @@ from stylegan_hub.photos.photo import Photo
 Where = Literal["changed", "face"]
 
 # Shares of the picture's shorter side.
-_BORDER = 0.12  # over so much the mask rises from 0 to 1
-_TONE = 0.08  # the tone of a place is what a blur of this deviation leaves
+_BORDER = 0.12  # the mask rises from 0 to 1 over this width
+_TONE = 0.08  # the tone of a place is what remains after a blur of this standard deviation
 _SOFT = 0.02  # the blur of the mask of what changed
-_FAINT, _CLEAR = 0.04, 0.14  # changes of a color in [-1, 1] that nobody sees, and that all see
-_FINE = 0.008  # the blur of what is compared with the photograph
-_THIN = 0.012  # lines of this width are edges a little off, and no objects
+_FAINT, _CLEAR = 0.04, 0.14  # invisible and clearly visible changes of a color in [-1, 1]
+_FINE = 0.008  # the blur of the difference from the photograph
+_THIN = 0.012  # differences this thin are edges that are slightly off, not objects
 _LEAST_UNKNOWN, _SURELY_UNKNOWN = 0.25, 0.5  # differences of a color in [-1, 1]
-_TYPICAL = 3.0  # so many times the usual difference is unusual
-_RING = 0.03  # the seam, along which a whole face meets the photograph's colors
-_SAME_SHAPE = 0.1  # so far proportions may differ: a photo of a few pixels has whole ones
+_TYPICAL = 3.0  # a difference is unusual from this multiple of the median
+_RING = 0.03  # width of the seam along which a whole face meets the photograph's colors
+_SAME_SHAPE = 0.1  # allowed difference of proportions: a tiny photo is cut in whole pixels
 
 
 def paste(
@@ -59,19 +61,20 @@ def paste(
     Args:
         photo: the one that was aligned.
         after: the aligned picture after the edit, in any resolution of the aligned shape.
-        before: what the generator drew of the photo before the edit, of the same resolution.
-        where: "changed" pastes only what differs from `before`; "face" the whole picture. Both end
-            softly at its border, where the photo goes on; with `before`, a face also meets the
-            photo's colors there.
-        keep_own: how much of what the generator cannot draw stays the photograph's own, see
-            `undrawn`: 0 nothing, 1 all; it needs `before`.
+        before: the generator's render of the photo before the edit, of the same resolution.
+        where: "changed" pastes only what differs from `before`; "face" pastes the whole picture.
+            Both fade out at the borders beyond which the photo continues. With `before`, a face
+            also meets the photo's colors there.
+        keep_own: how much of what the generator cannot render stays the photograph's own, see
+            `undrawn`: from 0 (nothing) to 1 (all). It needs `before`.
 
     Returns:
-        An RGB picture as large as the photo. Outside of the mask it is the photo, bit by bit.
+        An RGB picture as large as the photo. Outside the mask it is identical to the photo, bit by
+        bit.
 
     Raises:
-        ValueError: a photo of another size than was aligned, pictures of two sizes or of another
-            shape than was cut out, or "changed" without `before`.
+        ValueError: the photo has another size than the aligned one; the pictures have different
+            sizes or another shape than was cut out; or "changed" is used without `before`.
     """
     check_same(photo, alignment)
     width, height = alignment.extent
@@ -83,10 +86,10 @@ def paste(
             f"{height:.0f} pixels that were cut out."
         )
     if where not in ("changed", "face"):
-        raise ValueError(f"Got where {where!r}; use 'changed' or 'face'.")
+        raise ValueError(f"Got where={where!r}; use 'changed' or 'face'.")
     if where == "changed" and before is None:
         raise ValueError(
-            "Got where='changed' without the picture before the edit; give it, or where='face'."
+            "Got where='changed' without the picture before the edit. Give it, or use where='face'."
         )
     if not 0 <= keep_own <= 1:
         raise ValueError(f"Got keep_own {keep_own}; expected 0 to 1.")
@@ -111,15 +114,15 @@ def paste(
 
 
 def undrawn(photo: Photo, alignment: Alignment, before: Image.Image) -> Image.Image:
-    """What of a photo the generator cannot draw: a gray picture of the size of `before`.
+    """The parts of a photo that the generator cannot render: a gray picture as large as `before`.
 
-    White stays the photograph's own when a face is pasted back with `keep_own` 1.
+    White parts stay the photograph's own when a face is pasted back with `keep_own` 1.
 
     Args:
-        before: what the generator drew of the photo before any edit.
+        before: the generator's render of the photo before any edit.
 
     Raises:
-        ValueError: a photo of another size than was aligned.
+        ValueError: the photo has another size than the aligned one.
     """
     original = image_files.from_pil(cut(photo, alignment, (before.height, before.width)))
     mask = _undrawn(original, image_files.from_pil(before))
@@ -127,15 +130,15 @@ def undrawn(photo: Photo, alignment: Alignment, before: Image.Image) -> Image.Im
 
 
 def overlay(picture: Image.Image, mask: Image.Image) -> Image.Image:
-    """A picture, violet where a gray mask of the same size is white."""
+    """A picture, tinted violet where a gray mask of the same size is white."""
     tinted = Image.blend(picture, Image.new("RGB", picture.size, "#8b5cf6"), 0.65)
     return Image.composite(tinted, picture, mask)
 
 
 def _undrawn(original: Tensor, drawn: Tensor) -> Tensor:
-    """1 where a drawing is far from the photograph, softly 0 elsewhere, `[1, 1, h, w]`."""
+    """1 where a render is far from the photograph, fading to 0 elsewhere, `[1, 1, h, w]`."""
     apart = original - drawn
-    apart = apart - _blurred(apart, 4 * _TONE)  # another light is no other thing
+    apart = apart - _blurred(apart, 4 * _TONE)  # different lighting is not a different object
     far = _blurred(apart, _FINE).abs().amax(1, keepdim=True)
     least = max(_LEAST_UNKNOWN, _TYPICAL * float(far.median()))
     unknown = ((far - least) / (_SURELY_UNKNOWN - _LEAST_UNKNOWN)).clamp(0, 1)
@@ -147,11 +150,11 @@ def _undrawn(original: Tensor, drawn: Tensor) -> Tensor:
 
 
 def _membrane(difference: Tensor, known: Tensor, edges: Sequence[bool]) -> Tensor:
-    """What a difference is along the inner edges, spread smoothly over the inside.
+    """The difference along the inner edges, spread smoothly over the inside.
 
-    Where `known` is 0 the photograph shows through, so nothing has to meet it there.
+    Where `known` is 0 the photograph shows through, so nothing has to match it there.
 
-    By pulling means up to ever coarser pictures and pushing them down to where nothing is known.
+    Means are pulled up to coarser and coarser pictures and pushed down to where nothing is known.
     """
     size = difference.shape[2:]
     ring = max(1, round(_RING * min(size)))
@@ -163,13 +166,13 @@ def _membrane(difference: Tensor, known: Tensor, edges: Sequence[bool]) -> Tenso
     seam[..., -ring:, :] += bottom
     seam = seam.clamp(max=1) * known
     spread = _filled(difference, seam)
-    # Pulled means are blocks; away from the seam a blur takes their edges.
+    # Pulled means look like blocks; away from the seam a blur removes their edges.
     soft = _blurred(spread, _TONE)
     return torch.lerp(soft, spread, _blurred(seam, _RING))
 
 
 def _filled(values: Tensor, known: Tensor) -> Tensor:
-    """Values where they are known, and elsewhere the means of what is known around."""
+    """Values where they are known, and elsewhere the means of the known values around."""
     if min(values.shape[2:]) <= 1 or bool(known.all()):
         total = known.sum().clamp_min(1e-6)
         mean = (values * known).sum((2, 3), keepdim=True) / total
@@ -182,12 +185,12 @@ def _filled(values: Tensor, known: Tensor) -> Tensor:
 
 
 def _blurred_where(images: Tensor, known: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of what is known; the rest takes no part."""
+    """Gaussian blur of what is known; the rest is ignored."""
     return _blurred(images * known, sigma) / _blurred(known, sigma).clamp_min(1e-3)
 
 
 def _changed(after: Tensor, before: Tensor) -> Tensor:
-    """1 where an edit changed the picture visibly, softly 0 elsewhere, `[1, 1, h, w]`."""
+    """1 where an edit changed the picture visibly, fading to 0 elsewhere, `[1, 1, h, w]`."""
     change = _blurred((after - before).abs().amax(1, keepdim=True), _SOFT / 2)
     clear = ((change - _FAINT) / (_CLEAR - _FAINT)).clamp(0, 1)
     reach = max(1, round(_SOFT * min(clear.shape[2:])))
@@ -196,7 +199,7 @@ def _changed(after: Tensor, before: Tensor) -> Tensor:
 
 
 def _inner_edges(alignment: Alignment) -> list[bool]:
-    """Of the left, upper, right and lower edge, whether the photo goes on beyond it."""
+    """Whether the photo continues beyond the left, upper, right and lower edge."""
     if (box := alignment.box) is None:
         return [True] * 4
     return [edge != end for edge, end in zip(box, (0, 0, *alignment.size), strict=True)]
@@ -219,7 +222,7 @@ def _inside(size: Sequence[int], inner: Sequence[bool]) -> Tensor:
 def _blurred(images: Tensor, sigma: float) -> Tensor:
     """Gaussian blur; sigma is a share of the shorter side."""
     pixels = max(0.3, sigma * min(images.shape[2:]))
-    # A wide blur of a smaller picture is the same and quick.
+    # A wide blur of a reduced picture gives the same result faster.
     factor = max(1, int(pixels / 4))
     small = F.avg_pool2d(images, factor) if factor > 1 else images
     small = image_files.blur(small, pixels / factor)
@@ -231,7 +234,7 @@ def _blurred(images: Tensor, sigma: float) -> Tensor:
 def _laid_over(
     photo: Image.Image, layer: Image.Image, alpha: Image.Image, alignment: Alignment
 ) -> Image.Image:
-    """The photo with the layer turned back to where it was cut out, through alpha."""
+    """The photo with the layer transformed back to where it was cut out, through alpha."""
     result = photo.copy()
     if (there := alignment.box) is not None:
         size = (there[2] - there[0], there[3] - there[1])
@@ -239,7 +242,7 @@ def _laid_over(
         result.paste(layer, there, alpha.resize(size, Image.Resampling.BICUBIC))
         return result
     width, height = (math.ceil(length) for length in alignment.extent)
-    if width < layer.width:  # smaller in the photo: reduced before it is turned, without aliasing
+    if width < layer.width:  # smaller in the photo: reduce before rotating, to avoid aliasing
         layer = layer.resize((width, height), Image.Resampling.LANCZOS)
         alpha = alpha.resize((width, height), Image.Resampling.BOX)
     corners: NDArray[np.float64] = np.array(alignment.quad) + 0.5  # from the first pixel's corner

@@ -1,12 +1,12 @@
-"""Faces of people in a photograph: where they are, their 68 points, and what can be read of them.
+"""Human faces in a photograph: where they are, their 68 points, and what can be read from them.
 
     finder = PeopleFinder()                    # the bundled networks
     faces = finder.faces(photo.image)          # Face: points, score, landmarks
     reading = read_face(photo.image, faces[0]) # expression and age
 
-The finder's boxes are looked at in three sizes and mirrored. The points of a face stay where they
-are then, those of a helmet do not: what is not steady is no face. A picture that shows none is
-turned, so a head that lies on its side is found as well.
+The 68 points are predicted for the finder's boxes in three sizes, each also mirrored. For a face
+the predictions agree; for a helmet they do not, so a box whose points vary is rejected. If a
+picture shows no face, it is rotated, so that a head lying on its side is found as well.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from stylegan_hub.models.face_readers import EXPRESSIONS
 from stylegan_hub.models.faces import FaceModels, load_judge
 from stylegan_hub.photos.align import Landmarks
 
-_LONGEST = 1280  # faces of a few pixels in a hundred megapixels are nobody's portrait
+_LONGEST = 1280  # faces that become too small at this size are not portraits
 _SIZES = (416, 800)  # the second one for faces that are too small for the first
-_FINE = 1280  # tried where the others show nobody
-_TURNS = (-45, 45, 90, -90, 180)  # degrees that are tried where nobody is upright
+_FINE = 1280  # tried if no face is found at the other sizes
+_TURNS = (-45, 45, 90, -90, 180)  # rotations in degrees, tried if no upright face is found
 _LEAST_SCORE = 0.3
 _MOST_DOUBT = 0.06
 _WIDER = (1.0, 1.15, 1.3)  # boxes in which the points must agree
-_MARGIN = 1.35  # of the square around the points, which readers look at
+_MARGIN = 1.35  # enlarges the square around the points to what the readers see
 _MIRRORED = [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1),
              45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40, *range(54, 47, -1),
              *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1)]  # fmt: skip
-"""Which point each of the 68 becomes in a mirror."""
+"""The point that each of the 68 becomes in a mirror image."""
 
 
 @dataclass(frozen=True)
 class Square:
-    """A square in a picture, perhaps turned.
+    """A square in a picture, possibly rotated.
 
     Attributes:
         x, y: its middle, in pixels from the corner of the picture's first pixel.
         half: half of its side, in pixels.
-        angle: by which its right edge is turned clockwise, in radians.
+        angle: its clockwise rotation, in radians.
     """
 
     x: float
@@ -59,21 +59,21 @@ class Square:
     angle: float = 0.0
 
     def seen(self, image: Float[Tensor, "1 3 h w"], size: int) -> Float[Tensor, "1 3 s s"]:
-        """What it holds, black beyond the picture."""
+        """The picture inside the square; black beyond the picture's edges."""
         height, width = image.shape[2:]
         cos, sin = self.half * math.cos(self.angle), self.half * math.sin(self.angle)
         rows = [
             [2 * cos / width, -2 * sin / width, 2 * self.x / width - 1],
             [2 * sin / height, 2 * cos / height, 2 * self.y / height - 1],
         ]
-        # First larger, then reduced, so that nothing is skipped.
+        # Sample finely, then reduce, so that no pixel is skipped.
         fine = size * min(8, max(1, math.ceil(2 * self.half / size)))
         grid = F.affine_grid(torch.tensor([rows]), [1, 3, fine, fine], align_corners=False)
         found = F.grid_sample(image + 1, grid.to(image), align_corners=False) - 1
         return F.interpolate(found, (size, size), mode="area") if fine > size else found
 
     def places(self, shares: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n 2"]:
-        """Of points given as shares of its side, the places in the picture."""
+        """The places in the picture of points that are given as shares of the square's side."""
         x, y = ((2 * shares - 1) * self.half).unbind(-1)
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         return torch.stack([self.x + cos * x - sin * y, self.y + sin * x + cos * y], -1)
@@ -85,9 +85,10 @@ class Face:
 
     Attributes:
         points: the 68 points of iBUG's scheme, (x, y) in pixels of the upright photograph, where
-            (0, 0) is the middle of the first one.
+            (0, 0) is the middle of the first pixel.
         score: how sure the finder is, 0 to 1.
-        doubt: how far the points differ between looks, as a share of the distance of the eyes.
+        doubt: how much the points differ between predictions, as a share of the distance between
+            the eyes.
     """
 
     points: NDArray[np.float64]
@@ -99,14 +100,14 @@ class Face:
         """Eyes and mouth, by which the face is cut out.
 
         Raises:
-            ValueError: so far in profile that they lie on a line.
+            ValueError: the face is so far in profile that they lie on a line.
         """
         found = Landmarks.from_68(self.points)
         return Landmarks(found.left_eye, found.right_eye, found.mouth, score=self.score)
 
     @property
     def square(self) -> Square:
-        """Upright around all points, as far as readers look."""
+        """The square around all points, aligned with the head, with the margin that readers see."""
         points = self.points + 0.5
         eyes = points[42:48].mean(0) - points[36:42].mean(0)
         angle = math.atan2(eyes[1], eyes[0])
@@ -120,11 +121,11 @@ class Face:
 
 @dataclass(frozen=True)
 class FaceReading:
-    """What readers that know nothing of CLIP see in a face.
+    """What networks that are independent of CLIP read from a face.
 
     Attributes:
         expressions: probability of each of `EXPRESSIONS`; they sum to 1.
-        age: how old it looks, in years; off by seven on average, says its package.
+        age: how old the face looks, in years; according to its package, off by seven on average.
     """
 
     expressions: dict[str, float]
@@ -132,7 +133,7 @@ class FaceReading:
 
     @property
     def expression(self) -> str:
-        """The most probable one."""
+        """The most probable expression."""
         return max(self.expressions, key=lambda name: self.expressions[name])
 
     def __str__(self) -> str:
@@ -141,10 +142,10 @@ class FaceReading:
 
 
 class PeopleFinder:
-    """Finds faces of people; a `LandmarkProvider`.
+    """Finds human faces; a `LandmarkProvider`.
 
     Args:
-        models: the networks; the bundled ones when None.
+        models: the networks; the bundled ones if None.
     """
 
     def __init__(self, models: FaceModels | None = None) -> None:
@@ -168,18 +169,18 @@ class PeopleFinder:
         return sorted(distinct, key=lambda face: -face.landmarks.size)
 
     def _seen(self, image: Tensor, size: int, angle: float = 0.0) -> list[Face]:
-        """The plausible faces that the finder sees in a picture, reduced to this size, turned."""
+        """The plausible faces in a picture after it is reduced to this size and rotated."""
         height, width = image.shape[2:]
         window = Square(width / 2, height / 2, max(width, height) / 2, angle)
         square = image_files.resize(image_files.on_square(image), size)
-        if angle:  # by 45 degrees, its corners are lost, which seldom matter
+        if angle:  # at 45 degrees the corners are lost, which seldom matters
             square = Square(size / 2, size / 2, size / 2, angle).seen(square, size)
         boxes = self._models.finder.find(square, _LEAST_SCORE, size)
         faces = [self._looked_at(image, window, box[:4] / size, float(box[4])) for box in boxes]
         return [face for face in faces if face is not None]
 
     def _looked_at(self, image: Tensor, window: Square, box: Tensor, score: float) -> Face | None:
-        """The face in a box, which is given as shares of the window; None where there is none."""
+        """The face in a box that is given as shares of the window; None if there is none."""
         left, top, right, bottom = box.tolist()
         middle = window.places(torch.tensor([(left + right) / 2, (top + bottom) / 2]))
         x, y = middle.tolist()
@@ -229,17 +230,17 @@ def read_face(picture: Image.Image, face: Face, models: FaceModels | None = None
 def judged_distance(
     one: Image.Image, other: Image.Image, faces: tuple[Face, Face] | None = None
 ) -> float | None:
-    """How unlike the people of two pictures are, by a judge that takes part in no search.
+    """How different the people in two pictures look, by a judge that no search optimizes.
 
     Args:
-        faces: the face of each; the largest one, which is looked for, when None.
+        faces: the face in each picture; if None, the largest face in each is found.
 
     Returns:
-        0 the same picture; below `face_judge.USUAL_THRESHOLD`, usually the same person. None where
-        a face is not found.
+        0 for the same picture; below `face_judge.USUAL_THRESHOLD`, usually the same person. None
+        if a face is not found.
 
     Raises:
-        NotFoundError: the judge was not fetched.
+        NotFoundError: the judge has not been fetched.
     """
     judge = load_judge()
     chosen: Sequence[Face | None] = faces or [
@@ -264,7 +265,7 @@ def reduced(picture: Image.Image) -> tuple[Image.Image, float]:
 
 
 def _cut_square(picture: Image.Image, face: Face) -> Float[Tensor, "1 3 s s"]:
-    """A face as readers look at it."""
+    """A face as the readers see it."""
     square = face.square
     reach = math.ceil(1.5 * square.half)
     left, top = (max(0, math.floor(at) - reach) for at in (square.x, square.y))
@@ -279,7 +280,7 @@ def _scaled(face: Face, scale: float) -> Face:
 
 
 def _distinct(faces: Sequence[Face]) -> list[Face]:
-    """Of faces in one place, the surest."""
+    """The most certain face of those in the same place."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda one: one.doubt - one.score):
         x, y, half = face.square.x, face.square.y, face.square.half
@@ -290,10 +291,10 @@ def _distinct(faces: Sequence[Face]) -> list[Face]:
 
 
 def _is_plausible(face: Face) -> bool:
-    """Whether eyes, nose and mouth lie as they do in faces, also turned to a side."""
+    """Whether eyes, nose and mouth lie as they do in faces, including faces turned to a side."""
     try:
         landmarks = face.landmarks
-    except ValueError:  # on a line, or the eyes have changed places
+    except ValueError:  # on a line, or swapped eyes
         return False
     points = face.points
     middle = (np.array(landmarks.left_eye) + landmarks.right_eye) / 2
@@ -302,6 +303,6 @@ def _is_plausible(face: Face) -> bool:
     across = math.dist(landmarks.left_eye, landmarks.right_eye)
     if not 0.4 < across / length < 2.0:
         return False
-    # The tip of the nose between eyes and mouth, and the chin below the mouth.
+    # The tip of the nose lies between eyes and mouth, and the chin below the mouth.
     nose, chin = ((points[i] - middle) @ down / length**2 for i in (30, 8))
     return bool(0.25 < nose < 0.95 and 1.1 < chin < 2.6)

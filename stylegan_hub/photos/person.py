@@ -1,8 +1,8 @@
-"""Somebody from a photograph, in one file: latent, place in the photograph, tuned generator.
+"""A person from a photograph in one file: latent, place in the photograph, tuned generator.
 
-A safetensors file that `Latents.load` reads too: the tensor `codes`, and `tuned.<name>` for each
-weight of a tuned generator. The header holds the alignment, the generator's sizes and fingerprint,
-the settings and the likeness that was reached.
+It is a safetensors file that `Latents.load` reads too, with the tensor `codes`, and `tuned.<name>`
+for each weight of a tuned generator. The header holds the alignment, the generator's sizes and
+fingerprint, the settings and the likeness that was reached.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from stylegan_hub.steps import OnStep
 
 FORMAT_VERSION = 1
 PORTRAIT = "portrait"
-"""Setting of a person who was not inverted but drawn after a photograph."""
+"""Setting that marks a person who was not inverted but drawn with the traits of a photograph."""
 _TUNED = "tuned."
 _Domain = TypeVar("_Domain", bound=Domain)
 
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody who was inverted from a photograph.
+    """A person who was inverted from a photograph.
 
     Attributes:
         latents: one latent in w_plus.
-        alignment: where in which photograph.
+        alignment: which part of which photograph.
         base_model: the generator that the latent belongs to.
         tuned: weights of the synthesis network that were tuned to the photograph; empty if none.
-        likeness: of the unedited drawing to the aligned photograph.
-        settings: how it was inverted, plain values.
+        likeness: of the unedited render to the aligned photograph.
+        settings: how the photograph was inverted, as plain values.
     """
 
     latents: Latents
@@ -56,15 +56,15 @@ class Person:
 
     @property
     def is_portrait(self) -> bool:
-        """Whether it is a drawing with the traits of the photograph, which is never pasted back."""
+        """Whether it is a portrait with the photograph's traits, which is never pasted back."""
         return PORTRAIT in self.settings
 
     def pipeline(self, domain: _Domain) -> _Domain:
-        """The pipeline that draws this person: with the tuned generator, if there is one.
+        """The pipeline that renders this person, with the tuned generator if there is one.
 
         Raises:
             MismatchError: the pipeline has another generator.
-            ArtifactError: the tuned weights do not fit it.
+            ArtifactError: the tuned weights do not fit the generator.
         """
         self.base_model.check_same(domain.base_model, "latent")
         return domain.with_weights(self.tuned) if self.tuned else domain
@@ -86,7 +86,7 @@ class Person:
 
     @staticmethod
     def load(path: str | Path) -> Person:
-        """Read what `save` wrote, perhaps by a stranger; nothing in it is run.
+        """Read a file that `save` wrote. It may be untrusted; nothing in it is executed.
 
         Raises:
             NotFoundError: there is no such file.
@@ -95,8 +95,8 @@ class Person:
         tensors, header = read_tensors(Path(path))
         if missing := {"alignment", "base_model"} - header.keys():
             raise ArtifactError(
-                f"{path} says nothing of a photograph (no {' and '.join(sorted(missing))} in its "
-                "header); expected a file written by `stylegan-hub invert`."
+                f"{path} does not come from a photograph (no {' and '.join(sorted(missing))} in "
+                "its header); expected a file written by `stylegan-hub invert`."
             )
         version = header.get("format_version", "")
         if not version.isdecimal() or int(version) > FORMAT_VERSION:
@@ -122,7 +122,7 @@ class Person:
                 dict(json.loads(header.get("settings", "{}"))),
             )
         except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise ArtifactError(f"{path} holds no sound person: {error}") from error
+            raise ArtifactError(f"{path} is not a valid person file: {error}") from error
 
 
 def invert_photo(
@@ -136,12 +136,12 @@ def invert_photo(
     """Invert an aligned photograph.
 
     Args:
-        refinement: how the encoder's latent is refined; not at all when None.
-        tuning: how the generator is tuned to it then; not at all when None.
-        on_step: told of the steps of both, one after the other.
+        refinement: how to refine the encoder's latent; None skips it.
+        tuning: how to tune the generator to the photograph afterwards; None skips it.
+        on_step: called with the steps of both, one after the other.
 
     Raises:
-        ValueError: neither an encoder nor a refinement, or a photo of another size.
+        ValueError: there is neither an encoder nor a refinement, or the photo has another size.
     """
     picture = cut(photo, alignment, domain.generator.img_size)
     latents = invert(domain, picture, refinement or 0, on_step)

@@ -1,7 +1,7 @@
-"""A user's picture, whatever it is: upright, RGB, 8 bits, or a message that says why not.
+"""Read any user's picture as upright 8-bit RGB, or say why that is not possible.
 
-Files come from strangers, so only plain picture formats are decoded (Pillow would hand an EPS to
-Ghostscript), sizes are checked before pixels are, and a damaged file is an error.
+Files are untrusted, so only plain picture formats are decoded (Pillow would pass an EPS to
+Ghostscript), the size is checked before pixels are decoded, and a damaged file is an error.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from stylegan_hub.errors import ArtifactError, NotFoundError
 from stylegan_hub.images import to_rgb
 
 HEIC = (".heic", ".heif")
-"""Names of the pictures that phones take; reading them needs the package pillow-heif."""
+"""Suffixes of pictures that phones take; reading them needs the package pillow-heif."""
 SUFFIXES = (".avif", ".bmp", ".gif", *HEIC, ".jfif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png",
             ".ppm", ".tif", ".tiff", ".webp")  # fmt: skip
-"""Names that `list_photos` takes for pictures."""
+"""Suffixes of the files that `list_photos` treats as pictures."""
 
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _MAX_PIXELS = 1 << 27  # 134 million: cameras have 100
-_MAX_REDUCED = 1 << 30  # of a JPEG, which can be decoded at a half, a quarter or an eighth
-_COMFORTABLE = 1 << 26  # 67 million: more of a JPEG are read at half its size
+_MAX_REDUCED = 1 << 30  # limit for JPEG, which can be decoded at a half, a quarter or an eighth
+_COMFORTABLE = 1 << 26  # 67 million: a larger JPEG is decoded at a half or less
 _MAX_BYTES = 1 << 29
 _MIN_SIDE = 16
 _FILMS = (".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
@@ -44,9 +44,9 @@ class Photo:
 
     Attributes:
         image: upright, mode RGB.
-        name: of its file, without folders.
-        sha256: of the file's bytes; empty for a picture that was never a file.
-        notes: what was done to it, for people to read.
+        name: name of its file, without folders.
+        sha256: of the file's bytes; empty for a picture that did not come from a file.
+        notes: what was done to the picture, as sentences for the user.
     """
 
     image: Image.Image
@@ -61,10 +61,10 @@ class Photo:
 
     @staticmethod
     def of(picture: Image.Image, name: str = "picture") -> Photo:
-        """A photo from a picture that is open: turned upright, made RGB.
+        """A photo from an open picture: turned upright and converted to RGB.
 
         Raises:
-            ValueError: too small, or 32-bit numbers of no known range.
+            ValueError: the picture is too small, or has 32-bit numbers of an unknown range.
         """
         return Photo(*_prepared(picture, name))
 
@@ -72,15 +72,15 @@ class Photo:
 def read_photo(path: str | Path) -> Photo:
     """A picture file as a photo.
 
-    The EXIF tag turns it upright; transparency is laid on white; gray, palette, CMYK and 16 bits
-    become 8-bit RGB; an embedded color profile is converted to sRGB; of an animation the first
-    picture is taken, with a note. HEIC needs the package pillow-heif. A JPEG of more than 67
-    million pixels is decoded at a half or less, with a note.
+    The picture is turned upright by its EXIF tag; transparency is laid on white; gray, palette,
+    CMYK and 16 bits become 8-bit RGB; an embedded color profile is converted to sRGB; an animation
+    becomes its first picture, with a note. HEIC needs the package pillow-heif. A JPEG of more than
+    67 million pixels is decoded at a half or less, with a note.
 
     Raises:
         NotFoundError: there is no such file.
-        ArtifactError: no picture, a damaged or cut-off one, or one that is too large.
-        ValueError: too small, or 32-bit numbers of no known range.
+        ArtifactError: the file is not a picture, is damaged or cut off, or is too large.
+        ValueError: the picture is too small, or has 32-bit numbers of an unknown range.
     """
     path = Path(path)
     if path.is_dir():
@@ -100,10 +100,10 @@ def read_photo(path: str | Path) -> Photo:
 
 @dataclass(frozen=True)
 class PhotoList:
-    """What a folder holds.
+    """The files of a folder.
 
     Attributes:
-        photos: the picture files, by name.
+        photos: the picture files, sorted by name.
         skipped: why each other file was left out, by its name within the folder.
     """
 
@@ -114,18 +114,18 @@ class PhotoList:
 def list_photos(folder: str | Path, subfolders: bool = False) -> PhotoList:
     """The picture files of a folder, and why the other files are left out.
 
-    Hidden files are left out, with what a Mac writes beside pictures on foreign disks (`._a.png`),
-    and the films of live photos.
+    Hidden files are left out, as are the files that macOS writes beside pictures on other disks
+    (`._a.png`) and the films of live photos.
 
     Args:
-        subfolders: also of the folders in it, except hidden ones.
+        subfolders: include the folders in it, except hidden ones.
 
     Raises:
         NotFoundError: there is no such folder, or no picture in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise NotFoundError(f"There is no folder {folder}; expected one with pictures.")
+        raise NotFoundError(f"There is no folder {folder}. Give a folder with pictures.")
     photos, skipped = [], {}
     for path in sorted(folder.rglob("*") if subfolders else folder.iterdir()):
         name = path.relative_to(folder)
@@ -136,30 +136,30 @@ def list_photos(folder: str | Path, subfolders: bool = False) -> PhotoList:
         else:
             skipped[str(name)] = why
     if not photos:
-        inside = "" if subfolders else " Folders in it are looked at with --subfolders."
+        inside = "" if subfolders else " Use --subfolders to include its subfolders."
         raise NotFoundError(
-            f"{folder} holds no picture; expected names that end in {', '.join(SUFFIXES)}.{inside}",
+            f"{folder} has no pictures; expected files ending in {', '.join(SUFFIXES)}.{inside}",
             got=skipped,
         )
     return PhotoList(photos, skipped)
 
 
 def _left_out(path: Path) -> str | None:
-    """Why a file of a folder is no photograph; None for one."""
+    """Why a file of a folder does not count as a photograph; None if it does."""
     if path.name.startswith("._"):
-        return "it holds notes that a Mac keeps beside a file, no picture"
+        return "it holds metadata that macOS keeps beside a file, not a picture"
     if path.name.startswith("."):
         return "it is hidden"
     if path.suffix.lower() in _FILMS:
-        return "it is a film; of a live photo, the picture lies beside it"
+        return "it is a film; the picture of a live photo is in the file beside it"
     if path.suffix.lower() not in SUFFIXES:
-        return f"its name ends in {path.suffix or 'nothing'}, which is no picture's"
+        return f"its name ends in {path.suffix or 'nothing'}, which is not a picture format"
     return None
 
 
 def _decoded(path: Path, data: bytes) -> tuple[Image.Image, list[str]]:
     """The pixels of a file, and what was done to read them."""
-    Image.init()  # else Pillow knows the commonest formats only
+    Image.init()  # otherwise Pillow knows only the most common formats
     formats = [*_FORMATS, *(["HEIF"] if _reads_heic() else [])]
     notes = []
     try:
@@ -183,7 +183,7 @@ def _decoded(path: Path, data: bytes) -> tuple[Image.Image, list[str]]:
 
 
 def _reduced(picture: Image.Image) -> str:
-    """Ask for fewer pixels of a large JPEG, where they are cheap; says so, or nothing."""
+    """Decode a large JPEG at a lower resolution, which is cheap; return a note, or ""."""
     width, height = picture.size
     if picture.format not in ("JPEG", "MPO") or not _COMFORTABLE < width * height <= _MAX_REDUCED:
         return ""
@@ -194,14 +194,14 @@ def _reduced(picture: Image.Image) -> str:
     if picture.size == (width, height):
         return ""
     return (
-        f"Of its {width} x {height} pixels it was read at {picture.width} x {picture.height}, and "
-        "what is written is of that size."
+        f"It has {width} x {height} pixels and was read at {picture.width} x {picture.height}; "
+        "the result has that size."
     )
 
 
 @contextmanager
 def _any_size() -> Iterator[None]:
-    """Without Pillow's own limit, for which ours stands in: a JPEG can be read smaller."""
+    """Disable Pillow's own size limit; ours replaces it, because a JPEG can be read smaller."""
     with _LIMIT, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -212,7 +212,7 @@ def _any_size() -> Iterator[None]:
 
 
 def _reads_heic() -> bool:
-    """Whether HEIC files can be read; Pillow knows the format from then on."""
+    """Whether HEIC files can be read; if so, registers the format with Pillow."""
     try:
         heif = importlib.import_module("pillow_heif")
     except ImportError:
@@ -224,28 +224,28 @@ def _reads_heic() -> bool:
 def _unknown(path: Path, size: int) -> str:
     if path.suffix.lower() in HEIC and not _reads_heic():
         advice = (
-            "Phones take such pictures: install their reader with `pip install "
-            "'stylegan-hub[heic]'`, or export it as JPEG first."
+            "It is a phone picture: install the reader with `pip install "
+            "'stylegan-hub[heic]'`, or export the picture as JPEG first."
         )
     else:
-        advice = "Is it a picture? Save it as PNG or JPEG."
+        advice = "If it is a picture, save it as PNG or JPEG."
     return f"{path} ({size} bytes) cannot be read as {', '.join(_FORMATS)}. {advice}"
 
 
 def _prepared(picture: Image.Image, name: str) -> tuple[Image.Image, str, str, tuple[str, ...]]:
     notes = []
     frames = getattr(picture, "n_frames", 1)
-    if frames > 1 and picture.format != "MPO":  # phones keep maps of depth as further pictures
+    if frames > 1 and picture.format != "MPO":  # phones store depth maps as further pictures
         notes.append(f"It holds {frames} pictures; the first one was taken.")
     if min(picture.size) < _MIN_SIDE:
         raise ValueError(
             f"{name} has {picture.width} x {picture.height} pixels; expected at least {_MIN_SIDE} "
-            "on each side. Take a larger picture."
+            "on each side. Choose a larger picture."
         )
     profile = picture.info.get("icc_profile")
     try:
         upright = ImageOps.exif_transpose(picture)
-    except Exception:  # whatever a broken tag makes the parser raise
+    except Exception:  # a broken tag can make the parser raise anything
         notes.append("Its EXIF data is damaged, so it was not turned.")
         upright = picture
     if upright.has_transparency_data:
@@ -257,14 +257,14 @@ def _prepared(picture: Image.Image, name: str) -> tuple[Image.Image, str, str, t
 
 
 def _in_8_bits(picture: Image.Image, name: str) -> tuple[Image.Image, str]:
-    """A picture of 32 bits in 8, by the range that its numbers have, and a note on it."""
+    """A 32-bit picture in 8 bits, by the range of its numbers, and a note about it."""
     if picture.mode not in ("F", "I"):
         return picture, ""
     numbers = np.asarray(picture).astype(np.float64)
     low, high = float(numbers.min()), float(numbers.max())
     tops = (1.0, 255.0, 65535.0, 2.0**32) if picture.mode == "F" else (65535.0, 2.0**32)
     white = next((top for top in tops if high <= top), None)
-    if white is None or not low >= 0:  # also for what is no number
+    if white is None or not low >= 0:  # also for NaN
         raise ValueError(
             f"{name} holds 32-bit numbers from {low:g} to {high:g}; expected 0 to 1, to 255 or to "
             "65535. Save it with 8 or 16 bits."
@@ -274,7 +274,7 @@ def _in_8_bits(picture: Image.Image, name: str) -> tuple[Image.Image, str]:
 
 
 def _in_srgb(picture: Image.Image, profile: bytes) -> Image.Image | None:
-    """With the colors of its profile; None where that cannot be done."""
+    """The picture converted from its color profile to sRGB; None if that is not possible."""
     if picture.mode not in ("RGB", "CMYK", "L"):
         return None
     try:
@@ -288,6 +288,6 @@ def _in_srgb(picture: Image.Image, profile: bytes) -> Image.Image | None:
 
 def _too_large(path: Path, size: str) -> str:
     return (
-        f"{path} would unpack to {size}; at most {_MAX_PIXELS >> 20} x 2**20 pixels are read. "
+        f"{path} would decode to {size}; at most {_MAX_PIXELS >> 20} x 2**20 pixels are read. "
         "Save a smaller copy."
     )

@@ -1,11 +1,11 @@
-"""What can be told of a person in a photograph: colors, hair, beard, glasses, age, expression.
+"""Traits of a person in a photograph: colors, hair, beard, glasses, age, expression.
 
-Colors are medians over places that the 68 points name; hair, hat, beard and glasses are guessed
-from them by rules that a look at the code explains. It is meant for a portrait that is fun, and
-says nothing about who somebody is.
+Colors are medians over places that the 68 points define; hair, hat, beard and glasses are guessed
+from the colors by simple rules in this file. They are meant for a playful portrait and do not
+identify anyone.
 
-Places are told in units of the distance between the eyes, x to the right and y down from the middle
-between them, with the head upright.
+Places are given in units of the distance between the eyes, x to the right and y down from the
+middle between them, with the head upright.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from stylegan_hub.photos.people import Face, FaceReading, Square, read_face
 Color = tuple[float, float, float]
 """Red, green and blue, 0 to 1."""
 
-_REACH = 4.0  # of the window, to each side
-_PIXELS = 32  # for a unit
-_MIDDLE = 0.8  # of the window, below the eyes
-_NEAR = 0.14  # distance of colors that are told apart
-_DARKER = 0.22  # by so much a crown is seldom darker than the temples, unless it is a hat
-_FEW = 60  # pixels; a median of fewer says nothing
+_REACH = 4.0  # half the width of the window
+_PIXELS = 32  # per unit
+_MIDDLE = 0.8  # how far below the eyes the middle of the window is
+_NEAR = 0.14  # colors closer than this count as the same
+_DARKER = 0.22  # a crown this much darker than the temples is probably a hat
+_FEW = 60  # pixels; a median of fewer is not meaningful
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What a photograph tells of a person.
+    """What a photograph shows of a person.
 
     Attributes:
         skin: color between cheeks and nose.
-        hair: color at temples and crown; None where no hair is seen.
-        hair_cover: share of the place of hair that is hair, 0 to 1.
+        hair: color at temples and crown; None if no hair is seen.
+        hair_cover: share of the hair region that is covered by hair, 0 to 1.
         hair_length: how far down it reaches: 0 the ears, 1 the chin, 2 the shoulders and below.
         hat: whether the crown has another color than the temples.
         beard: how much darker chin and lip are than the cheeks, 0 none to 1.
@@ -50,8 +50,8 @@ class Traits:
         lipstick: how much redder than the skin the lips are, 0 natural to 1.
         turn: of the head: -1 to the viewer's left, 0 front, 1 right.
         face_width: width of the jaw over the distance from eyes to chin.
-        background: color beside the head; None where the photograph ends.
-        clothes: color below the chin; None where the photograph ends.
+        background: color beside the head; None if that lies outside the photograph.
+        clothes: color below the chin; None if that lies outside the photograph.
         reading: expression and age.
     """
 
@@ -75,12 +75,12 @@ def measure(picture: Image.Image, face: Face, models: FaceModels | None = None) 
     """The traits of a face in an upright RGB picture.
 
     Args:
-        models: readers of expression and age; the bundled ones when None.
+        models: readers of expression and age; the bundled ones if None.
     """
     head = _Head.of(picture, face)
     points = head.points
     skin = head.median(head.near([(p[0], p[1] + 0.42) for p in (points[41], points[46])], 0.22))
-    assert skin is not None  # a face lies in its picture
+    assert skin is not None  # a face lies inside its picture
     background = head.median(head.beside)
     shoulders = (head.x.abs() > 1.5) & (head.x.abs() < 2.6) & (head.y > 2.9) & (head.y < 4.3)
     clothes = head.median(shoulders)
@@ -113,7 +113,7 @@ class _Head:
 
     Attributes:
         pixels: 0 to 1.
-        x, y: of every pixel, in units.
+        x, y: position of every pixel, in units.
         inside: where the photograph is.
         points: the 68 points, in units.
     """
@@ -135,7 +135,7 @@ class _Head:
         origin = (left + right) / 2
         middle = origin + _MIDDLE * unit * down
         shown = picture
-        if unit > 2 * _PIXELS:  # reduced before it is turned
+        if unit > 2 * _PIXELS:  # reduce before rotating
             scale = unit / _PIXELS / 2
             width, height = (max(1, round(side / scale)) for side in picture.size)
             shown = picture.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
@@ -143,7 +143,7 @@ class _Head:
         x, y = (ratio * middle).tolist()
         window = Square(x, y, ratio * _REACH * unit, angle)
         image = image_files.from_pil(shown)
-        # Black is what lies beyond; a second channel tells it from black pixels.
+        # Beyond the photograph is black; a second channel tells this apart from black pixels.
         seen = window.seen(image, round(2 * _REACH * _PIXELS))[0]
         inside = window.seen(torch.ones_like(image), seen.shape[1])[0, 0] > 0.9
         axis = (torch.arange(seen.shape[1]) + 0.5) / _PIXELS - _REACH
@@ -169,7 +169,7 @@ class _Head:
         return (self.x > x[0]) & (self.x < x[1]) & (self.y > y[0]) & (self.y < y[1])
 
     def median(self, where: Tensor) -> Color | None:
-        """The middle color of the photograph there; None where it has few pixels."""
+        """The median color of the photograph there; None if it has too few pixels."""
         there = self.pixels[where & self.inside]
         return _color(there.median(0).values) if len(there) >= _FEW else None
 
@@ -189,7 +189,7 @@ class _Hair:
 
 
 def _hair(head: _Head, skin: Color, background: Color | None) -> _Hair:
-    """Hair is what is around the upper face and neither skin nor background."""
+    """Hair is everything around the upper face that is neither skin nor background."""
     wide, chin = float(head.points[16, 0] - head.points[0, 0]) / 2, float(head.points[8, 1])
     middle = float(head.points[16, 0] + head.points[0, 0]) / 2
     x, y = (head.x - middle).abs() / wide, head.y
@@ -208,7 +208,7 @@ def _hair(head: _Head, skin: Color, background: Color | None) -> _Hair:
     likely = other & (head.like(color, 0.28) | head.like(at_temples, 0.28))
     length = 0.0
     for reached, low, high, hair in (
-        (0.5, 0.1, 0.55, other),  # beside the ears there is little else
+        (0.5, 0.1, 0.55, other),  # beside the ears there is little but hair
         (1.0, 0.5 * chin, chin, likely),
         (2.0, 1.1 * chin, 1.5 * chin, likely),
     ):
@@ -220,14 +220,14 @@ def _hair(head: _Head, skin: Color, background: Color | None) -> _Hair:
 
 
 def _is_a_hat(crown: Color | None, temples: Color | None) -> bool:
-    """Whether a crown is too dark, or of too different a hue, to be the hair of the temples."""
+    """Whether the crown is too dark, or its hue too different, to be the temples' hair."""
     if crown is None or temples is None:
         return False
     return _light(temples) - _light(crown) > _DARKER or _hue_apart(temples, crown) > 0.5
 
 
 def _beard(head: _Head, skin: Color) -> float:
-    """By how much chin and upper lip are darker than the cheeks."""
+    """How much darker chin and upper lip are than the cheeks."""
     points = head.points
     chin = points[8] + 0.3 * (points[57] - points[8])
     jaws = [points[side] + 0.25 * (points[57] - points[side]) for side in (6, 10)]
@@ -261,7 +261,7 @@ def _light(color: Color) -> float:
 
 
 def _hue_apart(one: Color, other: Color) -> float:
-    """How unlike two colors are whatever their lightness; 0 for grays."""
+    """How different two colors are, ignoring lightness; 0 for grays."""
     pale = [np.subtract(color, np.mean(color)) for color in (one, other)]
     return float(np.linalg.norm(pale[0] - pale[1]))
 

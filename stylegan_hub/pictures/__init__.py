@@ -1,4 +1,4 @@
-"""What can be taken away: pictures that know how they were made (`recipe`), `sheets` and `films`.
+"""Files to keep: pictures that store how they were made (`recipe`), `sheets` and `films`.
 
 from stylegan_hub import pictures
 from stylegan_hub.session import Session

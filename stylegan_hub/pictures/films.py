@@ -1,6 +1,6 @@
-"""Films of a session: one strength from end to end, or all edits coming one after the other.
+"""Films of a session: one strength from end to end, or all edits added one after the other.
 
-`sweep` and `walk` give the sessions of the frames, which a `Studio` or a `Rendering` draws;
+`sweep` and `walk` return the sessions of the frames, which a `Studio` or a `Rendering` renders;
 `save_film` writes frames as GIF, WebP or MP4. MP4 needs PyAV (`pip install stylegan-hub[film]`).
 """
 
@@ -21,9 +21,9 @@ from stylegan_hub.pictures.recipe import Recipe
 from stylegan_hub.session import Session
 
 FILMS = {".gif": "GIF", ".webp": "WEBP", ".mp4": "MP4"}
-"""What `save_film` writes, by the suffix of the name."""
+"""The formats that `save_film` writes, by suffix."""
 _FRAMES_PER_SECOND = 16
-_HOLD = 8  # frames that the last picture of a walk stays
+_HOLD = 8  # extra frames for the last picture of a walk
 
 
 def sweep(
@@ -33,19 +33,20 @@ def sweep(
     high: float | None = None,
     frames: int = 32,
 ) -> list[Session]:
-    """One edit from a strength to another and back, slower at the ends; it can run in a loop.
+    """One edit from one strength to another and back, slower at the ends, for playing in a loop.
 
     Args:
-        place: of the edit in the stack, counted from 0, or from the end: -1 is the last.
-        low, high: the strengths; the ends of the edit's slider when None.
-        frames: of the film, at least two.
+        place: the edit's place in the stack, counted from 0, or from the end: -1 is the last.
+        low, high: the strengths; None is the end of the edit's slider.
+        frames: number of frames, at least two.
 
     Raises:
-        ValueError: no such edit, fewer than two frames, a strength that is no number.
+        ValueError: there is no such edit, there are fewer than two frames, or a strength is not a
+            number.
     """
     count = len(session.edits)
     if not -count <= place < count:
-        raise ValueError(f"Got place {place} in a stack of {count} edits; put an edit on first.")
+        raise ValueError(f"Got place {place} in a stack of {count} edits; add an edit first.")
     _check_frames(frames)
     place %= count
     usual = session.edits[place].edit.strength
@@ -58,16 +59,16 @@ def sweep(
 
 
 def walk(session: Session, frames: int = 12) -> list[Session]:
-    """The face without edits, then each edit coming on top of those before, to its strength.
+    """The face without edits, then each edit added to those before, growing to its strength.
 
     Args:
-        frames: for each edit, at least two.
+        frames: number of frames for each edit, at least two.
 
     Raises:
-        ValueError: no edits, fewer than two frames.
+        ValueError: there are no edits, or fewer than two frames.
     """
     if not session.edits:
-        raise ValueError("Got a face without edits; put some on first.")
+        raise ValueError("Got a face without edits; add some first.")
     _check_frames(frames)
     stack = session.stack
     for place in range(len(stack)):
@@ -89,12 +90,13 @@ def save_film(
     """Write frames as GIF, WebP or MP4, by the suffix, as a whole or not at all.
 
     Args:
-        frames: of one size.
-        recipe: what is said of them in the file's metadata.
+        frames: all of the same size.
+        recipe: describes them in the file's metadata.
         fps: frames per second, 1 to 60.
 
     Raises:
-        ValueError: another suffix, no frames, frames of several sizes, MP4 without PyAV.
+        ValueError: the suffix is unknown, there are no frames, the frames differ in size, or PyAV
+            is missing for MP4.
         StorageError: the disk refuses.
     """
     path = Path(path)
@@ -109,14 +111,16 @@ def encode_film(
     recipe: Recipe | None = None,
     fps: int = _FRAMES_PER_SECOND,
 ) -> bytes:
-    """The bytes of what `save_film` writes.
+    """The bytes of the file that `save_film` writes.
 
     Args:
         format: "GIF", "WEBP" or "MP4".
     """
     if not frames or len({frame.size for frame in frames}) > 1:
         sizes = sorted({frame.size for frame in frames})
-        raise ValueError(f"A film has frames of one size; got {sizes or 'none'}.")
+        raise ValueError(
+            f"Got {len(frames)} frames of the sizes {sizes}; expected frames of one size."
+        )
     if not 1 <= fps <= 60:
         raise ValueError(f"Got {fps} frames per second; expected 1 to 60.")
     said = "" if recipe is None else recipe.sentence
@@ -141,13 +145,13 @@ def _mp4(frames: Sequence[Image.Image], said: str, fps: int) -> bytes:
         import av
     except ImportError as error:
         raise ValueError(
-            "MP4 needs PyAV, which is not installed: `pip install stylegan-hub[film]`; or write a "
-            "GIF."
+            "MP4 needs PyAV, which is not installed. Install it with `pip install "
+            "stylegan-hub[film]`, or write a GIF."
         ) from error
-    # yuv420p, which browsers and phones play, has no odd sizes.
+    # yuv420p, which browsers and phones can play, needs even sizes.
     width, height = (side - side % 2 for side in frames[0].size)
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "film.mp4"  # whose beginning is written at last
+        path = Path(scratch) / "film.mp4"  # a real file, because its header is written last
         _write_mp4(av, path, frames, (width, height), said, fps)
         return path.read_bytes()
 

@@ -1,11 +1,12 @@
-"""A picture that says how it was made, and that it is edited; a PNG can be opened again.
+"""Pictures that store how they were made, and that they are edited; a PNG can be opened again.
 
-The recipe (seed, edits, strengths, pipeline, version) is JSON in a text chunk of a PNG. Where names
-do not lead to all of it (an edit that was found here, a face that no seed leads to), the stack
-itself lies in a chunk beside it. Every format says in its own metadata, and in XMP with IPTC's
-"digital source type", that the picture was made or edited by a model, and by which edits.
+The recipe (seed, edits, strengths, pipeline, version) is JSON in a text chunk of a PNG. If names
+are not enough to restore everything (an edit that was found in this session, a face without a
+seed), the stack itself is stored in another chunk. Every format states in its own metadata, and in
+XMP with IPTC's "digital source type", that the picture was made or edited by a model, and by which
+edits.
 
-A picture may be anybody's: what it says is checked as any other file, and nothing is executed.
+A picture is untrusted: its data are checked like any other file, and nothing is executed.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ from stylegan_hub.version import __version__
 
 FORMAT_VERSION = 1
 MAX_STACK_BYTES = 2 << 20
-"""Larger stacks are not put into a picture: eight directions fit, a latent mapper does not."""
+"""Larger stacks are not stored in a picture: eight directions fit, a latent mapper does not."""
 _KEYWORD = "stylegan-hub"
-_STACK_CHUNK = b"hbSk"  # ancillary, private, not to be copied into another picture
+_STACK_CHUNK = b"hbSk"  # ancillary, private, unsafe to copy into another picture
 _SOFTWARE = f"stylegan-hub {__version__}"
 _SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 _MAX_EDITS = 100
@@ -50,11 +51,11 @@ class Used:
     """An edit in a recipe.
 
     Attributes:
-        what: what it is called.
-        name: a bundled name or a Hub id that leads to it; None for one that was found.
-        strength: at which it was applied.
-        region: the only part of the picture that it shows in; None for all of it.
-        digest: of its content, see `Edit.digest`.
+        what: its name for display.
+        name: the bundled name or Hub id that leads to it; None for an edit that was found here.
+        strength: the strength at which it was applied.
+        region: the only part of the picture that it changes; None for the whole picture.
+        digest: hash of its content, see `Edit.digest`.
     """
 
     what: str
@@ -69,11 +70,11 @@ class Recipe:
     """How a picture was made.
 
     Attributes:
-        seed: of the face; None for a face that no seed leads to, such as that of a photograph.
-        truncation_psi: of the seed.
+        seed: of the face; None for a face without a seed, such as one from a photograph.
+        truncation_psi: truncation used with the seed.
         label: class of the face, for a generator with labels.
         edits: in their order.
-        pipeline: its name, for people to read.
+        pipeline: its name, for display.
         fingerprint: of its generator; this decides whether the recipe fits.
         version: of this library.
     """
@@ -88,7 +89,7 @@ class Recipe:
 
     @property
     def sentence(self) -> str:
-        """What to say of the picture: that it is edited, and by what."""
+        """A sentence that describes the picture: that it is edited, and by which edits."""
         of = f" of {self.pipeline}" if self.pipeline else ""
         face = f"seed {self.seed}{of}" if self.seed is not None else f"a face{of} without a seed"
         by = f"with stylegan-hub {self.version}"
@@ -102,20 +103,20 @@ class Recipe:
         return f"Edited {by}: {listed}; on {face}."
 
     def to_json(self) -> str:
-        """As `from_json` reads it."""
+        """The recipe as text; `from_json` reads it."""
         return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """The recipe in a text that anybody may have written.
+        """The recipe in an untrusted text.
 
         Raises:
-            ValueError: it is none, holds values that cannot be, or is of a newer version.
+            ValueError: it is not a recipe, holds impossible values, or is from a newer version.
         """
         try:
             said = json.loads(text)
             if (version := said["format_version"]) != FORMAT_VERSION:
-                raise ValueError(f"it has format_version {version!r}; {FORMAT_VERSION} is read")
+                raise ValueError(f"it has format_version {version!r}; expected {FORMAT_VERSION}")
             used = [Used(**entry) for entry in said["edits"]]
             label = said["label"]
             recipe = cls(
@@ -138,9 +139,9 @@ class Recipe:
                 raise ValueError(f"strength {used.strength!r}")
         for text in [*texts, *(text for text in optional if text is not None)]:
             if not isinstance(text, str) or len(text) > _MAX_LETTERS:
-                raise ValueError(f"{str(text)[:40]!r} where a short text is expected")
+                raise ValueError(f"got {str(text)[:40]!r}; expected a short text")
         if len(self.edits) > _MAX_EDITS:
-            raise ValueError(f"{len(self.edits)} edits, at most {_MAX_EDITS} are read")
+            raise ValueError(f"it has {len(self.edits)} edits; at most {_MAX_EDITS} are read")
         if self.seed is not None and not (type(self.seed) is int and 0 <= self.seed <= _MAX_SEED):
             raise ValueError(f"seed {self.seed!r}")
         psi = self.truncation_psi
@@ -148,7 +149,7 @@ class Recipe:
             raise ValueError(f"truncation_psi {psi!r}")
         numbers = self.label if isinstance(self.label, tuple) else (self.label or 0,)
         if len(numbers) > 10_000 or not all(type(n) in (int, float) for n in numbers):
-            raise ValueError("a label that is neither a number nor numbers")
+            raise ValueError("its label is neither a number nor a list of numbers")
 
 
 def recipe_of(domain: Domain, session: Session) -> Recipe:
@@ -156,7 +157,7 @@ def recipe_of(domain: Domain, session: Session) -> Recipe:
     base = domain.base_model
     name = base.id
     if name is not None and Path(name).is_absolute():
-        name = Path(name).name  # where a folder lies says nothing to others
+        name = Path(name).name  # the path on this machine means nothing elsewhere
     return Recipe(
         seed=session.seed if session.latents is None else None,
         truncation_psi=session.truncation_psi,
@@ -168,9 +169,9 @@ def recipe_of(domain: Domain, session: Session) -> Recipe:
 
 
 def stack_bytes(session: Session) -> bytes | None:
-    """Face and edits as a file, where names do not lead to them; None where they do.
+    """Face and edits as the bytes of a file; None if names are enough to restore them.
 
-    Also None where it is larger than `MAX_STACK_BYTES`.
+    It is also None if the file would be larger than `MAX_STACK_BYTES`.
     """
     found = [applied for applied in session.edits if applied.name is None]
     if not found and session.latents is None:
@@ -190,14 +191,14 @@ def stack_bytes(session: Session) -> bytes | None:
 def encode(
     picture: Image.Image, recipe: Recipe, format: str = "PNG", stack: bytes | None = None
 ) -> bytes:
-    """The picture as the bytes of a file that says how it was made.
+    """The picture as the bytes of a file that stores how it was made.
 
     Args:
         format: "PNG", "JPEG", "WEBP" or "GIF".
-        stack: of `stack_bytes`; PNG alone holds it.
+        stack: from `stack_bytes`; only PNG stores it.
 
     Raises:
-        ValueError: another format.
+        ValueError: the format is unknown.
     """
     if format not in FORMATS.values():
         known = ", ".join(sorted(set(FORMATS.values())))
@@ -227,11 +228,12 @@ def save_picture(
     """Write the picture of a session as PNG, JPEG, WebP or GIF, by the suffix, with its recipe.
 
     Args:
-        picture: of the session, or one that shows it, such as the photograph it was pasted into.
-        mark: write into a corner that it is edited, see `marked`.
+        picture: of the session, or one that contains it, such as a photograph with the face pasted
+            in.
+        mark: write "edited" into a corner, see `marked`.
 
     Raises:
-        ValueError: another suffix.
+        ValueError: the suffix is unknown.
         StorageError: the disk refuses.
     """
     path = Path(path)
@@ -243,7 +245,7 @@ def save_picture(
 
 
 def marked(picture: Image.Image, text: str = "edited") -> Image.Image:
-    """A copy with a small word in its lower right corner, for whoever sees no metadata."""
+    """A copy with a small word in its lower right corner, for viewers who do not see metadata."""
     copy = picture.convert("RGB")
     size = max(9, round(min(copy.size) / 24))
     font = ImageFont.load_default(size)
@@ -259,11 +261,11 @@ def marked(picture: Image.Image, text: str = "edited") -> Image.Image:
 
 
 def read_recipe(path: str | Path) -> tuple[Recipe, bytes | None]:
-    """The recipe in a PNG that anybody may have made, and the stack in it if there is one.
+    """The recipe in an untrusted PNG, and the stack in it if there is one.
 
     Raises:
         NotFoundError: there is no such file.
-        ArtifactError: it is no PNG that can be read, or has no recipe.
+        ArtifactError: it is not a readable PNG, or has no recipe.
     """
     path = Path(path)
     if not path.is_file():
@@ -272,19 +274,19 @@ def read_recipe(path: str | Path) -> tuple[Recipe, bytes | None]:
         with Image.open(path, formats=["PNG"]) as picture:
             if picture.width * picture.height > _MAX_PIXELS:
                 raise ValueError(f"it has {picture.width} x {picture.height} pixels")
-            picture.load()  # what lies behind the pixels too
+            picture.load()  # also reads the chunks after the pixels
             assert isinstance(picture, PngImagePlugin.PngImageFile)
             text = picture.text.get(_KEYWORD)
-            # (name, data), or (name, data, True) for those that come after the pixels
+            # (name, data), or (name, data, True) for chunks after the pixels
             chunks = [chunk for chunk in picture.private_chunks if chunk[0] == _STACK_CHUNK]
         if text is None:
-            raise ValueError("it holds no recipe; only pictures saved here do, as PNG")
+            raise ValueError("it has no recipe; only PNG pictures saved by stylegan-hub have one")
         recipe = Recipe.from_json(text)
     except (OSError, ValueError, SyntaxError, MemoryError) as error:
         raise ArtifactError(
             f"{path.name} cannot be opened as a face with edits: {error}.",
-            remedy="Take a PNG as it was saved; other programs may leave the recipe out. Any other "
-            f"picture has to be inverted first: stylegan-hub invert {path.name}.",
+            remedy="Use the PNG as it was saved; other programs may remove the recipe. Any other "
+            f"picture must be inverted first: stylegan-hub invert {path.name}.",
         ) from error
     return recipe, chunks[0][1] if chunks else None
 
@@ -292,14 +294,14 @@ def read_recipe(path: str | Path) -> tuple[Recipe, bytes | None]:
 def open_picture(
     domain: Domain, path: str | Path, load: Callable[[str], Edit]
 ) -> tuple[Session, list[str]]:
-    """The session that a saved PNG shows, and what of it could not be opened, in sentences.
+    """The session that a saved PNG shows, and sentences about the parts that could not be opened.
 
     Args:
-        load: gives the edit of a name; its `ValueError` and `OSError` are among the sentences.
+        load: returns the edit of a name; its `ValueError` and `OSError` are among the sentences.
 
     Raises:
         NotFoundError, ArtifactError: see `read_recipe`.
-        MismatchError: it is of another generator.
+        MismatchError: the picture belongs to another generator.
     """
     recipe, data = read_recipe(path)
     replace(domain.base_model, id=recipe.pipeline, fingerprint=recipe.fingerprint).check_same(
@@ -309,11 +311,13 @@ def open_picture(
     problems: list[str] = []
     start = None if stack is None or stack.start is None else stack.start
     if recipe.seed is None and start is None:
-        problems.append("The face is not in the picture, since no seed leads to it.")
+        problems.append("The face could not be restored: it has no seed and is not in the file.")
     if start is not None:
         start = domain.lower(start, max(start.space, Space.W_PLUS))
         if len(start) != 1:
-            raise ArtifactError(f"{Path(path).name} holds {len(start)} faces; expected one.")
+            raise ArtifactError(
+                f"{Path(path).name} holds {len(start)} faces; expected one. Use another picture."
+            )
     edits: list[StackedEdit] = []
     if stack is not None:
         for applied in stack.edits:
@@ -344,10 +348,10 @@ def _used(applied: StackedEdit) -> Used:
 
 def _loaded(used: Used, load: Callable[[str], Edit], problems: list[str]) -> StackedEdit:
     if used.name is None:
-        raise ValueError("it was too large for the picture. Save the edit beside it.")
+        raise ValueError("it was too large to store in the picture. Save the edit separately.")
     edit = load(used.name)
     if used.digest not in (None, edit.digest):
-        problems.append(f"“{used.what}” was changed since; the picture may look different.")
+        problems.append(f"“{used.what}” has changed since; the picture may look different.")
     return StackedEdit(edit, used.strength, used.region, used.name)
 
 
@@ -362,7 +366,7 @@ def _stack(data: bytes, name: str) -> EditStack:
 
 
 def _xmp(recipe: Recipe) -> bytes:
-    """XMP that says what kind of picture it is, in the words of IPTC and Dublin Core."""
+    """XMP that states the kind of picture, in the terms of IPTC and Dublin Core."""
     kind = "compositeWithTrainedAlgorithmicMedia" if recipe.seed is None else (
         "trainedAlgorithmicMedia"
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Several pictures on one sheet, with words at its edges."""
+"""Several pictures on one sheet, with titles at the edges."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ BETAS = (0.05, 0.1, 0.15, 0.2)
 
 
 def before_after(before: Image.Image, after: Image.Image, labels: bool = True) -> Image.Image:
-    """Both pictures side by side, with "Before" and "After" above them if wanted.
+    """Both pictures side by side, with the titles "Before" and "After" if `labels` is true.
 
     Raises:
-        ValueError: pictures of two sizes.
+        ValueError: the pictures differ in size.
     """
     if not labels:
         return grid([before, after], columns=2)
@@ -40,27 +40,27 @@ def alpha_beta(
     alphas: Sequence[float] = ALPHAS,
     betas: Sequence[float] = BETAS,
 ) -> Image.Image:
-    """One face, a row for each alpha and a column for each beta (StyleCLIP, Figure 6).
+    """One face, with a row for each alpha and a column for each beta (StyleCLIP, Figure 6).
 
-    Alpha is how far the most relevant channel moves, in standard deviations; beta is the relevance
-    that a channel needs to move at all, so that a greater one changes less else. Where no channel
-    has so much, nothing moves.
+    Alpha is how far the most relevant channel moves, in standard deviations. Beta is the relevance
+    that a channel needs to move at all, so a larger beta leaves more of the rest unchanged. If no
+    channel reaches beta, nothing moves.
 
     Args:
         face: one latent in any space.
-        text: what the picture should show; `neutral`: what it shows now, the domain's own words
-            when None.
+        text: what the picture should show.
+        neutral: what it shows now; the domain's own neutral text if None.
 
     Raises:
         MethodError: the domain has no direction table.
-        ValueError: no alphas or betas, several faces, an empty text.
+        ValueError: there are no alphas or betas, several faces, or the text is empty.
     """
     if (table := bundled_table(domain)) is None:
         raise MethodError(
-            "A grid of alpha and beta needs a direction table, and this pipeline has none.",
+            "A grid of alpha and beta needs a direction table, but this pipeline has none.",
             got=domain.base_model.fingerprint,
             expected="a direction table",
-            remedy="Build one with recipes/build_direction_table.py, or make a film of a strength.",
+            remedy="Build one with recipes/build_direction_table.py, or make a film instead.",
         )
     if len(face) != 1 or not alphas or not betas:
         raise ValueError(
@@ -83,14 +83,16 @@ def alpha_beta(
 def titled_grid(
     pictures: Sequence[Image.Image], rows: Sequence[str], columns: Sequence[str]
 ) -> Image.Image:
-    """Pictures of one size row by row, with a title for each row and each column.
+    """Pictures of the same size row by row, with a title for each row and each column.
 
     Raises:
-        ValueError: not a picture for every row and column, or pictures of several sizes.
+        ValueError: there is not one picture for every row and column, or the pictures differ in
+            size.
     """
     if len(pictures) != len(rows) * len(columns):
         raise ValueError(
-            f"Got {len(pictures)} pictures for {len(rows)} rows and {len(columns)} columns."
+            f"Got {len(pictures)} pictures for {len(rows)} rows and {len(columns)} columns; "
+            "expected one for each row and column."
         )
     sheet = grid(pictures, columns=len(columns))
     width, height = pictures[0].size

@@ -1,1 +1,1 @@
-"""Where an edit acts: find a region, mask it, join what is inside with what is outside."""
+"""Where an edit acts: find a region, mask it, and join the inside with the outside."""

@@ -1,7 +1,7 @@
-"""Look at what the layers of a generator draw, and draw two pictures into one.
+"""Read the feature maps of a generator's layers, and join two renders into one.
 
-A feature map is what a layer of the synthesis network returns, `[n, channels, h, w]`. Layers go by
-their names in `generator.style_layout`: `b16.conv0`, `b16.torgb`.
+A feature map is what a layer of the synthesis network returns, `[n, channels, h, w]`. Layers have
+the names of `generator.style_layout`: `b16.conv0`, `b16.torgb`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stylegan_hub.domain import Domain
 from stylegan_hub.images import on_square
 from stylegan_hub.latents import Latents
 
-_TOUCHED = 0.1  # of a mask, in a coarse cell
+_TOUCHED = 0.1  # a mask value above this in a coarse cell marks the whole cell
 
 
 def convolutions(domain: Domain) -> tuple[str, ...]:
@@ -45,10 +45,11 @@ def draw_over(
     features: Mapping[str, Tensor],
     mask: Float[Tensor, "n 1 h w"],
 ) -> tuple[Float[Tensor, "n 3 h w"], dict[str, Tensor]]:
-    """Pictures of the latents where the mask is 1, and where it is 0 what the features show.
+    """Pictures that show the latents where the mask is 1, and the features where it is 0.
 
     Args:
-        features: of `draw_with_features`, of the same number of pictures; these layers are joined.
+        features: from `draw_with_features`, for the same number of pictures; these layers are
+            joined.
         mask: in [0, 1], of any size.
 
     Returns:
@@ -68,7 +69,7 @@ def draw_over(
 def at_size(mask: Float[Tensor, "n 1 h w"], size: Sequence[int]) -> Float[Tensor, "n 1 h2 w2"]:
     """A mask at another size, without aliasing.
 
-    Layers draw squares, of which pictures may be the middle: around them a mask is 0.
+    Layers render squares, and a picture may be only the middle of one; around it the mask is 0.
     """
     if size[0] == size[1]:
         mask = on_square(mask, value=0)
@@ -78,10 +79,10 @@ def at_size(mask: Float[Tensor, "n 1 h w"], size: Sequence[int]) -> Float[Tensor
 
 
 def _cells(mask: Float[Tensor, "n 1 h w"], size: Sequence[int]) -> Float[Tensor, "n 1 h2 w2"]:
-    """A mask for joining features at another size: coarse cells that it touches are whole.
+    """A mask for joining features at another size; every coarse cell that it touches counts fully.
 
-    A cell's share of the mask would be taken from the edit in every layer anew, and thin things
-    (the frame of glasses) would fade away.
+    With partial cells, every layer would weaken the edit again, and thin things (the frame of
+    glasses) would fade away.
     """
     if size[0] == size[1]:
         mask = on_square(mask, value=0)
@@ -96,7 +97,7 @@ def _watched(
     layers: Sequence[str],
     see: Callable[[str, Tensor], Tensor | None],
 ) -> Iterator[None]:
-    """Call `see` with what each layer returns; what it returns, if anything, takes its place."""
+    """Call `see` with each layer's output; if `see` returns a tensor, that replaces the output."""
     known = [layer.name for layer in domain.generator.style_layout]
     if unknown := sorted(set(layers) - set(known)):
         raise ValueError(f"Unknown layers {', '.join(unknown)}; this generator has {known}.")

@@ -1,10 +1,10 @@
-"""Which part of the face do words speak of?
+"""Find the part of the face that a prompt is about.
 
 eCLIPsed finds the part by the similarity of prompt and part names. Here words that name a part
-decide first ("eyes" are eyes and not eyeglasses), and CLIP's text encoder for all other words: the
-change from the neutral text to the prompt is compared with the changes to phrases about each part,
-and a prompt that is as near to phrases about none of them is refused. What was found, and why, is
-in the `Region`; who searches says it and stores it.
+decide first ("eyes" means eyes and not eyeglasses). For all other words CLIP's text encoder
+decides: the change from the neutral text to the prompt is compared with the changes to phrases
+about each part. A prompt that is just as near to phrases about none of the parts is refused. The
+`Region` holds what was found and why; the calling search reports and stores it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from stylegan_hub.domain import RECIPES, Domain
 from stylegan_hub.models.parser import Parser
 
 NEAR = 0.65
-"""Least cosine of two changes of text that speak of the same part."""
+"""Minimum cosine between two changes of text that are about the same part."""
 
 
 class _Known(NamedTuple):
-    parts: tuple[str, ...]  # as parsers call them; those count that a parser has
-    words: tuple[str, ...]  # whole words that speak of it and of nothing else
+    parts: tuple[str, ...]  # names in parsers; those that a parser does not have are ignored
+    words: tuple[str, ...]  # whole words that mean this region and no other
     phrases: tuple[str, ...]  # for CLIP
 
 
-# In both vocabularies: that of the drawn portraits and that of CelebAMask-HQ.
+# Part names are from both vocabularies: the drawn portraits' and CelebAMask-HQ's.
 _REGIONS: dict[str, _Known] = {
     "hair": _Known(
         ("hair",),
@@ -100,18 +100,18 @@ _REGIONS: dict[str, _Known] = {
     ),
 }  # fmt: skip
 _STRANGE = 0.9
-# What no picture of a face is about.
+# Phrases that are not about a face.
 _ELSEWHERE = ("a car", "a tree", "a house", "a letter")
 
 
 @dataclass(frozen=True)
 class Region:
-    """Parts of the face that an edit shall stay in.
+    """Parts of the face that an edit should stay in.
 
     Attributes:
-        name: what to call it.
-        parts: of the parser; their masks are added.
-        reason: why this one, for people to read.
+        name: its name.
+        parts: parts of the parser; their masks are added.
+        reason: why this region was chosen, in words.
     """
 
     name: str
@@ -123,7 +123,7 @@ class Region:
 
 
 def regions_of(parser: Parser) -> dict[str, tuple[str, ...]]:
-    """All names that `named_region` takes, with the parser's parts that they stand for."""
+    """All names that `named_region` accepts, with the parser's parts that they stand for."""
     groups = {
         name: tuple(part for part in known.parts if part in parser.parts)
         for name, known in _REGIONS.items()
@@ -136,28 +136,29 @@ def named_region(domain: Domain, name: str) -> Region:
     """The region of this name: "hair", "mouth", a part of the parser, or several: "hair, hat".
 
     Raises:
-        ValueError: no such region, all are listed; or the pipeline has no parser.
+        ValueError: there is no such region (the message lists all), or the pipeline has no parser.
     """
     known = regions_of(parser_of(domain))
     names = [one.strip() for one in name.split(",") if one.strip()]
     if not names or (unknown := [one for one in names if one not in known]):
         got = ", ".join(unknown) if names else name
         raise ValueError(
-            f"Unknown region {got!r}; this parser knows {', '.join(known)}. Several are joined by "
-            "commas."
+            f"Unknown region {got!r}; this parser knows {', '.join(known)}. Separate several "
+            "regions by commas."
         )
     parts = dict.fromkeys(part for one in names for part in known[one])
     return Region(", ".join(names), tuple(parts), "as given")
 
 
 def find_region(domain: Domain, prompt: str, neutral: str | None = None) -> Region:
-    """The region that the words speak of.
+    """The region that the prompt is about.
 
     Args:
-        neutral: what pictures show without them; the pipeline's own words when None.
+        neutral: text for the pictures before the edit; the pipeline's own neutral text if None.
 
     Raises:
-        ValueError: they speak of none, all are listed; or the pipeline has no parser.
+        ValueError: the prompt is about none of the regions (the message lists all), or the pipeline
+            has no parser.
     """
     known = {name: p for name, p in regions_of(parser_of(domain)).items() if name in _REGIONS}
     named = {name: word for name, word in _named_in(prompt).items() if name in known}
@@ -169,14 +170,14 @@ def find_region(domain: Domain, prompt: str, neutral: str | None = None) -> Regi
     texts = [prompt, *(phrase for _, phrase in phrases), *_ELSEWHERE]
     changes = F.normalize(domain.encode_text(texts) - domain.encode_text(neutral), dim=1, eps=1e-6)
     about, strange = changes[1:].split([len(phrases), len(_ELSEWHERE)])
-    # A small CLIP has never heard of some parts: their names are as strange to it as a car.
+    # A small CLIP does not know some parts: to it, their names are as unrelated as a car.
     is_strange = (about @ strange.T).amax(1) > _STRANGE
     near = (about @ changes[0]).masked_fill(is_strange, -1)
     best = int(near.argmax())
     similarity, elsewhere = float(near[best]), float((strange @ changes[0]).max())
     if not named and similarity < max(NEAR, elsewhere):
         raise ValueError(
-            f"Found no part of the face that {prompt!r} speaks of (nearest: {phrases[best][1]!r}, "
+            f"Found no part of the face for the words {prompt!r} (nearest: {phrases[best][1]!r}, "
             f"{similarity:.2f}). Say which part should change: "
             f"{', '.join(regions_of(parser_of(domain)))}."
         )
@@ -185,18 +186,18 @@ def find_region(domain: Domain, prompt: str, neutral: str | None = None) -> Regi
 
 
 def parser_of(domain: Domain) -> Parser:
-    """The pipeline's parser. Raises `ValueError` when it has none."""
+    """The pipeline's parser. Raises `ValueError` if it has none."""
     parser: Parser | None = getattr(domain, "parser", None)
     if parser is None:
         raise ValueError(
-            "This pipeline has no parser, which says where the parts of a face are. Use a pipeline "
-            f"with one, or train it: {RECIPES['parser']}."
+            "This pipeline has no parser, which finds the parts of a face. Use a pipeline with a "
+            f"parser, or train one: {RECIPES['parser']}."
         )
     return parser
 
 
 def _named_in(prompt: str) -> dict[str, str]:
-    """Regions that words of the prompt name, with the word; longer words first."""
+    """The regions that the prompt names, each with the word that names it; longer words first."""
     rest = prompt.lower()
     words = [(word, name) for name, known in _REGIONS.items() for word in known.words]
     found: dict[str, str] = {}

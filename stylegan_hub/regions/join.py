@@ -1,4 +1,4 @@
-"""Change nothing outside of a region: two renders are joined along a soft border."""
+"""Keep everything outside a region unchanged: join two renders along a soft border."""
 
 from __future__ import annotations
 
@@ -27,34 +27,37 @@ def draw_within(
     blend: Blend = "images",
     border: float = BORDER,
 ) -> Float[Tensor, "n 3 h w"]:
-    """Pictures of `after` inside the region and of `before` outside, for any edit whatever.
+    """Pictures of `after` inside the region and of `before` outside, for any kind of edit.
 
     Args:
-        before, after: the same latents before and after, each in any space.
-        blend: "images" joins the two finished pictures; "features" joins what every layer of the
-            generator draws, so that the border is drawn as one picture, and costs a little of
-            what is thin or fine (docs/results.md, local edits).
-        border: width of the soft border, as a share of the picture's.
+        before, after: the latents before and after the edit, each in any space.
+        blend: "images" joins the two finished pictures. "features" joins the feature maps of every
+            layer, so that the generator renders the border as one picture; thin and fine details
+            lose a little (measured in docs/results.md, local edits).
+        border: width of the soft border, as a share of the picture's width.
 
     Returns:
         Pictures in [-1, 1].
 
     Raises:
-        ValueError: numbers of people that differ, another blend, or a pipeline without a parser.
+        ValueError: `before` and `after` have different lengths, the blend is unknown, or the
+            pipeline has no parser.
     """
     if len(before) != len(after):
-        raise ValueError(f"Got {len(before)} latents before and {len(after)} after the edit.")
+        raise ValueError(
+            f"Got {len(before)} latents before and {len(after)} after the edit; give equally many."
+        )
     picture = Picture.of(domain, before, blend)
     return picture.changed(domain, after, region, border).image.clamp(-1, 1)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that can be drawn over, part by part.
+    """A picture that can be changed region by region.
 
     Attributes:
         image: not clamped.
-        features: what each layer drew, when layers shall be joined; else nothing.
+        features: the feature map of each layer if layers are joined; else empty.
     """
 
     image: Float[Tensor, "n 3 h w"]
@@ -62,7 +65,7 @@ class Picture:
 
     @staticmethod
     def of(domain: Domain, latents: Latents, blend: Blend = "images") -> Picture:
-        """The picture of these latents. Raises `ValueError` for another blend."""
+        """The picture of these latents. Raises `ValueError` for an unknown blend."""
         if blend not in ("features", "images"):
             raise ValueError(f"Got blend {blend!r}; use 'features' or 'images'.")
         layers = [layer.name for layer in domain.generator.style_layout if blend == "features"]
@@ -71,10 +74,10 @@ class Picture:
     def changed(
         self, domain: Domain, latents: Latents, region: Region, border: float = BORDER
     ) -> Picture:
-        """This picture, and in the region that of the latents."""
+        """This picture, with the picture of the latents inside the region."""
         after = domain.synthesize(latents)
         mask = soft_mask(domain, self.image, after, region, border).to(after)
         joined: dict[str, Tensor] = {}
-        if self.features:  # coarse ones reach beyond the mask, so pictures are joined as well
+        if self.features:  # coarse features reach beyond the mask, so join the pictures as well
             after, joined = draw_over(domain, latents, self.features, mask)
         return Picture(self.image + mask * (after - self.image), joined)

@@ -21,7 +21,7 @@ def region_mask(
 ) -> Float[Tensor, "n 1 h w"]:
     """How much each pixel belongs to the region, in [0, 1], in full precision."""
     parser = parser_of(domain)
-    with torch.autocast(images.device.type, enabled=False):  # resizing knows no bfloat16
+    with torch.autocast(images.device.type, enabled=False):  # resizing does not support bfloat16
         masks = parser.masks(images.clamp(-1, 1).to(parser.dtype))
     indices = [parser.index(part) for part in region.parts]
     return masks[:, indices].sum(1, keepdim=True).float().clamp(0, 1)
@@ -37,13 +37,13 @@ def soft_mask(
     """Where an edit of the region may show: in the region before or after, with a soft border.
 
     Args:
-        border: width of the border outside of the region, as a share of the picture's.
+        border: width of the border outside the region, as a share of the picture's width.
     """
     either = torch.maximum(region_mask(domain, before, region), region_mask(domain, after, region))
     sigma = border * either.shape[-1]
     radius = round(2 * sigma)
     if radius < 1:
         return either
-    # Grown by the border's width first, so that the region itself stays whole.
+    # Grow by the border's width first, so that the whole region keeps full weight.
     grown = F.max_pool2d(either, 2 * radius + 1, stride=1, padding=radius)
     return image_files.blur(grown, sigma, radius).clamp(0, 1)

@@ -1,18 +1,17 @@
 /**
- * Which part of the machine computes: tf.js with WebGPU, WebGL or wasm, the fastest that gives the
- * picture that Python gave.
+ * Chooses the backend of tf.js (WebGPU, WebGL or wasm): the fastest whose picture matches Python's.
  */
 
 import { Synthesis } from './generator.js';
 import { BrowserError } from './safetensors.js';
 
-/** In the order in which they are tried. */
+/** All backends, in the order in which they are tried. */
 export const BACKENDS = ['webgpu', 'webgl', 'wasm'];
 
-/** Levels, of 255, by which a picture may differ from Python's. */
+/** Largest accepted difference of a picture from Python's, in levels of 255. */
 export const TOLERANCE = 2;
 
-const FAST = 40; // milliseconds for a picture, below which no other backend is tried
+const FAST = 40; // no other backend is tried if a picture takes fewer milliseconds than this
 const SOFTWARE = /swiftshader|llvmpipe|software|basic render/i;
 
 /**
@@ -20,7 +19,7 @@ const SOFTWARE = /swiftshader|llvmpipe|software|basic render/i;
  * @property {string} name of the backend
  * @property {object} tf
  * @property {Synthesis} synthesis
- * @property {number} milliseconds that a whole picture takes
+ * @property {number} milliseconds for a full-size picture
  * @property {number} difference from Python's picture, in levels of 255
  */
 
@@ -28,14 +27,14 @@ const SOFTWARE = /swiftshader|llvmpipe|software|basic render/i;
  * The fastest backend that passes the self-test.
  *
  * @param {object} parts
- * @param {(file: string) => Promise<object>} parts.load loads a script of tf.js; gives `tf`
+ * @param {(file: string) => Promise<object>} parts.load loads a script of tf.js and returns `tf`
  * @param {string} parts.wasm address of the folder with the wasm files
  * @param {object} parts.config of the generator
  * @param {import('./safetensors.js').Tensors} parts.tensors its weights
  * @param {import('./safetensors.js').Tensors} parts.expected of the self-test
  * @param {string[]} [parts.names] backends that may be used
  * @returns {Promise<Chosen>}
- * @throws {BrowserError} none passes; it says why each does not
+ * @throws {BrowserError} no backend passes; the message gives a reason for each
  */
 export async function chooseBackend({ load, wasm, config, tensors, expected, names = BACKENDS }) {
   let best = null;
@@ -64,22 +63,22 @@ export async function chooseBackend({ load, wasm, config, tensors, expected, nam
     }
   }
   if (!best) {
-    throw new BrowserError('This browser cannot compute pictures by itself ' +
-      `(${reasons.join('; ')}). Allow WebAssembly or WebGL, take a newer browser, or use the full ` +
+    throw new BrowserError('This browser cannot compute pictures ' +
+      `(${reasons.join('; ')}). Allow WebAssembly or WebGL, use a newer browser, or use the full ` +
       'app.');
   }
   await best.tf.setBackend(best.name);
   return best;
 }
 
-/** Whether the graphics card has gone away, which tf.js does not tell. */
+/** Whether the context of the graphics card was lost, which tf.js does not report. */
 export function isLost(tf) {
   return Boolean(tf.backend().gpgpu?.gl?.isContextLost());
 }
 
 async function trial(synthesis, expected) {
   const s = expected.get('s').data;
-  const { data } = await synthesis.pixels(s); // compiles what has to be compiled
+  const { data } = await synthesis.pixels(s); // the first picture also compiles the kernels
   const wanted = expected.get('picture').data;
   let difference = data.length === wanted.length / 3 * 4 ? 0 : Infinity;
   wanted.forEach((level, i) => {
@@ -88,7 +87,7 @@ async function trial(synthesis, expected) {
   });
   const begin = performance.now();
   const other = s.slice();
-  other[0] += 0.01; // every layer anew
+  other[0] += 0.01; // so that every layer is computed again
   await synthesis.pixels(other);
   return { difference, milliseconds: performance.now() - begin };
 }
@@ -101,28 +100,28 @@ async function opened(name, load, wasm) {
   await load(`tf-backend-${name}.es2017.min.js`);
   if (name === 'wasm') {
     tf.wasm.setWasmPaths(wasm);
-    // Asked for several threads, tf.js 4.22.0 starts one (tensorflow/tfjs issue 8513).
+    // tf.js 4.22.0 starts only one thread when asked for several (tensorflow/tfjs issue 8513).
     tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false);
   }
-  if (!(await tf.setBackend(name))) throw new Error('tf.js does not start it');
+  if (!(await tf.setBackend(name))) throw new Error('tf.js cannot start it');
   await tf.ready();
   return tf;
 }
 
 async function checkWebGpu() {
   const adapter = await globalThis.navigator?.gpu?.requestAdapter();
-  if (!adapter) throw new Error('there is none');
+  if (!adapter) throw new Error('not available');
   const { vendor = '', architecture = '', description = '' } = adapter.info ?? {};
   if (adapter.isFallbackAdapter || SOFTWARE.test(`${vendor} ${architecture} ${description}`)) {
-    throw new Error('it is computed by the processor');
+    throw new Error('it runs on the processor, without a graphics card');
   }
 }
 
 function checkWebGl() {
   const gl = typeof OffscreenCanvas === 'function' && new OffscreenCanvas(1, 1).getContext('webgl2');
-  if (!gl) throw new Error('there is none');
+  if (!gl) throw new Error('not available');
   const info = gl.getExtension('WEBGL_debug_renderer_info');
   const renderer = info ? gl.getParameter(info.UNMASKED_RENDERER_WEBGL) : '';
   gl.getExtension('WEBGL_lose_context')?.loseContext();
-  if (SOFTWARE.test(renderer)) throw new Error('it is computed by the processor');
+  if (SOFTWARE.test(renderer)) throw new Error('it runs on the processor, without a graphics card');
 }

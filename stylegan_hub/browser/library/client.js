@@ -1,17 +1,17 @@
-/** Speaks with the engine in its worker. */
+/** Communicates with the engine in its worker. */
 
 import { BrowserError } from './safetensors.js';
 
 /**
- * An engine in a worker of its own: `await engine.picture(face, edits)` and so on, as of `Engine`.
+ * Opens an engine in its own worker; its methods are those of `Engine`: `await engine.picture(...)`.
  *
- * @param {object} options as of `Engine.open`, without functions
- * @param {(text: string) => void} [notice] is told what the user should know
- * @returns {Promise<object>} with the engine's methods, and `about`, what `Engine.info` says
+ * @param {object} options as for `Engine.open`, without functions
+ * @param {(text: string) => void} [notice] called with texts that the user should see
+ * @returns {Promise<object>} with the engine's methods, and `about`, the result of `Engine.info`
  */
 export async function openEngine(options, notice = () => {}) {
   if (typeof Worker !== 'function') {
-    throw new BrowserError('This browser has no workers. Take a newer browser, or the full app.');
+    throw new BrowserError('This browser has no workers. Use a newer browser, or the full app.');
   }
   const worker = new Worker(new URL('./worker.js', import.meta.url));
   const waiting = new Map();
@@ -44,10 +44,10 @@ export async function openEngine(options, notice = () => {}) {
 }
 
 /**
- * Calls a function with the newest arguments only, one call after the other.
+ * Makes a function that calls `work` one call at a time, and only with the newest arguments.
  *
  * @param {(...args: any[]) => Promise<void>} work
- * @returns {(...args: any[]) => Promise<void>} resolves when nothing is waiting any more
+ * @returns {(...args: any[]) => Promise<void>} resolves when no call is waiting
  */
 export function newestOnly(work) {
   let wanted = null;

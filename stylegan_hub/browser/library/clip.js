@@ -1,11 +1,11 @@
 /**
- * CLIP's two towers (Radford et al. 2021), as `CLIPModel` of transformers; names of tensors are its.
+ * CLIP's two towers (Radford et al. 2021), like `CLIPModel` of transformers, with its tensor names.
  */
 
 import { unit } from './linear.js';
 import { tensorOf } from './safetensors.js';
 
-/** What both towers have: transformer layers with the norm first. */
+/** The common part of both towers: transformer layers with the norm first. */
 class Tower {
   constructor(tf, config, tensors, prefix) {
     this.tf = tf;
@@ -15,7 +15,7 @@ class Tower {
     this.kept = new Map();
   }
 
-  /** A weight on the backend, put there at its first use. */
+  /** A weight on the backend, copied there at its first use. */
   weight(name, shape) {
     const full = name.startsWith('~') ? name.slice(1) : `${this.prefix}.${name}`;
     if (!this.kept.has(full)) {
@@ -154,7 +154,7 @@ export class VisionTower extends Tower {
 }
 
 /**
- * A picture at another size, by a matrix for its rows and one for its columns.
+ * Resizes a picture with a matrix for its rows and one for its columns.
  *
  * @param {object} tf
  * @param {object} image `[1, h, w, 3]`

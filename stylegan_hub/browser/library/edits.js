@@ -1,9 +1,9 @@
 /**
- * Edits: what displaces a latent. `codes + strength * delta(codes)`, see `stylegan_hub/edits/`.
+ * Edits displace a latent: `codes + strength * delta(codes)`, see `stylegan_hub/edits/`.
  *
- * An edit looks at the face without any other edit, displacements add, and affine layers make of a
- * displacement in w_plus the same one in s for every face. So the picture of a stack is that of
- * `s + sum(strength * displacement)`, and moving a slider takes a handful of additions.
+ * Each edit gets the face without any other edit, displacements add, and the affine layers map a
+ * displacement in w_plus to the same displacement in s for every face. So the picture of a stack is
+ * that of `s + sum(strength * displacement)`, and moving a slider takes only a few additions.
  *
  * @typedef {object} Edit
  * @property {string} name
@@ -21,7 +21,7 @@ const MAPPER_MULTIPLIER = 0.01;
 const SPACES = ['w_plus', 's'];
 const DELTAS = { direction, instant, latent_mapper: latentMapper };
 
-/** Kinds that are known here. */
+/** The supported kinds. */
 export const KINDS = Object.keys(DELTAS);
 
 /**
@@ -40,25 +40,25 @@ export function displacement({ config, tensors }, ws, mapping) {
 }
 
 /**
- * An edit of a file, checked.
+ * Checks an edit that was read from files.
  *
  * @param {string} name
  * @param {object} config as in `config.json`
  * @param {import('./safetensors.js').Tensors} tensors
  * @param {{fingerprint: string, id: string | null}} base the generator of this page
  * @returns {Edit}
- * @throws {BrowserError} another generator, an unknown kind, or values that make no edit
+ * @throws {BrowserError} the generator is another one, the kind is unknown, or values are invalid
  */
 export function checkedEdit(name, config, tensors, base) {
   const fingerprint = config?.base_model?.fingerprint;
   if (typeof fingerprint !== 'string') {
-    throw new BrowserError(`${name} is no edit: its config.json names no generator. Choose the ` +
+    throw new BrowserError(`${name} is not an edit: its config.json names no generator. Choose the ` +
       'config.json and the model.safetensors of one edit.');
   }
   if (fingerprint !== base.fingerprint) {
     throw new BrowserError(`The edit ${name} was made for another generator (fingerprint ` +
-      `${fingerprint}); this page has ${base.id ?? 'one'} with ${base.fingerprint}. Take an edit ` +
-      'for this one, or open that generator with the full app.');
+      `${fingerprint}); this page has ${base.id ?? 'one'} with ${base.fingerprint}. Use an edit ` +
+      'for this one, or open the other generator with the full app.');
   }
   if (!(config.kind in DELTAS) || !SPACES.includes(config.space)) {
     throw new BrowserError(`The edit ${name} is of the kind ${config.kind} in ${config.space}, ` +
@@ -66,13 +66,13 @@ export function checkedEdit(name, config, tensors, base) {
   }
   const finite = [...tensors.values()].every(({ data }) => data.every(Number.isFinite));
   if (!finite) {
-    throw new BrowserError(`The edit ${name} has numbers that are not finite. Take another copy.`);
+    throw new BrowserError(`The edit ${name} has numbers that are not finite. Use another copy.`);
   }
   const numbers = [config.strength?.min ?? -2, config.strength?.default ?? 1,
     config.strength?.max ?? 2];
   if (!numbers.every(Number.isFinite) || numbers[0] > numbers[1] || numbers[1] > numbers[2]) {
     throw new BrowserError(`The edit ${name} has the strengths ${numbers}; expected min, default ` +
-      'and max in this order.');
+      'and max in this order. Use another copy.');
   }
   const [min, standard, max] = numbers;
   return { name, config: { ...config, strength: { min, default: standard, max } }, tensors };
@@ -94,7 +94,7 @@ function instant(config, tensors, ws, { num_ws: layers, w_dim: width }) {
 /** StyleCLIP (Patashnik et al. 2021), section 5. */
 function latentMapper(config, tensors, codes, { w_dim: width }) {
   const step = new Float32Array(codes.length);
-  const size = config.space === 's' ? 1 : width; // numbers in one place of a group
+  const size = config.space === 's' ? 1 : width; // numbers per entry of a group
   for (const [name, [start, stop]] of Object.entries(config.groups)) {
     let part = codes.slice(start * size, stop * size);
     const row = config.space === 's' ? part.length : width;

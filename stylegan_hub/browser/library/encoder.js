@@ -1,6 +1,6 @@
 /**
- * The encoders e4e and pSp (Tov et al. 2021, Richardson et al. 2021), as
- * `stylegan_hub/models/encoder.py`: a picture to the ws that render it, nearly.
+ * The encoders e4e and pSp (Tov et al. 2021, Richardson et al. 2021), like
+ * `stylegan_hub/models/encoder.py`: a picture to ws that approximately render it.
  */
 
 import { resized } from './clip.js';
@@ -89,7 +89,7 @@ export class Encoder {
     return tf.add(around, tf.mul(y, tf.sigmoid(this.#conv(narrow, `${inner}.5.fc2`, 1, 0))));
   }
 
-  /** Features from coarse to fine, each with those before it added. */
+  /** Features from coarse to fine, each with the coarser features added. */
   #pyramid(image) {
     const { tf, config } = this;
     let x = this.#batchNorm(this.#conv(image, 'input_layer.0', config.input_stride, 1), 'input_layer.1');

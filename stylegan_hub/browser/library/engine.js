@@ -1,6 +1,6 @@
 /**
  * An exported pipeline in a browser: faces, edits, words and pictures. It runs in `worker.js`, so
- * that a page answers while it works; what goes in and out is plain data.
+ * that the page stays responsive; inputs and outputs are plain data.
  *
  * @typedef {{seed: number | string, psi?: number, label?: number} | {latents: number}} Face
  *   a seed, or the number of latents that `invert` found
@@ -23,13 +23,13 @@ export const FORMAT = 'stylegan-hub-web';
 export const FORMAT_VERSION = 1;
 
 const MAX_SEED = 2n ** 63n - 1n;
-const CLOSE = 2e-3; // embeddings of length 1, number by number
+const CLOSE = 2e-3; // tolerance for each number of embeddings of length 1
 const PART_MESSAGE = 'This page was exported without';
 
 export class Engine {
-  #parts = new Map(); // what is loaded when it is first used
+  #parts = new Map(); // parts, loaded at their first use
   #edits = new Map();
-  #found = []; // latents that encoders found
+  #found = []; // latents from encoders
   #moves = { face: null, start: null, by: new Map() };
   #excluded = [];
   #fetched = new Set();
@@ -42,7 +42,7 @@ export class Engine {
    * @param {string} options.library address of the folder with tf.js
    * @param {(address: string) => void} options.run runs a classic script
    * @param {string[]} [options.backends] that may be used
-   * @param {(text: string) => void} [options.notice] is told what the user should know
+   * @param {(text: string) => void} [options.notice] called with texts that the user should see
    * @returns {Promise<Engine>}
    * @throws {BrowserError}
    */
@@ -67,7 +67,7 @@ export class Engine {
     return engine;
   }
 
-  /** What a page says about it. */
+  /** Facts about the engine for a page. */
   info() {
     const { layout, chosen } = this;
     return {
@@ -88,7 +88,7 @@ export class Engine {
    *
    * @param {Face} face
    * @param {Applied[]} applied
-   * @param {number} [resolution] that is enough
+   * @param {number} [resolution] that is sufficient
    * @returns {Promise<Pixels & {milliseconds: number, layers: number}>}
    */
   async picture(face, applied, resolution) {
@@ -109,16 +109,16 @@ export class Engine {
   }
 
   /**
-   * An edit of the export, ready for `picture`.
+   * Loads an edit of the export for use with `picture`.
    *
    * @param {string} name
-   * @returns {Promise<object>} what a page shows of it
+   * @returns {Promise<object>} what a page shows about it
    */
   async loadEdit(name) {
     if (!this.#edits.has(name)) {
       const entry = this.layout.edits.find(edit => edit.name === name);
       if (!entry) {
-        throw new BrowserError(`There is no edit ${name} here; there are ` +
+        throw new BrowserError(`There is no edit ${name} here. Choose one of these: ` +
           `${this.layout.edits.map(edit => edit.name).join(', ') || 'none'}.`);
       }
       this.#keep(name, entry.config, await this.#file(entry));
@@ -127,7 +127,7 @@ export class Engine {
   }
 
   /**
-   * An edit of files that a visitor chose.
+   * Opens an edit from files that a visitor chose.
    *
    * @param {string} name
    * @param {string} config text of its `config.json`
@@ -138,19 +138,19 @@ export class Engine {
     try {
       parsed = JSON.parse(config);
     } catch (error) {
-      throw new BrowserError(`${name} has no sound config.json (${error.message}). Choose another.`);
+      throw new BrowserError(`${name} has no valid config.json (${error.message}). Choose another.`);
     }
     this.#keep(name, parsed, readSafetensors(weights, name));
     return { name, ...shown(this.#edits.get(name).config) };
   }
 
   /**
-   * An edit for a face from words, at once. It is known by the words from then on.
+   * Finds an edit for a face from words. From then on its name is the words.
    *
    * @param {string} said
    * @param {Face} face
-   * @param {Applied[]} applied the edits that are on it
-   * @returns {Promise<object>} what a page shows of it, with `fit`, `verdict` and `advice`
+   * @param {Applied[]} applied the edits that the face has
+   * @returns {Promise<object>} what a page shows about it, with `fit`, `verdict` and `advice`
    */
   async find(said, face, applied) {
     const [instant, vision] = await Promise.all([this.#part('instant'), this.#part('vision')]);
@@ -182,7 +182,7 @@ export class Engine {
   }
 
   /**
-   * The face that renders a drawn portrait, nearly; the picture does not leave this device.
+   * The face that approximates a drawn portrait; the picture does not leave this device.
    *
    * @param {Pixels} pixels of the generator's size
    * @returns {Promise<Face>}
@@ -191,7 +191,7 @@ export class Engine {
     const size = this.layout.generator.config.img_size;
     if (size[0] !== height || size[1] !== width) {
       throw new BrowserError(`Got a picture of ${width} x ${height} px; expected ${size[1]} x ` +
-        `${size[0]}.`);
+        `${size[0]}. Resize it first.`);
     }
     const colors = new Float32Array(3 * width * height);
     for (let i = 0; i < colors.length; i++) {
@@ -210,7 +210,7 @@ export class Engine {
   }
 
   /**
-   * Everything of the export against what Python computed; loads all of it.
+   * Compares everything in the export with Python's results; loads all parts.
    *
    * @returns {Promise<{name: string, difference: number, limit: number}[]>}
    */
@@ -267,7 +267,7 @@ export class Engine {
 
   #keep(name, config, tensors) {
     const edit = checkedEdit(name, config, tensors, this.layout.base_model);
-    displacement(edit, this.#ws({ seed: 0 }), this.mapping); // says now what is wrong with it
+    displacement(edit, this.#ws({ seed: 0 }), this.mapping); // reports errors in it now
     this.#edits.set(name, edit);
     this.#moves.by.delete(name);
   }
@@ -275,7 +275,7 @@ export class Engine {
   #ws(face) {
     if ('latents' in face) {
       const ws = this.#found[face.latents];
-      if (!ws) throw new BrowserError('This face is not here any more; choose another one.');
+      if (!ws) throw new BrowserError('This face no longer exists; choose another one.');
       return ws;
     }
     const { config } = this.layout.generator;
@@ -287,7 +287,7 @@ export class Engine {
     const classes = config.c_dim ? new Float32Array(config.c_dim) : null;
     if (classes) {
       if (!(label in classes)) {
-        throw new BrowserError(`Got the class ${label}; there are 0 to ${config.c_dim - 1}.`);
+        throw new BrowserError(`Got the class ${label}; expected 0 to ${config.c_dim - 1}.`);
       }
       classes[label] = 1;
     }
@@ -310,7 +310,7 @@ export class Engine {
     return s;
   }
 
-  /** Computes, and goes on with another backend if the one that there is was lost. */
+  /** Computes with the chosen backend; if it was lost, continues with another one. */
   async #withBackend(work) {
     try {
       const result = await work(this.chosen);
@@ -320,7 +320,7 @@ export class Engine {
       console.warn(error);
     }
     this.#excluded.push(this.chosen.name);
-    this.notice(`${this.chosen.name} was lost; pictures come from another part of the machine now.`);
+    this.notice(`${this.chosen.name} stopped working; another backend renders the pictures now.`);
     for (const name of ['text', 'vision', 'encoder', 'instant']) this.#parts.delete(name);
     await this.#choose();
     return work(this.chosen);
@@ -342,7 +342,7 @@ export class Engine {
   #part(name) {
     if (!this.#parts.has(name)) {
       const loading = this.#load(name);
-      loading.catch(() => this.#parts.delete(name)); // it may go better next time
+      loading.catch(() => this.#parts.delete(name)); // so that the next call tries again
       this.#parts.set(name, loading);
     }
     return this.#parts.get(name);
@@ -351,7 +351,7 @@ export class Engine {
   async #load(name) {
     const entry = this.layout.parts[name];
     if (!entry) {
-      throw new BrowserError(`${PART_MESSAGE} ${name}; use the full app for this.`);
+      throw new BrowserError(`${PART_MESSAGE} ${name}. Use the full app for this.`);
     }
     const { tf } = this.chosen;
     const tensors = await this.#file(entry);
@@ -362,7 +362,7 @@ export class Engine {
     return new InstantModel(entry.config, tensors, await this.#part('text'), wording);
   }
 
-  /** Loads what words need, so that it is there when the first are typed. */
+  /** Loads the part for words, so that it is ready when a visitor first types some. */
   async prepare() {
     if (this.layout.parts.instant) await this.#part('instant');
   }
@@ -375,7 +375,7 @@ export class Engine {
     const buffer = await (await this.#fetch(file)).arrayBuffer();
     if (buffer.byteLength !== bytes) {
       throw new BrowserError(`${file} has ${buffer.byteLength} bytes, expected ${bytes}: it is cut ` +
-        'short or of another export. Load the page again; if that does not help, copy all files ' +
+        'short or from another export. Load the page again; if that does not help, copy all files ' +
         'of one export again.');
     }
     return readSafetensors(buffer, file);
@@ -386,13 +386,13 @@ export class Engine {
     try {
       return JSON.parse(text);
     } catch (error) {
-      throw new BrowserError(`${name} is no JSON (${error.message}). Export the pipeline again.`);
+      throw new BrowserError(`${name} is not JSON (${error.message}). Export the pipeline again.`);
     }
   }
 
   async #fetch(name) {
     const answer = await fetch(new URL(name, this.address)).catch(error => {
-      throw new BrowserError(`${name} cannot be loaded (${error.message}). Are you online?`);
+      throw new BrowserError(`${name} cannot be loaded (${error.message}). Check your connection.`);
     });
     if (!answer.ok) {
       throw new BrowserError(`${name} cannot be loaded (${answer.status} ${answer.statusText}). ` +
@@ -402,7 +402,7 @@ export class Engine {
     return answer;
   }
 
-  /** Addresses of all files that were loaded. */
+  /** The addresses of all loaded files. */
   loaded() {
     return [...this.#fetched];
   }
@@ -411,7 +411,7 @@ export class Engine {
 /**
  * @param {object} layout
  * @returns {object}
- * @throws {BrowserError} another format or a newer version
+ * @throws {BrowserError} the format is another one or of a newer version
  */
 export function checkedLayout(layout) {
   if (layout?.format !== FORMAT) {
@@ -425,7 +425,7 @@ export function checkedLayout(layout) {
   return layout;
 }
 
-/** A picture as CLIP sees it: black where it is cropped. */
+/** A picture as CLIP sees it, with black in the cropped areas. */
 function framed(tf, image, { img_size: size, img_resolution: side }) {
   if (size[0] === size[1]) return tf.clone(image);
   return tf.tidy(() => {

@@ -11,10 +11,10 @@ import { BrowserError, tensorOf } from './safetensors.js';
 
 const DEMODULATION_EPS = 1e-8;
 
-/** z and labels to w, and w to style codes. */
+/** Maps z and labels to w, and w to style codes. */
 export class Mapping {
   /**
-   * @param {object} config as `GeneratorConfig` in Python, with `style_layout`
+   * @param {object} config like `GeneratorConfig` in Python, with `style_layout`
    * @param {import('./safetensors.js').Tensors} tensors
    */
   constructor(config, tensors) {
@@ -44,7 +44,7 @@ export class Mapping {
     return x.map((number, i) => this.average[i] + psi * (number - this.average[i]));
   }
 
-  /** One w for all layers. */
+  /** The same w for all layers. */
   repeated(w) {
     const ws = new Float32Array(this.config.num_ws * w.length);
     for (let i = 0; i < this.config.num_ws; i++) ws.set(w, i * w.length);
@@ -55,7 +55,7 @@ export class Mapping {
    * The style codes of ws.
    *
    * @param {Float32Array} ws
-   * @param {boolean} isStep of a displacement: without the biases
+   * @param {boolean} isStep whether ws is a displacement; then biases are left out
    * @returns {Float32Array} s
    */
   styles(ws, isStep = false) {
@@ -71,19 +71,19 @@ export class Mapping {
   }
 }
 
-/** Style codes to pictures; keeps the features between layers, for the picture after. */
+/** Renders style codes; keeps the features between layers, to speed up the next picture. */
 export class Synthesis {
   #tf;
   #layers;
-  #states = []; // what is there after each layer
+  #states = []; // features and image after each layer
   #known = null; // the codes that they belong to
 
-  /** How many layers the last picture took. */
+  /** How many layers were computed for the last picture. */
   layersRendered = 0;
 
   /**
    * @param {object} tf tf.js, its backend chosen
-   * @param {object} config as of `Mapping`
+   * @param {object} config as for `Mapping`
    * @param {import('./safetensors.js').Tensors} tensors
    * @throws {BrowserError} weights that do not fit the config
    */
@@ -99,16 +99,16 @@ export class Synthesis {
 
   /**
    * The picture of style codes, `[1, height, width, 3]`, nominally in [-1, 1], not clamped. It
-   * belongs to this object: it is disposed when another one is rendered.
+   * belongs to this object and is disposed when another picture is rendered.
    *
    * @param {Float32Array} s
-   * @param {number} [resolution] stop there; the whole picture where there is none such
+   * @param {number} [resolution] stop there; a full-size picture if no layer has this resolution
    */
   render(s, resolution) {
     const { style_layout: layout, num_styles: size } = this.config;
     if (s.length !== size) {
       throw new BrowserError(`Got ${s.length} style codes; this generator takes ${size}. They ` +
-        'belong to another generator: load its page.');
+        'belong to another generator. Load the page of that generator.');
     }
     const wanted = this.resolutions.includes(resolution) ? resolution : this.resolutions.at(-1);
     const stop = layout.findLastIndex(layer => layer.resolution === wanted) + 1;
@@ -151,7 +151,7 @@ export class Synthesis {
     return { data, width, height };
   }
 
-  /** Free what the graphics card or the wasm module holds. */
+  /** Frees the memory on the graphics card or in the wasm module. */
   dispose() {
     this.#forget(0);
     for (const layer of this.#layers) this.#tf.dispose(layer.constants);
@@ -172,7 +172,7 @@ export class Synthesis {
       }
     }
     this.#states.length = Math.min(first, this.#states.length);
-    this.#known = null; // should rendering fail, nothing is known
+    this.#known = null; // stays null if rendering fails
   }
 }
 
@@ -211,8 +211,8 @@ function buildConvolution(tf, config, tensors, layer, isFirst) {
   }
   const clamp = config.conv_clamp;
 
-  // The paper's form: styles and demodulation are multiplied into the kernel, which is smaller than
-  // the features. The activation's gain goes with them, since it passes through a leaky ReLU.
+  // As in the paper, styles and demodulation are multiplied into the kernel, which is smaller than
+  // the features. The activation's gain is included, since it commutes with a leaky ReLU.
   const scalesOf = styles => {
     const scales = new Float32Array(ins * outs);
     for (let o = 0; o < outs; o++) {
@@ -240,7 +240,7 @@ function buildConvolution(tf, config, tensors, layer, isFirst) {
 /**
  * A transposed convolution of stride 2 and the filter after it. The convolution is computed as two
  * ordinary ones, for the even and the odd rows, whose channels hold even and odd columns side by
- * side: transposed ones and depthToSpace are many times slower in wasm.
+ * side, because transposed convolutions and depthToSpace are many times slower in wasm.
  */
 function doubled(tf, x, { even, odd, filters }, scales) {
   const side = x.shape[1];
@@ -258,7 +258,7 @@ function doubled(tf, x, { even, odd, filters }, scales) {
   return tf.slice(y, 0, [1, 2 * side, 2 * side, outs]);
 }
 
-/** Two `[1, h, w, 2 * c]`, of the even and the odd rows, as one `[1, 2 * h, 2 * w, c]`. */
+/** Joins two `[1, h, w, 2 * c]`, the even and the odd rows, to one `[1, 2 * h, 2 * w, c]`. */
 function interleaved(tf, even, odd) {
   const [, height, width, channels] = even.shape;
   const rows = [even, odd].map(part => tf.reshape(part, [height, width * channels]));
@@ -301,7 +301,7 @@ function buildToRgb(tf, config, tensors, layer) {
  * @param {import('./safetensors.js').Tensor} weight `[out, in, 3, 3]`
  */
 function rowKernels({ data, shape: [outs, ins] }) {
-  const places = [[2, 0], [null, 1]]; // by phase: what x[p - 1] and what x[p] is seen through
+  const places = [[2, 0], [null, 1]]; // by phase: the kernel rows for x[p - 1] and x[p]
   const kernel = rows => {
     const result = new Float32Array(rows.length * 2 * ins * 2 * outs);
     rows.forEach((row, y) => [0, 1].forEach(x => [0, 1].forEach(phase => {
@@ -317,10 +317,10 @@ function rowKernels({ data, shape: [outs, ins] }) {
   return { even: kernel([2, 0]), odd: kernel([1]) };
 }
 
-/** The filter after upsampling, with its gain of 4: down and across, or at once where it must. */
+/** The filter after upsampling, with its gain of 4: vertical and horizontal if it is separable. */
 function depthwiseFilters({ data, shape }, channels) {
   const repeat = (taps, height, width) => {
-    const turned = [...taps].reverse(); // backends correlate
+    const turned = [...taps].reverse(); // because backends compute a correlation
     return { data: Float32Array.from(turned.flatMap(tap => Array(channels).fill(tap))),
       shape: [height, width, channels, 1] };
   };
@@ -350,7 +350,7 @@ function energies({ data, shape: [outs, ins] }) {
 }
 
 /**
- * What doubles a picture's size with a filter: kernels for the even and the odd rows, whose channels
+ * Kernels that double a picture's size with a filter, for the even and the odd rows; their channels
  * hold the colors of even and of odd columns.
  *
  * @param {import('./safetensors.js').Tensor} filter taps in a row, or rows of taps, with sum 1
@@ -359,7 +359,7 @@ function energies({ data, shape: [outs, ins] }) {
 function enlarging({ data, shape: taps }, colors) {
   const [height, width] = [taps[0], taps.at(-1)];
   const tap = (y, x) => 4 * (taps.length === 1 ? data[y] * data[x] : data[y * width + x]);
-  // Output pixel 2p + phase sees a tap at the input pixel p + offset.
+  // Output pixel 2p + phase uses a tap at the input pixel p + offset.
   const places = (phase, count) => Array.from({ length: count }, (_, j) =>
     ({ tap: count - 1 - j, offset: (phase + j - Math.floor((count + 1) / 2)) / 2 }))
     .filter(({ offset }) => Number.isInteger(offset));

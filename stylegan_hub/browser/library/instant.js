@@ -1,6 +1,6 @@
 /**
- * The instant method: any words to an edit without a search, and how well it fits them, as
- * `stylegan_hub/methods/instant.py`, `level.py` and `fit.py` describe it.
+ * The instant method: an edit for any words without a search, and how well it fits them, as
+ * described in `stylegan_hub/methods/instant.py`, `level.py` and `fit.py`.
  */
 
 import { LEAST } from './edits.js';
@@ -8,9 +8,9 @@ import { dot, unit } from './linear.js';
 import { BrowserError, tensorOf } from './safetensors.js';
 
 const MIDDLE = 0.5;
-const SOFTNESS = 0.08; // of the levels at which a sample begins to count
-const CHANCE = 2; // standard errors that are taken off
-const MOST = 3; // times the displacement
+const SOFTNESS = 0.08; // of the transition in level at which a sample begins to count
+const CHANCE = 2; // standard errors that are subtracted
+const MOST = 3; // maximum multiple of the displacement
 const MIN_SPAN = 1e-4;
 const LEAST_SPREAD = 1e-3;
 const SAME = 1e-4;
@@ -45,14 +45,14 @@ export class InstantModel {
   }
 
   /**
-   * The displacement that a face needs to show what words ask, and how well it fits them.
+   * The displacement with which a face shows what the words ask for, and how well it fits them.
    *
    * @param {string} said
-   * @param {{see: (step: Float32Array, amount: number) => Promise<Float32Array>}} face shows CLIP
-   *   the face displaced by an amount of a step in w
+   * @param {{see: (step: Float32Array, amount: number) => Promise<Float32Array>}} face gives CLIP's
+   *   embedding of the face displaced by an amount of a step in w
    * @returns {Promise<{step: Float32Array, fit: number, verdict: 'clearly' | 'partly' | 'hardly',
    *   advice: string, request: import('./wording.js').Request}>} the step in w at strength 1
-   * @throws {BrowserError} words that CLIP does not read
+   * @throws {BrowserError} CLIP cannot read the words
    */
   async find(said, face) {
     this.#check(said);
@@ -61,7 +61,7 @@ export class InstantModel {
       [request.text, request.neutral].map(text => this.#embed(text)));
     const difference = request.removal ? minus(neutral, wanted) : minus(wanted, neutral);
     if (Math.sqrt(dot(difference, difference)) < SAME) {
-      throw new BrowserError(`“${request.said}” says what is there already: “${request.neutral}”. ` +
+      throw new BrowserError(`“${request.said}” describes the present picture, “${request.neutral}”. ` +
         'Say what should be different.');
     }
     const change = unit(difference);
@@ -87,15 +87,15 @@ export class InstantModel {
   }
 
   #check(said) {
-    if (!said.trim()) throw new BrowserError("Got no words; write some, as in 'a smiling face'.");
+    if (!said.trim()) throw new BrowserError("Got no words. Write some, such as 'a smiling face'.");
     const limit = this.text.tokenizer.maxLength - 2;
     const count = this.text.tokenizer.idsOf(said).length;
     if (count > limit) {
-      throw new BrowserError(`Got ${count} tokens; this CLIP reads ${limit}. Say it in fewer words.`);
+      throw new BrowserError(`Got ${count} tokens; this CLIP reads ${limit}. Use fewer words.`);
     }
   }
 
-  /** The mean embedding of a text in all sentences that are not too long, of length 1. */
+  /** The mean embedding, of length 1, of a text in all template sentences that are short enough. */
   async #embed(text) {
     if (!this.#embedded.has(text)) {
       const { tokenizer } = this.text;
@@ -150,9 +150,9 @@ export class InstantModel {
       .sort((a, b) => b.likeness - a.likeness).slice(0, NEAR_WORDS)
       .map(({ shown }) => `“${shown}”`).join(', ');
     const measured = this.config.fit.calibrated ? '' : ', not calibrated';
-    return `“${request.said}” is hardly to be seen in the edited picture (fit ${fit.toFixed(2)} of ` +
+    return `“${request.said}” is hardly visible in the edited picture (fit ${fit.toFixed(2)} of ` +
       `1${measured}): this model has no such pictures, or its CLIP does not know the words.` +
-      `${near ? ` Words near to it that it knows: ${near}.` : ''}`;
+      `${near ? ` Similar words that it knows: ${near}.` : ''}`;
   }
 
   async #plainChanges(texts, neutral) {
@@ -161,7 +161,7 @@ export class InstantModel {
   }
 }
 
-/** From an inner product with a change to its level: 0 is the median sample, 1 the top ones. */
+/** Maps an inner product with a change to its level: 0 is the median sample, 1 the top samples. */
 function scaleOf(seen, change, share) {
   const places = Float64Array.from(seen, row => dot(row, change)).sort();
   const zero = places[Math.floor((places.length - 1) / 2)];
@@ -169,7 +169,7 @@ function scaleOf(seen, change, share) {
   return place => (place - zero) / span;
 }
 
-/** The mean of the largest numbers, as many as this share. */
+/** The mean of the given share of largest numbers. */
 function top(numbers, share) {
   const count = Math.max(1, Math.round(share * numbers.length));
   return sum(Float64Array.from(numbers).sort().slice(-count)) / count;

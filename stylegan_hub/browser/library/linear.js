@@ -1,4 +1,4 @@
-/** Small layers on plain arrays: what is not worth a trip to a graphics card. */
+/** Small layers on plain arrays, which would not gain from a graphics card. */
 
 /**
  * `weight @ x * gain + bias`.
@@ -39,7 +39,7 @@ export function equalized(x, weight, bias, multiplier = 1) {
   return linear(x, weight.data, scaled, multiplier / Math.sqrt(x.length));
 }
 
-/** Numbers with mean square 1. */
+/** The numbers scaled to mean square 1. */
 export function pixelNorm(x) {
   let sum = 0;
   for (const number of x) sum += number * number;
@@ -54,7 +54,7 @@ export function dot(a, b) {
   return sum;
 }
 
-/** The vector at length 1. */
+/** The vector scaled to length 1. */
 export function unit(x) {
   const length = Math.max(Math.sqrt(dot(x, x)), 1e-12);
   return x.map(number => number / length);

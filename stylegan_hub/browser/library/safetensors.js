@@ -9,18 +9,18 @@
 const MAX_HEADER_BYTES = 8 << 20;
 const BYTES = { F16: 2, F32: 4, I32: 4, U8: 1 };
 
-/** What is wrong with a file or a request, said to the user: what was got and what to do. */
+/** A problem with a file or a request; its message for the user says what to do. */
 export class BrowserError extends Error {
   name = 'BrowserError';
 }
 
 /**
- * The tensors of a file, in single precision where they are floating-point numbers.
+ * The tensors of a file; floating-point numbers are in single precision.
  *
  * @param {ArrayBuffer} buffer all bytes of the file
- * @param {string} where it comes from, for messages
+ * @param {string} where the file's source, for messages
  * @returns {Tensors}
- * @throws {BrowserError} a file that is cut short, damaged, or of a type that is not read here
+ * @throws {BrowserError} the file is cut short, damaged, or has an unsupported type
  */
 export function readSafetensors(buffer, where) {
   const damaged = why => {
@@ -38,7 +38,7 @@ export function readSafetensors(buffer, where) {
     header = JSON.parse(new TextDecoder('utf-8', { fatal: true })
       .decode(new Uint8Array(buffer, 8, length)));
   } catch (error) {
-    damaged(`its header is no JSON (${error.message})`);
+    damaged(`its header is not JSON (${error.message})`);
   }
   const start = 8 + length;
   const tensors = new Map();
@@ -48,7 +48,7 @@ export function readSafetensors(buffer, where) {
     const size = BYTES[dtype];
     const isSound = size && Array.isArray(shape) && Array.isArray(offsets) &&
       [...shape, ...offsets].every(number => Number.isSafeInteger(number) && number >= 0);
-    if (!isSound) damaged(`the tensor ${name} has the type ${dtype}, which is not read here`);
+    if (!isSound) damaged(`the tensor ${name} has the type ${dtype}, which is not supported`);
     const count = shape.reduce((product, side) => product * side, 1);
     const [from, to] = offsets;
     if (to - from !== count * size || start + to > buffer.byteLength) {
@@ -66,15 +66,15 @@ export function readSafetensors(buffer, where) {
  *
  * @param {Tensors} tensors
  * @param {string} name
- * @param {number[]} [shape] that it should have
- * @throws {BrowserError} there is none, or it has another shape
+ * @param {number[]} [shape] the expected shape
+ * @throws {BrowserError} the tensor is missing, or has another shape
  */
 export function tensorOf(tensors, name, shape) {
   const tensor = tensors.get(name);
   if (!tensor || (shape && shape.join() !== tensor.shape.join())) {
     throw new BrowserError(
       `The weights have ${tensor ? `[${tensor.shape}]` : 'nothing'} as the tensor ${name}` +
-        `${shape ? `; expected [${shape}]` : ''}. Take all files from one export.`);
+        `${shape ? `; expected [${shape}]` : ''}. Use files from the same export.`);
   }
   return tensor;
 }
@@ -87,7 +87,7 @@ function numbers(dtype, bytes) {
     ((half >> 10) % 32 ? 1 + (half & 1023) / 1024 : (half & 1023) / 1024));
 }
 
-// By sign and exponent: what the fraction of a half-precision number is multiplied by.
+// The factor for the fraction of a half-precision number, by sign and exponent.
 const HALVES = Float64Array.from({ length: 64 }, (_, bits) => {
   const exponent = bits % 32;
   const size = exponent === 31 ? Infinity : 2 ** (Math.max(exponent, 1) - 15);

@@ -1,4 +1,4 @@
-/** CLIP's byte-level BPE tokenizer, as `CLIPTokenizer` in Python. */
+/** CLIP's byte-level BPE tokenizer, like `CLIPTokenizer` in Python. */
 
 import { BrowserError } from './safetensors.js';
 
@@ -18,7 +18,7 @@ export class Tokenizer {
   }
 
   /**
-   * Ids of a text, without start and end.
+   * The ids of a text, without start and end.
    *
    * @param {string} text
    * @returns {number[]}
@@ -29,15 +29,15 @@ export class Tokenizer {
   }
 
   /**
-   * Ids of texts, each with start and end, padded with the end to the longest.
+   * The ids of texts, each with start and end, padded with the end token to the longest text.
    *
    * @param {string[]} texts
    * @returns {{ids: Int32Array, length: number}} row by row
-   * @throws {BrowserError} an empty text
+   * @throws {BrowserError} a text is empty
    */
   batch(texts) {
     const rows = texts.map(text => {
-      if (!text.trim()) throw new BrowserError("Got no words; write some, as in 'a smiling face'.");
+      if (!text.trim()) throw new BrowserError("Got no words. Write some, such as 'a smiling face'.");
       return this.idsOf(text).slice(0, this.maxLength - 2);
     });
     const length = 2 + Math.max(...rows.map(row => row.length));
@@ -65,7 +65,7 @@ export class Tokenizer {
   }
 }
 
-/** By byte, the letter that stands for it: itself where it is visible, else one from 256 on. */
+/** The letter that stands for each byte: itself if it is visible, else one from 256 on. */
 function byteLetters() {
   const visible = byte => (byte >= 33 && byte <= 126) || (byte >= 161 && byte !== 173);
   let next = 256;

@@ -1,11 +1,11 @@
 /**
- * PyTorch's random numbers on a processor, so that a seed is the same face here and in Python:
- * the Mersenne twister MT19937 (Matsumoto and Nishimura 1998), and the method of Box and Muller.
+ * PyTorch's random numbers on a CPU, so that a seed gives the same face here and in Python: the
+ * Mersenne Twister MT19937 (Matsumoto and Nishimura 1998) and the Box-Muller method.
  */
 
 const STATE = 624;
 const SHIFT = 397;
-const BLOCK = 16; // numbers that PyTorch fills together
+const BLOCK = 16; // numbers that PyTorch makes together
 
 class Twister {
   constructor(seed) {
@@ -39,7 +39,7 @@ class Twister {
 }
 
 /**
- * As `torch.randn(count, generator=torch.Generator().manual_seed(seed))`.
+ * The same as `torch.randn(count, generator=torch.Generator().manual_seed(seed))`.
  *
  * @param {number | bigint} seed from 0 to 2**63 - 1
  * @param {number} count
@@ -62,7 +62,7 @@ function manyNormal(twister, count) {
     }
   };
   for (let start = 0; start + BLOCK <= count; start += BLOCK) toNormal(start);
-  if (count % BLOCK) { // the last ones are made anew, with those before them
+  if (count % BLOCK) { // the whole last block is made again, overlapping the one before
     for (let i = count - BLOCK; i < count; i++) numbers[i] = uniform();
     toNormal(count - BLOCK);
   }

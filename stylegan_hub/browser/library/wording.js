@@ -1,16 +1,16 @@
 /**
- * What words ask for, as `stylegan_hub/methods/wording.py` reads them; its patterns and lists come
- * with the export, so that they stand in one place.
+ * Finds out what words ask for, like `stylegan_hub/methods/wording.py`. The patterns and lists are
+ * part of the export, so that they are defined in one place.
  *
  * @typedef {object} Request
  * @property {string} text what pictures should show
  * @property {string} neutral what they show now
- * @property {boolean} removal whether `neutral` names what should go
- * @property {string} said as it was typed
+ * @property {boolean} removal whether `neutral` names what should be removed
+ * @property {string} said the text as typed
  */
 
 export class Wording {
-  /** @param {object} rules of `wording.rules()` in Python */
+  /** @param {object} rules from `wording.rules()` in Python */
   constructor(rules, neutral) {
     const pattern = source => new RegExp(source, 'iu');
     this.neutral = neutral;
@@ -29,7 +29,7 @@ export class Wording {
   }
 
   /**
-   * A text as a change that CLIP can compare.
+   * Turns a text into a change that CLIP can compare.
    *
    * @param {string} said
    * @returns {Request}

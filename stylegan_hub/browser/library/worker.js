@@ -1,4 +1,4 @@
-// Runs an `Engine` beside the page. A classic worker, since tf.js comes as classic scripts.
+// Runs an `Engine` beside the page, in a classic worker because tf.js consists of classic scripts.
 
 const opening = import('./engine.js');
 let engine = null;

@@ -1,16 +1,16 @@
 /**
- * Pictures as an endless animation: GIF 89a with one palette for all of them, found by cutting the
- * box of colors at its medians (Heckbert 1982), and LZW as the format asks for it.
+ * Pictures as an endless animation: GIF 89a with one palette for all frames, found by median cut
+ * (Heckbert 1982), and LZW compression as the format requires.
  */
 
 const COLORS = 256;
 const MIN_CODE_BITS = 8;
 const MAX_CODES = 4096;
-const BITS = 5; // of each of red, green and blue, by which colors are told apart
+const BITS = 5; // for each of red, green and blue; colors with the same bits are treated as equal
 
 /**
- * @param {{data: Uint8ClampedArray, width: number, height: number}[]} frames RGBA, of one size
- * @param {number} milliseconds each
+ * @param {{data: Uint8ClampedArray, width: number, height: number}[]} frames RGBA, all of one size
+ * @param {number} milliseconds per frame
  * @returns {Blob}
  */
 export function gif(frames, milliseconds) {
@@ -36,7 +36,7 @@ export function gif(frames, milliseconds) {
 
 const key = (data, at) => ((data[at] >> 3) << 10) | ((data[at + 1] >> 3) << 5) | (data[at + 2] >> 3);
 
-/** The palette, and for each color at 15 bits its place there. */
+/** The palette, and the place in it of each 15-bit color. */
 function colorsOf(frames) {
   const counts = new Uint32Array(1 << (3 * BITS));
   for (const { data } of frames) {

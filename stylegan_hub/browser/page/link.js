@@ -1,6 +1,6 @@
 /**
  * A face and its edits as a link, `?seed=7&psi=.7&edit=afro-hair:1.2&text=a face with a hat`, in the
- * form that the full app reads and writes. A link holds nothing of a picture that somebody brought.
+ * form that the full app reads and writes. A link never holds data of a visitor's own picture.
  *
  * @typedef {{what: string, isText: boolean, strength: number | null}} Change
  */
@@ -23,7 +23,7 @@ export function readLink(query) {
     else if (name === 'edit' || name === 'text') {
       const change = readChange(value, name === 'text');
       if (change && changes.length < MAX_CHANGES) changes.push(change);
-      else problems.push(`“${value.slice(0, 60)}” is no change of this page.`);
+      else problems.push(`“${value.slice(0, 60)}” is not a change that this page can make.`);
     } else if (['seed', 'psi', 'label'].includes(name)) {
       problems.push(`The link's ${name} “${value.slice(0, 60)}” cannot be read.`);
     }
@@ -34,7 +34,7 @@ export function readLink(query) {
 /**
  * @param {object} face
  * @param {{edit: string, isText: boolean, strength: number}[]} edits
- * @returns {string} the query, empty for a face to which no seed leads
+ * @returns {string} the query; empty for a face that has no seed
  */
 export function writeLink(face, edits) {
   if (!('seed' in face)) return '';

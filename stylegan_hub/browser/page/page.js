@@ -1,4 +1,4 @@
-/** The page without a server: a face, edits on it, and everything computed on this device. */
+/** The page without a server: a face and its edits, all computed on this device. */
 
 import { newestOnly, openEngine } from './library/client.js';
 import { BrowserError } from './library/safetensors.js';
@@ -6,15 +6,15 @@ import { gif } from './gif.js';
 import { readLink, writeLink } from './link.js';
 
 const FACES = 8;
-const TILE = 64; // pixels that a face to choose from is rendered at
-const MOVING = 128; // pixels that are enough while a slider moves, where a whole picture is slow
-const SLOW = 60; // milliseconds
+const TILE = 64; // pixels of a face to choose from
+const MOVING = 128; // pixels while a slider moves, if a full-size picture is slow
+const SLOW = 60; // milliseconds for a full-size picture
 const MAX_SEED = 99_999;
 const PSI = 0.7;
 const FRAMES = 16;
 const FRAME_MILLISECONDS = 80;
 const STEP = 0.05;
-const REST = 250; // milliseconds without a move
+const REST = 250; // milliseconds without a move before a full-size picture is rendered
 
 const find = id => document.getElementById(id);
 const say = text => { find('status').textContent = text; };
@@ -22,9 +22,9 @@ const here = name => new URL(`./${name}/`, location.href).href;
 const someSeed = () => String(Math.floor(Math.random() * (MAX_SEED + 1)));
 
 let engine;
-let state = { face: { seed: '0', psi: PSI }, edits: [] }; // replaced, never changed
+let state = { face: { seed: '0', psi: PSI }, edits: [] }; // replaced, never modified
 let [past, future] = [[], []];
-const known = new Map(); // what is known of edits, by name
+const known = new Map(); // facts about edits, by name
 let seeds = Array.from({ length: FACES }, (_, seed) => String(seed));
 
 // Pictures
@@ -70,9 +70,9 @@ async function drawFaces() {
 const seeded = seed => ({ seed, psi: state.face.psi ?? PSI,
   ...(engine.about.labels ? { label: state.face.label ?? 0 } : {}) });
 
-// The state, and what shows it
+// The state, and how it is shown
 
-/** Goes on with something else; what was there can be had back by undo. */
+/** Changes the state; undo restores the previous one. */
 function change(changes) {
   past.push(state);
   future = [];
@@ -118,7 +118,7 @@ function slot(name, index) {
   Object.assign(label, { htmlFor: slider.id, textContent: name });
   Object.assign(slider, { type: 'range', min, max, step: STEP });
   Object.assign(remove, { textContent: 'Remove', ariaLabel: `Remove ${name}` });
-  let before = null; // the state before the hand moved it
+  let before = null; // the state before the visitor moved the slider
   slider.oninput = () => {
     before ??= state;
     const edits = state.edits.map((one, i) =>
@@ -144,7 +144,7 @@ function putOn(about, strength = about.strength.default) {
   change({ edits: [...others, { edit: about.name, strength }] });
 }
 
-// What a visitor does
+// Actions of a visitor
 
 async function work(text, what) {
   say(text);
@@ -166,7 +166,7 @@ async function changeByWords(text, strength) {
     known.set(one, { ...found, isText: true });
     putOn(found, strength ?? found.strength.default);
     const fit = `fit ${found.fit.toFixed(2)} of 1`;
-    said.push(found.advice || `“${one}” is on it, ${found.verdict} to be seen (${fit}); slide it.`);
+    said.push(found.advice || `“${one}” was added and is ${found.verdict} visible (${fit}).`);
   }
   return said.join(' ');
 }
@@ -175,7 +175,7 @@ async function takeEdit(name, strength) {
   const about = await engine.loadEdit(name);
   known.set(name, { ...about, isText: false });
   putOn(about, strength ?? about.strength.default);
-  return `“${name}” is on it; slide it.`;
+  return `“${name}” was added. Move its slider to change its strength.`;
 }
 
 async function openFiles(files) {
@@ -188,17 +188,17 @@ async function openFiles(files) {
   let prompt;
   try {
     ({ prompt } = JSON.parse(text));
-  } catch { /* the engine says what is wrong */ }
+  } catch { /* the engine reports what is wrong */ }
   const name = typeof prompt === 'string' && prompt ? prompt.slice(0, 60) : 'an edit from files';
   const about = await engine.openEdit(name, text, await weights.arrayBuffer());
   known.set(name, { ...about, isText: false });
   putOn(about);
-  return `“${name}” is on it. A link cannot hold it.`;
+  return `“${name}” was added. Links cannot include it.`;
 }
 
 async function bringPortrait(file) {
   const bitmap = await createImageBitmap(file).catch(() => {
-    throw new BrowserError(`${file.name} is no picture that this browser reads. Take a PNG or JPEG.`);
+    throw new BrowserError(`This browser cannot read ${file.name}. Choose a PNG or JPEG picture.`);
   });
   const [height, width] = engine.about.size;
   const canvas = new OffscreenCanvas(width, height);
@@ -211,8 +211,8 @@ async function bringPortrait(file) {
   context.drawImage(bitmap, (width - w) / 2, (height - h) / 2, w, h);
   const { data } = context.getImageData(0, 0, width, height);
   change({ face: await engine.invert({ data, width, height }) });
-  return 'This is the nearest face that the model can draw at once. It stays on this device, so a ' +
-    'link cannot hold it.';
+  return 'This is the nearest face that the model can render. It stays on this device, so links ' +
+    'cannot include it.';
 }
 
 function save(blob, ending) {
@@ -239,18 +239,18 @@ async function saveGif() {
     frames.push(await engine.picture(state.face, moved));
   }
   save(gif([...frames, ...frames.slice(1, -1).reverse()], FRAME_MILLISECONDS), 'gif');
-  return 'Saved the film.';
+  return 'Saved the animation.';
 }
 
 async function copyLink() {
   const query = writeLink(state.face, linked());
-  if (!query) return 'A link cannot hold a portrait that somebody brought; save a PNG.';
+  if (!query) return 'A link cannot include your own portrait. Save a PNG instead.';
   const link = location.origin + location.pathname + query;
   await navigator.clipboard.writeText(link).catch(() => prompt('Copy this link:', link));
   return 'Copied a link to this face.';
 }
 
-/** Lets the service worker keep what was loaded, for when there is no network. */
+/** Lets the service worker cache the loaded files for offline use. */
 async function keepLoaded() {
   navigator.serviceWorker?.controller?.postMessage({ loaded: await engine.loaded() });
 }
@@ -258,7 +258,7 @@ async function keepLoaded() {
 // Opening
 
 function tell(error) {
-  say(error instanceof BrowserError ? error.message : 'This is a fault of the page: ' + error.message);
+  say(error instanceof BrowserError ? error.message : 'This is a bug in the page: ' + error.message);
   if (!(error instanceof BrowserError)) console.error(error);
 }
 
@@ -303,7 +303,7 @@ function wire() {
   find('who').onsubmit = event => event.preventDefault();
   find('seed').onchange = ({ target }) => {
     if (target.value && target.checkValidity()) change({ face: seeded(target.value) });
-    else say(`Got the seed “${target.value}”; expected a whole number from 0.`);
+    else say(`Got the seed “${target.value}”; expected a whole number of 0 or more.`);
   };
   find('class').onchange = ({ target }) => {
     change({ face: { ...seeded(state.face.seed ?? '0'), label: Number(target.value) } });
@@ -327,7 +327,7 @@ function wire() {
 function introduce({ backend, milliseconds, neutral, labels, edits, has }) {
   document.title = find('title').textContent = `Change ${neutral} by words`;
   find('engine').textContent = `Rendered by this browser: ${backend}, ` +
-    `${Math.round(milliseconds)} ms for a whole picture.`;
+    `${Math.round(milliseconds)} ms for a full-size picture.`;
   find('class-label').hidden = !labels;
   find('class').max = labels - 1;
   find('words-part').hidden = !has.includes('instant');
@@ -352,7 +352,7 @@ async function open() {
   introduce(engine.about);
   wire();
   const problems = await openLink();
-  say(problems.join(' ') || 'Pick a face, then say what should change or take an edit.');
+  say(problems.join(' ') || 'Pick a face and describe the change, or choose an edit.');
   document.body.dataset.ready = 'yes';
   await drawFaces();
   await engine.prepare();
@@ -360,5 +360,5 @@ async function open() {
   await keepLoaded();
 }
 
-navigator.serviceWorker?.register('./service_worker.js').catch(() => {}); // not without https
+navigator.serviceWorker?.register('./service_worker.js').catch(() => {}); // fails without https
 open().catch(tell);

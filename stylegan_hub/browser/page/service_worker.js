@@ -1,7 +1,7 @@
-// Keeps the page for when there is no network.
+// Caches the page for offline use.
 
-const VERSION = 'development'; // the builder writes what is in the folder
-const FILES = []; // and what the first picture needs
+const VERSION = 'development'; // the builder replaces it by a hash of the folder's files
+const FILES = []; // the builder lists the files that are cached from the start
 const CACHE = `${new URL(self.registration.scope).pathname}${VERSION}`;
 
 self.addEventListener('install', event => {
@@ -17,7 +17,7 @@ self.addEventListener('activate', event => {
   })());
 });
 
-// What was loaded before this script was there: a page says what it has.
+// A page sends the addresses of files that it loaded before this script was active.
 self.addEventListener('message', event => event.waitUntil(keep(event.data.loaded)));
 
 self.addEventListener('fetch', event => {
