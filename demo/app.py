@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute
 
-from demo import channel, in_browser, programs, zerogpu
+from demo import channel, drafts, in_browser, programs, zerogpu
 from demo.components import explain, heading, toast
 from demo.first_faces import first_seeds
 from demo.opening import Opening
@@ -169,9 +169,8 @@ def launch_options(page: Page, names: Collection[str] = ()) -> dict[str, Any]:
     Args:
         names: by which it is reached beside those of this machine, see `OwnAddress`.
     """
-    scripts = [
-        path.read_text(encoding="utf-8") for path in (in_browser.SCRIPT, channel.SCRIPT, _DROP)
-    ]
+    files = (in_browser.SCRIPT, channel.SCRIPT, _DROP)
+    scripts = [drafts.script(), *(path.read_text(encoding="utf-8") for path in files)]
     return {
         "theme": gr.themes.Soft(
             primary_hue="violet", secondary_hue="violet", neutral_hue="stone", radius_size="lg"
