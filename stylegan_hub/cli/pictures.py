@@ -38,7 +38,9 @@ _BATCH = 16
 @main.command()
 def sample(
     output: OutputOption,
-    seeds: Annotated[str, typer.Option(help="Seeds of the faces: 7, 0-15, or 1,4,8-10.")] = "0-15",
+    seeds: Annotated[
+        str, typer.Option("--seeds", "--seed", help="Seeds of the faces: 7, 0-15, or 1,4,8-10.")
+    ] = "0-15",
     columns: Annotated[
         int | None, typer.Option(min=1, help="Pictures per row. By default the sheet is square.")
     ] = None,

@@ -77,6 +77,8 @@ _REMEDIES = {
     "cuda_runtime.h": "The CUDA toolkit is incomplete: it has no header files. Install it again.",
     "the compiler was stopped": "The compiler may be waiting for something, or the machine may be "
     "very busy. Try the same compiler on a small program.",
+    "Could not determine home directory": "This user has no home folder to keep the library in: "
+    f"name a folder in {CACHE}, or set HOME.",
 }
 
 
