@@ -312,9 +312,9 @@ def _explained(error: Exception, path: Path | None) -> str:
     text = str(error).strip()
     reason = "\n".join(line for line in text.splitlines()[-_LAST_LINES:] if line.strip())
     known = next((remedy for said, remedy in _REMEDIES.items() if said in text), None)
-    if isinstance(error, OSError) and path is None:
-        return f"{reason} {SWITCH}=off silences this."  # there is no folder for it
     if isinstance(error, OSError):
+        if path is None:  # there is no folder for the library
+            return f"{reason} {SWITCH}=off silences this."
         remedy = f"Make {path.parent} writable, or name another folder in {CACHE}."
     elif known is not None:
         remedy = known
