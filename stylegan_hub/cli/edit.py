@@ -87,13 +87,13 @@ MethodOption = Annotated[
 
 
 PresetOption = Annotated[
-    str | None, typer.Option(help="A named group of settings of the method: published.")
+    str | None, typer.Option(help="A named group of settings of the method, such as published.")
 ]
 
 
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="One setting of the method: space=s. May be repeated."),
+    typer.Option("--set", help="One setting of the method, such as space=s. May be repeated."),
 ]
 
 
@@ -113,7 +113,7 @@ RegionOption = Annotated[
 
 KeepOption = Annotated[
     list[str] | None,
-    typer.Option(help="With --text: what should not change: glasses. May be repeated."),
+    typer.Option(help="With --text: what should not change, such as glasses. May be repeated."),
 ]
 
 
@@ -219,8 +219,8 @@ class _Written:
 def edit(*, start: Start, asked: _Asked, written: _Written) -> None:
     """Change one face with words, a picture, pairs of pictures, or saved edits.
 
-    The search starts from the face with all --edit edits applied. All edits are displacements that
-    add up in any order. A face from a photo is pasted back into the photo.
+    All --edit edits are applied before the search starts. Edits are displacements that add up, so
+    their order does not matter. A face from a photo is pasted back into the photo.
 
     \b
     Examples:
@@ -253,7 +253,7 @@ def edit(*, start: Start, asked: _Asked, written: _Written) -> None:
 def methods(
     pipeline: PipelineOption = "portraits",
 ) -> None:
-    """List the methods to find an edit, the requests they take, and whether a pipeline has them.
+    """List the methods that find edits, what they answer, and whether a pipeline has them.
 
     \b
     Examples:

@@ -44,9 +44,9 @@ def many(
     pipeline: PipelineOption = "portraits",
     device: DeviceOption = "auto",
 ) -> None:
-    """Render, edit or invert very many seeds or photos, on several processes and machines.
+    """Render, edit or invert many seeds or photos, on several processes and machines.
 
-    Each one is done exactly once. If the command is interrupted, the same command continues.
+    Each one is processed exactly once. If the command is interrupted, run it again to continue.
     OUTPUT/manifest.jsonl has a line for each seed or photo: its files with their sha256, or why it
     failed.
 

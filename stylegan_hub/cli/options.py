@@ -67,7 +67,7 @@ OutputOption = Annotated[
 PasteOption = Annotated[
     Literal["changed", "face", "none"],
     typer.Option(
-        help="What to paste back into the photo: what the edit changed, the whole face, or none. "
+        help="What to paste back into the photo: only what the edit changed, or the whole face. "
         "With none, only the aligned face is written."
     ),
 ]
@@ -78,7 +78,7 @@ KeepOwnOption = Annotated[
     typer.Option(
         min=0,
         max=1,
-        help="How much of what the generator cannot render (a hand, a frame) stays the photo's own "
+        help="How much of what the generator cannot render, such as a hand, is kept from the photo "
         "when a face is pasted back; 0 = nothing.",
     ),
 ]

@@ -28,10 +28,12 @@ def demo(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on.")] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="A name by which a proxy or a network shows the page; '*' for any."),
+        typer.Option(
+            help="A host name by which others reach the page; '*' for any. May be repeated."
+        ),
     ] = None,
 ) -> None:
-    """Start the page on this machine, like `python app.py` in a clone.
+    """Start the web page on this machine, like `python app.py` in a clone.
 
     \b
     Example:
@@ -81,7 +83,7 @@ def space(
     ] = None,
     pipeline: PipelineOption = "portraits",
 ) -> None:
-    """Write a complete Space: the page with a pipeline and its edits, with nothing left to fetch.
+    """Write a complete Space: one folder with the page, a pipeline and its edits.
 
     \b
     Examples:

@@ -174,7 +174,7 @@ def batch(
 ) -> None:
     """Invert and edit every photo in a folder, and make a contact sheet.
 
-    Latents are kept in OUTPUT/latents and used again next time. Files that are not photos are
+    Latents are kept in OUTPUT/latents and reused by the next run. Files that are not photos are
     counted and listed. A photo that fails does not stop the others; failures are listed at the end,
     with exit status 1.
 

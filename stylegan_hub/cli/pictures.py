@@ -137,10 +137,11 @@ def film(
     ] = None,
     low: Annotated[
         float | None,
-        typer.Option(help="Lowest strength of the last edit. By default its slider's end."),
+        typer.Option(help="Lowest strength of the last edit. By default its slider's lower end."),
     ] = None,
     high: Annotated[
-        float | None, typer.Option(help="Highest strength. By default the slider's end.")
+        float | None,
+        typer.Option(help="Highest strength of the last edit. By default its slider's upper end."),
     ] = None,
     frames: FramesOption = 32,
     fps: FpsOption = 16,

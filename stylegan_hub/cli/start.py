@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from stylegan_hub.session import Session
 
 
-# Of `edit`: the face, what to find, what to do with it.
 PersonArgument = Annotated[
     Path | None,
     typer.Argument(
@@ -47,7 +46,7 @@ PhotoOption = Annotated[
 
 @dataclass(frozen=True)
 class Start:
-    """Options of `edit`: the face, with the edits that it has already."""
+    """Options of `edit` and `film`: the face, with the edits that it already has."""
 
     person: PersonArgument = None
     seed: SeedOption = 0

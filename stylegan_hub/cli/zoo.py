@@ -90,7 +90,7 @@ def info(
         else None,
         "numbers": f"{found.parameters:,}",
         "picture": found.picture,
-        "stale": f"{', '.join(found.stale)} (of other tensors; measure the edit again)"
+        "stale": f"{', '.join(found.stale)} (measured with other weights; measure the edit again)"
         if found.stale
         else None,
         **found.metrics,
@@ -107,9 +107,7 @@ def publish(
         str, typer.Argument(help="Repository: user/repo. It is created if it does not exist.")
     ],
     private: Annotated[bool, typer.Option("--private", help="Only you can see it.")] = False,
-    message: Annotated[
-        str | None, typer.Option("--message", "-m", help="Message of the commit.")
-    ] = None,
+    message: Annotated[str | None, typer.Option("--message", "-m", help="Commit message.")] = None,
     parent_commit: Annotated[
         str | None, typer.Option(help="Refuse if the repository is no longer at this commit.")
     ] = None,
@@ -242,7 +240,7 @@ def evaluate(
             wanted = parse_target(target or ())
         except ValueError as error:
             raise UsageError(str(error)) from error
-        for folder in folders:  # before the seconds that loading takes
+        for folder in folders:  # before loading, which takes seconds
             read_config(folder)
         hide_loading()
         pipe = StyleEditPipeline.from_pretrained(pipeline, device=device, runtime=runtime)
