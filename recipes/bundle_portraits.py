@@ -230,8 +230,7 @@ def _with_mean(values: dict[str, float]) -> dict[str, float]:
 
 @torch.no_grad()
 def mixing_sheet(pipe: StyleEditPipeline) -> object:
-    """A grid of pictures: rows take coarse layers (4 to 16 px) from the first picture, columns the
-    others."""
+    """Rows take coarse layers (4 to 16 px) from the first picture, columns the other layers."""
     rows, columns = pipe.sample(range(100, 105)), pipe.sample(range(200, 206))
     blank = torch.ones(1, 3, *[pipe.generator.config.img_resolution] * 2)
     lines = [torch.cat([blank, draw(pipe, columns)])]
@@ -417,7 +416,8 @@ def _encoder_section(metrics: dict[str, object]) -> str:
 
 It finds the latent that renders a picture (`recipes/train_encoder.py`). On {measured["images"]:,}
 pictures of the generator that it has not seen: PSNR of the renders {own["psnr"]:.1f} dB, identity
-similarity {own["identity_similarity"]:.2f}, attributes kept {own["attributes_kept"]:.2f}, error of its answer in w {own["w_error"]:.2f} of the variance of w.
+similarity {own["identity_similarity"]:.2f}, attributes kept {own["attributes_kept"]:.2f}, error of
+its answer in w {own["w_error"]:.2f} of the variance of w.
 {on_renders}
 One pass gives a likeness; `pipe.invert(picture, refine=100)` comes closer.
 """

@@ -1,4 +1,4 @@
-"""Measure how photographs are dealt with: faces found, identities told apart, objects kept.
+"""Measure how photographs are handled: faces found, identities told apart, objects kept.
 
     python recipes/evaluate_photographs.py --output_dir runs/photographs --count 100
     python recipes/evaluate_photographs.py --output_dir runs/photographs \\
@@ -6,12 +6,13 @@
     python recipes/evaluate_photographs.py --output_dir runs/photographs \\
         --calibrate cards/portraits
 
-Three tables on renders, whose truth is known. *Faces*: scenes with drawn portraits turned by any
-angle, small, several or partly outside, and the same scenes without any: recall and false finds of
-the bundled finder alone (which learned photographs) and of what the pipeline uses. *Objects*: a
-microphone, a hand and a scarf before rendered portraits; what of them is left after an edit, with
-`keep_own` 0 and 1. *Likeness*: pairs of renders of one person and of two; --calibrate writes what
-their cosines say into the recognizer's config. Of photographs, faces and times are listed.
+Three tables are measured on drawn portraits, whose content is known. *Faces*: scenes with portraits
+that are turned by any angle, small, several or partly outside, and the same scenes without a face:
+recall and false finds of the bundled finder alone (which was trained on photographs) and of what
+the pipeline uses. *Objects*: a microphone, a hand and a scarf in front of portraits, and how much
+of them is left after an edit, with `keep_own` 0 and 1. *Likeness*: pairs of portraits of one person
+and of two; --calibrate writes the distribution of their cosines into the recognizer's config. For
+photographs, faces and times are listed.
 """
 
 from __future__ import annotations
@@ -50,20 +51,20 @@ _OBJECTS = ("microphone", "hand", "scarf")
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What is measured on how many renders."""
+    """What is measured, and on how many portraits."""
 
     output_dir: Path
     """Folder to write photographs.json to."""
     pipeline: str = "portraits"
     """Bundled name, folder or Hub id."""
     count: int = 40
-    """Scenes of each kind, and portraits behind objects."""
+    """Number of scenes of each kind, and of portraits behind objects."""
     identities: int = 200
-    """People for the likeness, four pictures each."""
+    """Number of people for the likeness, with four pictures each."""
     photos: tuple[Path, ...] = ()
     """Photographs whose faces are listed."""
     calibrate: Path | None = None
-    """Folder of the pipeline into which the calibration is written."""
+    """Folder of the pipeline to write the calibration into."""
 
 
 def main(config: Config) -> None:
@@ -84,10 +85,10 @@ def main(config: Config) -> None:
 
 
 def listed(path: Path) -> dict[str, Any]:
-    """Faces of a photograph, and how long they took on the processor, without reading the file."""
+    """Faces in a photograph, and the seconds it took to find them on the processor."""
     photo = read_photo(path)
     look = PeopleFinder()
-    look.faces(photo.image)  # the first time loads the networks
+    look.faces(photo.image)  # the first call loads the networks
     started = time.process_time()
     found = look.faces(photo.image)
     seconds = time.process_time() - started
@@ -103,7 +104,7 @@ def listed(path: Path) -> dict[str, Any]:
 
 
 def faces(pipe: hub.StyleEditPipeline, count: int) -> dict[str, dict[str, float]]:
-    """Recall and false finds in scenes of each kind, for the finder alone and for both."""
+    """Recall and false finds in scenes of each kind, of the finder alone and of both."""
     looks = {"people": PeopleFinder(), "both": finder(pipe)}
     table: dict[str, dict[str, float]] = {}
     kinds = [*_KINDS, "small", "several", "partly outside", "nobody"]
@@ -128,7 +129,7 @@ def faces(pipe: hub.StyleEditPipeline, count: int) -> dict[str, dict[str, float]
 
 
 def _scene(kind: str, seed: int) -> tuple[Image.Image, list[tuple[complex, float]]]:
-    """A scene, and of every face in it a place near the mouth and how near is near enough."""
+    """A scene, and for each face a place near the mouth and the distance that counts as found."""
     width, height = _SCENE
     scene = Image.new("RGB", _SCENE, tuple(np.random.default_rng(seed).integers(60, 200, 3)))
     if kind == "nobody":
@@ -156,7 +157,7 @@ def _scene(kind: str, seed: int) -> tuple[Image.Image, list[tuple[complex, float
 
 
 def objects(pipe: hub.StyleEditPipeline, count: int) -> dict[str, dict[str, float]]:
-    """What is left of objects before faces after an edit, see the head of this file."""
+    """How much of objects in front of faces is left after an edit; see the docstring above."""
     edits = [hub.load_edit(name) for name in _EDITS]
     size = pipe.generator.config.img_resolution
     rows: dict[str, list[tuple[float, float]]] = {}
@@ -191,7 +192,7 @@ def _corners(size: int) -> Any:
 
 
 def _with_object(face: Image.Image, what: str) -> Image.Image:
-    """A face with an object before it that the domain does not know."""
+    """A face behind an object that the domain does not know."""
     covered = face.copy()
     pen, unit = ImageDraw.Draw(covered), face.width / 128
     shapes: dict[str, list[tuple[str, tuple[int, int, int, int], tuple[int, int, int]]]] = {
@@ -209,9 +210,9 @@ def _with_object(face: Image.Image, what: str) -> Image.Image:
 
 @torch.no_grad()
 def likeness(pipe: hub.StyleEditPipeline, identities: int) -> dict[str, Any]:
-    """What the recognizer's cosines say of pairs of renders; the error on people not measured on.
+    """What the recognizer's cosines say about pairs of portraits, with the error on other people.
 
-    Thresholds are taken from the first half of the people, error rates from the second.
+    Thresholds come from the first half of the people, error rates from the second.
     """
     assert pipe.recognizer is not None
     who = [index // 4 for index in range(4 * identities)]
@@ -233,7 +234,7 @@ def likeness(pipe: hub.StyleEditPipeline, identities: int) -> dict[str, Any]:
 
 
 def write_calibration(path: Path, calibrated: dict[str, float]) -> None:
-    """Into the config of a recognizer, whose other fields stay."""
+    """Write the calibration into the config of a recognizer, whose other fields stay."""
     config = json.loads(path.read_text())
     rounded = {name: round(value, 4) for name, value in calibrated.items()}
     write_bytes(path, (json.dumps({**config, "calibration": rounded}, indent=2) + "\n").encode())
