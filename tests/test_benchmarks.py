@@ -83,7 +83,10 @@ def test_the_command(
             {"256, forward, 1": 1e9, "256, forward, 2": 0.0},
             r"plain:\n256, forward, 1: .* 1000000000",
         ),
-        ({"512, forward, 1": 1.0}, "expects nothing of what was measured: 256, forward, 1, "),
+        (
+            {"512, forward, 1": 1.0},
+            "has no expected ratio for what was measured: 256, forward, 1, ",
+        ),
     ):
         guard.write_text(json.dumps(expected))
         with pytest.raises(SystemExit, match=problem):

@@ -856,7 +856,7 @@ def test_mapper_of_levels(tmp_path: Path, pipeline: tuple[StyleEditPipeline, Pat
     )
     with pytest.raises(ArtifactError, match=r"lacks the bias of layer 4 .* 'coarse'"):
         convert(tmp_path / "x", tmp_path / "none", **options)
-    with pytest.raises(ArtifactError, match="belongs to a generator: give --pipeline"):
+    with pytest.raises(ArtifactError, match="belongs to a generator.*--pipeline"):
         convert(tmp_path / "x", tmp_path / "none")
 
 
@@ -914,7 +914,7 @@ def test_table(tmp_path: Path, pipeline: tuple[StyleEditPipeline, Path], everyth
     assert table.s_std[last.start : last.stop].unique().tolist() == [len(layers) + 8]
     table.direction(pipe, "a face with glasses", channels=3)
     np.save(tmp_path / "fs3.npy", fs3[:-1])
-    with pytest.raises(MismatchError, match=f"fs3 has {len(index) - 1} rows, which is no number"):
+    with pytest.raises(MismatchError, match=f"fs3 has {len(index) - 1} rows"):
         convert(tmp_path / "fs3.npy", tmp_path / "none", **options)
 
 

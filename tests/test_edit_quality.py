@@ -277,7 +277,7 @@ def test_nothing_is_changed_when_an_edit_does_not_fit(
     with pytest.raises(MismatchError, match=other_pipeline.base_model.fingerprint):
         evaluate.main(evaluate.Config(folders=names, pipeline=str(tiny_pipeline_folder)))
     assert not (good / "metrics.json").exists()
-    with pytest.raises(SystemExit, match="Nothing to measure"):
+    with pytest.raises(SystemExit, match="nothing to measure"):
         evaluate.main(evaluate.Config())
     with pytest.raises(ArtifactError):
         evaluate.main(evaluate.Config(folders=(str(tiny_pipeline_folder),)))

@@ -377,7 +377,7 @@ def test_recipe_from_words_to_card(
     assert all("seconds_to_find" in row for n, row in variants.items() if "on that" not in n)
     table = (out / "table.md").read_text()
     assert "| whole | in its region |" in table and "| W+, localization 0 |" in table
-    with pytest.raises(ValueError, match=r"Unknown prompts \['a cat'\]"):
+    with pytest.raises(ValueError, match=r"Got the prompts \['a cat'\]"):
         evaluate.Config(output_dir=out, prompts=("a cat",))
 
 
@@ -400,7 +400,7 @@ def test_recipe_finds_several_directions_for_one_face(
     with pytest.raises(SystemExit, match="publishes one edit"):
         train.main([*args, "--push_to_hub", "--hub_model_id", "me/eyes"])
     for faces in (["--face", "3"], ["--latents", "none.safetensors"]):
-        with pytest.raises(SystemExit, match="give one of them"):
+        with pytest.raises(SystemExit, match="give only one of them"):
             train.main([*args, *faces])
 
 
