@@ -142,9 +142,10 @@ def scenes(
     Args:
         pictures: uint8 `[n, 3, h, w]`; the next one in the batch is a scene's second face.
 
-    Returns: Scenes in [-1, 1], and for up to two faces in each: the middle of the portrait, the
-        offset from there to the middle of its right edge, both in units of the scene's half side,
-        and whether the face exists.
+    Returns:
+        Scenes in [-1, 1], and for up to two faces in each: the middle of the portrait, the offset
+        from there to the middle of its right edge, both in units of the scene's half side, and
+        whether the face exists.
     """
     n = len(pictures)
     portraits = image_files.from_uint8(pictures)

@@ -85,7 +85,7 @@ def test_the_command(
         ),
         (
             {"512, forward, 1": 1.0},
-            "has no expected ratio for what was measured: 256, forward, 1, ",
+            "no expected ratio for what was measured: 256, forward, 1, ",
         ),
     ):
         guard.write_text(json.dumps(expected))

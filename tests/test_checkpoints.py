@@ -856,7 +856,7 @@ def test_mapper_of_levels(tmp_path: Path, pipeline: tuple[StyleEditPipeline, Pat
     )
     with pytest.raises(ArtifactError, match=r"lacks the bias of layer 4 .* 'coarse'"):
         convert(tmp_path / "x", tmp_path / "none", **options)
-    with pytest.raises(ArtifactError, match="belongs to a generator.*--pipeline"):
+    with pytest.raises(ArtifactError, match=r"belongs to a generator.*--pipeline"):
         convert(tmp_path / "x", tmp_path / "none")
 
 
