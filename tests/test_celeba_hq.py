@@ -28,7 +28,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def data(exported: Path, tmp_path: Path) -> Path:
-    """A copy that may be damaged."""
+    """A copy that tests may damage."""
     return Path(shutil.copytree(exported, tmp_path / "portraits"))
 
 
@@ -59,7 +59,7 @@ def test_without_lists_the_first_four_fifths_are_learned(exported: Path) -> None
 
 
 def test_published_folders_and_sizes(data: Path) -> None:
-    """image/0.jpg and text/celeba-caption/0.txt, pictures of another size."""
+    """image/0.jpg and text/celeba-caption/0.txt, with pictures of another size."""
     (data / "image").mkdir()
     for path in (data / "images").iterdir():
         with Image.open(path) as picture:
@@ -126,7 +126,7 @@ def test_unsound_lists(data: Path) -> None:
 
 
 class Attack:
-    """Unpickled, it makes a folder."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""The discriminator: sizes as published, and what it promises."""
+"""The discriminator: its published sizes, and its properties."""
 
 from __future__ import annotations
 

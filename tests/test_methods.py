@@ -65,7 +65,7 @@ def test_names_of_methods_are_sound(monkeypatch: pytest.MonkeyPatch) -> None:
         hub.register(type("Bare", (Blend,), {"name": "bare", "presets": presets}))
 
 
-# What all methods keep to
+# What all methods have in common
 
 
 @pytest.fixture(params=sorted(known()))

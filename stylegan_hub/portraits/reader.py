@@ -24,7 +24,13 @@ from stylegan_hub.portraits.attributes import ATTRIBUTES, applicable
 
 @dataclass(frozen=True)
 class Reading:
-    """What the reader sees in n pictures."""
+    """What the reader sees in n pictures.
+
+    Attributes:
+        attributes: names and values, in the order of the probabilities.
+        probabilities: per attribute float `[n, values]`, rows sum to 1.
+        labels: per attribute int64 `[n]`, the most probable value.
+    """
 
     attributes: Mapping[str, tuple[str, ...]]
     probabilities: dict[str, Float[Tensor, "n values"]]
