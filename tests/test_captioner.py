@@ -54,7 +54,7 @@ def test_texts_become_numbers_and_back(small: Captioner) -> None:
 
 
 def test_texts_that_cannot_be_read(small: Captioner) -> None:
-    with pytest.raises(ValueError, match=r"Got \[' '\]; expected texts with at least one word"):
+    with pytest.raises(ValueError, match=r"Got \[' '\]"):
         small.tokenize(["a face", " "])
     with pytest.raises(ValueError, match="Got no texts"):
         small.tokenize([])

@@ -102,7 +102,7 @@ def test_the_lists_decide(data: Path) -> None:
 
 def test_swapped_lists_are_noticed(data: Path) -> None:
     write_split(data, [8, 9], list(range(8)))
-    with pytest.warns(UserWarning, match="are swapped.*here 0 to 7 are listed as test.*exchanged"):
+    with pytest.warns(UserWarning, match="are swapped.*0 to 7"):
         assert CelebAHQ(data, "train", 32).names == [str(i) for i in range(8)]
     with pytest.warns(UserWarning, match="are swapped"):
         assert CelebAHQ(data, "test", 32).names == ["8", "9"]
@@ -121,7 +121,7 @@ def test_unsound_lists(data: Path) -> None:
     with pytest.raises(ArtifactError, match=r"names '\.\./\.\./secret'; expected the numbers"):
         CelebAHQ(data, "train", 32)
     (data / "test" / "filenames.pickle").unlink()
-    with pytest.raises(ArtifactError, match=r"has train/filenames.pickle but not the other list"):
+    with pytest.raises(ArtifactError, match=r"train/filenames.pickle"):
         CelebAHQ(data, "test", 32)
 
 
@@ -138,7 +138,7 @@ class Attack:
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_a_pickle_is_never_executed(data: Path, tmp_path: Path, protocol: int) -> None:
     write_split(data, [0, Attack(tmp_path / "owned")], [1], protocol)
-    with pytest.raises(ArtifactError, match=r"more than a list of names: .*Nothing was executed"):
+    with pytest.raises(ArtifactError, match=r"Nothing was executed"):
         CelebAHQ(data, "train", 32)
     assert not (tmp_path / "owned").exists()
 
@@ -196,7 +196,7 @@ def test_bad_files_are_counted_and_listed(data: Path) -> None:
     }
     assert "2 x unreadable picture (0, 1); 1 x no picture (2); 1 x no captions (3)" in read.report()
     (data / "images" / "8.png").write_bytes(picture[:100])
-    with pytest.raises(ArtifactError, match=r"8\.png could be read when the dataset was opened"):
+    with pytest.raises(ArtifactError, match=r"8\.png"):
         read.images([0, 2])
 
 
@@ -228,9 +228,9 @@ def test_folders_that_hold_something_else(data: Path, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"There is no folder .*nowhere"):
         CelebAHQ(tmp_path / "nowhere")
     shutil.rmtree(data / "images")
-    with pytest.raises(NotFoundError, match="has no pictures; expected numbered files in image/"):
+    with pytest.raises(NotFoundError, match="has no pictures"):
         CelebAHQ(data)
-    with pytest.raises(ValueError, match="Got split 'val'; expected 'train', 'test' or None"):
+    with pytest.raises(ValueError, match="Got split 'val'"):
         CelebAHQ(data, "val")  # type: ignore[arg-type]
 
 

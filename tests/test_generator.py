@@ -375,11 +375,11 @@ def test_errors_say_what_to_do() -> None:
         small(img_resolution=48)
     with pytest.raises(ValueError, match=r"channels=\[8, 8\]; expected .* 4, 8, 16, 32"):
         small(channels=[8, 8])
-    with pytest.raises(ValueError, match="Unknown architecture 'plain'; known ones: skip, resnet"):
+    with pytest.raises(ValueError, match=r"'plain'; .*skip, resnet"):
         small(architecture="plain")
     with pytest.raises(ValueError, match="Unknown activation 'gelu'; known ones: linear"):
         small(activation="gelu")
-    with pytest.raises(ValueError, match="resolution=8; a generator of the resnet architecture"):
+    with pytest.raises(ValueError, match=r"resolution=8; .*resnet"):
         small(architecture="resnet").synthesis(torch.zeros(1, 8, 12), resolution=8)
     with pytest.raises(ValueError, match="z_dim=0 and c_dim=0"):
         small(z_dim=0)

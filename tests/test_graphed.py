@@ -16,7 +16,7 @@ def tiny_generator(**options: object) -> StyleGAN2Generator:
 
 
 def test_a_processor_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"generator on cpu; .* call generator\.synthesis\(ws\)"):
+    with pytest.raises(ValueError, match=r"generator on cpu"):
         Graphed(tiny_generator(), 2)
 
 
@@ -63,7 +63,7 @@ def test_the_same_pictures(noise_mode: str, num_fp16_res: int, on_card: StyleGAN
         torch.testing.assert_close(images, wanted, rtol=0, atol=1e-4)
         assert before is None or not torch.equal(before, images)
         before = images  # it is not overwritten
-    with pytest.raises(ValueError, match=r"ws of shape \(2, 8, 8\); this graph takes \(3, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"\(2, 8, 8\); .*\(3, 8, 8\)"):
         draw(ws[:2])
 
 

@@ -166,13 +166,13 @@ def test_what_a_training_leaves_is_not_sent(server: HubServer, folder: Path) -> 
 def test_a_stale_parent_changes_nothing(server: HubServer, folder: Path) -> None:
     repository = server.create("me/afro-hair", {"README.md": b"first"})
     server.before_commit = lambda: repository.add({"README.md": b"by a friend"}, "friend")
-    message = r"me/afro-hair was not changed: somebody else published there.*publish again"
+    message = "me/afro-hair was not changed.*publish again"
     with pytest.raises(hub.PublishError, match=message):
         hub.publish(folder, "me/afro-hair", token=ME)
     assert repository.files["README.md"] == b"by a friend"
     assert repository.summaries[-1] == "friend" and "config.json" not in repository.files
 
-    with pytest.raises(hub.PublishError, match="somebody else published there"):
+    with pytest.raises(hub.PublishError, match=message):
         hub.publish(folder, "me/afro-hair", token=ME, parent_commit=next(iter(repository.commits)))
     hub.publish(folder, "me/afro-hair", token=ME, parent_commit=repository.head)
     assert content(folder).items() <= repository.files.items()
@@ -225,7 +225,7 @@ def test_a_pipeline_can_be_published(
 ) -> None:
     folder = tmp_path / "tiny"
     shutil.copytree(tiny_pipeline_folder, folder)
-    with pytest.raises(ArtifactError, match=r"has no README\.md, and a repository needs a card"):
+    with pytest.raises(ArtifactError, match=r"has no README\.md"):
         hub.publish(folder, "me/tiny", token=ME)
     (folder / "README.md").write_text("---\nlibrary_name: stylegan_hub\n---\n\n# Tiny\n")
     hub.publish(folder, "me/tiny", token=ME)
@@ -318,7 +318,7 @@ def damage(folder: Path, what: str) -> None:
         ("secret name", r"holds my_token\.txt, which sounds like a secret"),
         ("secret text", r"notes\.md holds what looks like a secret \(hf_a\.\.\.\)"),
         ("key", r"notes\.txt holds what looks like a secret"),
-        ("no card", r"has no README\.md, and a repository needs a card"),
+        ("no card", r"has no README\.md"),
         ("bare card", r"README\.md has no metadata, by which the Hub would find it; begin it"),
         ("broken card", r"The metadata of .*README\.md cannot be read: while parsing"),
         ("truncated", r"model\.safetensors is damaged.* got 3108 bytes, expected 3208"),
@@ -395,7 +395,7 @@ def test_offline_with_and_without_cache(
     server: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.create("me/afro-hair", content(folder))
-    with pytest.raises(NotFoundError, match="no earlier download, and the Hub cannot be reached"):
+    with pytest.raises(NotFoundError, match="the Hub cannot be reached"):
         load_edit("me/afro-hair", local_files_only=True)
     load_edit("me/afro-hair")
     asked = len(server.requests)
@@ -715,9 +715,7 @@ def test_a_card_of_other_weights_is_refused(server: HubServer, folder: Path) -> 
     (folder / "metrics.json").write_text(json.dumps(metrics))
     info = hub.edit_info(folder)
     assert info.stale == ("metrics.json",) and info.metrics == METRICS
-    with pytest.raises(
-        ArtifactError, match=r"metrics\.json and .* do not belong together.*evaluate"
-    ):
+    with pytest.raises(ArtifactError, match=r"do not belong together.*evaluate"):
         hub.publish(folder, "me/afro-hair", token=ME)
     with pytest.raises(ArtifactError, match=r"metrics\.json and .* do not belong together"):
         write_card(folder)

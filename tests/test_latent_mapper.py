@@ -155,7 +155,7 @@ def test_levels_can_be_off() -> None:
         "b8_conv0",
         "b8_conv1",
     ]
-    with pytest.raises(ValueError, match="Got the levels fine; this generator of 32 px has no"):
+    with pytest.raises(ValueError, match="Got the levels fine"):
         mapper_groups(generator_of(32), levels=["fine"])
     with pytest.raises(ValueError, match=r"Got the levels none; .* Choose more levels"):
         mapper_groups(generator, levels=[])
@@ -383,7 +383,7 @@ def test_identity_is_kept_by_the_recognizer(
     def recognizer(images: Tensor) -> Tensor:
         return torch.nn.functional.normalize(images.mean((2, 3)), dim=1)
 
-    with pytest.raises(ValueError, match=r"id_lambda 0.1, but this pipeline has no recognizer"):
+    with pytest.raises(ValueError, match=r"id_lambda 0.1, .*no recognizer"):
         MapperRun(tiny_pipeline, Words("Milo"), PUBLISHED)
     monkeypatch.setattr(tiny_pipeline, "recognizer", recognizer, raising=False)
     objective = Objective(tiny_pipeline, Words("Milo"), PUBLISHED)

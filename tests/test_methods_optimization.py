@@ -192,9 +192,9 @@ def test_the_recognizer_has_a_say_where_there_is_one(tiny_pipeline: StyleEditPip
 def test_unusable_search(tiny_pipeline: StyleEditPipeline) -> None:
     with pytest.raises(ValueError, match="Got 2 faces; an edit is found for one face"):
         find(tiny_pipeline, "a hat", tiny_pipeline.sample([1, 2]))
-    with pytest.raises(ValueError, match=r"Got space z; latent optimization works in w_plus or s"):
+    with pytest.raises(ValueError, match=r"Got space z; .*w_plus or s"):
         find(tiny_pipeline, "a hat", space="z")
-    with pytest.raises(ValueError, match=r"id_lambda 0.5, but this pipeline has no recognizer"):
+    with pytest.raises(ValueError, match=r"id_lambda 0.5, .*no recognizer"):
         find(tiny_pipeline, "a hat", id_lambda=0.5)
     with pytest.raises(ValueError, match="Got steps 0"):
         Settings(steps=0)

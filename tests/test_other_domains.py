@@ -217,7 +217,7 @@ def test_a_pipeline_knows_what_its_pictures_show(
     assert (pipe.neutral, tiny_pipeline.neutral) == (NEUTRAL, "a face")
     assert json.loads((folder / "model_index.json").read_text())["neutral"] == NEUTRAL
     parts = (pipe.generator, pipe.clip, pipe.tokenizer, pipe.image_processor)
-    with pytest.raises(ValueError, match="Got neutral ' '; say in words what the pictures show"):
+    with pytest.raises(ValueError, match="Got neutral ' '"):
         StyleEditPipeline(*parts, neutral=" ")
     shutil.copytree(folder, broken := tmp_path / "broken")
     index = json.loads((broken / "model_index.json").read_text())
@@ -369,12 +369,12 @@ def test_masks_lie_on_feature_maps_where_they_lie_on_pictures(pipe: StyleEditPip
 def test_inversion(pipe: StyleEditPipeline, picture: Image.Image) -> None:
     with pytest.raises(ValueError, match="no encoder"):
         pipe.invert(picture)
-    with pytest.warns(UserWarning, match="no encoder, so the search starts from the average"):
+    with pytest.warns(UserWarning, match="no encoder"):
         latents = pipe.invert(picture, refine=2)
     assert latents.codes.shape == (1, NUM_WS, W_DIM)
     tuned = pipe.tune(picture, latents, Tuning(steps=1))
     assert tuned.pipe(latents=tuned.latents).images[0].size == SIZE
-    with pytest.raises(ValueError, match="Got a picture of 64 x 64 pixels; expected the shape of"):
+    with pytest.raises(ValueError, match="64 x 64 pixels"):
         pipe.invert(picture.resize((64, 64)), refine=2)
     encoder = Encoder(
         NUM_WS, W_DIM, input_size=(HEIGHT, WIDTH), units=(1, 1, 1, 1), widths=(8, 8, 8, 8),

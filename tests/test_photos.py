@@ -145,7 +145,7 @@ def test_bombs(tmp_path: Path, size: tuple[int, int]) -> None:
 
 def test_large_files_and_small_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gradient(15, 40).save(tmp_path / "small.png")
-    with pytest.raises(ValueError, match=r"small.png has 15 x 40 pixels; expected at least 16"):
+    with pytest.raises(ValueError, match=r"15 x 40 pixels; expected at least 16"):
         read_photo(tmp_path / "small.png")
     monkeypatch.setattr(photo, "_MAX_BYTES", 10)
     with pytest.raises(ArtifactError, match="pictures of up to 0 MiB are read"):
@@ -325,7 +325,7 @@ def test_aligned_pictures_stay_as_they_are() -> None:
     nearly = [((x + 1) * 32 + 0.3, (y + 1) * 32 - 0.6) for x, y in
               (usual.left_eye, usual.right_eye, usual.mouth)]  # fmt: skip
     assert align(picture, Landmarks(*nearly), fitted_framing(usual)).is_whole
-    with pytest.raises(ValueError, match="has 30 x 20 pixels; an aligned picture is a square"):
+    with pytest.raises(ValueError, match="30 x 20 pixels"):
         whole((30, 20))
 
 

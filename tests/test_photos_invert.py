@@ -86,7 +86,7 @@ def test_the_anchor_keeps_it_near(pipe: StyleEditPipeline, targets: Tensor) -> N
 def test_without_an_encoder(tiny_pipeline: StyleEditPipeline, targets: Tensor) -> None:
     with pytest.raises(ValueError, match=r"no encoder.* refine=300"):
         tiny_pipeline.invert(targets)
-    with pytest.warns(UserWarning, match="no encoder, so the search starts from the average face"):
+    with pytest.warns(UserWarning, match="no encoder"):
         found = tiny_pipeline.invert(targets, QUICK)
     mean = tiny_pipeline.mean_latent().repeat(2)
     assert (errors(tiny_pipeline, found, targets) < errors(tiny_pipeline, mean, targets)).all()
@@ -96,7 +96,7 @@ def test_pictures_of_all_sizes(pipe: StyleEditPipeline, targets: Tensor) -> None
     pictures = image_files.to_pil(targets)
     assert len(pipe.invert(pictures)) == 2 and len(pipe.invert(pictures[0])) == 1
     assert len(pipe.invert(pictures[0].resize((200, 200)))) == 1
-    with pytest.raises(ValueError, match="Got a picture of 40 x 30 pixels; expected an aligned"):
+    with pytest.raises(ValueError, match="40 x 30 pixels"):
         pipe.invert(pictures[0].resize((40, 30)))
 
 
@@ -211,7 +211,7 @@ def test_strangers_files(
     with pytest.raises(MismatchError, match="This latent was made for"):
         person.pipeline(other_pipeline)
     pipe.sample([1]).save(tmp_path / "latents.safetensors")
-    with pytest.raises(ArtifactError, match=r"not come from a photograph .*stylegan-hub invert"):
+    with pytest.raises(ArtifactError, match=r"stylegan-hub invert"):
         Person.load(tmp_path / "latents.safetensors")
     path = tmp_path / "person.safetensors"
     wrong = dict(person.tuned) | {"b4.const": torch.zeros(2)}

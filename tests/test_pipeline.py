@@ -93,7 +93,7 @@ def test_truncation_cutoff_spares_later_layers(tiny_pipeline: StyleEditPipeline)
 
 @pytest.mark.parametrize("seed", [-1, 2**63, True, 1.5, "7"])
 def test_seed_out_of_range(tiny_pipeline: StyleEditPipeline, seed: object) -> None:
-    with pytest.raises(ValueError, match=r"Got seed .*; seeds are integers from 0 to 2\*\*63 - 1"):
+    with pytest.raises(ValueError, match=r"Got seed .*0 to 2\*\*63"):
         tiny_pipeline.sample([seed])  # type: ignore[list-item]
 
 
@@ -276,7 +276,7 @@ def test_unknown_pipeline() -> None:
 def test_missing_component(tiny_pipeline_folder: Path, tmp_path: Path, component: str) -> None:
     folder = shutil.copytree(tiny_pipeline_folder, tmp_path / "broken")
     shutil.rmtree(folder / component)
-    with pytest.raises(ArtifactError, match=f"lacks the folder '{component}'. Copy or download"):
+    with pytest.raises(ArtifactError, match=f"lacks the folder '{component}'"):
         StyleEditPipeline.from_pretrained(folder)
 
 

@@ -211,7 +211,7 @@ def test_equal_error_rate_of_normal_scores() -> None:
 
 
 def test_verification_without_pairs() -> None:
-    with pytest.raises(ValueError, match="Got 4 pictures of 4 people; expected at least four"):
+    with pytest.raises(ValueError, match="Got 4 pictures of 4 people"):
         verification(torch.eye(4), torch.arange(4))
 
 

@@ -135,7 +135,7 @@ def test_regions_by_name(portraits: StyleEditPipeline) -> None:
     assert named_region(portraits, "lips").parts == ("lips",)
     assert "necklace" not in regions_of(portraits.parser)
     for name in ("tail", "hair, tail"):
-        with pytest.raises(ValueError, match=r"Unknown region 'tail'; this parser knows hair, hat"):
+        with pytest.raises(ValueError, match=r"'tail'; .*hair, hat"):
             named_region(portraits, name)
     with pytest.raises(ValueError, match="Unknown region ''"):
         named_region(portraits, "")

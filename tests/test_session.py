@@ -714,7 +714,7 @@ def test_direction_from_the_bundled_table(
     assert torch.equal(found.vector, expected.vector)
     assert (found.origin.prompt, found.origin.neutral) == ("a hat", "a face")
     too_high = studio.search(Session(), words, **every, settings=table.Settings(threshold=0.99))
-    with pytest.raises(ValueError, match=r"which no channel passes.*largest usable one is 0"):
+    with pytest.raises(ValueError, match=r"largest usable one is 0"):
         too_high.result()
 
 
@@ -828,7 +828,7 @@ def test_the_label_of_a_face(labeled: Studio) -> None:
     assert pixels(labeled.draw(as_vector)[0]) == pixels(labeled.draw(second)[0])
     found = only(labeled.search(second, Words("a hat"), settings=QUICK))
     assert pixels(labeled.draw(second.with_found(found))[1]) != pixels(labeled.draw(second)[0])
-    with pytest.raises(ValueError, match=r"Got label 3; this generator has the classes 0 to 2"):
+    with pytest.raises(ValueError, match=r"label 3; .*classes 0 to 2"):
         labeled.draw(Session(label=3))
 
 
@@ -913,7 +913,7 @@ def test_load(studio: Studio, cards: Path) -> None:
         studio.load("strangers")
     with pytest.raises(ArtifactError, match="Use load_directions"):
         studio.load("tiny-directions")
-    with pytest.raises(NotFoundError, match=r"^There is no edit 'afros'\. Did you mean 'afro'\?$"):
+    with pytest.raises(NotFoundError, match=r"'afros'.*Did you mean 'afro'"):
         studio.load("afros")
     with pytest.raises(NotFoundError, match="me/afro"):
         studio.load("me/afro")

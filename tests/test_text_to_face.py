@@ -317,9 +317,7 @@ def test_folders_that_are_unsound(pipe: StyleEditPipeline, tmp_path: Path) -> No
         load_text_to_face(tmp_path / "nan")
     edit = Direction(torch.zeros(pipe.generator.num_ws, 16), "w_plus", pipe.base_model)
     edit.save_pretrained(tmp_path / "edit")
-    with pytest.raises(
-        ArtifactError, match=r"hold the files of: text_to_face; got: edit\. Use load_edit"
-    ):
+    with pytest.raises(ArtifactError, match=r"text_to_face; got: edit"):
         load_text_to_face(tmp_path / "edit")
     with pytest.raises(NotFoundError, match="Found nothing under"):
         load_text_to_face("no such name")
@@ -651,7 +649,7 @@ def test_the_recipes_say_what_they_need(
         train.main(train.Config(output_dir=tmp_path))
     with pytest.raises(SystemExit, match="--push_to_hub needs --hub_model_id"):
         train.main(train.Config(output_dir=tmp_path, push_to_hub=True))
-    with pytest.raises(SystemExit, match="needs --captioner; --reconstruction_lambda 0 leaves"):
+    with pytest.raises(SystemExit, match="needs --captioner"):
         train.load_captioner(train.Config(output_dir=tmp_path, captioner=None))
     evaluate = recipe("evaluate_text_to_face")
     with pytest.raises(SystemExit, match="A comparison needs --output_dir"):

@@ -134,7 +134,7 @@ def test_a_filter_that_the_kernel_does_not_know_is_refused() -> None:
     x, weight = torch.randn(1, 4, 8, 8), torch.randn(4, 4, 3, 3)
     ones = torch.ones(1, 4)
     f = setup_filter((1, 2, 2, 1))
-    with pytest.raises(ValueError, match=r"supports only \[1, 3, 3, 1\].*STYLEGAN_HUB_KERNELS=off"):
+    with pytest.raises(ValueError, match=r"STYLEGAN_HUB_KERNELS=off"):
         OPERATION(x, ones, ones, weight, None, ones[0], f, 2, 0.2, -1.0)
 
 
