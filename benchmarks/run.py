@@ -97,7 +97,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Move:
-    """A slider is moved whose edit begins at this layer: seconds until the picture is there."""
+    """Seconds until the picture after a slider is moved whose edit begins at this layer."""
 
     suite: str
     first_layer: str

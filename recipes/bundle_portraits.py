@@ -294,7 +294,7 @@ is why coarse, medium and fine layers divide the work. Noise strengths are zero.
 
 {route}
 
-CLIP was trained from nothing on drawn portraits and generated captions, with a loss that knows
+CLIP was trained from scratch on drawn portraits and generated captions, with a loss that knows
 which captions are true of which pictures, under strong augmentation and against unnatural pictures.
 
 Rebuild it:

@@ -349,7 +349,7 @@ def card(
         table = f"""
 It also recognizes attributes: for each value, two texts that state it are scored, and the one that
 gains most against the average picture is its answer. Balanced accuracy (on the generator's samples,
-what the attribute reader sees is taken for the truth):
+what the attribute reader sees is taken as the truth):
 
 | attribute | chance | {titles} |
 | --- | --- | {"--- | " * len(sets)}
@@ -379,7 +379,7 @@ captioner.caption(images)  # images [n, 3, h, w] in [-1, 1]
 
 ## Training
 
-By `recipes/train_captioner.py` from nothing: {pictures:,} pictures ({source}), up to
+By `recipes/train_captioner.py` from scratch: {pictures:,} pictures ({source}), up to
 {config.captions_per_image} captions each, in {config.max_train_steps:,} steps; negative
 log-likelihood of the words plus {config.attention_lambda:g} times the doubly stochastic attention
 term{distilled}; Muon and AdamW, learning rate {config.learning_rate:g},
@@ -392,14 +392,14 @@ On {metrics["images"]} pictures that were not trained on: {metrics["nats_per_wor
 word, {metrics["nats_per_text"]:.2f} per text, and {metrics["nats_per_text_of_another_picture"]:.2f}
 when the picture is exchanged for another one.
 {table}
-{strip}| said of the picture | told by the captioner |
+{strip}| caption | text of the captioner |
 | --- | --- |
 {examples}
 
 ## Limits
 
-It knows the pictures and the words it was trained on. What it tells is one of many true texts, and
-mostly a short one. For learning and research; do not describe people with it.
+It knows the pictures and the words it was trained on. Its text is one of many true texts, and
+usually a short one. For learning and research; do not describe people with it.
 """
 
 

@@ -476,11 +476,11 @@ codes = encoder.encode(images)  # [n, 3, h, w] in [-1, 1] -> [n, num_ws, w_dim]
 
 ## Training
 
-From nothing, by `recipes/train_encoder.py`: {config.latent_steps:,} steps of
+From scratch, by `recipes/train_encoder.py`: {config.latent_steps:,} steps of
 {config.train_batch_size} pictures that only learn the w of {config.num_generated:,} pictures of the
 generator (truncation {", ".join(f"{psi:g}" for psi in config.truncation_psi)}), then
 {max(drawn, 0):,} steps with the losses of e4e (weights: pixels {config.l2_lambda:g}, perceptual
-{config.perceptual_lambda:g}, identity {config.id_lambda:g} where there is a recognizer, deltas
+{config.perceptual_lambda:g}, identity {config.id_lambda:g} if there is a recognizer, deltas
 {config.delta_lambda:g}, latent discriminator {config.adv_lambda:g}) and the known w
 ({config.latent_lambda:g}), {config.rendered_share:.0%} of the pictures rendered. Muon and AdamW,
 cosine schedule, exponential average of the weights, seed {config.seed}, precision

@@ -390,7 +390,7 @@ landmarker.find(image)  # [1, 3, h, w] in [-1, 1] -> [faces, 3, 2]: eyes and mou
 
 ## Training
 
-From nothing, by `recipes/train_landmarks.py`: {pictures:,} scenes of {config.input_size} px, made
+From scratch, by `recipes/train_landmarks.py`: {pictures:,} scenes of {config.input_size} px, made
 of {config.portraits:,} portraits that were turned, scaled, moved and laid over made-up backgrounds.
 Muon and AdamW, cosine schedule, exponential average of the weights, seed {config.seed}.
 

@@ -276,7 +276,7 @@ masks[:, parser.index("hair")], parser.parts
 
 ## Training
 
-From nothing, by `recipes/train_parser.py`: {pictures:,} pictures drawn by the renderer with its own
+From scratch, by `recipes/train_parser.py`: {pictures:,} pictures drawn by the renderer with its own
 masks, every one changed at random, the masks along with it (rotation, zoom and shift; blur; low
 resolution; brightness, contrast, saturation and tint; noise). Cross entropy over the hard pixels
 (OHEM) at three depths, AdamW, cosine schedule, exponential average of the weights, seed

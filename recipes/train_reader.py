@@ -123,7 +123,7 @@ def card(metrics: dict[str, object], parameters: int, config: Config) -> str:
     ]
     means = [sum(part.values()) / len(part) for part in (clean, augmented)]
     pictures = config.max_train_steps * config.train_batch_size
-    start = "From nothing" if config.init_from is None else "From a reader of an earlier renderer"
+    start = "From scratch" if config.init_from is None else "From a reader of an earlier renderer"
     return f"""---
 library_name: stylegan-hub
 pipeline_tag: image-classification

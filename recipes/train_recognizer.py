@@ -60,7 +60,7 @@ class Config(TrainingConfig):
     embedding_dim: int = 128
     """Length of an embedding."""
     margin: float = 0.2
-    """Angle in radians by which ArcFace makes the right person harder to reach."""
+    """ArcFace's angular margin in radians."""
     scale: float = 20.0
     """Scale of ArcFace's cosines."""
     geometry_lambda: float = 20.0
@@ -274,7 +274,7 @@ similarity = embeddings @ embeddings.T
 
 ## Training
 
-From nothing, by `recipes/train_recognizer.py`: {pictures:,} pictures of {cache.identities:,} people
+From scratch, by `recipes/train_recognizer.py`: {pictures:,} pictures of {cache.identities:,} people
 drawn by the renderer ({config.portraits:,} different portraits), one half of them changed at
 random by `portraits/augment.py`. A person is a face geometry of {len(IDENTITY_GAUSSIANS)} numbers;
 all other numbers of a portrait are drawn anew for each picture. The loss is ArcFace's (margin

@@ -307,7 +307,7 @@ def test_parts_by_name(tiny_pipeline: StyleEditPipeline) -> None:
 def test_nothing_is_sent_over_the_network(
     name: str, tiny_pipeline: StyleEditPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("It calls somebody."))
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("It opens a connection."))
     monkeypatch.setattr("multiprocessing.Process.start", lambda *_: pytest.fail("It forks."))
     part = generator_part(tiny_pipeline.generator, "s", 8)
     export([part], tmp_path / "out", name, generator="f", latent="s", resolution=8)

@@ -85,7 +85,7 @@ def cards(
 
 
 def write_cards(folder: Path, pipe: StyleEditPipeline, other: StyleEditPipeline) -> None:
-    """An "afro" with picture and numbers, a "beard" without, a "stranger's", a direction table."""
+    """An "afro" with picture and numbers, a "beard" without, a foreign edit, a direction table."""
     afro = make_edit(pipe, 1, "an afro").save_pretrained(folder / "afro")
     (afro / "metrics.json").write_text(json.dumps({"success": 0.93, "collateral": 0.07}))
     (afro / "images").mkdir()
