@@ -3,9 +3,9 @@
     python recipes/evaluate_pairs.py --output_dir runs/pairs
 
 Pairs show the same drawn portrait without and with an attribute; the generator has never produced
-them. Sets ("heaps" in the numbers) are drawn portraits, or samples of the generator, without and
-with the attribute, which have nothing else in common. Each slider is applied with strength 1 to
-unseen faces, and the attribute reader says how many gained the attribute and how much else changed.
+them. Sets (--heaps) are drawn portraits, or samples of the generator, without and with the
+attribute, which have nothing else in common. Each slider is applied with strength 1 to unseen
+faces, and the attribute reader says how many gained the attribute and how much else changed.
 
 Writes metrics.json, table.md with the tables for docs/results.md, and the picture pairs.webp.
 """

@@ -11,7 +11,7 @@ that are turned by any angle, small, several or partly outside, and the same sce
 recall and false finds of the bundled finder alone (which was trained on photographs) and of what
 the pipeline uses. *Objects*: a microphone, a hand and a scarf in front of portraits, and how much
 of them is left after an edit, with `keep_own` 0 and 1. *Likeness*: pairs of portraits of one person
-and of two; --calibrate writes the distribution of their cosines into the recognizer's config. For
+and of two; --calibrate writes thresholds for their cosines into the recognizer's config. For
 photographs, faces and times are listed.
 """
 

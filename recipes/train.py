@@ -11,8 +11,8 @@ method that another package registers is trained in the same way. The output fol
 load_edit("runs/afro-hair") loads it. Besides config and weights it holds metrics.json, pictures of
 unseen faces and a card. If a method finds several edits at once, each has a numbered folder in it.
 With --push_to_hub and --hub_model_id user/afro-hair it is published. An interrupted run is
-continued with --resume_from_checkpoint latest, on a CPU to exactly the same weights. With the same
-settings as `pipe.find`, it gives the same edit.
+continued with --resume_from_checkpoint latest, on a CPU to exactly the same weights. Given no more
+than `pipe.find`, a run gives the same edit.
 
 Several processes: torchrun --nproc_per_node 2 recipes/train.py ... (on a CPU with
 ACCELERATE_USE_CPU=true); with half the --train_batch_size they give the same result.

@@ -62,8 +62,8 @@ class Config(TrainingConfig):
     stem_stride: int = 2
     """Pixels per feature of the first stage; 4 in the public face parser, for 512 px."""
     pipeline: str | None = "portraits"
-    """Bundled name, folder or Hub id of the pipeline on whose samples it is measured. None: on
-    none."""
+    """Bundled name, folder or Hub id of the pipeline on whose samples it is also measured. None:
+    only on renders."""
     unseen_portraits: int = 500
     """Number of portraits, and of samples, on which it is measured at the end."""
     train_batch_size: int = 16

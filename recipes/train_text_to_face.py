@@ -103,7 +103,7 @@ class Config(Publishing, TrainingConfig):
     kl_lambda: float | None = None
     """Weight of the KL divergence. None: 1."""
     reconstruction_lambda: float | None = None
-    """Weight of the text reconstruction; 0 = none. None: 5."""
+    """Weight of the text reconstruction; 0 omits it. None: 5."""
     attention_lambda: float | None = None
     """Weight of the attention term in it. None: 0.1, or 1 with --published."""
     clip_lambda: float | None = None
