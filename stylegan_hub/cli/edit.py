@@ -48,7 +48,8 @@ EditedOption = Annotated[
 
 
 TextOption = Annotated[
-    str | None, typer.Option(help="What the picture should show: 'a face with purple hair'.")
+    str | None,
+    typer.Option(help="What the picture should show, such as 'a face with purple hair'."),
 ]
 
 
@@ -105,7 +106,7 @@ StepsOption = Annotated[
 RegionOption = Annotated[
     str | None,
     typer.Option(
-        help="The only part of the picture that changes: hair, or 'mouth, eyes'. Some methods "
+        help="The only part of the picture that may change, such as 'mouth, eyes'. Some methods "
         "search in the region; the results of others are limited to it."
     ),
 ]

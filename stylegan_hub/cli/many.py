@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 @main.command()
 def many(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
-    seeds: Annotated[str | None, typer.Option(help="First and last seed: 0-999999.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="First and last seed, such as 0-999999.")
+    ] = None,
     photos: Annotated[
         Path | None, typer.Option(help="Folder of photos, with subfolders, in place of seeds.")
     ] = None,

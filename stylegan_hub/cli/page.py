@@ -74,7 +74,7 @@ def space(
     static: Annotated[
         bool,
         typer.Option(
-            "--static", help="A page that needs no server: the visitor's browser renders."
+            "--static", help="Write a page that needs no server: the visitor's browser renders."
         ),
     ] = False,
     hardware: Annotated[

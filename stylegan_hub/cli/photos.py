@@ -65,8 +65,8 @@ PointsOption = Annotated[
 PortraitOption = Annotated[
     Literal["auto", "yes", "no"],
     typer.Option(
-        help="Draw a portrait with the person's traits instead of inverting the photo. auto does "
-        "this if the pipeline renders cartoons and the photo shows a person."
+        help="Make a drawn portrait with the person's traits instead of inverting the photo. With "
+        "auto, this happens if the pipeline renders cartoons and the photo shows a person."
     ),
 ]
 
@@ -74,8 +74,8 @@ PortraitOption = Annotated[
 PreviewOption = Annotated[
     Path | None,
     typer.Option(
-        help="Picture to write with the aligned photo, its render, and, in violet, what would stay "
-        "the photo's own."
+        help="Picture to write: the aligned photo, its render, and, marked in violet, what pasting "
+        "would keep from the photo."
     ),
 ]
 

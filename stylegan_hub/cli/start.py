@@ -38,8 +38,8 @@ PersonArgument = Annotated[
 PhotoOption = Annotated[
     Path | None,
     typer.Option(
-        help="The photo that the person is from. By default it is looked for beside the person's "
-        "file and in the current folder."
+        help="The photo of the person. By default it is looked for beside the person's file and in "
+        "the current folder."
     ),
 ]
 
