@@ -145,7 +145,7 @@ def test_words_are_searched_for_on_the_face_with_its_edits(
     torch.testing.assert_close(found.vector, expected.vector, atol=1e-4, rtol=1e-3)
     for pairs in ([(hat, 0.5), (found, 2.0)], [(found, 2.0), (hat, 0.5)]):
         assert pipe(seed=7, edits=pairs).images[0].tobytes() == pixels(output)
-    assert "starts from the face with all --edit edits applied" in run("edit", "-h").stdout
+    assert "edits are applied before the search" in run("edit", "-h").stdout
 
 
 def test_progress_is_the_searchs(tiny_pipeline_folder: Path, output: Path) -> None:
