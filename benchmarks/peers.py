@@ -100,7 +100,7 @@ def compared(suites: Sequence[str], batch_sizes: Sequence[int], seconds: float) 
                                 "work": work,
                                 "threads": threads,
                             },
-                            # Files of random networks are of no further use.
+                            # Files of random networks are useless elsewhere.
                             {kernels.CACHE: exported} if name.startswith(OTHERS) else {},
                         )
                         for name in names

@@ -74,7 +74,7 @@ class Config:
     """Height and width of the picture inside the generator's square, without black bars: 384 512
     for the published cars."""
     neutral: str = NEUTRAL
-    """Words for what all pictures show, such as "a car"; edits by words start from them."""
+    """What all its pictures show, in words, as "a car"; edits with words start there."""
     label: int | None = None
     """For a generator with labels, the class that is sampled by default. None: the first class."""
     generator_license: str | None = None
@@ -313,7 +313,7 @@ an edited face as the real one.
 
 
 def _name(source: str) -> str:
-    """A path without its folders, which are private; an address unchanged."""
+    """A path without its folders, which are private; an address as it is."""
     name = source if "://" in source or not Path(source).exists() else Path(source).name
     return "`" + name.replace("|", "").replace("`", "") + "`"
 

@@ -215,7 +215,7 @@ def _drawn_anew(portraits: Portraits) -> Portraits:
     count, geometry = len(portraits), len(IDENTITY_GAUSSIANS)
     gaussians = sample(range(UNSEEN_SEED, UNSEEN_SEED + count)).gaussians
     gaussians[:, :geometry] = portraits.gaussians[:, :geometry]
-    gaussians[:, GAUSSIANS.index("character")] = 0  # so that none becomes a named character
+    gaussians[:, GAUSSIANS.index("character")] = 0  # no face becomes a named character
     return from_gaussians(gaussians)
 
 
@@ -270,8 +270,8 @@ tags: [stylegan2, clip, portraits, image-editing]
 # Portraits: a StyleGAN2 and a CLIP for drawn faces
 
 {size} px, {millions:.1f} million parameters in the generator and {_millions(pipe.clip):.1f} million
-in CLIP. The faces in these pictures do not exist: they are learned from a procedural renderer,
-which knows every attribute of every face, so that edits can be judged against the truth.
+in CLIP. No face in these pictures is real: they are learned from a procedural renderer, which knows
+every attribute of every face, so that edits can be judged against the truth.
 
 ![64 samples with seeds 0 to 63, truncation 0.7, not selected](images/samples.webp)
 
@@ -347,8 +347,8 @@ CLIP's zero-shot answer on unseen renders (truth: the renderer) and on samples (
 ## Intended use and limits
 
 For learning, for tests and for research on editing where the truth must be known. Drawn faces are
-much simpler than photographs; a result here is no promise for real ones. The drawings show no
-real person: names such as "Milo" are invented. When you use the same tools on pictures of people,
+much simpler than photographs; a result here promises nothing for real ones. The drawings show
+no real people: names such as "Milo" are made up. When you use the same tools on pictures of people,
 ask them first, and do not pass off an edited face as the real one.
 """
 
@@ -388,7 +388,7 @@ def _parser_section(metrics: dict[str, object]) -> str:
     return f"""
 ## The parser
 
-It finds the parts of a face (`recipes/train_parser.py`):
+It labels the parts of a face (`recipes/train_parser.py`):
 {parts}
 
 Mean intersection over union on {measured["images"]:,} portraits that it has not seen
@@ -414,10 +414,10 @@ def _encoder_section(metrics: dict[str, object]) -> str:
     return f"""
 ## The encoder
 
-It finds the latent that renders a picture (`recipes/train_encoder.py`). On {measured["images"]:,}
-pictures of the generator that it has not seen: PSNR of the renders {own["psnr"]:.1f} dB, identity
-similarity {own["identity_similarity"]:.2f}, attributes kept {own["attributes_kept"]:.2f}, error of
-its answer in w {own["w_error"]:.2f} of the variance of w.
+It estimates a picture's latent (`recipes/train_encoder.py`). On {measured["images"]:,} pictures
+of the generator that it has not seen: PSNR of the pictures rendered from it {own["psnr"]:.1f} dB,
+identity similarity {own["identity_similarity"]:.2f}, attributes kept {own["attributes_kept"]:.2f},
+error in w {own["w_error"]:.2f} of the variance of w.
 {on_renders}
 One pass gives a likeness; `pipe.invert(picture, refine=100)` comes closer.
 """
@@ -431,10 +431,10 @@ def _landmarker_section(metrics: dict[str, object]) -> str:
     return f"""
 ## The landmarker
 
-It finds drawn faces in larger pictures, however they are turned (`recipes/train_landmarks.py`). Of
+It finds drawn faces in larger pictures (`recipes/train_landmarks.py`), at any rotation. Of
 {measured["faces"]:,} faces in {measured["scenes"]:,} scenes that it has not seen it finds
 {measured["found"]:.0%}, with corners {measured["corner_error"]:.1%} of the side off on average, and
-{measured["wrong_per_scene"]:.2f} squares a scene that hold no face. It finds no people in
+{measured["wrong_per_scene"]:.2f} squares per scene without a face. It does not find people in
 photographs.
 """
 

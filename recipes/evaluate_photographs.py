@@ -1,4 +1,4 @@
-"""Measure how photographs are handled: faces found, identities told apart, objects kept.
+"""Measure how photographs are dealt with: faces found, identities told apart, objects kept.
 
     python recipes/evaluate_photographs.py --output_dir runs/photographs --count 100
     python recipes/evaluate_photographs.py --output_dir runs/photographs \\
@@ -6,13 +6,12 @@
     python recipes/evaluate_photographs.py --output_dir runs/photographs \\
         --calibrate cards/portraits
 
-Three tables are measured on drawn portraits, whose content is known. *Faces*: scenes with portraits
-that are turned by any angle, small, several or partly outside, and the same scenes without a face:
-recall and false finds of the bundled finder alone (which was trained on photographs) and of what
-the pipeline uses. *Objects*: a microphone, a hand and a scarf in front of portraits, and how much
-of them is left after an edit, with `keep_own` 0 and 1. *Likeness*: pairs of portraits of one person
-and of two; --calibrate writes thresholds for their cosines into the recognizer's config. For
-photographs, faces and times are listed.
+Three tables on renders, whose truth is known. *Faces*: scenes with drawn portraits turned by any
+angle, small, several or partly outside, and the same scenes without any: recall and false finds of
+the bundled finder alone (which learned photographs) and of what the pipeline uses. *Objects*: a
+microphone, a hand and a scarf before rendered portraits; what of them is left after an edit, with
+`keep_own` 0 and 1. *Likeness*: pairs of renders of one person and of two; --calibrate writes what
+their cosines say into the recognizer's config. Of photographs, faces and times are listed.
 """
 
 from __future__ import annotations

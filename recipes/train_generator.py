@@ -442,7 +442,7 @@ def train_adversarial(config: Adversarial) -> None:
                 loss = loss + config.path_length_weight * config.path_length_interval * penalty
             if config.reconstruction_lambda and indices is not None:
                 portraits = sample([int(i) for i in indices])
-                nobody = portraits.character < 0  # no z stands for a named character
+                nobody = portraits.character < 0  # no face in z is a named character
                 ws = generator.mapping(z_of_portraits(portraits[nobody], z_dim, draw).to(device))
                 redrawn = generator.synthesis(ws, noise_mode="const")
                 weight = face_weight(redrawn.shape[-1]).to(device)
@@ -506,7 +506,7 @@ def picture_source(
             return image_files.on_square(torch.cat(loaded)), None
 
         return from_files
-    raise SystemExit("Got no pictures to learn from. Give --cache or --images.")
+    raise SystemExit("Got no training pictures; give --cache or --images.")
 
 
 @torch.no_grad()

@@ -146,8 +146,8 @@ class Unseen:
     Attributes:
         portraits: four portraits of each person, one after the other.
         images: their pictures, `[n, 3, size, size]`.
-        lookalikes: for each person's first portrait, the picture of another person with the same
-            hair, colors, mood, pose, ...: everything but the face geometry.
+        lookalikes: of each person's first portrait, the picture of another person who is drawn
+            with the same hair, colors, mood, pose, ...: all but the face geometry.
     """
 
     portraits: Portraits

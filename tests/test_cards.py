@@ -125,7 +125,7 @@ def test_no_empty_heading_and_every_picture_is_there(
     for line, following in zip(lines, [*lines[1:], "#"], strict=True):
         assert not (line.startswith("#") and following.startswith("#")), line
     assert ("## What was measured" in lines) == bool(metrics)
-    assert ("measured yet" in text) == (not metrics)
+    assert ("Nobody has measured yet" in text) == (not metrics)
     shown = [line.split("](")[1][:-1].replace("%20", " ") for line in lines if line[:2] == "!["]
     assert shown == (["images/before-after.webp", "images/a sheet.png"] if pictures else [])
     assert ("widget" in metadata) == pictures

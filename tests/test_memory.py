@@ -1,4 +1,4 @@
-"""Freed memory is kept: the system is asked for fewer pages."""
+"""Freed memory is kept: fewer pages are fetched from the system."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ if sys.argv[1] == "kept":
 
 def work():
     for _ in range(20):
-        torch.ones(12_000_000)  # 48 MB, freed at once
+        torch.ones(12_000_000)  # 48 MB, which nobody keeps
 
 work()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

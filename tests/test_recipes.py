@@ -143,7 +143,7 @@ def test_a_recipe_without_data_says_what_it_needs(tmp_path: Path) -> None:
     config = train.Adversarial(
         output_dir=tmp_path, img_resolution=32, channel_base=256, channel_max=16, z_dim=96, w_dim=32
     )
-    with pytest.raises(SystemExit, match="Give --cache or --images"):
+    with pytest.raises(SystemExit, match="--cache or --images"):
         train.main(config)
 
 

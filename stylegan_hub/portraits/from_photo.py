@@ -1,10 +1,10 @@
 """A drawn portrait from a photograph: measured traits become the domain's own factors.
 
-The drawn portraits cannot show the person in a photograph, and an inversion that tries gives a
-distorted face. What they can show is a likeness, as in a caricature: skin, hair, glasses, beard,
-age, expression, the turn of the head and the colors around it, as far as `photos.traits` reads
-them, in the nearest values that the renderer has. It claims nothing about a person's identity, and
-is never pasted into the photograph.
+The drawn portraits cannot show the person of a photograph, and an inversion of it gives a distorted
+drawing. Instead they show a likeness in the way of a caricature: skin, hair, glasses, beard, age,
+expression, rotation of the head and the colors around it, as far as `photos.traits` can read them,
+in the nearest values of the renderer. It claims nothing about who a person is, and is never pasted
+into the photograph.
 
     traits -> `portrait_like` -> factors of a portrait -> `to_latents` -> w_plus
 
