@@ -57,7 +57,7 @@ class Config:
     pipeline: str = "portraits"
     """Bundled name, folder or Hub id."""
     count: int = 40
-    """Number of scenes of each kind, and of portraits behind objects."""
+    """Scenes of each kind, and portraits behind objects."""
     identities: int = 200
     """Number of people for the likeness, with four pictures each."""
     photos: tuple[Path, ...] = ()
@@ -103,7 +103,7 @@ def listed(path: Path) -> dict[str, Any]:
 
 
 def faces(pipe: hub.StyleEditPipeline, count: int) -> dict[str, dict[str, float]]:
-    """Recall and false finds in scenes of each kind, of the finder alone and of both."""
+    """Recall and false finds in scenes of each kind, for the finder alone and for both."""
     looks = {"people": PeopleFinder(), "both": finder(pipe)}
     table: dict[str, dict[str, float]] = {}
     kinds = [*_KINDS, "small", "several", "partly outside", "nobody"]
@@ -128,7 +128,7 @@ def faces(pipe: hub.StyleEditPipeline, count: int) -> dict[str, dict[str, float]
 
 
 def _scene(kind: str, seed: int) -> tuple[Image.Image, list[tuple[complex, float]]]:
-    """A scene, and for each face a place near the mouth and the distance that counts as found."""
+    """A scene, and of every face in it a place near the mouth and how near is near enough."""
     width, height = _SCENE
     scene = Image.new("RGB", _SCENE, tuple(np.random.default_rng(seed).integers(60, 200, 3)))
     if kind == "nobody":
