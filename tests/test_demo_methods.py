@@ -123,7 +123,7 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     whole = (TARGETS_FOLDER / "cat.png").read_bytes()
     for data in (b"no picture", b"", whole[: len(whole) // 2]):
         path.write_bytes(data)
-        with pytest.raises(ValueError, match=r"^cat.png is no picture that can be read.*PNG"):
+        with pytest.raises(ValueError, match=r"^cat.png is not a picture that can be read.*PNG"):
             open_picture(path)
     Image.new("1", (9000, 8000)).save(path)
     with pytest.raises(ValueError, match=r"cat.png has 9000 x 8000 pixels; at most 64 million"):
@@ -374,7 +374,7 @@ def test_the_page_speaks_of_what_the_pictures_show(bare: Studio) -> None:
     parts = {name: getattr(pipe, name) for name in ("clip", "tokenizer", "image_processor")}
     page = build(Studio(StyleEditPipeline(pipe.generator, **parts, neutral="an old <house>")))
     texts = str(page.get_config_file()["components"])
-    assert "Change an old &lt;house&gt; by words" in texts
+    assert "Change an old &lt;house&gt; with words" in texts
     for label in ("Choose an old", "Random old", "Save old", "Load old", "This old", "Every old"):
         assert f"{label} <house>" in texts or f"{label} &lt;house&gt;" in texts, label
     for label in ("Choose a face", "This face", "Random face", "Pick a face"):
@@ -442,7 +442,7 @@ def test_bad_input_over_http(client: Client, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"nonsense")
     broken, face = (handle_file(str(path)) for path in sorted(tmp_path.iterdir()))
     for expected, inputs in {
-        "broken.png is no picture": {"args": [broken], "api_name": "/target"},
+        "broken.png is not a picture": {"args": [broken], "api_name": "/target"},
         "face.safetensors .* is damaged or not a safetensors": {
             "args": [face],
             "api_name": "/load_stack",

@@ -167,7 +167,7 @@ def test_a_refused_job_locks_no_tab(
         page.get_by_alt_text("The target: captain otto")
     ).wait_for()
     upload(page, "Upload a picture", broken)
-    refused(page, "broken.png is no picture")
+    refused(page, "broken.png is not a picture")
     page.get_by_alt_text("The target").wait_for(state="hidden")
     press(page, "Find its essence")
     refused(page, "Got no target picture")

@@ -166,7 +166,7 @@ def test_a_training_is_left_and_taken_up_again(studio: Studio) -> None:
     wait(lambda: not one.is_on)
     assert one.state == "is left" and one.can_go_on and 2 <= one.index < 40
     left = one.index
-    assert f"was left after step {left} of 40" in one.status
+    assert f"stopped after step {left} of 40" in one.status
     one.start("me")
     wait(lambda: not one.is_on)
     assert one.state == "is done" and one.edit is not None and len(one.losses) == 40
