@@ -351,7 +351,7 @@ def test_the_page_says_what_is_missing(bare: Studio) -> None:
         "recipes/train_text_to_face.py --cache runs/portraits-128",
     ):
         assert artifacts_escaped(part) in shown, part
-    assert "Draw faces" not in shown and "Change this part" not in shown
+    assert "Make faces" not in shown and "Change this part" not in shown
 
 
 def artifacts_escaped(text: str) -> str:
@@ -478,7 +478,7 @@ def test_a_visit(
 
         tab(page, "Text to face")
         page.get_by_label("The face should be").fill("a face with a hat")
-        page.get_by_role("button", name="Draw faces").press("Enter")
+        page.get_by_role("button", name="Make faces").press("Enter")
         page.get_by_text("8 faces for").wait_for()
         page.locator("#fitting button").nth(2).press("Enter")
         face = wait_for_other_picture(page, first)
@@ -492,7 +492,7 @@ def test_a_visit(
             page.get_by_role("button", name="Upload a picture").click()
         chooser.value.set_files(TARGETS_FOLDER / "zuri.png")
         page.get_by_alt_text("The target: zuri").wait_for()
-        page.get_by_label("Call it").fill("somebody")
+        page.get_by_label("Name of the essence").fill("somebody")
         page.get_by_role("button", name="Settings of this search").click()
         page.get_by_role("spinbutton", name="Steps").fill("10")
         page.get_by_role("spinbutton", name="Searches side by side").fill("1")

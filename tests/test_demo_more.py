@@ -167,7 +167,7 @@ def test_a_page_where_each_method_has_a_tab(
 ) -> None:
     monkeypatch.setattr(words, "METHODS", tuple(hub.methods.known()))
     shown = str(build(studio).get_config_file()["components"])
-    assert "Every method that this pipeline has is in another tab" in shown
+    assert "Every method of this pipeline has its own tab" in shown
 
 
 def test_a_class_is_asked_for_where_there_are_some(

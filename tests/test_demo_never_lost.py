@@ -189,10 +189,10 @@ def test_a_refused_job_locks_no_tab(
     found(page, "a change (left side)")
 
     tab(page, "Text to face")
-    press(page, "Draw faces")
+    press(page, "Make faces")
     refused(page, "Got no words")
     page.get_by_label("The face should be").fill(HAT)
-    press(page, "Draw faces")
+    press(page, "Make faces")
     page.get_by_text("8 faces for").wait_for()
     before = wait_for_other_picture(page, "")
     page.locator("#fitting button").nth(2).press("Enter")

@@ -613,12 +613,12 @@ def test_the_page_says_what_is_missing(studio: Studio, folder: Path) -> None:
     for part in (
         "which part of a picture is where",
         f"--generator {folder.name}/generator",
-        "No text-to-face network comes along for this generator",
+        "There is no bundled text-to-face network for this generator",
         f"--pipeline {folder.name} --reconstruction_lambda 0",
         "a house in red",
     ):
         assert part in shown, part
-    assert "Draw faces" not in shown and "Change this part" not in shown
+    assert "Make faces" not in shown and "Change this part" not in shown
 
 
 @pytest.mark.browser
