@@ -494,8 +494,8 @@ def test_a_folder_of_photos(folder: Path, brighter: Direction, photo: Path, tmp_
 @pytest.mark.filterwarnings("ignore:This pipeline has no encoder")
 def test_the_tab_photo(studio: Studio, brighter: Direction, photo: Path) -> None:
     upload = receive(studio.pipe, photo)
-    assert upload.note == "This pipeline draws no faces (a house): the middle was taken."
-    assert upload.hint == "What the violet frame holds is cut out. Press “Use this face”."
+    assert upload.note == "This pipeline renders no faces (a house), so the middle is used."
+    assert upload.hint == "The part in the violet frame is cut out. Press “Use this face”."
     assert upload.choices == [("The middle of the picture", WHOLE)]
     assert upload.clicked(studio.pipe, (30, 30)) == upload
     shown = upload.shown(studio.pipe)
@@ -649,7 +649,7 @@ def test_a_visit(browser: Browser, studio: Studio, photo: Path) -> None:  # noqa
 
             tab(page, "Photo")
             send(page, photo)
-            page.get_by_text("This pipeline draws no faces (a house): the middle").wait_for()
+            page.get_by_text("This pipeline renders no faces (a house), so the middle").wait_for()
             page.get_by_role("button", name="The photo", exact=True).wait_for()
             assert not page.get_by_text("Points without a mouse").is_visible()
             page.get_by_label("30 steps").check()
