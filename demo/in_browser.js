@@ -15,7 +15,7 @@
 
   const open = async channel => {
     const { refusal } = await (await fetch(address('offer'))).json();
-    if (refusal) return tell('While a slider moves, the server renders.');
+    if (refusal) return tell('While a slider moves, pictures are rendered by the server.');
     const { openEngine } = await import(address('library/client.js'));
     const mine = await openEngine(
       { pipeline: address('pipeline/'), library: address('tfjs/') }, tell);
@@ -24,10 +24,10 @@
     const both = `${backend}, ${Math.round(milliseconds)} ms; the server takes ${Math.round(server)} ms`;
     if (milliseconds < server) {
       engine = mine;
-      return tell(`While a slider moves, this browser renders (${both}).`);
+      return tell(`While a slider moves, pictures are rendered by this browser (${both}).`);
     }
     mine.close();
-    tell(`While a slider moves, the server renders (this browser: ${both}).`);
+    tell(`While a slider moves, pictures are rendered by the server (this browser: ${both}).`);
   };
 
   const serverTime = async channel => {
@@ -55,7 +55,7 @@
       if (!channel) return;
       opening ??= open(channel).catch(error => {
         console.info(error);
-        tell('While a slider moves, the server renders: this browser cannot.');
+        tell('While a slider moves, pictures are rendered by the server: this browser cannot.');
       });
       const renewal = ++renewals;
       rows = null;
@@ -82,7 +82,7 @@
       } catch (error) {
         engine.close();
         engine = null;
-        tell(`From now on, the server renders while a slider moves (${error.message}).`);
+        tell(`From now on, pictures are rendered by the server (${error.message}).`);
         return null;
       }
     },

@@ -722,7 +722,7 @@ def test_zoo_errors_in_the_browser(visit: Page) -> None:
     wait_for_other_picture(page, "")
     page.get_by_role("tab", name="Zoo").click()
     page.get_by_role("button", name="Search the Hub too").click()
-    page.get_by_text("The Hub could not be asked").wait_for()
+    page.get_by_text("The Hub could not be reached").wait_for()
     assert page.locator(".cards button").count() == 2
     name = page.get_by_label("Or by name")
     for wrong, expected in {"strangers": "fingerprint", "afros": "Did you mean"}.items():

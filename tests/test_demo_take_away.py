@@ -286,7 +286,7 @@ def test_publish_and_unpublish(studio: Studio, server: HubServer) -> None:  # no
     with pytest.raises(PublishError, match="was not changed"):
         hub.unpublish("me/my-hat", ME)
     server.create("me/other", {"README.md": b"---\ntags: [x]\n---\n"})
-    with pytest.raises(PublishError, match="is nothing of stylegan-hub"):
+    with pytest.raises(PublishError, match="does not belong to stylegan-hub"):
         hub.unpublish("me/other", ME)
 
 
