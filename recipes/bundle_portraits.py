@@ -270,7 +270,7 @@ tags: [stylegan2, clip, portraits, image-editing]
 # Portraits: a StyleGAN2 and a CLIP for drawn faces
 
 {size} px, {millions:.1f} million parameters in the generator and {_millions(pipe.clip):.1f} million
-in CLIP. Nobody in these pictures exists: they are learned from a procedural renderer, which knows
+in CLIP. No face in these pictures is real: they are learned from a procedural renderer, which knows
 every attribute of every face, so that edits can be judged against the truth.
 
 ![64 samples with seeds 0 to 63, truncation 0.7, not selected](images/samples.webp)
@@ -287,14 +287,14 @@ pipe(seed=7).images[0].save("seven.png")
 The generator is a published StyleGAN2 (mapping, modulated and demodulated convolutions, skip
 connections), but it was **not trained adversarially**. It took the paired route, which two CPU
 cores can afford: the renderer's factors were encoded into w, the synthesis network learned to
-redraw the picture (L1, squared error and a Laplacian pyramid, the face weighted more), and then the
+reproduce the picture (L1, squared error, Laplacian pyramid, more weight on the face), and then the
 mapping network learned to reach the same w from z. Each affine layer was kept blind to some groups
 of factors (coarse, medium, fine), and toRGB layers to all colors, by projecting its weights; that
 is why coarse, medium and fine layers divide the work. Noise strengths are zero.
 
 {route}
 
-CLIP was trained from nothing on drawn portraits and generated captions, with a loss that knows
+CLIP was trained from scratch on drawn portraits and generated captions, with a loss that knows
 which captions are true of which pictures, under strong augmentation and against unnatural pictures.
 
 Rebuild it:
@@ -347,9 +347,9 @@ CLIP's zero-shot answer on unseen renders (truth: the renderer) and on samples (
 ## Intended use and limits
 
 For learning, for tests and for research on editing where the truth must be known. Drawn faces are
-much simpler than photographs; a result here is no promise for real ones. The drawings are of
-nobody: names such as "Milo" are inventions. When you use the same tools on pictures of people, ask
-them first, and do not pass off an edited face as the real one.
+much simpler than photographs; a result here promises nothing for real ones. The drawings show
+no real people: names such as "Milo" are made up. When you use the same tools on pictures of people,
+ask them first, and do not pass off an edited face as the real one.
 """
 
 
@@ -388,7 +388,7 @@ def _parser_section(metrics: dict[str, object]) -> str:
     return f"""
 ## The parser
 
-Which part of a face is where (`recipes/train_parser.py`):
+It labels the parts of a face (`recipes/train_parser.py`):
 {parts}
 
 Mean intersection over union on {measured["images"]:,} portraits that it has not seen
@@ -414,10 +414,10 @@ def _encoder_section(metrics: dict[str, object]) -> str:
     return f"""
 ## The encoder
 
-Which latent draws a picture (`recipes/train_encoder.py`). On {measured["images"]:,} pictures of the
-generator that it has not seen: PSNR of the pictures drawn from its answer {own["psnr"]:.1f} dB,
+It estimates a picture's latent (`recipes/train_encoder.py`). On {measured["images"]:,} pictures
+of the generator that it has not seen: PSNR of the pictures rendered from it {own["psnr"]:.1f} dB,
 identity similarity {own["identity_similarity"]:.2f}, attributes kept {own["attributes_kept"]:.2f},
-error of its answer in w {own["w_error"]:.2f} of the variance of w.
+error in w {own["w_error"]:.2f} of the variance of w.
 {on_renders}
 One pass gives a likeness; `pipe.invert(picture, refine=100)` comes closer.
 """
@@ -431,10 +431,10 @@ def _landmarker_section(metrics: dict[str, object]) -> str:
     return f"""
 ## The landmarker
 
-Where in a larger picture is a drawn face, and how is it turned (`recipes/train_landmarks.py`). Of
+It finds drawn faces in larger pictures (`recipes/train_landmarks.py`), at any rotation. Of
 {measured["faces"]:,} faces in {measured["scenes"]:,} scenes that it has not seen it finds
 {measured["found"]:.0%}, with corners {measured["corner_error"]:.1%} of the side off on average, and
-{measured["wrong_per_scene"]:.2f} squares a scene that hold no face. It finds no people in
+{measured["wrong_per_scene"]:.2f} squares per scene without a face. It does not find people in
 photographs.
 """
 
