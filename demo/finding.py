@@ -116,8 +116,9 @@ def how_well(studio: Studio, edit: Edit) -> str:
         return ""
     if verdict != "hardly":
         return f" The change is {verdict} visible."
-    advice = f" It knows {', '.join(f'“{word}”' for word in others)}." if others else ""
-    return f" This model has hardly ever seen that.{advice}"
+    near = ", ".join(f"“{word}”" for word in others)
+    advice = f" Similar words that it knows: {near}." if near else ""
+    return f" The change is hardly visible: this model may have no such pictures.{advice}"
 
 
 def label_of_found(method: str, prompt: str | None, **training: Any) -> str:

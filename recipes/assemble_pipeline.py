@@ -74,7 +74,7 @@ class Config:
     """Height and width of what is picture in the square that the generator draws: 384 512 for the
     published cars, which have black bars."""
     neutral: str = NEUTRAL
-    """What all its pictures show, in words, as "a car"; edits by words start there."""
+    """What all its pictures show, in words, as "a car"; edits with words start there."""
     label: int | None = None
     """For a generator with labels, the class that is sampled unless another one is asked for. None:
     the first one."""

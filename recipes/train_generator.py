@@ -506,7 +506,7 @@ def picture_source(
             return image_files.on_square(torch.cat(loaded)), None
 
         return from_files
-    raise SystemExit("What shall the generator learn to make? Give --cache or --images.")
+    raise SystemExit("Got no training pictures; give --cache or --images.")
 
 
 @torch.no_grad()
