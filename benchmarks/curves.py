@@ -155,7 +155,7 @@ def mappers(pipe: StyleEditPipeline, reader: AttributeReader, config: Config) ->
 
 
 def essences(pipe: StyleEditPipeline, reader: AttributeReader, config: Config) -> Iterator[Point]:
-    """One displacement for everybody, towards a picture."""
+    """One displacement for every face, towards a picture."""
     with Image.open(TARGET_PICTURE) as picture:
         target = essence.target_picture(pipe, picture)
     people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.unseen))

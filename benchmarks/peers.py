@@ -98,7 +98,7 @@ def compared(suites: Sequence[str], batch_sizes: Sequence[int], seconds: float) 
                                 "work": work,
                                 "threads": threads,
                             },
-                            # Files of random networks are of no use to anybody else.
+                            # Files of random networks are useless elsewhere.
                             {kernels.CACHE: exported} if name.startswith(OTHERS) else {},
                         )
                         for name in names

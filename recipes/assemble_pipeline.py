@@ -314,7 +314,7 @@ an edited face as the real one.
 
 
 def _name(source: str) -> str:
-    """A path without its folders, which are nobody's business; an address as it is."""
+    """A path without its folders, which are private; an address as it is."""
     name = source if "://" in source or not Path(source).exists() else Path(source).name
     return "`" + name.replace("|", "").replace("`", "") + "`"
 

@@ -215,7 +215,7 @@ def _drawn_anew(portraits: Portraits) -> Portraits:
     count, geometry = len(portraits), len(IDENTITY_GAUSSIANS)
     gaussians = sample(range(UNSEEN_SEED, UNSEEN_SEED + count)).gaussians
     gaussians[:, :geometry] = portraits.gaussians[:, :geometry]
-    gaussians[:, GAUSSIANS.index("character")] = 0  # nobody becomes a named character
+    gaussians[:, GAUSSIANS.index("character")] = 0  # no face becomes a named character
     return from_gaussians(gaussians)
 
 

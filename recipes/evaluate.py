@@ -76,7 +76,7 @@ def main(config: Config) -> None:
 
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """The numbers in Markdown, a line for each edit; without columns that nobody measured."""
+    """The numbers in Markdown, a line for each edit; without columns that were not measured."""
     columns: Sequence[tuple[str, str]] = (
         ("success", "success"),
         ("n", "success_images"),

@@ -229,7 +229,7 @@ def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: Fact
         training.total_batch_size = batch
         draw = training.generator(step, shared=True)
         indices = training.shard(torch.randint(len(cache), (batch,), generator=draw))
-        if from_z:  # nobody in z is a named character
+        if from_z:  # no face in z is a named character
             indices = indices[cache.portraits(indices).character < 0]
         targets = pictures(cache.images(indices).to(device), resolution)
         weight = face_weight(resolution).to(device)
@@ -442,7 +442,7 @@ def train_adversarial(config: Adversarial) -> None:
                 loss = loss + config.path_length_weight * config.path_length_interval * penalty
             if config.reconstruction_lambda and indices is not None:
                 portraits = sample([int(i) for i in indices])
-                nobody = portraits.character < 0  # nobody in z is a named character
+                nobody = portraits.character < 0  # no face in z is a named character
                 ws = generator.mapping(z_of_portraits(portraits[nobody], z_dim, draw).to(device))
                 redrawn = generator.synthesis(ws, noise_mode="const")
                 weight = face_weight(redrawn.shape[-1]).to(device)

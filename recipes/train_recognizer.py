@@ -145,7 +145,7 @@ class Unseen:
     Attributes:
         portraits: four portraits of each person, one after the other.
         images: their pictures, `[n, 3, size, size]`.
-        lookalikes: of each person's first portrait, the picture of somebody else who is drawn
+        lookalikes: of each person's first portrait, the picture of another person who is drawn
             with the same hair, colors, mood, pose, ...: all but the face geometry.
     """
 

@@ -94,8 +94,8 @@ class Domain(SavedWhole, DiffusionPipeline):
         encoder: finds the latent that renders a picture.
         landmarker: finds faces of this domain in a larger picture.
         instant: finds the displacement for a requested change without a search.
-        neutral: what all pictures of the domain show, in words, "a car"; edits with words start there
-            unless other words are given.
+        neutral: what all pictures of the domain show, in words, "a car"; edits with words start
+            there unless other words are given.
         label: for a generator with labels, the class that is sampled unless another one is given.
 
     Raises:

@@ -1,10 +1,10 @@
 """A drawn portrait after a photograph: measured traits become the domain's own factors.
 
-The drawn portraits cannot show the person of a photograph, and an inversion that tries ends in a
-scarred drawing. What they can show is a likeness in the way of a caricature: skin, hair, glasses,
-beard, age, expression, the turn of the head and the colors around it, as far as `photos.traits`
-tells them, in the nearest values that the renderer has. It claims nothing about who somebody is,
-and is never pasted into the photograph.
+The drawn portraits cannot show the person of a photograph, and an inversion of it gives a distorted
+drawing. Instead they show a likeness in the way of a caricature: skin, hair, glasses, beard, age,
+expression, rotation of the head and the colors around it, as far as `photos.traits` can read them,
+in the nearest values of the renderer. It claims nothing about who a person is, and is never pasted
+into the photograph.
 
     traits -> `portrait_like` -> factors of a portrait -> `to_latents` -> w_plus
 
