@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute
 
-from demo import channel, in_browser, programs, zerogpu
+from demo import channel, drafts, in_browser, programs, zerogpu
 from demo.components import explain, heading, toast
 from demo.first_faces import first_seeds
 from demo.opening import Opening
@@ -43,6 +43,7 @@ from demo.tabs import (
     zoo,
 )
 from demo.temporary import use_own_folder
+from demo.uploads_in_all import UploadsInAll
 from demo.visits import Visits
 from stylegan_hub.memory import keep_freed_memory
 from stylegan_hub.methods.fit import PoorFitWarning
@@ -169,9 +170,8 @@ def launch_options(page: Page, names: Collection[str] = ()) -> dict[str, Any]:
     Args:
         names: host names that the page answers to besides those of this machine, see `OwnAddress`.
     """
-    scripts = [
-        path.read_text(encoding="utf-8") for path in (in_browser.SCRIPT, channel.SCRIPT, _DROP)
-    ]
+    files = (in_browser.SCRIPT, channel.SCRIPT, _DROP)
+    scripts = [drafts.script(), *(path.read_text(encoding="utf-8") for path in files)]
     return {
         "theme": gr.themes.Soft(
             primary_hue="violet", secondary_hue="violet", neutral_hue="stone", radius_size="lg"
@@ -184,7 +184,7 @@ def launch_options(page: Page, names: Collection[str] = ()) -> dict[str, Any]:
         "mcp_server": programs.has_mcp(),
         "app_kwargs": {
             "routes": page.routes,
-            "middleware": [Middleware(OwnAddress, names=names)],
+            "middleware": [Middleware(OwnAddress, names=names), Middleware(UploadsInAll)],
             "exception_handlers": {KeyError: no_endpoint, FnIndexInferError: no_endpoint},
         },
         "max_file_size": "16mb",  # a photograph, or eight mappers in a stack

@@ -46,9 +46,39 @@
     if (picture && !isDrawing && isMoving(picture)) picture.src = picture.dataset.final;
   };
 
+  const isOfSlot = event => event.isTrusted && event.target.closest?.('.slot');
+
+  // The server may set a slider anew while a hand moves it, at the end of a search: the hand counts.
+  let held = null;
+  const keepInHand = () => {
+    if (held?.value === undefined || held.slider.value === held.value) return;
+    held.slider.value = held.value;
+    held.slider.dispatchEvent(new Event('input', { bubbles: true }));
+  };
+  const watchHand = () => {
+    if (!held) return;
+    keepInHand();
+    requestAnimationFrame(watchHand);
+  };
+  document.addEventListener('pointerdown', event => {
+    if (!isOfSlot(event) || event.target.type !== 'range') return;
+    held = { slider: event.target };
+    watchHand();
+  });
+  document.addEventListener(
+    'input',
+    event => event.isTrusted && event.target === held?.slider && (held.value = event.target.value),
+    true,
+  );
+  const release = () => {
+    keepInHand();
+    held = null;
+  };
+  document.addEventListener('pointerup', release, true);
+  document.addEventListener('pointercancel', release, true);
+
   // gradio tells that a slider was let go of only where a pointer did it.
   let letGo = 0;
-  const isOfSlot = event => event.isTrusted && event.target.closest?.('.slot');
   document.addEventListener('pointerup', event => isOfSlot(event) && (letGo = Date.now()), true);
   document.addEventListener('change', event => {
     if (isOfSlot(event) && event.target.matches('input') && Date.now() - letGo > 200)

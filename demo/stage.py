@@ -31,7 +31,7 @@ from demo.components import (
     without_folders,
 )
 from demo.desk import Desk, change
-from demo.drafts import SECRET, STORED, Drafts
+from demo.drafts import STORED, Drafts
 from demo.files import STACK_NAME, archive, load_stack, newest_found, save_stack
 from demo.first_faces import COUNT
 from demo.frames import SLOTS, Frame
@@ -64,6 +64,10 @@ _COPY = """async query => {
     prompt('Copy this link:', link);  // pages without https may not write to the clipboard
   }
 }"""
+
+# The same at every start, or a restart of the server would lose what the browser keeps. It hides
+# nothing: whoever can read a browser's storage can read the page.
+_SECRET = "stylegan-hub-key"
 
 # See `channel.js`: pictures while a slider moves come past gradio; where it is let go of, by it.
 _MOVE = "(channel, ...strengths) => window.movePicture(channel, strengths)"
@@ -146,7 +150,7 @@ class Stage:
         self._restorers: list[tuple[Callable[[Desk], Updates], list[Any]]] = []
         self.desk = gr.State(visits.new())
         place = f"{visits.place}/" if visits.place else ""
-        self.browser = gr.BrowserState(None, storage_key=f"{STORED}{place}visit", secret=SECRET)
+        self.browser = gr.BrowserState(None, storage_key=f"{STORED}{place}visit", secret=_SECRET)
         self.drafts = Drafts()
         self.channel = gr.Textbox(label="The channel for pictures", visible="hidden")
         with gr.Column(elem_id="view"):
@@ -282,9 +286,12 @@ class Stage:
 
     def set_strength(self, desk: Desk, index: int, strength: float) -> Drawn:
         """Another strength of the edit in this place, counted from 0; what is `drawn` then."""
+        self._set_strength(desk, index, strength)
+        return self._draw_newest(desk)
+
+    def _set_strength(self, desk: Desk, index: int, strength: float) -> None:
         with friendly():
-            how = ("strength", index)
-            return self.draw(desk, change(desk, lambda s: s.with_strength(index, strength), how))
+            change(desk, lambda stack: stack.with_strength(index, strength), ("strength", index))
 
     def _remove(self, desk: Desk, index: int) -> None:
         self._studio.stop(desk.owner)
@@ -295,7 +302,7 @@ class Stage:
         """Another region of the edit in this place, "" for everywhere; what is `drawn` then."""
         with friendly():
             limit(self._studio, desk, index, region)
-            return self.draw(desk, desk.session)
+        return self._draw_newest(desk)
 
     def _move(self, desk: Desk, index: int, by: int) -> None:
         with friendly():
@@ -397,16 +404,18 @@ class Stage:
         desk, index = self.desk, gr.State(place)
         sliders = [slot.slider for slot in self._slots]
         slot.slider.input(None, [self.channel, *sliders], None, js=_MOVE, **PRIVATE)
+        # Not in the queue, or a button that is pressed next would come before it.
         moved = slot.slider.release(
-            self.set_strength,
+            self._set_strength,
             [desk, index, slot.slider],
-            self.drawn,
+            None,
+            queue=False,
             **_LAST,
-            **DRAWING,
             **PRIVATE,
         )
-        moved.success(None, self.channel, None, js=_SETTLE, **PRIVATE)
-        moved.success(self.kept, desk, self.browser, **PRIVATE)
+        drawn = moved.success(self._draw_newest, desk, self.drawn, **_LAST, **DRAWING, **PRIVATE)
+        drawn.success(None, self.channel, None, js=_SETTLE, **PRIVATE)
+        drawn.success(self.kept, desk, self.browser, **PRIVATE)
         if self._studio.regions:
             slot.region.input(
                 self.set_region,
@@ -625,6 +634,15 @@ class Stage:
         file = desk.file("picture", f"{session.title}.png", data)
         return self._on_screen(desk, pair), file
 
+    def _draw_newest(self, desk: Desk) -> Drawn:
+        """`draw` for the session as it is at the end: what is older must not arrive later."""
+        while True:
+            session = desk.session
+            with friendly():
+                drawn = self.draw(desk, session)
+            if desk.session is session:
+                return drawn
+
     @property
     def drawn(self) -> list[gr.components.Component]:
         """Where `draw` belongs."""
@@ -641,7 +659,14 @@ class Stage:
         return [*widgets, *self.drawn, *shown]
 
     def _show(self, desk: Desk) -> dict[gr.blocks.Block, object]:
-        session = desk.session
+        """Everything that shows the session, as it is at the end; see `_draw_newest`."""
+        while True:
+            session = desk.session
+            shown = self._shown_of(desk, session)
+            if desk.session is session:
+                return shown
+
+    def _shown_of(self, desk: Desk, session: Session) -> dict[gr.blocks.Block, object]:
         shown: dict[gr.blocks.Block, object] = {
             self._save_edit: gr.DownloadButton(interactive=False),
             self._keep: gr.Button(interactive=bool(session.edits)),
