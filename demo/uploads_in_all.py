@@ -1,7 +1,7 @@
 """A limit on the uploads of all visitors together.
 
-gradio limits the size of each file (`max_file_size`), but not their number. Uploads are swept after a
-while (`Visits.sweep`), so a full folder soon has room again.
+gradio limits the size of each file (`max_file_size`), but not their number. Uploads are swept after
+a while (`Visits.sweep`), so a full folder soon has room again.
 """
 
 from __future__ import annotations
