@@ -44,8 +44,8 @@ def check_room(session: Session) -> None:
     """Raise `ValueError` unless the page has a slider for one more edit."""
     if len(session.edits) >= SLOTS:
         raise ValueError(
-            f"Got one edit more than the {SLOTS} that this page has sliders for. Remove one, or "
-            "save the result and continue from that."
+            f"Got one more than {SLOTS} edits, which is all that this page has sliders for. Remove "
+            "one, or keep the present face and continue from that."
         )
 
 
