@@ -208,7 +208,7 @@ def test_of_many_unfinished_trainings_the_oldest_is_given_up(
         left.append(one)
         wait(lambda one=one: not one.is_on)  # its desk is gone at once
     assert [one.can_go_on for one in left] == [False, True, True]
-    assert "Too many unfinished" in left[0].status
+    assert "too many unfinished" in left[0].status
 
 
 def test_what_cannot_be_made(studio: Studio) -> None:
@@ -246,7 +246,7 @@ def test_a_folder_to_share(studio: Studio, tmp_path: Path) -> None:
     assert "**Likeness.** It was made from pictures of its maker." in made.card
     card = hub.write_card(tmp_path / "my-hat").read_text()  # both stay when it is written anew
     assert "license: cc-by-4.0" in card and "pictures of its maker" in card
-    for name, likeness, message in (("…", "own", "Got the name"), ("x", None, "on likeness")):
+    for name, likeness, message in (("…", "own", "Got the name"), ("x", None, "no likeness")):
         with pytest.raises(ValueError, match=message):
             ready(studio, name, likeness)
     with pytest.raises(ValueError, match="Got the license 'x'"):

@@ -611,7 +611,7 @@ def test_handlers_of_the_page(studio: Studio) -> None:
 def test_the_page_says_what_is_missing(studio: Studio, folder: Path) -> None:
     shown = str(build(studio).get_config_file()["components"])
     for part in (
-        "which part of a picture is where",
+        "locates the parts of a picture",
         f"--generator {folder.name}/generator",
         "There is no bundled text-to-face network for this generator",
         f"--pipeline {folder.name} --reconstruction_lambda 0",
