@@ -260,7 +260,7 @@ def test_a_kind_says_itself_what_its_cards_say(
     assert metadata["pipeline_tag"] == "text-to-image"
     assert 'paint("warm", 3)' in text and "4,000 colors were looked at." in text
     assert "Colors that a generator likes." in text and "- It knows no gray." in text
-    assert "slider" not in text and "measured yet" not in text and "no training" not in text
+    assert "slider" not in text and "has not been measured" not in text and "no training" not in text
 
 
 def test_writing_again_changes_nothing_and_keeps_the_license(tmp_path: Path) -> None:
