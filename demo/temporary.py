@@ -1,7 +1,7 @@
-"""Where gradio keeps files of visitors: a folder that nobody else on the machine may read.
+"""The folder in which gradio keeps files of visitors; other users of the machine cannot read it.
 
-Its own choice is one folder for all users of a machine. Whoever comes second cannot write there,
-and the page stays empty.
+Gradio's default is one folder for all users of a machine. The second user cannot write there, and
+the page stays empty.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ VARIABLE = "GRADIO_TEMP_DIR"
 
 
 def use_own_folder() -> str | None:
-    """Let gradio use a folder of this user's own, unless the environment names one.
+    """Make gradio use a folder of this user, unless the environment names one.
 
-    It is the same at each start, so that what was left there is found and swept.
+    The folder is the same at each start, so that old files are found and swept.
 
     Returns:
-        What to tell, where the usual folder is not to be had.
+        A message if the usual folder cannot be used; else None.
     """
     if os.environ.get(VARIABLE):
         return None
@@ -31,4 +31,4 @@ def use_own_folder() -> str | None:
         return None
     own = tempfile.mkdtemp(prefix=f"{usual.name}-")
     os.environ[VARIABLE] = own
-    return f"{usual} is not this user's alone, so files of visitors are kept in {own}."
+    return f"{usual} does not belong to this user alone, so files of visitors are kept in {own}."

@@ -1,7 +1,7 @@
-"""What all visitors upload together may fill a part of the disk, and no more.
+"""A limit on the uploads of all visitors together.
 
-gradio bounds each file (`max_file_size`), but not how many there are. What is uploaded is swept
-after a while (`Visits.sweep`), so a full folder has room again soon.
+gradio limits the size of each file (`max_file_size`), but not their number. Uploads are swept after
+a while (`Visits.sweep`), so a full folder soon has room again.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from demo.temporary import VARIABLE
 from demo.visits import PHOTOGRAPH_MINUTES
 
 LARGEST = 2 * 2**30
-"""Bytes of all uploads together; a hundred and more of the largest ones."""
+"""Limit in bytes for all uploads together; more than a hundred of the largest ones."""
 LEFT_FREE = 2**29
-"""Bytes that uploads leave free on the disk."""
+"""Bytes that must stay free on the disk."""
 
 
 class UploadsInAll:
     """Middleware that refuses uploads while the folder of uploads, or its disk, is full.
 
     Args:
-        app: what answers everything else.
-        largest: bytes that the folder may hold.
+        app: the application that answers all requests.
+        largest: limit in bytes for the folder.
         left_free: bytes that must be free on its disk.
     """
 
@@ -49,14 +49,14 @@ class UploadsInAll:
     def _has_room(self) -> bool:
         folder = Path(os.environ.get(VARIABLE) or tempfile.gettempdir())
         if not folder.is_dir():
-            return True  # gradio makes it with the first upload
+            return True  # gradio creates it with the first upload
         return (
             shutil.disk_usage(folder).free >= self.left_free and sum(sizes(folder)) < self.largest
         )
 
 
 def sizes(folder: Path) -> Iterator[int]:
-    """Bytes of each file below a folder, of those that are not deleted meanwhile."""
+    """Sizes in bytes of all files below a folder; files deleted meanwhile are left out."""
     for place, _, files in os.walk(folder):
         for name in files:
             with suppress(OSError):
@@ -64,7 +64,7 @@ def sizes(folder: Path) -> Iterator[int]:
 
 
 def refusal() -> PlainTextResponse:
-    """What is answered to an upload that there is no room for."""
+    """The answer to an upload for which there is no room."""
     return PlainTextResponse(
         "This server has no room for another upload now. Uploads are deleted after "
         f"{PHOTOGRAPH_MINUTES} minutes, so try again later.",

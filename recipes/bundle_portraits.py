@@ -287,7 +287,7 @@ pipe(seed=7).images[0].save("seven.png")
 The generator is a published StyleGAN2 (mapping, modulated and demodulated convolutions, skip
 connections), but it was **not trained adversarially**. It took the paired route, which two CPU
 cores can afford: the renderer's factors were encoded into w, the synthesis network learned to
-redraw the picture (L1, squared error and a Laplacian pyramid, the face weighted more), and then the
+reproduce the picture (L1, squared error, Laplacian pyramid, more weight on the face), and then the
 mapping network learned to reach the same w from z. Each affine layer was kept blind to some groups
 of factors (coarse, medium, fine), and toRGB layers to all colors, by projecting its weights; that
 is why coarse, medium and fine layers divide the work. Noise strengths are zero.

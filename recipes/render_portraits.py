@@ -26,7 +26,7 @@ class Config:
     count: int = 40_000
     """Number of portraits, rounded up to thousands; their seeds are 0 to count - 1."""
     identities: int | None = None
-    """How many people share the portraits; None = everybody is drawn once."""
+    """How many people share the portraits; None = each is drawn once."""
     resolution: int = 128
     """Width and height in pixels, 32 to 512."""
     workers: int = 0

@@ -229,7 +229,7 @@ def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: Fact
         training.total_batch_size = batch
         draw = training.generator(step, shared=True)
         indices = training.shard(torch.randint(len(cache), (batch,), generator=draw))
-        if from_z:  # nobody in z is a named character
+        if from_z:  # no face in z is a named character
             indices = indices[cache.portraits(indices).character < 0]
         targets = pictures(cache.images(indices).to(device), resolution)
         weight = face_weight(resolution).to(device)

@@ -134,7 +134,7 @@ tags: [portraits, attribute-reader]
 # Attribute reader of the drawn portraits
 
 A small convolutional network ({parameters / 1e6:.2f} M parameters, input 128 px, any other size is
-resized) that tells which value of {len(ATTRIBUTES)} attributes a drawn portrait shows. It shares
+resized) that predicts which value of {len(ATTRIBUTES)} attributes a drawn portrait shows. It shares
 nothing with CLIP and judges edits: whether the wanted attribute appeared, and which others changed.
 
 ```python
@@ -167,10 +167,10 @@ training.
 
 ## Limits
 
-It knows drawn portraits only; on photographs its answers mean nothing. It always chooses one of the
-listed values, also where none fits (half a hat, blue skin), so look at the probabilities and at
+It knows only drawn portraits; on photographs its answers mean nothing. It always chooses one of the
+listed values, even if none fits (half a hat, blue skin), so look at the probabilities and at
 the pictures. Pictures are expected in the renderer's framing. The column "changed" includes
-pictures in which blur has erased what was asked for.
+pictures in which blur has erased the attribute.
 """
 
 

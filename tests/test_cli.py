@@ -513,7 +513,7 @@ def test_list_without_a_network(bundled: Path, monkeypatch: MonkeyPatch) -> None
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     result = run("list")
     assert result.exit_code == 0 and "afro-hair" in result.stdout
-    assert result.stderr.startswith("Warning: The Hub could not be asked, so only bundled edits")
+    assert result.stderr.startswith("Warning: The Hub could not be reached, so only bundled edits")
 
 
 def test_info(bundled: Path, tmp_path: Path) -> None:

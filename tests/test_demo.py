@@ -186,11 +186,11 @@ def test_the_place_in_line_is_shown(studio: Studio) -> None:
     waiting = Studio(studio.pipe, Line(places=0))
     first = for_this_face(waiting, Session(), "a hat", steps=1, owner="first")
     second = for_this_face(waiting, Session(), "a hat", steps=1, owner="second")
-    assert "your search is the next" in next(first).status
+    assert "your search is next" in next(first).status
     assert "1 search before yours" in next(second).status
     waiting.stop("first")
     assert "Stopped; nothing was changed" in [*first][-1].status
-    assert "your search is the next" in next(second).status
+    assert "your search is next" in next(second).status
     waiting.stop("second")
     assert "Stopped" in [*second][-1].status
     (found,) = for_everybody(waiting, Session(), "a hat")  # a table makes nobody wait
@@ -721,8 +721,8 @@ def test_zoo_errors_in_the_browser(visit: Page) -> None:
     page = visit
     wait_for_other_picture(page, "")
     page.get_by_role("tab", name="Zoo").click()
-    page.get_by_role("button", name="Look on the Hub too").click()
-    page.get_by_text("The Hub could not be asked").wait_for()
+    page.get_by_role("button", name="Search the Hub too").click()
+    page.get_by_text("The Hub could not be reached").wait_for()
     assert page.locator(".cards button").count() == 2
     name = page.get_by_label("Or by name")
     for wrong, expected in {"strangers": "fingerprint", "afros": "Did you mean"}.items():

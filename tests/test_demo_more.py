@@ -102,7 +102,7 @@ def test_what_is_filled_in(picture: str) -> None:
         (Pairs, Filled(seeds_before="1"), "Got the seeds '' after the change; expected whole"),
         (Pairs, Filled(seeds_before="1.5", seeds_after="2"), "Got the seeds '1.5' before"),
         (Pairs, Filled(before=["x"] * 65, seeds_after="2"), "Got 65 pictures before; at most 64"),
-        (Picture, Filled(picture="nowhere.png"), "nowhere.png is no picture"),
+        (Picture, Filled(picture="nowhere.png"), "nowhere.png is not a picture"),
     ],
 )
 def test_what_cannot_be_asked(kind: type[Any], filled: Filled, message: str) -> None:
@@ -167,7 +167,7 @@ def test_a_page_where_each_method_has_a_tab(
 ) -> None:
     monkeypatch.setattr(words, "METHODS", tuple(hub.methods.known()))
     shown = str(build(studio).get_config_file()["components"])
-    assert "Every method that this pipeline has is in another tab" in shown
+    assert "Every method of this pipeline has its own tab" in shown
 
 
 def test_a_class_is_asked_for_where_there_are_some(

@@ -71,7 +71,7 @@ def test_what_cannot_be_used_is_not_downloaded(
     small = VisitorEdits(most_bytes=1000)
     for visitors, name, error, expected in (
         (VisitorEdits(), "me/other", MismatchError, "made for the generator .*fingerprint 000"),
-        (VisitorEdits(), "me/table", ArtifactError, "holds a direction_table, which is no edit"),
+        (VisitorEdits(), "me/table", ArtifactError, "direction_table, which is not an edit"),
         (VisitorEdits(), "me/pickle", ArtifactError, "it has no config.json"),
         (small, "me/afro", ArtifactError, "a page reads at most 0 MiB"),
         (VisitorEdits(most_in_all=1000), "me/afro", BusyError, "as there is room for"),

@@ -495,8 +495,8 @@ def test_a_folder_of_photos(folder: Path, brighter: Direction, photo: Path, tmp_
 @pytest.mark.filterwarnings("ignore:This pipeline has no encoder")
 def test_the_tab_photo(studio: Studio, brighter: Direction, photo: Path) -> None:
     upload = receive(studio.pipe, photo)
-    assert upload.note == "This pipeline draws no faces (a house): the middle was taken."
-    assert upload.hint == "What the violet frame holds is cut out. Press “Use this face”."
+    assert upload.note == "This pipeline renders no faces (a house), so the middle is used."
+    assert upload.hint == "The part in the violet frame is cut out. Press “Use this face”."
     assert upload.choices == [("The middle of the picture", WHOLE)]
     assert upload.clicked(studio.pipe, (30, 30)) == upload
     shown = upload.shown(studio.pipe)
@@ -612,14 +612,14 @@ def test_handlers_of_the_page(studio: Studio) -> None:
 def test_the_page_says_what_is_missing(studio: Studio, folder: Path) -> None:
     shown = str(build(studio).get_config_file()["components"])
     for part in (
-        "which part of a picture is where",
+        "locates the parts of a picture",
         f"--generator {folder.name}/generator",
-        "No text-to-face network comes along for this generator",
+        "There is no bundled text-to-face network for this generator",
         f"--pipeline {folder.name} --reconstruction_lambda 0",
         "a house in red",
     ):
         assert part in shown, part
-    assert "Draw faces" not in shown and "Change this part" not in shown
+    assert "Make faces" not in shown and "Change this part" not in shown
 
 
 @pytest.mark.browser
@@ -650,7 +650,7 @@ def test_a_visit(browser: Browser, studio: Studio, photo: Path) -> None:  # noqa
 
             tab(page, "Photo")
             send(page, photo)
-            page.get_by_text("This pipeline draws no faces (a house): the middle").wait_for()
+            page.get_by_text("This pipeline renders no faces (a house), so the middle").wait_for()
             page.get_by_role("button", name="The photo", exact=True).wait_for()
             assert not page.get_by_text("Points without a mouse").is_visible()
             page.get_by_label("30 steps").check()

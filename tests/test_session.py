@@ -856,7 +856,7 @@ def test_zoo_says_what_it_left_out(studio: Studio, cards: Path) -> None:
 def test_zoo_without_a_hub(studio: Studio, cards: Path) -> None:
     infos, (problem,) = studio.zoo(include_hub=True)
     assert [info.name for info in infos] == ["afro", "beard"]
-    assert "The Hub could not be asked, so only bundled edits are listed" in problem
+    assert "The Hub could not be reached, so only bundled edits are listed" in problem
 
 
 def test_two_visitors_leave_the_warnings_of_the_process_alone(

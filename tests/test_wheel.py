@@ -132,7 +132,7 @@ def test_the_page(environment: Path, tmp_path: Path) -> None:
         cwd=tmp_path, env=variables(), start_new_session=True,
     )  # fmt: skip
     try:
-        assert "by words" in wait_for(f"http://127.0.0.1:{port}/", page)
+        assert "with words" in wait_for(f"http://127.0.0.1:{port}/", page)
     finally:
         os.killpg(page.pid, signal.SIGTERM)  # the command and the page that it started
         page.wait(30)

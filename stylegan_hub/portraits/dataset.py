@@ -78,7 +78,7 @@ class RenderCache:
     Attributes:
         resolution: width and height of the pictures.
         identities: how many people are in them, who take turns: the portrait with seed i is a
-            picture of person i modulo this number; None when everybody is drawn once.
+            picture of person i modulo this number; None if each is drawn once.
     """
 
     def __init__(self, folder: Path | str):
@@ -132,7 +132,7 @@ class RenderCache:
 
         Args:
             workers: processes of one thread each; 0 takes one per core.
-            identities: how many people are drawn, again and again; None draws everybody once.
+            identities: how many people are drawn, again and again; None draws each once.
 
         Raises:
             ValueError: the folder holds portraits of another size or other people.

@@ -12,7 +12,7 @@ the numbers behind it, so generator and picture can be paired:
    network learns to turn z into the encoder's w. After that the encoder is not needed.
 3. *Together.* Mapping and synthesis are trained end to end from z, so that what lies between two
    labels becomes one of them instead of a blend. Half of the time w is truncated, and a truncated
-   person shall be an ordinary portrait with the same labels: nobody wears 70 % of a hat.
+   face should be an ordinary portrait with the same labels: there is no 70 % of a hat.
 
 This is not how StyleGAN2 was trained in the paper; the networks are the published ones.
 """
@@ -156,7 +156,7 @@ def truncated_ws(
     psi: Float[Tensor, "n 1"],
     draw: torch.Generator,
 ) -> Float[Tensor, "n num_ws w_dim"]:
-    """ws, truncated by psi, that shall give these very portraits.
+    """ws, truncated by psi, that should give exactly these portraits.
 
     Truncation shrinks what varies continuously and keeps the labels. So the portraits are the
     truncated ones of people whose continuous numbers are 1 / psi times larger.
@@ -172,7 +172,7 @@ def truncated_ws(
 
 
 def portraits_of_z(z: Float[Tensor, "n z_dim"]) -> Portraits:
-    """The portraits that z `[n, z_dim]` stands for; nobody of them is a named character."""
+    """The portraits that z `[n, z_dim]` stands for; none of them is a named character."""
     rotation = _z_rotation(z.shape[1]).to(z)
     unit = z * z.square().mean(1, keepdim=True).add(1e-8).rsqrt()
     gaussians = torch.zeros(len(z), len(GAUSSIANS)).to(z)
