@@ -729,23 +729,6 @@ def test_keyboard_and_stop(visit: Page, monkeypatch: pytest.MonkeyPatch) -> None
     wait_for(page, slider.is_enabled)
 
 
-@pytest.mark.browser
-def test_zoo_errors_in_the_browser(visit: Page) -> None:
-    page = visit
-    wait_for_other_picture(page, "")
-    page.get_by_role("tab", name="Zoo").click()
-    page.get_by_role("button", name="Look on the Hub too").click()
-    page.get_by_text("The Hub could not be asked").wait_for()
-    assert page.locator(".cards button").count() == 2
-    name = page.get_by_label("Or by name")
-    for wrong, expected in {"strangers": "fingerprint", "afros": "Did you mean"}.items():
-        name.fill(wrong)
-        name.press("Enter")
-        page.get_by_text(expected).wait_for()
-    page.get_by_text("Nothing was changed").wait_for()
-    assert page.get_by_role("slider", name="strangers").count() == 0
-
-
 @pytest.mark.slow
 @pytest.mark.browser
 def test_purple_hair_on_a_bundled_portrait(browser: Browser) -> None:

@@ -13,6 +13,8 @@ import pytest
 from outside import blend_registered
 from PIL import Image
 from test_demo import (
+    DESKTOP,
+    PHONE,
     SECONDS,
     browser,  # noqa: F401
     fits,
@@ -154,10 +156,16 @@ def test_a_refused_job_locks_no_tab(
     found(page, HAT)
 
     tab(page, "Zoo")
+    page.get_by_role("button", name="Look on the Hub too").click()
+    page.get_by_text("The Hub could not be asked").wait_for()
+    assert page.locator(".cards button").count() == 2
     name = page.get_by_label("Or by name")
-    name.fill("afros")
-    name.press("Enter")
-    refused(page, "Did you mean 'afro'?")
+    for wrong, why in {"strangers": "fingerprint", "afros": "Did you mean 'afro'?"}.items():
+        name.fill(wrong)
+        name.press("Enter")
+        refused(page, why)
+    wait_status(page, "Nothing was changed")
+    assert page.get_by_role("slider", name="strangers").count() == 0
     page.locator(".cards button", has_text="afro").first.press("Enter")
     found(page, "afro")
 
@@ -213,14 +221,20 @@ def test_a_refused_job_locks_no_tab(
 
     tab(page, "More")
     page.get_by_label("blend", exact=True).check()
+    page.get_by_text("Goes from the mean of some faces").wait_for()
     page.get_by_label("Or seeds before").fill("cat")
     press(page, "Find")
     refused(page, "Got the seeds 'cat' before the change")
     page.get_by_label("Or seeds before").fill("1, 2")
     page.get_by_label("Or seeds after").fill("3 4")
     press(page, "Find")
+    page.get_by_text("Found 2 edits").wait_for()
     page.locator("#found button").nth(1).press("Enter")
+    wait_status(page, "“blend to back” is on it now")
     found(page, "blend to back")
+    page.set_viewport_size(PHONE)
+    wait_for(page, lambda: fits(page))
+    page.set_viewport_size(DESKTOP)
 
     tab(page, "Words")
     words.fill("")
