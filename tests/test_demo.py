@@ -525,9 +525,7 @@ def test_users_do_not_meet(url: str, client: Client, tmp_path: Path) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else value["api_name"][1:],
 )
-def test_bad_input_over_http(
-    refused_client: Client, inputs: dict[str, Any], expected: str
-) -> None:
+def test_bad_input_over_http(refused_client: Client, inputs: dict[str, Any], expected: str) -> None:
     with pytest.raises((AppError, ValueError), match=expected) as caught:
         refused_client.predict(**inputs)
     told = str(caught.value)
