@@ -43,6 +43,7 @@ from demo.tabs import (
     zoo,
 )
 from demo.temporary import use_own_folder
+from demo.uploads_in_all import UploadsInAll
 from demo.visits import Visits
 from stylegan_hub.memory import keep_freed_memory
 from stylegan_hub.methods.fit import PoorFitWarning
@@ -183,7 +184,7 @@ def launch_options(page: Page, names: Collection[str] = ()) -> dict[str, Any]:
         "mcp_server": programs.has_mcp(),
         "app_kwargs": {
             "routes": page.routes,
-            "middleware": [Middleware(OwnAddress, names=names)],
+            "middleware": [Middleware(OwnAddress, names=names), Middleware(UploadsInAll)],
             "exception_handlers": {KeyError: no_endpoint, FnIndexInferError: no_endpoint},
         },
         "max_file_size": "16mb",  # a photograph, or eight mappers in a stack

@@ -286,9 +286,12 @@ class Stage:
 
     def set_strength(self, desk: Desk, index: int, strength: float) -> Drawn:
         """Another strength of the edit in this place, counted from 0; what is `drawn` then."""
+        self._set_strength(desk, index, strength)
+        return self._draw_newest(desk)
+
+    def _set_strength(self, desk: Desk, index: int, strength: float) -> None:
         with friendly():
             change(desk, lambda stack: stack.with_strength(index, strength), ("strength", index))
-            return self._draw_newest(desk)
 
     def _remove(self, desk: Desk, index: int) -> None:
         self._studio.stop(desk.owner)
@@ -299,7 +302,7 @@ class Stage:
         """Another region of the edit in this place, "" for everywhere; what is `drawn` then."""
         with friendly():
             limit(self._studio, desk, index, region)
-            return self._draw_newest(desk)
+        return self._draw_newest(desk)
 
     def _move(self, desk: Desk, index: int, by: int) -> None:
         with friendly():
@@ -401,16 +404,18 @@ class Stage:
         desk, index = self.desk, gr.State(place)
         sliders = [slot.slider for slot in self._slots]
         slot.slider.input(None, [self.channel, *sliders], None, js=_MOVE, **PRIVATE)
+        # Not in the queue, or a button that is pressed next would come before it.
         moved = slot.slider.release(
-            self.set_strength,
+            self._set_strength,
             [desk, index, slot.slider],
-            self.drawn,
+            None,
+            queue=False,
             **_LAST,
-            **DRAWING,
             **PRIVATE,
         )
-        moved.success(None, self.channel, None, js=_SETTLE, **PRIVATE)
-        moved.success(self.kept, desk, self.browser, **PRIVATE)
+        drawn = moved.success(self._draw_newest, desk, self.drawn, **_LAST, **DRAWING, **PRIVATE)
+        drawn.success(None, self.channel, None, js=_SETTLE, **PRIVATE)
+        drawn.success(self.kept, desk, self.browser, **PRIVATE)
         if self._studio.regions:
             slot.region.input(
                 self.set_region,
@@ -633,7 +638,8 @@ class Stage:
         """`draw` for the session as it is at the end: what is older must not arrive later."""
         while True:
             session = desk.session
-            drawn = self.draw(desk, session)
+            with friendly():
+                drawn = self.draw(desk, session)
             if desk.session is session:
                 return drawn
 

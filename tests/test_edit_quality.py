@@ -73,8 +73,8 @@ def test_metrics_of_an_edit(
     metrics = measure_edit(tiny_pipeline, reader, brightening, {"hat": "yes"}, SEEDS)
     assert list(metrics) == [
         "images", "first_seed", "truncation_psi", "strength", "target", "success",
-        "success_images", "collateral", "flips", "clip_similarity_before", "clip_similarity_after",
-        "step_cosine_mean", "step_cosine_std", "milliseconds_per_edit",
+        "success_images", "collateral", "flips", "by_skin", "by_age", "clip_similarity_before",
+        "clip_similarity_after", "step_cosine_mean", "step_cosine_std", "milliseconds_per_edit",
     ]  # fmt: skip
     assert metrics["images"] == 6 and metrics["first_seed"] == 100
     assert metrics["strength"] == 20.0 and metrics["truncation_psi"] == 0.7
@@ -89,6 +89,10 @@ def test_metrics_of_an_edit(
     assert metrics["success_images"] == int(dark.sum()) > 0
     share = (after.mean((1, 2, 3)) > 0)[dark].float().mean()
     assert metrics["success"] == pytest.approx(float(share), abs=1e-4) and share > 0
+    for groups in (metrics["by_skin"], metrics["by_age"]):
+        assert sum(group["faces"] for group in groups.values()) == int(dark.sum())
+        shares = [group["success"] * group["faces"] for group in groups.values()]
+        assert sum(shares) == pytest.approx(float(share) * int(dark.sum()), abs=1e-2)
     flipped = (left[0] != left[1])[dark].float().mean()
     assert metrics["flips"]["beard"] == pytest.approx(float(flipped), abs=1e-4)
     text = tiny_pipeline.encode_text("Milo with a hat")[0]
