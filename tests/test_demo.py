@@ -717,8 +717,10 @@ def test_keyboard_and_stop(visit: Page, monkeypatch: pytest.MonkeyPatch) -> None
     wait_for(page, lambda: divider.get_attribute("aria-valuenow") == str(start + 5))
     divider.press("Home")
     wait_for(page, lambda: divider.get_attribute("aria-valuenow") == "0")
-    covered = page.locator("#pictures img").nth(1).evaluate("image => image.style.clipPath")
-    assert re.search(r"\b0%\)", covered)  # all of the picture after the edit is in sight
+    after = page.locator("#pictures img").nth(1)
+    # All of the picture after the edit is in sight.
+    covered = "image => image.style.clipPath"
+    wait_for(page, lambda: re.search(r"\b0%\)", after.evaluate(covered)) is not None)
 
     page.get_by_role("tab", name="Zoo").press("Enter")
     page.get_by_role("button", name="afro").press("Enter")

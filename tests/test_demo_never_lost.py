@@ -348,8 +348,9 @@ def test_links(browser: Browser, url: str) -> None:  # noqa: F811
         wait_status(page, "“afros” was left out")
         assert found(page, "afro").input_value() == "0.5"
         assert found(page, HAT).input_value() == "-1"
-        assert page.get_by_label("Seed").input_value() == "7"
-        assert page.url.endswith("?__theme=light")  # a reload opens what is there, not the link
+        wait_for(page, lambda page=page: page.get_by_label("Seed").input_value() == "7")
+        # A reload opens what is there, not the link.
+        wait_for(page, lambda page=page: page.url.endswith("?__theme=light"))
         page.get_by_label("Remove afro").or_(
             page.get_by_role("button", name="Remove afro")
         ).first.click()

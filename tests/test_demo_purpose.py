@@ -96,8 +96,9 @@ def test_words(visit: Page, seen: Seen) -> None:
     found(page, "a person with glasses")
     wait_for(page, lambda: seen.words()["glasses"] == "yes")
     assert seen.words(0)["glasses"] == "no"
-    pictures = page.locator("#pictures img")
-    assert pictures.nth(1).get_attribute("alt").endswith("changed: a person with glasses")
+    after = page.locator("#pictures img").nth(1)
+    told = "changed: a person with glasses"
+    wait_for(page, lambda: (after.get_attribute("alt") or "").endswith(told))
 
 
 def test_zoo(visit: Page, seen: Seen) -> None:
@@ -155,7 +156,7 @@ def test_text_to_face(visit: Page, seen: Seen) -> None:
     page.locator("#caption", has_text="an old man with a beard and a hat").wait_for()
     # The network draws .9 of what a text says; one face may lack one of the two.
     wait_for(page, lambda: "yes" in (seen.words()["hat"], seen.words()["beard"]))
-    assert not page.locator(".slot").first.is_visible()  # it starts without the old edits
+    page.locator(".slot").first.wait_for(state="hidden")  # it starts without the old edits
 
 
 def test_essence_and_photo(visit: Page, seen: Seen, tmp_path: Path) -> None:
