@@ -696,7 +696,7 @@ def test_keyboard_and_stop(visit: Page, monkeypatch: pytest.MonkeyPatch) -> None
     page.get_by_text("Nothing was changed").wait_for()
     # A refused job leaves the page as it was: nothing stays locked.
     wait_for(page, page.get_by_role("button", name="Edit", exact=True).is_enabled)
-    assert not page.get_by_role("button", name="Stop").is_visible()
+    page.get_by_role("button", name="Stop").wait_for(state="hidden")
     words.fill("hat " * 40)
     words.press("Enter")
     page.get_by_text("Got 40 words, 40 tokens").wait_for()

@@ -128,6 +128,12 @@ def found(page: Page, name: str) -> Locator:
     return slider
 
 
+def stands_at(page: Page, name: str, strength: str) -> None:
+    """Wait until the slider of an edit shows this strength."""
+    slider = found(page, name)
+    wait_for(page, lambda: slider.input_value() == strength)
+
+
 @pytest.mark.browser
 def test_a_refused_job_locks_no_tab(
     visit: Page, studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -313,7 +319,7 @@ def test_undo_and_the_keys_for_it(visit: Page) -> None:
 
     undo = page.locator("#undo")
     undo.click()
-    assert found(page, "afro").input_value() == moved
+    stands_at(page, "afro", moved)
     wait_for(page, lambda: page.get_by_label("Seed").input_value() == "3")
     page.locator("header").click()
     for _ in range(3):  # each key is a step of its own where the page had time for it
@@ -346,8 +352,8 @@ def test_links(browser: Browser, url: str) -> None:  # noqa: F811
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         wait_status(page, "Opened the link. psi is “9”")
         wait_status(page, "“afros” was left out")
-        assert found(page, "afro").input_value() == "0.5"
-        assert found(page, HAT).input_value() == "-1"
+        stands_at(page, "afro", "0.5")
+        stands_at(page, HAT, "-1")
         wait_for(page, lambda page=page: page.get_by_label("Seed").input_value() == "7")
         # A reload opens what is there, not the link.
         wait_for(page, lambda page=page: page.url.endswith("?__theme=light"))
@@ -403,7 +409,7 @@ def test_two_browsers_a_restart_and_the_end(
     )
     page.goto(address)
     wait_status(page, "The server was restarted since you were here")
-    assert found(page, "afro").input_value() == "0.5"  # a link can hold this much
+    stands_at(page, "afro", "0.5")  # a link can hold this much
 
     assert [path for path in tmp_path.rglob("*.jpg") if "visits" in str(path)]
     page.get_by_role("button", name="Your data").click()
