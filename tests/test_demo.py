@@ -772,7 +772,7 @@ def wait_for(page: Page, condition: Callable[[], bool], seconds: float = SECONDS
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "It did not happen in time."
-        page.wait_for_timeout(50)
+        page.wait_for_timeout(100)
 
 
 def wait_for_other_picture(page: Page, source: str) -> str:
