@@ -162,7 +162,7 @@ def test_a_refused_job_locks_no_tab(
     found(page, HAT)
 
     tab(page, "Zoo")
-    page.get_by_role("button", name="Look on the Hub too").click()
+    press(page, "Look on the Hub too")
     page.get_by_text("The Hub could not be asked").wait_for()
     assert page.locator(".cards button").count() == 2
     name = page.get_by_label("Or by name")
