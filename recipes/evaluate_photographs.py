@@ -50,7 +50,7 @@ _OBJECTS = ("microphone", "hand", "scarf")
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What is measured on how many renders."""
+    """What is measured, and on how many portraits."""
 
     output_dir: Path
     """Folder to write photographs.json to."""
@@ -59,11 +59,11 @@ class Config:
     count: int = 40
     """Scenes of each kind, and portraits behind objects."""
     identities: int = 200
-    """People for the likeness, four pictures each."""
+    """Number of people for the likeness, with four pictures each."""
     photos: tuple[Path, ...] = ()
     """Photographs whose faces are listed."""
     calibrate: Path | None = None
-    """Folder of the pipeline into which the calibration is written."""
+    """Folder of the pipeline to write the calibration into."""
 
 
 def main(config: Config) -> None:
@@ -84,10 +84,10 @@ def main(config: Config) -> None:
 
 
 def listed(path: Path) -> dict[str, Any]:
-    """Faces of a photograph, and how long they took on the processor, without reading the file."""
+    """Faces in a photograph, and the seconds it took to find them on the processor."""
     photo = read_photo(path)
     look = PeopleFinder()
-    look.faces(photo.image)  # the first time loads the networks
+    look.faces(photo.image)  # the first call loads the networks
     started = time.process_time()
     found = look.faces(photo.image)
     seconds = time.process_time() - started
@@ -156,7 +156,7 @@ def _scene(kind: str, seed: int) -> tuple[Image.Image, list[tuple[complex, float
 
 
 def objects(pipe: hub.StyleEditPipeline, count: int) -> dict[str, dict[str, float]]:
-    """What is left of objects before faces after an edit, see the head of this file."""
+    """How much of objects in front of faces is left after an edit; see the docstring above."""
     edits = [hub.load_edit(name) for name in _EDITS]
     size = pipe.generator.config.img_resolution
     rows: dict[str, list[tuple[float, float]]] = {}
@@ -191,7 +191,7 @@ def _corners(size: int) -> Any:
 
 
 def _with_object(face: Image.Image, what: str) -> Image.Image:
-    """A face with an object before it that the domain does not know."""
+    """A face behind an object that the domain does not know."""
     covered = face.copy()
     pen, unit = ImageDraw.Draw(covered), face.width / 128
     shapes: dict[str, list[tuple[str, tuple[int, int, int, int], tuple[int, int, int]]]] = {
@@ -209,9 +209,9 @@ def _with_object(face: Image.Image, what: str) -> Image.Image:
 
 @torch.no_grad()
 def likeness(pipe: hub.StyleEditPipeline, identities: int) -> dict[str, Any]:
-    """What the recognizer's cosines say of pairs of renders; the error on people not measured on.
+    """What the recognizer's cosines say about pairs of portraits, with the error on other people.
 
-    Thresholds are taken from the first half of the people, error rates from the second.
+    Thresholds come from the first half of the people, error rates from the second.
     """
     assert pipe.recognizer is not None
     who = [index // 4 for index in range(4 * identities)]
@@ -233,7 +233,7 @@ def likeness(pipe: hub.StyleEditPipeline, identities: int) -> dict[str, Any]:
 
 
 def write_calibration(path: Path, calibrated: dict[str, float]) -> None:
-    """Into the config of a recognizer, whose other fields stay."""
+    """Write the calibration into the config of a recognizer, whose other fields stay."""
     config = json.loads(path.read_text())
     rounded = {name: round(value, 4) for name, value in calibrated.items()}
     write_bytes(path, (json.dumps({**config, "calibration": rounded}, indent=2) + "\n").encode())

@@ -175,7 +175,7 @@ def test_a_hostile_prompt_is_only_shown(tmp_path: Path) -> None:
     headings = [line for line in plain.splitlines() if line.startswith("#")]
     assert headings[0].startswith("# a \\[link\\]") and set(headings[1:]) <= allowed
     assert '"path/to/this/folder"' in text and '"path/to/its/pipeline"' in text
-    for line in plain.splitlines():  # no cell was split in two
+    for line in plain.splitlines():  # no cell was split
         if line.startswith("|"):
             assert line.replace("\\|", "").count("|") in (3, 4), line
 
@@ -283,9 +283,7 @@ def test_a_folder_that_cannot_be_described(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"metrics\.json cannot be read: it holds a list"):
         write_card(folder)
     (folder / "metrics.json").write_text("{")
-    with pytest.raises(
-        ArtifactError, match=r"metrics\.json cannot be read.*Measure the edit again"
-    ):
+    with pytest.raises(ArtifactError, match=r"metrics\.json cannot be read"):
         write_card(folder)
     (folder / "config.json").unlink()
     with pytest.raises(ArtifactError, match=r"has no config\.json"):

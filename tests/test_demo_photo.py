@@ -360,7 +360,7 @@ def test_a_portrait_is_not_pasted(inverted: Inverted) -> None:
     person = replace(inverted.person, settings=drawn, likeness=None)
     portrait = replace(inverted, person=person, own=None)
     html = compared(portrait)
-    assert "draws cartoons" in html and "hat yes, hair color red" in html
+    assert "renders cartoons" in html and "hat yes, hair color red" in html
     with pytest.raises(ValueError, match="drawn portrait"):
         put_back(portrait, Session(latents=person.latents))
 

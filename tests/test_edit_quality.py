@@ -1,4 +1,4 @@
-"""What is measured of an edit, against edits whose effect is known."""
+"""The measurements of an edit, on edits whose effect is known."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_the_numbers_come_out_again(
 def test_nobody_lacks_the_target(
     tiny_pipeline: StyleEditPipeline, reader: AttributeReader, brightening: Direction
 ) -> None:
-    target = {"hair_style": ATTRIBUTES["hair_style"][0]}  # what this reader sees everywhere
+    target = {"hair_style": ATTRIBUTES["hair_style"][0]}  # this reader sees it everywhere
     metrics = measure_edit(tiny_pipeline, reader, brightening, target, SEEDS)
     assert metrics["success"] is None and metrics["success_images"] == 0
     json.dumps(metrics, allow_nan=False)
@@ -281,7 +281,7 @@ def test_nothing_is_changed_when_an_edit_does_not_fit(
     with pytest.raises(MismatchError, match=other_pipeline.base_model.fingerprint):
         evaluate.main(evaluate.Config(folders=names, pipeline=str(tiny_pipeline_folder)))
     assert not (good / "metrics.json").exists()
-    with pytest.raises(SystemExit, match="Nothing to measure"):
+    with pytest.raises(SystemExit, match="nothing to measure"):
         evaluate.main(evaluate.Config())
     with pytest.raises(ArtifactError):
         evaluate.main(evaluate.Config(folders=(str(tiny_pipeline_folder),)))

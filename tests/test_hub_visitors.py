@@ -1,4 +1,4 @@
-"""Edits from the Hub for visitors: looked at first, bounded, without a login, and kept nowhere."""
+"""Edits from the Hub for visitors: checked first, bounded, without a login, and stored nowhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def files(tmp_path: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary files go."""
+    """The folder of temporary files."""
     (folder := tmp_path / "scratch").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     return folder
@@ -43,11 +43,11 @@ def test_an_edit_is_read_and_kept_nowhere(
     server.create("me/afro", files)
     visitors = VisitorEdits()
     assert visitors.look(name).prompt == "afro hair"
-    assert server.sent[TENSORS] < 1000  # its header
+    assert server.sent[TENSORS] < 1000  # only its header
     edit = visitors.load(name, BASE)
     assert edit.origin.prompt == "afro hair"
     sent = server.sent[TENSORS]
-    assert visitors.load("me/afro", BASE) is edit  # while somebody has it, it is read once
+    assert visitors.load("me/afro", BASE) is edit  # while a visitor has it, it is not read again
     assert server.sent[TENSORS] - sent < 1000
     assert [*scratch.rglob("*")] == [] and not (tmp_path / "cache").exists()
     del edit

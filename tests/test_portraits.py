@@ -1,4 +1,4 @@
-"""Laws of the drawn-portrait domain: who is drawn, what is drawn, and how it is stored."""
+"""Laws of the drawn portraits: who is drawn, what is drawn, and how it is stored."""
 
 import itertools
 import json

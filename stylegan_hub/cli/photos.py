@@ -65,8 +65,8 @@ PointsOption = Annotated[
 PortraitOption = Annotated[
     Literal["auto", "yes", "no"],
     typer.Option(
-        help="Draw a portrait with the person's traits instead of inverting the photo. auto does "
-        "this if the pipeline renders cartoons and the photo shows a person."
+        help="Make a drawn portrait with the person's traits instead of inverting the photo. With "
+        "auto, this happens if the pipeline renders cartoons and the photo shows a person."
     ),
 ]
 
@@ -74,8 +74,8 @@ PortraitOption = Annotated[
 PreviewOption = Annotated[
     Path | None,
     typer.Option(
-        help="Picture to write with the aligned photo, its render, and, in violet, what would stay "
-        "the photo's own."
+        help="Picture to write: the aligned photo, its render, and, marked in violet, what pasting "
+        "would keep from the photo."
     ),
 ]
 
@@ -174,7 +174,7 @@ def batch(
 ) -> None:
     """Invert and edit every photo in a folder, and make a contact sheet.
 
-    Latents are kept in OUTPUT/latents and used again next time. Files that are not photos are
+    Latents are kept in OUTPUT/latents and reused by the next run. Files that are not photos are
     counted and listed. A photo that fails does not stop the others; failures are listed at the end,
     with exit status 1.
 

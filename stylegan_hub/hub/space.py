@@ -111,6 +111,10 @@ def write_space(
     _copy(_LIBRARY, folder / "stylegan_hub")
     for part in _PAGE:
         _copy(clone.root() / part, folder / part)
+    # The header asks for a login with the Hub, which gradio offers with this extra alone.
+    needed = (folder / "requirements.txt").read_text(encoding="utf-8")
+    needed = needed.replace("\ngradio==", "\ngradio[oauth]==")
+    write_bytes(folder / "requirements.txt", needed.encode())
     write_bytes(folder / "app.py", _APP.format(pipeline=name).encode())
     header = _header(title or folder.resolve().name, pipeline, hardware)
     listed = f"Edits that come along: {', '.join(kept)}." if kept else ""
