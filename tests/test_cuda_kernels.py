@@ -37,7 +37,7 @@ from stylegan_hub.ops.styled_conv_cuda import serves, styled_conv
 FOLDER = Path(kernels.__file__).parent
 STAND_INS = Path(__file__).with_name("cuda_on_cpu.h")
 LAST = torch.channels_last
-EMULATED = "-std=c++17 -O1 -fPIC -shared -fno-strict-aliasing -Wall -Wextra -Werror".split()
+EMULATED = "-std=c++17 -O0 -fPIC -shared -fno-strict-aliasing -Wall -Wextra -Werror".split()
 # Misaligned loads of 16 bytes, overflow and the like end the process.
 EMULATED += "-Wno-unknown-pragmas -fsanitize=undefined -fsanitize-undefined-trap-on-error".split()
 

@@ -487,7 +487,7 @@ def test_a_visit(
         tab(page, "Essence")
         page.locator("#targets button").nth(4).press("Enter")
         page.get_by_alt_text("The target: cat").wait_for()
-        assert page.get_by_label("Anything else").is_checked()
+        wait_for(page, page.get_by_label("Anything else").is_checked)
         with page.expect_file_chooser() as chooser:
             page.get_by_role("button", name="Upload a picture").click()
         chooser.value.set_files(TARGETS_FOLDER / "zuri.png")

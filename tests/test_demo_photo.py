@@ -487,7 +487,7 @@ def test_a_visit(
         page.get_by_text("Found 2 faces in My Photo.png").wait_for()
         page.get_by_role("button", name="The photo; a click shows where the face is").wait_for()
         click(page, 240, 62)
-        assert page.get_by_label("Face 2").is_checked()
+        wait_for(page, page.get_by_label("Face 2").is_checked)
         choice = page.get_by_label("Where I click: eyes and mouth")
         choice.press("Space")
         page.get_by_text("Click the middle of one eye").wait_for()
@@ -498,7 +498,8 @@ def test_a_visit(
         click(page, *LARGE.right_eye)
         page.get_by_role("button", name="Points without a mouse").press("Enter")
         across = page.get_by_label("Other eye, across")
-        assert float(across.input_value()) == pytest.approx(LARGE.right_eye[0], abs=1.5)
+        eye = pytest.approx(LARGE.right_eye[0], abs=1.5)
+        wait_for(page, lambda across=across, eye=eye: float(across.input_value() or "nan") == eye)
         for axis, at in zip(("across", "down"), LARGE.mouth, strict=True):
             page.get_by_label(f"Mouth, {axis}").fill(str(at))
         page.get_by_role("button", name="Use these points").press("Enter")

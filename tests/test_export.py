@@ -126,11 +126,11 @@ def test_every_part_in_every_format(
 
 def test_with_the_mapping_network(tiny_pipeline: StyleEditPipeline, tmp_path: Path) -> None:
     generator = tiny_pipeline.generator
-    part = generator_part(generator, "z", 16)
+    part = generator_part(generator, "z", 8)
     z = torch.randn(3, 16)
-    wanted = generator.synthesis(generator.mapping(z, truncation_psi=0.5), resolution=16)
+    wanted = generator.synthesis(generator.mapping(z, truncation_psi=0.5), resolution=8)
     assert difference(part.module(z, torch.tensor(0.5)), wanted) < 1e-5
-    made = export([part], tmp_path / "z", "torch", generator="f", latent="z", resolution=16)
+    made = export([part], tmp_path / "z", "torch", generator="f", latent="z", resolution=8)
     assert made.parts[0].inputs == {"z": (16,), "truncation_psi": ()}
     with pytest.raises(ValueError, match="generator with labels"):
         generator_part(StyleGAN2Generator(8, 3, 8, 8, channels=(4, 4)), "z")
@@ -139,7 +139,7 @@ def test_with_the_mapping_network(tiny_pipeline: StyleEditPipeline, tmp_path: Pa
 def test_a_file_that_computes_something_else_is_not_written(
     tiny_pipeline: StyleEditPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    part = generator_part(tiny_pipeline.generator, "s")
+    part = generator_part(tiny_pipeline.generator, "s", 4)
     right = FORMATS["torch"].load
 
     def wrong(*arguments: Any) -> Any:
@@ -147,7 +147,7 @@ def test_a_file_that_computes_something_else_is_not_written(
 
     monkeypatch.setattr(FORMATS["torch"], "load", wrong)
     with pytest.raises(ArtifactError, match="differs from the pipeline by"):
-        export([part], tmp_path / "out", "torch", generator="f", latent="s", resolution=32)
+        export([part], tmp_path / "out", "torch", generator="f", latent="s", resolution=4)
     assert not (tmp_path / "out").exists()
 
 

@@ -31,6 +31,7 @@ from test_demo import (
     open_page,
     pytestmark,  # noqa: F401
     serve,
+    wait_for,
     wait_for_other_picture,
 )
 from test_demo_methods import tab
@@ -625,6 +626,11 @@ def test_the_page_says_what_is_missing(studio: Studio, folder: Path) -> None:
 @pytest.mark.browser
 @pytest.mark.filterwarnings("ignore:This pipeline has no encoder")
 def test_a_visit(browser: Browser, studio: Studio, photo: Path) -> None:  # noqa: F811
+    shapes = (
+        "image => [image.naturalWidth / image.naturalHeight, "
+        "image.clientWidth / image.clientHeight]"
+    )
+    wanted = pytest.approx([WIDTH / HEIGHT] * 2, rel=0.02)
     for url in serve(studio):
         for page in open_page(browser, url):
             before = wait_for_other_picture(page, "")
@@ -637,15 +643,8 @@ def test_a_visit(browser: Browser, studio: Studio, photo: Path) -> None:  # noqa
             words.press("Enter")
             page.get_by_text(NO_RECOGNIZER).wait_for()
             wait_for_other_picture(page, before)
-            size = (
-                page.locator("#pictures img")
-                .nth(1)
-                .evaluate(
-                    "image => [image.naturalWidth / image.naturalHeight, "
-                    "image.clientWidth / image.clientHeight]"
-                )
-            )
-            assert size == pytest.approx([WIDTH / HEIGHT] * 2, rel=0.02)
+            after = page.locator("#pictures img").nth(1)
+            wait_for(page, lambda after=after: after.evaluate(shapes) == wanted)
             edited = wait_for_other_picture(page, before)
 
             tab(page, "Photo")

@@ -88,7 +88,8 @@ def for_this_face(
         ValueError: invalid words or settings, or too many edits.
     """
     request = Words(words, _own(studio, neutral), tuple(keep))
-    settings = optimization.Settings(steps=int(steps), space=Space(space))
+    usual = optimization.Optimization.presets["default"]
+    settings = replace(usual, steps=int(steps), space=Space(space))
     before, _ = studio.draw(session.without_edits())
 
     def say(found: Edit, seconds: str) -> str:
