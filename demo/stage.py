@@ -72,6 +72,7 @@ _SECRET = "stylegan-hub-key"
 # See `channel.js`: pictures while a slider moves come past gradio; where it is let go of, by it.
 _MOVE = "(channel, ...strengths) => window.movePicture(channel, strengths)"
 _SETTLE = "channel => window.settlePicture(channel)"
+_CHANGED = "() => String(Math.random())"  # another text each time
 
 Drawn = tuple[tuple[str, str], str]
 """Files of the pictures before and after, and of the latter for saving."""
@@ -153,6 +154,7 @@ class Stage:
         self.browser = gr.BrowserState(None, storage_key=f"{STORED}{place}visit", secret=_SECRET)
         self.drafts = Drafts()
         self.channel = gr.Textbox(label="The channel for pictures", visible="hidden")
+        self._changed = gr.Textbox(label="When the session changed", visible="hidden")
         with gr.Column(elem_id="view"):
             self.pictures = gr.ImageSlider(
                 label="Before and after",
@@ -381,6 +383,7 @@ class Stage:
         self.drafts.wire(page)
         for event, face in self._changes:
             self._wire_change(event, face)
+        self._wire_shown()
 
     def _wire_faces(self) -> None:
         desk = self.desk
@@ -446,12 +449,21 @@ class Stage:
     def _wire_change(self, event: gr.events.Dependency, face: bool) -> None:
         if face:
             in_any_case(event, self._face, self.desk, self._face_widgets, **PRIVATE)
-        for after in (event.success, event.failure):  # see `in_any_case`
-            # Events may come faster than pictures; the last one must be followed by one.
-            drawn = after(self._show, self.desk, self._shown, **_LAST, **DRAWING, **PRIVATE)
-            drawn.success(None, self.channel, None, js=_SETTLE, **PRIVATE)
-            for follow, inputs, outputs in self._followers:
-                drawn.success(follow, inputs, outputs, **_LAST, **DRAWING, **PRIVATE)
+        in_any_case(event, None, None, self._changed, js=_CHANGED, **PRIVATE)
+
+    def _wire_shown(self) -> None:
+        """Show the session after each change.
+
+        Once for all of them: a browser that opens the page goes through all listeners for each
+        widget.
+        """
+        # Events may come faster than pictures; the last one must be followed by one.
+        drawn = self._changed.change(
+            self._show, self.desk, self._shown, **_LAST, **DRAWING, **PRIVATE
+        )
+        drawn.success(None, self.channel, None, js=_SETTLE, **PRIVATE)
+        for follow, inputs, outputs in self._followers:
+            drawn.success(follow, inputs, outputs, **_LAST, **DRAWING, **PRIVATE)
 
     def then_show(self, event: gr.events.Dependency, face: bool = False) -> None:
         """After this event, whatever came of it, show the session.
