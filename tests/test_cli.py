@@ -706,7 +706,7 @@ def test_a_batch(snapshot: Path, tiny_pipeline_folder: Path, tmp_path: Path) -> 
     assert result.stdout.splitlines() == [
         "Inverted 1 of 2 photos, 0 of them in an earlier run.",
         f"Wrote {output / 'sheet.png'}.",
-        "Left out 1 other file.",
+        "Left out 1 other entry.",
     ]
     assert "Left out: ._square.png: " in result.stderr
     assert "Failed: broken.jpg: " in result.stderr and "cannot be read as" in result.stderr
@@ -714,7 +714,7 @@ def test_a_batch(snapshot: Path, tiny_pipeline_folder: Path, tmp_path: Path) -> 
     again = run(*command, "--pipeline", tiny_pipeline_folder)
     assert (
         again.exit_code == 0
-        and "Inverted 1 of 1 photos, 1 of them in an earlier run." in again.stdout
+        and "Inverted 1 of 1 photo, 1 of them in an earlier run." in again.stdout
     )
     assert (output / "edited" / "square-png.png").is_file()
     assert run(*command, "--paste", "none").exit_code == 2

@@ -159,10 +159,16 @@ def test_listing(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     listed = list_photos(tmp_path)
     assert [path.name for path in listed.photos] == ["IMG_1.HEIC", "a.jpg", "b.PNG"]
-    assert set(listed.skipped) == {"notes.txt", "._a.jpg", ".hidden.png", "live.MOV"}
-    assert all(listed.skipped.values())
+    others = {"notes.txt", "._a.jpg", ".hidden.png", "live.MOV", ".trash/"}
+    assert set(listed.skipped) == {*others, "trip/"}
+    assert "--subfolders" in listed.skipped["trip/"] and all(listed.skipped.values())
     deep = list_photos(tmp_path, subfolders=True)
     assert {path.name for path in deep.photos} == {"IMG_1.HEIC", "a.jpg", "b.PNG", "c.jpg"}
+    assert set(deep.skipped) == {*others, "trip/.Spotlight/"}
+    apart = list_photos(tmp_path, subfolders=True, results=tmp_path / "trip")
+    assert "c.jpg" not in {path.name for path in apart.photos}
+    inside = list_photos(tmp_path / "trip", results=tmp_path / "trip")
+    assert [path.name for path in inside.photos] == ["c.jpg"]
     with pytest.raises(NotFoundError):
         list_photos(tmp_path / "none")
     (tmp_path / "only").mkdir()
