@@ -208,7 +208,9 @@ def batch(
         report = _edited_folder(pipe, photos, output, chosen, refine, tune, paste, found)
     done, again = len(report.people), len(report.reused)
     count = done + len(report.failures)
-    typer.echo(f"Inverted {done} of {count} photo{'s' * (count != 1)}, {again} of them in an earlier run.")
+    typer.echo(
+        f"Inverted {done} of {count} photo{'s' * (count != 1)}, {again} of them in an earlier run."
+    )
     if report.sheet is not None:
         typer.echo(f"Wrote {report.sheet}.")
     if report.skipped:
