@@ -19,9 +19,10 @@ from test_demo import (
 )
 from test_demo_methods import tab
 from test_demo_photo import send
-from test_people import astronaut, hopper, portraits  # noqa: F401
+from test_people import astronaut, hopper  # noqa: F401
 
 from stylegan_hub import images as image_files
+from stylegan_hub.names import own_cards
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import sample
 from stylegan_hub.portraits.renderer import render
@@ -37,8 +38,8 @@ def without_cards(nothing_bundled: None) -> None:
 
 
 @pytest.fixture(scope="module")
-def url(portraits: StyleEditPipeline) -> Iterator[str]:  # noqa: F811
-    yield from serve(Studio(portraits))
+def url() -> Iterator[str]:
+    yield from serve(Studio(StyleEditPipeline.from_pretrained(own_cards() / "portraits")))
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from stylegan_hub.names import cards_folder
 from stylegan_hub.photos import people
 from stylegan_hub.photos.align import align, cut, middle
 from stylegan_hub.photos.finders import locate, undrawable_person
-from stylegan_hub.photos.paste import paste, undrawn
+from stylegan_hub.photos.paste import paste
 from stylegan_hub.photos.people import Face, PeopleFinder, Square, judged_distance, read_face
 from stylegan_hub.photos.person import Person, invert_photo
 from stylegan_hub.photos.photo import Photo
@@ -456,9 +456,6 @@ def test_the_whole_path_with_a_generator_of_full_size(
         assert (result[~inside] == original[~inside]).all() and not inside.all()
         if keep_own == 0:
             assert (result[inside] != original[inside]).any()
-    # Random weights render nothing of the person, so all that is kept is the photograph's own.
-    own = np.asarray(undrawn(photo, alignment, before))
-    assert (own > 250).mean() > 0.1
 
 
 def test_a_face_knows_where_it_looks() -> None:

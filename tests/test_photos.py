@@ -654,6 +654,16 @@ def test_what_cannot_be_drawn_stays() -> None:
         paste(photo, alignment, edited, face, "changed", 1.5)
 
 
+def test_a_render_that_shows_nothing_of_the_photo_is_no_measure() -> None:
+    """If all of a render is wrong, its usual difference is no reason to keep nothing."""
+    picture, alignment, face = scene()
+    bars = Image.new("RGB", face.size, "white")
+    for x in range(0, face.width, 64):
+        ImageDraw.Draw(bars).rectangle((x, 0, x + 31, face.height), fill="black")
+    own = np.asarray(undrawn(picture, alignment, bars))
+    assert (own > 250).mean() > 0.3
+
+
 def test_pasting_at_the_edge_and_whole_pictures() -> None:
     picture = Photo(gradient(120, 90))
     alignment = align(picture, Landmarks((5.0, 30.0), (25.0, 30.0), (15.0, 50.0)))
