@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 import torch
 from command_line import run
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -311,7 +312,7 @@ def borders(pipe: hub.StyleEditPipeline, count: int) -> dict[str, dict[str, floa
     }
 
 
-def _largest_step(change: np.ndarray, margin: int, size: int) -> float:
+def _largest_step(change: NDArray[np.float64], margin: int, size: int) -> float:
     """The 99th percentile of the steps of a change in the band in which a paste fades."""
     right = np.abs(np.diff(change, axis=1)).max(2)[:-1]
     down = np.abs(np.diff(change, axis=0)).max(2)[:, :-1]
@@ -355,8 +356,9 @@ def neutral(pipe: hub.StyleEditPipeline, count: int) -> dict[str, float]:
         (picture,) = image_files.to_pil(render(portraits, pipe.generator.config.img_resolution))
         latents = pipe.invert(picture)
         edit = pipe.find(_CALM, latents)
-        for name, edits in (("before", []), ("after", [(edit, edit.strength.default)])):
-            images = image_files.from_pil(pipe(latents=latents, edits=edits).images[0])
+        for name, strength in (("before", 0.0), ("after", edit.strength.default)):
+            (image,) = pipe(latents=latents, edits=[(edit, strength)]).images
+            images = image_files.from_pil(image)
             shown[name] += reader.read(images).words(0)["expression"] == _NEUTRAL
     return {name: value / count for name, value in shown.items()}
 
