@@ -10,11 +10,10 @@ Tables on renders, whose truth is known. *faces*: scenes with drawn portraits tu
 small, several or partly outside, and scenes without any: recall and false finds of the bundled
 finder alone (which learned photographs) and of what the pipeline uses. *objects*: a microphone, a
 hand and a scarf before rendered portraits; what of them is left after an edit, with `keep_own` 0
-and 1. *borders*: whole heads pasted back after an edit that reaches beyond what was cut out; the
-steps of color that this adds around the border. *traits*: how often a portrait likeness of a
-render has the render's own attributes. *neutral*: how often a face shows no expression after that
-was asked for. *likeness*: pairs of renders of one person and of two; --calibrate writes what their
-cosines say into the recognizer's config.
+and 1. *borders*: whole heads pasted back; the steps of color that this adds near the border.
+*traits*: how often a portrait likeness of a render has the render's own attributes. *neutral*: how
+often a face shows no expression after that was asked for. *likeness*: pairs of renders of one
+person and of two; --calibrate writes what their cosines say into the recognizer's config.
 
 Of photographs, faces and times are listed, the distances between the people if the judge of
 identity was fetched, and the recall in scenes that their faces are pasted into.
@@ -276,13 +275,15 @@ def _with_object(face: Image.Image, what: str) -> Image.Image:
     return covered
 
 
-def borders(pipe: hub.StyleEditPipeline, count: int) -> dict[str, dict[str, float]]:
-    """Steps of color, 0 to 255, that pasting a whole head adds around the border of the cut.
+def borders(pipe: hub.StyleEditPipeline, count: int) -> dict[str, float]:
+    """How visible the border of a whole head is that was pasted back without an edit.
 
-    The photograph is a rendered portrait, continued beyond its edges; the edit is large hair. A
-    step is the difference between two neighboring pixels, largest channel, of what was changed.
+    The photograph is a rendered portrait, continued beyond its edges, so every step of color that
+    pasting adds near the border is a flaw. Measured is the mean step between neighboring pixels of
+    what was changed, in the band where a paste fades, as a share of the photograph's own steps
+    there; for the render as it is, and 30 of 255 darker, as a poor inversion is.
     """
-    edit, size = hub.load_edit("afro-hair"), pipe.generator.config.img_resolution
+    size = pipe.generator.config.img_resolution
     margin = size // 3
     rows: dict[str, list[float]] = {}
     for index in range(count):
@@ -291,36 +292,33 @@ def borders(pipe: hub.StyleEditPipeline, count: int) -> dict[str, dict[str, floa
         photo = Photo(Image.fromarray(np.pad(np.asarray(face), sides, "edge")))
         low, high = margin - 0.5, margin + size - 0.5
         alignment = Alignment(((low, low), (low, high), (high, high), (high, low)), photo.size)
-        latents = pipe.invert(face)
-        (before,) = pipe(latents=latents).images
-        (after,) = pipe(latents=latents, edits=[(edit, 1.0)]).images
-        hard = photo.image.copy()
-        hard.paste(after, (margin, margin))
-        for name, result in (
-            ("laid over", hard),
-            ("faded", paste(photo, alignment, after, where="face")),
-            (
-                "faded, meeting the colors",
-                paste(photo, alignment, after, before, "face"),
-            ),
-        ):
-            change = np.asarray(result, float) - np.asarray(photo.image, float)
-            rows.setdefault(name, []).append(_largest_step(change, margin, size))
-    return {
-        name: {"mean": float(np.mean(steps)), "largest": float(np.max(steps))}
-        for name, steps in rows.items()
-    }
+        (inverted,) = pipe(latents=pipe.invert(face)).images
+        darker = Image.fromarray(np.clip(np.asarray(inverted, int) - 30, 0, 255).astype(np.uint8))
+        own = _mean_step(np.asarray(photo.image, float), margin, size)
+        for what, head in (("as inverted", inverted), ("darker", darker)):
+            hard = photo.image.copy()
+            hard.paste(head, (margin, margin))
+            for how, result in (
+                ("laid over", hard),
+                ("faded", paste(photo, alignment, head, where="face")),
+                ("faded, meeting the colors", paste(photo, alignment, head, head, "face", 0.0)),
+            ):
+                change = np.asarray(result, float) - np.asarray(photo.image, float)
+                step = _mean_step(change, margin, size)
+                rows.setdefault(f"{what}, {how}", []).append(step / own)
+    return {name: float(np.mean(shares)) for name, shares in rows.items()}
 
 
-def _largest_step(change: NDArray[np.float64], margin: int, size: int) -> float:
-    """The 99th percentile of the steps of a change in the band in which a paste fades."""
-    right = np.abs(np.diff(change, axis=1)).max(2)[:-1]
-    down = np.abs(np.diff(change, axis=0)).max(2)[:, :-1]
-    inner = round(_BORDER * size)
+def _mean_step(picture: NDArray[np.float64], margin: int, size: int) -> float:
+    """The mean step between neighboring pixels, largest channel, in the band of a paste."""
+    right = np.abs(np.diff(picture, axis=1)).max(2)[:-1]
+    down = np.abs(np.diff(picture, axis=0)).max(2)[:, :-1]
     band = np.zeros(right.shape, bool)
-    band[margin - 2 : margin + size + 2, margin - 2 : margin + size + 2] = True
-    band[margin + inner : margin + size - inner, margin + inner : margin + size - inner] = False
-    return float(np.quantile(np.maximum(right, down)[band], 0.99))
+    band[margin - 1 : margin + size, margin - 1 : margin + size] = True
+    depth = round(_BORDER * size)
+    inner = slice(margin + depth, margin + size - depth)
+    band[inner, inner] = False
+    return float(np.maximum(right, down)[band].mean())
 
 
 def traits(count: int) -> dict[str, Any]:
