@@ -283,8 +283,8 @@ def compared(inverted: Inverted) -> str:
         f"<li><strong>{plain(words)}</strong> <span>{plain(number)}</span></li>"
         for words, number in in_words(inverted.studio.pipe, likeness)
     )
-    if (read := inverted.comparison) is not None:
-        sentences = read.in_words("in the photo", "in the drawing")
+    if inverted.comparison is not None:
+        sentences = inverted.comparison.in_words("in the photo", "in the drawing")
         lines += "".join(f"<li>{plain(sentence)}</li>" for sentence in sentences)
     more = "<p>The tuned generator draws it when it is pasted back, and in the file.</p>"
     return (
