@@ -18,6 +18,8 @@ from stylegan_hub.edits.base import Edit, Origin
 from stylegan_hub.latents import Space
 from stylegan_hub.methods.choose import within
 from stylegan_hub.methods.method import Request, get
+from stylegan_hub.photos.comparison import compare
+from stylegan_hub.photos.finders import draws_photographs
 from stylegan_hub.session import Session
 from stylegan_hub.steps import Step
 from stylegan_hub.studio import Studio
@@ -106,7 +108,8 @@ def show_found(
         return
     (best, *_), region = found.edits, found.region
     pictures = studio.draw(session.with_found(best, region))
-    yield Frame(message(say(best, found.seconds)), pictures, best, region)
+    read = compare(*pictures).in_words() if draws_photographs(studio.pipe) else []
+    yield Frame(message(" ".join([say(best, found.seconds), *read])), pictures, best, region)
 
 
 def how_well(studio: Studio, edit: Edit) -> str:

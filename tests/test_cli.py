@@ -24,6 +24,9 @@ from stylegan_hub.images import grid, to_pil
 from stylegan_hub.methods.optimization import Settings
 from stylegan_hub.models.parser import Parser
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+from stylegan_hub.photos import comparison
+from stylegan_hub.photos.comparison import Comparison
+from stylegan_hub.photos.people import FaceReading
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.text_to_face import TextToFace
@@ -646,6 +649,28 @@ def test_a_photo_is_inverted_edited_and_pasted_back(
 
 @pytest.mark.usefixtures("bundled")
 @pytest.mark.filterwarnings("ignore:This pipeline has no encoder")
+def test_readers_that_did_not_search_say_what_changed(
+    snapshot: Path, tiny_pipeline_folder: Path, tmp_path: Path, monkeypatch: MonkeyPatch
+) -> None:
+    compared: list[tuple[Image.Image, Image.Image]] = []
+
+    def compare(first: Image.Image, second: Image.Image) -> Comparison:
+        compared.append((first, second))
+        serious = FaceReading({"neutral": 0.8, "happy": 0.2}, 41.0)
+        return Comparison(serious, FaceReading({"neutral": 0.1, "happy": 0.9}, 39.0), 0.43)
+
+    monkeypatch.setattr(comparison, "compare", compare)
+    model, face = ("--pipeline", tiny_pipeline_folder), tmp_path / "face.png"
+    told = run("invert", snapshot, "--refine", 1, *POINTS, *model).stdout
+    assert "neutral (0.80) in the photo, happy (0.90) in the render" in told
+    person = ("edit", tmp_path / "me.safetensors", "-o", face, "--paste", "none", *model)
+    told = run(*person, "--edit", "a-hat:1", "--edit", "a-hat:0.5").stdout
+    assert "neutral (0.80) before, happy (0.90) after" in told and "0.43" in told
+    assert pixels(face) == compared[-1][1].tobytes() != compared[-1][0].tobytes()
+
+
+@pytest.mark.usefixtures("bundled")
+@pytest.mark.filterwarnings("ignore:This pipeline has no encoder")
 def test_a_tuned_person_is_drawn_by_the_tuned_generator(
     snapshot: Path, tiny_pipeline_folder: Path, tmp_path: Path
 ) -> None:
@@ -706,7 +731,7 @@ def test_a_batch(snapshot: Path, tiny_pipeline_folder: Path, tmp_path: Path) -> 
     assert result.stdout.splitlines() == [
         "Inverted 1 of 2 photos, 0 of them in an earlier run.",
         f"Wrote {output / 'sheet.png'}.",
-        "Left out 1 other file.",
+        "Left out 1 other entry.",
     ]
     assert "Left out: ._square.png: " in result.stderr
     assert "Failed: broken.jpg: " in result.stderr and "cannot be read as" in result.stderr
@@ -714,7 +739,7 @@ def test_a_batch(snapshot: Path, tiny_pipeline_folder: Path, tmp_path: Path) -> 
     again = run(*command, "--pipeline", tiny_pipeline_folder)
     assert (
         again.exit_code == 0
-        and "Inverted 1 of 1 photos, 1 of them in an earlier run." in again.stdout
+        and "Inverted 1 of 1 photo, 1 of them in an earlier run." in again.stdout
     )
     assert (output / "edited" / "square-png.png").is_file()
     assert run(*command, "--paste", "none").exit_code == 2

@@ -28,6 +28,7 @@ from test_demo import (
 from test_demo_methods import tab
 from test_session import make_edit
 
+from demo import finding
 from demo import upload as uploads
 from demo.app import build
 from demo.components import recipe
@@ -46,8 +47,10 @@ from demo.tabs.photo import (
 from demo.upload import EVERYONE, POINTS, WHOLE, Upload, pairs, receive
 from stylegan_hub.models.landmarker import Landmarker
 from stylegan_hub.photos.align import Landmarks, NoFaceError, align, cut
+from stylegan_hub.photos.comparison import Comparison
 from stylegan_hub.photos.finders import framing
 from stylegan_hub.photos.likeness import Likeness
+from stylegan_hub.photos.people import FaceReading
 from stylegan_hub.photos.person import Person
 from stylegan_hub.photos.photo import read_photo
 from stylegan_hub.pipeline import StyleEditPipeline
@@ -353,6 +356,28 @@ def test_a_neutral_expression_first(inverted: Inverted) -> None:
     assert end.found is not None and end.found.origin.prompt == CALM
     with pytest.raises(ValueError):
         list(neutral_first(inverted.studio, Session()))
+
+
+def test_readers_that_did_not_search_say_what_changed(
+    inverting_pipeline: StyleEditPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of photographs; a pipeline with a landmarker has faces of its own."""
+    serious = FaceReading({"neutral": 0.8, "happy": 0.2}, 41.0)
+    smiling = FaceReading({"neutral": 0.1, "happy": 0.9}, 39.0)
+    told = Comparison(serious, smiling, 0.43)
+    monkeypatch.setattr(finding, "compare", lambda before, after: told)
+    studio = Studio(inverting_pipeline)
+    latents = studio.pipe(seed=1).latents
+    *_, end = neutral_first(studio, Session(latents=latents))
+    assert "neutral (0.80) before, happy (0.90) after" in end.status and "0.43" in end.status
+
+
+def test_a_comparison_stands_beside_the_likeness(inverted: Inverted) -> None:
+    assert inverted.comparison is None  # drawings
+    smiling = FaceReading({"neutral": 0.1, "happy": 0.9}, 39.0)
+    photographed = replace(inverted, comparison=Comparison(smiling, smiling, None))
+    html = compared(photographed)
+    assert "happy (0.90) in the photo, happy (0.90) in the drawing" in html
 
 
 def test_a_portrait_is_not_pasted(inverted: Inverted) -> None:

@@ -445,14 +445,17 @@ def test_the_whole_path_with_a_generator_of_full_size(
     (before,) = pipe(latents=person.latents).images
     (after,) = pipe(latents=person.latents, edits=[(edit, 2.0)]).images
     assert after.size == (1024, 1024)
-    result = np.asarray(paste(photo, alignment, after, before, "face"))
-    corners = np.array(alignment.quad)
-    low, high = np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int)
-    outside = np.ones(result.shape[:2], bool)
-    outside[max(low[1], 0) : high[1] + 1, max(low[0], 0) : high[0] + 1] = False
+    a, b, _, d = (np.array(corner) for corner in alignment.quad)
+    way = np.stack(np.meshgrid(np.arange(1200), np.arange(1200)), 2) - a
+    pixel = 1 / min(alignment.extent)
+    shares = [way @ (axis / (axis @ axis)) for axis in (d - a, b - a)]
+    inside = np.logical_and(*((-pixel < share) & (share < 1 + pixel) for share in shares))
     original = np.asarray(photo.image)
-    assert outside.any() and (result[outside] == original[outside]).all()
-    assert (result[~outside] != original[~outside]).any()
+    for where, keep_own in (("face", 0.0), ("changed", 0.0), ("face", 1.0)):
+        result = np.asarray(paste(photo, alignment, after, before, where, keep_own))
+        assert (result[~inside] == original[~inside]).all() and not inside.all()
+        if keep_own == 0:
+            assert (result[inside] != original[inside]).any()
 
 
 def test_a_face_knows_where_it_looks() -> None:

@@ -159,10 +159,16 @@ def test_listing(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     listed = list_photos(tmp_path)
     assert [path.name for path in listed.photos] == ["IMG_1.HEIC", "a.jpg", "b.PNG"]
-    assert set(listed.skipped) == {"notes.txt", "._a.jpg", ".hidden.png", "live.MOV"}
-    assert all(listed.skipped.values())
+    others = {"notes.txt", "._a.jpg", ".hidden.png", "live.MOV", ".trash/"}
+    assert set(listed.skipped) == {*others, "trip/"}
+    assert "--subfolders" in listed.skipped["trip/"] and all(listed.skipped.values())
     deep = list_photos(tmp_path, subfolders=True)
     assert {path.name for path in deep.photos} == {"IMG_1.HEIC", "a.jpg", "b.PNG", "c.jpg"}
+    assert set(deep.skipped) == {*others, "trip/.Spotlight/"}
+    apart = list_photos(tmp_path, subfolders=True, results=tmp_path / "trip")
+    assert "c.jpg" not in {path.name for path in apart.photos}
+    inside = list_photos(tmp_path / "trip", results=tmp_path / "trip")
+    assert [path.name for path in inside.photos] == ["c.jpg"]
     with pytest.raises(NotFoundError):
         list_photos(tmp_path / "none")
     (tmp_path / "only").mkdir()
@@ -646,6 +652,16 @@ def test_what_cannot_be_drawn_stays() -> None:
     assert (violet[10, 10] == np.asarray(face)[10, 10]).all()
     with pytest.raises(ValueError, match="keep_own"):
         paste(photo, alignment, edited, face, "changed", 1.5)
+
+
+def test_a_render_that_shows_nothing_of_the_photo_is_no_measure() -> None:
+    """If all of a render is wrong, its usual difference is no reason to keep nothing."""
+    picture, alignment, face = scene()
+    bars = Image.new("RGB", face.size, "white")
+    for x in range(0, face.width, 64):
+        ImageDraw.Draw(bars).rectangle((x, 0, x + 31, face.height), fill="black")
+    own = np.asarray(undrawn(picture, alignment, bars))
+    assert (own > 250).mean() > 0.3
 
 
 def test_pasting_at_the_edge_and_whole_pictures() -> None:

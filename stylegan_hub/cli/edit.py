@@ -246,6 +246,8 @@ def edit(*, start: Start, asked: _Asked, written: _Written) -> None:
         if asked.anything:
             session = _with_found(studio, session, asked, written)
         _write_edited(studio, session, source, written, output)
+        for line in _read_change(studio, session):
+            typer.echo(line)
     also = f" and {written.save_edit}" if written.save_edit else ""
     typer.echo(f"Wrote {output}{also}.")
 
@@ -307,6 +309,17 @@ def _write_edited(
         before = source.photo.image
     shown = images.grid([before, after], columns=2) if written.before_after else after
     save_picture(studio.pipe, session, output, shown, written.mark)
+
+
+def _read_change(studio: Studio, session: Session) -> list[str]:
+    """What readers independent of CLIP say about the change, for pipelines of photographs."""
+    from stylegan_hub.photos.finders import draws_photographs
+
+    if not session.edits or not draws_photographs(studio.pipe):
+        return []
+    from stylegan_hub.photos.comparison import compare
+
+    return compare(*studio.draw(session)).in_words()
 
 
 def _check_options(start: Start, asked: _Asked, written: _Written) -> None:
