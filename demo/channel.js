@@ -48,7 +48,7 @@
 
   const isOfSlot = event => event.isTrusted && event.target.closest?.('.slot');
 
-  // At the end of a search, the server may set a slider that a visitor drags: the dragged value counts.
+  // When a search ends, the server may set a slider that is being dragged: the drag counts.
   let held = null;
   const keepInHand = () => {
     if (held?.value === undefined || held.slider.value === held.value) return;
