@@ -1,10 +1,10 @@
-// Keeps what is typed at the very keystroke: a reload may come before gradio hears of it.
+// Stores what is typed at every keystroke: a reload may come before gradio gets the text.
 (() => {
   const name = box => [...(box?.classList ?? [])].find(word => word.startsWith('draft/'));
   const keep = (name, text) => {
     try {
       localStorage.setItem(STORED + name, text);
-    } catch {} // where a browser has no room or forbids it, the page works without
+    } catch {} // if the browser has no room or forbids it, the page works without drafts
   };
   const kept = name => {
     try {

@@ -60,7 +60,7 @@ def seeded() -> None:
 
 @pytest.fixture(autouse=True)
 def no_event_loop_left() -> Iterator[None]:
-    """A page that is built sets an event loop, which nobody would close before it is collected.
+    """Building a page sets an event loop, which would otherwise stay open until it is collected.
 
     Gradio does so wherever asyncio.run has run before (`gradio.utils.safe_get_lock`).
     """

@@ -179,7 +179,7 @@ def test_a_search_is_watched_to_whatever_end() -> None:
     left = Search(Turns(), for_ever)
     frames = watched(left, lambda step: Frame(str(step)), lambda: Frame("stopped"))
     assert next(frames) == Frame("1")
-    frames.close()  # as when somebody leaves the page
+    frames.close()  # as when a visitor leaves the page
     with pytest.raises(Cancelled):
         left.result()
 
@@ -195,7 +195,7 @@ def test_the_place_in_line_is_shown(studio: Studio) -> None:
     assert "your search is next" in next(second).status
     waiting.stop("second")
     assert "Stopped" in [*second][-1].status
-    (found,) = for_everybody(waiting, Session(), "a hat")  # a table makes nobody wait
+    (found,) = for_everybody(waiting, Session(), "a hat")  # a table needs no wait
     assert "Found" in found.status
 
 
@@ -234,7 +234,7 @@ def test_sliders_come_back_whatever_cannot_be_drawn(
     assert all(stage._free(desk)[slot.slider].interactive for slot in stage._slots)
     assert not shown[second.row].visible and stage.pictures not in shown
     status = shown[stage.status]
-    assert "cannot be drawn" in status and "/tmp" not in status
+    assert "cannot be rendered" in status and "/tmp" not in status
 
 
 def test_for_this_face(studio: Studio) -> None:

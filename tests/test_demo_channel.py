@@ -1,4 +1,4 @@
-"""The channel for moving pictures: past gradio's queue, without files, for this desk only."""
+"""The channel for pictures while a slider moves: past gradio's queue, for this desk only."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_slider_that_moves(browser: Browser, studio: Studio) -> None:  # noqa:
 
 
 def hold(page: Page, name: str, share: float) -> Locator:
-    """The slider, held at this share of its width, while a moving picture shows it."""
+    """Hold the slider at this share of its width until a picture shows the move."""
     slider = page.get_by_role("slider", name=f"range slider for {name}", exact=True)
     wait_for(page, slider.is_enabled)
     slider.scroll_into_view_if_needed()

@@ -219,7 +219,7 @@ def test_a_refused_job_locks_no_tab(
     page.locator("#photo img").wait_for()
     send(page, broken)
     refused(page, "broken.png (8 bytes) cannot be read")
-    page.locator("#photo").wait_for(state="hidden")  # nobody inverts the one before by mistake
+    page.locator("#photo").wait_for(state="hidden")  # the one before cannot be inverted
     send(page, photo)
     page.locator("#photo img").wait_for()
     page.get_by_label("At once").check()
@@ -287,7 +287,7 @@ def test_a_search_waits_and_is_stopped_and_goes_on_without_its_page(
         wait_status(page, "Waiting for a turn: 1 search before yours")
         edit = page.get_by_role("button", name="Edit", exact=True)
         wait_for(page, lambda: not edit.is_enabled())
-        page.goto("about:blank")  # and nobody watches
+        page.goto("about:blank")  # no page shows the search now
         go_on.set()
         at_work.result(), before.result()
         page.go_back()
