@@ -4,7 +4,7 @@
     python recipes/convert_face_models.py --package vladmandic-face-api-1.7.15.tgz \\
         --output_dir cards/face-finder
     python recipes/convert_face_models.py --package vladmandic-face-api-1.7.15.tgz \\
-        --judge ~/.cache/stylegan-hub/face-judge
+        --judge ~/.cache/stylegan_hub/face-judge
 
 The first folder is bundled: finder, 68 points, expression and age. The second is the judge of
 identity, 6.4 MB, which is used if it is installed (`stylegan_hub/models/faces.py`). The weights

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from stylegan_hub import images as image_files
+from stylegan_hub.cache import cache_folder
 from stylegan_hub.domain import Domain
 from stylegan_hub.errors import ArtifactError, NotFoundError
 from stylegan_hub.models.landmarker import Landmarker
@@ -250,7 +251,7 @@ class MediaPipeLandmarks:
 
     Args:
         model: the file `face_landmarker.task`. If None, the file that the environment variable
-            STYLEGAN_HUB_FACE_LANDMARKER names, else the one in ~/.cache/stylegan-hub.
+            STYLEGAN_HUB_FACE_LANDMARKER names, else the one in `cache.cache_folder`.
 
     Raises:
         ImportError: the package is not installed.
@@ -265,7 +266,7 @@ class MediaPipeLandmarks:
                 "mediapipe, which finds human faces, is not installed. Install it with "
                 "pip install 'stylegan-hub[photos]'."
             ) from error
-        default = Path.home() / ".cache" / "stylegan-hub" / "face_landmarker.task"
+        default = cache_folder() / "face_landmarker.task"
         self._model = Path(model or os.environ.get(MEDIAPIPE_VARIABLE) or default)
         if not self._model.is_file():
             raise NotFoundError(
