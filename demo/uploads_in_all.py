@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from gradio.utils import get_upload_folder
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from demo.temporary import VARIABLE
 from demo.visits import PHOTOGRAPH_MINUTES
 
 LARGEST = 2 * 2**30
 """Limit in bytes for all uploads together; more than a hundred of the largest ones."""
-LEFT_FREE = 2**29
+LEFT_FREE = 2**26
 """Bytes that must stay free on the disk."""
 
 
@@ -47,7 +46,7 @@ class UploadsInAll:
         await self.app(scope, receive, send)
 
     def _has_room(self) -> bool:
-        folder = Path(os.environ.get(VARIABLE) or tempfile.gettempdir())
+        folder = Path(get_upload_folder())
         if not folder.is_dir():
             return True  # gradio creates it with the first upload
         return (

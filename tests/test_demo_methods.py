@@ -347,7 +347,7 @@ def test_the_page_says_what_is_missing(bare: Studio) -> None:
         "no parser",
         "recipes/train_parser.py --output_dir runs/parser",
         "--clip cards/portraits --parser runs/parser/parser",
-        "No text-to-face network",
+        "no bundled text-to-face network",
         "recipes/train_text_to_face.py --cache runs/portraits-128",
     ):
         assert artifacts_escaped(part) in shown, part

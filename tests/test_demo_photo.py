@@ -228,7 +228,7 @@ def test_clicks(pipe: StyleEditPipeline, upload: Upload) -> None:
     assert np.allclose(moved, [(110, 80), (90, 80), (102, 104)], atol=0.2)
     assert three.chosen("1").landmarks == LARGE and three.chosen("1").points == three.points
     for outside in ((-1.0, 5.0), (300.0, 5.0), (5.0, math.nan)):
-        with pytest.raises(ValueError, match=r"outside of My Photo.png; it has 300 x 200"):
+        with pytest.raises(ValueError, match=r"outside My Photo.png; it has 300 x 200"):
             upload.with_points(outside)
 
 
