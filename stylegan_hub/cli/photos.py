@@ -182,8 +182,8 @@ def batch(
 
     \b
     Examples:
-      stylegan-hub batch holidays -o edited --refine 100 --edit afro-hair:1
-      stylegan-hub batch holidays -o edited --everyone --subfolders --edit afro-hair:1
+      stylegan-hub batch holidays --pipeline ffhq -o edited --refine 100 --edit ./afro:1
+      stylegan-hub batch holidays --pipeline ffhq -o edited --everyone --edit ./afro:1
     """
     with reporting():
         if paste == "none":
