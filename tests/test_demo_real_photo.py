@@ -99,7 +99,7 @@ def test_photographs_on_the_page(browser: Browser, url: str, album: Path) -> Non
         wait_for_other_picture(page, portrait)
         page.get_by_label("All of what was cut out").check()
         page.get_by_role("button", name="Paste back").press("Enter")
-        page.get_by_alt_text("The photo with what was edited").wait_for()
+        page.get_by_alt_text("The edited photo").wait_for()
         with page.expect_download() as download:
             page.get_by_role("button", name="Save the photo").press("Enter")
         with Image.open(download.value.path()) as pasted, Image.open(album / "drawn.png") as before:
