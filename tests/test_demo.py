@@ -790,8 +790,13 @@ def wait_for_other_picture(page: Page, source: str) -> str:
 def wait_for_final_picture(page: Page, source: str) -> str:
     """The same, once it is a picture of the server and not one of a slider that moves."""
     picture = page.locator("#pictures img").nth(1)
-    wait_for(page, lambda: (picture.get_attribute("src") or "blob:")[:5] != "blob:")
-    wait_for(page, lambda: picture.get_attribute("src") != source)
+    wait_for(
+        page,
+        lambda: (
+            (picture.get_attribute("src") or "blob:")[:5] != "blob:"
+            and picture.get_attribute("src") != source
+        ),
+    )
     return picture.get_attribute("src") or ""
 
 

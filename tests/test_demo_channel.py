@@ -19,6 +19,7 @@ from test_demo import (
     pytestmark,  # noqa: F401
     serve,
     wait_for,
+    wait_for_final_picture,
     wait_for_other_picture,
 )
 from test_session import make_edit
@@ -125,13 +126,7 @@ def test_a_slider_that_moves(browser: Browser, studio: Studio) -> None:  # noqa:
             wait_for(page, lambda after=after: (after.get_attribute("src") or "")[:5] == "blob:")
             assert any("/picture?" in address for address in asked)
             page.mouse.up()
-            wait_for(
-                page,
-                lambda after=after, first=first: (
-                    (after.get_attribute("src") or "blob:")[:5] != "blob:"
-                    and after.get_attribute("src") != first
-                ),
-            )
+            wait_for_final_picture(page, first)
             moved = float(slider.input_value())
             page.locator("#undo").click()
             wait_for(page, lambda slider=slider: slider.input_value() == "1")

@@ -23,6 +23,7 @@ from test_demo import (
     pytestmark,  # noqa: F401
     serve,
     wait_for,
+    wait_for_final_picture,
     wait_for_other_picture,
 )
 from test_session import in_s, make_edit, make_mapper
@@ -170,6 +171,4 @@ def test_fifty_moves_ask_nobody(
             edited = studio.pipe(seed=0, edits=[(load_edit("afro"), strength)]).images[0]
             assert abs(got - np.asarray(edited, dtype=int)).max() <= 2
             page.mouse.up()
-            wait_for(
-                page, lambda after=after: (after.get_attribute("src") or "blob:")[:5] != "blob:"
-            )
+            wait_for_final_picture(page, "")
