@@ -1,26 +1,26 @@
-"""The page, as a Space or a clone starts it: `python app.py`, `python app.py --help`."""
+"""The page for a Space or a clone: `python app.py`, `python app.py --help`."""
 
 import argparse
 import os
 
-# Threads that spin while they wait take the cores from the other jobs of a page.
+# Threads that spin while they wait would take the cores from the page's other work.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-parser = argparse.ArgumentParser(description="Say what should change about a face, and slide it.")
+parser = argparse.ArgumentParser(description="Serve a page that edits faces with sliders.")
 parser.add_argument("--pipeline", default="portraits", help="bundled name, folder or Hub id")
-parser.add_argument("--host", help="address to listen at; only this machine by default")
+parser.add_argument("--host", help="address to listen on; this machine only by default")
 parser.add_argument("--port", type=int, help="port; the first free one from 7860 by default")
 
 parser.add_argument(
-    "--pipelines", nargs="+", default=[], help="others that visitors can choose on the page"
+    "--pipelines", nargs="+", default=[], help="more pipelines that visitors can choose on the page"
 )
-parser.add_argument("--root-path", help="where a proxy in front shows the page, such as /faces")
+parser.add_argument("--root-path", help="path of the page at a proxy in front, such as /faces")
 parser.add_argument(
     "--allow-host",
     action="append",
     default=[],
-    help="a name by which a proxy or a network shows the page, such as faces.example.org; '*' for "
-    "any name",
+    help="host name at which a proxy or a network serves the page, such as faces.example.org; '*' "
+    "for any name",
 )
 parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, mps")
 parser.add_argument("--runtime", help="what renders: auto, pytorch, openvino, onnx, or a folder")

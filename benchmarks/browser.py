@@ -1,8 +1,8 @@
-"""Pictures in a headless Chromium: `python benchmarks/browser.py`, or `... PIPELINE`.
+"""Time renders in a headless Chromium: `python benchmarks/browser.py`, or `... PIPELINE`.
 
-Without a pipeline a random generator of 256 px is measured, of the size that the portraits have
-there. Times of the clock mean nothing on a machine that does other work, so the processor time of
-Chromium stands beside them.
+Without a pipeline, a random generator of 256 px is measured, with the size of the portraits. Times
+by the clock mean nothing on a machine that does other work, so Chromium's processor time is printed
+too.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _RENDER = """async ([resolution, count]) => {
 
 
 def processor_seconds() -> float:
-    """Processor time of all programs that this one started, and those that they started."""
+    """Processor time of all programs that this one started, and of those that they started."""
     parents: dict[int, int] = {}
     times: dict[int, float] = {}
     for place in Path("/proc").glob("[0-9]*"):
@@ -74,7 +74,7 @@ def measured_pipeline(name: str | None) -> StyleEditPipeline:
 
 
 def main() -> None:
-    """Print what opening and rendering take."""
+    """Print the time of opening and rendering."""
     from playwright.sync_api import sync_playwright
 
     tfjs.library()
@@ -99,7 +99,7 @@ def main() -> None:
                 clock = page.evaluate(_RENDER, [resolution, PICTURES])
                 processor = (processor_seconds() - before) / PICTURES
                 print(
-                    f"{resolution} px: {1000 * processor:.0f} ms of the processor, "
+                    f"{resolution} px: {1000 * processor:.0f} ms of processor time, "
                     f"{clock:.0f} ms by the clock"
                 )
             browser.close()

@@ -1,6 +1,7 @@
-"""The textbook's formulation through torch.compile, beside itself and ours.
+"""The textbook's formulation with torch.compile, compared with itself and with ours.
 
-What compiling costs is counted: seconds of the first call, and after how many passes they are back.
+The cost of compiling is counted: seconds of the first call, and the number of passes that repay
+them.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Row:
 
     @property
     def repaid_after(self) -> float:
-        """Passes until compiling has saved the time that it took; infinite where it saves none."""
+        """Passes until compiling has saved the time that it took; infinite if it saves none."""
         saved = self.plain.median - self.compiled.median
         return self.first / saved if saved > 0 else math.inf
 
@@ -63,7 +64,7 @@ def synthesis(
     """Forward, and forward with the gradient of w_plus.
 
     Raises:
-        SystemExit: one draws something else.
+        SystemExit: one of them renders something else.
     """
     textbook = partial(plain.synthesize, generator)
     for batch_size in batch_sizes:
@@ -88,7 +89,7 @@ def synthesis(
 
 @contextmanager
 def _empty_cache() -> Iterator[None]:
-    """Nothing that was compiled before is found."""
+    """Forget everything that was compiled before."""
     torch.compiler.reset()
     before = os.environ.get(_CACHE)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,12 +1,12 @@
-"""How soon the searches reach their goal: against seconds, our settings and the published ones.
+"""How fast searches reach their goal, in seconds, with our settings and the published ones.
 
     python benchmarks/curves.py --output runs/curves
     python benchmarks/curves.py --methods optimization --people 4 --output runs/curves
 
-Every point is a search of its own with so many steps (the rates of all settings fall towards the
-end, so half of a long search is no short one). The attribute reader says whether the wanted
-attribute came and what else changed; CLIP's similarity is what the search itself goes by. Seconds
-are those of all cores together. Writes curves.json, table.md and curves.webp.
+Every point is a separate search with that number of steps (all settings decay the learning rate
+towards the end, so half of a long search is not a short one). The attribute reader says whether the
+wanted attribute appeared and what else changed; CLIP's similarity is what the search itself
+optimizes. Seconds are those of all cores together. Writes curves.json, table.md and curves.webp.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ TARGETS = {
     "a face with purple hair": {"hair_color": "purple"},
     "a face with glasses": {"glasses": "yes"},
 }
-INVERTED = "published, from the inversion"  # as the published code starts, the paper at random
+# The published code starts there; the paper starts from random latents.
+INVERTED = "published, from the inversion"
 COLORS = {"ours": "tab:green", "published": "tab:gray", INVERTED: "tab:olive"}
 TARGET_PICTURE = Path(__file__).parents[1] / "docs" / "targets" / "ivy.png"
 
@@ -61,29 +62,30 @@ class Config:
     output: Path
     """Folder for the results."""
     methods: tuple[Method, ...] = ("optimization", "mapper", "essence")
-    """Which searches."""
+    """Methods to measure."""
     people: int = 8
-    """Unseen people who are edited by an optimization of their own."""
+    """Number of unseen faces, each with an optimization of its own."""
     unseen: int = 32
-    """Unseen people on whom mappers and essences are judged."""
+    """Number of unseen faces on which mappers and essences are judged."""
     optimization_steps: tuple[int, ...] = (4, 10, 20, 40)
-    """Of our optimization, after as many shared ones for its text, twice."""
+    """Steps of our optimization, after twice as many that the faces of a text share."""
     published_steps: tuple[int, ...] = (20, 50, 100, 300)
-    """Of the published optimization."""
+    """Steps of the published optimization."""
     mapper_steps: tuple[int, ...] = (25, 50, 100, 200)
-    """Of both mappers; the published one takes batches of 2, ours of 8."""
+    """Steps of both mappers; the published one has batches of 2, ours of 8."""
     essence_steps: tuple[int, ...] = (5, 10, 20, 40)
-    """Of our essence, fewer are longer ones; the published one has four times as many."""
+    """Steps of our essence, each longer if they are fewer; the published one has four times as
+    many."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """What a search of so many steps reached.
+    """What a search with this number of steps reached.
 
     Attributes:
         seconds: of one search: for the first face of a text, for a mapper, for an essence.
-        similarity: CLIP's, of the pictures afterwards and the text or target.
-        success: share of the people who got the wanted attribute; of an essence, the share of
+        similarity: CLIP's, of the edited pictures with the text or target.
+        success: share of faces that gained the wanted attribute; for an essence, the share of
             attributes that were taken over.
         collateral: share of the other attributes that changed.
     """
@@ -115,7 +117,7 @@ def main(config: Config) -> None:
 def optimizations(
     pipe: StyleEditPipeline, reader: AttributeReader, config: Config
 ) -> Iterator[Point]:
-    """One displacement for each person."""
+    """One displacement for each face."""
     people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.people))
     before = reader.read(draw(pipe, people))
     start = pipe.lower(people, Space.W_PLUS).codes
@@ -155,7 +157,7 @@ def mappers(pipe: StyleEditPipeline, reader: AttributeReader, config: Config) ->
 
 
 def essences(pipe: StyleEditPipeline, reader: AttributeReader, config: Config) -> Iterator[Point]:
-    """One displacement for everybody, towards a picture."""
+    """One displacement for every face, towards a picture."""
     with Image.open(TARGET_PICTURE) as picture:
         target = essence.target_picture(pipe, picture)
     people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.unseen))
@@ -188,7 +190,7 @@ def judged(
     after: Tensor,
     known: tuple[str, str, str, int, float],
 ) -> Point:
-    """A point from the pictures afterwards; the third of what is known is the goal."""
+    """A point from the edited pictures; the third element of `known` is the goal."""
     goal = known[2]
     with torch.no_grad():
         report = edit_report(before, reader.read(after), TARGETS[goal])
@@ -197,7 +199,7 @@ def judged(
 
 
 def timed(search: Callable[[], _Found]) -> tuple[_Found, float]:
-    """The result, and seconds of all cores together."""
+    """The result, and the seconds of all cores together."""
     began = time.process_time()
     found = search()
     return found, time.process_time() - began
@@ -219,7 +221,7 @@ def line(point: Point) -> str:
 
 
 def write(folder: Path, points: list[Point]) -> None:
-    """curves.json, table.md and curves.webp."""
+    """Write curves.json, table.md and curves.webp."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "curves.json").write_text(json.dumps([asdict(point) for point in points], indent=1))
     (folder / "table.md").write_text("\n".join([*HEADER, *map(line, points)]) + "\n")

@@ -1,7 +1,7 @@
-"""How far gradients of w_plus are from those in double precision: the textbook's and ours.
+"""How far the textbook's and our gradients of w_plus are from those in double precision.
 
 A feature that rounding puts on the other branch of lrelu changes its gradient by a factor of five,
-in any formulation. One person tells little of that, so there are many.
+in any formulation. One sample shows little of that, so many are measured.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WANTED = 1e-4
 
 @dataclass(frozen=True)
 class Row:
-    """Errors of each person's gradient, as shares of its norm."""
+    """Errors of each sample's gradient, as shares of its norm."""
 
     suite: str
     plain: list[float]
@@ -29,7 +29,7 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """Of the medians; above 1, ours are nearer to the truth."""
+        """Ratio of the medians; above 1, ours are nearer to the exact ones."""
         return median(self.plain) / median(self.ours)
 
 
@@ -39,7 +39,7 @@ def gradients(
     people: int,
     device: str,
 ) -> Row:
-    """Gradients of random pixel weights, one person at a time."""
+    """Gradients of random pixel weights, one sample at a time."""
     exactly = partial(plain.synthesize, deepcopy(generator).double())
     ways: dict[str, plain.Synthesize] = {
         "plain": partial(plain.synthesize, generator),

@@ -1,7 +1,8 @@
-"""On a card: the textbook's formulation and ours, in full, TF32 and half precision, as graphs too.
+"""The textbook's formulation and ours on a GPU, in full, TF32 and half precision, also as CUDA
+graphs.
 
-Everything is compared with the textbook's in full precision, TF32 off. What computes in full
-precision must draw the same (1e-4 of the largest value); for TF32 and half precision the difference
+Everything is compared with the textbook's in full precision, with TF32 off. In full precision, the
+render must be the same (to 1e-4 of the largest value); for TF32 and half precision, the difference
 is a result.
 """
 
@@ -23,16 +24,16 @@ from stylegan_hub.models.graphed import Graphed
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 
 BASELINE = "plain, fused operations"
-HALF_RESOLUTIONS = 4  # as StyleGAN2 was published
+HALF_RESOLUTIONS = 4  # as in the published StyleGAN2
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A way to draw.
+    """A way to render.
 
     Attributes:
         precision: full (TF32 off), TF32 or half (TF32 for the rest).
-        is_graph: has memory of its own, and no gradient.
+        is_graph: a CUDA graph, which has memory of its own and no gradient.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Row:
-    """One way to draw one batch.
+    """One way to render one batch.
 
     Attributes:
         ratio: how many times faster than the textbook's formulation with fused operations, in full
@@ -52,7 +53,7 @@ class Row:
             shares of the largest value, and of the root of the mean square.
         floor: seconds that the multiply-adds take at the speed of a large matmul of this
             precision, or the features at the speed of a large copy, whichever is more.
-        peak_bytes: most memory that a pass takes beside the network; None for a graph.
+        peak_bytes: peak memory of a pass besides the network; None for a graph.
     """
 
     suite: str
@@ -106,7 +107,8 @@ def ceilings(device: str) -> dict[str, float]:
 
 
 def candidates(generator: StyleGAN2Generator) -> list[Candidate]:
-    """All ways to draw but graphs. The first, or the first that fits into memory, is the truth."""
+    """All ways to render except graphs. The first one, or the first that fits into memory, is the
+    reference."""
     device = generator.mapping.w_avg.device.type
     half = deepcopy(generator)
     half.use_half_precision(HALF_RESOLUTIONS)
@@ -123,7 +125,7 @@ def candidates(generator: StyleGAN2Generator) -> list[Candidate]:
 
 
 def graphs(generator: StyleGAN2Generator, batch_size: int) -> list[Candidate]:
-    """Ours as graphs, on a card."""
+    """Ours as CUDA graphs."""
     half = deepcopy(generator)
     half.use_half_precision(HALF_RESOLUTIONS)
     found = []
@@ -151,13 +153,13 @@ def synthesis(
     seconds: float,
     rates: dict[str, float],
 ) -> Iterator[Row]:
-    """Forward, and forward with the gradient of w_plus, of all candidates in turns.
+    """Forward, and forward with the gradient of w_plus, with all candidates in turns.
 
     Args:
         rates: `ceilings`.
 
     Raises:
-        SystemExit: one in full precision draws something else.
+        SystemExit: one in full precision renders something else.
     """
     for batch_size in batch_sizes:
         yield from _batch(suite, generator, batch_size, device, seconds, rates)
@@ -220,7 +222,7 @@ def _pass(
     ws: Tensor,
     upstream: Tensor | None,
 ) -> Tensor:
-    with tf32(way.precision != "full"):  # of the gradient too
+    with tf32(way.precision != "full"):  # for the gradient too
         return plain.one_pass(way.synthesize, ws, upstream)
 
 
@@ -232,7 +234,7 @@ def _differences(found: Tensor, wanted: Tensor) -> tuple[float, float]:
 
 
 def _peak(run: Callable[[], Any], device: str) -> int | None:
-    run()  # what is kept for later passes is not of a pass
+    run()  # so that memory kept for later passes is not counted
     if device != "cuda":
         return None
     torch.cuda.reset_peak_memory_stats()

@@ -20,19 +20,20 @@ from torch import Tensor
 from stylegan_hub.ops import cuda, kernels
 
 TOLERANCE = {"forward": 1e-4, "forward + backward": 1e-2}
-"""How far results may be apart before anything is timed: largest of pictures, norm of gradients."""
+"""How far results may differ before anything is timed: the largest difference of pictures, the norm
+of gradients."""
 _ROUNDS = 3  # at least
 
 
 def difference(found: Tensor, wanted: Tensor, work: str) -> float:
-    """Of images the largest, of gradients the norm; as a share of that of `wanted`."""
+    """The difference as a share of `wanted`: of images the largest value, of gradients the norm."""
     order = math.inf if work == "forward" else 2
     error = torch.linalg.vector_norm(found - wanted, order)
     return float(error / torch.linalg.vector_norm(wanted, order))
 
 
 def check(what: str, work: str, error: float) -> None:
-    """Raise `SystemExit` where results are farther apart than `TOLERANCE`."""
+    """Raise `SystemExit` if results differ by more than `TOLERANCE`."""
     if not error <= TOLERANCE[work]:
         raise SystemExit(
             f"{what}: results differ by {error:.1e}; expected at most {TOLERANCE[work]:.0e}. "
@@ -42,7 +43,7 @@ def check(what: str, work: str, error: float) -> None:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one candidate: median, and the distance of the quartiles."""
+    """Seconds of one candidate: the median, and the distance of the quartiles."""
 
     median: float
     spread: float
@@ -55,13 +56,13 @@ def interleaved(
     *,
     is_warm: bool = False,
 ) -> dict[str, Timing]:
-    """Time candidates in turns, so that a slower minute of the machine is a slower one for all.
+    """Time candidates in turns, so that a slow minute of the machine slows all of them.
 
     Args:
         candidates: what is timed, by name.
-        device: "cpu" or "cuda", which is waited for.
-        seconds: about how long to go on.
-        is_warm: the candidates have run already; else each is run once before, for caches.
+        device: "cpu", or "cuda", which is synchronized.
+        seconds: about how long to measure.
+        is_warm: the candidates have already run; otherwise each runs once first, for caches.
     """
     for run in () if is_warm else candidates.values():
         run()
@@ -100,9 +101,9 @@ def ceilings(device: str) -> dict[str, float]:
 
 
 def peak_bytes(make: Callable[..., Callable[[], object]], *arguments: object) -> int:
-    """Most memory that `make(*arguments)()` takes beside what `make` has taken, in a new process.
+    """Peak memory of `make(*arguments)()` beyond that of `make`, in a new process.
 
-    What a pass keeps for later ones counts.
+    Memory that a pass keeps for later ones is counted.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -112,7 +113,9 @@ def peak_bytes(make: Callable[..., Callable[[], object]], *arguments: object) ->
     try:
         found: int = receiver.recv()
     except EOFError:
-        raise RuntimeError("The process that measures memory has died; is there enough?") from None
+        raise RuntimeError(
+            "The process that measures memory has died. Check that there is enough memory."
+        ) from None
     process.join()
     return found
 
@@ -121,7 +124,7 @@ def _measure_peak(
     sender: Connection, make: Callable[..., Callable[[], object]], arguments: tuple[object, ...]
 ) -> None:
     run = make(*arguments)
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = _status("VmRSS")
     run()
     sender.send(_status("VmHWM") - before)
@@ -131,11 +134,11 @@ def _status(name: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(name + ":"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError(f"This system does not tell {name}; memory is measured on Linux.")
+    raise RuntimeError(f"This system does not report {name}. Measure memory on Linux.")
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What the numbers were measured on."""
+    """The machine and the versions that the numbers were measured with."""
     facts: dict[str, Any] = {
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -1,7 +1,8 @@
-"""The methods of editing, with every picture drawn by our path or by the textbook's.
+"""The methods of editing, with every picture rendered by our path or by the textbook's.
 
-The code of a method is the same for both: what changes is how its generator draws. Only a table's
-plain form is other code: whole pictures of every channel and person, which is what a table is.
+The code of a method is the same for both; only the generator's rendering differs. The exception is
+the table, whose plain form has its own code: whole pictures for every channel and face, as the
+paper defines a table.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from stylegan_hub.pipeline import StyleEditPipeline
 
 PROMPT = "a face with purple hair"
 LEAST_COSINE = 0.99
-_SMALL = 128  # px; for larger pictures, steps are few on a processor
-_MOST_PIXELS = 2**21  # at once on a processor, where more take half an hour
+_SMALL = 128  # px; larger pictures get few steps on a CPU
+_MOST_PIXELS = 2**21  # at once on a CPU, where more pixels take half an hour
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Row:
 
     Attributes:
         seconds: by candidate, "plain" and "ours", of one `unit`.
-        cosine: of the two results; of a table the mean over its rows.
+        cosine: of the two results; for a table, the mean over its rows.
     """
 
     suite: str
@@ -58,10 +59,10 @@ class Row:
 
 @dataclass(frozen=True)
 class _Work:
-    """What is timed: a run returns its result, and does so many units of work.
+    """What is timed: a run does `count` units of work and returns their result.
 
     Attributes:
-        at_once: pictures that it draws together.
+        at_once: pictures that it renders together.
     """
 
     name: str
@@ -72,7 +73,7 @@ class _Work:
 
 
 def compared(suite: str, pipe: StyleEditPipeline, device: str, seconds: float) -> Iterator[Row]:
-    """Every method of this pipeline; on a processor not those that draw too much at once."""
+    """Every method of this pipeline; on a CPU, not those that render too much at once."""
     resolution = pipe.generator.config.img_resolution
     is_small = resolution <= _SMALL or device == "cuda"
     for work in works(pipe, steps=4 if is_small else 2):
@@ -85,12 +86,12 @@ def compared(suite: str, pipe: StyleEditPipeline, device: str, seconds: float) -
         found = measure.interleaved(candidates, device, seconds, is_warm=True)
         times = {name: timing.median / work.count for name, timing in found.items()}
         yield Row(suite, work.name, work.unit, times, cosine)
-    if resolution <= _SMALL:  # larger ones are random, and rows of noise are not to be compared
+    if resolution <= _SMALL:  # larger networks are random, and rows of noise cannot be compared
         yield table(suite, pipe, device, seconds)
 
 
 def works(pipe: StyleEditPipeline, steps: int) -> list[_Work]:
-    """What people wait for, on a scale that can be timed: searches of so many steps."""
+    """The searches that users wait for, with few enough steps to be timed."""
     search = optimization.Settings(steps=steps, shared_steps=0, templates=False)
     few = gradient.Settings(steps=steps, templates=False)
     picture = pipe.synthesize(pipe.sample(2)).detach().clamp(-1, 1)
@@ -101,7 +102,7 @@ def works(pipe: StyleEditPipeline, steps: int) -> list[_Work]:
         return lambda: optimization.displacements(pipe, Words(PROMPT), people, search)
 
     def follow_gradient() -> Tensor:
-        # Not `find`, which gives what was found before.
+        # Not `find`, which returns edits that it found before.
         return gradient.Gradient()._searched(pipe, PROMPT, pipe.neutral, few, None).vector
 
     def invert() -> Tensor:
@@ -136,13 +137,13 @@ def table(
     people: int = 10,
     channels: int = 32,
 ) -> Row:
-    """Seconds a channel of a direction table of 100 people, from a sample of both.
+    """Seconds per channel of a direction table of 100 faces, measured on a part of both.
 
-    Ours: derivatives of all channels for every person, and pictures from the changed layer on for
-    those channels whose derivative is large, as recipes/build_direction_table.py does.
+    Ours: derivatives of all channels for every face, and pictures rendered from the changed layer
+    on for the channels with a large derivative, as recipes/build_direction_table.py does.
 
     Args:
-        people, channels: how many of each the sample has.
+        people, channels: the number of faces and channels that are measured.
     """
     every = editable_channels(pipe)
     s_mean, s_std = style_statistics(pipe, 1000)
@@ -175,7 +176,7 @@ def table(
         is_warm=True,
     )
     times = {name: timing.median for name, timing in found.items()}
-    each = 100 / (len(few) * people)  # from what was timed to a channel with 100 people
+    each = 100 / (len(few) * people)  # extrapolated to a channel with 100 faces
     by_derivatives = 100 / len(five) * times["derivatives"] / len(every)
     spent = {"plain": each * times["plain"], "ours": by_derivatives + share * each * times["drawn"]}
     return Row(suite, "direction table", f"channel, {share:.0%} drawn", spent, cosine)

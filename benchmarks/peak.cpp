@@ -1,5 +1,5 @@
 // The most multiply-adds that one core can do: independent sums in registers, nothing in memory.
-// Prints billions of multiply-adds a second in float32, and in bfloat16 where the processor has it.
+// Prints billions of multiply-adds per second in float32, and in bfloat16 if the processor has it.
 
 #include <chrono>
 #include <cstdio>
@@ -14,7 +14,7 @@ constexpr int LANES = 8;
 #else
 constexpr int LANES = 4;
 #endif
-constexpr int SUMS = 12;  // as many as the units are deep
+constexpr int SUMS = 12;  // enough to fill the pipeline of the units
 constexpr long STEPS = 20'000'000;
 
 typedef float Vec __attribute__((vector_size(LANES * 4)));

@@ -1,7 +1,8 @@
-"""Ours against other runtimes, each in a process of its own, quiet and beside a busy neighbor.
+"""Ours against other runtimes, each in its own process, on a quiet machine and beside a busy
+process.
 
-Floors: what the same convolutions take by oneDNN alone, without anything around them, and what
-their multiply-adds take at the speed of a loop that does nothing else (`peak.cpp`).
+Floors: the time that the same convolutions take with oneDNN alone, and the time that their
+multiply-adds take at the speed of a loop that does nothing else (`peak.cpp`).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ CANDIDATES = {
     ),
     BACKWARD: ("textbook", "compiled", "ours"),
 }  # fmt: skip
-"""What is timed, by work; onednn is a floor, which draws no picture."""
+"""What is timed, by work; onednn is a floor, which renders no picture."""
 
 OTHERS = ("openvino", "onnx")
 
@@ -51,13 +52,14 @@ _BUSY = "import torch; torch.set_num_threads(1); a = torch.randn(512, 512)\nwhil
 
 @dataclass(frozen=True)
 class Row:
-    """One work, by all candidates.
+    """One kind of work, done by all candidates.
 
     Attributes:
         neighbor: quiet, or busy: another process computes on one core.
-        medians: seconds by candidate; without those that could not run.
-        problems: why not, for these.
-        peak: seconds that the multiply-adds take at the speed of `peak.cpp`; None without compiler.
+        medians: seconds by candidate, without those that could not run.
+        problems: why a candidate could not run.
+        peak: seconds that the multiply-adds take at the speed of `peak.cpp`; None without a
+            compiler.
     """
 
     suite: str
@@ -70,7 +72,7 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """The time of the fastest other runtime in full precision, over ours."""
+        """The time of the fastest other runtime in full precision, divided by ours."""
         others = [
             seconds
             for name, seconds in self.medians.items()
@@ -80,7 +82,7 @@ class Row:
 
 
 def compared(suites: Sequence[str], batch_sizes: Sequence[int], seconds: float) -> Iterator[Row]:
-    """Rows of the table; each candidate is run for about so many seconds."""
+    """Rows of the table; each candidate runs for about `seconds`."""
     rate = peak_rates().get("float32")
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as exported:
@@ -98,7 +100,7 @@ def compared(suites: Sequence[str], batch_sizes: Sequence[int], seconds: float) 
                                 "work": work,
                                 "threads": threads,
                             },
-                            # Files of random networks are of no use to anybody else.
+                            # Files of random networks are useless elsewhere.
                             {kernels.CACHE: exported} if name.startswith(OTHERS) else {},
                         )
                         for name in names
@@ -119,7 +121,7 @@ def made(name: str, suite: str, batch_size: int, work: str, threads: int) -> Cal
     """A candidate, in its own process; see `contest`.
 
     Raises:
-        RuntimeError: it draws something else than the textbook.
+        RuntimeError: it renders something else than the textbook.
     """
     torch.set_num_threads(threads)
     generator = generator_of(suite)
@@ -148,7 +150,7 @@ def made(name: str, suite: str, batch_size: int, work: str, threads: int) -> Cal
 
 
 def generator_of(suite: str) -> StyleGAN2Generator:
-    """The generator of a suite, frozen; random, but for the bundled one."""
+    """The generator of a suite, frozen; random, except for the bundled one."""
     if suite in WIDTHS:
         torch.manual_seed(0)
         channels = WIDTHS[suite]
@@ -164,7 +166,7 @@ def generator_of(suite: str) -> StyleGAN2Generator:
 def convolutions(
     generator: StyleGAN2Generator, batch_size: int, dtype: torch.dtype
 ) -> Callable[[], object]:
-    """All convolutions of the network by oneDNN, in its own memory layout, and nothing else."""
+    """All convolutions of the network with oneDNN, in its own memory layout, and nothing else."""
     calls = []
     for entry in generator.style_layout:
         layer = generator.synthesis.get_submodule(entry.name)
@@ -188,7 +190,7 @@ def convolutions(
 
 
 def peak_rates() -> dict[str, float]:
-    """Billions of multiply-adds a second of one core, by precision; empty without a compiler."""
+    """Billions of multiply-adds per second on one core, by precision; empty without a compiler."""
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     if compiler is None:
         return {}
@@ -225,7 +227,7 @@ HEADER = [
 
 
 def line(row: Row) -> str:
-    """A row of the table; a candidate that could not run is told below it."""
+    """A row of the table; a candidate that could not run is explained below it."""
     cells = [_milliseconds(row.medians.get(name)) for name in _COLUMNS]
     told = "".join(f"\n<!-- {name}: {why} -->" for name, why in row.problems.items())
     return (

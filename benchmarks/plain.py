@@ -1,9 +1,9 @@
-"""StyleGAN2's synthesis network as the paper writes it down: the baseline of all ratios.
+"""StyleGAN2's synthesis network as the paper describes it: the baseline of all ratios.
 
-Every sample gets weights of its own, scaled and demodulated (StyleGAN2, section 2.2), which one
-grouped convolution applies; upsampling is a transposed convolution and then the FIR filter; in
-full precision, contiguous, with nothing fused. It computes with the weights of one of our
-generators, so that both must draw the same picture.
+Every sample gets its own weights, scaled and demodulated (StyleGAN2, section 2.2), which one
+grouped convolution applies. Upsampling is a transposed convolution followed by the FIR filter.
+Everything is in full precision, contiguous and not fused. It uses the weights of one of our
+generators, so both must render the same picture.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def synthesize(generator: StyleGAN2Generator, ws: Tensor, fused: bool = False) -
 
 @contextmanager
 def drawing(generator: StyleGAN2Generator) -> Iterator[None]:
-    """Whatever the generator draws meanwhile is drawn in the textbook's way."""
+    """Within this context, the generator renders in the textbook's way."""
     network = generator.synthesis
 
     def render(s: Tensor, *_: object) -> Tensor:
@@ -78,7 +78,7 @@ def _draw(
 def modulated(
     x: Tensor, weight: Tensor, styles: Tensor, demodulate: bool = True, up: bool = False
 ) -> Tensor:
-    """Convolution with weights for each sample, in groups; twice the size (and one more) if up."""
+    """Convolution with weights for each sample, in groups; doubles the size (plus one) if `up`."""
     n, c_in, height, width = x.shape
     w = weight[None] * styles[:, None, :, None, None]  # [n, c_out, c_in, k, k]
     if demodulate:
@@ -137,7 +137,7 @@ def works(
     """What is timed: forward, and forward with the gradient of w_plus.
 
     Yields:
-        Name, ws of random people, and the `upstream` that `one_pass` takes: None, then random.
+        Name, ws of random samples, and the `upstream` that `one_pass` takes: None, then random.
     """
     ws = people(generator, batch_size)
     size = (batch_size, generator.config.img_channels, *generator.img_size)
@@ -147,7 +147,7 @@ def works(
 
 
 def people(generator: StyleGAN2Generator, count: int, seed: int = 0) -> Tensor:
-    """ws of random people, on the generator's device."""
+    """ws of random samples, on the generator's device."""
     z = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(seed))
     return generator.mapping(z.to(generator.mapping.w_avg.device)).detach()
 
@@ -155,7 +155,7 @@ def people(generator: StyleGAN2Generator, count: int, seed: int = 0) -> Tensor:
 def macs(generator: StyleGAN2Generator) -> int:
     """Multiply-adds of the convolutions for one image, the floor of any formulation as direct sums.
 
-    A transposed convolution with stride 2 multiplies every input pixel with every tap once.
+    A transposed convolution with stride 2 multiplies every input pixel by every tap once.
     """
     total = 0
     for entry in generator.style_layout:
@@ -168,7 +168,7 @@ def macs(generator: StyleGAN2Generator) -> int:
 
 
 def features(generator: StyleGAN2Generator) -> int:
-    """How often a feature of one image goes through a card's memory, as `ops.styled_conv` computes.
+    """How many features of one image go through a GPU's memory in `ops.styled_conv`.
 
     For each 3x3 layer: its input is read, written and read again (modulation, convolution), its
     output is written, read and written again (convolution, and what comes after it). Colors read
@@ -187,7 +187,7 @@ def features(generator: StyleGAN2Generator) -> int:
 
 
 def random_generator(img_resolution: int, channel_base: int, seed: int = 0) -> StyleGAN2Generator:
-    """A generator of a published size with random weights, noise switched on."""
+    """A generator of a published size with random weights and noise."""
     torch.manual_seed(seed)
     generator = StyleGAN2Generator(img_resolution=img_resolution, channel_base=channel_base)
     for name, parameter in generator.named_parameters():

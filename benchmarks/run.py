@@ -1,7 +1,7 @@
 """Our path against the textbook's, on this machine, in one run.
 
     python benchmarks/run.py                                  # portraits and 256 px
-    python benchmarks/run.py --suite all --output runs/bench  # all below too, two hours
+    python benchmarks/run.py --suite all --output runs/bench # all suites, two hours
     python benchmarks/run.py --suite slider                   # a strength is moved
     python benchmarks/run.py --suite methods                  # steps of searches, tables
     python benchmarks/run.py --suite compiled gradients       # torch.compile; exactness
@@ -9,9 +9,9 @@
     python benchmarks/run.py --guard benchmarks/ratios.json   # did it become slower?
     python benchmarks/run.py --device cuda --suite all        # an NVIDIA card; see gpu.py
 
-Candidates take turns, results are compared before anything is timed, and ratios are of medians. A
-ratio above 1 says that ours is faster. `floor` is the time that the multiply-adds of direct
-convolution would take at the speed of a large matmul on this machine in the same run.
+Candidates take turns, results are compared before anything is timed, and ratios are those of
+medians. A ratio above 1 means that ours is faster. `floor` is the time that the multiply-adds of
+direct convolution would take at the speed of a large matmul on this machine in the same run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from stylegan_hub.pipeline import StyleEditPipeline
 
 SIZES = {"256": (256, 16384), "1024": (1024, 32768)}
 Suite = Literal["portraits", "256", "1024", "slider", "methods", "compiled", "gradients", "peers"]
-PEOPLE = 16  # whose gradients are compared with exact ones
+PEOPLE = 16  # samples whose gradients are compared with exact ones
 LEAST_SHARE = 0.75  # of an expected ratio
 
 
@@ -49,34 +49,34 @@ class Config:
     """What to measure."""
 
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where."""
+    """Device to measure on."""
     suite: tuple[Suite | Literal["all"], ...] = ("portraits", "256")
-    """Sizes of the generator: the bundled one, 256 px, 1024 px (config-f); or what else is done
-    with them."""
+    """Sizes of the generator: the bundled one, 256 px, 1024 px (config-f); or another kind of
+    comparison."""
     batch_sizes: tuple[int, ...] | None = None
-    """Pictures at once. None: 1 and 8, and on a card 32."""
+    """Batch sizes. None: 1 and 8, on a GPU also 32."""
     peers: tuple[str, ...] = peers.SUITES
     """Generators of the suite peers."""
     seconds: float = 10.0
-    """About how long to time each row."""
+    """About how many seconds to time each row."""
     output: Path | None = None
     """Folder for results.json and table.md."""
     guard: Path | None = None
-    """File of expected ratios, such as benchmarks/ratios.json: fail if one fell to less than
-    three quarters. Times differ from machine to machine, ratios less."""
+    """File of expected ratios, such as benchmarks/ratios.json: fail if a ratio fell below three
+    quarters of the expected one. Ratios differ less from machine to machine than times."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: seconds by candidate, the ratio, how far the results are apart.
+    """One comparison: seconds by candidate, the ratio, and the difference of the results.
 
     Attributes:
         difference: of images the largest, as a share of the largest value; of gradients the norm,
             as a share of the norm. A feature that rounding puts on the other branch of lrelu
             changes its gradient by a factor of five: one in 30,000 at 8x8 is 5e-3 of the norm.
         floor: seconds that the multiply-adds of direct convolution take at the speed of a large
-            matmul; fewer are needed by other ways to convolve.
-        plain_bytes, our_bytes: most memory that a pass takes beside the network (CPU only).
+            matmul; other ways to convolve need fewer.
+        plain_bytes, our_bytes: peak memory of a pass besides the network (CPU only).
     """
 
     suite: str
@@ -97,7 +97,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Move:
-    """A strength is moved, of an edit that begins at this layer: seconds for the picture."""
+    """Seconds until the picture after a slider is moved whose edit begins at this layer."""
 
     suite: str
     first_layer: str
@@ -106,13 +106,13 @@ class Move:
 
     @property
     def ratio(self) -> float:
-        """How many times faster it is to draw from that layer on."""
+        """How many times faster it is to render from that layer on."""
         return self.whole / self.redrawn
 
 
 @dataclass(frozen=True)
 class Section:
-    """Rows of one kind, as they come.
+    """Rows of one kind, in the order in which they are measured.
 
     Attributes:
         header: of its table in Markdown.
@@ -126,7 +126,7 @@ class Section:
     rows: list[Any] = field(default_factory=list)
 
     def add(self, row: Any) -> None:
-        """One more row, and print it."""
+        """Add a row, and print it."""
         self.rows.append(row)
         print(self.line(row), flush=True)
 
@@ -164,26 +164,26 @@ def main(config: Config) -> None:
     for suite in get_args(Suite) if "all" in config.suite else config.suite:
         for name, row in measured(suite, config, facts, rates):
             sections[name].add(row)
-        if config.output is not None:  # now, should the next suite fail
+        if config.output is not None:  # written now, in case the next suite fails
             write(config.output, facts, sections)
     if config.guard is not None:
         check(config.guard, sections.values())
 
 
 def check(path: Path, sections: Iterable[Section]) -> None:
-    """Raise `SystemExit` when a ratio fell to less than three quarters of the expected one."""
+    """Raise `SystemExit` if a ratio fell below three quarters of the expected one."""
     expected: dict[str, float] = json.loads(path.read_text())
     found = {section.key(row): row.ratio for section in sections for row in section.rows}
     if not found.keys() & expected.keys():
-        raise SystemExit(f"{path} expects nothing of what was measured: {', '.join(found)}.")
+        raise SystemExit(f"{path} has no expected ratio for what was measured: {', '.join(found)}.")
     fallen = [
         f"{name}: {ratio:.2f}, expected {expected[name]:.2f}"
         for name, ratio in found.items()
         if name in expected and ratio < LEAST_SHARE * expected[name]
     ]
     if fallen:
-        raise SystemExit("Slower than it was, compared with plain:\n" + "\n".join(fallen))
-    print(f"No ratio fell to less than three quarters of that in {path}.")
+        raise SystemExit("Slower than before, compared with plain:\n" + "\n".join(fallen))
+    print(f"No ratio fell below three quarters of that in {path}.")
 
 
 def measured(
@@ -199,7 +199,7 @@ def measured(
             pipe = pipeline_of(name).to(device)
             yield from (("methods", row) for row in methods.compared(name, pipe, device, seconds))
     elif suite == "compiled":
-        for name in ("portraits", "256"):  # more would take long, and say the same
+        for name in ("portraits", "256"):  # other sizes would take long and show the same
             generator, sizes = generator_of(name).to(device), batch_sizes(config)
             rows = compiled.synthesis(name, generator, sizes, device, seconds)
             yield from (("compiled", row) for row in rows)
@@ -220,7 +220,7 @@ def measured(
 
 
 def batch_sizes(config: Config) -> tuple[int, ...]:
-    """How many pictures at once."""
+    """Batch sizes."""
     return config.batch_sizes or ((1, 8, 32) if config.device == "cuda" else (1, 8))
 
 
@@ -276,7 +276,7 @@ def synthesis(
 
 
 def synthesizer(name: str, generator: StyleGAN2Generator) -> Callable[[Tensor], Tensor]:
-    """What draws images of ws: "ours", or "plain"."""
+    """The renderer of a candidate: "ours", or "plain"."""
     return generator.synthesis if name == "ours" else partial(plain.synthesize, generator)
 
 
@@ -291,7 +291,8 @@ def _pass(suite: str, batch_size: int, name: str, back: bool) -> Callable[[], ob
 
 
 def slider(suite: str, config: Config) -> Iterator[Move]:
-    """Moving the strength of an edit that begins at each resolution: all layers, or from there."""
+    """Move the strength of an edit that begins at each resolution: render all layers, or from there
+    on."""
     generator = generator_of(suite).to(config.device)
     s = generator.styles(plain.people(generator, 1))
     drawing = Redrawing(generator)
@@ -354,7 +355,7 @@ def _megabytes(count: int | None) -> str:
 
 
 def write(folder: Path, facts: dict[str, Any], sections: dict[str, Section]) -> None:
-    """results.json and table.md."""
+    """Write results.json and table.md."""
     folder.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {"machine": facts}
     tables = []

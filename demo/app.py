@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute
 
-from demo import channel, in_browser, programs, zerogpu
+from demo import channel, drafts, in_browser, programs, zerogpu
 from demo.components import explain, heading, toast
 from demo.first_faces import first_seeds
 from demo.opening import Opening
@@ -43,6 +43,7 @@ from demo.tabs import (
     zoo,
 )
 from demo.temporary import use_own_folder
+from demo.uploads_in_all import UploadsInAll
 from demo.visits import Visits
 from stylegan_hub.memory import keep_freed_memory
 from stylegan_hub.methods.fit import PoorFitWarning
@@ -53,10 +54,10 @@ INTRODUCTION = (
     "much."
 )
 NOTE = (
-    "The bundled portraits are drawings; they show nobody, and a likeness would be chance. "
+    "The bundled portraits are drawings of no real person; any likeness is chance. "
     "With pictures of real people, edit only those who agree to it, and say that a picture is "
-    "edited when you share it. A change by words carries along what the model has learned to see "
-    "together; look at the picture, not only at the words."
+    "edited when you share it. A change made with words also brings what the model has learned to "
+    "associate with them; look at the picture, not only at the words."
 )
 _HOUR = 3600
 _DAY = 24 * _HOUR
@@ -74,10 +75,10 @@ class Page(gr.Blocks):
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
     ) -> list[Any]:
-        """As gradio's own, but what a program sent wrongly is said to it and is no fault of ours.
+        """As gradio's own, but a wrong value from a program is reported to it as its own mistake.
 
         Raises:
-            gr.Error: values that the endpoint does not take.
+            gr.Error: values that the endpoint does not accept.
         """
         try:
             return await super().preprocess_data(block_fn, inputs, state, explicit_call)
@@ -94,12 +95,12 @@ def build(studio: Studio, pipelines: Pipelines | None = None, place: str = "") -
 
     Args:
         pipelines: others to choose from.
-        place: of this one among them, see `Pipelines.place_of`.
+        place: the address of this one among them, see `Pipelines.place_of`.
 
     Raises:
         ArtifactError: a bundled direction table or text-to-face network is damaged.
     """
-    title = f"Change {studio.pipe.neutral} by words"
+    title = f"Change {studio.pipe.neutral} with words"
     with Page(title=title, delete_cache=(_HOUR, _DAY)) as page:
         page.visits = visits = Visits(
             parent=Path(get_upload_folder()),
@@ -156,7 +157,7 @@ def build(studio: Studio, pipelines: Pipelines | None = None, place: str = "") -
 
 
 def opened(pipeline: str, device: str = "auto", runtime: str | None = None) -> Studio:
-    """The studio of a page on this machine."""
+    """The studio of a page that runs on this machine."""
     if not zerogpu.is_here():
         return Studio.open(pipeline, device, runtime)
     studio = Studio.open(pipeline, "cpu", runtime)
@@ -164,14 +165,13 @@ def opened(pipeline: str, device: str = "auto", runtime: str | None = None) -> S
 
 
 def launch_options(page: Page, names: Collection[str] = ()) -> dict[str, Any]:
-    """What its `launch` needs so that the page looks and behaves as meant.
+    """The options for its `launch` that the page's look and behavior depend on.
 
     Args:
-        names: by which it is reached beside those of this machine, see `OwnAddress`.
+        names: host names that the page answers to besides those of this machine, see `OwnAddress`.
     """
-    scripts = [
-        path.read_text(encoding="utf-8") for path in (in_browser.SCRIPT, channel.SCRIPT, _DROP)
-    ]
+    files = (in_browser.SCRIPT, channel.SCRIPT, _DROP)
+    scripts = [drafts.script(), *(path.read_text(encoding="utf-8") for path in files)]
     return {
         "theme": gr.themes.Soft(
             primary_hue="violet", secondary_hue="violet", neutral_hue="stone", radius_size="lg"
@@ -184,7 +184,7 @@ def launch_options(page: Page, names: Collection[str] = ()) -> dict[str, Any]:
         "mcp_server": programs.has_mcp(),
         "app_kwargs": {
             "routes": page.routes,
-            "middleware": [Middleware(OwnAddress, names=names)],
+            "middleware": [Middleware(OwnAddress, names=names), Middleware(UploadsInAll)],
             "exception_handlers": {KeyError: no_endpoint, FnIndexInferError: no_endpoint},
         },
         "max_file_size": "16mb",  # a photograph, or eight mappers in a stack
@@ -192,10 +192,10 @@ def launch_options(page: Page, names: Collection[str] = ()) -> dict[str, Any]:
 
 
 def no_endpoint(request: Request, error: Exception) -> JSONResponse:
-    """What is answered to a program that asks for an endpoint that there is not."""
+    """The answer to a program that asks for an endpoint that does not exist."""
     if isinstance(error, KeyError) and not request.url.path.endswith("/queue/join"):
         raise error  # one of ours
-    said = "There is no such endpoint; gradio_api/info lists those that there are."
+    said = "There is no such endpoint; gradio_api/info lists the endpoints."
     return JSONResponse({"detail": said}, 404)
 
 
@@ -213,21 +213,21 @@ def launch(
     """Load a pipeline, serve the page and stay until interrupted.
 
     Args:
-        pipelines: others that visitors can choose, by name, folder or Hub id.
-        root_path: where a proxy in front shows the page, "/faces".
-        host: None for gradio's own choice, this machine only unless GRADIO_SERVER_NAME says else.
+        pipelines: more that visitors can choose, by name, folder or Hub id.
+        root_path: the path at which a proxy in front serves the page, "/faces".
+        host: None for gradio's default: this machine only, unless GRADIO_SERVER_NAME is set.
         port: None for the first free one from 7860.
-        device, runtime: as of `StyleEditPipeline.from_pretrained`. With ZeroGPU, pictures are
-            rendered on the CPU and searches run on the card.
-        allow_hosts: names by which a proxy or a network shows the page, "faces.example.org"; "*"
-            for any, see `OwnAddress`.
+        device, runtime: as for `StyleEditPipeline.from_pretrained`. With ZeroGPU, pictures are
+            rendered on the CPU and searches run on the GPU.
+        allow_hosts: host names at which a proxy or a network serves the page,
+            "faces.example.org"; "*" for any, see `OwnAddress`.
 
     Raises:
         SystemExit: the pipeline cannot be loaded; the message says why.
     """
     keep_freed_memory()
-    warnings.simplefilter("ignore", PoorFitWarning)  # visitors are told where they look
-    # Ended in whatever way, the page deletes the files that it made for visitors.
+    warnings.simplefilter("ignore", PoorFitWarning)  # the page shows this in a message
+    # However the page ends, it deletes the files that it made for visitors.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if said := use_own_folder():
         print(said)
@@ -251,12 +251,12 @@ def launch(
         server_port=port,
         root_path=root_path,
         prevent_thread_lock=True,
-        # Else gradio gives up if its first page takes 3 s, as on a small or busy machine.
+        # Otherwise gradio gives up if its first page takes 3 s, as on a small or busy machine.
         _frontend=False,
         **options(page),
     )
     if page.share_url:  # with GRADIO_SHARE
         names.add(name_in(page.share_url))
-    # Beside the page: what renders fastest here, for its next start.
+    # Measures beside the page which runtime renders fastest here, for the next start.
     threading.Thread(target=studio.pipe.runtime.measure, daemon=True).start()
     page.block_thread()

@@ -1,5 +1,5 @@
-// Shows the picture after the edits while a slider moves: rendered in the browser, where
-// `in_browser.js` can do that and is faster, else by the server.
+// Shows the picture after the edits while a slider moves: rendered in the browser if
+// `in_browser.js` can do that and is faster, otherwise by the server.
 (() => {
   const after = () => document.querySelectorAll('#pictures img')[1];
   const isMoving = picture => picture.src.startsWith('blob:');
@@ -12,7 +12,7 @@
     return fetch(`${root}/picture?${query}`)
       .then(answer => (answer.ok ? answer.blob() : null), () => null);
   };
-  let wanted = null; // the newest counts
+  let wanted = null; // only the newest request counts
   let isDrawing = false;
 
   const drawWanted = async () => {
@@ -39,16 +39,46 @@
     if (!isDrawing) drawWanted();
   };
 
-  // gradio does not set a final picture anew that is the one from before the slider moved.
+  // gradio does not update the picture if the final one equals the one from before the move.
   window.settlePicture = channel => {
     window.inBrowser.renew(channel);
     const picture = after();
     if (picture && !isDrawing && isMoving(picture)) picture.src = picture.dataset.final;
   };
 
-  // gradio tells that a slider was let go of only where a pointer did it.
-  let letGo = 0;
   const isOfSlot = event => event.isTrusted && event.target.closest?.('.slot');
+
+  // When a search ends, the server may set a slider that is being dragged: the drag counts.
+  let held = null;
+  const keepInHand = () => {
+    if (held?.value === undefined || held.slider.value === held.value) return;
+    held.slider.value = held.value;
+    held.slider.dispatchEvent(new Event('input', { bubbles: true }));
+  };
+  const watchHand = () => {
+    if (!held) return;
+    keepInHand();
+    requestAnimationFrame(watchHand);
+  };
+  document.addEventListener('pointerdown', event => {
+    if (!isOfSlot(event) || event.target.type !== 'range') return;
+    held = { slider: event.target };
+    watchHand();
+  });
+  document.addEventListener(
+    'input',
+    event => event.isTrusted && event.target === held?.slider && (held.value = event.target.value),
+    true,
+  );
+  const release = () => {
+    keepInHand();
+    held = null;
+  };
+  document.addEventListener('pointerup', release, true);
+  document.addEventListener('pointercancel', release, true);
+
+  // gradio reports the release of a slider only for a pointer; this does it for keys.
+  let letGo = 0;
   document.addEventListener('pointerup', event => isOfSlot(event) && (letGo = Date.now()), true);
   document.addEventListener('change', event => {
     if (isOfSlot(event) && event.target.matches('input') && Date.now() - letGo > 200)

@@ -1,7 +1,7 @@
-"""Pictures for a slider that moves: straight from the models, past gradio's queue, without files.
+"""Pictures while a slider moves: straight from the models, past gradio's queue, without files.
 
-A browser asks for `picture?channel=...&strengths=0.5,1&largest=512` and gets a JPEG. The channel
-is a random word that a page is given with its desk, and leads to nothing but such pictures.
+A browser asks for `picture?channel=...&strengths=0.5,1&largest=512` and gets a JPEG. The channel is
+a random word that a page is given with its desk, and gives access to nothing but such pictures.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MAX_LENGTH = 4000
 
 
 def routes(studio: Studio, visits: Visits) -> list[Route]:
-    """What the page's server answers beside gradio's own addresses."""
+    """The addresses that the page's server answers besides gradio's own."""
 
     async def picture(request: Request) -> Response:
         desk = visits.of_channel(request.query_params.get("channel", ""))
@@ -46,12 +46,12 @@ def routes(studio: Studio, visits: Visits) -> list[Route]:
 
 
 def asked(session: Session, query: QueryParams) -> tuple[Session, int | None]:
-    """The session at the strengths that a browser's sliders show, and the largest size of use.
+    """The session at the strengths of a browser's sliders, and the largest useful picture size.
 
-    Sliders beyond the edits that there are do not count: a page has more of them.
+    Sliders beyond the last edit do not count: a page has more sliders than that.
 
     Raises:
-        ValueError: a strength or a size that is no number.
+        ValueError: a strength or a size that is not a number.
     """
     written = query.get("strengths", "")[:_MAX_LENGTH]
     values = [float(value) for value in written.split(",")[:_MAX_STRENGTHS]] if written else []
@@ -63,7 +63,7 @@ def asked(session: Session, query: QueryParams) -> tuple[Session, int | None]:
 
 
 def jpeg(picture: Image.Image) -> bytes:
-    """The picture as the bytes of a file that is written in no time."""
+    """The picture as the bytes of a file that is fast to write."""
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=_QUALITY, subsampling=0)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Small parts that every tab uses: friendly errors, pictures for the screen, files to save."""
+"""Small parts that every tab uses: error messages, pictures for the screen, files to save."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from stylegan_hub.errors import StyleganHubError
 from stylegan_hub.studio import Studio
 
 REFUSALS = (ValueError, FileNotFoundError, StyleganHubError)
-"""What is raised for input that cannot be used; everything else is a fault of this program."""
+"""Errors about input that cannot be used; anything else is a fault of this program."""
 _SCREEN_SIZE = 512
 _MAX_PIXELS = 64 * 1024 * 1024
-# The folders of an absolute path, up to the name that it ends with; no address on the Web.
+# The folders of an absolute path, up to the name at its end; not an address on the Web.
 _FOLDERS = re.compile(r"(?<![\w:/.~<-])(?:[A-Za-z]:)?(?:[/\\][^\s/\\'\"`]+)+[/\\](?=[^\s/\\'\"`])")
 
 
 @contextmanager
 def friendly() -> Iterator[None]:
-    """Bad input becomes a message on the page that says what to do."""
+    """Turn errors about bad input into a message on the page that says what to do."""
     try:
         yield
     except REFUSALS as error:
@@ -36,26 +36,26 @@ def friendly() -> Iterator[None]:
 
 
 def explain(error: Exception) -> str:
-    """What an error says, without the folders of this machine."""
+    """The message of an error, without the folders of this machine."""
     return without_folders(str(error))
 
 
 def without_folders(text: str) -> str:
-    """The text with the names of files in place of their absolute paths."""
+    """The text with absolute paths replaced by the names of the files."""
     return _FOLDERS.sub("", text)
 
 
 def toast(text: str) -> str:
-    """Anybody's text for `gr.Error`, `gr.Warning` and `gr.Info`, whose boxes read HTML.
+    """Untrusted text for `gr.Error`, `gr.Warning` and `gr.Info`, whose boxes interpret HTML.
 
-    Not escaped, since programs read errors as they are: an invisible character behind "<" and "&"
-    keeps browsers from taking what follows for a tag or an entity.
+    It is not escaped, since programs read errors as they are. An invisible character behind "<" and
+    "&" keeps browsers from reading what follows as a tag or an entity.
     """
     return re.sub("[<&]", "\\g<0>\u2060", text)
 
 
 def for_screen(picture: Image.Image) -> Image.Image:
-    """The picture in a size at which browsers need not enlarge it; saved files keep their own."""
+    """The picture at a size that browsers need not enlarge; saved files keep their own size."""
     if min(picture.size) >= _SCREEN_SIZE:
         return picture
     factor = _SCREEN_SIZE / min(picture.size)
@@ -93,26 +93,26 @@ def heading(text: str) -> None:
 
 
 def help_with(text: str) -> None:
-    """One sentence at the head of a tab: what it is for."""
+    """One sentence at the top of a tab that says what the tab is for."""
     gr.HTML(f'<p class="note">{plain(text)}</p>')
 
 
 def plain(text: str) -> str:
-    """Anybody's text as text: neither HTML nor something that gradio's templates fill in."""
+    """Untrusted text as plain text: neither HTML nor a placeholder that gradio's templates fill."""
     shown = "".join(letter for letter in text if letter.isprintable())
     return escape(shown, quote=False).replace("{", "&#123;").replace("$", "&#36;")
 
 
 def attribute(text: str) -> str:
-    """Anybody's text between the double quotes of an HTML attribute."""
+    """Untrusted text for use between the double quotes of an HTML attribute."""
     return plain(text).replace('"', "&quot;")
 
 
 def progress(done: int, total: int, seconds: float) -> str:
-    """HTML of a progress bar and the time left.
+    """HTML of a progress bar and the remaining time.
 
     Args:
-        seconds: that have passed since the first step was done.
+        seconds: elapsed since the first step was done.
     """
     left = seconds / max(1, done - 1) * (total - done)
     text = f"Step {done} of {total}" + (f", about {left:.0f} s left" if left >= 1 else "")
@@ -123,13 +123,13 @@ def progress(done: int, total: int, seconds: float) -> str:
 
 
 def after(started: float) -> str:
-    """How long it took since `time.monotonic()` was `started`, where that is worth saying."""
+    """ " in 3 s": the time since `time.monotonic()` was `started`; empty if under a second."""
     seconds = time.monotonic() - started
     return f" in {seconds:.0f} s" if seconds >= 1 else ""
 
 
 def message(text: str) -> str:
-    """HTML of a line of text that screen readers read out when it changes."""
+    """HTML of a line of text that screen readers announce when it changes."""
     return f'<div class="status" role="status"><span>{plain(text)}</span></div>'
 
 
@@ -141,20 +141,20 @@ def webp(picture: Image.Image) -> bytes:
 
 
 def data_url(picture: Image.Image) -> str:
-    """The picture as an address that holds it."""
+    """The picture as a data URL."""
     return f"data:image/webp;base64,{base64.b64encode(webp(picture)).decode()}"
 
 
 def shown(picture: Image.Image, alt: str) -> str:
-    """HTML of a picture, with words for who cannot see it."""
+    """HTML of a picture with its alternative text."""
     return f'<img src="{data_url(picture)}" alt="{attribute(alt)}">'
 
 
 def say_limit(box: gr.Textbox, most: int, unit: str = "words") -> None:
-    """Below a text box, say that its text is too long as soon as it is; nothing is cut off.
+    """Show a note below a text box while its text is too long; nothing is cut off.
 
     Args:
-        most: of the unit, "words" or "letters", that are read.
+        most: how many of the unit, "words" or "letters", are read.
     """
     note = gr.HTML(min_height=0, elem_classes="limit")
     count = r"text.trim().split(/\s+/).length" if unit == "words" else "[...text].length"
@@ -172,27 +172,27 @@ def say_limit(box: gr.Textbox, most: int, unit: str = "words") -> None:
 
 
 def most_words(studio: Studio) -> int:
-    """Words of a text that this pipeline's CLIP reads; of long words, fewer."""
+    """How many words of a text this pipeline's CLIP reads; fewer if the words are long."""
     return studio.pipe.tokenizer.model_max_length - 2
 
 
 def name_of(studio: Studio) -> str:
-    """The pipeline's name as visitors may read it: that of a folder without where it is."""
+    """The pipeline's name for visitors; for a folder, its name without its path."""
     name = studio.pipe.name or "portraits"
     return Path(name).name if Path(name).is_absolute() else name
 
 
 def recipe(why: str, *commands: str) -> str:
-    """HTML of what is missing, and the commands that make it."""
+    """HTML that says what is missing, and the commands that make it."""
     lines = "\n".join(plain(command) for command in commands)
     return f"<p>{plain(why)}</p><pre><code>{lines}</code></pre>"
 
 
 def open_picture(path: str | Path) -> Image.Image:
-    """Anybody's picture file.
+    """Open an untrusted picture file.
 
     Raises:
-        ValueError: it is none, damaged or huge.
+        ValueError: it is not a picture, or is damaged or too large.
     """
     name = Path(path).name
     try:
@@ -205,15 +205,15 @@ def open_picture(path: str | Path) -> Image.Image:
             return ImageOps.exif_transpose(picture)
     except (OSError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise ValueError(
-            f"{name} is no picture that can be read. Take a PNG, JPEG or WebP file."
+            f"{name} is not a picture that can be read. Use a PNG, JPEG or WebP file."
         ) from error
 
 
 def warning(studio: Studio, words: str) -> str | None:
-    """What to tell about words that CLIP may misread."""
+    """A warning about words that CLIP may misread; None if there are none."""
     if not (unfamiliar := studio.unfamiliar(words)):
         return None
     return (
         f"This CLIP was not taught {', '.join(repr(word) for word in unfamiliar)}; "
-        "expect little or something else."
+        "expect little change, or a different one."
     )

@@ -1,6 +1,6 @@
-"""Where one visitor's work lies: the face and its history, what tabs found, and the files of it.
+"""One visitor's work: the face and its history, what the tabs found, and the files of both.
 
-It knows no widget and no page; who it belongs to, and how long it is kept, is in `visits`.
+This module knows no widget and no page; `visits` decides who owns a desk and how long it is kept.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ if TYPE_CHECKING:
     from demo.job import Job
 
 SEEDS = tuple(range(8))
-"""Of the faces to choose from at first, unless a page has others."""
+"""How many faces there are to choose from at first, unless a page sets others."""
 _MAX_STEPS = 100  # that can be undone
 _GESTURE_SECONDS = 2.0
 _QUALITY = 92
-# Of pictures, and of files for the same button; older ones are on no page any more.
+# Of pictures, and of files for the same button; no page shows older ones any more.
 _MAX_PICTURES, _MAX_FILES = 64, 4
 
 
 class Desk:
-    """Where one visitor's work lies.
+    """One visitor's work.
 
-    Several events of a visitor may be at work at once, and each would write back the session that
-    it began with. So they share this place and say how the session changes.
+    Several events of a visitor may run at the same time, and each would write back the session
+    that it started with. So they share this object, and pass a function that changes the session.
 
     Attributes:
         first: the face that a visitor sees first.
-        session: the face and the edits on it, as they are now.
-        key: under which it is found again; None where nobody can come back to it.
-        things: what tabs found, by name.
-        photographs: what shows real persons, by name; it is kept for a shorter time.
+        session: the current face and the edits on it.
+        key: the name under which the desk is found again; None if its owner cannot return to it.
+        things: what the tabs found, by name.
+        photographs: whatever shows real persons, by name; it is kept for a shorter time.
         job: the search that was started last.
-        halted: whether the visitor pressed Stop since the last one was asked for.
-        pages: those that show this desk now.
-        last_contact: when it was used last, by `clock`.
-        owner: names it in `Studio.search`.
-        channel: a random word under which its moving pictures are found.
+        halted: whether the visitor pressed Stop since the last search was requested.
+        pages: the pages that show this desk now.
+        last_contact: the time of its last use, by `clock`.
+        owner: identifies the desk in `Studio.search`.
+        channel: a random word under which its rendered pictures are served.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class Desk:
         born: Callable[[Desk], None] = lambda desk: None,
         seeds: Sequence[int] = SEEDS,
     ) -> None:
-        """Empty, but for a session.
+        """An empty desk, except for a session.
 
         Args:
-            session: the face of the first seed, without edits, when None.
-            clock: seconds; what "now" is.
-            root: in which it makes its folders of files; the system's own for such when None.
-            born: is told of it, and of its copies.
+            session: None for the face of the first seed, without edits.
+            clock: returns the current time in seconds.
+            root: the folder for its files; None for the system's temporary folder.
+            born: called with this desk, and with each copy of it.
             seeds: of the faces to choose from at first.
         """
         self.first = Session(seed=seeds[0])
@@ -98,17 +98,17 @@ class Desk:
 
     @property
     def seeds(self) -> list[int]:
-        """Those of the faces to choose from."""
+        """The seeds of the faces to choose from."""
         return [*self.things.get("seeds", self._seeds)]
 
     # The session
 
     def change(self, how: Callable[[Session], Session], gesture: Hashable = None) -> Session:
-        """The session changed, from what it is at this moment; `how` must be quick.
+        """Change the session; `how` gets the current one and must be quick.
 
         Args:
-            gesture: changes of one gesture, such as dragging a slider, are undone at once: those
-                that follow each other within seconds.
+            gesture: changes of one gesture, such as dragging a slider, are undone together if they
+                follow each other within seconds.
         """
         with self._lock:
             changed = how(self.session)
@@ -126,12 +126,12 @@ class Desk:
             return changed
 
     def undo(self) -> bool:
-        """Back to the session before the last change; whether there was one."""
+        """Return to the session before the last change; False if there is none."""
         with self._lock:
             return self._go(self._past, self._future)
 
     def redo(self) -> bool:
-        """To the session that was left by `undo`; whether there was one."""
+        """Return to the session that `undo` left; False if there is none."""
         with self._lock:
             return self._go(self._future, self._past)
 
@@ -146,21 +146,21 @@ class Desk:
     # Files
 
     def picture(self, picture: Image.Image) -> str:
-        """Path of a file of the picture, for a page to show; the same for the same picture."""
+        """The path of a file of the picture, for a page to show; equal pictures share a file."""
         name = hashlib.blake2b(picture.tobytes() + repr(picture.size).encode(), digest_size=16)
         path = self._folder("pictures") / f"{name.hexdigest()}.jpg"
         with self._lock:
             if not path.exists():
-                # WebP would be half as large, and take longer to write than the face to draw.
+                # WebP would be half as large, but take longer to write than the face to render.
                 picture.convert("RGB").save(path, "JPEG", quality=_QUALITY, subsampling=0)
             self._remember("", path, _MAX_PICTURES)
         return str(path)
 
     def file(self, purpose: str, name: str, data: bytes) -> str:
-        """Path of a new file of this name, for a visitor to save.
+        """The path of a new file of this name, for a visitor to save.
 
         Args:
-            purpose: what it is for; an early file for the same is deleted some time.
+            purpose: what it is for; older files for the same purpose are deleted in time.
         """
         path = Path(tempfile.mkdtemp(dir=self._folder("files"))) / name
         path.write_bytes(data)
@@ -169,16 +169,16 @@ class Desk:
         return str(path)
 
     def photo_file(self, name: str, data: bytes) -> str:
-        """Path of a new file of this name; it is kept as long as `photographs` are."""
+        """The path of a new file of this name; it is kept as long as `photographs` are."""
         path = Path(tempfile.mkdtemp(dir=self._folder("photographs"))) / name
         path.write_bytes(data)
         return str(path)
 
     def take_in(self, path: str | Path) -> Path:
-        """Move an upload to the photographs, from a place that others share; where it is then.
+        """Move an upload from the shared upload folder to the photographs; returns its new path.
 
         Raises:
-            FileNotFoundError: it is no longer there.
+            FileNotFoundError: the upload is gone.
         """
         if self._folder("photographs") in Path(path).parents:
             return Path(path)
@@ -190,10 +190,10 @@ class Desk:
     def take_in_all(
         self, name: str, files: Sequence[str | list[str] | None]
     ) -> list[str | list[str] | None]:
-        """What a browser sent into several places, kept under a name until photographs are deleted.
+        """Files uploaded to several inputs, kept under a name until photographs are deleted.
 
         Returns:
-            The kept files in the same places, which are there again after a reload.
+            The kept files in the same order; after a reload they are shown again.
         """
         kept: list[str | list[str] | None] = [
             [str(self.take_in(file)) for file in given]
@@ -205,7 +205,7 @@ class Desk:
         return kept
 
     def _folder(self, name: str) -> Path:
-        """A folder of this desk, which goes with it; nobody else on the machine may look in."""
+        """A folder of this desk, deleted with it; other users of the machine cannot read it."""
         with self._lock:
             if self._home is None:
                 if self._root is not None:
@@ -229,9 +229,9 @@ class Desk:
     # The end
 
     def forget_photographs(self) -> None:
-        """Delete what shows real persons; latents and edits stay.
+        """Delete whatever shows real persons; latents and edits stay.
 
-        Pictures go too, since some are of them; whoever comes back is shown new ones.
+        Pictures are deleted too, since some may show them; a returning visitor gets new ones.
         """
         with self._lock:
             self.photographs = {}
@@ -240,7 +240,7 @@ class Desk:
                     shutil.rmtree(self._home / name, ignore_errors=True)
 
     def clear(self) -> None:
-        """Delete everything; the desk is as at first."""
+        """Delete everything; the desk is as new."""
         with self._lock:
             self.session, self.job = self.first, None
             self._empty()
@@ -249,14 +249,14 @@ class Desk:
                 self._home = None
 
     def __deepcopy__(self, memo: object) -> Desk:
-        """A new one: gradio copies the first for every user."""
+        """A new desk: gradio copies the first one for every user."""
         return Desk(self.session, self.clock, root=self._root, born=self._born, seeds=self._seeds)
 
 
 def change(desk: Desk, how: Callable[[EditStack], EditStack], gesture: Hashable = None) -> Session:
-    """The session with its stack changed, from what it is at this moment; see `Desk.change`.
+    """Change the stack of the current session; see `Desk.change`.
 
     Raises:
-        ValueError: a place that the stack does not have, a strength that is no number.
+        ValueError: an index that the stack does not have, a strength that is not a number.
     """
     return desk.change(lambda session: session.with_stack(how(session.stack)), gesture)

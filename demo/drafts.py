@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import gradio as gr
 
 STORED = "stylegan-hub/"
-"""How the names begin under which the page keeps something in a browser."""
-# The same at every start, or a restart of the server would lose what the browser keeps. It hides
-# nothing: whoever can read a browser's storage can read the page.
-SECRET = "stylegan-hub-key"
+"""The prefix of all names under which the page stores something in a browser."""
+_SCRIPT = Path(__file__).with_name("drafts.js")
+
+
+def script() -> str:
+    """The script that a page with drafts needs in its head."""
+    return f"const STORED = {json.dumps(STORED)};\n{_SCRIPT.read_text(encoding='utf-8')}"
 
 
 class Drafts:
-    """The text boxes of a page whose texts are kept."""
+    """The text boxes of a page whose texts the browser keeps."""
 
     def __init__(self) -> None:
         self._boxes: dict[str, gr.Textbox] = {}
 
     def keep(self, name: str, box: gr.Textbox) -> None:
-        """Keep the text of this box in the browser, under this name unless it has one."""
+        """Keep the text of this box in the browser under this name, unless it is already kept."""
         if box not in self._boxes.values():
             self._boxes[name] = box
+            box.elem_classes = [*box.elem_classes, _class(name)]
 
     def wire(self, page: gr.Blocks) -> None:
-        """After all boxes are there."""
-        kept = []
-        for name, box in self._boxes.items():
-            draft = gr.BrowserState(box.value, storage_key=f"{STORED}draft/{name}", secret=SECRET)
-            box.change(None, box, draft, js="text => text", api_visibility="private")
-            kept.append(draft)
-        texts = "(...texts) => texts"
-        page.load(None, kept, [*self._boxes.values()], js=texts, api_visibility="private")
+        """Connect the boxes to the script; call it after all boxes exist."""
+        boxes = [*self._boxes.values()]
+        for name, box in self._boxes.items():  # for texts that the page itself fills in
+            keep = f"text => window.keepDraft({json.dumps(_class(name))}, text)"
+            box.change(None, box, None, js=keep, api_visibility="private")
+        names = json.dumps([_class(name) for name in self._boxes])
+        texts = f"(...texts) => window.keptDrafts({names}, texts)"
+        page.load(None, boxes, boxes, js=texts, api_visibility="private")
+
+
+def _class(name: str) -> str:
+    return f"draft/{name}"

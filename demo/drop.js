@@ -1,5 +1,5 @@
-// A picture that was saved here, or a file of a face and edits, opens where it is dropped: anywhere on
-// the page but on a place that takes uploads of its own.
+// Opens a picture that was saved here, or a file of a face and edits, when it is dropped anywhere on
+// the page, except on a widget that takes uploads itself.
 (() => {
   const opens = file => /\.(png|safetensors)$/i.test(file.name);
   const ownPlace = event => event.target.closest?.('.block')?.querySelector('input[type=file]');
@@ -7,7 +7,7 @@
   document.addEventListener('dragover', event => wanted(event) && event.preventDefault());
   document.addEventListener('drop', event => {
     if (!wanted(event)) return;
-    event.preventDefault(); // or the browser would leave the page for the picture
+    event.preventDefault(); // otherwise the browser would leave the page for the picture
     const file = [...event.dataTransfer.files].find(opens);
     const button = document.getElementById('load');
     const input = button?.parentElement?.querySelector('input[type=file]');

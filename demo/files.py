@@ -1,4 +1,4 @@
-"""Faces and edits as files that visitors save and bring back."""
+"""Faces and edits as files that visitors save and load again."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ STACK_NAME = "face.safetensors"
 
 
 def newest_found(session: Session) -> StackedEdit | None:
-    """The edit that can be saved: the last one that was found here."""
+    """The edit that can be saved: the last one that this session found."""
     return next((applied for applied in reversed(session.edits) if applied.name is None), None)
 
 
 def archive(edit: Edit, name: str) -> bytes:
-    """The edit's folder as the bytes of a zip file, for `load_edit` after unpacking."""
+    """The edit's folder as the bytes of a zip file; unpack it for `load_edit`."""
     buffer = io.BytesIO()
     with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(buffer, "w") as bundle:
         folder = edit.save_pretrained(Path(scratch) / "edit")
@@ -33,7 +33,7 @@ def archive(edit: Edit, name: str) -> bytes:
 
 
 def save_stack(studio: Studio, session: Session) -> bytes:
-    """The face and the edits on it as the bytes of one file, for `load_stack`."""
+    """The face and the edits on it as the bytes of one file for `load_stack`."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / STACK_NAME
         studio.save_stack(session, path)
@@ -41,26 +41,26 @@ def save_stack(studio: Studio, session: Session) -> bytes:
 
 
 def load_stack(studio: Studio, session: Session, path: str | Path) -> tuple[Session, list[str]]:
-    """The face and the edits of a file that anybody may have made, or of a picture saved here.
+    """The face and the edits of an untrusted file, or of a picture saved on this page.
 
     Returns:
-        The session, and what of it could not be opened, in sentences.
+        The session, and sentences about what could not be loaded.
 
     Raises:
-        ValueError: it is no such file, is damaged, or cannot be used here; too many edits.
+        ValueError: the file is of another kind, damaged, or cannot be used here; too many edits.
     """
     problems: list[str] = []
     try:
         if Path(path).suffix.lower() == ".png":
             loaded, problems = pictures.open_picture(studio.pipe, path, studio.load)
-            studio.draw(loaded)  # a region or a label may be unknown here
+            studio.draw(loaded)  # raises if a region or a label is unknown here
         else:
             loaded = studio.load_stack(session, path)
-    except ValueError as error:  # where it lies here says nothing to who sent it
+    except ValueError as error:  # the file's path on this server means nothing to the sender
         raise ValueError(str(error).replace(str(path), Path(path).name)) from error
     if len(loaded.edits) > SLOTS:
         raise ValueError(
-            f"Got a stack of {len(loaded.edits)} edits; this page has sliders for {SLOTS}. Take "
-            "some out of it: EditStack.removed."
+            f"Got a stack of {len(loaded.edits)} edits; this page has sliders for {SLOTS}. Remove "
+            "some from it: EditStack.removed."
         )
     return loaded, problems

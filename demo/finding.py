@@ -1,6 +1,6 @@
-"""The one way in which every tab finds edits: ask a method, show it at work, show what it found.
+"""How every tab finds edits: call a method, show its progress, show what it found.
 
-Handlers of tabs say what is wanted (`Wanted`) and in which words the page tells what came of it.
+A tab's handler says what is wanted (`Wanted`) and how the page words the result.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from stylegan_hub.edits.base import Edit, Origin
 from stylegan_hub.latents import Space
 from stylegan_hub.methods.choose import within
 from stylegan_hub.methods.method import Request, get
+from stylegan_hub.photos.comparison import compare
+from stylegan_hub.photos.finders import draws_photographs
 from stylegan_hub.session import Session
 from stylegan_hub.steps import Step
 from stylegan_hub.studio import Studio
@@ -25,16 +27,16 @@ from stylegan_hub.studio import Studio
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is looked for.
+    """What a search should find.
 
     Attributes:
-        request: what is asked for.
-        method: by name.
-        every_face: for every face, not for the session's face as edited.
-        settings: of the method: a preset by name, settings, or None for those that suit.
-        label: of the edit that will be found, where it is known: an earlier one of this label is
-            taken off for the search, and its place is taken.
-        region: where the change should be; what the method does not search in it is shown in it.
+        request: what the visitor asks for.
+        method: the method's name.
+        every_face: for every face, not only for the session's face with its edits.
+        settings: of the method: a preset's name, settings, or None for the method's own choice.
+        label: of the edit that will be found, if known: an earlier edit with this label is removed
+            during the search, and replaced.
+        region: where the change should be; a method that does not search in it shows it there.
     """
 
     request: Request
@@ -47,12 +49,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found.
+    """The result of a search.
 
     Attributes:
-        edits: the best first.
-        region: in which they are shown.
-        seconds: "in 3 s", or nothing where it was there at once.
+        edits: the best one first.
+        region: where they are shown.
+        seconds: " in 3 s", or empty if it took less than a second.
     """
 
     edits: list[Edit]
@@ -67,10 +69,10 @@ def search(
     before: Callable[[Step], Image.Image] | None = None,
     owner: Hashable = None,
 ) -> Generator[Frame, None, Found | None]:
-    """What the page shows of a search; returns what was found, None if it was stopped.
+    """Yield the frames of a search; returns what it found, or None if it was stopped.
 
     Args:
-        before: the picture to compare that of a step with; without it, pictures stay as they are.
+        before: the picture that steps are compared with; None leaves the pictures as they are.
 
     Raises:
         ValueError: see `Studio.search`; too many edits on the face.
@@ -96,43 +98,45 @@ def show_found(
     before: Callable[[Step], Image.Image] | None = None,
     owner: Hashable = None,
 ) -> Iterator[Frame]:
-    """The frames of a `search`, and at its end the face with the best edit on it.
+    """Yield the frames of a `search`, and at the end the face with the best edit on it.
 
     Args:
-        say: of the edit and the time it took, what to tell.
+        say: makes the final message from the edit and the time that the search took.
     """
     found = yield from search(studio, session, wanted, before, owner)
     if found is None:
         return
     (best, *_), region = found.edits, found.region
     pictures = studio.draw(session.with_found(best, region))
-    yield Frame(message(say(best, found.seconds)), pictures, best, region)
+    read = compare(*pictures).in_words() if draws_photographs(studio.pipe) else []
+    yield Frame(message(" ".join([say(best, found.seconds), *read])), pictures, best, region)
 
 
 def how_well(studio: Studio, edit: Edit) -> str:
-    """In words, whether pictures show what was asked for; nothing where the page cannot tell."""
+    """How clearly pictures show what was asked for; empty if the page cannot tell."""
     verdict, others = studio.judged(edit)
     if verdict is None:
         return ""
     if verdict != "hardly":
-        return f" The change is {verdict} to be seen."
-    advice = f" It knows {', '.join(f'“{word}”' for word in others)}." if others else ""
-    return f" This model has hardly ever seen that.{advice}"
+        return f" The change is {verdict} visible."
+    near = ", ".join(f"“{word}”" for word in others)
+    advice = f" Similar words that it knows: {near}." if near else ""
+    return f" The change is hardly visible: this model may have no such pictures.{advice}"
 
 
 def label_of_found(method: str, prompt: str | None, **training: Any) -> str:
-    """What the edit that a method finds for a prompt will be called.
+    """The label that an edit which a method finds for a prompt will get.
 
     Args:
-        training: what its caption speaks of, as the method notes it.
+        training: entries of the method's training record that the label depends on.
     """
     return get(method).caption(Origin(prompt, training={"method": method, **training}))
 
 
 def space_for(session: Session, wanted: str, every_face: bool) -> Space:
-    """The space to search in; where the face is one in s, only an edit in s can be put on it.
+    """The space to search in: a face in s can only take an edit in s.
 
-    The face decides by itself in a search for it.
+    For a search for one face, the face's own latents decide.
     """
     in_s = session.latents is not None and session.latents.space is Space.S
     return Space.S if every_face and in_s else Space(wanted)

@@ -1,7 +1,7 @@
 """The faces that a visitor sees first: good-looking ones, chosen by the attribute reader.
 
-They are looked for once for each generator, when a page starts, and remembered in a cache. So a new
-pipeline gets first faces of its own without anybody who picks them.
+They are chosen once for each generator, when a page starts, and remembered in a cache. So a new
+pipeline gets its own first faces without anyone choosing them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COUNT = 8
 _READER = "attribute-reader"
 _SEEDS = range(64)
 _BATCH = 16
-# What is pleasant to see, and what leaves room for changes: a hat or glasses can then be put on.
+# Pleasant to see, and with room for changes: a hat or glasses can then be added.
 _WANTED = {
     ("hat", "no"): 3.0,
     ("expression", "smiling"): 3.0,
@@ -40,9 +40,9 @@ _WANTED = {
 
 
 def first_seeds(pipe: StyleEditPipeline) -> tuple[int, ...]:
-    """Seeds of the faces to choose from at first, the best first.
+    """Seeds of the faces to choose from at first, the best ones first.
 
-    Only drawn portraits have a reader; of other pipelines these are the first seeds that there are.
+    Only drawn portraits have a reader; for other pipelines these are the lowest seeds.
     """
     folders = names.bundled("model")
     if pipe.landmarker is None or _READER not in folders:
@@ -52,7 +52,7 @@ def first_seeds(pipe: StyleEditPipeline) -> tuple[int, ...]:
         if _is_sound(seeds := json.loads(remembered.read_text())):
             return tuple(seeds)
     seeds = _look(pipe, AttributeReader.from_pretrained(folders[_READER]).eval())
-    with contextlib.suppress(OSError):  # a machine that lets nothing be written looks every time
+    with contextlib.suppress(OSError):  # if nothing can be written, every start chooses again
         _remember(remembered, seeds)
     return tuple(seeds)
 
@@ -68,7 +68,7 @@ def _look(pipe: StyleEditPipeline, reader: AttributeReader) -> list[int]:
 
 
 def _pleasant(reading: Reading) -> torch.Tensor:
-    """How much each of the pictures is what is wanted, as far as this reader can tell."""
+    """How desirable each of the pictures is, as far as this reader can tell."""
     score = torch.zeros(len(reading))
     for (attribute, value), weight in _WANTED.items():
         if value in reading.attributes.get(attribute, ()):

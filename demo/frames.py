@@ -1,4 +1,4 @@
-"""What the page shows of a search while it runs, and of what it found. It knows no widget."""
+"""What the page shows of a search while it runs, and of its result. It knows no widget."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stylegan_hub.session import Session
 from stylegan_hub.steps import Cancelled, Step
 
 SLOTS = 8
-"""Edits that the page has sliders for."""
+"""How many edits the page has sliders for."""
 STOPPED = "Stopped; nothing was changed."
 _SECONDS_BETWEEN_PICTURES = 0.4
 
@@ -29,9 +29,9 @@ class Frame:
 
     Attributes:
         status: HTML.
-        pictures: before and after; None leaves those that are there.
+        pictures: before and after; None keeps the current ones.
         found: the new edit, in the last frame.
-        region: the part of the picture that it is shown in; None for all of it.
+        region: the part of the picture that it shows in; None for the whole picture.
     """
 
     status: str
@@ -44,8 +44,8 @@ def check_room(session: Session) -> None:
     """Raise `ValueError` unless the page has a slider for one more edit."""
     if len(session.edits) >= SLOTS:
         raise ValueError(
-            f"Got one more than {SLOTS} edits, for which there are no sliders. Remove one, or "
-            "keep what is there now and go on from that."
+            f"Got one more than {SLOTS} edits, which is all that this page has sliders for. Remove "
+            "one, or keep the present face and continue from that."
         )
 
 
@@ -54,14 +54,14 @@ def watched(
     show: Callable[[Progress], Frame | None],
     stopped: Callable[[], Frame],
 ) -> Generator[Frame, None, Found | None]:
-    """What the page shows of a search while it waits and runs; returns what was found.
+    """Yield what the page shows of a search while it waits and runs; returns the search's result.
 
         found = yield from watched(search, show, stopped)
 
     Args:
-        search: is over when this is, however it ends.
-        show: what of its progress is shown; None for nothing new.
-        stopped: the last that is shown of a search that was stopped, which then found None.
+        search: ends when this generator ends, for whatever reason.
+        show: the frame for a step of its progress; None if there is nothing new to show.
+        stopped: the last frame of a search that was stopped, whose result is then None.
     """
     with search:
         for reported in search:
@@ -78,15 +78,15 @@ def watched(
 
 def _in_line(ahead: int) -> str:
     if ahead == 0:
-        return "Waiting for a turn: your search is the next."
+        return "Waiting for a turn: your search is next."
     return f"Waiting for a turn: {ahead} search{'es' * (ahead > 1)} before yours."
 
 
 def pictured(before: Callable[[Step], Image.Image] | None) -> Callable[[Step], Frame | None]:
-    """For `watched`: shows the first step of a search, and others now and then.
+    """For `watched`: shows the first step of a search, and later ones now and then.
 
     Args:
-        before: the picture to compare that of a step with; without it, pictures are not shown.
+        before: the picture that steps are compared with; None shows no pictures.
     """
     first = last = 0.0
 
@@ -107,5 +107,5 @@ def pictured(before: Callable[[Step], Image.Image] | None) -> Callable[[Step], F
 
 
 def on_screen(pair: Pair) -> Pair:
-    """Both pictures in the size in which the page shows them."""
+    """Both pictures at the size in which the page shows them."""
     return for_screen(pair[0]), for_screen(pair[1])

@@ -1,7 +1,7 @@
-// Renders moving pictures in the browser, if it does that faster than the server.
+// Renders pictures in the browser while a slider moves, if that is faster than the server.
 (() => {
-  const SLOW = 60; // milliseconds for a whole picture, above which less is rendered while it moves
-  const ENOUGH = 128; // pixels, then
+  const SLOW = 60; // milliseconds for a full picture; above that, a smaller one is rendered while a slider moves
+  const ENOUGH = 128; // pixels of that smaller one
   const root = () => window.gradio_config?.root ?? location.origin;
   const address = name => new URL(`${root()}/in_browser/${name}`, location.href).href;
   const tell = text => {
@@ -10,12 +10,12 @@
   };
   let opening = null;
   let engine = null;
-  let rows = null; // s of the face, and what each edit adds to it
+  let rows = null; // s of the face, then the displacement of each edit
   let renewals = 0;
 
   const open = async channel => {
     const { refusal } = await (await fetch(address('offer'))).json();
-    if (refusal) return tell('Moving pictures are rendered by the server.');
+    if (refusal) return tell('While a slider moves, pictures are rendered by the server.');
     const { openEngine } = await import(address('library/client.js'));
     const mine = await openEngine(
       { pipeline: address('pipeline/'), library: address('tfjs/') }, tell);
@@ -24,15 +24,15 @@
     const both = `${backend}, ${Math.round(milliseconds)} ms; the server takes ${Math.round(server)} ms`;
     if (milliseconds < server) {
       engine = mine;
-      return tell(`Moving pictures are rendered by this browser (${both}).`);
+      return tell(`While a slider moves, pictures are rendered by this browser (${both}).`);
     }
     mine.close();
-    tell(`Moving pictures are rendered by the server (this browser: ${both}).`);
+    tell(`While a slider moves, pictures are rendered by the server (this browser: ${both}).`);
   };
 
   const serverTime = async channel => {
     let least = Infinity;
-    for (let i = 0; i < 2; i++) { // the first one may wait for others
+    for (let i = 0; i < 2; i++) { // the first one may wait for other requests
       const begin = performance.now();
       await (await fetch(`${root()}/picture?${new URLSearchParams({ channel })}`)).blob();
       least = Math.min(least, performance.now() - begin);
@@ -42,7 +42,7 @@
 
   const codes = async channel => {
     const answer = await fetch(`${address('codes')}?${new URLSearchParams({ channel })}`);
-    if (answer.status !== 200) return null; // a region: only the server knows it
+    if (answer.status !== 200) return null; // an edit with a region, which only the server can render
     const { readSafetensors, tensorOf } = await import(address('library/safetensors.js'));
     const { data, shape: [count, width] } = tensorOf(
       readSafetensors(await answer.arrayBuffer(), 'the codes'), 'rows');
@@ -50,12 +50,12 @@
   };
 
   window.inBrowser = {
-    // After the face or its edits have changed.
+    // Call it after the face or its edits have changed.
     renew: async channel => {
       if (!channel) return;
       opening ??= open(channel).catch(error => {
         console.info(error);
-        tell('Moving pictures are rendered by the server: this browser cannot.');
+        tell('While a slider moves, pictures are rendered by the server: this browser cannot.');
       });
       const renewal = ++renewals;
       rows = null;
@@ -64,7 +64,7 @@
       if (renewal === renewals) rows = found;
     },
 
-    // A picture at these strengths, or null where the server has to render it.
+    // A picture at these strengths, or null if the server has to render it.
     draw: async (strengths, largest) => {
       if (!engine || !rows) return null;
       const s = rows[0].slice();
@@ -82,7 +82,7 @@
       } catch (error) {
         engine.close();
         engine = null;
-        tell(`Moving pictures are rendered by the server now (${error.message}).`);
+        tell(`From now on, pictures are rendered by the server (${error.message}).`);
         return null;
       }
     },

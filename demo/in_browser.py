@@ -1,8 +1,8 @@
-"""Pictures rendered by the visitor's browser while a slider moves, and what it needs for that.
+"""Pictures that the visitor's browser renders while a slider moves, and the data that it needs.
 
 A browser gets the synthesis network once, and for each stack of edits the style codes of the face
-and what each edit adds to them. Moving a slider then asks nobody. Where a picture rests, and for
-all that is saved, the server renders as before.
+and what each edit adds to them. Moving a slider then needs no request. When a slider stops, and for
+everything that is saved, the server renders as before.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from stylegan_hub.studio import Studio
 
 SCRIPT = Path(__file__).with_name("in_browser.js")
 MAX_BYTES = 16_000_000
-"""Of the synthesis network, up to which it is sent to browsers."""
+"""The largest synthesis network that is sent to browsers."""
 
 _KEPT = {"Cache-Control": "max-age=3600"}
 
 
 def routes(studio: Studio, visits: Visits) -> list[Route]:
-    """What the page's server answers to a browser that renders."""
+    """The addresses that the page's server answers for a browser that renders."""
     files, refusal = offered(studio)
 
     def offer(_: Request) -> Response:
@@ -69,13 +69,13 @@ def routes(studio: Studio, visits: Visits) -> list[Route]:
 
 
 def offered(studio: Studio) -> tuple[dict[str, bytes], str | None]:
-    """By address, the files that a browser needs; or none of them, and why."""
+    """The files that a browser needs, by address; if there are none, also the reason."""
     try:
         files = {f"tfjs/{name}": data for name, data in tfjs.library(fetch=False).items()}
         pipeline = synthesis_files(studio.pipe)
     except StyleganHubError as error:
         return {}, str(error)
     if (size := sum(map(len, pipeline.values()))) > MAX_BYTES:
-        return {}, f"Its {size / 1e6:.0f} MB are more than the {MAX_BYTES / 1e6:.0f} MB for a page."
+        return {}, f"Its {size / 1e6:.0f} MB exceed the {MAX_BYTES / 1e6:.0f} MB for a page."
     files |= {f"library/{path.name}": path.read_bytes() for path in LIBRARY.iterdir()}
     return files | {f"pipeline/{name}": data for name, data in pipeline.items()}, None

@@ -1,4 +1,4 @@
-"""Work that goes on when the page that started it is closed, and is watched by whoever comes."""
+"""Work that continues when the page that started it is closed, and can be watched by another."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 Updates = Mapping[Any, Any]
-"""What widgets become, by widget."""
+"""The new state of each widget."""
 
 
 class Job:
-    """Updates of a page, made in a thread of their own.
+    """Updates of a page, made in a separate thread.
 
     Attributes:
         shown: all updates so far, the newest of each widget.
-        error: what ended the work, if it failed.
-        was_seen: whether a page said that it shows the end. A page that watches may be closed
-            without the server's knowing it yet.
+        error: the error that ended the work, if it failed.
+        was_seen: whether a page confirmed that it shows the end. The server may not know yet that a
+            watching page was closed.
     """
 
     def __init__(
         self, updates: Iterator[Updates], after_each: Callable[[], None] = lambda: None
     ) -> None:
-        """Begin at once.
+        """Start at once.
 
         Args:
-            updates: does the work while it is iterated.
-            after_each: is called after each update.
+            updates: an iterator that does the work.
+            after_each: called after each update.
         """
         self.shown: dict[Any, Any] = {}
         self.error: Exception | None = None
@@ -45,24 +45,24 @@ class Job:
                 for update in updates:
                     self._show(update)
                     after_each()
-            except Exception as error:  # it is raised again for whoever watches
+            except Exception as error:  # raised again in `watch`
                 self.error = error
             finally:
                 self._end()
 
-        # Warnings find the page by the context of the event that started the work.
+        # Warnings find their page by the context of the event that started the work.
         context = contextvars.copy_context()
         threading.Thread(target=context.run, args=(work,), name="job", daemon=True).start()
 
     @property
     def is_over(self) -> bool:
-        """Whether the work has ended, in whatever way."""
+        """Whether the work has ended, for whatever reason."""
         return self._is_over
 
     async def watch(self) -> AsyncIterator[dict[Any, Any]]:
-        """All that is shown, whenever there is more, to the end of the work; raises its error.
+        """Yield all that is shown whenever it changes, until the work ends; raises its error.
 
-        Who comes late begins with what is shown by now, and who is slow leaves some out.
+        A late watcher starts with the current state, and a slow one misses some updates.
         """
         watcher = asyncio.get_running_loop(), asyncio.Event()
         with self._lock:

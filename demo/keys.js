@@ -1,5 +1,5 @@
-// What gradio has no switch for: arrow keys that move the divider between before and after and go
-// from tab to tab, words for who cannot see the pictures, Ctrl+Z, and coming back to a page that slept.
+// What gradio does not offer: arrow keys for the divider between before and after and for the tabs,
+// alternative texts of the pictures, Ctrl+Z, and reloading a page that slept.
 () => {
   const pictures = document.getElementById('pictures');
   const divider = () => pictures.querySelector('[data-testid=slider]');
@@ -8,7 +8,7 @@
   const describe = () => {
     const percent = divider() ? Math.round((100 * position()) / frame().width) : 50;
     pictures.setAttribute('aria-valuenow', percent);
-    // A label goes when its picture is covered.
+    // A label is hidden when its picture is covered.
     pictures.classList.toggle('no-before', percent < 10);
     pictures.classList.toggle('no-after', percent > 90);
     const said = document.querySelector('#caption [data-before]')?.dataset;
@@ -35,10 +35,10 @@
     divider().dispatchEvent(new MouseEvent('mousedown', at(from)));
     window.dispatchEvent(new MouseEvent('mousemove', at(to)));
     window.dispatchEvent(new MouseEvent('mouseup', at(to)));
-    setTimeout(describe); // once the divider is there
+    setTimeout(describe); // after the divider has moved
   });
 
-  // On a phone, what sticks under the picture must know how high it is.
+  // On a phone, the slider that sticks below the picture needs the picture's height.
   const view = document.getElementById('view');
   new ResizeObserver(() => {
     document.documentElement.style.setProperty('--view-height', `${view.offsetHeight}px`);
@@ -56,7 +56,7 @@
     next.click();
   });
 
-  // In a text box, browsers undo what was typed.
+  // In a text box, the browser itself undoes typing.
   const writes = box => box.isContentEditable || box.matches('textarea')
     || (box.matches('input') && !['range', 'radio', 'checkbox', 'button'].includes(box.type));
   document.addEventListener('keydown', event => {
@@ -68,7 +68,7 @@
     document.getElementById(redo ? 'redo' : 'undo').click();
   });
 
-  // A page that was brought back as it was, or slept, has lost its connection; its state has not.
+  // A page from the browser's cache, or after sleep, has lost its connection but not its state.
   window.addEventListener('pageshow', event => event.persisted && location.reload());
   let awake = Date.now();
   setInterval(() => {

@@ -1,7 +1,7 @@
 """A face and its edits as a link: `?seed=7&psi=.7&edit=afro-hair:1.2&text=a face with a hat`.
 
-Edits and texts may be given several times, each alone, as `name:strength` or as
-`name:strength:region`. A link holds nothing of a photograph and no key.
+Edits and texts may be given several times, each as a name alone, as `name:strength` or as
+`name:strength:region`. A link contains nothing of a photograph and no key.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PARAMETERS = ("seed", "psi", "label", "edit", "text")
 _MAX_STRENGTH = 10.0
 _MAX_PARAMETERS = 50
 _MAX_SEED = 2**63 - 1
-# What Spaces, gradio and social networks add to links.
+# Parameters that Spaces, gradio and social networks add to links.
 _OF_OTHERS = ("_", "utm_", "fbclid", "gclid", "view", "deep_link", "logs", "ref")
 
 
@@ -34,10 +34,10 @@ class Change:
     """An edit that a link asks for.
 
     Attributes:
-        what: a name, or a text to find it for.
-        is_text: which of the two.
-        strength: None for the edit's own.
-        region: the part of the picture that it shows in; None for all of it.
+        what: the edit's name, or a text to find it for.
+        is_text: whether it is a text.
+        strength: None for the edit's default.
+        region: the part of the picture that it shows in; None for the whole picture.
     """
 
     what: str
@@ -51,9 +51,9 @@ class Link:
     """What a link asks for.
 
     Attributes:
-        face: the session without edits; None where the link names no face.
-        changes: in their order.
-        problems: what of it cannot be read, in sentences.
+        face: the session without edits; None if the link names no face.
+        changes: in the order of the link.
+        problems: sentences about what cannot be read.
     """
 
     face: Session | None
@@ -62,12 +62,12 @@ class Link:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it asks for nothing, and nothing is wrong with it."""
+        """Whether it asks for nothing and has no problems."""
         return self.face is None and not self.changes and not self.problems
 
 
 def read(query: str) -> Link:
-    """The link with this query, "?seed=7"; never raises."""
+    """Parse the query of a link, "?seed=7"; never raises."""
     face: Session | None = None
     changes: list[Change] = []
     problems: list[str] = []
@@ -86,14 +86,14 @@ def read(query: str) -> Link:
             elif not name.startswith(_OF_OTHERS):
                 close = names.near(name, PARAMETERS)
                 meant = f"; did you mean “{close[0]}”?" if close else "."
-                problems.append(f"“{_short(name)}” is nothing that a link can ask for{meant}")
+                problems.append(f"“{_short(name)}” is not a parameter of a link{meant}")
         except ValueError as error:
             problems.append(str(error))
     return Link(face, tuple(changes), tuple(problems))
 
 
 def write(session: Session) -> tuple[str, list[str]]:
-    """The query that opens a session, and what it cannot hold, in words."""
+    """The query that opens a session, and descriptions of what it cannot contain."""
     pairs: list[tuple[str, str]] = []
     missing: list[str] = []
     if session.latents is None:
@@ -101,7 +101,7 @@ def write(session: Session) -> tuple[str, list[str]]:
         if isinstance(session.label, int):
             pairs.append(("label", str(session.label)))
     else:
-        missing.append("this face, to which no seed leads")
+        missing.append("this face, which has no seed")
     for applied in session.edits:
         if (what := _what(applied)) is None:
             missing.append(f"“{label_of(applied)}”")
@@ -113,17 +113,17 @@ def write(session: Session) -> tuple[str, list[str]]:
 
 
 def query(pairs: Sequence[tuple[str, str]]) -> str:
-    """Names and values as `read` takes them."""
+    """Names and values in the form that `read` parses."""
     return urlencode(pairs, safe=":/@")
 
 
 def open_link(
     studio: Studio, desk: Desk, link: Link, said: str = "", owner: Hashable = None
 ) -> Iterator[Frame]:
-    """Put face and edits of a link on the desk, and tell what could not be opened.
+    """Put the face and the edits of a link on the desk, and report what could not be opened.
 
     Args:
-        said: what the page says first.
+        said: the beginning of the page's message.
     """
     session, problems = link.face or desk.first, [*link.problems]
     try:
@@ -138,7 +138,7 @@ def open_link(
             problems.append(f"“{_short(change.what)}” was left out: {explain(error)}")
             continue
         if opened is None:
-            problems.append("Stopped before all of it was there.")
+            problems.append("Stopped before the whole link was open.")
             break
         session = opened
     if link.face is not None or session.edits:
@@ -153,7 +153,7 @@ def _with_change(
     """The session with one more edit; None if its search was stopped."""
     check_room(session)
     if change.region is not None and change.region not in studio.regions:
-        raise ValueError(f"This pipeline knows no region “{_short(change.region)}”.")
+        raise ValueError(f"This pipeline has no region “{_short(change.region)}”.")
     name: str | None = None
     if not change.is_text:
         yield Frame(message(f"Loading “{_short(change.what)}” …"))
@@ -171,7 +171,7 @@ def _with_change(
 
 
 def _change(value: str, is_text: bool) -> Change:
-    """From "name", "name:strength" or "name:strength:region"; a name may hold colons itself."""
+    """Parse "name", "name:strength" or "name:strength:region"; a name may contain colons."""
     what, strength, region = value, None, None
     head, colon, last = value.rpartition(":")
     if colon and (number := _number(last)) is not None:
@@ -181,7 +181,7 @@ def _change(value: str, is_text: bool) -> Change:
             what, strength, region = parts[0], number, last or None
     what = what.strip()
     if not what:
-        raise ValueError("A text is empty." if is_text else "An edit has no name.")
+        raise ValueError("One of the texts is empty." if is_text else "An edit has no name.")
     if strength is not None and not abs(strength) <= _MAX_STRENGTH:
         raise ValueError(
             f"“{_short(what)}” has the strength {strength:g}; strengths go from "
@@ -192,7 +192,7 @@ def _change(value: str, is_text: bool) -> Change:
 
 def _with_seed(face: Session, value: str) -> Session:
     if not (value.isascii() and value.isdecimal() and len(value) < 20 and int(value) <= _MAX_SEED):
-        raise ValueError(f"The seed “{_short(value)}” is no whole number from 0.")
+        raise ValueError(f"The seed “{_short(value)}” is not a whole number from 0.")
     return face.with_seed(int(value))
 
 
@@ -204,7 +204,7 @@ def _with_psi(face: Session, value: str) -> Session:
 
 def _with_label(face: Session, value: str) -> Session:
     if not (value.isascii() and value.isdecimal() and len(value) < 10):
-        raise ValueError(f"The label “{_short(value)}” is no number of a class.")
+        raise ValueError(f"The label “{_short(value)}” is not the number of a class.")
     return replace(face, label=int(value))
 
 
@@ -224,7 +224,7 @@ def _number(text: str) -> float | None:
 
 
 def _what(applied: StackedEdit) -> tuple[str, str] | None:
-    """How a link names an edit; None if it cannot."""
+    """The parameter of a link that stands for an edit; None if there is none."""
     if applied.name is not None:
         return ("edit", applied.name) if names.hub_id(applied.name) is not None else None
     prompt = applied.edit.origin.prompt

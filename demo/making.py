@@ -1,7 +1,7 @@
-"""Edits that visitors make themselves: trainings that go on in the background. It knows no widget.
+"""Edits that visitors train themselves in the background. This module knows no widget.
 
-A training is left after any step and taken up again, by whoever has its desk. It lives in memory,
-as the desk does.
+A training can stop after any step, and the owner of its desk can continue it. It is kept in
+memory, like the desk.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ State = Literal["waits", "runs", "is left", "is done", "has failed"]
 SHOWN = (1, 2, 3, 4)
 """Seeds of the faces on a sample sheet."""
 LENGTHS = {"A quick look": 0.25, "Usual": 1.0, "Thorough": 2.0}
-"""How many of the usual steps are done."""
+"""Training lengths, as multiples of the usual number of steps."""
 _SHEETS = 12  # in a training
 _WIDTH, _HEIGHT = 320, 110
 
@@ -42,10 +42,10 @@ class Plan:
 
     Attributes:
         name: of the edit.
-        method: by name.
-        request: what is asked for.
+        method: the method's name.
+        request: what the visitor asks for.
         settings: of the method.
-        region: in which the edit shows, where its method does not search in one.
+        region: where the edit shows, if its method does not search in a region.
     """
 
     name: str
@@ -64,21 +64,21 @@ def planned(
     preset: str | None = None,
     length: str = "Usual",
 ) -> Plan:
-    """A plan, checked.
+    """A checked plan.
 
     Args:
-        region: the part that changes; None for all of the picture.
-        preset: settings by name; those that suit when None.
+        region: the part that changes; None for the whole picture.
+        preset: the name of the settings; None for the method's own choice.
         length: a key of `LENGTHS`.
 
     Raises:
-        ValueError: no name, or what the method cannot be asked.
+        ValueError: no name, or a request that the method does not accept.
     """
     name = " ".join(name.split())
     if not 1 <= len(name) <= 60:
         raise ValueError(f"Got a name of {len(name)} letters for the edit; expected 1 to 60.")
     if region is not None:
-        studio.region("", [region])  # refuses an unknown one before the training
+        studio.region("", [region])  # raises for an unknown region before the training starts
     chosen = get(method)
     request, shown_in = within(chosen, request, region)
     chosen.check_domain(studio.pipe)
@@ -89,21 +89,21 @@ def planned(
 
 
 class Making:
-    """One edit on its way, or made.
+    """One edit that is being made, or has been.
 
     Attributes:
         plan: what is made.
-        state: where it stands.
-        ahead: trainings that come before it, while it waits.
-        index, total: steps done, and of the whole.
-        losses: of each step so far; none for a method that minimizes nothing.
-        sheet: the newest sample sheet: faces above, and below with the edit as it is then.
-        edit: what was made, at the end.
-        why: what went wrong, if it failed.
+        state: the current state.
+        ahead: how many trainings come first, while it waits.
+        index, total: steps done, and steps in all.
+        losses: of each step so far; empty for a method that minimizes nothing.
+        sheet: the newest sample sheet: faces above, and the same faces edited below.
+        edit: the finished edit.
+        why: the reason if it failed.
     """
 
     def __init__(self, studio: Studio, plan: Plan) -> None:
-        """Not started."""
+        """A training that has not started."""
         self.plan = plan
         self.state: State = "is left"
         self.ahead = self.index = 0
@@ -120,24 +120,24 @@ class Making:
 
     @property
     def is_on(self) -> bool:
-        """Whether it works, or waits to."""
+        """Whether it runs or waits for its turn."""
         return self.state in ("waits", "runs")
 
     @property
     def can_go_on(self) -> bool:
-        """Whether it was left before its end."""
+        """Whether it stopped before its end."""
         return self.state == "is left"
 
     def start(self, owner: object, is_wanted: Callable[[], bool] = lambda: True) -> None:
-        """Begin, or go on where it was left, in a thread of its own.
+        """Start, or continue after a stop, in a thread of its own.
 
         Args:
-            owner: who asks; other work of this owner is stopped.
-            is_wanted: once it is False, the training ends.
+            owner: who asks for it; other work of this owner is stopped.
+            is_wanted: the training ends once this returns False.
 
         Raises:
             BusyError: too many trainings wait.
-            ValueError: it is on already, or over.
+            ValueError: it is running already, or finished.
         """
         if not self.can_go_on:
             raise ValueError(f"“{self.plan.name}” {self.state}; it cannot be started now.")
@@ -159,15 +159,15 @@ class Making:
         threading.Thread(target=self._watch, args=(search,), name="making", daemon=True).start()
 
     def stop(self) -> None:
-        """Leave it after the step that it is at."""
+        """Stop after the current step."""
         if self._search is not None:
             self._search.stop()
 
     def give_up(self) -> None:
-        """Free what it needs to go on."""
+        """Free the memory that continuing needs."""
         if self.state == "is left":
             self.state, self._course = "has failed", None
-            self.why = "Too many unfinished trainings lay here, so this one was given up."
+            self.why = "There were too many unfinished trainings, so this one was given up."
 
     def _watch(self, search: Search[Step, list[Edit]]) -> None:
         for told in search:
@@ -178,7 +178,7 @@ class Making:
             self._course = None
         except Cancelled:
             self.state = "is left"
-        except Exception as error:  # it is shown where the edit would be
+        except Exception as error:  # shown where the edit would be
             self.state, self.why, self._course = "has failed", explain(error), None
 
     def _work(self, report: Callable[[Step], None]) -> list[Edit]:
@@ -193,7 +193,7 @@ class Making:
             self.sheet = self._drawn(found[0])
             return found
         if self._course is None:
-            # The turn is this search's own already.
+            # This search holds the turn already.
             self._course = self._method.begin(
                 self._studio.pipe, self.plan.request, settings=self.plan.settings
             )
@@ -210,7 +210,7 @@ class Making:
 
     def _noted(self, step: Step, report: Callable[[Step], None]) -> None:
         self.index, self.total = step.index, step.total
-        if step.loss == step.loss:  # NaN where nothing is minimized
+        if step.loss == step.loss:  # NaN if nothing is minimized
             self.losses.append(step.loss)
         report(step)
 
@@ -234,34 +234,34 @@ class Making:
 
     @property
     def label(self) -> str:
-        """For a list of edits."""
+        """The entry in a list of edits."""
         if self.state == "runs":
             return f"{self.plan.name} ({self.index} of {self.total})"
         return f"{self.plan.name} ({self.state})" if self.state != "is done" else self.plan.name
 
     @property
     def status(self) -> str:
-        """HTML of where it stands."""
+        """HTML of the current state."""
         name = self.plan.name
         if self.state == "waits":
             before = f" {self.ahead} before it." if self.ahead else ""
-            return message(f"“{name}” waits for its turn.{before}")
+            return message(f"“{name}” is waiting for its turn.{before}")
         if self.state == "runs":
             done = self.index - self._began_with
             left = self.total - self._began_with
             if done < 1:
-                return message(f"“{name}” begins …")
+                return message(f"“{name}” is starting …")
             shown = progress(done, left, time.monotonic() - self._began_at)
             return shown.replace(f"Step {done} of {left}", f"Step {self.index} of {self.total}")
         if self.state == "is done":
-            return message(f"“{name}” is made. Put it on, or share it.")
+            return message(f"“{name}” is ready. Put it on, or share it.")
         if self.state == "is left":
-            return message(f"“{name}” was left after step {self.index} of {self.total}.")
-        return message(f"“{name}” was not made. {self.why}")
+            return message(f"“{name}” stopped after step {self.index} of {self.total}.")
+        return message(f"“{name}” could not be made. {self.why}")
 
 
 def plot(losses: Sequence[float]) -> str:
-    """HTML of a line through the losses; nothing where there are fewer than two."""
+    """HTML of a line through the losses; empty for fewer than two."""
     if len(losses) < 2:
         return ""
     low, high = min(losses), max(losses)

@@ -1,8 +1,8 @@
-"""Choices that are not known when the page is built: for programs they are plain texts.
+"""Choices that are not known when the page is built; programs send them as plain texts.
 
-gradio would name the choices of that moment, none, to programs, and refuse all others. What a
-program sends is checked by the handler that takes it. Not subclasses: gradio writes a file beside
-the source of each, and a checkout may be read-only.
+gradio would tell programs the choices at build time, which are none, and refuse all others. The
+handler checks what a program sends. These are not subclasses because gradio writes a file beside
+the source of each subclass, and a checkout may be read-only.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _TEXT = {"type": "string"}
 
 
 def open_choice(component: _Component) -> _Component:
-    """A radio or dropdown whose choices come later; programs send a text."""
+    """A radio or dropdown that gets its choices later; programs send a text."""
     component.api_info = lambda: _TEXT
     component.preprocess = lambda payload: payload
     return component
 
 
 def texts(label: str) -> gr.JSON:
-    """A list of texts, which only programs fill in."""
+    """A list of texts that only programs fill in."""
     component = gr.JSON([], label=label)
     component.api_info = lambda: {"type": "array", "items": _TEXT}
     component.preprocess = _checked

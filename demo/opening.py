@@ -1,4 +1,4 @@
-"""A browser opens the page and finds its desk again, or what a link asks for; or is forgotten."""
+"""How a visit begins and ends: the page finds its desk again, opens a link, or deletes the desk."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from stylegan_hub.studio import Studio
 
 KEPT = (
     "This server keeps your {noun}, its edits and the searches that you started for "
-    f"{KEPT_HOURS} hours after you closed this page; photographs and other pictures that you "
+    f"{KEPT_HOURS} hours after you close this page; photographs and other pictures that you "
     f"upload for {PHOTOGRAPH_MINUTES} minutes. Only this browser has the key to them. A restart of "
-    "the server loses all of it, apart from what a link can hold: save what you want to keep. "
+    "the server deletes all of it, except what a link can hold: save what you want to keep. "
     "What you type stays in this browser."
 )
 _RESTARTED = "The server was restarted since you were here."
 _AWAY = f"You were away for more than {KEPT_HOURS} hours."
-# A link is opened once: after that the address is plain, or a reload would open it again.
+# A link is opened once; then its parameters are removed, or a reload would open it again.
 _OPEN = f"""(kept, query) => {{
   const asked = location.search, left = new URLSearchParams(asked);
   {list(link.PARAMETERS)}.forEach(name => left.delete(name));
@@ -41,25 +41,25 @@ _FORGET = f"""() => {{
 
 
 def lost(kept: object, server: str) -> str:
-    """What to tell a browser whose desk is gone; nothing if nothing was on it.
+    """What to tell a browser whose desk is gone; empty if there was nothing on it.
 
     Args:
-        kept: what the browser has of `Stage.kept`, or whatever else is in that place.
-        server: names this start of the server.
+        kept: what the browser stored of `Stage.kept`; untrusted.
+        server: identifies this start of the server.
     """
     if not isinstance(kept, dict) or not (kept.get("link") or kept.get("missing")):
         return ""
     why = _AWAY if kept.get("server") == server else _RESTARTED
     missing = kept.get("missing")
     named = ", ".join(map(str, missing)) if isinstance(missing, list) else ""
-    return f"{why} What was kept for you is gone{f': {named}' if named else ''}."
+    return f"{why} Your data is no longer here{f': {named}' if named else ''}."
 
 
 class Opening:
     """What happens at the beginning and at the end of a visit."""
 
     def __init__(self, studio: Studio, stage: Stage, visits: Visits) -> None:
-        """What is kept, and the button that deletes it."""
+        """Build the text about what is kept, and the button that deletes it."""
         self._studio, self._stage, self._visits = studio, stage, visits
         self._query = gr.Textbox(label="The address", visible="hidden")
         self._running = gr.State(None)
@@ -68,7 +68,7 @@ class Opening:
             self._delete = gr.Button("Delete my data", size="md", variant="stop")
 
     def wire(self, page: gr.Blocks) -> None:
-        """After all widgets are there, and before `Stage.wire`."""
+        """Call it after all widgets exist, and before `Stage.wire`."""
         stage = self._stage
         opened = page.load(
             self._open,
@@ -109,7 +109,7 @@ class Opening:
         job = desk.job
         is_running = job is not None and not job.is_over
         return {
-            **(stage.busy() if is_running else {}),  # before anything could be pressed
+            **(stage.busy() if is_running else {}),  # before the visitor can press anything
             stage.desk: desk,
             stage.channel: desk.channel,
             stage.browser: stage.kept(desk),
@@ -118,7 +118,7 @@ class Opening:
         }
 
     def _last_status(self, desk: Desk) -> object:
-        """What came of a search that ended while nobody watched."""
+        """The result of a search that ended while no page showed it."""
         if (job := desk.job) is None or job.was_seen:
             return gr.skip()
         if isinstance(job.error, gr.Error):

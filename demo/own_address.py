@@ -1,13 +1,13 @@
-"""Requests that reach the page under a name of its own, from pages of its own.
+"""Only requests that use one of the page's own addresses, and come from its own pages, pass.
 
-A name that leads to this machine can be anybody's. A stranger's page whose name is made to lead
-here (DNS rebinding) is the same site as this page to a browser, even if this one listens on this
-machine alone. So a request is answered only where its Host is an address in numbers, which nobody
-can make lead elsewhere, or a name that is known to be ours. And what a browser sends to change
-something must come from a page of this address, which its Origin says. Programs send no Origin.
+Any domain name can be made to point at this machine. A foreign page whose name points here (DNS
+rebinding) is the same site as this page to a browser, even if this page listens on this machine
+alone. So a request is answered only if its Host is a numeric address, which cannot be made to point
+elsewhere, or a name that is known to belong to this page. And what a browser sends to change
+something must come from a page of this address, as its Origin says. Programs send no Origin.
 
-X-Forwarded-Host is not believed: a stranger's page can set it where gradio's answer to the
-browser's question (CORS) allows that.
+X-Forwarded-Host is not trusted: a foreign page can set it if gradio's answer to the browser's CORS
+request allows that.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 EVERY = "*"
 _READING = {"GET", "HEAD", "OPTIONS"}
-_LONGEST = 100  # of what a stranger sent, in answers
+_LONGEST = 100  # characters of a request that an answer repeats
 
 
 class OwnAddress:
-    """Middleware that refuses requests under a strange name, or from a strange page.
+    """Middleware that refuses requests to an unknown host name or from a foreign page.
 
     Args:
-        app: what answers the others.
-        names: by which the page is reached beside those that this machine has itself, as
-            "faces.example.org"; pages of these may send requests even where a proxy does not hand
-            on the Host. `EVERY` stands for any Host. Names that are added later count too.
+        app: the application that answers all other requests.
+        names: host names of the page besides those that this machine has itself, such as
+            "faces.example.org"; pages of these may send requests even if a proxy does not pass the
+            Host on. `EVERY` stands for any Host. Names that are added later count too.
     """
 
     def __init__(self, app: ASGIApp, names: Collection[str] = ()) -> None:
@@ -50,13 +50,13 @@ class OwnAddress:
         await (refusal or self.app)(scope, receive, send)
 
     def refusal(self, method: str, headers: Headers) -> PlainTextResponse | None:
-        """What is answered instead, if the request must not be carried out."""
+        """The answer if the request must not be carried out; None if it may."""
         host, origin = headers.get("host"), headers.get("origin")
-        # Every browser sends a Host; a proxy that asks whether the page lives may send none.
+        # Every browser sends a Host; the health check of a proxy may send none.
         if host is not None and not self._is_ours(name_in(f"//{host}")):
             return PlainTextResponse(
-                f"Got the address {host[:_LONGEST]!r}, which this page does not know as its own. "
-                "If it is, start the page with --allow-host and its name.",
+                f"Got the address {host[:_LONGEST]!r}, which is not known as an address of this "
+                "page. If it is one, start the page with --allow-host and its name.",
                 421,
             )
         if method in _READING or origin is None:
@@ -66,7 +66,7 @@ class OwnAddress:
             return None
         return PlainTextResponse(
             f"Got a request from a page of {origin[:_LONGEST]!r}; only pages of this address may "
-            "send it. If that page is meant to, start this one with --allow-host and its name.",
+            "send it. To allow that page, start this one with --allow-host and its name.",
             403,
         )
 
@@ -76,16 +76,16 @@ class OwnAddress:
 
 
 def names_of_machine() -> Iterator[str]:
-    """By which a page is reached from this machine, and from others beside it."""
+    """The names at which this machine and others in its network reach the page."""
     yield "localhost"
     yield socket.gethostname().lower()
     yield f"{socket.gethostname().lower()}.local"
 
 
 def names_of_space() -> Iterator[str]:
-    """On a Space, any: it is there for everybody, so another name wins nothing.
+    """On a Space, any name: it is public, so another name gains an attacker nothing.
 
-    What the Hub calls it is named too, since pages of that address send the requests.
+    The Hub's name of the Space is included too, since the requests come from pages of that address.
     """
     if os.environ.get("SPACE_ID"):
         yield EVERY
@@ -93,7 +93,7 @@ def names_of_space() -> Iterator[str]:
 
 
 def name_in(address: str) -> str:
-    """The host that an address names, in small letters, without port and brackets; else empty."""
+    """The host in an address, in lower case, without port and brackets; empty if there is none."""
     with suppress(ValueError):
         return urlsplit(address).hostname or ""
     return ""

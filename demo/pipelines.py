@@ -1,7 +1,7 @@
-"""The menu of pipelines: each has a page at an address of its own, opened when it is asked for.
+"""The menu of pipelines: each has a page at its own address, which is opened on request.
 
 The first is at the address of the server. The others are loaded at the first visit, in a thread
-beside the page, and stay: whoever starts the server names them, so there are few.
+beside the page, and stay loaded: the person who starts the server lists them, so there are few.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PATH = "pipelines"
 _SECONDS_BETWEEN_NEWS = 0.5
-# To the page of another pipeline, from wherever this one is.
+# Goes to the page of another pipeline, wherever this one is served.
 _GO = f"""place => {{
   const own = window.gradio_config?.root ?? location.origin;
   const root = own.replace(/\\/{PATH}\\/[^/]*\\/?$/, '');
@@ -40,10 +40,10 @@ class Pipelines:
 
     Attributes:
         names: bundled names, folders or Hub ids; the first is at the server's own address.
-        open_studio: loads one by its name.
-        build: makes the page of one, at a place of `place_of`.
-        options: of `mount_gradio_app`, for the page of one.
-        app: the server, once there is one.
+        open_studio: loads a pipeline by its name.
+        build: makes the page of a pipeline, at a place of `place_of`.
+        options: of `mount_gradio_app`, for one page.
+        app: the server, once it runs.
     """
 
     names: Sequence[str]
@@ -57,7 +57,7 @@ class Pipelines:
         """The last part of the address of a pipeline's page; empty for the first.
 
         Raises:
-            ValueError: it is not offered.
+            ValueError: the pipeline is not offered.
         """
         if name not in self.names:
             offered = ", ".join(map(shown, self.names))
@@ -67,17 +67,17 @@ class Pipelines:
         return f"{slug}-{index}".strip("-") if index else ""
 
     async def open(self, name: str) -> AsyncIterator[str]:
-        """Load a pipeline and serve its page; tells how long that takes, every half second.
+        """Load a pipeline and serve its page; yields the elapsed time every half second.
 
         Raises:
-            ValueError: it is not offered, or cannot be used; see `Studio.open`.
+            ValueError: the pipeline is not offered, or cannot be used; see `Studio.open`.
         """
         place = self.place_of(name)
         if not place:
             return
         if name not in self._opening:
-            # It knows nothing of this event, in which gradio builds no widgets; nor do the workers
-            # of the new page's queue, which are started from it.
+            # A fresh context: in that of this event gradio builds no widgets, and the workers of
+            # the new page's queue would inherit it.
             self._opening[name] = asyncio.create_task(self._serve(name, place), context=Context())
         task, started = self._opening[name], time.monotonic()
         while not task.done():
@@ -85,20 +85,20 @@ class Pipelines:
             yield f"Loading {shown(name)} … {seconds:.0f} s"
             await asyncio.wait([task], timeout=_SECONDS_BETWEEN_NEWS)
         if task.exception() is not None:
-            self._opening.pop(name, None)  # the next who asks tries again
+            self._opening.pop(name, None)  # the next request tries again
         task.result()
 
     async def _serve(self, name: str, place: str) -> None:
-        assert self.app is not None  # it is this server that asks
+        assert self.app is not None  # the request came from this server
         loop = asyncio.get_running_loop()
         page = await loop.run_in_executor(None, lambda: self.build(self.open_studio(name), place))
         gr.mount_gradio_app(self.app, page, f"/{PATH}/{place}", **self.options(page))
-        self.app.router.routes.insert(0, self.app.router.routes.pop())  # before gradio's own
+        self.app.router.routes.insert(0, self.app.router.routes.pop())  # before gradio's own routes
         page.run_startup_events()
         await page.run_extra_startup_events()
 
     def menu(self, place: str, status: gr.HTML) -> None:
-        """The widgets, on the page at this place; none where there is no choice."""
+        """Build the widgets on the page at this place; hidden if there is nothing to choose."""
         if len(self.names) < 2:
             return
         here = next(name for name in self.names if self.place_of(name) == place)
@@ -131,5 +131,5 @@ class Pipelines:
 
 
 def shown(name: str) -> str:
-    """A pipeline's name as visitors may read it: that of a folder without where it is."""
+    """A pipeline's name for visitors; for a folder, its name without its path."""
     return Path(name).name if Path(name).is_absolute() or name.startswith(".") else name

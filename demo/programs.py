@@ -1,8 +1,8 @@
-"""The page for programs: what each endpoint does, and two that no widget has.
+"""The page for programs: what each endpoint does, and the endpoints that no widget has.
 
-A program talks to `/gradio_api/call/v2/NAME` with named values, or through gradio_client, or as a
-tool of MCP where `gradio[mcp]` is installed. `render` needs nothing before it; the others work on
-the face of their session, as a visitor does.
+A program talks to `/gradio_api/call/v2/NAME` with named values, uses gradio_client, or calls a tool
+of MCP if `gradio[mcp]` is installed. `render` stands alone; the others work on the face of their
+session, as the widgets of a visitor do.
 """
 
 from __future__ import annotations
@@ -29,40 +29,41 @@ from stylegan_hub.session import Session
 from stylegan_hub.studio import Studio
 
 DESCRIPTIONS = {
-    "render": "Draw a face with edits: of a seed, or of a photograph, which is inverted first. "
-    "Needs nothing before it and changes no session. Edits are names, each with a strength: "
-    "afro-hair:1.2; texts are found: a face with a hat:0.8. Gives a PNG with its recipe.",
+    "render": "Render a face with edits: from a seed, or from a photograph, which is inverted "
+    "first. Needs no earlier call and changes no session. Edits are names, each with a strength: "
+    "afro-hair:1.2; edits are found for texts: a face with a hat:0.8. Returns a PNG with its "
+    "recipe.",
     "face": "Take the face of a seed; the edits of the session stay on it.",
-    "label": "Take the face of a class, where the generator has classes.",
+    "label": "Take the face of a class, if the generator has classes.",
     "strength": "Set the strength of an edit on the face; 0 changes nothing.",
-    "region": "Let an edit on the face change one part of the picture only.",
-    "edit": "Find a change by words and put it on the face.",
-    "refine": "Search the change by words closer, for this face alone.",
+    "region": "Let an edit on the face change only one part of the picture.",
+    "edit": "Find a change described in words and put it on the face.",
+    "refine": "Search for a closer match to the words, for this face alone.",
     "channels": "Let the newest change for every face move fewer or more channels.",
     "apply": "Put a saved edit on the face: a bundled name, or user/repo on the Hub.",
-    "target": "Send a picture whose essence should be found.",
+    "target": "Send the picture whose essence should be found.",
     "essence": "Find the essence of the target, for every face.",
     "others": "Show the newest essence on other faces.",
-    "part": "Mark the part of the face that words or names speak of.",
+    "part": "Mark the part of the face that words or names describe.",
     "local": "Change one part of the face only.",
-    "text_to_face": "Draw new faces that fit a text.",
-    "photo": "Send a photograph; the faces in it are looked for.",
+    "text_to_face": "Make new faces that fit a text.",
+    "photo": "Send a photograph; the page looks for faces in it.",
     "square": "Choose which face of the photograph is meant.",
     "points": "Say where the face is: both eyes and the mouth, in pixels.",
-    "invert": "Find the latent that draws the face of the photograph, and take it.",
+    "invert": "Find the latent that renders the face of the photograph, and take that face.",
     "neutral": "Give the face of the photograph a neutral expression first.",
-    "paste": "Put the edited face back into the photograph.",
+    "paste": "Paste the edited face back into the photograph.",
     "find": "Find an edit by any other method: words, a picture, pairs, or nothing.",
-    "save_stack": "Give the face and its edits as one file.",
-    "load_stack": "Take face and edits from such a file, or from a PNG that was saved here.",
-    "mix": "Show the mix of the face with that of another seed, by coarse, middle and fine styles.",
+    "save_stack": "Return the face and its edits as one file.",
+    "load_stack": "Load the face and edits from such a file, or from a PNG that was saved here.",
+    "mix": "Show the face mixed with that of another seed, by coarse, middle and fine styles.",
     "take_mix": "Take the mix as the face.",
-    "way": "Draw the way from the face to that of another seed, and a GIF of it.",
-    "take_away": "Give a file of the face: picture, strip, film or grid.",
-    "make": "Begin to train an edit of your own in the background.",
-    "my_edit": "Look at one of your own edits: how its training goes.",
-    "cancel": "Leave a training where it is.",
-    "go_on": "Go on with a training that was left.",
+    "way": "Render the way from the face to that of another seed, also as a GIF.",
+    "take_away": "Return a file of the face: picture, strip, film or grid.",
+    "make": "Start to train an edit of your own in the background.",
+    "my_edit": "Look at one of your own edits and the progress of its training.",
+    "cancel": "Stop a training; it can be continued.",
+    "go_on": "Continue a training that was stopped.",
     "put_on": "Put one of your own edits on the face.",
     "card": "Write the card and the folder of an edit.",
 }
@@ -80,22 +81,22 @@ def rendered(
     mark: bool = False,
     owner: object = None,
 ) -> tuple[Session, bytes]:
-    """A face with edits, without a session before: what it is, and the bytes of its PNG.
+    """Render a face with edits, independent of any session: its caption and the bytes of its PNG.
 
     Args:
-        seed: of the face, unless there is a photograph.
+        seed: of the face, if there is no photograph.
         psi: truncation of the seed, 0 to 1.
-        photo: file of a photograph; its largest face is inverted.
+        photo: path of a photograph; its largest face is inverted.
         edits: "name", "name:strength" or "name:strength:region".
         texts: what the picture should show, "text" or "text:strength".
-        mark: write into a corner that the picture is edited.
+        mark: whether to write into a corner that the picture is edited.
 
     Raises:
-        ValueError: a seed, an edit or a text that leads to nothing; no face in the photograph.
+        ValueError: an invalid seed, edit or text; no face in the photograph.
     """
     asked = [*(("edit", edit) for edit in edits or ()), *(("text", text) for text in texts or ())]
     if len(asked) > SLOTS:
-        raise ValueError(f"Got {len(asked)} edits and texts; at most {SLOTS} are put on.")
+        raise ValueError(f"Got {len(asked)} edits and texts; at most {SLOTS} are allowed.")
     found = link.read(link.query([("seed", f"{seed:g}"), ("psi", f"{psi:g}"), *asked]))
     if found.problems:
         raise ValueError(" ".join(found.problems))
@@ -127,12 +128,12 @@ def _of_photo(studio: Studio, file: str) -> Session:
         alignment = upload.alignment(studio.pipe, photo)
         person = invert_photo(studio.pipe, photo, alignment)
     finally:
-        path.unlink(missing_ok=True)  # it is of use to nobody else
+        path.unlink(missing_ok=True)  # nothing else needs it
     return Session(latents=person.latents)
 
 
 def _last(steps: Any) -> Any:
-    """What a search gives at its end."""
+    """The result of a search."""
     while True:
         try:
             next(steps)
@@ -143,15 +144,15 @@ def _last(steps: Any) -> Any:
 
 
 def build(studio: Studio, stage: Stage) -> None:
-    """The endpoints that no widget has; widgets that are not seen say what they take."""
+    """Build the endpoints that no widget has; hidden widgets describe their values."""
     with gr.Column(visible=False):
         seed = gr.Number(0, label="Seed of the face", precision=0, minimum=0)
         psi = gr.Number(0.7, label="Truncation of the seed, 0 to 1", minimum=0, maximum=1)
         photo = gr.Image(label="A photograph in place of the seed", type="filepath")
         edits = names("Names of edits, each with :strength")
-        texts = names("What the picture should show, each with :strength")
+        texts = names("Texts of what the picture should show, each with :strength")
         mark = gr.Checkbox(label="Write “edited” into a corner")
-        draw = gr.Button("Draw")
+        draw = gr.Button("Render")
         picture = gr.Image(label="The picture, a PNG with its recipe", type="filepath")
         said = gr.Textbox(label="What it is")
         place = gr.Number(1, label="Which edit on the face, counted from 1", precision=0, minimum=1)
@@ -170,14 +171,14 @@ def build(studio: Studio, stage: Stage) -> None:
         mark: bool,
         photo: str | None = None,
     ) -> Updates:
-        """Draw a face with edits, without a session before.
+        """Render a face with edits, independent of any session.
 
         Args:
-            seed: whose face, unless there is a photograph: a whole number from 0.
+            seed: of the face, if there is no photograph: a whole number from 0.
             psi: 1 keeps the full variety of seeds, 0 is the average face.
             edits: bundled names or user/repo on the Hub, each with a strength: afro-hair:1.2.
             texts: what the picture should show, each with a strength: a face with a hat:0.8.
-            mark: write into a corner that the picture is edited.
+            mark: whether to write into a corner that the picture is edited.
             photo: a photograph with a face, in place of the seed.
         """
         with friendly():
@@ -193,12 +194,12 @@ def build(studio: Studio, stage: Stage) -> None:
 
         Args:
             place: which edit, counted from 1.
-            strength: 0 changes nothing; below 0 is the opposite.
+            strength: 0 changes nothing; below 0 gives the opposite.
         """
         return stage.set_strength(desk, int(place) - 1, strength)
 
     def region_of(desk: Desk, place: int, region: str) -> tuple[object, ...]:
-        """Let an edit on the face change one part only.
+        """Let an edit on the face change only one part of the picture.
 
         Args:
             place: which edit, counted from 1.
@@ -219,10 +220,10 @@ def build(studio: Studio, stage: Stage) -> None:
 
 
 def describe(page: gr.Blocks) -> None:
-    """Say of every endpoint what it does; after all are there.
+    """Give every endpoint its description; call it after all of them exist.
 
     Raises:
-        KeyError: an endpoint of which nothing is said.
+        KeyError: an endpoint without a description.
     """
     for function in page.fns.values():
         if function.api_visibility == "public":
@@ -230,5 +231,5 @@ def describe(page: gr.Blocks) -> None:
 
 
 def has_mcp() -> bool:
-    """Whether the page can be a server of MCP: `pip install stylegan-hub[mcp]`."""
+    """Whether the page can be an MCP server: `pip install stylegan-hub[mcp]`."""
     return importlib.util.find_spec("mcp") is not None

@@ -1,4 +1,4 @@
-"""The places for edits below the picture: a slider each, and what else there is to say of one."""
+"""The slots for edits below the picture: a slider each, and its buttons."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stylegan_hub.session import Session, label_of
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for an edit in the stack."""
+    """A slot for one edit of the stack."""
 
     row: gr.Row
     slider: gr.Slider
@@ -24,7 +24,7 @@ class Slot:
 
     @classmethod
     def build(cls, regions: Sequence[str]) -> Slot:
-        """The widgets, hidden until there is an edit."""
+        """Build the widgets, hidden until there is an edit."""
         icon = {"size": "sm", "scale": 0, "min_width": 40}
         with gr.Row(visible=False, elem_classes="slot") as row:
             slider = gr.Slider(-2, 2, 1, step=0.05, label="Strength", buttons=[], interactive=True)
@@ -45,31 +45,31 @@ class Slot:
 
     @property
     def widgets(self) -> list[gr.blocks.Block]:
-        """All that `updates` changes."""
+        """All widgets that `updates` changes."""
         return [self.row, self.slider, self.remove, self.region, self.up, self.down]
 
     def updates(
         self, session: Session, index: int, regions: Sequence[str]
     ) -> dict[gr.blocks.Block, object]:
-        """What the widgets become for the edit in this place of the stack, or for none."""
+        """The new state of the widgets for the edit in this slot, or for none."""
         if index >= len(session.edits):
             return {self.row: gr.Row(visible=False)}
         applied = session.edits[index]
         label, strength = label_of(applied), applied.edit.strength
-        # A strength from another place may lie outside of the range that the edit asks for.
+        # A strength set elsewhere may lie outside the range that the edit suggests.
         low, high, step = marks(
             min(strength.min, applied.strength), max(strength.max, applied.strength)
         )
         slider = gr.Slider(low, high, applied.strength, label=label, step=step)
         region = applied.region or ""
-        # Changes add up in any order; only those in a region are drawn one over the other.
+        # The order matters only for edits in a region, which are pasted one over the other.
         drawn_over = [i for i, other in enumerate(session.edits) if other.region is not None]
         ordered = index in drawn_over and len(drawn_over) > 1
         return {
             self.row: gr.Row(visible=True),
             self.slider: slider,
             self.region: gr.Dropdown(
-                # A stack from a file may name several at once.
+                # A stack from a file may name several regions at once.
                 _places([*regions, region] if region and region not in regions else regions),
                 value=region,
                 label=f"Where {label} shows",
@@ -87,9 +87,9 @@ class Slot:
 
 
 def marks(low: float, high: float) -> tuple[float, float, float]:
-    """The ends and the step of a slider for this range, so that round numbers lie on its steps.
+    """The ends and the step of a slider for this range, so that round numbers are steps.
 
-    A browser counts steps from the lower end, and shows what lies between two of them elsewhere.
+    A browser counts steps from the lower end, and moves a value between two steps.
     """
     finest = (high - low) / 80
     power = 10.0 ** math.floor(math.log10(finest)) if finest > 0 else 0.01

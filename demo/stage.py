@@ -1,4 +1,4 @@
-"""The face that all tabs change: choose it, see it before and after, slide the edits on it.
+"""The face that all tabs change: choose it, see it before and after, and move its sliders.
 
 The handlers take and return sessions, pictures and text; only `Stage` knows widgets.
 """
@@ -31,7 +31,7 @@ from demo.components import (
     without_folders,
 )
 from demo.desk import Desk, change
-from demo.drafts import SECRET, STORED, Drafts
+from demo.drafts import STORED, Drafts
 from demo.files import STACK_NAME, archive, load_stack, newest_found, save_stack
 from demo.first_faces import COUNT
 from demo.frames import SLOTS, Frame
@@ -43,18 +43,18 @@ from stylegan_hub.session import Session, label_of, slug_of
 from stylegan_hub.studio import Studio
 
 FACES = COUNT
-NO_EDIT = "No change yet: each one that you make gets a slider here, which also goes below zero."
+NO_EDIT = "No edits yet. Each edit gets a slider here, which also goes below zero."
 WELCOME = "Pick {}, then say what should change or take an edit from the zoo."
 FAILED = "Nothing was changed."
 _MAX_RANDOM_SEED = 99_999
-_DIVIDER = 14  # percent from the left: beside the face, and not across it
+_DIVIDER = 14  # percent from the left, beside the face
 
-# Model calls take turns in the studio; a search must not hold up the sliders of others.
+# Model calls take turns in the studio; a search must not block the sliders of other visitors.
 DRAWING = {"concurrency_id": "draw", "concurrency_limit": 4, "show_progress": "hidden"}
 PRIVATE = {"api_visibility": "private"}
-# Searches wait in a line of the studio's own; here they are only watched, which takes no thread.
+# Searches wait in the studio's own line; here they are only watched, which takes no thread.
 _WATCHING = {"concurrency_limit": None, "show_progress": "hidden"}
-_LAST = {"trigger_mode": "always_last"}  # of many values of a slider, the newest counts
+_LAST = {"trigger_mode": "always_last"}  # of many values of a slider, only the newest counts
 
 _COPY = """async query => {
   const link = location.origin + location.pathname + (query ? '?' + query : '');
@@ -65,24 +65,29 @@ _COPY = """async query => {
   }
 }"""
 
-# See `channel.js`: pictures while a slider moves come past gradio; where it is let go of, by it.
+# The same at every start; otherwise a restart of the server would lose what the browser keeps. It
+# hides nothing: a program that can read a browser's storage can read the page.
+_SECRET = "stylegan-hub-key"
+
+# See `channel.js`: gradio delivers the picture when a slider is released, but not while it moves.
 _MOVE = "(channel, ...strengths) => window.movePicture(channel, strengths)"
 _SETTLE = "channel => window.settlePicture(channel)"
+_CHANGED = "() => String(Math.random())"  # a new text each time
 
 Drawn = tuple[tuple[str, str], str]
-"""Files of the pictures before and after, and of the latter for saving."""
+"""Files of the pictures before and after for the screen, and the file that "Save picture" saves."""
 
 
 def random_seeds(count: int = FACES) -> list[int]:
-    """Different seeds for faces to choose from."""
+    """Distinct seeds of faces to choose from."""
     return random.sample(range(_MAX_RANDOM_SEED + 1), count)
 
 
 def choose(session: Session, seed: float | None) -> Session:
-    """Another face; the edits stay on it.
+    """The session with the face of another seed; its edits stay.
 
     Raises:
-        ValueError: a seed that is no whole number.
+        ValueError: a seed that is not a whole number.
     """
     if seed is None or seed != int(seed):
         raise ValueError(f"Got seed {seed}; expected a whole number from 0, such as 7.")
@@ -90,7 +95,7 @@ def choose(session: Session, seed: float | None) -> Session:
 
 
 def limit(studio: Studio, desk: Desk, index: int, region: str) -> None:
-    """Let an edit of the stack change this region only, or everything for an empty name.
+    """Let an edit of the stack change only this region, or the whole picture for an empty name.
 
     Raises:
         ValueError: no such edit or region; no parser.
@@ -101,9 +106,9 @@ def limit(studio: Studio, desk: Desk, index: int, region: str) -> None:
 
 
 def in_any_case(event: gr.events.Dependency, *listener: Any, **options: Any) -> None:
-    """Let something follow an event, whether it failed or not.
+    """Run a listener after an event, whether the event failed or not.
 
-    In a browser, what is added by `then` does not follow an event that failed.
+    In a browser, a listener added by `then` does not run after an event that failed.
     """
     for after in (event.success, event.failure):
         after(*listener, **options)
@@ -111,7 +116,7 @@ def in_any_case(event: gr.events.Dependency, *listener: Any, **options: Any) -> 
 
 @dataclass(frozen=True)
 class _Search:
-    """A search that a tab offers, see `Stage.add_search`."""
+    """A search that a tab offers; see `Stage.add_search`."""
 
     start: gr.Button
     triggers: list[Callable[..., gr.events.Dependency]]
@@ -125,20 +130,20 @@ class Stage:
     """The current face and its edits: the session, and the widgets that show it.
 
     Attributes:
-        visits: whose desk is whose.
+        visits: finds the desk of each visitor.
         desk: the visitor's `Desk`.
-        channel: that of the desk, see `channel.py`.
+        channel: the channel of the desk; see `channel.py`.
         browser: what the browser keeps: the key of the desk, and a link to its face.
-        drafts: text boxes whose texts the browser keeps.
+        drafts: the text boxes whose texts the browser keeps.
         pictures: before and after.
-        status: a line of text about what happened last.
-        stop: ends a search; shown while there is one.
-        seed: of the face; outputs of its own in `face`.
-        reset: everything as it was at first.
+        status: a line of text about the last thing that happened.
+        stop: the button that ends a search; visible while one runs.
+        seed: the seed of the face.
+        reset: the button that returns to the first face without edits.
     """
 
     def __init__(self, studio: Studio, visits: Visits) -> None:
-        """The picture, and below it the stack of edits."""
+        """Build the picture, and below it the stack of edits."""
         self._studio, self.visits = studio, visits
         self._searches: list[_Search] = []
         self._changes: list[tuple[gr.events.Dependency, bool]] = []
@@ -146,9 +151,10 @@ class Stage:
         self._restorers: list[tuple[Callable[[Desk], Updates], list[Any]]] = []
         self.desk = gr.State(visits.new())
         place = f"{visits.place}/" if visits.place else ""
-        self.browser = gr.BrowserState(None, storage_key=f"{STORED}{place}visit", secret=SECRET)
+        self.browser = gr.BrowserState(None, storage_key=f"{STORED}{place}visit", secret=_SECRET)
         self.drafts = Drafts()
         self.channel = gr.Textbox(label="The channel for pictures", visible="hidden")
+        self._changed = gr.Textbox(label="When the session changed", visible="hidden")
         with gr.Column(elem_id="view"):
             self.pictures = gr.ImageSlider(
                 label="Before and after",
@@ -160,7 +166,7 @@ class Stage:
             )
             self._caption = gr.HTML(min_height=0, elem_id="caption")
             with gr.Row(elem_id="progress"):
-                self.status = gr.HTML(message(self.welcome), label="What happened")
+                self.status = gr.HTML(message(self.welcome), label="Status")
                 self.stop = gr.Button("Stop", size="sm", scale=0, min_width=80, visible=False)
         with gr.Column(elem_id="stack"):
             self._empty = gr.HTML(f'<p class="note">{NO_EDIT}</p>')
@@ -182,7 +188,7 @@ class Stage:
 
     @property
     def welcome(self) -> str:
-        """What the page says at first."""
+        """The message of a page that was just opened."""
         return WELCOME.format(self._studio.pipe.neutral)
 
     def _build_files(self) -> None:
@@ -196,17 +202,18 @@ class Stage:
                 file_types=[".safetensors", ".png"],
                 elem_id="load",
             )
-            # A browser saves what a button holds before the click; this one is clicked then.
+            # A browser saves what a button holds before the click, so a script clicks this one
+            # after the file is written.
             self._stack_file = gr.DownloadButton(
                 f"The file of {noun} and edits", elem_id="stack-file", visible="hidden"
             )
             self._query = gr.Textbox(label="The link", visible="hidden")
 
     def build_chooser(self) -> None:
-        """Faces to choose from."""
+        """Build the row of faces to choose from."""
         studio = self._studio
         heading(f"Choose {studio.pipe.neutral}")
-        self._faces = thumbnails("To choose from", "faces", FACES)
+        self._faces = thumbnails("Pictures to choose from", "faces", FACES)
         with gr.Row(elem_id="who"):
             self.seed = gr.Number(
                 self.visits.seeds[0], label="Seed", precision=0, minimum=0, min_width=80
@@ -216,7 +223,7 @@ class Stage:
             self._more = gr.Button("Show others", size="md", min_width=80)
 
     def _classes(self) -> gr.Dropdown | None:
-        """A choice of classes, for a generator with labels."""
+        """A menu of classes, if the generator has labels."""
         if not (count := self._studio.pipe.generator.config.c_dim):
             return None
         return gr.Dropdown(list(range(count)), value=self._usual_label, label="Class", min_width=80)
@@ -257,7 +264,7 @@ class Stage:
 
     def _redo_one(self, desk: Desk) -> str:
         self._studio.stop(desk.owner)
-        return message("Done again." if desk.redo() else "There is nothing to redo.")
+        return message("Redone." if desk.redo() else "There is nothing to redo.")
 
     def _other_faces(self, desk: Desk) -> list[str]:
         desk.things["seeds"] = random_seeds()
@@ -281,10 +288,13 @@ class Stage:
     # The edits on it
 
     def set_strength(self, desk: Desk, index: int, strength: float) -> Drawn:
-        """Another strength of the edit in this place, counted from 0; what is `drawn` then."""
+        """Set the strength of the edit in this slot, counted from 0; returns values for `drawn`."""
+        self._set_strength(desk, index, strength)
+        return self._draw_newest(desk)
+
+    def _set_strength(self, desk: Desk, index: int, strength: float) -> None:
         with friendly():
-            how = ("strength", index)
-            return self.draw(desk, change(desk, lambda s: s.with_strength(index, strength), how))
+            change(desk, lambda stack: stack.with_strength(index, strength), ("strength", index))
 
     def _remove(self, desk: Desk, index: int) -> None:
         self._studio.stop(desk.owner)
@@ -292,10 +302,10 @@ class Stage:
             change(desk, lambda stack: stack.removed(index))
 
     def set_region(self, desk: Desk, index: int, region: str) -> Drawn:
-        """Another region of the edit in this place, "" for everywhere; what is `drawn` then."""
+        """Set the region of an edit, "" for everywhere; see `set_strength`."""
         with friendly():
             limit(self._studio, desk, index, region)
-            return self.draw(desk, desk.session)
+        return self._draw_newest(desk)
 
     def _move(self, desk: Desk, index: int, by: int) -> None:
         with friendly():
@@ -323,7 +333,7 @@ class Stage:
             try:
                 loaded, problems = load_stack(self._studio, desk.session, file)
             finally:
-                Path(file).unlink(missing_ok=True)  # a copy that others could come by
+                Path(file).unlink(missing_ok=True)  # other visitors could get at this copy
         count = len(desk.change(lambda _: loaded).edits)
         what = f"{self._studio.pipe.neutral} with {count} edit{'s' * (count != 1)}"
         return message(" ".join([f"Loaded {what}.", *map(without_folders, problems)]))
@@ -332,13 +342,13 @@ class Stage:
         query, missing = link.write(desk.session)
         said = "Copied a link to this face."
         if any(applied.name is None for applied in desk.session.edits):
-            said += " Its words are searched for again when it is opened, which may look different."
+            said += " Opening it searches for the words again, so their edits may look different."
         if missing:
             said += f" The link cannot hold {', '.join(missing)}; a file can."
         return query, message(said)
 
     def kept(self, desk: Desk) -> object:
-        """What the browser keeps of a desk: its key, and what outlives this server."""
+        """What the browser keeps of a desk: its key, and a link that survives a server restart."""
         if desk.key is None:
             return gr.skip()
         query, missing = link.write(desk.session)
@@ -352,7 +362,7 @@ class Stage:
     # Wiring
 
     def wire(self, page: gr.Blocks) -> None:
-        """What happens on clicks and slides; after all widgets are there."""
+        """Connect the widgets to their handlers; call it after all widgets exist."""
         self._wire_faces()
         for place, slot in enumerate(self._slots):
             self._wire_slot(slot, place)
@@ -374,6 +384,7 @@ class Stage:
         self.drafts.wire(page)
         for event, face in self._changes:
             self._wire_change(event, face)
+        self._wire_shown()
 
     def _wire_faces(self) -> None:
         desk = self.desk
@@ -390,23 +401,25 @@ class Stage:
             self.show_faces(chosen)
 
     def show_faces(self, event: gr.events.Dependency) -> None:
-        """After this event, draw the faces to choose from."""
+        """After this event, render the faces to choose from."""
         in_any_case(event, self._draw_faces, self.desk, self._faces, **DRAWING, **PRIVATE)
 
     def _wire_slot(self, slot: Slot, place: int) -> None:
         desk, index = self.desk, gr.State(place)
         sliders = [slot.slider for slot in self._slots]
         slot.slider.input(None, [self.channel, *sliders], None, js=_MOVE, **PRIVATE)
+        # Not in the queue; otherwise the next button pressed could overtake it.
         moved = slot.slider.release(
-            self.set_strength,
+            self._set_strength,
             [desk, index, slot.slider],
-            self.drawn,
+            None,
+            queue=False,
             **_LAST,
-            **DRAWING,
             **PRIVATE,
         )
-        moved.success(None, self.channel, None, js=_SETTLE, **PRIVATE)
-        moved.success(self.kept, desk, self.browser, **PRIVATE)
+        drawn = moved.success(self._draw_newest, desk, self.drawn, **_LAST, **DRAWING, **PRIVATE)
+        drawn.success(None, self.channel, None, js=_SETTLE, **PRIVATE)
+        drawn.success(self.kept, desk, self.browser, **PRIVATE)
         if self._studio.regions:
             slot.region.input(
                 self.set_region,
@@ -437,18 +450,27 @@ class Stage:
     def _wire_change(self, event: gr.events.Dependency, face: bool) -> None:
         if face:
             in_any_case(event, self._face, self.desk, self._face_widgets, **PRIVATE)
-        for after in (event.success, event.failure):  # see `in_any_case`
-            # Events may come faster than pictures; the last one must be followed by one.
-            drawn = after(self._show, self.desk, self._shown, **_LAST, **DRAWING, **PRIVATE)
-            drawn.success(None, self.channel, None, js=_SETTLE, **PRIVATE)
-            for follow, inputs, outputs in self._followers:
-                drawn.success(follow, inputs, outputs, **_LAST, **DRAWING, **PRIVATE)
+        in_any_case(event, None, None, self._changed, js=_CHANGED, **PRIVATE)
+
+    def _wire_shown(self) -> None:
+        """Show the session after each change.
+
+        One listener serves all changes, since a browser that opens the page goes through all
+        listeners for each widget.
+        """
+        # Events may come faster than pictures; the last event must get a picture.
+        drawn = self._changed.change(
+            self._show, self.desk, self._shown, **_LAST, **DRAWING, **PRIVATE
+        )
+        drawn.success(None, self.channel, None, js=_SETTLE, **PRIVATE)
+        for follow, inputs, outputs in self._followers:
+            drawn.success(follow, inputs, outputs, **_LAST, **DRAWING, **PRIVATE)
 
     def then_show(self, event: gr.events.Dependency, face: bool = False) -> None:
-        """After this event, whatever came of it, show the session.
+        """After this event, whether it failed or not, show the session.
 
         Args:
-            face: its seed too; not while somebody types one.
+            face: whether to set the seed too; False while a visitor types one.
         """
         self._changes.append((event, face))
 
@@ -458,17 +480,17 @@ class Stage:
         inputs: list[gr.components.Component],
         outputs: list[gr.components.Component],
     ) -> None:
-        """Call this whenever the session is shown anew, since what it draws is of the face."""
+        """Call `how` whenever the session is shown again, since its outputs depend on the face."""
         self._followers.append((how, inputs, outputs))
 
     # Coming back
 
     def restore(self, how: Callable[[Desk], Updates], outputs: Sequence[gr.blocks.Block]) -> None:
-        """Call this when a page is opened, to show what the visitor's desk still has."""
+        """Call `how` when a page is opened, to show what the visitor's desk still holds."""
         self._restorers.append((how, [*outputs]))
 
     def restored(self, desk: Desk) -> Updates:
-        """What the tabs show of a desk."""
+        """What the tabs show of a desk; values for `restorable`."""
         shown: dict[Any, Any] = {widget: gr.skip() for widget in self.restorable}
         for how, _ in self._restorers:
             shown |= how(desk)
@@ -476,12 +498,12 @@ class Stage:
 
     @property
     def restorable(self) -> list[Any]:
-        """Where `restored` belongs."""
+        """The outputs of `restored`."""
         return [output for _, outputs in self._restorers for output in outputs]
 
     def _leave(self, request: gr.Request) -> None:
         desk = self.visits.leave(request.session_hash)
-        if desk is not None and desk.key is None:  # nobody can come back for what is found
+        if desk is not None and desk.key is None:  # its owner cannot return for the result
             self._studio.stop(desk.owner)
 
     # Searches
@@ -495,17 +517,18 @@ class Stage:
         api_name: str,
         outputs: Sequence[gr.blocks.Block] = (),
     ) -> None:
-        """Let events start a search; meanwhile no other can be started, and it can be stopped.
+        """Let events start a search; while it runs, it can be stopped and no other can start.
 
-        It goes on when the page is closed, and is shown to whoever comes back.
+        It continues when the page is closed, and the visitor sees it again on return.
 
         Args:
             start: the button that starts it.
             triggers: the events.
-            run: takes the desk, the inputs and the request; yields what pictures, status and
-                the outputs become, see `show_frame`.
-            inputs: a widget for each parameter of `run` between the desk and the request. Texts
-                that are typed into them are kept, see `drafts`.
+            run: takes the desk, the inputs and the request; yields the new pictures, status and
+                outputs, see `show_frame`.
+            inputs: a widget for each parameter of `run` between the desk and the request. The
+                browser keeps texts that are typed into them, see `drafts`.
+            outputs: further widgets that `run` updates.
 
         Raises:
             ValueError: a parameter without a widget, or a widget without a parameter.
@@ -520,7 +543,7 @@ class Stage:
         self._searches.append(_Search(start, triggers, run, widgets, [*outputs], api_name))
 
     def show_frame(self, desk: Desk, frame: Frame) -> dict[gr.blocks.Block, object]:
-        """Take over what a frame of a search says; what pictures and status become."""
+        """Put the edit of a frame, if any, on the face; returns the new pictures and status."""
         if (found := frame.found) is not None:
             desk.change(lambda session: session.with_found(found, frame.region))
         shown: dict[gr.blocks.Block, object] = {self.status: frame.status}
@@ -529,7 +552,7 @@ class Stage:
         return shown
 
     def job(self, desk: Desk, updates: Iterator[Updates]) -> Job:
-        """Work on for this desk, whoever watches; Stop ends it."""
+        """Run a search for this desk, whether or not a page shows it; Stop ends it."""
         desk.job = Job(updates, lambda: self._halt_if_asked(desk))
         return desk.job
 
@@ -561,12 +584,12 @@ class Stage:
         return self.busy()
 
     def then_free(self, event: gr.events.Dependency, face: bool = False) -> None:
-        """After this event, which watched a search, show the session; see `then_show`."""
+        """After this event, which watched a search, unlock the widgets and show the session."""
         in_any_case(event, self._free, self.desk, [*self._frees, self.stop], queue=False, **PRIVATE)
         self.then_show(event, face)
 
     def busy(self) -> dict[gr.blocks.Block, object]:
-        """What widgets become while there is a search, until `then_free`."""
+        """The state of the widgets while a search runs, until `then_free`."""
         return {
             **{widget: _locked(widget) for widget in self._locks},
             self.stop: gr.Button(visible=True),
@@ -575,18 +598,18 @@ class Stage:
 
     @property
     def busy_widgets(self) -> list[Any]:
-        """Where `busy` belongs."""
+        """The outputs of `busy`."""
         return [*self._locks, self.stop, self.status]
 
     @property
     def search_widgets(self) -> list[Any]:
-        """All that searches show something in."""
+        """All widgets that searches update."""
         shown = [output for search in self._searches for output in search.outputs]
         return [*dict.fromkeys([self.pictures, *self.busy_widgets, *shown])]
 
     def _free(self, desk: Desk) -> dict[gr.blocks.Block, object]:
         if desk.job is not None and desk.job.is_over:
-            desk.job.was_seen = True  # only a page that is still open asks for this
+            desk.job.was_seen = True  # only an open page sends this event
         return {
             **{widget: type(widget)(interactive=True) for widget in self._frees},
             self.stop: gr.Button(visible=False),
@@ -594,15 +617,15 @@ class Stage:
 
     @property
     def _frees(self) -> list[gr.Button | gr.Slider]:
-        """Those that a search locks, and its end opens."""
+        """The widgets that a search locks and its end unlocks."""
         starts = (search.start for search in self._searches)
         return [*starts, self._undo, self._redo, *(slot.slider for slot in self._slots)]
 
     @property
     def _locks(self) -> list[gr.Button | gr.Slider]:
-        """What must not be touched while a search is going to change the stack.
+        """All widgets that a search locks, since it is going to change the stack.
 
-        Of the last ones, showing the session knows which can be used after it.
+        Those not in `_frees` are unlocked by `_show`, which knows which of them can be used.
         """
         moves = (button for slot in self._slots for button in (slot.up, slot.down))
         return [*self._frees, *moves, self._keep]
@@ -612,22 +635,31 @@ class Stage:
         self._studio.stop(desk.owner)
 
     def _halt_if_asked(self, desk: Desk) -> None:
-        if desk.halted:  # before there was a search that could have been stopped
+        if desk.halted:  # Stop was pressed before the search existed
             self._studio.stop(desk.owner)
 
     # Showing
 
     def draw(self, desk: Desk, session: Session) -> Drawn:
-        """Both pictures for the screen, and the file of the second one."""
+        """Render both pictures for the screen, and the file of the second one."""
         pair = self._studio.draw(session)
         recipe = pictures.recipe_of(self._studio.pipe, session)
         data = pictures.encode(pair[1], recipe, "PNG", pictures.stack_bytes(session))
         file = desk.file("picture", f"{session.title}.png", data)
         return self._on_screen(desk, pair), file
 
+    def _draw_newest(self, desk: Desk) -> Drawn:
+        """`draw` for the session as it is at the end: an older picture must not arrive later."""
+        while True:
+            session = desk.session
+            with friendly():
+                drawn = self.draw(desk, session)
+            if desk.session is session:
+                return drawn
+
     @property
     def drawn(self) -> list[gr.components.Component]:
-        """Where `draw` belongs."""
+        """The outputs of `draw`."""
         return [self.pictures, self._save_picture]
 
     def _on_screen(self, desk: Desk, pair: tuple[Image.Image, Image.Image]) -> tuple[str, str]:
@@ -641,7 +673,14 @@ class Stage:
         return [*widgets, *self.drawn, *shown]
 
     def _show(self, desk: Desk) -> dict[gr.blocks.Block, object]:
-        session = desk.session
+        """Update all widgets that show the session, as it is at the end; see `_draw_newest`."""
+        while True:
+            session = desk.session
+            shown = self._shown_of(desk, session)
+            if desk.session is session:
+                return shown
+
+    def _shown_of(self, desk: Desk, session: Session) -> dict[gr.blocks.Block, object]:
         shown: dict[gr.blocks.Block, object] = {
             self._save_edit: gr.DownloadButton(interactive=False),
             self._keep: gr.Button(interactive=bool(session.edits)),
@@ -657,24 +696,24 @@ class Stage:
             shown[self._save_edit] = gr.DownloadButton(value=file, interactive=True)
         try:
             shown[self.pictures], shown[self._save_picture] = self.draw(desk, session)
-        except Exception as error:  # the widgets above are how a visitor gets out of it
-            why = explain(error) if isinstance(error, REFUSALS) else "this is a fault of the page."
-            logging.getLogger(__name__).warning("A session was not drawn", exc_info=error)
-            text = f"This cannot be drawn: {why} Undo, or remove the edit that came last."
+        except Exception as error:  # a visitor needs the widgets above to get out of it
+            why = explain(error) if isinstance(error, REFUSALS) else "this is a bug in the page."
+            logging.getLogger(__name__).warning("A session could not be rendered", exc_info=error)
+            text = f"This cannot be rendered: {why} Undo, or remove the newest edit."
             shown[self.status] = message(text)
         return shown
 
 
 def caption(session: Session, noun: str) -> str:
-    """HTML of what both pictures show: for the eye if a text was drawn, for screen readers always.
+    """HTML that says what both pictures show: always for screen readers, visibly only for a text.
 
-    The page's script takes the words for those who cannot see the pictures from its attributes.
+    The page's script takes the alternative texts of the pictures from its attributes.
     """
     before = f"The {noun} of seed {session.seed}"
     if session.text is not None:
         before = f"The {noun} for “{session.text}”"
     elif session.latents is not None:
-        before = f"The {noun} as it was brought here"
+        before = f"The {noun} that you started from"
     labels = [label_of(applied) for applied in session.edits]
     after = f"{before}, changed: {', '.join(labels)}" if labels else f"{before}, unchanged"
     text = f"<p>{plain(before)}</p>" if session.text is not None else ""

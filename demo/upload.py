@@ -1,6 +1,6 @@
-"""A photograph that somebody brought to the page, and what of it is cut out.
+"""A photograph that a visitor uploaded, and the part of it that is cut out.
 
-It knows no widget: clicks come in as positions on the preview, and what they mean is drawn on it.
+It knows no widget: clicks come in as positions on the preview, and squares are drawn on it.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ _CLICKS = (
     "Click the middle of the mouth",
 )
 _GO = "Press “Use this face”"
-_LONGEST, _SHORTEST = 1024, 512  # of the photograph's longer side on the page
+_LONGEST, _SHORTEST = 1024, 512  # pixels, of the preview's longer side
 _CHOSEN, _OTHER, _DARK = "#8b5cf6", "#fafafa", "#1c1917"
 _LETTER = 20
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A photograph and where its face is; its middle, where pictures show no faces.
+    """A photograph and where its face is; its middle, if the pipeline's pictures show no faces.
 
-    Not the pixels, of which there may be too many to hold for everybody; positions are in pixels
-    of the upright photograph.
+    It does not hold the pixels, which would take too much memory for many visitors; positions are
+    in pixels of the upright photograph.
 
     Attributes:
-        path: where the page keeps the file.
+        path: of the photograph's file.
         size: width and height.
-        preview: what the page shows of it.
-        note: what is to be said of it, for people to read.
-        shape: of the pictures that the generator draws.
-        of_faces: whether these are faces.
-        faces: that were found, the largest first.
-        thumbnails: of each of them, as it is cut out.
-        choice: which square is the face: the number of one of the faces, from "1"; every one of
-            them; that of the points; or the whole picture, as much as has the shape.
-        points: clicks: both eyes in any order, and the mouth; up to three.
+        preview: a small copy for the page.
+        note: a message to the visitor.
+        shape: of the pictures that the generator renders.
+        of_faces: whether these show faces.
+        faces: the faces found, the largest first.
+        thumbnails: a cutout of each face.
+        choice: which square is cut out: the number of one of the faces, from "1"; all of them; the
+            square of the points; or the whole picture, as far as its shape fits.
+        points: up to three clicks: both eyes in any order, and the mouth.
     """
 
     path: Path
@@ -78,22 +78,22 @@ class Upload:
 
     @property
     def name(self) -> str:
-        """Of the file, without folders."""
+        """The file's name without folders."""
         return self.path.name
 
     @property
     def slug(self) -> str:
-        """The name, without its ending, in letters that every file system takes."""
+        """The name without its suffix, in characters that every file system accepts."""
         return re.sub(r"[^a-z0-9]+", "-", self.path.stem.lower()).strip("-")[:60] or "photo"
 
     @property
     def subject(self) -> str:
-        """What is edited, in words."""
+        """What is edited, for messages."""
         return f"The face of {self.name}" if self.of_faces else f"The middle of {self.name}"
 
     @property
     def choices(self) -> list[tuple[str, str]]:
-        """What the face may be: words and `choice`."""
+        """The squares to choose from: a label and a `choice` each."""
         if not self.of_faces:
             return [("The middle of the picture", WHOLE)]
         several = len(self.faces) > 1
@@ -108,9 +108,9 @@ class Upload:
 
     @property
     def landmarks(self) -> Landmarks | None:
-        """Of the chosen face; None for the whole picture, or before there are three points.
+        """Of the chosen face; None for the whole picture, or if there are fewer than three points.
 
-        Of all faces, the largest.
+        If all faces are chosen, those of the largest.
         """
         if self.choice == POINTS:
             return Landmarks.from_clicks(*self.points) if len(self.points) == 3 else None
@@ -120,7 +120,7 @@ class Upload:
 
     @property
     def labels(self) -> list[str]:
-        """What stands below each thumbnail: the number, and how sure the finder is."""
+        """The label of each thumbnail: its number, and the finder's confidence."""
         return [
             f"{number}" + ("" if face.score is None else f" ({face.score:.0%})")
             for number, face in enumerate(self.faces, 1)
@@ -137,19 +137,19 @@ class Upload:
     def hint(self) -> str:
         """What to do next."""
         if not self.of_faces:
-            return f"What the violet frame holds is cut out. {_GO}."
+            return f"The part in the violet frame is cut out. {_GO}."
         if self.choice == WHOLE:
             return f"The whole picture is the face. {_GO}."
         if self.choice == EVERYONE:
-            return f"All {len(self.faces)} faces are edited alike. {_GO}, or choose one."
+            return f"All {len(self.faces)} faces get the same edit. {_GO}, or choose one."
         if self.choice != POINTS:
-            return f"The violet square is what is cut out. {_GO}, or choose another one."
+            return f"The violet square is cut out. {_GO}, or choose another one."
         if (count := len(self.points)) < 3:
             return f"{_CLICKS[count]} in the photo."
-        return f"The violet square is what is cut out. {_GO}, or click to move a point."
+        return f"The violet square is cut out. {_GO}, or click to move a point."
 
     def chosen(self, choice: str) -> Upload:
-        """With another square.
+        """A copy with another square chosen.
 
         Raises:
             ValueError: there is no such square.
@@ -159,27 +159,27 @@ class Upload:
         return replace(self, choice=choice)
 
     def with_points(self, *points: Point) -> Upload:
-        """With these clicks, whose square then is the face.
+        """A copy with these points, whose square is then chosen.
 
         Raises:
-            ValueError: a point outside of the photo, or three on a line.
+            ValueError: a point outside the photo, or three on a line.
         """
         width, height = self.size
         for x, y in points:
             if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
                 raise ValueError(
-                    f"Got the point ({x:g}, {y:g}), which is outside of {self.name}; it has "
+                    f"Got the point ({x:g}, {y:g}), which is outside {self.name}; it has "
                     f"{width} x {height} pixels, and (0, 0) is at the top left."
                 )
         moved = replace(self, choice=POINTS, points=points)
-        _ = moved.landmarks  # three on a line are refused here, and those before stay
+        _ = moved.landmarks  # raises here for three on a line, so the old ones stay
         return moved
 
     def clicked(self, pipe: StyleEditPipeline, index: tuple[float, float]) -> Upload:
-        """After a click on the preview: into a square, which is taken then, or one more point.
+        """A copy after a click on the preview: into a square, which is then chosen, or a new point.
 
-        A fourth point takes the place of the one that is nearest to it. Where there are no faces, a
-        click changes nothing.
+        A fourth point replaces the nearest of the three. If the pipeline renders no faces, a click
+        changes nothing.
 
         Raises:
             ValueError: see `with_points`.
@@ -202,7 +202,7 @@ class Upload:
         return self.with_points(*points)
 
     def squares(self, pipe: StyleEditPipeline) -> dict[str, Quad]:
-        """By their `choice`, all that can be shown now."""
+        """All squares that can be shown now, by `choice`."""
         frame = framing(pipe)
         known = {str(number): frame(face) for number, face in enumerate(self.faces, 1)}
         if self.choice == POINTS and self.landmarks is not None:
@@ -222,7 +222,7 @@ class Upload:
             return x, y
 
         squares = self.squares(pipe)
-        # The chosen one last, so that nothing lies over it.
+        # The chosen one last, so that nothing covers it.
         for choice, quad in sorted(squares.items(), key=lambda item: item[0] == self.choice):
             corners = [on_preview(corner) for corner in (*quad, quad[0])]
             is_chosen = self.choice in (choice, EVERYONE)
@@ -239,7 +239,7 @@ class Upload:
         """The chosen square of the photo.
 
         Raises:
-            ValueError: there are no three points yet, or their square lies outside of the photo.
+            ValueError: fewer than three points, or their square lies outside the photo.
         """
         if self.choice == WHOLE:
             return middle(photo.size, photo.name, self.shape)
@@ -252,16 +252,16 @@ class Upload:
 
     @property
     def _scale(self) -> tuple[float, float]:
-        """Pixels of the preview for each of the photograph."""
+        """Pixels of the preview per pixel of the photograph."""
         (width, height), shown = self.size, self.preview.size
         return shown[0] / width, shown[1] / height
 
 
 def receive(pipe: StyleEditPipeline, path: str | Path) -> Upload:
-    """The photograph in a file that anybody may have made, and the faces in it.
+    """The photograph in an untrusted file, and the faces in it.
 
     Raises:
-        ValueError: no picture, a damaged one, too many pixels, or too few.
+        ValueError: the file is not a picture, is damaged, or has too many or too few pixels.
     """
     path = Path(path)
     photo = read(path)
@@ -272,7 +272,7 @@ def receive(pipe: StyleEditPipeline, path: str | Path) -> Upload:
     notes, choice, faces = [*photo.notes], "1", []
     thumbnails: list[Image.Image] = []
     if not of_faces:
-        notes.append(f"This pipeline draws no faces ({pipe.neutral}): the middle was taken.")
+        notes.append(f"This pipeline renders no faces ({pipe.neutral}), so the middle is used.")
         return replace(upload, note=" ".join(notes), choice=WHOLE)
     try:
         faces = find_faces(photo, finder(pipe))
@@ -301,10 +301,10 @@ def _thumbnail_size(pipe: StyleEditPipeline) -> tuple[int, int]:
 
 
 def pairs(places: Sequence[float | None]) -> list[Point]:
-    """Three points of x, y, x, y, x, y.
+    """Three points from x, y, x, y, x, y.
 
     Raises:
-        ValueError: numbers are missing.
+        ValueError: a number is missing.
     """
     numbers = [at for at in places if at is not None]
     if len(numbers) != 6:
@@ -315,7 +315,7 @@ def pairs(places: Sequence[float | None]) -> list[Point]:
 
 
 def read(path: Path) -> Photo:
-    """The photograph in a file; says nothing of where it lies here to who sent it.
+    """The photograph in a file; errors do not name its folder on this server.
 
     Raises:
         ValueError: see `receive`.
@@ -326,7 +326,7 @@ def read(path: Path) -> Photo:
         raise ValueError(
             f"{path.name} is no longer here: uploads are deleted within hours. Upload it again."
         ) from error
-    except (ValueError, OSError) as error:  # where it lies here says nothing to who sent it
+    except (ValueError, OSError) as error:  # without the file's folder on this server
         raise ValueError(str(error).replace(str(path), path.name)) from error
 
 
@@ -339,7 +339,7 @@ def preview_of(image: Image.Image) -> Image.Image:
 
 
 def _is_in(point: Point, quad: Quad) -> bool:
-    """Whether a point lies in a square, which may be turned."""
+    """Whether a point lies in a square, which may be rotated."""
     corner, bottom, _, right = (complex(*at) for at in quad)
     place = (complex(*point) - corner) / (right - corner)
     below = ((bottom - corner) / (right - corner)).imag

@@ -1,8 +1,8 @@
 """Who a desk belongs to, and how long it is kept.
 
 A browser keeps a random key, and under it this server keeps a `Desk`: for a day after the last
-contact, photographs for half an hour. An open page is in contact. All of it is in memory and in a
-folder that nobody else on the machine may read; a restart loses it.
+contact, photographs for half an hour. An open page stays in contact. Everything is in memory and in
+a folder that other users of the machine cannot read; a restart deletes it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from demo.desk import SEEDS, Desk
 HOUR = 3600.0
 KEPT_HOURS = 24
 PHOTOGRAPH_MINUTES = 30
-_MOST = 5000  # browsers; of more, those that were away for the longest are forgotten
+_MOST = 5000  # browsers; beyond that, those longest away are forgotten
 _SWEEP_SECONDS = 60.0
 _PREFIX = "stylegan-hub-visits-"
 
 
 @dataclass(frozen=True)
 class Visit:
-    """What a browser finds when it opens the page.
+    """What a browser gets when it opens the page.
 
     Attributes:
-        desk: with the key that the browser should keep from now on.
+        desk: the desk, with the key that the browser should keep from now on.
         is_back: whether it is the desk that the browser left.
     """
 
@@ -47,12 +47,12 @@ class Visits:
     """The desks of all browsers.
 
     Attributes:
-        clock: seconds; what "now" is.
-        parent: in which it makes its folder; the system's own for such when None.
-        uploads: files that a browser sent and no desk took; they go when photographs do.
+        clock: returns the current time in seconds.
+        parent: the folder in which its own is made; None for the system's temporary folder.
+        uploads: files that a browser sent and no desk took; deleted when photographs are.
         seeds: of the faces to choose from at first.
-        place: of the page among those of other pipelines, see `Pipelines.place_of`.
-        id: names this start of the server.
+        place: the address of this page among those of other pipelines, see `Pipelines.place_of`.
+        id: identifies this start of the server.
         root: the folder with the files of all desks.
     """
 
@@ -73,18 +73,18 @@ class Visits:
         weakref.finalize(self, shutil.rmtree, self.root, ignore_errors=True)
 
     def new(self, key: str | None = None) -> Desk:
-        """An empty desk, of nobody who could come back unless there is a key."""
+        """An empty desk; without a key, its owner cannot return to it."""
         return Desk(clock=self.clock, key=key, root=self.root, born=self._watch, seeds=self.seeds)
 
     def open(self, key: object, page: str | None = None) -> Visit:
-        """The desk under this key, or a new one under a new key.
+        """The desk with this key, or a new one with a new key.
 
-        A key that is unknown is never taken: whoever guesses one gets an empty desk and cannot
-        leave a key in wait for others.
+        An unknown key is never accepted, so guessing one gives an empty desk, and a key cannot be
+        planted for another visitor.
 
         Args:
-            key: what the browser keeps, whatever that is.
-            page: that will show it, until it is said to `leave`.
+            key: what the browser stored; untrusted.
+            page: the page that will show it, until `leave` is called for it.
         """
         with self._lock:
             desk = self._by_key.get(key) if isinstance(key, str) else None
@@ -100,7 +100,7 @@ class Visits:
             return Visit(desk, is_back)
 
     def enter(self, desk: Desk, page: str | None) -> None:
-        """This page shows the desk, until it is said to `leave`."""
+        """Note that this page shows the desk, until `leave` is called for it."""
         with self._lock:
             desk.last_contact = self.clock()
             if page is not None:
@@ -113,7 +113,7 @@ class Visits:
             return self._by_channel.get(channel)
 
     def leave(self, page: str | None) -> Desk | None:
-        """This page is closed; the desk that it showed."""
+        """Note that this page is closed; returns the desk that it showed."""
         with self._lock:
             desk = self._by_page.pop(page or "", None)
             if desk is not None:
@@ -122,14 +122,14 @@ class Visits:
             return desk
 
     def forget(self, desk: Desk) -> None:
-        """Delete all of a desk, and its key, at once."""
+        """Delete a desk with everything on it, and its key, at once."""
         with self._lock:
             self._by_key.pop(desk.key or "", None)
             desk.key = None
         desk.clear()
 
     def sweep(self) -> None:
-        """Delete whatever has been kept for long enough."""
+        """Delete what has been kept long enough."""
         now = self.clock()
         with self._lock:
             desks = [*self._all]
@@ -144,13 +144,13 @@ class Visits:
         self._sweep_folders(now - PHOTOGRAPH_MINUTES * 60)
 
     def sweep_now_and_then(self) -> None:
-        """Sweep from now on, for as long as anybody holds this."""
+        """Sweep regularly while this object is in use."""
         _sweep_on(weakref.ref(self))
 
     def _sweep_folders(self, before: float) -> None:
-        """Uploads that nobody took, and folders of servers that did not end well."""
+        """Delete uploads that no desk took, and folders of servers that crashed."""
         if self.root.exists():
-            self.root.touch()  # it is in use
+            self.root.touch()  # marks it as in use
         for file in [*self.uploads]:
             with contextlib.suppress(FileNotFoundError):
                 if Path(file).stat().st_mtime > before:

@@ -1,9 +1,9 @@
-"""Searches on a Space with ZeroGPU, which lends a card to one function call at a time.
+"""Searches on a Space with ZeroGPU, which lends a GPU to one function call at a time.
 
-Pictures come from the processor, where a slider has them at once; each call for a card would wait
-in line and be taken from the visitor's quota. A search takes seconds to minutes of a processor, so
-it runs on the card: in a process that ZeroGPU forks for the call, from which steps and edits come
-back. There is no nvcc and no torch.compile there, so PyTorch's own operations compute.
+Pictures are rendered on the CPU, which is fast enough for a slider; each call for a GPU would wait
+in a queue and use up the visitor's quota. A search takes seconds to minutes on a CPU, so it runs on
+the GPU, in a process that ZeroGPU forks for the call and that sends steps and edits back. There is
+no nvcc and no torch.compile there, so PyTorch's own operations are used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stylegan_hub.steps import Step
 from stylegan_hub.studio import Find
 
 SECONDS = 60
-"""That a search may take; ZeroGPU lets calls wait by what they ask for."""
+"""Time limit of a search; ZeroGPU queues calls by the time they request."""
 
 
 def is_here() -> bool:
@@ -34,14 +34,14 @@ def is_here() -> bool:
 
 
 def finder(pipe: StyleEditPipeline, device: str = "cuda") -> Find:
-    """What searches on the card with a copy of a pipeline that stays on the processor itself.
+    """A function that searches on the GPU with a copy of a pipeline that stays on the CPU itself.
 
-    Call it before the page is launched: ZeroGPU wants its functions, and what they need on the
-    card, when a Space starts. `spaces` must have been imported before torch.
+    Call it before the page is launched: ZeroGPU must know its functions, and what they need on the
+    GPU, when a Space starts. `spaces` must have been imported before torch.
     """
     import spaces
 
-    os.environ[kernels.SWITCH] = "off"  # nothing can be built there
+    os.environ[kernels.SWITCH] = "off"  # no kernel can be built there
     on_card = copy.deepcopy(pipe).to(device)
 
     @spaces.GPU(duration=SECONDS)  # type: ignore[untyped-decorator, unused-ignore]
@@ -62,7 +62,7 @@ def finder(pipe: StyleEditPipeline, device: str = "cuda") -> Find:
             if not isinstance(found, Step):
                 return list(found)
             report(found)  # raises if the search was stopped; then the call ends too
-        raise RuntimeError("The search on the card ended without a result.")
+        raise RuntimeError("The search on the GPU ended without a result.")
 
     return find
 
@@ -75,7 +75,7 @@ def searched(
     label: Label | None,
     settings: Any,
 ) -> Iterator[Step | list[Edit]]:
-    """The steps of a search as they come, their pictures on the CPU; then the edits."""
+    """Yield the steps of a search as they come, their pictures on the CPU; returns the edits."""
 
     def work(report: Callable[[Step], None]) -> list[Edit]:
         return get(method).find_all(

@@ -1,4 +1,4 @@
-"""A film of a slider, as the command `stylegan-hub film` makes it."""
+"""A film of a slider, like that of the command `stylegan-hub film`."""
 
 import stylegan_hub as hub
 from stylegan_hub.pictures.films import save_film, sweep

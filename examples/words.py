@@ -1,4 +1,4 @@
-"""Change a face by words, and keep the edit."""
+"""Change a face with words, and keep the edit."""
 
 import stylegan_hub as hub
 

@@ -1,4 +1,4 @@
-"""Put published checkpoints together into one pipeline folder, with a card of their licenses.
+"""Assemble published checkpoints into one pipeline folder, with a card that lists their licenses.
 
     python recipes/assemble_pipeline.py --generator ffhq.pkl --clip openai/clip-vit-base-patch32 \\
         --recognizer model_ir_se50.pth --output ffhq
@@ -7,8 +7,8 @@
 
 Generator, encoder, recognizer and parser are paths or https addresses (see convert_checkpoint.py
 for the formats), or folders that were converted before; the CLIP is a folder or a Hub id. Parts
-that do not fit each other are refused. An interrupted download goes on; the folder is written as a
-whole or not at all.
+that do not fit each other are refused. An interrupted download is continued by the next run. The
+folder is written completely or not at all.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ LICENSES = {
     "recognizer": "MIT (InsightFace_Pytorch); trained on faces collected for research",
     "parser": "MIT (face-parsing.PyTorch); trained on CelebAMask-HQ: non-commercial research",
 }
-"""Of the published weights; a part of your own making has the license you give it."""
+"""Licenses of published weights; weights of your own have the license that you give them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Which parts."""
+    """Which parts to assemble."""
 
     generator: str
     """Checkpoint or folder of the generator."""
     clip: str
     """Folder or Hub id of a CLIP."""
     output: Path
-    """The pipeline folder; it must not exist."""
+    """Pipeline folder to write; it must not exist yet."""
     encoder: str | None = None
     """Checkpoint or folder of an e4e encoder for this generator."""
     recognizer: str | None = None
@@ -71,17 +71,16 @@ class Config:
     parser: str | None = None
     """Checkpoint or folder of a face parser."""
     img_crop: tuple[int, int] | None = None
-    """Height and width of what is picture in the square that the generator draws: 384 512 for the
-    published cars, which have black bars."""
+    """Height and width of the picture inside the generator's square, without black bars: 384 512
+    for the published cars."""
     neutral: str = NEUTRAL
-    """What all its pictures show, in words, as "a car"; edits by words start there."""
+    """What all its pictures show, in words, as "a car"; edits with words start there."""
     label: int | None = None
-    """For a generator with labels, the class that is sampled unless another one is asked for. None:
-    the first one."""
+    """For a generator with labels, the class that is sampled by default. None: the first class."""
     generator_license: str | None = None
-    """License of the generator's weights, if you know better than the card would say."""
+    """License of the generator's weights, if it is not the one that the card would state."""
     downloads: Path = DOWNLOADS
-    """Where downloads are kept."""
+    """Folder in which downloads are kept."""
 
 
 def main(config: Config) -> None:
@@ -93,16 +92,16 @@ def main(config: Config) -> None:
 
 
 def assemble(config: Config) -> StyleEditPipeline:
-    """Write the folder; returns the pipeline."""
+    """Write the folder; return the pipeline."""
     if config.output.exists():
         raise ArtifactError(f"{config.output} exists already; give another --output or remove it.")
-    # What a pipeline can hold, its constructor says.
+    # The constructor knows what a pipeline can hold.
     possible = inspect.signature(StyleEditPipeline.__init__).parameters
     asked = {part for part in ("encoder", "recognizer", "parser") if getattr(config, part)}
     if refused := sorted(asked - possible.keys()):
         raise ArtifactError(
             f"Pipelines of this version hold no {refused[0]}. Leave out --{refused[0]}; "
-            "convert_checkpoint.py makes a folder of it that can be loaded by itself."
+            "convert_checkpoint.py writes a folder of it that can be loaded by itself."
         )
     generator, license_name = load_generator(config)
     check_channels(generator, f"The generator in {config.generator}")
@@ -142,19 +141,19 @@ def load_generator(config: Config) -> tuple[StyleGAN2Generator, str]:
     if nvidia.is_nvidia(content) or tensorflow.is_tensorflow(content):
         license_name = NVIDIA
     else:
-        license_name = f"of the weights it was converted from; for NVIDIA's: {NVIDIA}"
+        license_name = f"of the weights that it was converted from; NVIDIA's have: {NVIDIA}"
     return generator, config.generator_license or license_name
 
 
 def load_encoder(config: Config, generator: StyleGAN2Generator) -> Any:
-    """The encoder, if it is this generator's: by its sizes and by the decoder in its file."""
+    """The encoder, if its sizes and the decoder in its file are those of this generator."""
     assert config.encoder is not None
     encoder = load_part(config, config.encoder, "encoder")
     sizes = (encoder.config["num_ws"], encoder.config["w_dim"])
     if sizes != (generator.num_ws, generator.w_dim):
         raise MismatchError(
             f"The encoder gives [n, {sizes[0]}, {sizes[1]}]; this generator takes "
-            f"[n, {generator.num_ws}, {generator.w_dim}]. Take the encoder made for it."
+            f"[n, {generator.num_ws}, {generator.w_dim}]. Use the encoder that was made for it."
         )
     if not Path(config.encoder).is_dir():
         path = fetch(config.encoder, config.downloads)
@@ -208,7 +207,7 @@ def load_clip(source: str) -> tuple[CLIPModel, CLIPTokenizer, CLIPImageProcessor
                 )
         except (OSError, ValueError) as error:
             raise NotFoundError(
-                f"{source!r} is no folder here, and the Hub did not give it: {error}"
+                f"{source!r} is not a local folder, and the Hub did not provide it: {error}"
             ) from error
     # A pipeline's folder keeps the three in folders of their own.
     parts = {name: folder / name for name in ("clip", "tokenizer", "image_processor")}
@@ -238,7 +237,7 @@ def clip_from_pickle(config: CLIPConfig, path: Path) -> CLIPModel:
     """CLIP with the weights of a pytorch_model.bin, read without executing it."""
     found = state_dicts.find(read_checkpoint(path), "logit_scale")
     if found is None:
-        raise ArtifactError(f"{path} lacks the tensor 'logit_scale'; a CLIP has it.")
+        raise ArtifactError(f"{path} lacks the tensor 'logit_scale'; a CLIP needs it.")
     clip = CLIPModel(config)
     weights = {
         name: Source(found.whole[name], array).load()
@@ -249,7 +248,7 @@ def clip_from_pickle(config: CLIPConfig, path: Path) -> CLIPModel:
         report = clip.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         raise ArtifactError(
-            f"{path} holds a CLIP of other sizes than its config: {error}"
+            f"{path} holds a CLIP whose sizes differ from its config: {error}"
         ) from error
     missing = [name for name in report.missing_keys if not name.endswith("position_ids")]
     if missing or report.unexpected_keys:
@@ -263,7 +262,7 @@ def clip_from_pickle(config: CLIPConfig, path: Path) -> CLIPModel:
 
 
 def card(config: Config, pipe: StyleEditPipeline, generator_license: str) -> str:
-    """README.md: the parts, where they are from, and their licenses."""
+    """README.md: the parts, their sources and their licenses."""
     rows = [f"| generator | {_name(config.generator)} | {generator_license} |"]
     for part in ("clip", "encoder", "recognizer", "parser"):
         if source := getattr(config, part):
@@ -273,7 +272,7 @@ def card(config: Config, pipe: StyleEditPipeline, generator_license: str) -> str
     if classes := pipe.generator.c_dim:
         labels = (
             f" It has the classes 0 to {classes - 1}, of which {config.label or 0} is rendered "
-            "unless `label=` asks for another one."
+            "unless `label=` names another one."
         )
     table = "\n".join(rows)
     return f"""---
@@ -298,8 +297,8 @@ pipe(seed=7).images[0]
 
 ## Parts and licenses
 
-Each part keeps its own license; the strictest one governs the whole. Licenses are those of the
-published weights: a part of another origin has another one.
+Each part keeps its own license; the strictest one governs the whole. The licenses are those of the
+published weights; a part from elsewhere may have another one.
 
 | part | from | license |
 |---|---|---|
@@ -307,14 +306,14 @@ published weights: a part of another origin has another one.
 
 ## Intended use and limits
 
-For research on image editing within the licenses above. It draws what it was trained on, with the
+For research on image editing within the licenses above. It renders what it was trained on, with the
 biases of those pictures. When you use it on pictures of people, ask them first, and do not pass off
 an edited face as the real one.
 """
 
 
 def _name(source: str) -> str:
-    """A path without its folders, which are nobody's business; an address as it is."""
+    """A path without its folders, which are private; an address as it is."""
     name = source if "://" in source or not Path(source).exists() else Path(source).name
     return "`" + name.replace("|", "").replace("`", "") + "`"
 

@@ -6,14 +6,15 @@ r"""Measure the table of global directions of a generator and its CLIP (StyleCLI
     torchrun --standalone --nproc_per_node 2 recipes/build_direction_table.py \
         --output_dir runs/directions
 
-What every convolution's channel of s does to 100 people, in CLIP's terms: by derivatives, and where
-5 standard deviations change pictures much, by drawing them. With --drawn_above 0 all is drawn, as
-in the paper, and takes much longer. An interrupted run goes on with --resume_from_checkpoint
-latest, also with another number of processes. At the end the folder `direction_table/` in the
-output folder is what `stylegan_hub.load_directions` takes; its metrics.json says how long it took.
+For every channel of s in the convolutions, the table says how it moves CLIP's embedding of 100
+faces. Most channels are measured by derivatives; those with a large effect are measured by
+rendering them 5 standard deviations up and down. With --drawn_above 0 all are rendered, as in the
+paper, which takes much longer. An interrupted run is continued with --resume_from_checkpoint
+latest, also with another number of processes. At the end, `stylegan_hub.load_directions` loads the
+folder `direction_table/` in the output folder; its metrics.json says how long it took.
 
-The published variants: --drawn_above 0 --around mean is what the released code does; with it, its
-TensorFlow release is --truncation_cutoff None, its PyTorch release --truncation_cutoff 8.
+The published variants: the released code is --drawn_above 0 --around mean, with --truncation_cutoff
+None in its TensorFlow release and --truncation_cutoff 8 in its PyTorch release.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from stylegan_hub.methods.style_statistics import (
 from stylegan_hub.methods.table import DirectionTable, table_layout
 from stylegan_hub.pipeline import StyleEditPipeline
 
-# Channels and people between two checkpoints: about half a minute on one CPU core at 128 px.
+# Channels and faces between two checkpoints: about half a minute on one CPU core at 128 px.
 _CHANNELS = 8
 _PEOPLE = 5
 
@@ -60,30 +61,30 @@ class Config:
     pipeline: str = "portraits"
     """Bundled name, folder or Hub id."""
     samples: int = 100
-    """People whose pictures tell what a channel does; the first seeds."""
+    """Number of faces on which a channel's effect is measured; the first seeds."""
     statistics_samples: int = 100_000
-    """People over whom mean and deviation of s are taken; the first seeds."""
+    """Number of faces from which the mean and deviation of s are taken; the first seeds."""
     truncation_psi: float = 0.7
-    """Of all these people."""
+    """Truncation psi of all these faces."""
     truncation_cutoff: int | None = None
-    """So many first layers are truncated; None = all."""
+    """Number of first layers that are truncated; None = all."""
     around: Around = "sample"
-    """A channel moves around its value in each person (the paper) or around its mean (the code).
-    Derivatives are those at its value."""
+    """Whether a channel moves around its value in each face (the paper) or around its mean (the
+    code). Derivatives are always taken at its value."""
     deviations: float = 5.0
-    """How far it moves up and down, in standard deviations."""
+    """How far a channel moves up and down, in standard deviations."""
     drawn_above: float = DRAWN_ABOVE
-    """Channels are drawn that move the embedding, of length 1, farther than this by their
-    derivative; for all others the derivative is the result. 0 = all are drawn."""
+    """A channel is rendered if its derivative says that it moves the embedding, of length 1,
+    farther than this; for the others the derivative is the result. 0 = all are rendered."""
     include_to_rgb: bool = False
-    """Also measure the channels of the layers that make colors."""
+    """Also measure the channels of the toRGB layers."""
     batch_size: int = 10
-    """People who are drawn together, two pictures each."""
+    """Number of faces that are rendered together, two pictures each."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
-    """Arithmetic of drawn pictures and CLIP; rows in bf16 differ from those in full precision by as
-    much as rows of 40 people from those of 100. fp16 needs a GPU."""
+    """Precision of rendering and CLIP. Rows in bf16 differ from those in full precision by as much
+    as rows of 40 faces from those of 100. fp16 needs a GPU."""
     resume_from_checkpoint: Literal["latest"] | None = None
-    """"latest" goes on with the run in output_dir, and starts one where there is none."""
+    """"latest" continues the run in output_dir, or starts one if there is none."""
 
     def __post_init__(self) -> None:
         for name in ("samples", "batch_size"):
@@ -107,7 +108,7 @@ def main(config: Config) -> None:
         start(folder, settings, config.resume_from_checkpoint == "latest")
     accelerator.wait_for_everyone()
 
-    say(accelerator, f"Statistics of s over {config.statistics_samples:,} people ...")
+    say(accelerator, f"Statistics of s over {config.statistics_samples:,} faces ...")
     truncation = (config.truncation_psi, config.truncation_cutoff)
     s_mean, s_std = style_statistics(pipe, config.statistics_samples, 0, *truncation)
     people = pipe.lower(pipe.sample(range(config.samples), *truncation), Space.S).codes
@@ -128,7 +129,7 @@ def main(config: Config) -> None:
         drawn = [c for c, size in zip(channels, sizes, strict=True) if size > config.drawn_above]
         say(
             accelerator,
-            f"{len(drawn)} of {len(channels)} channels change so much that they are drawn.",
+            f"{len(drawn)} of {len(channels)} channels have a large effect and are rendered.",
         )
 
     def draw(unit: Sequence[int]) -> dict[str, Tensor]:
@@ -209,7 +210,7 @@ def sum_of(parts: Sequence[dict[str, Tensor]], name: str) -> Tensor:
 
 
 def measured(config: Config, pipe: StyleEditPipeline) -> dict[str, Any]:
-    """What decides the numbers of the table; a resumed run must have the same."""
+    """The settings that decide the numbers of the table; a resumed run must have the same."""
     free = ("output_dir", "pipeline", "resume_from_checkpoint")
     values = {name: value for name, value in asdict(config).items() if name not in free}
     return {
@@ -220,27 +221,27 @@ def measured(config: Config, pipe: StyleEditPipeline) -> dict[str, Any]:
 
 
 def start(folder: Path, settings: dict[str, Any], resume: bool) -> None:
-    """Write the settings of a new run, or compare them with those of the one to go on with."""
+    """Write the settings of a new run, or compare them with those of the run to continue."""
     path = folder / "settings.json"
     if not path.exists():
         write_bytes(path, (json.dumps(settings, indent=2) + "\n").encode())
         return
     if not resume:
         raise SystemExit(
-            f"{folder.parent} holds a run already. Go on with --resume_from_checkpoint latest, or "
-            "use another --output_dir."
+            f"{folder.parent} holds a run already. Continue it with --resume_from_checkpoint "
+            "latest, or use another --output_dir."
         )
     before = json.loads(path.read_text())
     if different := [name for name in settings if before.get(name) != settings[name]]:
         changes = [f"{name} {before.get(name)!r}, now {settings[name]!r}" for name in different]
         raise SystemExit(
             f"The run in {folder.parent} was started with other settings: {', '.join(changes)}. "
-            "Give the same, or use another --output_dir."
+            "Give the same settings, or another --output_dir."
         )
 
 
 def unit_path(folder: Path, what: str, unit: Sequence[int]) -> Path:
-    """The checkpoint of some channels or people; whole when it is there."""
+    """The checkpoint of some channels or faces; complete if it exists."""
     return folder / f"{what}-{unit[0]:06}-{unit[-1]:06}.safetensors"
 
 
@@ -256,7 +257,7 @@ def export(config: Config, table: DirectionTable, drawn: int, processes: int) ->
         "drawn_channels": drawn,
         "images": 2 * config.samples * drawn,
         "processes": processes,
-        "process_seconds": round(seconds, 1),  # of resumed runs together
+        "process_seconds": round(seconds, 1),  # of all runs that it took
         "wall_seconds": round(seconds / processes, 1),
         "milliseconds_per_channel": round(1000 * seconds / len(table.index), 1),
     }

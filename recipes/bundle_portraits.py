@@ -1,12 +1,12 @@
-"""Put the trained parts of the portraits domain into one pipeline folder, measured and described.
+"""Assemble the trained parts of the portraits domain into one pipeline folder, and measure them.
 
     python recipes/bundle_portraits.py --generator runs/generator/generator --clip runs/clip \\
         --recognizer runs/recognizer/recognizer --parser runs/parser/parser \\
         --encoder runs/encoder/encoder --landmarker runs/landmarks/landmarker \\
     --output_dir cards/portraits
 
-Weights are stored in half precision; how far the pictures are from those in full precision is in
-metrics.json. Everything is measured on seeds that no training has seen.
+Weights are stored in half precision; metrics.json says how far the pictures are from those in full
+precision. Everything is measured on seeds that no training has seen.
 """
 
 from __future__ import annotations
@@ -57,31 +57,31 @@ from stylegan_hub.portraits.renderer import render
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What goes into the pipeline."""
+    """What the pipeline consists of."""
 
     generator: Path
     """Folder of the generator."""
     clip: Path
     """Output folder of recipes/train_clip.py."""
     recognizer: Path | None = None
-    """Folder of the recognizer (recipes/train_recognizer.py); without, the pipeline has none."""
+    """Folder of the recognizer (recipes/train_recognizer.py). If None, the pipeline has none."""
     parser: Path | None = None
-    """Folder of the parser (recipes/train_parser.py); without, the pipeline has none."""
+    """Folder of the parser (recipes/train_parser.py). If None, the pipeline has none."""
     encoder: Path | None = None
-    """Folder of the encoder (recipes/train_encoder.py), trained for this generator; without, the
+    """Folder of the encoder (recipes/train_encoder.py), trained for this generator. If None, the
     pipeline has none."""
     landmarker: Path | None = None
-    """Folder of the landmarker (recipes/train_landmarks.py); without, the pipeline has none."""
+    """Folder of the landmarker (recipes/train_landmarks.py). If None, the pipeline has none."""
     reader: str = "attribute-reader"
-    """Bundled name or folder of the attribute reader, which measures."""
+    """Bundled name or folder of the attribute reader that measures."""
     output_dir: Path
-    """The pipeline folder."""
+    """Pipeline folder to write."""
     count: int = 2000
-    """How many samples and renders are compared."""
+    """How many samples are compared with how many renders."""
     route: str = ""
-    """How the generator was trained, in a sentence for the card; beside the standard text."""
+    """A sentence for the card about how the generator was trained, after the standard text."""
     overwrite: bool = False
-    """Write also into a folder that holds something else."""
+    """Also write into a folder that holds something else."""
 
 
 def main(config: Config) -> None:
@@ -142,7 +142,7 @@ def psnr(first: Tensor, second: Tensor) -> float:
 
 @torch.no_grad()
 def measure(pipe: StyleEditPipeline, reader: AttributeReader, count: int) -> dict[str, object]:
-    """How good the samples are, and how well CLIP reads them."""
+    """Measure how good the samples are, and how well CLIP recognizes attributes in them."""
     z = torch.randn(
         count, pipe.generator.config.z_dim, generator=torch.Generator().manual_seed(UNSEEN_SEED)
     )
@@ -185,10 +185,10 @@ def measure(pipe: StyleEditPipeline, reader: AttributeReader, count: int) -> dic
 
 @torch.no_grad()
 def recognition_of_samples(pipe: StyleEditPipeline, count: int) -> dict[str, float]:
-    """Does the recognizer see in a sample the person that its z stands for?
+    """Measure whether the recognizer finds in a sample the person that its z stands for.
 
-    Each sample is compared with drawn portraits in which all but the face geometry is different:
-    one of the person that z stands for, and those of all others.
+    Each sample is compared with drawn portraits that differ from it in everything but the face
+    geometry: one of the person that z stands for, and those of all others.
     """
     z = torch.randn(
         count, pipe.generator.config.z_dim, generator=torch.Generator().manual_seed(UNSEEN_SEED)
@@ -215,7 +215,7 @@ def _drawn_anew(portraits: Portraits) -> Portraits:
     count, geometry = len(portraits), len(IDENTITY_GAUSSIANS)
     gaussians = sample(range(UNSEEN_SEED, UNSEEN_SEED + count)).gaussians
     gaussians[:, :geometry] = portraits.gaussians[:, :geometry]
-    gaussians[:, GAUSSIANS.index("character")] = 0  # nobody becomes a named character
+    gaussians[:, GAUSSIANS.index("character")] = 0  # no face becomes a named character
     return from_gaussians(gaussians)
 
 
@@ -230,7 +230,7 @@ def _with_mean(values: dict[str, float]) -> dict[str, float]:
 
 @torch.no_grad()
 def mixing_sheet(pipe: StyleEditPipeline) -> object:
-    """Rows take coarse layers (4 to 16 px) from the first picture, columns the others."""
+    """Rows take coarse layers (4 to 16 px) from the first picture, columns the other layers."""
     rows, columns = pipe.sample(range(100, 105)), pipe.sample(range(200, 206))
     blank = torch.ones(1, 3, *[pipe.generator.config.img_resolution] * 2)
     lines = [torch.cat([blank, draw(pipe, columns)])]
@@ -243,7 +243,7 @@ def mixing_sheet(pipe: StyleEditPipeline) -> object:
 
 
 def card(pipe: StyleEditPipeline, metrics: dict[str, object], config: Config) -> str:
-    """The model card: what it is, how it was trained, what was measured, what it is not for."""
+    """The model card: purpose, training, measurements and limits."""
     generator = pipe.generator
     size, millions = generator.config.img_resolution, _millions(generator)
     route = textwrap.fill(config.route, 100)
@@ -270,7 +270,7 @@ tags: [stylegan2, clip, portraits, image-editing]
 # Portraits: a StyleGAN2 and a CLIP for drawn faces
 
 {size} px, {millions:.1f} million parameters in the generator and {_millions(pipe.clip):.1f} million
-in CLIP. Nobody in these pictures exists: they are learned from a procedural renderer, which knows
+in CLIP. No face in these pictures is real: they are learned from a procedural renderer, which knows
 every attribute of every face, so that edits can be judged against the truth.
 
 ![64 samples with seeds 0 to 63, truncation 0.7, not selected](images/samples.webp)
@@ -287,7 +287,7 @@ pipe(seed=7).images[0].save("seven.png")
 The generator is a published StyleGAN2 (mapping, modulated and demodulated convolutions, skip
 connections), but it was **not trained adversarially**. It took the paired route, which two CPU
 cores can afford: w is a rotated copy of the renderer's factors, the synthesis network learned to
-redraw the picture (L1, squared error and a Laplacian pyramid, the face and edges weighted more),
+reproduce the picture (L1, squared error and a Laplacian pyramid, the face and edges weighted more),
 also of what lies between portraits, and then the mapping network learned to reach the same w from
 z. Each affine layer was kept blind to some groups of factors (coarse, medium, fine), and toRGB
 layers to all colors, by projecting its weights; that is why coarse, medium and fine layers divide
@@ -295,7 +295,7 @@ the work. Noise strengths are zero.
 
 {route}
 
-CLIP was trained from nothing on drawn portraits and generated captions, with a loss that knows
+CLIP was trained from scratch on drawn portraits and generated captions, with a loss that knows
 which captions are true of which pictures, under strong augmentation and against unnatural pictures.
 
 Rebuild it, from nothing:
@@ -330,14 +330,14 @@ CLIP's zero-shot answer on unseen renders (truth: the renderer) and on samples (
 ## Intended use and limits
 
 For learning, for tests and for research on editing where the truth must be known. Drawn faces are
-much simpler than photographs; a result here is no promise for real ones. The drawings are of
-nobody: names such as "Milo" are inventions. When you use the same tools on pictures of people, ask
-them first, and do not pass off an edited face as the real one.
+much simpler than photographs; a result here promises nothing for real ones. The drawings show
+no real people: names such as "Milo" are made up. When you use the same tools on pictures of people,
+ask them first, and do not pass off an edited face as the real one.
 """
 
 
 def _recognizer_section(metrics: dict[str, object]) -> str:
-    """What the recognizer is and how well it works; nothing when there is none."""
+    """The card's section on the recognizer; empty if there is none."""
     measured = metrics.get("recognizer")
     if not isinstance(measured, dict):
         return ""
@@ -361,7 +361,7 @@ ROC curve {samples["roc_auc"]:.3f}); the drawings differ in all but the face geo
 
 
 def _parser_section(metrics: dict[str, object]) -> str:
-    """Which parts the parser knows and how well it finds them; nothing when there is none."""
+    """The card's section on the parser; empty if there is none."""
     measured = metrics.get("parser")
     if not isinstance(measured, dict):
         return ""
@@ -371,7 +371,7 @@ def _parser_section(metrics: dict[str, object]) -> str:
     return f"""
 ## The parser
 
-Which part of a face is where (`recipes/train_parser.py`):
+It labels the parts of a face (`recipes/train_parser.py`):
 {parts}
 
 Mean intersection over union on {measured["images"]:,} portraits that it has not seen
@@ -381,7 +381,7 @@ Mean intersection over union on {measured["images"]:,} portraits that it has not
 
 
 def _encoder_section(metrics: dict[str, object]) -> str:
-    """How well the encoder finds a picture's latent; nothing when there is none."""
+    """The card's section on the encoder; empty if there is none."""
     measured = metrics.get("encoder")
     if not isinstance(measured, dict):
         return ""
@@ -397,27 +397,27 @@ def _encoder_section(metrics: dict[str, object]) -> str:
     return f"""
 ## The encoder
 
-Which latent draws a picture (`recipes/train_encoder.py`). On {measured["images"]:,} pictures of the
-generator that it has not seen: PSNR of the pictures drawn from its answer {own["psnr"]:.1f} dB,
+It estimates a picture's latent (`recipes/train_encoder.py`). On {measured["images"]:,} pictures
+of the generator that it has not seen: PSNR of the pictures rendered from it {own["psnr"]:.1f} dB,
 identity similarity {own["identity_similarity"]:.2f}, attributes kept {own["attributes_kept"]:.2f},
-error of its answer in w {own["w_error"]:.2f} of the variance of w.
+error in w {own["w_error"]:.2f} of the variance of w.
 {on_renders}
 One pass gives a likeness; `pipe.invert(picture, refine=100)` comes closer.
 """
 
 
 def _landmarker_section(metrics: dict[str, object]) -> str:
-    """How well the landmarker finds faces; nothing when there is none."""
+    """The card's section on the landmarker; empty if there is none."""
     measured = metrics.get("landmarker")
     if not isinstance(measured, dict):
         return ""
     return f"""
 ## The landmarker
 
-Where in a larger picture is a drawn face, and how is it turned (`recipes/train_landmarks.py`). Of
+It finds drawn faces in larger pictures (`recipes/train_landmarks.py`), at any rotation. Of
 {measured["faces"]:,} faces in {measured["scenes"]:,} scenes that it has not seen it finds
 {measured["found"]:.0%}, with corners {measured["corner_error"]:.1%} of the side off on average, and
-{measured["wrong_per_scene"]:.2f} squares a scene that hold no face. It finds no people in
+{measured["wrong_per_scene"]:.2f} squares per scene without a face. It does not find people in
 photographs.
 """
 

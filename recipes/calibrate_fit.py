@@ -1,13 +1,13 @@
-"""Fit the table by which a domain of drawn portraits says how well an edit does what words ask.
+"""Fit the table that says how well an edit of drawn portraits does what its words ask.
 
     python recipes/calibrate_fit.py --pipeline my/portraits --reader attribute-reader \\
         --output_dir runs/fit --add
 
-For many texts the instant method edits a few faces that lack what is asked for, and the attribute
-reader says of each whether it has it afterwards. Texts about what no portrait shows count as
-failed. A logistic regression on half of the texts gives the weights
-(`stylegan_hub/methods/fit.py`); the other half, and the texts of recipes/heldout_foreign.json, say
-how much to trust it: `metrics.json`. With --add the table is written into the pipeline's instant
+For many texts, the instant method edits a few faces that lack what the text asks for, and the
+attribute reader says whether each has it afterwards. Texts about things that no portrait shows
+count as failed. A logistic regression on half of the texts gives the weights
+(`stylegan_hub/methods/fit.py`). The other half, and the texts of recipes/heldout_foreign.json, show
+how far to trust it (`metrics.json`). With --add the table is written into the pipeline's instant
 model.
 """
 
@@ -45,10 +45,10 @@ FALSE_ALARMS = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Of which pipeline, from how many texts."""
+    """Which pipeline to calibrate, and from how many texts."""
 
     output_dir: Path
-    """Where metrics.json and the measured rows go."""
+    """Folder for metrics.json and the measured rows."""
     pipeline: str = "portraits"
     """Name or folder of the pipeline; it needs an instant model."""
     reader: str = "attribute-reader"
@@ -56,18 +56,18 @@ class Config:
     texts_per_value: int = 4
     """Texts for each value of each attribute."""
     foreign: int = 120
-    """Texts about what no portrait shows."""
+    """Texts about things that no portrait shows."""
     faces: int = 3
-    """Faces that are edited by each text."""
+    """Faces that are edited with each text."""
     seed: int = 0
-    """Everything random follows from it."""
+    """Seed of everything random."""
     add: bool = False
     """Write the table into the pipeline's folder."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One edit: what it was asked for, what was measured, whether the reader finds it."""
+    """One edit: what was asked for, what was measured, and whether the reader finds it."""
 
     text: str
     foreign: bool
@@ -79,9 +79,11 @@ def main(config: Config) -> None:
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
     reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
     if pipe.instant is None:
-        raise SystemExit(f"{config.pipeline} has no instant model; run recipes/train_instant.py.")
+        raise SystemExit(
+            f"{config.pipeline} has no instant model. Run recipes/train_instant.py first."
+        )
     if config.add and not Path(config.pipeline).is_dir():
-        raise SystemExit(f"Got --add with {config.pipeline!r}, which is no folder.")
+        raise SystemExit(f"Got --add with {config.pipeline!r}, which is not a folder.")
     units = uncalibrated(pipe)
     rng = random.Random(config.seed)
     told = known_texts(config.texts_per_value, rng)
@@ -109,7 +111,7 @@ def known_texts(count: int, rng: random.Random) -> list[Caption]:
     for attribute, values in ATTRIBUTES.items():
         for value in values:
             labels = {name: others[0] for name, others in ATTRIBUTES.items()}
-            # A bald head has no color of hair to speak of.
+            # The hair color of a bald head cannot be judged.
             labels |= {"hair_style": "short"} if attribute == "hair_color" else {}
             labels[attribute] = value
             found += [describe(labels, rng, mention=[attribute]) for _ in range(count)]
@@ -123,7 +125,7 @@ def measured(
     units: FitTable,
     config: Config,
 ) -> list[Row]:
-    """Every text asked of a few faces that lack it."""
+    """Edit a few faces that lack what a text asks for, with every text."""
     faces = pipe.sample(range(FIRST_SEED, FIRST_SEED + 64))
     before = shown(pipe, reader, faces)
     method, rows = get("instant"), []
@@ -157,13 +159,13 @@ def shown(pipe: StyleEditPipeline, reader: AttributeReader, faces: Latents) -> l
 
 
 def true_of(caption: Caption, labels: list[dict[str, str]], index: int) -> bool:
-    """Whether a caption that says something is true of a face."""
+    """Whether a caption with these statements is true of a face."""
     facts = caption.facts
     return bool(facts) and all(labels[index][name] in values for name, values in facts.items())
 
 
 def fitted(rows: list[Row], units: FitTable) -> FitTable:
-    """The logistic regression, both classes weighing the same, with a limit for poor fits."""
+    """The logistic regression, in which both classes weigh the same, with a limit for poor fits."""
     values = torch.tensor([row.values for row in rows])
     success = torch.tensor([float(row.success) for row in rows])
     weights = torch.zeros(4, requires_grad=True)
@@ -183,10 +185,10 @@ def fitted(rows: list[Row], units: FitTable) -> FitTable:
 
 
 def limit_of(fit: Tensor, rows: list[Row]) -> float:
-    """The fit below which lie `FALSE_ALARMS` of the edits that worked."""
+    """The fit below which a share of `FALSE_ALARMS` of the successful edits lies."""
     success = torch.tensor([row.success for row in rows])
     if not success.any():
-        raise SystemExit("The reader found no edit that worked; there is nothing to learn from.")
+        raise SystemExit("The reader found no edit that worked, so there is nothing to learn from.")
     return round(float(fit[success].quantile(FALSE_ALARMS)), 3)
 
 
@@ -196,7 +198,7 @@ def fits(table: FitTable, rows: list[Row]) -> Tensor:
 
 
 def report(table: FitTable, unseen: list[Row], foreign: list[Row]) -> dict[str, object]:
-    """How far fit can be trusted, on texts that the regression has not seen."""
+    """How far the fit can be trusted, on texts that the regression has not seen."""
     fit, success = fits(table, unseen), torch.tensor([row.success for row in unseen])
     known = torch.tensor([not row.foreign for row in unseen])
     bins = [

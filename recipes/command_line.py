@@ -1,4 +1,4 @@
-"""How every recipe reads its options and says what is wrong."""
+"""How every recipe parses its options and reports errors."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def run(
     *,
     markers: Sequence[Any] = (tyro.conf.OmitArgPrefixes,),
 ) -> None:
-    """Call a recipe with the options of the command line, as its config says and explains them.
+    """Call a recipe with the options of the command line, which its config declares and explains.
 
     Args:
         config: the dataclass of the options, or a union of one for each subcommand.
-        markers: of tyro, how options are named; without any, those of a dataclass within another
+        markers: tyro's markers for the names of options; without any, options of a nested dataclass
             start with its name.
     """
     with plain_errors():
@@ -44,7 +44,7 @@ def run(
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Errors that our own code raises about its input, as one sentence and the exit status 1.
+    """Report errors that our own code raises about its input as one sentence, with exit status 1.
 
     Those of other libraries keep their traceback, since their sentence alone rarely says enough.
     """

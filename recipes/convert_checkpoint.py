@@ -8,13 +8,13 @@
         --pipeline ffhq
     python recipes/convert_checkpoint.py joker.npy --kind direction --output joker --pipeline ffhq
 
-What a file is, its content says: generators of NVIDIA (PyTorch and TensorFlow) and rosinality,
+The content of a file says what it is: generators of NVIDIA (PyTorch and TensorFlow) and rosinality,
 e4e's encoder, ArcFace IR-SE50, BiSeNet, StyleCLIP's mappers and tables, GANSpace's components and
 directions. A bare array can be a direction (TargetCLIP, InterFaceGAN) or latents: say which with
 --kind. Edits belong to a generator, which --pipeline names. --describe prints what a file is and
 which of its tensors are used, and writes nothing; docs/checkpoints.md lists all formats. LELSD
-saves its whole trainer, which cannot be read safely: where it was trained, load it and export its
-direction with torch.save({"direction": direction.detach().cpu()}, "direction.pt").
+saves its whole trainer, which cannot be read safely: load it in the environment that trained it,
+and export its direction with torch.save({"direction": direction.detach().cpu()}, "direction.pt").
 """
 
 from __future__ import annotations
@@ -49,41 +49,41 @@ if TYPE_CHECKING:
     from stylegan_hub.pipeline import StyleEditPipeline
 
 _SAMPLES = 2048
-_DEVIATIONS = 3  # of random latents, to which a slider goes
+_DEVIATIONS = 3  # a slider reaches this many deviations of random latents
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What is converted to what."""
+    """What to convert, and into what."""
 
     file: Annotated[str, tyro.conf.Positional]
     """Path or https address of the checkpoint."""
     output: Path | None = None
-    """Folder to write; for latents a .safetensors file in it."""
+    """Folder to write; for latents, a .safetensors file."""
     describe: bool = False
     """Print what the file is and which of its tensors are used, and write nothing."""
     pipeline: str | None = None
     """Bundled name, folder or Hub id of the pipeline that an edit belongs to."""
     kind: Literal["auto", "direction", "latents"] = "auto"
-    """What a bare array is."""
+    """What a bare array holds."""
     space: Literal["z", "w", "w_plus", "s"] | None = None
-    """Of an array whose shape fits several."""
+    """Space of an array whose shape fits several."""
     component: int = 0
-    """Which direction of a file with several."""
+    """Which direction of a file that holds several."""
     layers: tuple[int, int] | None = None
-    """First layer that a direction moves, and the one after the last. None: all, or those that the
-    file says."""
+    """First layer that a direction moves, and the one after the last. None: the layers that the
+    file states, or all."""
     strength_range: tuple[float, float] | None = None
-    """Lowest and highest strength of a direction's slider. None: what the file says; for a
+    """Lowest and highest strength of a direction's slider. None: what the file states; for a
     direction of length 1, how far random latents reach."""
     statistics: str | None = None
-    """S_mean_std, beside StyleCLIP's fs3.npy."""
+    """StyleCLIP's S_mean_std, which belongs to fs3.npy."""
     prompt: str | None = None
-    """Words that the edit was made for, for its card."""
+    """Words that the edit was made for; the card shows them."""
     overwrite: bool = False
-    """Write also into a folder that holds something else."""
+    """Also write into a folder that holds something else."""
     downloads: Path = DOWNLOADS
-    """Where downloads are kept."""
+    """Folder in which downloads are kept."""
 
 
 def main(config: Config) -> None:
@@ -98,7 +98,7 @@ def main(config: Config) -> None:
 
 
 def describe(config: Config) -> None:
-    """Print what a file is."""
+    """Print what a file holds."""
     path = fetch(config.file, config.downloads, print_progress)
     print(f"{path} ({path.stat().st_size} bytes)")
     for line in report(read_checkpoint(path)):
@@ -106,11 +106,11 @@ def describe(config: Config) -> None:
 
 
 def convert(config: Config) -> str:
-    """Write the output; returns what it is, in words."""
+    """Write the output; return what it is, in words."""
     if config.output is None:
         raise ArtifactError(
             "Got no folder to write.", expected="--output FOLDER", remedy="Give --output, or "
-            "--describe to look at the file alone.",
+            "--describe to only look at the file.",
         )  # fmt: skip
     path = fetch(config.file, config.downloads, print_progress)
     try:
@@ -139,17 +139,17 @@ def convert(config: Config) -> str:
 
 
 def written(config: Config, made: Any, what: str) -> str:
-    """Write anything that saves itself; returns what it is.
+    """Write anything that can save itself; return what it is.
 
     Raises:
         ArtifactError: something else was asked for.
     """
     if config.kind == "latents" or (config.kind == "direction" and not isinstance(made, Direction)):
         raise ArtifactError(
-            f"holds {what[0].lower()}{what[1:]}, which --kind {config.kind} does not ask for.",
+            f"holds {what[0].lower()}{what[1:]}, which is not --kind {config.kind}.",
             got=what,
             expected=config.kind,
-            remedy="Leave out --kind, which is for bare arrays.",
+            remedy="Leave out --kind; it is for bare arrays only.",
         )
     made.save_pretrained(config.output, overwrite=config.overwrite)
     return what
@@ -179,7 +179,7 @@ def array(config: Config, vectors: Vectors) -> str:
             "holds a direction in z, before the mapping network.",
             got="z",
             expected="w, w_plus or s",
-            remedy="Edits displace w_plus or s: find the direction in w.",
+            remedy="Edits displace w_plus or s: use a direction in w.",
         )
     space, rows = published.latents_of(vectors, sizes_of(pipe), asked, directions=True)
     if not 0 <= config.component < len(rows):
@@ -202,7 +202,7 @@ def array(config: Config, vectors: Vectors) -> str:
 
 
 def latents(config: Config, vectors: Vectors) -> str:
-    """Write latents, and the names of their pictures where the file has such."""
+    """Write latents, and the names of their pictures if the file has them."""
     sizes = None if config.pipeline is None else sizes_of(load_pipeline(config))
     asked = None if config.space is None else Space(config.space)
     space, codes = published.latents_of(vectors, sizes, asked)
@@ -215,7 +215,7 @@ def latents(config: Config, vectors: Vectors) -> str:
 
 
 def direction(config: Config, found: PublishedDirection) -> Direction:
-    """A vector [1 or num_ws, w_dim] as a direction in w_plus, of the layers that it is for."""
+    """A vector [1 or num_ws, w_dim] as a direction in w_plus, for the layers that it moves."""
     pipe = load_pipeline(config)
     base = pipe.base_model
     vector = found.vector
@@ -225,7 +225,7 @@ def direction(config: Config, found: PublishedDirection) -> Direction:
             f"takes [1, {base.w_dim}] or [{base.num_ws}, {base.w_dim}].",
             got=tuple(vector.shape),
             expected=((1, base.w_dim), (base.num_ws, base.w_dim)),
-            remedy="Take the generator that it was made for.",
+            remedy="Use the generator that it was made for.",
         )
     start, stop = config.layers or found.layers or (0, base.num_ws)
     if not 0 <= start < stop <= base.num_ws:
@@ -234,7 +234,7 @@ def direction(config: Config, found: PublishedDirection) -> Direction:
             f"{base.num_ws}.",
             got=(start, stop),
             expected=(0, base.num_ws),
-            remedy="Take the generator that it was made for.",
+            remedy="Use the generator that it was made for.",
         )
     whole = torch.zeros(base.num_ws, base.w_dim)
     whole[start:stop] = vector.expand(base.num_ws, base.w_dim)[start:stop]
@@ -256,7 +256,7 @@ def check_moves(vector: Tensor) -> None:
     """Raise `ArtifactError` for a direction that is 0 everywhere."""
     if not vector.any():
         raise ArtifactError(
-            "holds a direction that is 0 everywhere and so moves nothing.",
+            "holds a direction that is 0 everywhere, which moves nothing.",
             got="only zeros",
             expected="a direction",
             remedy="Check how the file was made, and --component and --layers.",
@@ -271,10 +271,10 @@ def slider(
     is_unit: bool,
     reach: float | None,
 ) -> Strength:
-    """The range of a direction's slider: asked for, said by the file, measured, or the usual one.
+    """The range of a direction's slider: given, stated by the file, measured, or the default.
 
-    A direction of length 1 says where to and not how far. Its slider goes as far as three standard
-    deviations of random latents along it, and starts at one.
+    A direction of length 1 does not say how far to go. Its slider reaches three standard deviations
+    of random latents along it, and starts at one.
     """
     if config.strength_range is not None:
         low, high = config.strength_range
@@ -298,7 +298,7 @@ def slider(
             "Random latents do not vary along this direction.",
             got=deviation,
             expected="a direction of this generator",
-            remedy="Take the generator that it was made for, or give --strength-range.",
+            remedy="Use the generator that it was made for, or give --strength-range.",
         )
     return Strength(deviation, -_DEVIATIONS * deviation, _DEVIATIONS * deviation)
 
@@ -325,7 +325,7 @@ def mapper(config: Config, content: Any, path: Path) -> LatentMapper:
         known = mapper_groups(pipe.generator, space, single)
         if missing := sorted(found.networks.keys() - known.keys()):
             raise MismatchError(
-                f"The mapper has a part for {missing[0]} layers, which this generator has not."
+                f"The mapper has a part for {missing[0]} layers that this generator lacks."
             )
         groups = {name: span for name, span in known.items() if name in found.networks}
     normalization: Any = "features" if found.style_space else "layers"
@@ -376,7 +376,7 @@ def table(config: Config, content: Any) -> DirectionTable:
         count += 1
     if len(rows) != len(relevance):
         raise MismatchError(
-            f"fs3 has {len(relevance)} rows, which is no number of channels of the first "
+            f"fs3 has {len(relevance)} rows, which does not match the channels of the first "
             "convolutions of this generator."
         )
     if relevance.shape[1] != pipe.clip.config.projection_dim:
@@ -396,7 +396,7 @@ def load_pipeline(config: Config) -> StyleEditPipeline:
 
     if config.pipeline is None:
         raise ArtifactError(
-            "holds an edit, which belongs to a generator: give --pipeline",
+            "holds an edit, which belongs to a generator. Give --pipeline",
             expected="--pipeline NAME",
         )
     return StyleEditPipeline.from_pretrained(config.pipeline, device="cpu")

@@ -4,11 +4,11 @@
     python recipes/convert_face_models.py --package vladmandic-face-api-1.7.15.tgz \\
         --output_dir cards/face-finder
     python recipes/convert_face_models.py --package vladmandic-face-api-1.7.15.tgz \\
-        --judge ~/.cache/stylegan-hub/face-judge
+        --judge ~/.cache/stylegan_hub/face-judge
 
-The first folder is bundled: finder, 68 points, expression and age. The second one is the judge of
-identity, 6.4 MB, which is used where it is there (`stylegan_hub/models/faces.py`). The weights stay
-in the 256 steps in which they were published.
+The first folder is bundled: finder, 68 points, expression and age. The second is the judge of
+identity, 6.4 MB, which is used if it is installed (`stylegan_hub/models/faces.py`). The weights
+keep the 256 levels in which they were published.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ _SOURCE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What is converted to what."""
+    """What to convert, and where to write it."""
 
     package: Path
-    """The .tgz file that `npm pack` makes, or a folder it was unpacked to."""
+    """The .tgz file that `npm pack` makes, or a folder with its contents."""
     output_dir: Path | None = None
-    """Folder to write finder, points, expression and age to."""
+    """Folder for finder, points, expression and age."""
     judge: Path | None = None
-    """Folder to write the judge of identity to."""
+    """Folder for the judge of identity."""
     overwrite: bool = False
-    """Write also into a folder that holds something else."""
+    """Also write into a folder that holds something else."""
 
 
 def main(config: Config) -> None:
-    """Convert what was asked for."""
+    """Convert the requested networks."""
     wanted = {
         config.output_dir: [name for name in MODELS if name != "judge"],
         config.judge: ["judge"],
     }
     wanted.pop(None, None)
     if not wanted:
-        raise SystemExit("Got nothing to write; give --output_dir, or --judge, or both.")
+        raise SystemExit("Got nothing to write. Give --output_dir, or --judge, or both.")
     for folder, networks in wanted.items():
         assert folder is not None
         tensors = {name: read_model(config.package, name) for name in networks}

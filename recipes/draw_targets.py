@@ -2,8 +2,8 @@
 
     python recipes/draw_targets.py --output_dir docs/targets
 
-Four are portraits of named characters by the renderer, which the generator could draw; two are
-drawings of another kind, a cat and a robot, which it could not.
+Four are portraits of named characters, drawn by the renderer, which the generator can render. Two
+are drawings of another kind, a cat and a robot, which it cannot render.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from stylegan_hub.portraits.renderer import render
 
 IN_DOMAIN = {"zuri": "Zuri", "milo": "Milo", "ivy": "Ivy", "captain-otto": "Captain Otto"}
 _FIRST_SEED = 5  # of pose, mood and background
-_ENLARGED = 4  # drawn so much larger, then reduced: smooth edges
+_ENLARGED = 4  # drawn larger by this factor and then reduced, for smooth edges
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Where to and how large."""
+    """Where to write the pictures, and their size."""
 
     output_dir: Path = Path("docs/targets")
-    """Where the pictures go."""
+    """Folder of the pictures."""
     resolution: int = 256
     """Width and height in pixels."""
 
@@ -53,7 +53,7 @@ def drawing(draw: Callable[[_Pen], None], resolution: int) -> Image.Image:
 
 
 class _Pen:
-    """Draws in hundredths of the picture's width."""
+    """A canvas whose unit is a hundredth of the picture's width."""
 
     def __init__(self, draw: ImageDraw.ImageDraw, scale: float) -> None:
         self._draw, self._scale = draw, scale

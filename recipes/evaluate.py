@@ -1,15 +1,15 @@
-"""Measure edits again: metrics.json, pictures and card of their folders are rewritten.
+"""Measure edits again, and rewrite metrics.json, pictures and card in their folders.
 
     python recipes/evaluate.py cards/afro-hair runs/my-edit
     python recipes/evaluate.py --edits all
     python recipes/evaluate.py runs/my-edit --target hair_style=afro --samples 256
 
-The people, the strength and the target are those of the present metrics.json unless flags say
-otherwise, so the numbers that a card states come out again: the same on the same kind of machine,
-to three digits elsewhere. Only milliseconds_per_edit depends on the moment. At the end a table of
-all edits is printed; its columns "step cosine" are table 2 of StyleCLIP.
+Faces, strength and target are those of the present metrics.json unless options say otherwise, so
+the numbers on a card are reproduced: exactly on the same kind of machine, to three digits
+elsewhere. Only milliseconds_per_edit varies from run to run. At the end a table of all edits is
+printed; its columns "step cosine" are table 2 of StyleCLIP.
 
-What is no edit has a recipe of its own, which writes its card again: evaluate_text_to_face.py;
+Other artifacts have recipes of their own that rewrite their cards: evaluate_text_to_face.py, and
 bundle_portraits.py for the models of the portraits. evaluate_directions.py measures a table's
 directions for many texts.
 """
@@ -33,25 +33,26 @@ from stylegan_hub.pipeline import StyleEditPipeline
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What to measure, and how if not as before."""
+    """What to measure, and how, if not as in the last evaluation."""
 
     folders: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Folders or bundled names of edits."""
     edits: Literal["all"] | None = None
-    """All bundled edits."""
+    """Measure all bundled edits."""
     target: tuple[str, ...] = ()
-    """What the edits ask for, as hair_style=afro or character=Zuri; as before when not given."""
+    """What the edits should change, such as hair_style=afro or character=Zuri. By default as
+    before."""
     samples: int | None = None
-    """How many unseen people; as before when not given, or 128."""
+    """Number of unseen faces. By default as before, or 128."""
     strength: float | None = None
-    """Strength of the edits; as before when not given, or the default of the edit."""
+    """Strength of the edits. By default as before, or the default of the edit."""
     truncation_psi: float | None = None
-    """Of the people; as before when not given, or 0.7."""
+    """Truncation psi of the faces. By default as before, or 0.7."""
     pipeline: str = "portraits"
     """Bundled name, folder or Hub id."""
     reader: str | None = "attribute-reader"
-    """Bundled name, folder or Hub id of the attribute reader; None where pictures are no drawn
-    portraits: what it would say is left out. That is noticed by itself for most pipelines."""
+    """Bundled name, folder or Hub id of the attribute reader. None: measure only what needs no
+    reader, as for pictures other than drawn portraits; for most pipelines this is detected."""
 
 
 def main(config: Config) -> None:
@@ -59,7 +60,7 @@ def main(config: Config) -> None:
     if config.edits == "all":
         folders += bundled("edit").values()
     if not folders:
-        raise SystemExit("Nothing to measure: name folders of edits, or --edits all.")
+        raise SystemExit("Got nothing to measure. Give folders of edits, or --edits all.")
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
     for folder in folders:  # all are checked before the first folder is changed
         load_edit(folder).check_fits(pipe.base_model)
@@ -76,7 +77,7 @@ def main(config: Config) -> None:
 
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """The numbers in Markdown, a line for each edit; without columns that nobody measured."""
+    """The numbers in Markdown, a line for each edit; without columns that were not measured."""
     columns: Sequence[tuple[str, str]] = (
         ("success", "success"),
         ("n", "success_images"),

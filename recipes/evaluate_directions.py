@@ -3,13 +3,13 @@ r"""Measure global directions from a table and from gradients, over many texts.
     python recipes/evaluate_directions.py --output_dir runs/directions-evaluated \
         --table runs/directions/direction_table
 
-    # also how success and collateral change depend on the number of channels and on alpha:
+    # also measure how success and collateral depend on the number of channels and on alpha:
     python recipes/evaluate_directions.py --output_dir runs/directions-evaluated \
         --sweep_channels 10 20 50 100 200 --sweep_alphas 2 4 6 8
 
-The attribute reader judges, on seeds that no training has seen. Writes metrics.json, table.md with
-the tables for docs/results.md, and pictures in images/: for each method a row of eight people for
-each text, and the grid of alpha and threshold of the paper's Figure 6.
+The attribute reader judges faces that no training has seen. Writes metrics.json, table.md with the
+tables for docs/results.md, and pictures in images/: for each method a row of eight faces for each
+text, and the grid of alpha and threshold of the paper's Figure 6.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Config:
     """What to measure."""
 
     output_dir: Path
-    """Where the numbers and pictures go."""
+    """Folder for numbers and pictures."""
     table: str = "portraits-directions"
     """Bundled name, folder or Hub id of the direction table."""
     pipeline: str = "portraits"
@@ -81,29 +81,29 @@ class Config:
     reader: str = "attribute-reader"
     """Bundled name, folder or Hub id of the attribute reader."""
     samples: int = 128
-    """Unseen seeds per text."""
+    """Number of unseen faces per text."""
     texts: tuple[str, ...] = ()
-    """Only these texts of the list; all when empty."""
+    """Measure only these texts of the list. Empty: all."""
     neutral: str = "a face"
-    """What the pictures show before."""
+    """What the pictures show before the edit."""
     gradient: Settings = field(default_factory=Settings)
-    """How directions are searched without a table."""
+    """How directions are found without a table."""
     grid_text: str = "a face with purple hair"
-    """Whose alphas and thresholds are shown as a grid."""
+    """Text whose alphas and thresholds are shown as a grid."""
     grid_alphas: tuple[float, ...] = (-8.0, -4.0, 0.0, 4.0, 8.0)
-    """Rows of the grid."""
+    """Alphas of the rows of the grid."""
     grid_channels: tuple[int, ...] = (200, 100, 50, 20, 5)
-    """Columns of the grid: their thresholds let so many channels pass."""
+    """Numbers of channels that the columns' thresholds keep."""
     sweep_channels: tuple[int, ...] = ()
     """Numbers of channels to compare, each with each of sweep_alphas."""
     sweep_alphas: tuple[float, ...] = ()
     """Values of alpha to compare."""
     sweep_samples: int = 32
-    """Unseen seeds per text of the comparison."""
+    """Number of unseen faces per text of the comparison."""
 
     def __post_init__(self) -> None:
         if unknown := sorted({*self.texts, self.grid_text} - set(TEXTS)):
-            raise ValueError(f"Unknown texts {unknown}; the texts are: {', '.join(TEXTS)}.")
+            raise ValueError(f"Got the texts {unknown}; expected some of: {', '.join(TEXTS)}.")
 
 
 def main(config: Config) -> None:
@@ -148,7 +148,7 @@ def compare(
     table: DirectionTable,
     text: str,
 ) -> tuple[dict[str, Any], dict[str, Direction]]:
-    """Both directions for a text: quality of each and how close they are; and they themselves."""
+    """Both directions for a text, the quality of each, and how close they are."""
     seeds = range(UNSEEN_SEED, UNSEEN_SEED + config.samples)
     row: dict[str, Any] = {}
     found: dict[str, Direction] = {}
@@ -204,7 +204,7 @@ def sweep(
 
 
 def grid(config: Config, pipe: StyleEditPipeline, table: DirectionTable) -> dict[str, Any]:
-    """Draw images/alpha-beta.webp: a person, a row for each alpha, a column for each threshold."""
+    """Write images/alpha-beta.webp: one face, a row for each alpha, a column for each threshold."""
     relevance = table.project(text_change(pipe, config.grid_text, config.neutral)).abs()
     counts = [min(count, len(relevance)) for count in config.grid_channels]
     thresholds = [float(relevance.topk(count).values[-1]) for count in counts]
@@ -230,13 +230,13 @@ def grid(config: Config, pipe: StyleEditPipeline, table: DirectionTable) -> dict
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> float:
-    """Spearman's, of two vectors without ties."""
+    """Spearman's rank correlation of two vectors without ties."""
     ranks = torch.stack([values.argsort().argsort().double() for values in (first, second)])
     return float(torch.corrcoef(ranks)[0, 1])
 
 
 def write(folder: Path, result: dict[str, Any]) -> None:
-    """metrics.json and table.md; the means are over the texts."""
+    """Write metrics.json and table.md; the means are over the texts."""
     rows = result["texts"]
     keys = [(method, key) for method in METHODS for key in ("success", "collateral")]
     mean: dict[str, Any] = {method: {} for method in METHODS}

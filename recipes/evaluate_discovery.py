@@ -1,10 +1,11 @@
-"""Measure the sliders that the generator of the drawn portraits has by itself, and their names.
+"""Measure the sliders that `discovery` finds for the drawn portraits, and their names.
 
     python recipes/evaluate_discovery.py --output_dir runs/discovery
 
-Unseen faces are moved to both ends of every slider. The attribute reader, which knows nothing of
-CLIP, says which attributes differ between the ends; a name is confirmed if each of its words that
-the reader knows is seen at its own end in at least `needed` more of the faces than at the other.
+Unseen faces are moved to both ends of every slider. The attribute reader, which is independent of
+CLIP, says which attributes differ between the ends. A name is confirmed if, for each of its words
+that the reader knows, the share of faces that show it is at least `needed` higher at its own end
+than at the other.
 
 Writes metrics.json, table.md with the table for docs/results.md, and the picture discovery.webp.
 """
@@ -61,17 +62,17 @@ class Config:
     """What to measure."""
 
     output_dir: Path
-    """Where numbers and pictures go."""
+    """Folder for numbers and pictures."""
     region: str | None = None
-    """Only sliders that change this part of the picture."""
+    """Measure only sliders that change this part of the picture."""
     preset: str = "default"
-    """Of the method."""
+    """Settings of the method."""
     samples: int = 64
-    """Unseen faces."""
+    """Number of unseen faces."""
     needed: float = 0.2
-    """Difference of the shares of faces from which on a word is confirmed."""
+    """Difference of the two ends' shares of faces that confirms a word."""
     shown: int = 12
-    """Sliders in the picture."""
+    """Number of sliders in the picture."""
 
 
 @torch.no_grad()
@@ -101,7 +102,7 @@ def main(config: Config) -> None:
 
 
 def moved(pipe: StyleEditPipeline, edit: Edit, faces: Latents, strength: float) -> Latents:
-    """Faces with a slider at a strength."""
+    """Faces with a slider at a given strength."""
     return displaced(pipe, faces, [(edit, strength)])
 
 
@@ -121,7 +122,7 @@ def row(
     high: dict[tuple[str, str], float],
     needed: float,
 ) -> dict[str, Any]:
-    """What was found, and what the reader says of both ends."""
+    """What was found, and what the reader says about both ends."""
     gains = {key: high[key] - low[key] for key in high}
     left, _, right = caption(edit).partition(" <-> ")
     said = {word: attribute_of(word) for word in (left, right) if attribute_of(word) is not None}
@@ -139,13 +140,13 @@ def row(
 
 
 def most(gains: dict[tuple[str, str], float], sign: int) -> str:
-    """The value that one end gains most, by how much of the faces."""
+    """The value whose share rises most towards one end, and by how much."""
     attribute, value = max(gains, key=lambda key: sign * gains[key])
     return f"{attribute}={value} {sign * gains[attribute, value]:.2f}"
 
 
 def attribute_of(word: str) -> tuple[str, str] | None:
-    """The attribute and value that a word of the bank speaks of."""
+    """The attribute and value that a word of the bank names."""
     if word.startswith("no "):
         opposite = attribute_of(word.removeprefix("no ")) or attribute_of(f"a {word[3:]}")
         return None if opposite is None else (opposite[0], "no")
@@ -161,7 +162,7 @@ def attribute_of(word: str) -> tuple[str, str] | None:
 
 
 def write(config: Config, seconds: float, rows: list[dict[str, Any]]) -> None:
-    """metrics.json and table.md."""
+    """Write metrics.json and table.md."""
     judged = [one for one in rows if one["confirmed"] is not None]
     named = [one for one in rows if one["confidence"] is not None]
     result = {

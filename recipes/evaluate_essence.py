@@ -1,17 +1,17 @@
-"""Measure essences side by side with the baselines of TargetCLIP, and draw the figures.
+"""Compare essences with the baselines of TargetCLIP, and make the figures.
 
     python recipes/evaluate_essence.py --output_dir runs/essences-evaluated
     python recipes/evaluate_essence.py runs/essence-zuri --output_dir runs/essences-evaluated
 
-Over people that no training has seen: CLIP similarity to the target before and after, how alike the
-changes are, identity, and, read by the attribute reader, what was taken from the target and what
-stayed. Beside each essence stand
+Measured on faces that no training has seen: CLIP similarity to the target before and after, how
+alike the changes are, identity, and, with the attribute reader, what was taken from the target and
+what stayed. Each essence is compared with
 
-- *average*: the mean of a person's latent and the target's inversion (needs an encoder in the
-  pipeline, and is left out without one);
-- *CLIP blending*: each person's latent optimized until CLIP sees the mean of person and target.
+- *average*: the mean of a face's latent and the target's inversion (only if the pipeline has an
+  encoder);
+- *CLIP blending*: each face's latent optimized until CLIP sees the mean of face and target.
 
-Writes metrics.json, table.md with the table for docs/results.md, and in images/ the grid of people
+Writes metrics.json, table.md with the table for docs/results.md, and in images/ the grid of faces
 and targets and the baselines.
 """
 
@@ -65,27 +65,27 @@ class Config:
     """What to measure."""
 
     essences: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Folders or bundled names; all bundled essences when empty."""
+    """Folders or bundled names. Empty: all bundled essences."""
     output_dir: Path
-    """Where numbers and pictures go."""
+    """Folder for numbers and pictures."""
     pipeline: str = "portraits"
     """Bundled name, folder or Hub id."""
     reader: str | None = "attribute-reader"
     """Bundled name, folder or Hub id of the attribute reader."""
     samples: int = 64
-    """Unseen people."""
+    """Number of unseen faces."""
     blended_samples: int = 16
-    """So many of them for CLIP blending, which searches for each anew."""
+    """Number of those faces for CLIP blending, which runs a search for each."""
     blended_steps: int = 40
-    """Steps of each of its searches."""
+    """Steps of each of those searches."""
     columns: int = 7
-    """People in the figures."""
+    """Number of faces in the figures."""
 
 
 def main(config: Config) -> None:
     folders = [resolve(name, "edit") for name in config.essences] or bundled_essences()
     if not folders:
-        raise SystemExit("Nothing to measure: name folders of essences, or train some first.")
+        raise SystemExit("Got nothing to measure. Give folders of essences, or train one first.")
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
     reader = reader_for(pipe, config.reader, None)
     people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.samples))
@@ -134,7 +134,7 @@ def bundled_essences() -> list[Path]:
 def methods(
     config: Config, pipe: StyleEditPipeline, edit: Edit, target: Tensor
 ) -> dict[str, Callable[[Latents], Latents]]:
-    """The essence and its baselines, each from people to edited people."""
+    """The essence and its baselines, each a function from faces to edited faces."""
     found: dict[str, Callable[[Latents], Latents]] = {METHODS[0]: edit.apply}
     if getattr(pipe, "encoder", None) is not None:
         with torch.no_grad():
@@ -145,7 +145,7 @@ def methods(
 
 
 def blended(pipe: StyleEditPipeline, people: Latents, target: Tensor, steps: int) -> Latents:
-    """Each person moved until CLIP sees the mean of the person and the target."""
+    """Each face moved until CLIP sees the mean of the face and the target."""
     return Latents.cat(
         [
             Latents(people.space, _blended(pipe, people.codes[i : i + 8], target, steps))
@@ -181,7 +181,7 @@ def padded(row: Tensor, config: Config) -> Tensor:
 
 
 def write(folder: Path, result: dict[str, Any]) -> None:
-    """metrics.json and table.md; the means are over the essences."""
+    """Write metrics.json and table.md; the means are over the essences."""
     rows = [
         (name, method, values)
         for name, found in result["essences"].items()

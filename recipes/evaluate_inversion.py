@@ -1,13 +1,14 @@
-"""Measure inversion: how like the picture is the drawing, and does it take edits as before?
+"""Measure inversion: how close the render is to the picture, and whether edits still work on it.
 
     python recipes/evaluate_inversion.py --output_dir runs/inversion
     python recipes/evaluate_inversion.py --output_dir runs/inversion --samples 8 --tune_steps 0
 
-Unseen drawn portraits of two kinds are inverted in every way: *generated* ones, whose latent is
-known, so that the same edits of the zoo can be judged before and after inversion; and *rendered*
-ones, which the generator never drew. The attribute reader judges: an edit succeeds when the wanted
-attribute is there, and all that differs from the picture that was given (and not from its
-reconstruction) is collateral. Writes metrics.json, a table (table.md) and a sheet of pictures.
+Two kinds of unseen portraits are inverted in every way: *generated* ones, whose latent is known, so
+that the same edits of the zoo can be judged before and after inversion; and *rendered* ones by the
+procedural renderer, which the generator has never produced. The attribute reader judges: an edit
+succeeds if the wanted attribute appears, and every other difference from the given picture (not
+from its reconstruction) is collateral. Writes metrics.json, a table (table.md) and a sheet of
+pictures.
 """
 
 from __future__ import annotations
@@ -57,25 +58,25 @@ class Config:
     """What to measure."""
 
     output_dir: Path
-    """Where the numbers and pictures go."""
+    """Folder for numbers and pictures."""
     pipeline: str = "portraits"
     """Bundled name, folder or Hub id."""
     reader: str = "attribute-reader"
     """Bundled name, folder or Hub id of the attribute reader."""
     samples: int = 16
-    """Unseen portraits of each kind."""
+    """Number of unseen portraits of each kind."""
     tuned_samples: int = 8
-    """How many of them the generator is tuned to, one by one."""
+    """Number of those portraits to which the generator is tuned, one by one."""
     batch_size: int = 8
     """Portraits that are refined together."""
     truncation_psi: float = 0.7
-    """Of the generated portraits."""
+    """Truncation psi of the generated portraits."""
     refine_steps: tuple[int, ...] = (30, 100)
-    """Numbers of steps of the refinement that are compared; the last one gives the pivot."""
+    """Numbers of refinement steps to compare; the last one gives the pivot."""
     tune_steps: int = 100
-    """Steps of pivotal tuning; 0 leaves it out."""
+    """Steps of pivotal tuning; 0 = none."""
     edits: tuple[str, ...] = ()
-    """Edits that are tried, with a target in their metrics.json; all bundled ones when empty."""
+    """Edits to try, with a target in their metrics.json. Empty: all bundled ones."""
     refinement: Refinement = field(default_factory=Refinement)
     """Other settings of the refinement."""
     tuning: Tuning = field(default_factory=Tuning)
@@ -84,7 +85,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Inverted:
-    """What came of one portrait: who draws it, and from where."""
+    """The inversion of one portrait: the generator that renders it, and its latent."""
 
     pipe: StyleEditPipeline
     latents: Latents
@@ -130,7 +131,7 @@ def main(config: Config) -> None:
 
 
 def zoo(names: Sequence[str], pipe: StyleEditPipeline) -> dict[str, tuple[Edit, dict[str, str]]]:
-    """Edits with what they are for, as their metrics.json has it."""
+    """Edits with their targets, from their metrics.json."""
     found: dict[str, tuple[Edit, dict[str, str]]] = {}
     for name in names or bundled("edit"):
         folder = resolve(name, "edit")
@@ -145,7 +146,7 @@ def zoo(names: Sequence[str], pipe: StyleEditPipeline) -> dict[str, tuple[Edit, 
             raise SystemExit(f"{name} cannot be judged: it {why}.")
     if not found:
         raise SystemExit(
-            "There is no edit to try: none that is bundled is for this pipeline and has a target. "
+            "Got no edit to try: no bundled edit is for this pipeline and has a target. "
             "Give --edits, folders with a metrics.json (stylegan-hub evaluate writes it)."
         )
     return found
@@ -194,7 +195,7 @@ def measure(
     pictures: Float[Tensor, "n 3 h w"],
     edits: Mapping[str, tuple[Edit, dict[str, str]]],
 ) -> tuple[dict[str, float], Float[Tensor, "n 3 h w"]]:
-    """How like the pictures the drawings are, and what edits do to them; and the drawings."""
+    """How close the renders are to the pictures, what edits do to them, and the renders."""
 
     def draw(edit: Sequence[tuple[Edit, float]]) -> Tensor:
         one_by_one = [
@@ -221,7 +222,7 @@ def measure(
             collateral += report.collateral * report.count
             count += report.count
     known = [one.identity for one in reached if one.identity is not None]
-    # A picture that is drawn again to the last bit has no finite PSNR.
+    # A picture that is reproduced exactly has no finite PSNR.
     finite = [one.psnr for one in reached if math.isfinite(one.psnr)]
     return {
         "psnr": sum(finite) / len(finite) if finite else math.inf,
@@ -237,7 +238,7 @@ def measure(
 def write(
     config: Config, results: dict[str, dict[str, dict[str, float]]], edits: Sequence[str]
 ) -> None:
-    """metrics.json and table.md."""
+    """Write metrics.json and table.md."""
     content: dict[str, Any] = {
         "pipeline": config.pipeline,
         "first_seed": UNSEEN_SEED,

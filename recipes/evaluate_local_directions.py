@@ -1,14 +1,14 @@
-"""Measure local edits, and repeat the comparison of eCLIPsed's Table 1 with the truth beside it.
+"""Measure local edits, and repeat the comparison of eCLIPsed's Table 1 with known attributes.
 
     python recipes/evaluate_local_directions.py --output_dir runs/local-evaluated
     python recipes/evaluate_local_directions.py runs/curly-hair --output_dir runs/local-evaluated
 
-    # also W against W+, the localization weight, and one person against random people:
+    # also compare W with W+, localization weights, and one face with random faces:
     python recipes/evaluate_local_directions.py --table_1 --output_dir runs/local-evaluated
 
-Over people that no training has seen: share of the squared change inside the region, perceptual
-distance outside, success and collateral as the attribute reader sees them, CLIP score; for each
-edit as it is and when it is drawn inside its region only, by joining pictures or features. Writes
+Measured on faces that no training has seen: share of the squared change inside the region,
+perceptual distance outside, success and collateral according to the attribute reader, CLIP score;
+for each edit without a limit, and limited to its region by joining pictures or features. Writes
 metrics.json, table.md with the tables for docs/results.md, and pictures in images/.
 """
 
@@ -71,33 +71,33 @@ class Config:
     """What to measure."""
 
     edits: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Folders or bundled names; all bundled local edits when empty."""
+    """Folders or bundled names. Empty: all bundled local edits."""
     output_dir: Path
-    """Where numbers and pictures go."""
+    """Folder for numbers and pictures."""
     pipeline: str = "portraits"
-    """Bundled name, folder or Hub id; its parser is needed."""
+    """Bundled name, folder or Hub id; the pipeline needs a parser."""
     parser: Path | None = None
     """Folder of a parser, in place of the pipeline's own."""
     reader: str = "attribute-reader"
     """Bundled name, folder or Hub id of the attribute reader."""
     samples: int = 64
-    """Unseen people."""
+    """Number of unseen faces."""
     table_1: bool = False
-    """Search all variants of the comparison; takes a minute for each of 7 and each prompt."""
+    """Search all 7 variants of the comparison; each takes a minute for each prompt."""
     prompts: tuple[str, ...] = tuple(PROMPTS)
-    """Texts of the comparison, some of those of this file."""
+    """Texts of the comparison, from the list in this file."""
     steps: int = 60
     """Steps of each search of the comparison."""
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.prompts) - set(PROMPTS)):
-            raise ValueError(f"Unknown prompts {unknown}; the prompts are: {', '.join(PROMPTS)}.")
+            raise ValueError(f"Got the prompts {unknown}; expected some of: {', '.join(PROMPTS)}.")
 
 
 def main(config: Config) -> None:
     folders = [resolve(name, "edit") for name in config.edits] or bundled_local_edits()
     if not folders and not config.table_1:
-        raise SystemExit("Nothing to measure: name folders of local edits, or ask for --table_1.")
+        raise SystemExit("Got nothing to measure. Give folders of local edits, or --table_1.")
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
     if config.parser is not None:
         own = Parser.from_pretrained(config.parser).eval().requires_grad_(False).to(pipe.device)
@@ -141,7 +141,7 @@ def bundled_local_edits() -> list[Path]:
 def edited(
     pipe: StyleEditPipeline, edit: Edit, people: Latents, strength: float, blend: Blend | None
 ) -> Tensor:
-    """Pictures after the edit: everywhere, or, by joining one or the other, inside its region."""
+    """Pictures after the edit: everywhere, or within its region by joining pictures or features."""
     moved = displaced(pipe, people, [(edit, strength)])
     if blend is None:
         return draw(pipe, moved)
@@ -169,7 +169,7 @@ def measured(
     after: Tensor,
     target: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Success, collateral, where the change is, and what CLIP says."""
+    """Success, collateral, where the change is, and the CLIP score."""
     before = draw(pipe, people)
     inside = either_mask(pipe, before, after, region_of(edit))
     inside = 1 - inside if edit.origin.training["background"] else inside
@@ -191,9 +191,9 @@ def measured(
 def compared(
     config: Config, pipe: StyleEditPipeline, reader: AttributeReader, prompt: str
 ) -> dict[str, Any]:
-    """The variants of eCLIPsed's Table 1 for one text, on unseen people.
+    """The variants of eCLIPsed's Table 1 for one text, on unseen faces.
 
-    An edit that was searched on one person is also measured on that person alone.
+    An edit that was found on one face is also measured on that face alone.
     """
     base = Settings(steps=config.steps)
     person = pipe.sample(UNSEEN_SEED - 1)
@@ -230,7 +230,7 @@ def compared(
 
 
 def write(folder: Path, result: dict[str, Any]) -> None:
-    """metrics.json and table.md."""
+    """Write metrics.json and table.md."""
     lines: list[str] = []
     if result["edits"]:
         rows = [
@@ -253,7 +253,7 @@ def write(folder: Path, result: dict[str, Any]) -> None:
 
 
 def mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Means of what has numbers, over the texts that have them."""
+    """Means over the texts that have a number."""
     keys = dict.fromkeys(key for row in rows for key in row)
     values = {key: [row[key] for row in rows if row.get(key) is not None] for key in keys}
     return {key: round(sum(v) / len(v), 4) for key, v in values.items() if v}
@@ -262,7 +262,7 @@ def mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def table(
     first: str, rows: Sequence[tuple[str, Mapping[str, Any]]], columns: Sequence[tuple[str, str]]
 ) -> list[str]:
-    """Lines of Markdown."""
+    """Rows of a table in Markdown."""
     cells = first.count("|") + 1 + len(columns)
     lines = [f"| {first} | {' | '.join(title for _, title in columns)} |", f"|{'---|' * cells}"]
     for name, values in rows:

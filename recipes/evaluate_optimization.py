@@ -2,8 +2,8 @@
 
     python recipes/evaluate_optimization.py --output_dir runs/optimization
 
-The attribute reader judges, on seeds that no training has seen. Writes metrics.json, a table
-(table.md) and a sheet of pictures (pictures.webp); docs/results.md shows them.
+The attribute reader judges faces that no training has seen. Writes metrics.json, a table (table.md)
+and a sheet of pictures (pictures.webp); docs/results.md shows them.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ PROMPTS: dict[str, dict[str, str]] = {
     "Nana Pearl": character_labels("Nana Pearl"),
 }
 
-SHOWN = 8  # people on the sheet of pictures
+SHOWN = 8  # faces on the sheet of pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,23 +70,23 @@ class Config:
     """What to measure."""
 
     output_dir: Path
-    """Where the numbers and pictures go."""
+    """Folder for numbers and pictures."""
     pipeline: str = "portraits"
     """Bundled name, folder or Hub id."""
     reader: str = "attribute-reader"
     """Bundled name, folder or Hub id of the attribute reader."""
     samples: int = 32
-    """Unseen seeds per prompt."""
+    """Number of unseen faces per prompt."""
     batch_size: int = 8
-    """People who are edited together (each with a displacement of its own)."""
+    """Number of faces that are edited together, each with its own displacement."""
     prompts: tuple[str, ...] = ()
-    """Only these prompts of the list; all when empty."""
+    """Measure only these prompts of the list. Empty: all."""
     mixed_precision: Literal["no", "bf16"] = "no"
-    """bf16 searches in half precision, about twice as fast where the processor has it."""
+    """bf16 searches in half precision, about twice as fast on processors that support it."""
     published: bool = False
     """Use the official code's settings instead of the defaults."""
     settings: Settings = field(default_factory=Settings)
-    """How to search."""
+    """Settings of the search."""
 
 
 def main(config: Config) -> None:
@@ -128,7 +128,7 @@ def main(config: Config) -> None:
 
 
 def identity(pipe: StyleEditPipeline, before: Tensor, after: Tensor) -> float:
-    """Mean similarity of the people before and after; not a number without a recognizer."""
+    """Mean similarity of the faces before and after; NaN without a recognizer."""
     if pipe.recognizer is None:
         return float("nan")
     return float(identity_similarity(pipe.recognizer, before, after).mean())
@@ -137,7 +137,7 @@ def identity(pipe: StyleEditPipeline, before: Tensor, after: Tensor) -> float:
 def write(
     folder: Path, rows: dict[str, dict[str, object]], settings: Settings, config: Config
 ) -> None:
-    """metrics.json and table.md."""
+    """Write metrics.json and table.md."""
     keys = ("success", "collateral", "clip_gain", "identity", "seconds")
     mean = {key: sum(float(str(row[key])) for row in rows.values()) / len(rows) for key in keys}
     result = {

@@ -1,11 +1,11 @@
-"""Measure sliders from pairs and heaps of drawn portraits, where the truth is known.
+"""Measure sliders from pairs and sets of drawn portraits, whose attributes are known.
 
     python recipes/evaluate_pairs.py --output_dir runs/pairs
 
-Pairs are the same rendered portrait without and with an attribute, which the generator never drew;
-heaps are rendered portraits, or the generator's own faces by seed, without and with it, that have
-nothing else in common. Each slider is put at strength 1 on unseen faces, and the attribute reader
-says how many came to have the attribute and how much else flipped.
+Pairs show the same drawn portrait without and with an attribute; the generator has never produced
+them. Sets (--heaps) are drawn portraits, or samples of the generator, without and with the
+attribute, which have nothing else in common. Each slider is applied with strength 1 to unseen
+faces, and the attribute reader says how many gained the attribute and how much else changed.
 
 Writes metrics.json, table.md with the tables for docs/results.md, and the picture pairs.webp.
 """
@@ -46,8 +46,8 @@ TARGETS = {
     "hair_color": "purple",
     "hair_style": "afro",
 }
-_EXAMPLES = 9_000_000  # first seed of rendered examples
-_POOL = 20_000  # first seed of the generator's faces that heaps are chosen from
+_EXAMPLES = 9_000_000  # first seed of drawn examples
+_POOL = 20_000  # first seed of the samples that sets are chosen from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,24 +55,24 @@ class Config:
     """What to measure."""
 
     output_dir: Path
-    """Where numbers and pictures go."""
+    """Folder for numbers and pictures."""
     samples: int = 64
-    """Unseen faces."""
+    """Number of unseen faces."""
     pairs: tuple[int, ...] = (1, 2, 4, 6)
-    """Numbers of pairs."""
+    """Numbers of pairs to compare."""
     heaps: tuple[int, ...] = (6, 24)
-    """Sizes of heaps."""
+    """Sizes of sets to compare."""
     compared: int = 4
     """Number of pairs on which other settings are compared."""
     pool: int = 400
-    """Faces of the generator from which heaps are chosen."""
+    """Number of samples from which sets are chosen."""
     shown: int = 6
-    """Faces in the picture."""
+    """Number of faces in the picture."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One slider, measured."""
+    """One slider and its measurements."""
 
     target: str
     given: str
@@ -126,7 +126,7 @@ def main(config: Config) -> None:
 
 
 def plan(config: Config) -> list[tuple[str, int, str, Settings]]:
-    """What is given, how many of each, and the settings with their name."""
+    """The kinds of examples, their numbers, and the settings with their name."""
     pairs = [("pairs", count, "default", DEFAULT) for count in config.pairs]
     heaps = [
         (f"heaps of {kind}", count, "default", DEFAULT)
@@ -140,7 +140,7 @@ def plan(config: Config) -> list[tuple[str, int, str, Settings]]:
 
 
 def pictures(pipe: StyleEditPipeline, target: dict[str, str], count: int, paired: bool) -> Pairs:
-    """Rendered portraits: the same ones without and with the target, or different ones."""
+    """Drawn portraits: the same ones without and with the target, or different ones."""
     without, having = rendered_people(*next(iter(target.items())))
     after = without.with_labels(**target) if paired else having
     size = pipe.generator.img_size[0]
@@ -150,7 +150,7 @@ def pictures(pipe: StyleEditPipeline, target: dict[str, str], count: int, paired
 def heaps_of_seeds(
     target: dict[str, str], count: int, pool: range, labels: dict[str, Tensor]
 ) -> Pairs:
-    """The first of the generator's faces that lack the target, and those that have it."""
+    """The first samples that lack the target, and the first that have it."""
     ((attribute, value),) = target.items()
     has = labels[attribute] == label_index(attribute, value)
     visible = applicable(labels)[attribute]
@@ -162,17 +162,17 @@ def heaps_of_seeds(
 
 
 def rendered_people(attribute: str, value: str) -> tuple[Portraits, Portraits]:
-    """Portraits that lack the attribute and portraits that have it, where it can be seen."""
+    """Portraits that lack the attribute and portraits that have it, if it can be seen."""
     people = sample(range(_EXAMPLES, _EXAMPLES + 2000))
     usable = applicable(people.labels)[attribute] & (people.character < 0)
-    if attribute.startswith("hair"):  # under a hat little of it is seen
+    if attribute.startswith("hair"):  # a hat hides most of it
         usable &= people.labels["hat"] == label_index("hat", "no")
     has = people.labels[attribute] == label_index(attribute, value)
     return people[usable & ~has], people[usable & has]
 
 
 def proxies(edit: Edit) -> tuple[float | None, float | None, float | None, float]:
-    """What the slider says of itself."""
+    """The slider's measurements."""
     training = edit.origin.training
     residuals = training.get("residuals")
     return (
@@ -184,7 +184,7 @@ def proxies(edit: Edit) -> tuple[float | None, float | None, float | None, float
 
 
 def write(folder: Path, rows: list[Row]) -> None:
-    """metrics.json and table.md: means over the targets, then each target."""
+    """Write metrics.json and table.md: means over the targets, then each target."""
     write_bytes(
         folder / "metrics.json",
         (json.dumps([asdict(row) for row in rows], indent=2) + "\n").encode(),
@@ -208,7 +208,7 @@ def write(folder: Path, rows: list[Row]) -> None:
 
 
 def cells(rows: list[Row], columns: tuple[str, ...]) -> str:
-    """Means of columns; "-" where nothing was measured."""
+    """Means of columns; "-" if nothing was measured."""
     shown = []
     for column in columns:
         values = [v for row in rows if (v := getattr(row, column)) is not None and v == v]

@@ -1,18 +1,18 @@
-"""Measure text-to-face on captions that no training has seen, beside baselines and ablations.
+"""Measure text-to-face on captions that no training has seen, with baselines and ablations.
 
     python recipes/evaluate_text_to_face.py text-to-face
     python recipes/evaluate_text_to_face.py text-to-face --other without=runs/no-reconstruction \\
         --optimization --output_dir runs/text-to-face-comparison
 
-The captions are those of unseen portraits (seeds from 10,000,000), the judge is the attribute
-reader. metrics.json and card of the network's folder are written again; the numbers of captions and
-seeds are those of its present metrics.json unless flags say otherwise. With --output_dir, all
-methods side by side go there: metrics.json, a table in Markdown (table.md) and a sheet of pictures
-(captions.webp: a row for each caption, a face of each method, and the portrait that it was written
+The captions are those of unseen portraits (seeds from 10,000,000), and the attribute reader judges.
+metrics.json and card in the network's folder are rewritten; the numbers of captions and seeds are
+those of its present metrics.json unless options say otherwise. With --output_dir, all methods are
+compared there: metrics.json, a table in Markdown (table.md) and a sheet of pictures (captions.webp:
+a row for each caption, with a face of each method and the portrait that the caption was written
 for).
 
-Random faces say what is true without reading the caption. --optimization searches w_plus by latent
-optimization from the mean latent for each caption, which gives one face, the same for every seed.
+Random faces show what is true without reading the caption. --optimization runs latent optimization
+in w_plus from the mean latent for each caption, which gives one face, the same for every seed.
 """
 
 from __future__ import annotations
@@ -53,27 +53,27 @@ SHOWN = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What to measure, and how if not as before."""
+    """What to measure, and how, if not as in the last evaluation."""
 
     folder: Annotated[str, tyro.conf.Positional] = "text-to-face"
     """Bundled name or folder of the network."""
     other: tuple[str, ...] = ()
     """Networks to compare with, as name=folder; needs --output_dir."""
     candidates: int | None = None
-    """Faces drawn for each that is kept, CLIP chooses; as before when not given, or 8. With
-    --output_dir a single draw is compared too."""
+    """Number of faces rendered for each that is kept; CLIP chooses. By default as before, or 8.
+    With --output_dir, a single render is compared too."""
     optimization: bool = False
     """Compare with latent optimization; needs --output_dir."""
     optimization_captions: int = 64
-    """So many of the captions for it, because each takes seconds."""
+    """Number of captions for latent optimization, because each takes seconds."""
     output_dir: Path | None = None
-    """Where the comparison goes."""
+    """Folder for the comparison."""
     captions: int | None = None
-    """How many unseen captions; as before when not given, or 200."""
+    """Number of unseen captions. By default as before, or 200."""
     seeds: int | None = None
-    """Faces for each of them; as before when not given, or 4."""
+    """Number of faces for each caption. By default as before, or 4."""
     truncation_psi: float | None = None
-    """Of the faces; as before when not given, or 0.7."""
+    """Truncation psi of the faces. By default as before, or 0.7."""
     pipeline: str = "portraits"
     """Bundled name, folder or Hub id."""
     reader: str = "attribute-reader"
@@ -82,7 +82,7 @@ class Config:
 
 def main(config: Config) -> None:
     if config.output_dir is None and (config.other or config.optimization):
-        raise SystemExit("A comparison needs --output_dir: where to?")
+        raise SystemExit("A comparison needs --output_dir. Give it too.")
     folder = resolve(config.folder)
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
     networks = {"text-to-face": load_text_to_face(folder)}
@@ -134,7 +134,7 @@ def compared(
     psi: float,
     candidates: int,
 ) -> dict[str, Draw]:
-    """The methods beside the network itself; other networks with a single draw too."""
+    """The methods to compare with the network; other networks also with a single render."""
     own, *others = networks
     methods = {}
     if candidates > 1:
@@ -146,14 +146,14 @@ def compared(
 
 
 def from_network(pipe: StyleEditPipeline, network: TextToFace, psi: float, candidates: int) -> Draw:
-    """Faces drawn by a network."""
+    """Faces that a network renders."""
     return lambda text, seeds: pictures_of(
         pipe, draw_from_text(pipe, network, text, seeds, psi, candidates)
     )
 
 
 def optimized(pipe: StyleEditPipeline, text: str, seeds: Sequence[int]) -> Tensor:
-    """The face that latent optimization finds from the mean latent, for every seed."""
+    """The face that latent optimization finds from the mean latent, the same for every seed."""
     mean = pipe.mean_latent()
     # Not `find`, which refuses captions of which CLIP reads only the beginning.
     step = displacements(pipe, Words(text), mean)
@@ -168,7 +168,7 @@ def write(
     methods: dict[str, Draw],
     psi: float,
 ) -> None:
-    """The comparison: metrics.json, table.md and captions.webp."""
+    """Write the comparison: metrics.json, table.md and captions.webp."""
     text = json.dumps({"truncation_psi": psi, "methods": rows}, indent=2) + "\n"
     write_bytes(folder / "metrics.json", text.encode())
     shown = unseen.captions[:SHOWN]

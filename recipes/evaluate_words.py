@@ -1,14 +1,15 @@
-"""How well do methods do what words ask, for prompts that no training has seen?
+"""Measure how well methods do what words ask, for prompts that no training has seen.
 
     python recipes/evaluate_words.py --pipeline portraits --output_dir runs/words
     python recipes/evaluate_words.py --pipeline portraits --output_dir runs/words \\
         --methods instant optimization --faces 8
 
-Each prompt of recipes/heldout_prompts.json is asked of every method, for a few faces that lack what
-it asks for, each at the strength that the edit comes with. The attribute reader says of each
-edited face whether it has it (success) and what else flipped (collateral), the critic whether the
-picture is clean, a recognizer that no method uses whether it is the same person. What no portrait
-can show (recipes/heldout_foreign.json) is asked as well: there a warning is the right answer.
+Every method finds an edit for each prompt of recipes/heldout_prompts.json, on a few faces that lack
+what it asks for, and applies it with its default strength. For each edited face, the attribute
+reader says whether it has what was asked for (success) and what else changed (collateral), the
+critic whether the picture is clean, and a recognizer that no method uses whether it is the same
+person. Texts about things that no portrait can show (recipes/heldout_foreign.json) are tried as
+well: for these, a warning is the right answer.
 
 Writes metrics.json (every prompt), table.md for docs/results.md and, for each method, a sheet
 `METHOD.webp` in which every prompt has a face before and after.
@@ -44,7 +45,7 @@ from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.reader import AttributeReader, Reading
 
 HERE = Path(__file__).parent
-FIRST_SEED = 15_000_000  # of the faces; no training and no choice of settings sees them
+FIRST_SEED = 15_000_000  # of the faces; seen by no training and no choice of settings
 POOL = 400  # faces among which those that lack something are looked for
 
 
@@ -53,23 +54,23 @@ class Config:
     """What to measure."""
 
     output_dir: Path
-    """Where numbers and sheets go."""
+    """Folder for numbers and sheets."""
     pipeline: str = "portraits"
     """Name, folder or Hub id of the pipeline."""
     methods: tuple[str, ...] = ("instant", "optimization", "table", "gradient")
-    """Methods by their names, see `stylegan-hub methods`."""
+    """Names of methods, see `stylegan-hub methods`."""
     prompts: Path = HERE / "heldout_prompts.json"
     """A list of {"text": ..., "facts": {attribute: [values]}}."""
     foreign: Path = HERE / "heldout_foreign.json"
-    """A list of texts that no picture of this domain can do."""
+    """A list of texts about things that no picture of this domain can show."""
     faces: int = 4
-    """Faces for each prompt."""
+    """Number of faces for each prompt."""
     reader: str = READER
     """Name, folder or Hub id of the attribute reader."""
     critic: str | None = None
-    """Folder of a critic (recipes/train_critic.py); without one nothing is said of clean."""
+    """Folder of a critic (recipes/train_critic.py). If None, cleanness is not measured."""
     judge: str | None = None
-    """Folder of a recognizer that no method uses; without one nothing is said of identity."""
+    """Folder of a recognizer that no method uses. If None, identity is not measured."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.faces <= POOL:
@@ -81,9 +82,9 @@ class Row:
     """One prompt by one method; shares over its faces.
 
     Attributes:
-        fit: the mean of what the edits say of themselves; None where a method says nothing.
+        fit: the mean of the edits' own estimates; None if a method gives none.
         warned: share of edits that came with a `PoorFitWarning`.
-        seconds: median time of one edit, without the first one's loading.
+        seconds: median time of one edit; loading is not counted.
     """
 
     method: str
@@ -100,7 +101,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Judges:
-    """Who looks at the pictures; none of them is in a loss."""
+    """The networks that judge the pictures; none of them is in a loss."""
 
     reader: AttributeReader
     critic: Critic | None
@@ -139,7 +140,7 @@ def main(config: Config) -> None:
 
 
 def judges_of(config: Config, unedited: Tensor) -> Judges:
-    """Load them, and see what the critic says of unedited pictures."""
+    """Load the judges, and measure what the critic says about unedited pictures."""
     critic = None if config.critic is None else Critic.from_pretrained(config.critic).eval()
     return Judges(
         AttributeReader.from_pretrained(resolve(config.reader, "model")).eval(),
@@ -159,7 +160,7 @@ def one(
     before: Tensor,
     read_before: Reading | None,
 ) -> tuple[Row, Tensor]:
-    """One prompt, and the pictures of its faces afterwards."""
+    """One prompt, and its edited faces."""
     found, seconds, warned = [], [], 0
     for index in range(len(faces)):
         began = time.perf_counter()
@@ -196,14 +197,14 @@ def one(
 
 
 def share_of_clean(judges: Judges, pictures: Tensor) -> float | None:
-    """The share of pictures above the limit of unedited ones."""
+    """The share of pictures that the critic scores above the limit of unedited ones."""
     if judges.critic is None:
         return None
     return float((judges.critic.score(pictures) > judges.limit).float().mean())
 
 
 def write(config: Config, rows: Sequence[Row], sheets: dict[str, Tensor]) -> None:
-    """Everything that is known so far."""
+    """Write everything that is known so far."""
     text = json.dumps([asdict(row) for row in rows], indent=1)
     write_bytes(config.output_dir / "metrics.json", (text + "\n").encode())
     write_bytes(config.output_dir / "table.md", table(rows).encode())
@@ -214,7 +215,7 @@ def write(config: Config, rows: Sequence[Row], sheets: dict[str, Tensor]) -> Non
 
 
 def table(rows: Sequence[Row]) -> str:
-    """A line for each method, and one for each prompt of which less than half succeeds."""
+    """A row for each method, and one for each prompt with less than half success."""
     lines = [
         "| method | prompts | success | collateral | clean | identity | warned, of those that "
         "succeed / fail / cannot be | seconds |",
@@ -243,7 +244,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def mean(values: Sequence[float | None]) -> str:
-    """Of those that are there; a dash where none is."""
+    """The mean of the numbers that exist; a dash if there is none."""
     there = [value for value in values if value is not None]
     return f"{fmean(there):.3f}" if there else "-"
 

@@ -1,4 +1,4 @@
-"""Write drawn portraits as files: pictures, captions, masks and labels.
+"""Write drawn portraits to files: pictures, captions, masks and labels.
 
     python recipes/export_portraits.py --output_dir data/portraits --count 1000 --resolution 256
 
@@ -23,9 +23,9 @@ class Config:
     output_dir: Path
     """Folder of the files."""
     count: int = 1000
-    """How many portraits."""
+    """Number of portraits."""
     start_seed: int = 0
-    """Seed of the first one; from 10,000,000 on they are unseen by every training."""
+    """Seed of the first portrait; no training sees seeds from 10,000,000 on."""
     resolution: int = 256
     """Width and height in pixels, 32 to 512."""
 

@@ -1,4 +1,4 @@
-"""What the recipes share that train a network on portraits: its data, its log and its folder."""
+"""What the recipes that train a network on portraits share: its data, its log and its folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _AT_ONCE = 100  # portraits that are rendered together
 
 
 def cached_portraits(folder: Path, count: int) -> RenderCache:
-    """What recipes/render_portraits.py wrote.
+    """The portraits that recipes/render_portraits.py wrote.
 
     Raises:
         SystemExit: it holds fewer than `count` portraits.
@@ -29,8 +29,8 @@ def cached_portraits(folder: Path, count: int) -> RenderCache:
     cache = RenderCache(folder)
     if len(cache) < count:
         raise SystemExit(
-            f"{folder} holds {len(cache)} portraits, --portraits asks for {count}; draw more with "
-            "recipes/render_portraits.py, or ask for fewer."
+            f"{folder} holds {len(cache)} portraits, --portraits asks for {count}; render more "
+            "with recipes/render_portraits.py, or ask for fewer."
         )
     return cache
 
@@ -47,7 +47,7 @@ def pictures_of(portraits: Portraits, resolution: int) -> Tensor:
 
 
 def log_line(path: Path, step: int, values: Mapping[str, Any]) -> None:
-    """One line more in a file of measurements."""
+    """Append a line to a file of measurements."""
     with path.open("a") as file:
         file.write(json.dumps({"step": step, **values}) + "\n")
 
@@ -59,11 +59,11 @@ def write_network(
     card: str,
     pictures: Mapping[str, Image.Image] | None = None,
 ) -> None:
-    """A network's folder, the recipe's own: weights, metrics.json, README.md and images/.
+    """Write a network's folder, replacing what is there: weights, metrics.json, card and images/.
 
     Args:
-        network: with `save_pretrained`.
-        pictures: by the name of their file in images/.
+        network: anything with `save_pretrained`.
+        pictures: by the names of their files in images/.
     """
     network.to(memory_format=torch.contiguous_format).save_pretrained(folder, overwrite=True)
     for name, picture in (pictures or {}).items():

@@ -1,4 +1,4 @@
-"""Make the README's moving picture: sliders of several edits going from end to end and back.
+"""Make the README's moving picture: sliders of several edits move from end to end and back.
 
     python recipes/picture_readme.py --output docs/pictures/slider.webp
 
@@ -23,20 +23,20 @@ from stylegan_hub.studio import Studio
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What is shown, and where it goes."""
+    """What to show, and where to write it."""
 
     output: Path = Path("docs/pictures/slider.webp")
     """File to write: .webp or .gif."""
     pipeline: str = "portraits"
     """Bundled name, folder or Hub id."""
     seeds: tuple[int, ...] = (7, 12, 3, 20, 25, 31)
-    """A face for each edit."""
+    """Seed of the face for each edit."""
     edits: tuple[str, ...] = (
         "afro-hair", "purple-hair", "glasses", "surprised", "old", "mohawk",
     )  # fmt: skip
-    """Each from strength 0 to its default and back."""
+    """Edits to show, each from strength 0 to its default and back."""
     frames: int = 14
-    """Of the film, at least two."""
+    """Number of frames, at least 2."""
     resolution: int = 128
     """Longer side of each face in pixels."""
 

@@ -1,11 +1,11 @@
-"""Send the folder of an edit, a direction table or a pipeline to the Hub, as one commit.
+"""Upload the folder of an edit, a direction table or a pipeline to the Hub as one commit.
 
     python recipes/publish.py --folder runs/afro-hair --repo_id me/afro-hair
     python recipes/publish.py --folder runs/afro-hair --repo_id me/afro-hair --private
 
-Log in before with `hf auth login`, or set HF_TOKEN. The folder is checked first; an edit or a table
-without a card gets one, written from its config.json, metrics.json and images/. The same as
-`stylegan-hub publish`.
+Log in first with `hf auth login`, or set HF_TOKEN. The folder is checked before the upload. An edit
+or a table without a card gets one, written from its config.json, metrics.json and images/.
+`stylegan-hub publish` does the same.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from stylegan_hub.artifacts import CONFIG_NAME
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What goes where."""
+    """What to upload, and where."""
 
     folder: Path
-    """Folder to send."""
+    """Folder to upload."""
     repo_id: str
-    """Repository on the Hub, user/repo; made if it is not there."""
+    """Repository on the Hub, user/repo. It is created if it does not exist."""
     private: bool = False
     """Make a new repository private."""
     message: str | None = None
-    """Of the commit."""
+    """Commit message."""
     parent_commit: str | None = None
     """Refuse if the repository is no longer at this commit."""
 

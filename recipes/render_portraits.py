@@ -1,4 +1,4 @@
-"""Draw portraits once into a folder that all trainings read.
+"""Draw portraits once, into a folder that all trainings read.
 
     python recipes/render_portraits.py --output_dir runs/portraits --resolution 128
     python recipes/render_portraits.py --output_dir runs/identities --resolution 128 \\
@@ -25,17 +25,17 @@ class Config:
     """What to draw."""
 
     output_dir: Path
-    """Folder of the pictures; an interrupted run goes on where it stopped."""
+    """Folder of the pictures; an interrupted run is continued."""
     count: int = 40_000
-    """How many portraits, rounded up to thousands; their seeds are 0 to count - 1."""
+    """Number of portraits, rounded up to thousands; their seeds are 0 to count - 1."""
     identities: int | None = None
-    """How many people share the portraits; None = everybody is drawn once."""
+    """How many people share the portraits; None = each is drawn once."""
     blends: bool = False
     """Every second picture is no portrait, but lies between some: for training a generator."""
     resolution: int = 256
     """Width and height in pixels, 32 to 512."""
     workers: int = 0
-    """Processes of one thread each; 0 takes one per core."""
+    """Number of processes, with one thread each; 0 = one per core."""
 
 
 def main(config: Config) -> None:

@@ -6,13 +6,13 @@
     accelerate launch recipes/train.py essence --target docs/targets/zuri.png --output_dir runs/zuri
     accelerate launch recipes/train.py METHOD --help
 
-The options after METHOD are those of its settings, with the values of `--preset` where they are
-left out; a method that another package registers is trained in the same way. The output folder is
-the edit: load_edit("runs/afro-hair") takes it. Beside config and weights it holds metrics.json,
-pictures of unseen faces and a card; where a method finds several edits at once, each has a folder
-in it, named by a number. With --push_to_hub and --hub_model_id user/afro-hair it is published. An
-interrupted run goes on with --resume_from_checkpoint latest, on a CPU to the same weights, bit for
-bit; one that is told no more than `pipe.find` gives the same edit.
+The options after METHOD are its settings; those that are left out have the values of `--preset`. A
+method that another package registers is trained in the same way. The output folder is the edit:
+load_edit("runs/afro-hair") loads it. Besides config and weights it holds metrics.json, pictures of
+unseen faces and a card. If a method finds several edits at once, each has a numbered folder in it.
+With --push_to_hub and --hub_model_id user/afro-hair it is published. An interrupted run is
+continued with --resume_from_checkpoint latest, on a CPU to exactly the same weights. Given no more
+than `pipe.find`, a run gives the same edit.
 
 Several processes: torchrun --nproc_per_node 2 recipes/train.py ... (on a CPU with
 ACCELERATE_USE_CPU=true); with half the --train_batch_size they give the same result.
@@ -63,39 +63,39 @@ from stylegan_hub.training import Training, TrainingConfig, training_device
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Publishing, TrainingConfig):
-    """What every method can be told; `options_of` adds its request and its settings."""
+    """Options of every method; `options_of` adds the method's request and settings."""
 
     pipeline: str = "portraits"
     """Bundled name, folder or Hub id."""
     preset: str | None = None
-    """Settings by name; those that suit the pipeline and what is asked when None."""
+    """Named settings. None: those that suit the pipeline and the request."""
     face: str | None = None
-    """Find the edit for this face alone: a seed, or a file of latents."""
+    """Find the edit for this face only: a seed, or a file of latents."""
     label: int | None = None
-    """For a generator with labels: the class whose faces are sampled."""
+    """For a generator with labels, the class whose faces are sampled."""
 
     target_attributes: tuple[str, ...] = ()
-    """What the reader looks for, as hair_style=afro or character=Zuri; without it only what needs
-    no reader is measured."""
+    """What the reader should find after the edit, such as hair_style=afro or character=Zuri. Empty:
+    measure only what needs no reader."""
     reader: str | None = READER
-    """Bundled name, folder or Hub id of the attribute reader; None where pictures are no drawn
-    portraits, which is noticed by itself for most pipelines."""
+    """Bundled name, folder or Hub id of the attribute reader. None: measure only what needs no
+    reader, as for pictures other than drawn portraits; for most pipelines this is detected."""
     strength: tuple[float, ...] | None = None
-    """Strength at which the edit is measured and at which its slider starts, or three numbers:
-    this, the least and the greatest of the slider; the method's own when None."""
+    """Strength at which the edit is measured and at which its slider starts, or three numbers: this
+    one, the lowest and the highest of the slider. None: the method's own."""
     samples: int = 128
-    """Unseen faces that are edited and measured at the end."""
+    """Number of unseen faces that are edited and measured at the end."""
 
     lr_warmup_steps: int | None = None  # type: ignore[assignment]
-    """Steps over which the learning rate rises linearly; 5 % of them when None."""
+    """Steps over which the learning rate rises linearly. None: 5 % of the steps."""
     checkpointing_steps: int | None = None  # type: ignore[assignment]
-    """Steps between two checkpoints; half of them when None."""
+    """Steps between two checkpoints. None: half of the steps."""
     sample_steps: int | None = None  # type: ignore[assignment]
-    """Steps between two sheets of pictures; half of them when None."""
+    """Steps between two sheets of pictures. None: half of the steps."""
 
     def __post_init__(self) -> None:
         if self.strength is not None:
-            strength_of(self.strength, Strength())  # raises rather before the training than after
+            strength_of(self.strength, Strength())  # raises before the training, not after it
         half = max(1, self.max_train_steps // 2)
         usual = {
             "lr_warmup_steps": warmup_steps(self.max_train_steps),
@@ -114,25 +114,25 @@ SETTINGS_NAMES = {
     "batch_size": "train_batch_size",
     "seed": "seed",
 }
-"""Settings that every trainable method has, and what they are called among the options."""
+"""Settings that every trainable method has, and their names as options."""
 
 
 def main(name: str, args: Sequence[str]) -> None:
-    """Train by the method of this name.
+    """Train with the method of this name.
 
     Args:
         args: the options, as on the command line.
 
     Raises:
-        SystemExit: options that cannot be read, or an interrupted training.
-        ValueError: a method that does not exist or does not train, an output folder that holds
-            something else, and all that `find` raises.
+        SystemExit: the options cannot be parsed, or the training was interrupted.
+        ValueError: the method does not exist or does not train, the output folder holds something
+            else, or `find` raises it.
     """
     method = methods.get(name)
     if not isinstance(method, TrainableMethod):
         able = [m.name for m in methods.known().values() if isinstance(m, TrainableMethod)]
         raise ValueError(
-            f"Got the method {name!r}, which does not train; those that do are {', '.join(able)}. "
+            f"Got the method {name!r}, which does not train; expected one of {', '.join(able)}. "
             f"Use pipe.find(..., method={name!r})."
         )
     shown = options_of(method, method.presets["default"])
@@ -142,14 +142,14 @@ def main(name: str, args: Sequence[str]) -> None:
     asked.check_output_dir()
     request = request_of(asked)
     pipe = load_pipeline(asked, method)
-    # Which settings are the defaults is known only now.
+    # Only now is it known which settings are the defaults.
     chosen = method.settings(pipe, method.checked_request(pipe, request), asked.preset)
     config = parsed(options_of(method, chosen), args)
     domain, request, face, settings = method.prepared(
         pipe, request, face_of(config, pipe), config.label, settings_of(config, chosen)
     )
     faces = given_faces(config, domain)
-    more = {} if faces is None else {"faces": faces}  # not every method takes some
+    more = {} if faces is None else {"faces": faces}  # not every method takes faces
     run = method.start(domain, request, face, settings, **more)
     if config.push_to_hub and run.count > 1:
         raise SystemExit("--push_to_hub publishes one edit, and this run gives several.")
@@ -166,7 +166,7 @@ def main(name: str, args: Sequence[str]) -> None:
 
 
 def carried_out(run: Run, config: Config, domain: StyleEditPipeline, face: Latents | None) -> bool:
-    """Carry a run out; whether this process should now write what was learned."""
+    """Run the search; return whether this process should now write what was learned."""
     training = Training(config, {"run": run}, {"run": run.optimizer()})
     share = (training.accelerator.process_index, training.accelerator.num_processes)
 
@@ -214,16 +214,16 @@ def write(
 
 
 def how_trained(config: Config) -> dict[str, Any]:
-    """What is said of the training in the edit's config and on its card, beside the settings."""
+    """What the edit's config and its card say about the training, besides the settings."""
     names = ("lr_scheduler", "lr_warmup_steps", "gradient_accumulation_steps", "mixed_precision")
     return {name: getattr(config, name) for name in names}
 
 
-# From options to what a method takes
+# From options to the arguments of a method
 
 
 def load_pipeline(config: Config, method: TrainableMethod[Any]) -> StyleEditPipeline:
-    """The pipeline, with the components that were given in place of its own."""
+    """The pipeline, with the given components in place of its own."""
     pipe = StyleEditPipeline.from_pretrained(config.pipeline, device=training_device())
     for name in sorted(method.needs):
         if (folder := getattr(config, name)) is not None:
@@ -234,11 +234,13 @@ def load_pipeline(config: Config, method: TrainableMethod[Any]) -> StyleEditPipe
 
 
 def request_of(options: Any) -> Request:
-    """What is asked for."""
+    """The request."""
     given = {name: value for name, value in vars(options).items() if value not in (None, ())}
     kinds = [name for name in ("text", "target", "before") if name in given]
     if len(kinds) > 1:
-        raise SystemExit(f"Got {' and '.join(f'--{name}' for name in kinds)}; give one of them.")
+        raise SystemExit(
+            f"Got {' and '.join(f'--{name}' for name in kinds)}; give only one of them."
+        )
     region = given.get("region")
     if kinds == ["text"]:
         return Words(options.text, options.neutral, options.keep, region)
@@ -253,7 +255,7 @@ def request_of(options: Any) -> Request:
 
 
 def opened(path: Path, option: str) -> Image.Image:
-    """A picture, read as a whole."""
+    """A picture from a file."""
     try:
         with Image.open(path) as picture:
             picture.load()
@@ -263,7 +265,7 @@ def opened(path: Path, option: str) -> Image.Image:
 
 
 def face_of(config: Config, pipe: StyleEditPipeline) -> Latents | None:
-    """The face that the edit is for, None for every face."""
+    """The face that the edit is for; None for every face."""
     if config.face is None:
         return None
     if config.face.isdecimal():
@@ -272,24 +274,26 @@ def face_of(config: Config, pipe: StyleEditPipeline) -> Latents | None:
 
 
 def given_faces(options: Any, pipe: StyleEditPipeline) -> Latents | None:
-    """The faces to train on, None for random ones."""
+    """The faces to train on; None for random ones."""
     seeds, path = getattr(options, "seeds", ()), getattr(options, "latents", None)
     if sum((bool(seeds), path is not None, options.face is not None)) > 1:
-        raise SystemExit("Got several of --face, --seeds and --latents; give one of them.")
+        raise SystemExit("Got several of --face, --seeds and --latents; give only one of them.")
     if path is not None:
         return Latents.load(path)
     return pipe.sample(seeds, label=options.label) if seeds else None
 
 
 def strength_of(given: Sequence[float], usual: Strength) -> Strength:
-    """The range of the slider: as given, or widened so far that the default is in it.
+    """The range of the slider: as given, or widened until it contains the default.
 
     Raises:
-        ValueError: neither one number nor three, or such as are no range.
+        ValueError: neither one number nor three, or the three are not a range.
     """
     if len(given) not in (1, 3) or not all(map(math.isfinite, given)):
         listed = " ".join(map(str, given))
-        raise ValueError(f"Got strength {listed}; expected a number, or default, least, greatest.")
+        raise ValueError(
+            f"Got strength {listed}; expected one number, or three: default, lowest, highest."
+        )
     if len(given) == 3:
         return Strength(*given)
     (far,) = given
@@ -297,7 +301,7 @@ def strength_of(given: Sequence[float], usual: Strength) -> Strength:
 
 
 def settings_of(options: Any, chosen: Any) -> Any:
-    """The settings that the options give."""
+    """The settings from the options."""
     names = [entry.name for entry in fields(chosen) if entry.init]
     return replace(
         chosen, **{name: getattr(options, SETTINGS_NAMES.get(name, name)) for name in names}
@@ -308,7 +312,7 @@ def settings_of(options: Any, chosen: Any) -> Any:
 
 
 def parsed(options: type[Any], args: Sequence[str]) -> Any:
-    """The options that were given, and the defaults of others."""
+    """The given options, and the defaults of others."""
     return tyro.cli(
         options,
         prog=Path(sys.argv[0]).name,
@@ -320,7 +324,7 @@ def parsed(options: type[Any], args: Sequence[str]) -> Any:
 
 
 def options_of(method: TrainableMethod[Any], settings: Any) -> type[Any]:
-    """`Config` with what this method can be asked, and its settings with these values."""
+    """`Config` with the request and the settings of this method, with these defaults."""
     usual = {option: getattr(settings, name) for name, option in SETTINGS_NAMES.items()}
     hints, own = get_type_hints(Config), get_type_hints(type(settings))
     added: list[tuple[str, Any, Any]] = [
@@ -343,13 +347,13 @@ def options_of(method: TrainableMethod[Any], settings: Any) -> type[Any]:
     if twice := {name for name in names if names.count(name) > 1}:
         raise TypeError(
             f"The settings of {method.name!r} have names that other options have: "
-            f"{', '.join(sorted(twice))}. Call them something else."
+            f"{', '.join(sorted(twice))}. Rename them."
         )
     return make_dataclass("Options", added, bases=(Config,), frozen=True, kw_only=True)
 
 
 def request_options(method: TrainableMethod[Any]) -> list[tuple[str, Any, Any]]:
-    """Name, type and default of the options that say what is asked for."""
+    """Name, type and default of the options for the request."""
     alone = len(method.requests) == 1
 
     def option(name: str, kind: Any, words: str) -> tuple[str, Any, Any]:
@@ -358,10 +362,10 @@ def request_options(method: TrainableMethod[Any]) -> list[tuple[str, Any, Any]]:
 
     found: list[tuple[str, Any, Any]] = []
     if Words in method.requests:
-        neutral = "What they show now; the pipeline's own words when None."
-        keep = "What must not change, in words: glasses hair."
+        neutral = "What they show now. None: the pipeline's own words."
+        keep = "What should not change, in words: glasses hair."
         found += [
-            option("text", str, 'What pictures should show afterwards: "a face with an afro".'),
+            option("text", str, 'What the pictures should show: "a face with an afro".'),
             ("neutral", _described(str | None, neutral), field(default=None)),
             ("keep", _described(tuple[str, ...], keep), field(default=())),
         ]
@@ -380,11 +384,11 @@ def request_options(method: TrainableMethod[Any]) -> list[tuple[str, Any, Any]]:
 
 
 def face_options(method: TrainableMethod[Any]) -> list[tuple[str, Any, Any]]:
-    """Name, type and default of the options that say which faces are trained on."""
+    """Name, type and default of the options for the faces to train on."""
     if not method.takes_faces:
         return []
-    seeds = "Train on the faces of these seeds; on random ones without."
-    latents = "Train on these latents, a file that Latents.save wrote, in place of random ones."
+    seeds = "Train on the faces of these seeds. None: random faces."
+    latents = "Train on these latents, from a file that Latents.save wrote. None: random ones."
     return [
         ("seeds", _described(tuple[int, ...], seeds), field(default=())),
         ("latents", _described(Path | None, latents), field(default=None)),
@@ -396,10 +400,10 @@ def _described(kind: Any, words: str) -> Any:
 
 
 def _descriptions(cls: type[Any]) -> dict[str, str]:
-    """What a dataclass says below each of its fields."""
+    """The text below each field of a dataclass."""
     try:
         body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    except (OSError, SyntaxError):  # written where there is no source
+    except (OSError, SyntaxError):  # a class that was defined without a source file
         return {}
     assert isinstance(body, ast.ClassDef)
     found = {}
@@ -411,7 +415,7 @@ def _descriptions(cls: type[Any]) -> dict[str, str]:
 
 
 def renamed(args: Sequence[str], names: Mapping[str, Sequence[str]]) -> list[str]:
-    """Options with earlier names as they are called now: {"--description": ["--text"]}."""
+    """Options with earlier names, under their present names: {"--description": ["--text"]}."""
     found: list[str] = []
     for arg in args:
         name, equals, value = arg.partition("=")

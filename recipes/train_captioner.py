@@ -1,4 +1,4 @@
-"""Train the captioner, which tells texts from pictures: the reconstruction module of text-to-face.
+"""Train the captioner, which describes pictures: the reconstruction module of text-to-face.
 
     python recipes/render_portraits.py --output_dir runs/portraits
     accelerate launch recipes/train_captioner.py --cache runs/portraits \\
@@ -10,8 +10,8 @@ recipes/export_portraits.py wrote), at the sizes of the text-to-face paper:
     accelerate launch recipes/train_captioner.py --data data/MM-CelebA-HQ --paper \\
         --output_dir runs/captioner
 
-An interrupted run goes on with --resume_from_checkpoint latest. At the end, the folder
-`captioner/` in the output folder holds the averaged network, what was measured on unseen pictures
+An interrupted run is continued with --resume_from_checkpoint latest. At the end, the folder
+`captioner/` in the output folder holds the averaged network, its measurements on unseen pictures
 (metrics.json) and a card (README.md).
 """
 
@@ -55,32 +55,35 @@ class Config(TrainingConfig):
     """Data, sizes and loss of the captioner."""
 
     cache: Path | None = None
-    """Folder made by recipes/render_portraits.py; or"""
+    """Folder made by recipes/render_portraits.py. Alternative: --data."""
     data: Path | None = None
-    """a folder in the layout of Multi-Modal CelebA-HQ, whose training split is learned."""
+    """Folder in the layout of Multi-Modal CelebA-HQ, whose training split is used."""
     pictures: int | None = None
-    """How many pictures of the cache are learned from; all when not given."""
+    """Number of pictures of the cache to train on. None: all."""
     captions_per_image: int = 6
-    """How many captions of each picture are in a batch."""
+    """Number of captions of each picture in a batch."""
     augmented: bool = True
-    """Change the pictures at random, so that soft or tinted ones are understood too."""
+    """Change the pictures at random, so that blurred or tinted ones are understood too."""
     attention_lambda: float = 0.02
-    """Weight of the doubly stochastic term. The text-to-face paper gives it the weight of the
-    words, 1, with 196 places and texts of 50 words; a text of 10 words cannot look everywhere."""
+    """Weight of the doubly stochastic term. The text-to-face paper gives it weight 1, like the
+    words, with 196 places and texts of 50 words; a text of 10 words cannot attend to every
+    place."""
     distillation_lambda: float = 20.0
-    """Weight of the auxiliary heads that tell what the pipeline's CLIP sees. They take the place of
-    an encoder trained on ImageNet; 0 = without."""
+    """Weight of the auxiliary heads that predict what the pipeline's CLIP sees. They replace an
+    encoder trained on ImageNet; 0 = none."""
     paper: bool = False
-    """Sizes of the text-to-face paper instead of small ones; it also has --train_batch_size 12."""
+    """Use the sizes of the text-to-face paper instead of small ones; it also has --train_batch_size
+    12."""
     vocabulary_size: int = 30_000
     """Upper limit of the number of words."""
     unseen: int = 400
-    """How many unseen pictures it is measured on."""
+    """Number of unseen pictures on which it is measured."""
     pipeline: str | None = "portraits"
-    """Bundled name, folder or Hub id: its CLIP is learned from, and with rendered portraits it is
-    measured on its samples as well; None = neither."""
+    """Bundled name, folder or Hub id of a pipeline whose CLIP is learned from. With rendered
+    portraits, the captioner is also measured on its samples. None = neither."""
     reader: str = "attribute-reader"
-    """Bundled name or folder: what it says of samples is taken for the truth."""
+    """Bundled name or folder of the attribute reader, whose answers about samples are taken as the
+    truth."""
 
     train_batch_size: int = 16
     learning_rate: float = 2e-3
@@ -91,12 +94,12 @@ class Config(TrainingConfig):
 
 
 class Distillation(nn.Module):
-    """What CLIP sees in a picture, told from the encoder's features; thrown away afterwards.
+    """What CLIP sees in a picture, predicted from the encoder's features; discarded afterwards.
 
-    A caption speaks of little that is to be seen, and in the paper the encoder has been trained on
-    ImageNet before. Here it learns from a CLIP that knows the pictures what there is to see. One
-    head reads the mean of the features, so that every place has a meaning, and one reads all places
-    together, for what lies between them.
+    A caption mentions little of what a picture shows, and the paper's encoder was trained on
+    ImageNet first. Here it learns from a CLIP that knows the pictures. One head reads the mean of
+    the features, so that each place means something by itself, and one reads all places together,
+    for the relations between them.
     """
 
     def __init__(self, captioner: Captioner, clip_dim: int) -> None:
@@ -176,7 +179,7 @@ Unseen = tuple[Tensor, list[list[str]]]
 
 
 def read_data(config: Config) -> tuple[CelebAHQ | CaptionedPortraits, Unseen]:
-    """What is learned from, and unseen pictures `[n, 3, h, w]` with their captions."""
+    """The training data, and unseen pictures `[n, 3, h, w]` with their captions."""
     if (config.cache is None) == (config.data is None):
         raise SystemExit("Give --cache (rendered portraits) or --data (a folder of files).")
     if config.data is not None:
@@ -208,7 +211,7 @@ def new_captioner(config: Config, data: CelebAHQ | CaptionedPortraits) -> Captio
 
 
 def optimizer_of(captioner: Captioner, heads: Distillation | None, learning_rate: float) -> Muon:
-    """Muon for what maps features to features, AdamW for first and last layers and the rest."""
+    """Muon for the weights between features, AdamW for first and last layers and the rest."""
     ends = {
         id(parameter)
         for module in (captioner.embedding, captioner.word, captioner.encoder[1])
@@ -238,7 +241,7 @@ def export(
         )
     ]
     sheet = image_files.grid(unseen[0][:_SHOWN], columns=_SHOWN)
-    # Pictures of files may not be ours to show.
+    # Pictures from files may not be ours to publish.
     pictures = {"unseen.png": sheet} if config.data is None else {}
     print(json.dumps(metrics, indent=2))
     text = card(captioner, metrics, shown, config)
@@ -250,7 +253,7 @@ def export(
 def measure(
     captioner: Captioner, config: Config, unseen: Unseen, pipe: StyleEditPipeline | None
 ) -> dict[str, Any]:
-    """How well it tells texts from unseen pictures, and attributes where they are known."""
+    """How well it describes unseen pictures, and attributes if they are known."""
     images, texts = unseen
     features = encode(captioner, images)
     tokens = captioner.tokenize([group[0] for group in texts])
@@ -288,10 +291,10 @@ def encode(captioner: Captioner, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def read_attributes(captioner: Captioner, features: Tensor) -> dict[str, Tensor]:
-    """The attributes of pictures, judged by which texts become more probable than on average.
+    """The attributes of pictures, from the texts that are more probable for them than on average.
 
-    For every value, texts that state just this value are scored; a text is likelier than others
-    because its words are frequent, which the mean over the pictures takes out.
+    For every value, texts that state only this value are scored. Texts of frequent words are
+    likelier for every picture; subtracting the mean over the pictures removes that.
     """
     rng = random.Random(0)
     (anyone,) = label_words(sample([UNSEEN_SEED]))
@@ -320,7 +323,7 @@ def read_attributes(captioner: Captioner, features: Tensor) -> dict[str, Tensor]
 def card(
     captioner: Captioner, metrics: dict[str, Any], shown: list[dict[str, str]], config: Config
 ) -> str:
-    """The card: what it is for, how it was trained, how well it tells, where it fails."""
+    """The card: purpose, training, quality and limits."""
     source = "drawn portraits" if config.data is None else config.data.name
     pictures = config.max_train_steps * config.train_batch_size
     examples = "\n".join(f"| {row['said']} | {row['told']} |" for row in shown)
@@ -349,7 +352,7 @@ def card(
         table = f"""
 It also recognizes attributes: for each value, two texts that state it are scored, and the one that
 gains most against the average picture is its answer. Balanced accuracy (on the generator's samples,
-what the attribute reader sees is taken for the truth):
+what the attribute reader sees is taken as the truth):
 
 | attribute | chance | {titles} |
 | --- | --- | {"--- | " * len(sets)}
@@ -365,7 +368,7 @@ tags: [stylegan_hub, captioner, {"portraits" if config.data is None else "faces"
 
 # Captioner: {source}
 
-Tells texts from pictures, word by word, and how probable a text is for a picture: the text
+Writes a text about a picture, word by word, and says how probable a text is for a picture: the text
 reconstruction module that text-to-face is trained with. A convolutional encoder and an LSTM with
 soft attention (Xu et al. 2015, "Show, Attend and Tell"), {captioner.num_parameters() / 1e6:.1f}
 million parameters, {len(captioner.config["vocabulary"])} words.
@@ -379,7 +382,7 @@ captioner.caption(images)  # images [n, 3, h, w] in [-1, 1]
 
 ## Training
 
-By `recipes/train_captioner.py` from nothing: {pictures:,} pictures ({source}), up to
+By `recipes/train_captioner.py` from scratch: {pictures:,} pictures ({source}), up to
 {config.captions_per_image} captions each, in {config.max_train_steps:,} steps; negative
 log-likelihood of the words plus {config.attention_lambda:g} times the doubly stochastic attention
 term{distilled}; Muon and AdamW, learning rate {config.learning_rate:g},
@@ -392,14 +395,14 @@ On {metrics["images"]} pictures that were not trained on: {metrics["nats_per_wor
 word, {metrics["nats_per_text"]:.2f} per text, and {metrics["nats_per_text_of_another_picture"]:.2f}
 when the picture is exchanged for another one.
 {table}
-{strip}| said of the picture | told by the captioner |
+{strip}| caption | text of the captioner |
 | --- | --- |
 {examples}
 
 ## Limits
 
-It knows the pictures and the words it was trained on. What it tells is one of many true texts, and
-mostly a short one. For learning and research; do not describe people with it.
+It knows the pictures and the words it was trained on. Its text is one of many true texts, and
+usually a short one. For learning and research; do not describe people with it.
 """
 
 

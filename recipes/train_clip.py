@@ -8,15 +8,15 @@ Later, so that it also reads what the generator draws, go on with its samples:
     accelerate launch recipes/train_clip.py --cache runs/portraits --output_dir runs/clip-2 \\
         --init_from runs/clip --generator runs/generator --max_train_steps 1500
 
-It goes on after an interruption with --resume_from_checkpoint latest. The folders `clip/`,
-`tokenizer/` and `image_processor/` in the output folder are ready for a pipeline, and renewed
-with every sample; `metrics.json` has the zero-shot accuracy and the collinearity per attribute.
+An interrupted run is continued with --resume_from_checkpoint latest. The folders `clip/`,
+`tokenizer/` and `image_processor/` in the output folder are ready for a pipeline, and updated with
+every sample sheet; `metrics.json` has the zero-shot accuracy and the collinearity per attribute.
 
-Captions of a batch are mostly true of several of its pictures ("a smiling face"). The attributes
-say of which, so the loss asks of every caption and every picture: is this true (the sigmoid loss
-of SigLIP, Zhai et al. 2023, arXiv 2303.15343, with exact instead of paired targets)? Half of the
-captions are wrong about one attribute of their picture. And because the model will be optimised
-against, a part of the pictures is unnatural, and no caption of a person is true of them.
+A caption is usually true of several pictures in its batch ("a smiling face"). The attributes say of
+which ones, so the loss asks for every caption and every picture whether it is true (the sigmoid
+loss of SigLIP, Zhai et al. 2023, arXiv 2303.15343, with exact instead of paired targets). Half of
+the captions are wrong about one attribute of their picture. Because methods will optimize against
+this model, some of the pictures are unnatural, and no caption of a person is true of them.
 """
 
 from __future__ import annotations
@@ -78,17 +78,17 @@ class Config(TrainingConfig):
     init_from: Path | None = None
     """Output folder of an earlier run to start from."""
     generator: Path | None = None
-    """Output folder of recipes/train_generator.py, whose samples are learned as well."""
+    """Output folder of recipes/train_generator.py, whose samples are also used for training."""
     num_portraits: int = 40_000
-    """Pictures of the cache that are used, at most."""
+    """Maximum number of pictures of the cache."""
     num_generated: int = 6000
-    """Samples drawn from the generator at the start."""
+    """Number of samples rendered at the start."""
     generated_share: float = 0.3
-    """Share of generator samples in a batch, when there is a generator."""
+    """Share of samples in a batch, if there is a generator."""
     distorted_share: float = 0.12
     """Share of unnatural pictures in a batch."""
     head_weight: float = 0.5
-    """Weight of the auxiliary heads that name the labels; they are thrown away afterwards."""
+    """Weight of the auxiliary heads that predict the labels; they are discarded afterwards."""
     image_size: int = 64
     """Input of the image encoder in pixels."""
     patch_size: int = 8
@@ -117,7 +117,7 @@ class Config(TrainingConfig):
 
 @dataclass(frozen=True)
 class Pool:
-    """Pictures in the size of the model's input, uint8 `[n, 3, size, size]`, and who is in them."""
+    """Pictures in the model's input size, uint8 `[n, 3, size, size]`, and their portraits."""
 
     pictures: Tensor
     portraits: Portraits
@@ -128,11 +128,11 @@ class Pool:
 
 
 class Objective(nn.Module):
-    """What the loss needs beside the model: an offset, and heads that read the truth off pictures.
+    """What the loss needs besides the model: an offset, and heads that predict attributes.
 
-    The heads name the labels and measure the renderer's factors. One looks at the embedding, one
-    at the class token and one at all patches in their places: the last teaches the patches what
-    to see long before the class token has learned where to look.
+    The heads predict the labels and the renderer's factors. One reads the embedding, one the class
+    token and one all patches in their places: the last one trains the patches long before the class
+    token has learned which of them matter.
     """
 
     def __init__(self, vision_width: int, embedding_dim: int, patches: int) -> None:
@@ -163,7 +163,7 @@ class Objective(nn.Module):
         portraits: Portraits,
         natural: Tensor,
     ) -> Tensor:
-        """Mean cross-entropy of the labels that can be seen and error of the factors."""
+        """Mean cross-entropy of the visible labels, and error of the factors."""
         shown = applicable(portraits.labels)
         mean, std = self.get_buffer("factor_mean"), self.get_buffer("factor_std")
         measures = (factor_matrix(portraits).to(mean) - mean) / std
@@ -199,7 +199,7 @@ def main(config: Config) -> None:
     generated = draw_samples(config, device) if config.generator is not None else None
 
     def batch(step: int, micro: int) -> tuple[Tensor, Portraits]:
-        """Disturbed pictures `[n, 3, size, size]` and who is in them."""
+        """Unnatural pictures `[n, 3, size, size]` and their portraits."""
         draw = training.generator(step, 2 * micro)
         indices = training.indices(step, len(rendered.portraits), 2 * micro)
         pictures, portraits = rendered.take(indices)
@@ -225,7 +225,7 @@ def main(config: Config) -> None:
         names = rng.sample(STRANGE_TEXTS, 4)
         true = truth(texts, portraits) & ~strange
         true = torch.cat([true, strange.expand(len(names), n)]).to(device).float()
-        # Long captions apart from short ones, so that these are not padded.
+        # Long captions are kept apart from short ones, so that short ones are not padded.
         tokens = [
             tokenize(tokenizer, [caption.text for caption in said]).to(device),
             tokenize(tokenizer, [*(caption.text for caption in contradicted), *names]).to(device),
@@ -270,13 +270,13 @@ def build(config: Config) -> tuple[CLIPModel, CLIPTokenizer]:
     """A new model and tokenizer, or those of an earlier run."""
     if config.init_from is not None:
         return (
-            # Bundled weights are stored in half precision; training needs full.
+            # Bundled weights are stored in half precision; training needs full precision.
             CLIPModel.from_pretrained(config.init_from / "clip", dtype=torch.float32).train(),
             CLIPTokenizer.from_pretrained(config.init_from / "tokenizer"),
         )
     people = sample(range(2000))
     texts = [text for group in captions(people, range(2000), 4) for text in group]
-    # Rare words a few times more, so that each becomes one token.
+    # Rare words are repeated, so that each becomes one token.
     texts += vocabulary_texts() * 20
     tokenizer = train_tokenizer(
         texts, vocab_size=config.vocab_size, context_length=config.context_length
@@ -316,7 +316,7 @@ def write_captions(portraits: Portraits, rng: random.Random) -> tuple[list[Capti
 
 
 def read_renders(config: Config) -> Pool:
-    """The cache in the size of the model's input, made once: it saves a sixth of every step."""
+    """The cache in the size of the model's input, made once, which saves a sixth of every step."""
     cache = RenderCache(config.cache)
     indices = torch.arange(min(config.num_portraits, len(cache)))
     pictures = [shrink(cache.images(part), config.image_size) for part in indices.split(500)]
@@ -325,14 +325,14 @@ def read_renders(config: Config) -> Pool:
 
 @torch.no_grad()
 def draw_samples(config: Config, device: torch.device) -> Pool:
-    """Pictures by the generator, and the portraits that their z stand for."""
+    """Samples of the generator, and the portraits that their z stand for."""
     assert config.generator is not None
     generator = StyleGAN2Generator.from_pretrained(config.generator / "generator").to(device)
     draw = torch.Generator().manual_seed(config.seed)
     z = torch.randn(config.num_generated, generator.config.z_dim, generator=draw)
     pictures = []
     for index, rows in enumerate(z.split(32)):
-        # Half of the samples are truncated, as users and methods see them.
+        # Half of the samples are truncated, because users and methods see truncated ones.
         ws = generator.mapping(rows.to(device), truncation_psi=1.0 if index % 2 else 0.7)
         drawn = generator.synthesis(ws, noise_mode="const").clamp(-1, 1)
         pictures.append(shrink(((drawn + 1) * 127.5).round().cpu(), config.image_size))
@@ -346,7 +346,7 @@ def shrink(stored: Tensor, size: int) -> Tensor:
 
 
 def concatenate(first: Portraits, second: Portraits) -> Portraits:
-    """Two batches as one."""
+    """Two batches joined."""
     return Portraits(
         torch.cat([first.gaussians, second.gaussians]),
         {name: torch.cat([first.labels[name], second.labels[name]]) for name in ATTRIBUTES},
@@ -387,7 +387,7 @@ def accuracy_on(
 def measure_collinearity(
     model: CLIPModel, tokenizer: CLIPTokenizer, portraits: Portraits, resolution: int
 ) -> Collinearity:
-    """Text against image changes: the same people drawn with and without each attribute's value."""
+    """Text changes against image changes: the same people with and without each value."""
     values_of = value_embeddings(model, tokenizer, zero_shot_texts())
     names, said, seen = [], [], []
     for attribute, (before, *others) in ATTRIBUTES.items():

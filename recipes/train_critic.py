@@ -2,11 +2,11 @@
 
     python recipes/train_critic.py --pipeline cards/portraits --output_dir runs/critic
 
-Clean pictures are samples of the pipeline and renders of drawn portraits; the others are spoiled in
-the ways in which edits spoil them (stylegan_hub/portraits/spoil.py). The 1,500 steps take about
-half an hour on one CPU core. An interrupted run goes on with --resume_from_checkpoint latest. At
-the end, `critic/` in the output folder holds the averaged network, how often it is right on samples
-that no training has seen (metrics.json), a sheet of spoiled pictures and a card.
+Clean pictures are samples of the pipeline and drawn portraits; the others are spoiled in the ways
+in which edits spoil pictures (stylegan_hub/portraits/spoil.py). The 1,500 steps take about half an
+hour on one CPU core. An interrupted run is continued with --resume_from_checkpoint latest. At the
+end, `critic/` in the output folder holds the averaged network, its accuracy on samples that no
+training has seen (metrics.json), a sheet of spoiled pictures and a card.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Config(TrainingConfig):
     pipeline: str = "portraits"
     """Name or folder of the pipeline whose edits it judges; it needs a parser."""
     samples: int = 6000
-    """Samples that are drawn at the start, each also spoiled."""
+    """Number of samples rendered at the start, each of which is also spoiled."""
     renders: int = 2000
-    """Renders of drawn portraits among the clean pictures."""
+    """Number of drawn portraits among the clean pictures."""
     unseen: int = 512
-    """Other samples on which it is measured."""
+    """Number of other samples on which it is measured."""
     learning_rate: float = 1e-3
     train_batch_size: int = 32
     max_train_steps: int = 1500
@@ -58,7 +58,7 @@ class Config(TrainingConfig):
 def main(config: Config) -> None:
     pipe = StyleEditPipeline.from_pretrained(config.pipeline, device=training_device())
     if pipe.parser is None:
-        raise SystemExit(f"{config.pipeline} has no parser; train one: recipes/train_parser.py.")
+        raise SystemExit(f"{config.pipeline} has no parser. Run recipes/train_parser.py first.")
     torch.manual_seed(config.seed)
     critic = Critic().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(critic.parameters(), lr=config.learning_rate, weight_decay=0.02)
@@ -95,7 +95,7 @@ def main(config: Config) -> None:
 def drawn(pipe: StyleEditPipeline, seeds: range, size: int, folder: Path) -> tuple[Tensor, Tensor]:
     """Samples and as many spoiled pictures, uint8 `[n, 3, size, size]`; kept in the output folder.
 
-    Half of the spoiled ones come of latents, the others are spoiled as pictures.
+    Half of the spoiled ones come from displaced latents, the others are changed as pictures.
     """
     path = folder / f"pictures-{seeds.start}-{len(seeds)}.safetensors"
     if path.is_file():
@@ -123,7 +123,7 @@ def drawn(pipe: StyleEditPipeline, seeds: range, size: int, folder: Path) -> tup
 
 
 def one_part(pipe: StyleEditPipeline, images: Tensor, generator: torch.Generator) -> Tensor:
-    """The mask of one part of each picture that is large enough to be seen, `[n, 1, h, w]`."""
+    """The mask of one part of each picture that is large enough to be visible, `[n, 1, h, w]`."""
     masks = pipe.parser.masks(images).float()
     large = masks.mean((2, 3)) > 0.01
     chosen = torch.multinomial(large.float() + 1e-6, 1, generator=generator)
@@ -131,13 +131,13 @@ def one_part(pipe: StyleEditPipeline, images: Tensor, generator: torch.Generator
 
 
 def small(images: Tensor, size: int) -> Tensor:
-    """Pictures in the size that the critic looks at, uint8."""
+    """Pictures in the size of the critic's input, uint8."""
     resized = image_files.resize(images, size) if images.shape[-1] != size else images
     return image_files.to_uint8(resized).cpu()
 
 
 def measure(critic: Critic, clean: Tensor, bad: Tensor) -> dict[str, float]:
-    """How well scores tell clean from spoiled."""
+    """How well scores separate clean from spoiled."""
     before, after = (critic.score(many.float() / 127.5 - 1) for many in (clean, bad))
     above = (before[:, None] > after[None]).float().mean()
     return {
@@ -148,7 +148,7 @@ def measure(critic: Critic, clean: Tensor, bad: Tensor) -> dict[str, float]:
 
 
 def card(metrics: dict[str, float], parameters: int, config: Config) -> str:
-    """What it is, how it was trained, how far it can be trusted."""
+    """The card: purpose, training and reliability."""
     return f"""---
 library_name: stylegan-hub
 license: apache-2.0

@@ -1,24 +1,24 @@
-"""Train an encoder (e4e): a picture to the latent that draws it, close to W so that edits work.
+"""Train an encoder (e4e): from a picture to the latent that renders it, near W so that edits work.
 
     accelerate launch recipes/train_encoder.py --output_dir runs/encoder --mixed_precision bf16
 
-It learns from pictures of the pipeline's own generator, whose w is known, and, for the drawn
-portraits, from renders, whose w is not (--rendered_share 0 for other pipelines). The first
---latent_steps learn only to name the known w, which needs no drawing and is five times as fast;
-then the losses of e4e take over: pixels, perceptual, identity (with a recognizer in the pipeline)
-and the regularization of the deltas, which are switched on one by one. 90 minutes on one CPU
-core with bf16. An interrupted run goes on with --resume_from_checkpoint latest. At the end, the
-folder `encoder/` in the output folder holds the averaged network, how well it reconstructs unseen
-pictures (metrics.json) and a card (README.md).
+It learns from samples of the pipeline's own generator, whose w is known, and, for the drawn
+portraits, from portraits of the procedural renderer, whose w is unknown (--rendered_share 0 for
+other pipelines). The first --latent_steps only learn to predict the known w, which needs no
+rendering and is five times as fast. Then the losses of e4e take over: pixels, perceptual, identity
+(with a recognizer in the pipeline) and the regularization of the deltas, which are switched on one
+by one. It takes 90 minutes on one CPU core with bf16. An interrupted run is continued with
+--resume_from_checkpoint latest. At the end, the folder `encoder/` in the output folder holds the
+averaged network, how well it reconstructs unseen pictures (metrics.json) and a card (README.md).
 
-Tov et al. 2021, "Designing an Encoder for StyleGAN Image Manipulation", section 5. Differences:
-the perceptual distance looks at the patches of the pipeline's CLIP instead of LPIPS; known w are
-learned directly; the latent discriminator (--adv_lambda 0.1 as published, off by default) sees the
-ws of this step and not a pool of older ones, which a resumed run could not know. The reader, which
-judges, takes no part in the training.
+Tov et al. 2021, "Designing an Encoder for StyleGAN Image Manipulation", section 5. Differences: the
+perceptual distance uses the patches of the pipeline's CLIP instead of LPIPS; known w are learned
+directly; the latent discriminator (--adv_lambda 0.1 as published, off by default) sees the ws of
+the current step and not a pool of older ones, which a resumed run could not restore. The reader,
+which judges, takes no part in the training.
 
 Several processes share a batch, but each normalizes its own share of it (batch normalization), so
-their result is not that of one process to the last bit.
+their result is not exactly that of one process.
 """
 
 from __future__ import annotations
@@ -57,18 +57,18 @@ from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.portraits.renderer import render
 from stylegan_hub.training import Training, TrainingConfig, training_device
 
-_CHUNK = 50  # pictures drawn at once
+_CHUNK = 50  # pictures rendered at once
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(TrainingConfig):
-    """How the encoder is built, trained and measured."""
+    """How to build, train and measure the encoder."""
 
     pipeline: str = "portraits"
-    """Bundled name, folder or Hub id of the pipeline whose generator is encoded for."""
+    """Bundled name, folder or Hub id of the pipeline whose generator the encoder is for."""
     reader: str | None = "attribute-reader"
-    """Bundled name, folder or Hub id of the attribute reader that judges; None for other
-    pictures than portraits. The bundled one is not asked about other pipelines without renders."""
+    """Bundled name, folder or Hub id of the attribute reader that judges. None: for pictures other
+    than drawn portraits. The bundled one is not used for other pipelines without renders."""
 
     units: tuple[int, int, int, int] = (1, 2, 2, 1)
     """Residual units of the stages; 3 4 14 3 in e4e."""
@@ -79,17 +79,17 @@ class Config(TrainingConfig):
     input_size: int = 128
     """Pictures are resized to this; 256 in e4e."""
     input_stride: int = 2
-    """Of the first convolution; 1 in e4e."""
+    """Stride of the first convolution; 1 in e4e."""
 
     num_generated: int = 20_000
-    """Pictures that the generator draws at the start, to learn from."""
+    """Number of samples rendered at the start, to learn from."""
     truncation_psi: tuple[float, ...] = (1.0, 0.7)
-    """Truncations of those pictures, in turn."""
+    """Truncations of those samples, in turn."""
     rendered_share: float = 0.25
     """Share of a batch that is rendered portraits; 0 for other pipelines than portraits."""
 
     latent_steps: int = 5000
-    """The first steps only learn the w of generated pictures."""
+    """Number of first steps that only learn the w of samples."""
     progressive_start: int = 5000
     """Step at which the first delta is switched on; until then all layers have one w."""
     progressive_steps: int = 20
@@ -105,16 +105,16 @@ class Config(TrainingConfig):
     delta_lambda: float = 2e-4
     """Weight of the length of the deltas."""
     adv_lambda: float = 0.0
-    """Weight of the latent discriminator, which asks for ws that the mapping network could give."""
+    """Weight of the latent discriminator, which favors ws that the mapping network could give."""
     discriminator_learning_rate: float = 2e-5
-    """Of the latent discriminator."""
+    """Learning rate of the latent discriminator."""
     r1_gamma: float = 10.0
     """Weight of the discriminator's gradient penalty."""
     r1_interval: int = 16
     """Steps between two gradient penalties."""
 
     unseen: int = 250
-    """How many generated pictures, and how many renders, it is measured on at the end."""
+    """Number of samples, and of renders, on which it is measured at the end."""
     train_batch_size: int = 32
     max_train_steps: int = 7000
     learning_rate: float = 2e-3
@@ -188,7 +188,7 @@ def main(config: Config) -> None:
 
 
 def check(config: Config) -> None:
-    """Refuse settings that contradict each other before anything is loaded."""
+    """Refuse contradictory settings before anything is loaded."""
     if not 0 <= config.rendered_share < 1:
         raise SystemExit(f"--rendered_share is {config.rendered_share}; expected 0 to below 1.")
     if config.num_generated < 1 or not config.truncation_psi:
@@ -214,11 +214,11 @@ def new_encoder(config: Config, pipe: StyleEditPipeline) -> Encoder:
 
 
 def optimizer_of(encoder: Encoder, config: Config) -> Muon:
-    """Muon for what maps features to features, AdamW for the rest.
+    """Muon for the weights between features, AdamW for the rest.
 
-    In 400 steps the error of w falls to a third, where AdamW alone leaves two fifths. The heads'
-    linear layers keep weights of size 1 and divide by sqrt(inputs) when they are used (equalized
-    learning rate): at the rate of the others they would learn that much slower.
+    In 400 steps the error of w falls to a third; with AdamW alone, to two fifths. The heads' linear
+    layers keep weights of size 1 and divide by sqrt(inputs) when they are used (equalized learning
+    rate): at the rate of the other layers they would learn slower by this factor.
     """
     linear = [head.get_submodule("linear").get_parameter("weight") for head in encoder.styles]
     own = {id(weight) for weight in linear}
@@ -242,7 +242,7 @@ def optimizer_of(encoder: Encoder, config: Config) -> Muon:
 
 
 def stage_of(step: int, config: Config, pipe: StyleEditPipeline) -> int:
-    """How many deltas are switched on (section 5.1)."""
+    """Number of deltas that are switched on (section 5.1)."""
     if step < config.progressive_start:
         return 0
     stage = 1 + (step - config.progressive_start) // max(1, config.progressive_steps)
@@ -251,7 +251,7 @@ def stage_of(step: int, config: Config, pipe: StyleEditPipeline) -> int:
 
 @dataclass(frozen=True)
 class Generated:
-    """Pictures uint8 `[n, 3, h, w]` and the w `[n, w_dim]` they were drawn from."""
+    """Pictures uint8 `[n, 3, h, w]` and the w `[n, w_dim]` that rendered them."""
 
     pictures: Tensor
     w: Tensor
@@ -265,7 +265,7 @@ class Generated:
 def generated(
     pipe: StyleEditPipeline, seeds: Sequence[int], truncation_psi: Sequence[float]
 ) -> Generated:
-    """Random people of a pipeline; chunks take turns with the truncations."""
+    """Samples of a pipeline; chunks take turns with the truncations."""
     pictures, ws = [], []
     for number, start in enumerate(range(0, len(seeds), _CHUNK)):
         psi = truncation_psi[number % len(truncation_psi)]
@@ -286,7 +286,7 @@ class Objective:
         self._discriminator = discriminator
         self._recognizer = getattr(pipe, "recognizer", None)
         if self._recognizer is None and config.id_lambda > 0:
-            print("The pipeline has no recognizer: training without the identity loss.")
+            print("The pipeline has no recognizer; training without the identity loss.")
         z_dim = pipe.generator.config.z_dim
         z = torch.randn(2000, z_dim, generator=torch.Generator().manual_seed(0)).to(pipe.device)
         with torch.no_grad():
@@ -344,7 +344,7 @@ def discriminator_loss(
     seeds: Tensor,
     step: int,
 ) -> Tensor:
-    """The latent discriminator's own loss, now and then with the gradient penalty."""
+    """The latent discriminator's own loss, at some steps with the gradient penalty."""
     real = pipe.sample(seeds.tolist(), truncation_psi=1.0).codes[:, :1, None]  # [n, 1, 1, w_dim]
     real = real.detach().requires_grad_(True)
     logits = discriminator(real.flatten(1))
@@ -359,7 +359,7 @@ def discriminator_loss(
 def reconstruct(
     pipe: StyleEditPipeline, encoder: Encoder, images: Float[Tensor, "n 3 h w"]
 ) -> tuple[Float[Tensor, "n num_ws w_dim"], Float[Tensor, "n 3 h w"]]:
-    """Codes of pictures, and what the generator draws from them."""
+    """Codes of pictures, and what the generator renders from them."""
     codes = [encoder.encode(batch.to(encoder.device)) for batch in images.split(_CHUNK)]
     drawn = [pipe.synthesize(Latents(Space.W_PLUS, one)).clamp(-1, 1).cpu() for one in codes]
     return torch.cat(codes).cpu(), torch.cat(drawn)
@@ -375,7 +375,7 @@ def sheet(pipe: StyleEditPipeline, encoder: Encoder, images: Float[Tensor, "n 3 
 def export(encoder: Encoder, pipe: StyleEditPipeline, config: Config) -> None:
     """Write the folder `encoder/`: network, metrics.json, pictures and card."""
     has_renders = config.rendered_share > 0
-    reader = reader_for(pipe, config.reader, has_renders)  # who learns renders draws portraits
+    reader = reader_for(pipe, config.reader, has_renders)  # renders are drawn portraits
     seeds = range(UNSEEN_SEED, UNSEEN_SEED + config.unseen)
     own = generated(pipe, seeds, (1.0,))
     sets = {"generated": own.images()}
@@ -444,7 +444,7 @@ _WORDS = {
 
 
 def card(metrics: Mapping[str, Any], config: Config) -> str:
-    """The encoder's card: what it is, how it was trained, how well it reconstructs, its limits."""
+    """The card: purpose, training, reconstruction and limits."""
     columns = {name: metrics[name] for name in ("generated", "renders") if name in metrics}
     rows = [
         f"| {words} | {' | '.join(_number(column.get(name)) for column in columns.values())} |"
@@ -463,7 +463,7 @@ tags: [gan-inversion, e4e]
 
 # Encoder for the generator of `{config.pipeline}`
 
-A picture to the latent in w_plus that draws it: e4e (Tov et al. 2021) with
+From a picture to the latent in w_plus that renders it: e4e (Tov et al. 2021) with
 {metrics["parameters"] / 1e6:.2f} M parameters. It belongs to the generator
 {metrics["pipeline"]["fingerprint"]}. Pictures of any size are resized to {config.input_size} px.
 
@@ -476,11 +476,11 @@ codes = encoder.encode(images)  # [n, 3, h, w] in [-1, 1] -> [n, num_ws, w_dim]
 
 ## Training
 
-From nothing, by `recipes/train_encoder.py`: {config.latent_steps:,} steps of
+From scratch, by `recipes/train_encoder.py`: {config.latent_steps:,} steps of
 {config.train_batch_size} pictures that only learn the w of {config.num_generated:,} pictures of the
 generator (truncation {", ".join(f"{psi:g}" for psi in config.truncation_psi)}), then
 {max(drawn, 0):,} steps with the losses of e4e (weights: pixels {config.l2_lambda:g}, perceptual
-{config.perceptual_lambda:g}, identity {config.id_lambda:g} where there is a recognizer, deltas
+{config.perceptual_lambda:g}, identity {config.id_lambda:g} if there is a recognizer, deltas
 {config.delta_lambda:g}, latent discriminator {config.adv_lambda:g}) and the known w
 ({config.latent_lambda:g}), {config.rendered_share:.0%} of the pictures rendered. Muon and AdamW,
 cosine schedule, exponential average of the weights, seed {config.seed}, precision
@@ -499,7 +499,7 @@ On {metrics["images"]:,} pictures of each kind that were not trained on (seeds f
 
 ## Limits
 
-It knows the pictures of one generator. Whatever the generator cannot draw is lost, and a single
+It knows the pictures of one generator. Whatever the generator cannot render is lost, and a single
 pass gives a likeness, not a copy: refine the latent where that matters. Ask people before you edit
 pictures of them.
 """

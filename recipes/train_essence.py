@@ -1,14 +1,14 @@
-"""Train an essence vector (TargetCLIP): what a picture has, given to every face.
+"""Train an essence vector (TargetCLIP): every face takes on the character of a picture.
 
     accelerate launch recipes/train_essence.py --target docs/targets/zuri.png \\
         --output_dir runs/essence-zuri
 
-    # a drawing or any other picture that the generator could not draw:
+    # a drawing or any other picture that the generator cannot render:
     accelerate launch recipes/train_essence.py --target docs/targets/cat.png \\
         --preset out_of_domain --output_dir runs/essence-cat
 
-The target may be any picture; its middle square is looked at. It is `recipes/train.py essence`;
-see there for what it writes, and --help for all options. Presets also have their earlier names.
+The target may be any picture; its middle square is used. This is `recipes/train.py essence`; see
+there for what it writes, and --help for all options. Earlier names of presets also work.
 """
 
 from __future__ import annotations

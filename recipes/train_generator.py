@@ -22,9 +22,9 @@ stylegan_hub/portraits/paired.py). Four stages, each starts from the one before:
     accelerate launch recipes/train_generator.py paired --stage together \\
         --cache runs/blends --init_from runs/mapping --output_dir runs/generator
 
-`--mixed_precision bf16` doubles the speed on processors that have it. All of them go on after an
-interruption with --resume_from_checkpoint latest. The folder `generator/` in the output folder is
-the averaged generator, ready for a pipeline.
+`--mixed_precision bf16` doubles the speed on processors that support it. An interrupted run is
+continued with --resume_from_checkpoint latest. The folder `generator/` in the output folder is the
+averaged generator, ready for a pipeline.
 """
 
 from __future__ import annotations
@@ -113,10 +113,10 @@ class Adversarial(TrainingConfig):
     images: Path | None = None
     """Or a folder of pictures of any domain, whose middle is taken."""
     img_crop: tuple[int, int] | None = None
-    """Height and width of pictures that are no squares, as 96 128: the network learns them with
-    black bars, and draws them without."""
+    """Height and width of pictures that are not square, such as 96 128: the network learns them
+    with black bars, and renders them without."""
     init_from: Path | None = None
-    """Folder that holds `generator/`, for instance of a paired run, to start from."""
+    """Folder that holds `generator/`, such as that of a paired run, to start from."""
     img_resolution: int = 128
     """Resolution of the generator."""
     channel_base: int = 8192
@@ -130,13 +130,13 @@ class Adversarial(TrainingConfig):
     r1_interval: int = 16
     """Steps between two R1 penalties."""
     path_length_weight: float = 2.0
-    """Weight of path length regularization; 0 leaves it out."""
+    """Weight of path length regularization; 0 = none."""
     path_length_interval: int = 4
     """Steps between two path length penalties."""
     style_mixing: float = 0.9
     """Probability of mixing the w of two z at a random layer."""
     reconstruction_lambda: float = 0.0
-    """Keeps a paired start paired: weight of redrawing the portraits that z stands for."""
+    """Weight of reproducing the portraits that z stands for, which keeps a paired start paired."""
     learning_rate: float = 2e-3
     lr_scheduler: Literal["constant", "cosine"] = "constant"
     train_batch_size: int = 32
@@ -288,7 +288,7 @@ def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: Fact
                 json.dumps({"step": step, "resolution": resolution, "psnr": float(psnr)}) + "\n"
             )
         rows = torch.stack([target[:24], drawn[:24]], 1).view(3, 8, 2, *drawn.shape[1:])
-        sheet = rows.transpose(1, 2).flatten(0, 2)  # a row of truths, a row of drawings, ...
+        sheet = rows.transpose(1, 2).flatten(0, 2)  # a row of portraits, a row of renders, ...
         image_files.grid(sheet, columns=8).save(folder / f"{step:06d}.png")
         if from_z:
             people = samples(average, resolution)
@@ -345,7 +345,7 @@ def synthesis_optimizer(synthesis: nn.Module, config: Paired) -> Muon:
     """Muon for the convolutions and affine layers, Adam for the rest."""
     matrices, others = [], []
     for name, parameter in synthesis.named_parameters():
-        # The colors that toRGB gives out and the constant input are no maps between features.
+        # toRGB gives colors and the constant has no input: they do not map between features.
         plain = parameter.ndim < 2 or "torgb" in name or name.endswith("const")
         (others if plain else matrices).append(parameter)
     optimizer = Muon(
@@ -363,7 +363,7 @@ def synthesis_optimizer(synthesis: nn.Module, config: Paired) -> Muon:
 
 
 def mapping_optimizer(mapping: nn.Module, learning_rate: float) -> Muon:
-    """Muon, which fits this deep and narrow network many times faster than Adam does."""
+    """Muon, which fits this deep and narrow network many times faster than Adam."""
     matrices = [parameter for parameter in mapping.parameters() if parameter.ndim == 2]
     biases = [parameter for parameter in mapping.parameters() if parameter.ndim < 2]
     optimizer = Muon(matrices, biases, learning_rate, weight_decay=0.0)
@@ -389,7 +389,7 @@ def train_adversarial(config: Adversarial) -> None:
         )
     side = generator.config.img_resolution
     size = config.img_crop or generator.img_size
-    generator.crop(*size)  # refuses an impossible size now, and not after the training
+    generator.crop(*size)  # refuses an impossible size before the training
     generator.crop(side, side)
     discriminator = StyleGAN2Discriminator(
         img_resolution=side,
@@ -404,7 +404,7 @@ def train_adversarial(config: Adversarial) -> None:
             module.parameters(), lr=config.learning_rate * ratio, betas=(0.0, 0.99**ratio)
         )
 
-    # The running mean of the path lengths: in a module, so that checkpoints hold it.
+    # The running mean of the path lengths is in a module, so that checkpoints hold it.
     path = nn.Module()
     path.register_buffer("mean_length", torch.zeros(()))
     training = Training(
@@ -456,7 +456,7 @@ def train_adversarial(config: Adversarial) -> None:
                 loss = loss + config.path_length_weight * config.path_length_interval * penalty
             if config.reconstruction_lambda and indices is not None:
                 portraits = sample([int(i) for i in indices])
-                nobody = portraits.character < 0  # nobody in z is a named character
+                nobody = portraits.character < 0  # no face in z is a named character
                 ws = generator.mapping(z_of_portraits(portraits[nobody], z_dim, draw).to(device))
                 redrawn = generator.synthesis(ws, noise_mode="const")
                 weight = face_weight(redrawn.shape[-1]).to(device)
@@ -488,7 +488,7 @@ def train_adversarial(config: Adversarial) -> None:
 def picture_source(
     config: Adversarial, resolution: int, size: tuple[int, int]
 ) -> Callable[[Training, int], tuple[Tensor, Tensor | None]]:
-    """A function from (training, step) to real pictures, and their seeds when they are drawn.
+    """A function from (training, step) to real pictures, and the seeds of drawn portraits.
 
     Args:
         resolution: side of the square that pictures fill.
@@ -520,12 +520,12 @@ def picture_source(
             return image_files.on_square(torch.cat(loaded)), None
 
         return from_files
-    raise SystemExit("What shall the generator learn to make? Give --cache or --images.")
+    raise SystemExit("Got no training pictures; give --cache or --images.")
 
 
 @torch.no_grad()
 def samples(generator: StyleGAN2Generator, resolution: int) -> Tensor:
-    """64 people at truncation 0.7, always of the same z."""
+    """64 samples at truncation 0.7, always from the same z."""
     z = torch.randn(64, generator.config.z_dim, generator=torch.Generator().manual_seed(0))
     ws = generator.mapping(z.to(generator.device), truncation_psi=0.7)
     drawn = [

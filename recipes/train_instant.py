@@ -1,11 +1,11 @@
-"""Make the instant model of a pipeline: any words become an edit without a search.
+"""Make the instant model of a pipeline, which turns any words into an edit without a search.
 
     python recipes/train_instant.py --pipeline portraits --output_dir runs/instant
     python recipes/train_instant.py --pipeline my/ffhq --output_dir runs/instant --add
 
-It renders samples and lets the pipeline's CLIP look at them: 8,192 take a few minutes on a CPU core
+It renders samples and embeds them with the pipeline's CLIP: 8,192 take a few minutes on a CPU core
 at 128 px. No labels are used, so it works for any generator. Rendered blocks are kept in the output
-folder, so an interrupted run goes on where it stopped, and several processes started with
+folder, so an interrupted run continues where it stopped, and several processes started with
 `accelerate launch` share the work. At the end, `instant/` in the output folder holds the model and
 its card; with --add it is also written into the pipeline's folder, whose `pipe.find` then uses it.
 """
@@ -29,16 +29,16 @@ from stylegan_hub.pipeline import StyleEditPipeline
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Of which pipeline, from how many samples."""
+    """Which pipeline to use, and how many samples."""
 
     output_dir: Path
     """Folder of the run."""
     pipeline: str = "portraits"
     """Name, folder or Hub id of the pipeline."""
     samples: int = 8192
-    """How many samples, rounded up to whole blocks of 256."""
+    """Number of samples, rounded up to whole blocks of 256."""
     seed: int = 0
-    """Everything random follows from it."""
+    """Seed of everything random."""
     label: int | None = None
     """For a generator with labels, the class that is sampled."""
     add: bool = False
@@ -54,7 +54,7 @@ def main(config: Config) -> None:
     pipe = StyleEditPipeline.from_pretrained(config.pipeline, device=state.device)
     if config.add and not Path(config.pipeline).is_dir():
         raise SystemExit(
-            f"Got --add with {config.pipeline!r}, which is no folder; copy the pipeline into a "
+            f"Got --add with {config.pipeline!r}, which is not a folder. Copy the pipeline into a "
             "folder of your own, or leave out --add."
         )
     blocks = config.output_dir / "blocks"
@@ -78,7 +78,7 @@ def main(config: Config) -> None:
 
 
 def check_same_run(path: Path, pipe: StyleEditPipeline, config: Config) -> None:
-    """Blocks of another pipeline or another seed are not mixed with these."""
+    """Refuse blocks of another pipeline or another seed."""
     mine = {
         "generator": pipe.base_model.fingerprint,
         "clip": pipe.clip_model.fingerprint,
@@ -94,7 +94,7 @@ def check_same_run(path: Path, pipe: StyleEditPipeline, config: Config) -> None:
 
 
 def read_block(path: Path) -> Block:
-    """A block that was made before."""
+    """A block that was rendered before."""
     tensors = load_file(path)
     return tensors["w"], tensors["seen"]
 
@@ -116,7 +116,7 @@ def add(model: InstantModel, pipe: StyleEditPipeline, folder: Path) -> None:
 
 
 def card(model: InstantModel, config: Config) -> str:
-    """What it is and how it was made."""
+    """The card: what it is and how it was made."""
     sizes = model.sizes
     return f"""---
 library_name: stylegan-hub
@@ -142,7 +142,7 @@ used.
 
 ## Limits
 
-It finds what samples show and CLIP knows. What no sample has, no displacement of it makes.
+It finds what samples show and CLIP knows. It cannot add what no sample shows.
 """
 
 

@@ -4,10 +4,10 @@
     python recipes/train_landmarks.py --output_dir runs/landmarks --cache runs/portraits
 
 It learns from portraits (rendered, or from the folder of recipes/render_portraits.py) that are
-turned, scaled, moved and laid over made-up backgrounds, so that the truth is known. About 25
-minutes on one CPU core. An interrupted run goes on with --resume_from_checkpoint latest. At the
-end, the folder `landmarker/` in the output folder holds the averaged network, how well it finds
-unseen faces (metrics.json) and a card (README.md).
+turned, scaled, moved and laid over synthetic backgrounds, so that their places are known. It takes
+about 25 minutes on one CPU core. An interrupted run is continued with --resume_from_checkpoint
+latest. At the end, the folder `landmarker/` in the output folder holds the averaged network, how
+well it finds unseen faces (metrics.json) and a card (README.md).
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ from stylegan_hub.portraits.renderer import PARTS, render, render_with_masks
 from stylegan_hub.training import NetworkTraining, TrainingConfig
 
 _DRAWN_AT = 128
-_REACH = 0.35  # of the half side: how far around a face's middle the score is high
+_REACH = 0.35  # of the half side: how far from the middle of a face the score is high
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(TrainingConfig):
-    """How the landmarker is trained and measured."""
+    """How to train and measure the landmarker."""
 
     cache: Path | None = None
-    """Folder made by recipes/render_portraits.py; portraits are rendered at the start if None."""
+    """Folder made by recipes/render_portraits.py. None: portraits are rendered at the start."""
     portraits: int = 4000
-    """How many portraits are learned from."""
+    """Number of portraits to learn from."""
     input_size: int = 96
-    """Pictures are looked at in this size, a multiple of 32."""
+    """Size of the network's input, a multiple of 32."""
     widths: tuple[int, int, int] = (32, 64, 96)
     """Channels of the features."""
 
     near_share: float = 0.5
-    """Share of the scenes that are nearly aligned, as at a second look."""
+    """Share of the scenes that are nearly aligned, as for a second look."""
     smallest: float = 0.16
-    """Least side of a face in the other scenes, as a share of the scene's."""
+    """Smallest side of a face in the other scenes, as a share of the scene's."""
     any_turn_share: float = 0.4
     """Share of those in which a face is turned by any angle, and not only by up to 45 degrees."""
     second_share: float = 0.3
@@ -64,7 +64,7 @@ class Config(TrainingConfig):
     """Share of those that show none."""
 
     unseen: int = 200
-    """How many scenes it is measured on at the end."""
+    """Number of scenes on which it is measured at the end."""
     learning_rate: float = 2e-3
     train_batch_size: int = 16
     max_train_steps: int = 5000
@@ -137,15 +137,15 @@ def usual_landmarks(count: int = 100) -> list[list[float]]:
 def scenes(
     pictures: Tensor, size: int, draw: Generator, config: Config
 ) -> tuple[Float[Tensor, "n 3 size size"], Float[Tensor, "n 2 5"]]:
-    """Portraits in larger pictures, and where.
+    """Portraits in larger pictures, and their places.
 
     Args:
         pictures: uint8 `[n, 3, h, w]`; the next one in the batch is a scene's second face.
 
     Returns:
-        Scenes in [-1, 1], and for up to two faces in each: the middle of the portrait, the way from
-        there to the middle of its right edge, both in units of the scene's half side, and whether
-        there is such a face.
+        Scenes in [-1, 1], and for up to two faces in each: the middle of the portrait, the offset
+        from there to the middle of its right edge, both in units of the scene's half side, and
+        whether the face exists.
     """
     n = len(pictures)
     portraits = image_files.from_uint8(pictures)
@@ -159,7 +159,8 @@ def scenes(
     second[:, 4] *= first[:, 4]
 
     images = _backgrounds(n, size, draw)
-    images = F.interpolate(images, scale_factor=2, mode="bilinear")  # against aliasing, for a while
+    # Twice the size until the portraits are laid over them, against aliasing.
+    images = F.interpolate(images, scale_factor=2, mode="bilinear")
     images = _laid(images, portraits.roll(1, 0), second, draw)
     images = F.avg_pool2d(_laid(images, portraits, first, draw), 2)
     images = sometimes(blur, images, draw, 0.3)
@@ -171,19 +172,19 @@ def scenes(
 def square_losses(
     said: Float[Tensor, "n 6 gh gw"], squares: Float[Tensor, "n 2 5"]
 ) -> dict[str, Tensor]:
-    """What the network says, compared to where the faces are: a loss for each part of it."""
+    """The loss: for each part, what the network says compared with where the faces are."""
     size = (said.shape[2] * 8, said.shape[3] * 8)
     places = cell_places(*size).to(said)
     half = squares[:, :, 2:4].norm(dim=2).clamp_min(1e-3)  # [n, 2]
     way = squares[:, :, :2, None, None] - places  # [n, 2, 2, gh, gw]
     distance = way.norm(dim=2)
-    # Small faces, too, have a cell whose score is high.
+    # Small faces also need a cell with a high score.
     reach = (_REACH * half).clamp_min(2 / said.shape[3])[:, :, None, None]
     heat = torch.exp(-((distance / reach) ** 2)) * squares[:, :, 4, None, None]
     heat, nearest = heat.max(1)  # [n, gh, gw]
 
     def of_nearest(values: Tensor) -> Tensor:
-        """Of two faces' values [n, 2, ...] those of the face that is nearest to each cell."""
+        """Of two faces' values [n, 2, ...], those of the face that is nearest to each cell."""
         return torch.where(nearest == 0, values[:, 0], values[:, 1])
 
     wide = half[:, :, None, None].expand(-1, -1, *heat.shape[1:])
@@ -223,7 +224,7 @@ def _squares(n: int, near: Tensor, draw: Generator, config: Config) -> Float[Ten
     low, high = math.log(config.smallest), math.log(1.05)
     half = torch.exp(_uniform(n, draw, low, high))
     half = torch.where(near, (2 / 3) * torch.exp(0.15 * torch.randn(n, generator=draw)), half)
-    room = (1.15 - half).clamp_min(0.1)  # a face may reach a little beyond the scene
+    room = (1.15 - half).clamp_min(0.1)  # a face may extend a little beyond the scene
     place = torch.stack([_uniform(n, draw, -1, 1) * room for _ in range(2)], 1)
     place = torch.where(near[:, None], 0.12 * torch.randn(n, 2, generator=draw), place)
     right = torch.stack([angle.cos(), angle.sin()], 1) * half[:, None]
@@ -231,7 +232,7 @@ def _squares(n: int, near: Tensor, draw: Generator, config: Config) -> Float[Ten
 
 
 def _laid(images: Tensor, portraits: Tensor, squares: Tensor, draw: Generator) -> Tensor:
-    """Scenes with a portrait in each square that is there: whole, round, or with soft edges."""
+    """Scenes with a portrait in each square that exists: whole, round, or with soft edges."""
     n, size = len(images), images.shape[-1]
     x, y, cos, sin, there = squares.unbind(1)
     scale = cos**2 + sin**2
@@ -253,7 +254,7 @@ def _laid(images: Tensor, portraits: Tensor, squares: Tensor, draw: Generator) -
 
 
 def _backgrounds(n: int, size: int, draw: Generator) -> Tensor:
-    """Made-up pictures without faces: smooth colors, texture, boxes, ellipses and stripes."""
+    """Synthetic pictures without faces: smooth colors, texture, boxes, ellipses and stripes."""
     loud = _uniform(n, draw, 0.1, 0.6)[:, None, None, None]
     clouds = loud * torch.randn(n, 3, 4, 4, generator=draw)
     images = F.interpolate(clouds, (size, size), mode="bicubic")
@@ -279,10 +280,10 @@ def _backgrounds(n: int, size: int, draw: Generator) -> Tensor:
 
 
 def _edge_repeated(images: Tensor, squares: Tensor, draw: Generator) -> Tensor:
-    """As a look beyond the edge of a picture shows it: rows and columns there are repeated."""
+    """Scenes whose border rows and columns are repeated, as beyond the edge of a picture."""
     n, size = len(images), images.shape[-1]
     middle = (squares[:, :2] + 1) / 2 * size
-    margin = 0.7 * squares[:, 2:4].norm(dim=1) / 2 * size  # most of the face stays
+    margin = 0.7 * squares[:, 2:4].norm(dim=1) / 2 * size  # most of the face stays visible
     index = torch.arange(size).expand(n, -1)
     looks = _uniform(n, draw) < 0.3
     for dimension in (2, 3):
@@ -302,10 +303,10 @@ def _uniform(n: int, draw: Generator, low: float = 0.0, high: float = 1.0) -> Te
 
 @torch.no_grad()
 def measure(landmarker: Landmarker, count: int, config: Config) -> dict[str, float]:
-    """How unseen faces are found in scenes three times the size of the network's input.
+    """How well unseen faces are found in scenes three times the size of the network's input.
 
-    Found is a face whose four corners are, on average, nearer to the true ones than a tenth of the
-    side. The error is the mean distance of the corners of those, as a share of the side.
+    A face is found if its four corners are, on average, nearer to the true ones than a tenth of the
+    side. The error is the mean distance of these faces' corners, as a share of the side.
     """
     draw = torch.Generator().manual_seed(0)
     size = 3 * config.input_size
@@ -347,7 +348,7 @@ def measure(landmarker: Landmarker, count: int, config: Config) -> dict[str, flo
 def corner_errors(
     faces: Float[Tensor, "faces 3 2"], true: Float[Tensor, "3 2"], usual: Float[Tensor, "3 2"]
 ) -> Float[Tensor, " faces"]:
-    """Mean distance of the corners that landmarks stand for from the true ones, in pixels."""
+    """Mean distance in pixels of the corners that landmarks imply from the true ones."""
     source = torch.cat([usual, torch.ones(3, 1)], 1)
     corners = torch.tensor([[-1, -1, 1], [-1, 1, 1], [1, 1, 1], [1, -1, 1]], dtype=torch.float32)
     at = corners @ torch.linalg.inv(source)  # from the landmarks to the corners
@@ -366,7 +367,7 @@ def export(landmarker: Landmarker, config: Config) -> None:
 
 
 def card(metrics: Mapping[str, Any], config: Config) -> str:
-    """The landmarker's card: what it is, how it was trained, how well it finds, its limits."""
+    """The card: purpose, training, accuracy and limits."""
     pictures = config.max_train_steps * config.train_batch_size
     return f"""---
 library_name: stylegan-hub
@@ -389,7 +390,7 @@ landmarker.find(image)  # [1, 3, h, w] in [-1, 1] -> [faces, 3, 2]: eyes and mou
 
 ## Training
 
-From nothing, by `recipes/train_landmarks.py`: {pictures:,} scenes of {config.input_size} px, made
+From scratch, by `recipes/train_landmarks.py`: {pictures:,} scenes of {config.input_size} px, made
 of {config.portraits:,} portraits that were turned, scaled, moved and laid over made-up backgrounds.
 Muon and AdamW, cosine schedule, exponential average of the weights, seed {config.seed}.
 

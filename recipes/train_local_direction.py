@@ -1,10 +1,10 @@
-"""Train a local edit (LELSD, eCLIPsed): one part of the face changes as the words say.
+"""Train a local edit (LELSD, eCLIPsed): only one part of the face changes as the words say.
 
     accelerate launch recipes/train_local_direction.py --prompt "a face with curly hair" \\
         --target hair_style=curly --output_dir runs/curly-hair
 
-    # another region than the words speak of; only some layers; learned on some faces alone (with
-    # --face 7 it is for this one face):
+    # another region than the words name; only some layers; learned only from these faces (with
+    # --face 7, the edit is for this one face):
     accelerate launch recipes/train_local_direction.py --prompt "a face with an afro" \\
         --region "hair, hat" --layers 0 1 2 3 4 5 --seeds 7 8 --output_dir runs/afro
 
@@ -12,9 +12,8 @@
     accelerate launch recipes/train_local_direction.py --region mouth --directions 3 \\
         --output_dir runs/mouth
 
-The region that is found is printed and stored. It is `recipes/train.py local` under the names that
-its options had before there were other methods; see there for what it writes, and --help for all
-options.
+The chosen region is printed and stored. This is `recipes/train.py local` with earlier names of its
+options; see there for what it writes, and --help for all options.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Train a latent mapper (StyleCLIP, section 5): one edit, said in words, for every face.
+"""Train a latent mapper (StyleCLIP, section 5): one edit, described in words, for every face.
 
     accelerate launch recipes/train_mapper.py --description "a face with an afro" \\
         --target hair_style=afro --output_dir runs/afro-hair
 
-It is `recipes/train.py mapper` under the names that its options had before there were other
-methods; see there for what it writes, and --help for all options.
+This is `recipes/train.py mapper` with earlier names of its options; see there for what it writes,
+and --help for all options.
 """
 
 from __future__ import annotations

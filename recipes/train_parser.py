@@ -1,15 +1,15 @@
-"""Train the parser of the drawn portraits: which part of a face does every pixel show?
+"""Train the parser of the drawn portraits, which labels every pixel with a part of the face.
 
     accelerate launch recipes/train_parser.py --output_dir runs/parser --mixed_precision bf16
 
-Portraits and their masks are drawn as they are learned, which costs a fifth of the training. The
-2,500 steps (40,000 pictures) take 15 to 20 minutes on one CPU core with bf16. An interrupted run
-goes on with --resume_from_checkpoint latest. At the end, the folder `parser/` in the output folder
-holds the averaged network, its intersection over union per part (metrics.json) on unseen renders
-and on samples of a pipeline's generator, and a card (README.md).
+Portraits and their masks are drawn during the training, which takes a fifth of its time. The 2,500
+steps (40,000 pictures) take 15 to 20 minutes on one CPU core with bf16. An interrupted run is
+continued with --resume_from_checkpoint latest. At the end, the folder `parser/` in the output
+folder holds the averaged network, its intersection over union per part (metrics.json) on unseen
+renders and on samples of a pipeline's generator, and a card (README.md).
 
 Several processes share a batch, but each normalizes its own share of it (batch normalization), so
-their result is not that of one process to the last bit.
+their result is not exactly that of one process.
 """
 
 from __future__ import annotations
@@ -53,19 +53,19 @@ _LEAST_SHARE = 1 / 16
 
 @dataclass(frozen=True, kw_only=True)
 class Config(TrainingConfig):
-    """How the parser is built, trained and measured."""
+    """How to build, train and measure the parser."""
 
     resolution: int = 128
-    """Size of the pictures, and of the network's input."""
+    """Size of the pictures and of the network's input."""
     width: int = 16
     """Channels of the first stage; 64 in the public face parser."""
     stem_stride: int = 2
     """Pixels per feature of the first stage; 4 in the public face parser, for 512 px."""
     pipeline: str | None = "portraits"
-    """Bundled name, folder or Hub id of the pipeline on whose samples it is measured; None leaves
-    that out."""
+    """Bundled name, folder or Hub id of the pipeline on whose samples it is also measured. None:
+    only on renders."""
     unseen_portraits: int = 500
-    """How many portraits, and how many samples, it is measured on at the end."""
+    """Number of portraits, and of samples, on which it is measured at the end."""
     train_batch_size: int = 16
     max_train_steps: int = 2500
     learning_rate: float = 4e-3
@@ -116,15 +116,15 @@ def main(config: Config) -> None:
 def augment_with_masks(
     images: Float[Tensor, "n 3 h w"], masks: Int[Tensor, "n h w"], generator: Generator
 ) -> tuple[Float[Tensor, "n 3 h w"], Int[Tensor, "n h w"]]:
-    """Change pictures at random, as the reader's are but moved further, and masks along with them.
+    """Change pictures at random, like the reader's but with larger moves, and masks with them.
 
-    The masks take the part of the pixel nearest to where `random_affine` takes the color from:
-    the coordinates themselves are moved as a second batch of pictures, with the same draws.
+    A mask takes its part from the pixel nearest to the place where `random_affine` takes the color:
+    the coordinates are moved as a second batch of pictures, with the same random numbers.
     """
     moves: dict[str, float] = dict(degrees=10.0, scale=0.06, shift=0.06)
     same_draws = generator.clone_state()
     height, width = images.shape[2:]
-    x = (torch.arange(width) + 0.5) * (2 / width) - 1  # as grid_sample counts
+    x = (torch.arange(width) + 0.5) * (2 / width) - 1  # the coordinates of grid_sample
     y = (torch.arange(height) + 0.5) * (2 / height) - 1
     places = torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
     places = torch.cat([places, torch.zeros(1, height, width)]).expand(len(images), -1, -1, -1)
@@ -142,8 +142,9 @@ def augment_with_masks(
 def hard_pixel_loss(logits: Float[Tensor, "n parts h w"], masks: Int[Tensor, "n h w"]) -> Tensor:
     """Cross entropy over the hard pixels of every picture (OHEM), a mean over the pictures.
 
-    Hard are pixels whose part has a probability below 0.7, and always the hardest sixteenth: most
-    of a picture is background and hair, soon learned, and eyes and lips are a few pixels.
+    Pixels are hard if their part has a probability below 0.7; the hardest sixteenth always counts.
+    Most of a picture is background and hair, which are learned soon, while eyes and lips are a few
+    pixels.
     """
     losses = F.cross_entropy(logits, masks, reduction="none").flatten(1)  # [n, h * w]
     least = max(1, round(_LEAST_SHARE * losses.shape[1]))
@@ -160,7 +161,7 @@ def predict(parser: Parser, images: Float[Tensor, "n 3 h w"]) -> Int[Tensor, "n 
 def part_iou(
     predicted: Int[Tensor, "n h w"], truth: Int[Tensor, "n h w"], count: int
 ) -> Float[Tensor, " count"]:
-    """Intersection over union per part, pixels of all pictures together; NaN: it is nowhere."""
+    """Intersection over union per part, over the pixels of all pictures; NaN if it never occurs."""
     pairs = (truth * count + predicted).flatten().bincount(minlength=count**2)
     table = pairs.reshape(count, count).double()  # rows: truth
     both = table.diagonal()
@@ -231,7 +232,7 @@ def generated(
 
 
 def card(metrics: Mapping[str, Any], parameters: int, config: Config) -> str:
-    """The parser's card: what it is, how it was trained, how well it parses, where it fails."""
+    """The card: purpose, training, quality and limits."""
     columns = {
         "unseen renders": metrics["renders"],
         "changed renders": metrics["changed_renders"],
@@ -248,8 +249,8 @@ def card(metrics: Mapping[str, Any], parameters: int, config: Config) -> str:
     if "samples" in metrics:
         samples = (
             f" Samples are {metrics['images']:,} pictures of `{metrics['pipeline']['name']}` "
-            f"(generator {metrics['pipeline']['fingerprint']}) without truncation; their truth are "
-            "the masks of the portraits that their z stand for, so what the generator draws in "
+            f"(generator {metrics['pipeline']['fingerprint']}) without truncation; their truth is "
+            "the masks of the portraits that their z stand for, so what the generator renders in "
             "another place counts as an error of the parser."
         )
     pictures = config.max_train_steps * config.train_batch_size
@@ -262,8 +263,8 @@ tags: [portraits, face-parsing]
 
 # Parser of the drawn portraits
 
-Which part of a face does every pixel show? BiSeNet (Yu et al. 2018) with {parameters / 1e6:.2f} M
-parameters; pictures of any size are resized to {config.resolution} px.
+It says for every pixel which part of a face it shows. BiSeNet (Yu et al. 2018) with
+{parameters / 1e6:.2f} M parameters; pictures of any size are resized to {config.resolution} px.
 
 ```python
 from stylegan_hub.models.parser import Parser
@@ -275,7 +276,7 @@ masks[:, parser.index("hair")], parser.parts
 
 ## Training
 
-From nothing, by `recipes/train_parser.py`: {pictures:,} pictures drawn by the renderer with its own
+From scratch, by `recipes/train_parser.py`: {pictures:,} pictures drawn by the renderer with its own
 masks, every one changed at random, the masks along with it (rotation, zoom and shift; blur; low
 resolution; brightness, contrast, saturation and tint; noise). Cross entropy over the hard pixels
 (OHEM) at three depths, AdamW, cosine schedule, exponential average of the weights, seed

@@ -3,9 +3,10 @@
     python recipes/render_portraits.py --output_dir runs/portraits
     accelerate launch recipes/train_reader.py --cache runs/portraits --output_dir runs/reader
 
-The 2,000 steps (64,000 pictures) take about 20 minutes on one CPU core. An interrupted run goes on
-with --resume_from_checkpoint latest. At the end, the folder `reader/` in the output folder holds
-the averaged network, its accuracy on unseen portraits (metrics.json) and a card (README.md).
+The 2,000 steps (64,000 pictures) take about 20 minutes on one CPU core. An interrupted run is
+continued with --resume_from_checkpoint latest. At the end, the folder `reader/` in the output
+folder holds the averaged network, its accuracy on unseen portraits (metrics.json) and a card
+(README.md).
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ from stylegan_hub.training import NetworkTraining, TrainingConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Config(TrainingConfig):
-    """How the reader is trained and measured."""
+    """How to train and measure the reader."""
 
     cache: Path
     """Folder made by recipes/render_portraits.py."""
     init_from: Path | None = None
-    """Folder of an earlier reader to start from, when the portraits have changed a little."""
+    """Folder of an earlier reader to start from, if the portraits have changed only a little."""
     portraits: int = 40_000
-    """How many portraits of that folder are learned from."""
+    """Number of portraits of that folder to learn from."""
     unseen_portraits: int = 2000
-    """How many others it is measured on at the end."""
+    """Number of other portraits on which it is measured at the end."""
     learning_rate: float = 2e-3
     train_batch_size: int = 32
     max_train_steps: int = 2000
@@ -112,7 +113,7 @@ def export(reader: AttributeReader, config: Config) -> None:
 
 
 def card(metrics: dict[str, object], parameters: int, config: Config) -> str:
-    """The reader's card: what it is, how it was trained, how well it reads, where it fails."""
+    """The card: purpose, training, accuracy and limits."""
     clean, augmented = metrics["clean"], metrics["augmented"]
     assert isinstance(clean, dict) and isinstance(augmented, dict)
     rows = [
@@ -122,7 +123,7 @@ def card(metrics: dict[str, object], parameters: int, config: Config) -> str:
     ]
     means = [sum(part.values()) / len(part) for part in (clean, augmented)]
     pictures = config.max_train_steps * config.train_batch_size
-    start = "From nothing" if config.init_from is None else "From a reader of an earlier renderer"
+    start = "From scratch" if config.init_from is None else "From a reader of an earlier renderer"
     return f"""---
 library_name: stylegan-hub
 pipeline_tag: image-classification
@@ -133,7 +134,7 @@ tags: [portraits, attribute-reader]
 # Attribute reader of the drawn portraits
 
 A small convolutional network ({parameters / 1e6:.2f} M parameters, input 128 px, any other size is
-resized) that tells which value of {len(ATTRIBUTES)} attributes a drawn portrait shows. It shares
+resized) that predicts which value of {len(ATTRIBUTES)} attributes a drawn portrait shows. It shares
 nothing with CLIP and judges edits: whether the wanted attribute appeared, and which others changed.
 
 ```python
@@ -166,10 +167,10 @@ training.
 
 ## Limits
 
-It knows drawn portraits only; on photographs its answers mean nothing. It always chooses one of the
-listed values, also where none fits (half a hat, blue skin), so look at the probabilities and at
+It knows only drawn portraits; on photographs its answers mean nothing. It always chooses one of the
+listed values, even if none fits (half a hat, blue skin), so look at the probabilities and at
 the pictures. Pictures are expected in the renderer's framing. The column "changed" includes
-pictures in which blur has erased what was asked for.
+pictures in which blur has erased the attribute.
 """
 
 

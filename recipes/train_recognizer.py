@@ -1,15 +1,15 @@
-"""Train the recognizer on drawn people; it says whether an edit has kept the person.
+"""Train the recognizer on drawn people; it says whether an edit has kept the identity.
 
     python recipes/render_portraits.py --identities 4000 --output_dir runs/identities
     accelerate launch recipes/train_recognizer.py --cache runs/identities \\
         --output_dir runs/recognizer --mixed_precision bf16
 
-A person is a face geometry: sizes and places of eyes, nose, mouth, brows, jaw. Everything else
+A person is a face geometry: sizes and places of eyes, nose, mouth, brows and jaw. Everything else
 (hair, colors, mood, pose, glasses, ...) changes from picture to picture of the same person. The
-2,000 steps (128,000 pictures) take about 20 minutes on one CPU core. An interrupted run goes on
-with --resume_from_checkpoint latest. At the end, the folder `recognizer/` in the output folder
-holds the averaged network, what was measured on people it never saw (metrics.json) and a card
-(README.md); `bundle_portraits.py --recognizer` puts it into the pipeline.
+2,000 steps (128,000 pictures) take about 20 minutes on one CPU core. An interrupted run is
+continued with --resume_from_checkpoint latest. At the end, the folder `recognizer/` in the output
+folder holds the averaged network, its measurements on people that it never saw (metrics.json) and a
+card (README.md); `bundle_portraits.py --recognizer` puts it into the pipeline.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from stylegan_hub.portraits.augment import augment, sometimes
 from stylegan_hub.portraits.dataset import UNSEEN_SEED, RenderCache
 from stylegan_hub.training import NetworkTraining, TrainingConfig
 
-_PICTURES = 4  # of each person, when measured
+_PICTURES = 4  # pictures of each person that is measured
 _GEOMETRY = [GAUSSIANS.index(name) for name in IDENTITY_GAUSSIANS]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(TrainingConfig):
-    """How the recognizer is built, trained and measured."""
+    """How to build, train and measure the recognizer."""
 
     cache: Path
     """Folder made by recipes/render_portraits.py with --identities."""
     portraits: int = 40_000
-    """How many portraits of that folder are learned from."""
+    """Number of portraits of that folder to learn from."""
     units: tuple[int, ...] = (1, 1, 2)
     """Residual units of each stage; 3 4 14 3 is IR-SE50."""
     widths: tuple[int, ...] = (32, 64, 96)
@@ -60,13 +60,13 @@ class Config(TrainingConfig):
     embedding_dim: int = 128
     """Length of an embedding."""
     margin: float = 0.2
-    """Angle in radians by which ArcFace makes the right person harder to reach."""
+    """ArcFace's angular margin in radians."""
     scale: float = 20.0
-    """Of ArcFace's cosines."""
+    """Scale of ArcFace's cosines."""
     geometry_lambda: float = 20.0
     """Weight of the auxiliary loss: the numbers of the face geometry, read from the embedding."""
     unseen_identities: int = 500
-    """How many other people it is measured on at the end, with four pictures each."""
+    """Number of other people on which it is measured at the end, with four pictures each."""
     learning_rate: float = 4e-3
     train_batch_size: int = 64
     max_train_steps: int = 2000
@@ -75,7 +75,7 @@ class Config(TrainingConfig):
 
 
 class Head(nn.Module):
-    """What is only needed while training: a center for each person, and the geometry."""
+    """What only the training needs: a center for each person, and the geometry."""
 
     def __init__(self, people: int, embedding_dim: int) -> None:
         super().__init__()
@@ -86,8 +86,8 @@ class Head(nn.Module):
 def main(config: Config) -> None:
     if RenderCache(config.cache).identities is None:
         raise SystemExit(
-            f"{config.cache} holds one portrait of each person, and a recognizer learns from "
-            "several; draw some with recipes/render_portraits.py --identities 4000."
+            f"{config.cache} holds one portrait of each person, but a recognizer learns from "
+            "several. Render some with recipes/render_portraits.py --identities 4000."
         )
     cache = cached_portraits(config.cache, config.portraits)
     portraits = cache.portraits(range(config.portraits))
@@ -109,7 +109,8 @@ def main(config: Config) -> None:
     def losses(step: int, micro: int) -> dict[str, Tensor]:
         chosen = training.indices(step, config.portraits, micro)
         images = image_files.from_uint8(cache.images(chosen))
-        # Blur and noise hide small differences between people, so half is left as drawn.
+        # Blur and noise hide small differences between people, so half of the pictures stay
+        # unchanged.
         images = sometimes(augment, images, training.generator(step, micro), 0.5).to(device)
         embedding = recognizer(images.contiguous(memory_format=torch.channels_last))
         who = person[chosen].to(device)
@@ -131,7 +132,7 @@ def main(config: Config) -> None:
 
 
 def _split(recognizer: Recognizer, head: Head) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """What Muon moves: the weights that map features to features; and all others."""
+    """What Muon updates, the weights between features, and all other parameters."""
     inner = [*recognizer.body.parameters(), *recognizer.output_layer.parameters()]
     matrices = [parameter for parameter in inner if parameter.ndim > 1]
     others = [*recognizer.input_layer.parameters(), *head.parameters()]
@@ -145,7 +146,7 @@ class Unseen:
     Attributes:
         portraits: four portraits of each person, one after the other.
         images: their pictures, `[n, 3, size, size]`.
-        lookalikes: of each person's first portrait, the picture of somebody else who is drawn
+        lookalikes: of each person's first portrait, the picture of another person who is drawn
             with the same hair, colors, mood, pose, ...: all but the face geometry.
     """
 
@@ -155,7 +156,7 @@ class Unseen:
 
     @classmethod
     def draw(cls, count: int, resolution: int) -> Unseen:
-        """`count` people; pictures of named characters, whom the training knows, are replaced."""
+        """`count` people; named characters, which the training has seen, are replaced."""
         free = (seed for seed in range(UNSEEN_SEED, 2 * UNSEEN_SEED) if _is_nobody(seed))
         seeds = [next(free) for _ in range(_PICTURES * count)]
         people = [UNSEEN_SEED + index // _PICTURES for index in range(len(seeds))]
@@ -176,8 +177,8 @@ def _is_nobody(seed: int) -> bool:
 def measure(recognizer: Recognizer, unseen: Unseen, *, augmented: bool = True) -> dict[str, float]:
     """Verification over all pairs, and `lookalikes_told_apart`.
 
-    The latter is the share of people who are closer to themselves in a portrait that differs in
-    everything else than to a lookalike. Pictures as they are, or changed by `augment`.
+    The latter is the share of people who are closer to their own portrait that differs in
+    everything else than to a lookalike. Pictures are unchanged, or changed by `augment`.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -241,7 +242,7 @@ _ROWS = {
 
 
 def card(metrics: dict[str, object], parameters: int, cache: RenderCache, config: Config) -> str:
-    """The recognizer's card: what it is, how it was trained, how well it works, where it fails."""
+    """The card: purpose, training, accuracy and limits."""
     clean, augmented, geometry = (metrics[n] for n in ("clean", "augmented", "geometry_r2"))
     assert isinstance(clean, dict) and isinstance(augmented, dict) and isinstance(geometry, dict)
     rows = [f"| {row} | {clean[n]:.3f} | {augmented[n]:.3f} |" for n, row in _ROWS.items()]
@@ -273,7 +274,7 @@ similarity = embeddings @ embeddings.T
 
 ## Training
 
-From nothing, by `recipes/train_recognizer.py`: {pictures:,} pictures of {cache.identities:,} people
+From scratch, by `recipes/train_recognizer.py`: {pictures:,} pictures of {cache.identities:,} people
 drawn by the renderer ({config.portraits:,} different portraits), one half of them changed at
 random by `portraits/augment.py`. A person is a face geometry of {len(IDENTITY_GAUSSIANS)} numbers;
 all other numbers of a portrait are drawn anew for each picture. The loss is ArcFace's (margin

@@ -11,14 +11,14 @@ From files, the captions of a folder in the layout of Multi-Modal CelebA-HQ:
     accelerate launch recipes/train_text_to_face.py --data data/MM-CelebA-HQ --pipeline user/ffhq \\
         --captioner runs/captioner/captioner --output_dir runs/text-to-face
 
-Only captions are learned from; pictures come from the generator. --reconstruction_lambda 0 leaves
-the text reconstruction out (the paper's ablation), --published takes the paper's loss and starts
-from the generator's mapping network without the warm start.
+It learns only from captions; pictures come from the generator. --reconstruction_lambda 0 omits the
+text reconstruction (the paper's ablation). --published uses the paper's loss and starts from the
+generator's mapping network without the warm start.
 
-The output folder is the network: load_text_to_face("runs/text-to-face") takes it, and
-pipe.from_text draws with it. Beside config and weights it holds metrics.json, pictures and a card;
-with --push_to_hub and --hub_model_id user/name it is published. An interrupted run goes on with
---resume_from_checkpoint latest, on a CPU to the same weights, bit for bit.
+The output folder is the network: load_text_to_face("runs/text-to-face") loads it, and
+pipe.from_text renders with it. Besides config and weights it holds metrics.json, pictures and a
+card. With --push_to_hub and --hub_model_id user/name it is published. An interrupted run is
+continued with --resume_from_checkpoint latest, on a CPU to exactly the same weights.
 """
 
 from __future__ import annotations
@@ -79,56 +79,57 @@ class Config(Publishing, TrainingConfig):
     """Data, network and loss."""
 
     cache: Path | None = None
-    """Folder made by recipes/render_portraits.py, whose captions are learned; or"""
+    """Folder made by recipes/render_portraits.py, whose captions are used. Alternative: --data."""
     data: Path | None = None
-    """a folder in the layout of Multi-Modal CelebA-HQ, whose training split is learned."""
+    """Folder in the layout of Multi-Modal CelebA-HQ, whose training split is used."""
     captioner: str | None = "captioner"
     """Bundled name or folder of the captioner; not needed with --reconstruction_lambda 0."""
     pipeline: str = "portraits"
     """Bundled name, folder or Hub id."""
 
     hidden: int = 512
-    """Width of the two layers behind CLIP; 0 is a single one, as in the paper."""
+    """Width of the two layers after CLIP; 0 = a single layer, as in the paper."""
     frame: bool = True
-    """Let the Gaussian be diagonal in a learned frame; the paper's is diagonal in z."""
+    """Let the Gaussian be diagonal in a learned basis; the paper's is diagonal in z."""
     mapping: Literal["generator", "scratch"] = "generator"
-    """What the mapping network starts as."""
+    """What the mapping network starts from."""
     freeze_mapping: bool = True
-    """Keep it as it starts."""
+    """Keep the mapping network as it starts."""
 
     published: bool = False
-    """The paper's loss and network, without a warm start. Its training also has --train_batch_size
-    12 --learning_rate 1e-4 --optimizer sgd --lr_scheduler constant and 500 epochs."""
+    """Use the paper's loss and network, without a warm start. The paper's training also has
+    --train_batch_size 12 --learning_rate 1e-4 --optimizer sgd --lr_scheduler constant and 500
+    epochs."""
     kl_lambda: float | None = None
-    """Weight of the KL divergence; 1."""
+    """Weight of the KL divergence. None: 1."""
     reconstruction_lambda: float | None = None
-    """Weight of the text reconstruction; 5, and 0 leaves it out."""
+    """Weight of the text reconstruction; 0 omits it. None: 5."""
     attention_lambda: float | None = None
-    """Weight of the attention term in it; 0.1, published 1."""
+    """Weight of the attention term in it. None: 0.1, or 1 with --published."""
     clip_lambda: float | None = None
-    """Weight of the CLIP loss; 4, published 0."""
+    """Weight of the CLIP loss. None: 4, or 0 with --published."""
     views: int | None = None
-    """Augmented copies that CLIP looks at; 1, published 0."""
+    """Number of augmented copies that CLIP sees. None: 1, or 0 with --published."""
 
     warm_start_samples: int = 16_000
     """Samples of the generator that the warm start matches with captions; 0 = no warm start."""
     warm_start_captions: int = 40_000
-    """Captions that are matched with them."""
+    """Number of captions that are matched with them."""
     warm_start_matches: int = 32
-    """Samples that are drawn for a caption in a step."""
+    """Number of samples rendered for a caption in a step."""
     warm_start_steps: int = 2000
-    """Its steps, which need no pictures."""
+    """Steps of the warm start, which need no pictures."""
     warm_start_batch_size: int = 128
-    """Captions of one of them."""
+    """Captions in a step of the warm start."""
     warm_start_learning_rate: float = 3e-3
-    """Its peak learning rate."""
+    """Peak learning rate of the warm start."""
 
     optimizer: Literal["adam", "sgd"] = "adam"
     """sgd has momentum 0.9, as in the paper."""
     captions: int = 200
-    """Unseen captions that it is measured on at the end; 0 = not at all."""
+    """Number of unseen captions on which it is measured at the end; 0 = none."""
     seeds: int = 4
-    """Faces for each of them."""
+    """Number of faces for each of those captions."""
     reader: str = "attribute-reader"
     """Bundled name, folder or Hub id of the attribute reader."""
 
@@ -136,7 +137,7 @@ class Config(Publishing, TrainingConfig):
     max_train_steps: int = 1600
     learning_rate: float = 3e-4
     max_grad_norm: float = 4.0
-    """Longer gradients are shortened to this."""
+    """Longer gradients are clipped to this length."""
     lr_warmup_steps: int = 20
     checkpointing_steps: int = 50
     sample_steps: int = 100
@@ -177,7 +178,7 @@ def main(config: Config) -> None:
 
 
 def read_data(config: Config) -> CelebAHQ | CaptionedPortraits:
-    """Where the captions come from."""
+    """The source of the captions."""
     if (config.cache is None) == (config.data is None):
         raise SystemExit("Give --cache (rendered portraits) or --data (a folder of files).")
     if config.data is not None:
@@ -187,7 +188,7 @@ def read_data(config: Config) -> CelebAHQ | CaptionedPortraits:
 
 
 def settings_of(config: Config) -> Settings:
-    """The weights of the losses: the chosen set, with what was given by flags."""
+    """The weights of the losses: the chosen set, with the values given by options."""
     names = [field.name for field in dataclasses.fields(Settings)]
     given = {name: getattr(config, name) for name in names}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -226,7 +227,8 @@ def new_network(config: Config, pipe: StyleEditPipeline, settings: Settings) -> 
             **dataclasses.asdict(settings),
         },
     )
-    # The paper trains it. A generator's own keeps every w a natural one, which matters more here.
+    # The paper trains it. The generator's own network keeps every w natural, which matters more
+    # here.
     frozen = config.freeze_mapping and config.mapping == "generator" and not config.published
     network.mapping.requires_grad_(not frozen)
     return network
@@ -241,7 +243,7 @@ def optimizer_of(config: Config, trained: list[torch.nn.Parameter]) -> torch.opt
 def draw_texts(
     training: Training, data: CelebAHQ | CaptionedPortraits, step: int, micro: int
 ) -> list[str]:
-    """This process's captions of a step, one of each chosen picture's."""
+    """This process's captions of a step, one for each chosen picture."""
     chosen = training.indices(step, len(data), micro)
     draw = training.generator(step, micro + training.config.gradient_accumulation_steps)
     rng = random.Random(int(torch.randint(2**62, (1,), generator=draw)))
@@ -256,7 +258,7 @@ def warm_start(
 ) -> None:
     """Fit the Gaussians to CLIP's answers for a pool of samples (see `text_to_face`).
 
-    It is a run of its own in the folder `warm-start/`, so it goes on where it stopped.
+    It is a run of its own in the folder `warm-start/`, so it continues where it stopped.
     """
     folder = config.output_dir / "warm-start"
     warm_config = TrainingConfig(
@@ -312,7 +314,7 @@ def embed_captions(
 
 
 def read_pool(pipe: StyleEditPipeline, config: Config) -> Pool:
-    """The pool of samples, drawn once for a folder."""
+    """The pool of samples, rendered once for a folder."""
     path = config.output_dir / "warm-start" / "pool.safetensors"
     fingerprint = pipe.base_model.fingerprint
     if path.is_file():
@@ -341,7 +343,7 @@ def sheet(pipe: StyleEditPipeline, network: TextToFace) -> Any:
 
 def export(network: TextToFace, pipe: StyleEditPipeline, config: Config) -> None:
     """Write the artifact, its pictures, metrics and card."""
-    # So that what is measured is what is stored.
+    # Measured as it is stored, in half precision.
     network.half().float().requires_grad_(False)
     folder = network.save_pretrained(config.output_dir, overwrite=True)  # the run's own folder
     image_files.save(sheet(pipe, network), folder / "images" / "captions.webp")

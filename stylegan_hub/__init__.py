@@ -1,4 +1,4 @@
-"""A hub of small, shareable edits for one frozen StyleGAN2, steered by words.
+"""A hub of small, shareable edits for one frozen StyleGAN2, made with words.
 
 Everything public is reached from here and loaded at first use, because the libraries below take
 seconds to import:

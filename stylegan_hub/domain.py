@@ -94,8 +94,8 @@ class Domain(SavedWhole, DiffusionPipeline):
         encoder: finds the latent that renders a picture.
         landmarker: finds faces of this domain in a larger picture.
         instant: finds the displacement for a requested change without a search.
-        neutral: what all pictures of the domain show, in words, "a car"; edits by words start there
-            unless other words are given.
+        neutral: what all pictures of the domain show, in words, "a car"; edits with words start
+            there unless other words are given.
         label: for a generator with labels, the class that is sampled unless another one is given.
 
     Raises:
@@ -487,7 +487,7 @@ class Domain(SavedWhole, DiffusionPipeline):
     def check_text(self, text: str) -> None:
         """Raise `ValueError` for an empty text, or one that is longer than this CLIP reads."""
         if not text.strip():
-            raise ValueError(f"Got no words ({text!r}); write some, as in 'a smiling face'.")
+            raise ValueError(f"Got no words ({text!r}); write some, such as 'a smiling face'.")
         limit = self.tokenizer.model_max_length - 2  # start and end take a place each
         count = len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
         if count > limit:

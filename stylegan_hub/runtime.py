@@ -29,6 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from stylegan_hub.cache import CACHE, cache_folder
 from stylegan_hub.contest import Candidate, seconds_of
 from stylegan_hub.errors import MismatchError
 from stylegan_hub.export import FORMATS, read_export
@@ -37,7 +38,6 @@ from stylegan_hub.export.parts import generator_part
 from stylegan_hub.export.traced import Run
 from stylegan_hub.models.identity import weights_state
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
-from stylegan_hub.ops.kernels import CACHE, cache_folder
 from stylegan_hub.storage import write_bytes
 from stylegan_hub.version import __version__
 

@@ -1,4 +1,4 @@
-"""An exported pipeline and its page, for tests that look at them in a browser."""
+"""An exported pipeline and its page, for tests that open them in a browser."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stylegan_hub.pipeline import StyleEditPipeline
 
 
 def need_tfjs() -> None:
-    """Skip the test unless tf.js is in the cache or npm fetches it."""
+    """Skip the test unless tf.js is in the cache or npm can fetch it."""
     try:
         tfjs.library()
     except NotFoundError as error:
@@ -27,7 +27,7 @@ def need_tfjs() -> None:
 
 
 def ten_edits(pipe: StyleEditPipeline) -> dict[str, Edit]:
-    """Edits of all kinds that browsers know, in both spaces."""
+    """Edits of all kinds that the browser supports, in both spaces."""
     base = pipe.base_model
     random = torch.Generator().manual_seed(0)
 

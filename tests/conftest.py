@@ -42,6 +42,16 @@ CAPTIONS = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test in the browser gets a second try, since a busy machine can make it miss a step.
+
+    The summary counts those that needed it, and what fails twice fails.
+    """
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """A test draws the same numbers alone as after any others."""
@@ -50,7 +60,7 @@ def seeded() -> None:
 
 @pytest.fixture(autouse=True)
 def no_event_loop_left() -> Iterator[None]:
-    """A page that is built sets an event loop, which nobody would close before it is collected.
+    """Building a page sets an event loop, which would otherwise stay open until it is collected.
 
     Gradio does so wherever asyncio.run has run before (`gradio.utils.safe_get_lock`).
     """

@@ -1,5 +1,5 @@
 // Stand-ins for CUDA, with which a C++ compiler makes the kernels' sources run on a CPU: one thread
-// after the other. They have no shared memory and no barriers, so the order is without effect.
+// after the other. The kernels use no shared memory and no barriers, so the order has no effect.
 
 #pragma once
 

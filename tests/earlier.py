@@ -1,9 +1,9 @@
-"""Artifacts of one version, of every kind, as small as can be: later versions must load them.
+"""Artifacts of one version, of every kind and as small as possible: later versions must load them.
 
     python -m tests.earlier tests/data/version-0.1.0
 
-It was run once for each version whose format users have files of. What it wrote is kept, and is
-not written again when the code changes: that is what tests/test_earlier.py is about.
+It was run once for each version whose files users have. Its output is kept and not written again
+when the code changes, so that tests/test_earlier.py can load it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STRENGTH = 0.7
 
 
 def pipeline() -> StyleEditPipeline:
-    """One that draws noise, 16 px."""
+    """A pipeline that renders noise, 16 px."""
     torch.manual_seed(0)
     generator = StyleGAN2Generator(
         z_dim=8, w_dim=8, img_resolution=16, channels=[8, 8, 8], num_mapping_layers=2
@@ -52,7 +52,7 @@ def pipeline() -> StyleEditPipeline:
 
 
 def edits(pipe: StyleEditPipeline) -> Iterator[Edit]:
-    """One of every kind, and those that a name in config.json tells apart."""
+    """One artifact of every kind, and variants that only config.json tells apart."""
     base, shape = pipe.base_model, (pipe.generator.num_ws, pipe.generator.w_dim)
     strength = Strength(0.8, -1.0, 3.0)
     origin = Origin(TEXT, "a face", {"method": "by hand", "steps": 3})
@@ -64,13 +64,13 @@ def edits(pipe: StyleEditPipeline) -> Iterator[Edit]:
 
 
 def moved(pipe: StyleEditPipeline, edit: Edit) -> list[float]:
-    """What an edit makes of a latent, in a few numbers."""
+    """A latent after the edit, in a few numbers."""
     codes = edit.apply(pipe.sample([3]), STRENGTH).codes[0]
     return [round(float(number), 5) for number in codes.flatten()[::16]]
 
 
 def write(folder: Path) -> None:
-    """Write all of them, and `expected.json`: what they give."""
+    """Write all of them, and `expected.json` with their results."""
     pipe = pipeline()
     pipe.save_pretrained(folder / "pipeline")
     pipe = StyleEditPipeline.from_pretrained(folder / "pipeline")

@@ -1,4 +1,4 @@
-"""Folders as others might write them: without the checks and the digest of our own."""
+"""Folders as other programs might write them: without our checks and our digest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def with_tensor(folder: Path, name: str, values: Tensor) -> Path:
-    """An artifact's folder in which one tensor is another one now."""
+    """An artifact's folder in which one tensor is replaced."""
     path = folder / "model.safetensors"
     save_file({**load_file(path), name: values}, path)
     config = json.loads((folder / "config.json").read_text())

@@ -5,8 +5,8 @@
     draw([house])  # float [1, 3, 48, 64] in [-1, 1]
 
 Everything that the library does for any domain is tested with it. It is also the shortest example
-of a domain of your own: pictures in a folder, words for them, and the recipes do the rest
-(docs/other-domains.md).
+of a domain of your own: you provide pictures in a folder and words for them, and the recipes do the
+rest (docs/other-domains.md).
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ WINDOWS = ("round", "square")
 ROOFS = ("pointed", "flat")
 _ROOF, _DOOR, _PANE = (0.35, 0.2, 0.15), (0.25, 0.3, 0.2), (0.75, 0.9, 1.0)
 _SKY, _GRASS = (0.6, 0.8, 0.95), (0.35, 0.6, 0.3)
-_GROUND = 40.0  # where the grass begins, in pixels from above
-_SOFT = 0.75  # pixels over which an edge goes from one color to the other
+_GROUND = 40.0  # where the grass begins, in pixels from the top
+_SOFT = 0.75  # pixels over which an edge changes from one color to the other
 
 
 @dataclass(frozen=True)
 class House:
-    """What is drawn: words, and where the house stands and how large it is, in pixels."""
+    """What is drawn: words, and the place and size of the house in pixels."""
 
     wall: str
     window: str

@@ -1,9 +1,9 @@
-"""A small Hub on this machine: the endpoints that publish, load and list use, as the real one has.
+"""A small Hub on this machine, with the endpoints that publish, load and list use.
 
-It keeps repositories in memory. What a test needs beyond that: `HubServer.sent` counts the bytes of
-every file that went out, `cut` drops connections midway, and `before_commit` lets somebody else be
-quicker. The error codes, the 302 to a store for large files, the visibility in `create`, the object
-ids in `preupload` and the 412 for a stale parent are what the client relies on.
+It keeps repositories in memory. For tests, `HubServer.sent` counts the bytes of every file that was
+sent, `cut` drops connections midway, and `before_commit` lets another user commit first. The client
+relies on the error codes, the 302 to a store for large files, the visibility in `create`, the
+object ids in `preupload` and the 412 for a stale parent.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import yaml
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
-_LARGE = (".safetensors", ".png", ".jpg", ".webp", ".gif")  # what .gitattributes sends to the store
+_LARGE = (".safetensors", ".png", ".jpg", ".webp", ".gif")  # kept in the store
 
 
 def sha256(data: bytes) -> str:
@@ -105,7 +105,7 @@ class Repository:
 
 
 def stated(path: str, data: bytes) -> dict[str, Any]:
-    """What the Hub says of a file's content."""
+    """What the Hub says about a file's content."""
     size = {"size": len(data), "blobId": git_sha1(data)}
     if not path.endswith(_LARGE):
         return size
@@ -123,14 +123,14 @@ class HubServer:
     Attributes:
         users: token -> name.
         repositories: by "user/repo"; Spaces by "spaces/user/repo".
-        collections: by slug, as they are answered.
+        collections: by slug, in the form of the answers.
         granted: names that a gated repository lets in.
-        sent: bytes of each file that went out, "user/repo/file" -> count.
-        cut: "upload", "download" or "commit": connections that are dropped midway; "answer": after
-            the commit was done; "content": large files come with other bytes.
-        faults: what is answered in place of the next requests, in turn; None for what is right.
-        before_commit: called once, before the next commit is looked at.
-        listing: what is answered in place of the list of repositories.
+        sent: bytes of each file that was sent, "user/repo/file" -> count.
+        cut: "upload", "download" or "commit": connections to drop midway; "answer": drop the
+            connection after the commit; "content": send large files with other bytes.
+        faults: what is answered to the next requests, in turn; None for the correct answer.
+        before_commit: called once, before the next commit is processed.
+        listing: answered in place of the list of repositories.
         requests: every request, "GET /path".
     """
 
@@ -140,7 +140,7 @@ class HubServer:
         self._socket = socket.create_server(("127.0.0.1", 0))
         port = self._socket.getsockname()[1]
         self.endpoint = f"http://127.0.0.1:{port}"
-        self._store_endpoint = f"http://localhost:{port}"  # another host, as the real store is
+        self._store_endpoint = f"http://localhost:{port}"  # another host, like the real store
         config = uvicorn.Config(
             self._app(), log_level="critical", access_log=False, lifespan="off", ws="none"
         )
@@ -438,7 +438,7 @@ class HubServer:
 
 
 def key(kind: str, user: str, name: str) -> str:
-    """Under which a repository is kept; its address says "models" or "spaces"."""
+    """The key of a repository; its address says "models" or "spaces"."""
     return f"{'spaces/' if kind == 'spaces' else ''}{user}/{name}"
 
 
@@ -473,7 +473,7 @@ class Refusal(Exception):
         return JSONResponse({"error": self.why}, self.status, self.headers)
 
 
-if __name__ == "__main__":  # a Hub to rehearse publishing on; it forgets everything when it ends
+if __name__ == "__main__":  # a Hub to try publishing with; it forgets everything when it ends
     with HubServer() as hub:
         print(f"export HF_ENDPOINT={hub.endpoint} HF_TOKEN=token-of-me HF_HUB_DISABLE_XET=1")
         print("You are the user `me`. Ctrl-C ends this Hub.", flush=True)

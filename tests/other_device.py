@@ -1,7 +1,7 @@
-"""A second device for machines that have none: it finds every tensor that stays behind.
+"""A second device for machines that have only one: it finds tensors on the wrong device.
 
-Tensors on it hold their numbers in memory of the processor, but PyTorch sees another device: what
-mixes both raises, as does what Apple's GPU cannot do (numbers in double precision).
+Tensors on it hold their numbers in main memory, but PyTorch sees another device: operations that
+mix both raise an error, as do those that Apple's GPU cannot do (double precision).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class OtherTensor(Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor, requires_grad: bool = False) -> OtherTensor:
-        # To autograd it is on meta, which needs no driver.
+        # Autograd sees it on meta, which needs no driver.
         made = Tensor._make_wrapper_subclass(
             cls,
             held.size(),
@@ -70,7 +70,7 @@ class OtherTensor(Tensor):
 
 
 def computed(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """What an operation gives, on the device where it belongs."""
+    """The result of an operation, on its proper device."""
     name = function.overloadpacket.__name__
     flat, _ = tree_flatten((args, kwargs))
     tensors = [one for one in flat if isinstance(one, Tensor)]
@@ -103,12 +103,12 @@ def computed(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 
 def _is_indexed(name: str, args: Any) -> bool:
-    """Indices may be elsewhere than what they are into."""
+    """Indices may be on another device than the tensor that they index."""
     return name in _INDICES and isinstance(args[0], OtherTensor)
 
 
 class _Mode(TorchDispatchMode):
-    """Makes new tensors where they are asked for."""
+    """Creates new tensors on the requested device."""
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -132,6 +132,6 @@ class _FromNumbers(TorchFunctionMode):
 
 @contextmanager
 def other_device() -> Iterator[torch.device]:
-    """While it lasts, there is a second device."""
+    """A context in which the second device exists."""
     with _Mode(), _FromNumbers():
         yield DEVICE

@@ -1,6 +1,6 @@
-"""A method of a package of somebody else: it is found by its name wherever methods are used.
+"""A method of another package, which is found by its name wherever methods are used.
 
-`Blend` answers pictures before and after, or nothing at all; it finds two edits at once.
+`Blend` answers requests by pictures before and after, or by nothing; it finds two edits at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from stylegan_hub.steps import OnStep, Step
 
 @dataclass(frozen=True)
 class Settings:
-    """How far, in how many steps."""
+    """How far to go, and in how many steps."""
 
     steps: int = 2
     length: float = 1.0
@@ -71,7 +71,7 @@ class Blend(Method[Settings]):
 
 @contextmanager
 def blend_registered() -> Iterator[None]:
-    """The method is known inside the block."""
+    """Register the method inside the block."""
     register(Blend)
     try:
         yield

@@ -11,9 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run_program(command: Sequence[str | Path], timeout: float = 600, **environment: str) -> str:
-    """What a program printed; one that failed fails the test with all that it said.
+    """What a program printed; if it fails, the test fails with all of its output.
 
-    It sees this checkout, and accelerate keeps to the processor.
+    It imports this checkout, and accelerate uses the CPU.
 
     Args:
         timeout: seconds.

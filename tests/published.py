@@ -1,5 +1,7 @@
-"""Writes files as others publish them: by the libraries that write the real ones (pickle,
-torch.save, numpy), under the names of the classes that are in the real ones.
+"""Writes files as other projects publish them.
+
+They are written by the libraries that write the real ones (pickle, torch.save, numpy), under the
+names of the classes that are in the real ones.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 
 
 def small(**changes: Any) -> StyleGAN2Generator:
-    """A generator whose every tensor matters."""
+    """A generator in which every tensor matters."""
     torch.manual_seed(0)
     config = {"z_dim": 12, "w_dim": 10, "img_resolution": 16, "channels": [8, 6, 4]}
     generator = StyleGAN2Generator(**(config | {"num_mapping_layers": 2} | changes))
@@ -43,7 +45,7 @@ def small(**changes: Any) -> StyleGAN2Generator:
 def assert_same(
     loaded: StyleGAN2Generator, expected: StyleGAN2Generator, tolerance: float = 0.0
 ) -> None:
-    """All tensors, and pictures of z and labels."""
+    """All tensors, and pictures for given z and labels."""
     state = loaded.state_dict()
     assert list(state) == list(expected.state_dict())
     for name, tensor in expected.state_dict().items():
@@ -60,7 +62,7 @@ _SOURCE = "raise SystemExit('this was executed')\n" * 4000
 
 
 class _Module:
-    """Stands for an object that the pickles rebuild from its class name and its attributes."""
+    """Stands for an object that pickles rebuild from its class name and its attributes."""
 
     def __init__(self, class_name: str, state: dict[str, Any]) -> None:
         self.class_name, self.state = class_name, state
@@ -283,6 +285,6 @@ def recipe(name: str) -> types.ModuleType:
 
 
 def convert(file: Path, output: Path, **options: Any) -> str:
-    """What convert_checkpoint.py writes, and what it says it is."""
+    """What convert_checkpoint.py writes, and what it prints."""
     module = recipe("convert_checkpoint")
     return module.convert(module.Config(file=str(file), output=output, **options))

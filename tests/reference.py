@@ -1,6 +1,6 @@
-"""Networks whose numbers are in tests/data: their weights and inputs are made of names alone.
+"""Networks whose numbers are in tests/data: their weights and inputs are made only from names.
 
-The rule is that of tests/data/README.md.
+tests/data/README.md states the rule.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 
 
 def random_of(name: str) -> np.random.RandomState:
-    """The source of a tensor's numbers."""
+    """The random state of a tensor."""
     return np.random.RandomState(zlib.crc32(name.encode()) & 0xFFFFFFFF)
 
 
@@ -74,14 +74,14 @@ def filled(generator: StyleGAN2Generator) -> StyleGAN2Generator:
 
 
 def reference_generator() -> StyleGAN2Generator:
-    """That of nvidia_network.npz."""
+    """The generator of nvidia_network.npz."""
     return filled(StyleGAN2Generator(32, 0, 32, 32, channel_base=512, channel_max=16))
 
 
 def odd_generator(
     res: int = 16, z: int = 12, c: int = 0, w: int = 10, ch: int = 3, **options: Any
 ) -> StyleGAN2Generator:
-    """One of nvidia_odd_networks.npz, of the arguments that are kept there."""
+    """One generator of nvidia_odd_networks.npz, from the arguments that are stored there."""
     mapping = {"num_layers": 2, **options.pop("mk", {})}
     names = {"num_layers": "num_mapping_layers", "lr_multiplier": "mapping_lr_multiplier",
              "activation": "mapping_activation"}  # fmt: skip

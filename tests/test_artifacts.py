@@ -1,4 +1,4 @@
-"""Folders are written whole or not at all, and read with suspicion."""
+"""Folders are written completely or not at all, and are not trusted when they are read."""
 
 import errno
 import itertools
@@ -166,7 +166,7 @@ def test_bytes_are_the_same_in_every_process(tmp_path: Path) -> None:
 
 
 def in_a_child(work: Callable[[], None]) -> int:
-    """Work in a forked process; its number. It ends with status 0 unless work raises."""
+    """Run work in a forked process and return its id. It ends with status 0 unless work raises."""
     if pid := os.fork():
         return pid
     try:
@@ -177,7 +177,7 @@ def in_a_child(work: Callable[[], None]) -> int:
 
 
 def save(folder: Path, number: int) -> None:
-    """An artifact whose words and tensors are one number."""
+    """An artifact whose words and tensors stand for one number."""
     write_folder(
         folder, {**CONFIG, "prompt": str(number)}, {"n": torch.full((999,), float(number))}
     )
@@ -189,7 +189,7 @@ def saved(folder: Path) -> int:
     return int(config["prompt"])
 
 
-# Everything that a save does to the disk goes through these.
+# Everything that a save does to the disk calls one of these.
 STEPS = ["mkdir", "open", "fsync", "rename", "replace", "rmdir", "unlink"]
 
 
@@ -226,7 +226,7 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new(tmp_path: Path, digest_bef
         before, after = before + (found == 1), after + (found == 2)
         save(folder, 3)
         assert saved(folder) == 3
-        assert os.listdir(tmp_path) == ["afro"]  # what the killed one left is gone
+        assert os.listdir(tmp_path) == ["afro"]  # the files of the killed process are gone
         if os.WIFEXITED(status):
             assert os.WEXITSTATUS(status) == 0 and found == 2
             break
@@ -250,7 +250,7 @@ def test_kills_at_random_times(tmp_path: Path) -> None:
         time.sleep(random.uniform(0.0, 0.05))
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        saved(folder)  # it raises for a mixture
+        saved(folder)  # it raises an error for a mixture
     save(folder, 7)
     assert saved(folder) == 7 and os.listdir(tmp_path) == ["afro"]
 
@@ -309,7 +309,7 @@ def test_files_copied_from_another_artifact_are_found_out(folder: Path) -> None:
     assert "Use two files that were saved together" in str(caught.value)
     edit_config(folder, kind="direction")
     config = json.loads((folder / "config.json").read_text())
-    del config["tensors_sha256"]  # version 0.1 wrote none, and loads
+    del config["tensors_sha256"]  # version 0.1 wrote none, and must load
     (folder / "config.json").write_text(json.dumps(config))
     read_folder(folder)
 
@@ -372,7 +372,7 @@ def test_a_folder_that_holds_something_else_is_asked_about(tmp_path: Path) -> No
         with pytest.raises(ArtifactError, match="holds something else"):
             write_folder(folder, CONFIG, TENSORS)
 
-    run = tmp_path / "run"  # what a training leaves is no obstacle, nor is a damaged artifact
+    run = tmp_path / "run"  # files of a training do not hinder, nor does a damaged artifact
     (run / "checkpoint-100").mkdir(parents=True)
     for name in ("training.log", "training_config.json", "metrics.json"):
         (run / name).write_text("{}")
@@ -400,7 +400,7 @@ def test_what_belongs_to_other_tensors_is_set_aside(folder: Path) -> None:
     assert sorted(os.listdir(folder / "stale")) == ["README.md", "images", "metrics.json"]
     assert (folder / "stale" / "images" / "strip.png").read_bytes() == b"one"
 
-    # Of version 0.1, nothing says what it belongs to: to what was there.
+    # In version 0.1, nothing says what it belongs to: it belongs to what was there.
     (folder / "metrics.json").write_text('{"success": 1}')
     config = json.loads((folder / "config.json").read_text())
     del config["tensors_sha256"]
@@ -569,7 +569,7 @@ def test_a_direction_table_is_told_from_an_edit(cards: Path) -> None:
     assert list(names.bundled("text_to_face")) == ["faces-of-words"]
     with pytest.raises(ArtifactError, match="Use load_text_to_face"):
         resolve("faces-of-words", kind="edit")
-    # A damaged config is no reason to hide a card; whoever reads it is told.
+    # A damaged config is no reason to hide a card; readers are warned.
     (cards / "words" / "config.json").write_text("{")
     assert list(names.bundled("edit")) == ["afro-hair", "words"]
 

@@ -1,4 +1,4 @@
-"""Augmentation: right shapes and ranges, by the picture, by the seed, and gentle."""
+"""Augmentation: right shapes and ranges, varied between pictures, set by the seed, and gentle."""
 
 from __future__ import annotations
 

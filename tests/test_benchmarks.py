@@ -1,4 +1,4 @@
-"""The baseline computes the same as ours, and the command compares before it times."""
+"""The baseline computes the same as ours, and the command compares before it measures times."""
 
 import importlib
 import json
@@ -66,7 +66,7 @@ def test_the_command(
     plain, run = modules
     monkeypatch.setitem(run.SIZES, "256", (16, 64))
     monkeypatch.setattr(run.measure, "ceilings", lambda device: {"matmul_gflops": 10.0})
-    # Every number of it comes from a new process, which takes seconds to start.
+    # Every number in it comes from a new process, which takes seconds to start.
     monkeypatch.setattr(run.measure, "peak_bytes", lambda *_: 5_000_000)
     config = run.Config(suite=("256",), batch_sizes=(1, 2), seconds=0.01, output=tmp_path / "b")
     run.main(config)
@@ -83,7 +83,10 @@ def test_the_command(
             {"256, forward, 1": 1e9, "256, forward, 2": 0.0},
             r"plain:\n256, forward, 1: .* 1000000000",
         ),
-        ({"512, forward, 1": 1.0}, "expects nothing of what was measured: 256, forward, 1, "),
+        (
+            {"512, forward, 1": 1.0},
+            "no expected ratio for what was measured: 256, forward, 1, ",
+        ),
     ):
         guard.write_text(json.dumps(expected))
         with pytest.raises(SystemExit, match=problem):
@@ -97,7 +100,7 @@ def test_the_command(
 
 
 def test_what_a_card_is_asked(modules: tuple[ModuleType, ModuleType]) -> None:
-    """All but the graphs, on a processor."""
+    """All but the CUDA graphs, on a CPU."""
     plain, run = modules
     generator = plain.random_generator(16, 64)
     gpu = run.gpu
@@ -192,7 +195,7 @@ def test_methods_are_the_same_either_way(
 ) -> None:
     plain, run = modules
     methods = run.methods
-    monkeypatch.setattr(methods, "DRAWN_ABOVE", 0.0)  # an untrained CLIP: rounding is all it sees
+    monkeypatch.setattr(methods, "DRAWN_ABOVE", 0.0)  # an untrained CLIP sees only rounding
     rows = list(methods.compared("tiny", tiny_pipeline, "cpu", 0.01))
     assert len({row.work for row in rows}) == len(rows) == 6
     for row in rows:

@@ -1,4 +1,4 @@
-"""What a file may ask for: sizes and numbers are bounded before memory is taken."""
+"""What a file may request: sizes and numbers are bounded before memory is allocated."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ CONFIGS: tuple[tuple[Callable[..., Any], dict[str, Any]], ...] = (
 def test_no_size_of_a_network_is_beyond_reason(
     config: Callable[..., Any], usual: dict[str, Any], size: int
 ) -> None:
-    """Every field that is a number: none of them makes a loop without end or takes memory."""
+    """Every field that is a number: none of them causes an endless loop or takes memory."""
     for entry in fields(config):  # type: ignore[arg-type]
         if entry.type in ("int", "int | None") and entry.name not in ALSO_LARGE:
             with pytest.raises(ValueError):
@@ -87,7 +87,7 @@ ALSO_LARGE = {
     "channel_base",  # the smaller of this and channel_max bounds the channels
     "channel_max",
     "num_fp16_res",  # counts resolutions, of which there are no more
-    "samples",  # a million w are an instant model of a gigabyte
+    "samples",  # a million w make an instant model of a gigabyte
 }
 
 

@@ -53,7 +53,7 @@ SEVERAL = [
 
 @pytest.fixture(scope="module")
 def pipe(inverting_pipeline: StyleEditPipeline) -> StyleEditPipeline:
-    """A tiny pipeline with an encoder and an instant model; its weights are as they are stored."""
+    """A tiny pipeline with an encoder and an instant model, and the weights as they are stored."""
     generator = StyleGAN2Generator.from_config(inverting_pipeline.generator.config)
     state = inverting_pipeline.generator.state_dict()
     generator.load_state_dict({name: tensor.half().float() for name, tensor in state.items()})
@@ -89,7 +89,7 @@ def test_a_static_space_replaces_itself_and_nothing_else(
     page = write_static_page(pipe, tmp_path / "page", edits=ten_edits(pipe))
     edits = set((page.folder / "pipeline").rglob("*"))
     write_static_page(pipe, page.folder)
-    assert set((page.folder / "pipeline").rglob("*")) < edits  # those of the first are gone
+    assert set((page.folder / "pipeline").rglob("*")) < edits  # the first ones are gone
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "index.html").write_text("mine")
     with pytest.raises(ArtifactError, match="holds something else"):
@@ -368,12 +368,12 @@ def test_bad_input(blank: Page, pipe: StyleEditPipeline, site: StaticPage, tmp_p
     assert "no edit nothing here" in told("engine.loadEdit('nothing')")
     assert "Got no words" in told("engine.find(' ', { seed: 0 }, [])")
     assert "fewer words" in told("engine.find(values[0], { seed: 0 }, [])", "face " * 40)
-    assert told("engine.picture({ seed: 0 }, [])") == "nothing"  # and it goes on
+    assert told("engine.picture({ seed: 0 }, [])") == "nothing"  # and the engine still works
 
 
 @pytest.mark.browser
 def test_a_backend_that_is_lost(blank: Page) -> None:
-    """Pictures go on where there is another one; else the page says what to do."""
+    """Rendering continues with another backend, if there is one; else the page says what to do."""
     said = blank.evaluate(
         """async () => {
           const { Engine } = await import('./library/engine.js');
@@ -455,7 +455,7 @@ def test_a_visit(browser: Browser, url: str, tmp_path: Path) -> None:  # noqa: F
     page.reload()
     page.locator(ready).wait_for()
     assert page.url == link and page.locator("#stack li").count() == 3
-    page.locator("#zoo button", has_text="layers-2").click()  # was never loaded
+    page.locator("#zoo button", has_text="layers-2").click()  # it was never loaded
     page.get_by_text("Check your connection").wait_for()
     context.close()
     assert [one for one in problems if not one.startswith((url, "blob:", "data:"))] == []

@@ -1,4 +1,4 @@
-"""The sizes of the caches, as Linux tells them."""
+"""The sizes of the caches, as Linux reports them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Captions are true, varied, and speak of everything."""
+"""Captions are true and varied, and mention everything."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_every_caption_is_true_of_its_portrait() -> None:
     true = truth([caption for group in groups for caption in group], people)
     own = true.view(150, 4, 150)[torch.arange(150), :, torch.arange(150)]
     assert own.all()
-    assert 0.05 < true.float().mean() < 0.4  # and of some others, not of all
+    assert 0.05 < true.float().mean() < 0.4  # and of some others, but not of all
 
 
 def test_a_contradiction_is_false_of_its_portrait() -> None:

@@ -28,7 +28,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def data(exported: Path, tmp_path: Path) -> Path:
-    """A copy that may be damaged."""
+    """A copy that tests may damage."""
     return Path(shutil.copytree(exported, tmp_path / "portraits"))
 
 
@@ -59,7 +59,7 @@ def test_without_lists_the_first_four_fifths_are_learned(exported: Path) -> None
 
 
 def test_published_folders_and_sizes(data: Path) -> None:
-    """image/0.jpg and text/celeba-caption/0.txt, pictures of another size."""
+    """image/0.jpg and text/celeba-caption/0.txt, with pictures of another size."""
     (data / "image").mkdir()
     for path in (data / "images").iterdir():
         with Image.open(path) as picture:
@@ -102,7 +102,7 @@ def test_the_lists_decide(data: Path) -> None:
 
 def test_swapped_lists_are_noticed(data: Path) -> None:
     write_split(data, [8, 9], list(range(8)))
-    with pytest.warns(UserWarning, match="are swapped.*here 0 to 7 are listed as test.*exchanged"):
+    with pytest.warns(UserWarning, match="are swapped.*0 to 7"):
         assert CelebAHQ(data, "train", 32).names == [str(i) for i in range(8)]
     with pytest.warns(UserWarning, match="are swapped"):
         assert CelebAHQ(data, "test", 32).names == ["8", "9"]
@@ -121,12 +121,12 @@ def test_unsound_lists(data: Path) -> None:
     with pytest.raises(ArtifactError, match=r"names '\.\./\.\./secret'; expected the numbers"):
         CelebAHQ(data, "train", 32)
     (data / "test" / "filenames.pickle").unlink()
-    with pytest.raises(ArtifactError, match=r"has train/filenames.pickle but not the other list"):
+    with pytest.raises(ArtifactError, match=r"train/filenames.pickle"):
         CelebAHQ(data, "test", 32)
 
 
 class Attack:
-    """Unpickled, it makes a folder."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -138,7 +138,7 @@ class Attack:
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_a_pickle_is_never_executed(data: Path, tmp_path: Path, protocol: int) -> None:
     write_split(data, [0, Attack(tmp_path / "owned")], [1], protocol)
-    with pytest.raises(ArtifactError, match=r"more than a list of names: .*Nothing was executed"):
+    with pytest.raises(ArtifactError, match=r"Nothing was executed"):
         CelebAHQ(data, "train", 32)
     assert not (tmp_path / "owned").exists()
 
@@ -196,7 +196,7 @@ def test_bad_files_are_counted_and_listed(data: Path) -> None:
     }
     assert "2 x unreadable picture (0, 1); 1 x no picture (2); 1 x no captions (3)" in read.report()
     (data / "images" / "8.png").write_bytes(picture[:100])
-    with pytest.raises(ArtifactError, match=r"8\.png could be read when the dataset was opened"):
+    with pytest.raises(ArtifactError, match=r"8\.png"):
         read.images([0, 2])
 
 
@@ -228,9 +228,9 @@ def test_folders_that_hold_something_else(data: Path, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"There is no folder .*nowhere"):
         CelebAHQ(tmp_path / "nowhere")
     shutil.rmtree(data / "images")
-    with pytest.raises(NotFoundError, match="has no pictures; expected numbered files in image/"):
+    with pytest.raises(NotFoundError, match="has no pictures"):
         CelebAHQ(data)
-    with pytest.raises(ValueError, match="Got split 'val'; expected 'train', 'test' or None"):
+    with pytest.raises(ValueError, match="Got split 'val'"):
         CelebAHQ(data, "val")  # type: ignore[arg-type]
 
 

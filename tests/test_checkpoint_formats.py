@@ -45,7 +45,7 @@ NUM_WS, W_DIM = 8, 16  # of tiny_pipeline
 
 
 def told(error: pytest.ExceptionInfo[ArtifactError]) -> ArtifactError:
-    """The error, of which the message ends with what to do."""
+    """The error, whose message must end with what to do."""
     found = error.value
     assert found.expected is not None and found.remedy and str(found).endswith(found.remedy)
     return found
@@ -55,7 +55,7 @@ def told(error: pytest.ExceptionInfo[ArtifactError]) -> ArtifactError:
 
 
 def problems_without(content: Any, names: list[tuple[dict[str, Any], str]]) -> dict[str, list[str]]:
-    """What is said of a file that lacks one tensor, for each one of them."""
+    """The errors for a file that lacks one tensor, for each one of them."""
     found = {}
     for holder, name in names:
         kept = holder.pop(name)
@@ -94,7 +94,7 @@ def test_every_tensor_of_nvidia_is_needed(tmp_path: Path, architecture: str) -> 
 
 
 def test_layers_that_a_file_promises(tmp_path: Path) -> None:
-    """Of the last layers of a row nothing is left; only what else the file says tells of them."""
+    """Without all of the last layers of a row, only the rest of the file shows what is missing."""
     content = nvidia(small(num_mapping_layers=2))
     del content["G_ema"].state["_modules"]["mapping"].state["_modules"]["fc1"]
     with pytest.raises(ArtifactError) as error:
@@ -204,7 +204,7 @@ def test_places_of_a_state_dict(tmp_path: Path, wrap: Callable[[Any], Any]) -> N
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_network_of_nvidia_that_was_saved_alone(tmp_path: Path, zipped: bool) -> None:
-    """By torch.save, as pivotal tuning's code does."""
+    """As pivotal tuning's code writes it, with torch.save."""
     generator = small()
     network = nvidia(generator)["G_ema"]
     torch.save(network, tmp_path / "model.pt", _use_new_zipfile_serialization=zipped)
@@ -236,7 +236,7 @@ def test_safetensors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_options_of_all_kinds(tmp_path: Path, zipped: bool) -> None:
-    """Paths, numpy's numbers, namespaces and devices beside the tensors."""
+    """Paths, numpy's numbers, namespaces and devices besides the tensors."""
     generator = small()
     content = {
         "g_ema": to_rosinality(generator),
@@ -277,7 +277,7 @@ def test_types_and_layouts_of_storages(tmp_path: Path, dtype: torch.dtype, zippe
 
 
 def test_pickles_of_python_2(tmp_path: Path) -> None:
-    """An OrderedDict is made of a list of lists there, and texts are of one byte a letter."""
+    """Here an OrderedDict is made from a list of lists, and texts have one byte per letter."""
     numbers = np.array([0.5, 2.0], "<f4").tobytes()
     text = b"U%c%s"
     storage = b"(" + text % (7, b"storage") + b"ctorch\nFloatStorage\n" + text % (1, b"7")
@@ -346,7 +346,7 @@ def test_a_file_where_a_folder_is_meant(tmp_path: Path) -> None:
 
 
 def test_tuples_that_cannot_be_hashed_in_time(tmp_path: Path) -> None:
-    """A key of a dict is hashed, and so is all that is in it: without end, or too deep."""
+    """A key of a dict is hashed, with everything in it: endless, or too deep."""
     head = b"\x80\x02ccollections\nOrderedDict\n]]"  # the keys are in a list of lists
     deep = head + b")" + b"\x85" * 100_000 + b"aNaa\x85R."
     wide = head + b")" + b"q\x00h\x00\x86" * 60 + b"aNaa\x85R."
@@ -386,11 +386,11 @@ def seeds(tmp_path: Path) -> dict[str, bytes]:
 
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_files_are_read_or_refused(tmp_path: Path) -> None:
-    """Bytes that are changed, lost or too many: the error is ours, whatever they were."""
+    """Changed, lost or additional bytes always give our own error."""
     random = np.random.RandomState(0)
     refused = 0
     for kind, whole in seeds(tmp_path).items():
-        # The source text in NVIDIA's files, most of them, is not read.
+        # The source text, most of NVIDIA's files, is not read.
         start = whole.index(b"class_name") if kind.startswith("nvidia") else 0
         for _ in range(25):
             data = bytearray(whole)
@@ -532,7 +532,7 @@ def test_a_direction_in_style_space(
 
 
 def ganspace(rows: np.ndarray, **changes: Any) -> dict[str, Any]:
-    """What GANSpace's viewer saves."""
+    """A file that GANSpace's viewer saves."""
     return {
         "name": "Light", "sigma_range": np.float64(-9.5), "component_index": 15,
         "act_comp": np.zeros(4, "f4"), "lat_comp": rows[:1], "latent_space": "W",
@@ -545,7 +545,7 @@ def ganspace(rows: np.ndarray, **changes: Any) -> dict[str, Any]:
 def test_a_direction_that_ganspace_saved(
     tmp_path: Path, tiny_pipeline_folder: Path, rows: np.ndarray
 ) -> None:
-    """Its layers, its standard deviation and the reach of its slider."""
+    """Its layers, its standard deviation and the range of its slider."""
     options = {"pipeline": str(tiny_pipeline_folder)}
     convert(write(tmp_path / "x.pkl", ganspace(rows)), tmp_path / "out", **options)
     edit = load_edit(tmp_path / "out")
@@ -572,7 +572,7 @@ def test_a_kind_that_the_file_is_not(
 ) -> None:
     options = {"pipeline": str(tiny_pipeline_folder), "kind": "latents"}
     path = write(tmp_path / "x.pkl", ganspace(rows))
-    with pytest.raises(ArtifactError, match="--kind latents does not ask for"):
+    with pytest.raises(ArtifactError, match="not --kind latents"):
         convert(path, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
@@ -592,7 +592,7 @@ def test_a_direction_of_zeros(
 
 
 def test_principal_components(tmp_path: Path, tiny_pipeline_folder: Path, rows: np.ndarray) -> None:
-    """GANSpace's .npz, and what e4e and HyperStyle edit cars with."""
+    """GANSpace's .npz, and the directions with which e4e and HyperStyle edit cars."""
     options = {"pipeline": str(tiny_pipeline_folder)}
     deviations = np.arange(NUM_WS, dtype="f4") + 1
     content = {"comp": rows[:, None], "std": deviations, "mean": rows[:1]}
@@ -657,7 +657,7 @@ def test_a_mapper_without_a_level_that_its_options_switch_on(tmp_path: Path) -> 
 def test_pictures_that_are_not_rgb(
     tmp_path: Path, tiny_pipeline: StyleEditPipeline, tiny_pipeline_folder: Path, channels: int
 ) -> None:
-    """They convert exactly, and no pipeline is made of them."""
+    """They convert exactly, but a pipeline cannot be made from them."""
     generator = small(img_channels=channels)
     path = saved(tmp_path / "gray.pkl", nvidia(generator))
     assert convert(path, tmp_path / "alone") == "A generator"

@@ -1,4 +1,4 @@
-"""The critic of cleanness, and the pictures that it learns from."""
+"""The critic of cleanness, and the pictures from which it learns."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_spoiled_pictures_look_spoiled() -> None:
     assert spoiled.abs().max() <= 1
     seen = is_visible(pictures.repeat(6, 1, 1, 1), spoiled)
     assert seen.float().mean() > 0.8 and not is_visible(pictures, pictures + 0.01).any()
-    # Far from the part nothing changes, so that a critic has to look for the place.
+    # Far from the part nothing changes, so a critic must look at every place.
     away = (spoiled - pictures.repeat(6, 1, 1, 1))[:, :, 60:].abs().mean()
     assert away < 0.02
     again = torch.Generator().manual_seed(0)

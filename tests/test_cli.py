@@ -1,4 +1,4 @@
-"""The command writes what was asked for, or says in one line why not."""
+"""The command writes what was requested, or says in one line why not."""
 
 import json
 import os
@@ -24,6 +24,9 @@ from stylegan_hub.images import grid, to_pil
 from stylegan_hub.methods.optimization import Settings
 from stylegan_hub.models.parser import Parser
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+from stylegan_hub.photos import comparison
+from stylegan_hub.photos.comparison import Comparison
+from stylegan_hub.photos.people import FaceReading
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.text_to_face import TextToFace
@@ -128,7 +131,7 @@ def test_edit_by_words(tiny_pipeline_folder: Path, output: Path) -> None:
 def test_words_are_searched_for_on_the_face_with_its_edits(
     tiny_pipeline: StyleEditPipeline, tiny_pipeline_folder: Path, output: Path
 ) -> None:
-    """As `edit --help` says it; and the picture is that of all displacements of the face."""
+    """As `edit --help` says; and the picture is that of all displacements of the face."""
     saved = output.parent / "edit"
     command = (
         "edit", "--seed", 7, "--edit", "a-hat:0.5", "--text", "curly hair", "--steps", 3,
@@ -141,15 +144,15 @@ def test_words_are_searched_for_on_the_face_with_its_edits(
     settings = Settings(steps=3, shared_steps=0)
     expected = pipe.find("curly hair", face, method="optimization", settings=settings)
     found = load_edit(saved)
-    # Rounding grows over the steps, since gradients of length 1 are taken.
+    # Rounding grows over the steps, because gradients are normalized to length 1.
     torch.testing.assert_close(found.vector, expected.vector, atol=1e-4, rtol=1e-3)
     for pairs in ([(hat, 0.5), (found, 2.0)], [(found, 2.0), (hat, 0.5)]):
         assert pipe(seed=7, edits=pairs).images[0].tobytes() == pixels(output)
-    assert "starts from the face with all --edit edits applied" in run("edit", "-h").stdout
+    assert "edits are applied before the search" in run("edit", "-h").stdout
 
 
 def test_progress_is_the_searchs(tiny_pipeline_folder: Path, output: Path) -> None:
-    """It is longer than its --steps say: steps on random faces come first."""
+    """The search is longer than --steps: steps on random faces come first."""
     result = run(
         "edit", "--text", "curly hair", "--method", "optimization", "--steps", 3,
         "--pipeline", tiny_pipeline_folder, "-o", output,
@@ -203,7 +206,7 @@ def parsing_folder(
 
 
 def test_a_region(parsing_folder: Path, output: Path) -> None:
-    """Searched in by a method that can; else what is found shows in it."""
+    """Some methods search in the region; the results of others are limited to it."""
     saved = output.parent / "edit"
     common = ("edit", "--seed", 7, "--pipeline", parsing_folder, "-o", output, "--steps", 2,
               "--region", "hair")  # fmt: skip
@@ -415,7 +418,7 @@ def test_output_is_checked_before_the_work(tmp_path: Path) -> None:
         (tmp_path / "file" / "out.png", "is a file, not a folder", 1),
         (Path("/proc/out.png"), "Cannot write in /proc", 1),
     ]:
-        # The pipeline does not exist: the output is refused before anybody looks for it.
+        # The pipeline does not exist: the output is refused before the pipeline is looked for.
         result = run("edit", "--text", "hat", "--pipeline", "potraits", "-o", output)
         assert result.exit_code == code
         assert message in result.stderr
@@ -513,7 +516,7 @@ def test_list_without_a_network(bundled: Path, monkeypatch: MonkeyPatch) -> None
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     result = run("list")
     assert result.exit_code == 0 and "afro-hair" in result.stdout
-    assert result.stderr.startswith("Warning: The Hub could not be asked, so only bundled edits")
+    assert result.stderr.startswith("Warning: The Hub could not be reached, so only bundled edits")
 
 
 def test_info(bundled: Path, tmp_path: Path) -> None:
@@ -548,7 +551,7 @@ def test_evaluate(bundled: Path, tiny_pipeline_folder: Path, tmp_path: Path) -> 
     assert result.stdout.startswith(f"{folder}: success ")
     card = (folder / "README.md").read_text()
     assert "![Upper row: before." in card and "Target: hat yes." in card
-    # Everything is as it was measured before unless a flag says otherwise.
+    # Everything is measured as before unless an option says otherwise.
     assert run("evaluate", folder, *common).exit_code == 0
     again = json.loads((folder / "metrics.json").read_text())
     del metrics["milliseconds_per_edit"], again["milliseconds_per_edit"]
@@ -589,7 +592,7 @@ def pixels(path: Path) -> bytes:
 
 @pytest.fixture
 def snapshot(tmp_path: Path) -> Path:
-    """A photo with something in it that three points can frame."""
+    """A photo with content that three points can frame."""
     picture = Image.new("RGB", (120, 90), (60, 120, 90))
     picture.paste(Image.linear_gradient("L").resize((50, 50)).rotate(15), (40, 20))
     picture.save(tmp_path / "me.png")
@@ -614,7 +617,7 @@ def test_a_photo_is_inverted_edited_and_pasted_back(
     assert lines[2] == f"Wrote {saved} and {preview}."
     assert "Warning: This pipeline has no encoder" in result.stderr
     with Image.open(preview) as look:
-        assert look.size == (96, 32)  # aligned, drawn, and what stays the photograph's own
+        assert look.size == (96, 32)  # aligned, rendered, and what stays as in the photo
 
     result = run("edit", saved, "--edit", "a-hat:1", *model)
     assert result.exit_code == 0, result.output
@@ -642,6 +645,28 @@ def test_a_photo_is_inverted_edited_and_pasted_back(
         picture.resize((60, 45)).save(elsewhere)
     smaller = run(*common, "--photo", elsewhere)
     assert smaller.exit_code == 1 and "Give the same photo again" in smaller.stderr
+
+
+@pytest.mark.usefixtures("bundled")
+@pytest.mark.filterwarnings("ignore:This pipeline has no encoder")
+def test_readers_that_did_not_search_say_what_changed(
+    snapshot: Path, tiny_pipeline_folder: Path, tmp_path: Path, monkeypatch: MonkeyPatch
+) -> None:
+    compared: list[tuple[Image.Image, Image.Image]] = []
+
+    def compare(first: Image.Image, second: Image.Image) -> Comparison:
+        compared.append((first, second))
+        serious = FaceReading({"neutral": 0.8, "happy": 0.2}, 41.0)
+        return Comparison(serious, FaceReading({"neutral": 0.1, "happy": 0.9}, 39.0), 0.43)
+
+    monkeypatch.setattr(comparison, "compare", compare)
+    model, face = ("--pipeline", tiny_pipeline_folder), tmp_path / "face.png"
+    told = run("invert", snapshot, "--refine", 1, *POINTS, *model).stdout
+    assert "neutral (0.80) in the photo, happy (0.90) in the render" in told
+    person = ("edit", tmp_path / "me.safetensors", "-o", face, "--paste", "none", *model)
+    told = run(*person, "--edit", "a-hat:1", "--edit", "a-hat:0.5").stdout
+    assert "neutral (0.80) before, happy (0.90) after" in told and "0.43" in told
+    assert pixels(face) == compared[-1][1].tobytes() != compared[-1][0].tobytes()
 
 
 @pytest.mark.usefixtures("bundled")
@@ -706,7 +731,7 @@ def test_a_batch(snapshot: Path, tiny_pipeline_folder: Path, tmp_path: Path) -> 
     assert result.stdout.splitlines() == [
         "Inverted 1 of 2 photos, 0 of them in an earlier run.",
         f"Wrote {output / 'sheet.png'}.",
-        "Left out 1 other file.",
+        "Left out 1 other entry.",
     ]
     assert "Left out: ._square.png: " in result.stderr
     assert "Failed: broken.jpg: " in result.stderr and "cannot be read as" in result.stderr
@@ -714,7 +739,7 @@ def test_a_batch(snapshot: Path, tiny_pipeline_folder: Path, tmp_path: Path) -> 
     again = run(*command, "--pipeline", tiny_pipeline_folder)
     assert (
         again.exit_code == 0
-        and "Inverted 1 of 1 photos, 1 of them in an earlier run." in again.stdout
+        and "Inverted 1 of 1 photo, 1 of them in an earlier run." in again.stdout
     )
     assert (output / "edited" / "square-png.png").is_file()
     assert run(*command, "--paste", "none").exit_code == 2

@@ -50,7 +50,7 @@ def test_any_text_comes_back(tokenizer: CLIPTokenizer, text: str) -> None:
     assert max(ids) < len(tokenizer)
     back = tokenizer.decode(ids, skip_special_tokens=True)
     assert back.replace(" ", "") == text.replace(" ", "")
-    # No byte is missing from the vocabulary, so the end token stands only at the end.
+    # Every byte is in the vocabulary, so the end token stands only at the end.
     assert ids.count(tokenizer.eos_token_id) == 1
 
 

@@ -1,4 +1,4 @@
-"""A stack as one edit gives the stack's picture."""
+"""A stack combined into one edit gives the stack's picture."""
 
 from __future__ import annotations
 

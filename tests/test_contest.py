@@ -1,4 +1,4 @@
-"""Candidates that are timed in processes of their own, taking turns."""
+"""Candidates that are timed in their own processes, taking turns."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The CUDA kernels: their sources compile, and compute what PyTorch's operations do.
+"""The CUDA kernels: their sources compile, and compute the same as PyTorch's operations.
 
-Every comparison runs twice: on a card (`-m gpu`), and without one, with the same sources compiled
-for the CPU by `cuda_on_cpu.h`. The latter shows what the kernels compute, not how they are
+Every comparison runs twice: on a GPU (`-m gpu`), and without one, with the same sources compiled
+for the CPU by means of `cuda_on_cpu.h`. The latter shows what the kernels compute, not how they are
 launched.
 """
 
@@ -37,7 +37,7 @@ from stylegan_hub.ops.styled_conv_cuda import serves, styled_conv
 FOLDER = Path(kernels.__file__).parent
 STAND_INS = Path(__file__).with_name("cuda_on_cpu.h")
 LAST = torch.channels_last
-EMULATED = "-std=c++17 -O1 -fPIC -shared -fno-strict-aliasing -Wall -Wextra -Werror".split()
+EMULATED = "-std=c++17 -O0 -fPIC -shared -fno-strict-aliasing -Wall -Wextra -Werror".split()
 # Misaligned loads of 16 bytes, overflow and the like end the process.
 EMULATED += "-Wno-unknown-pragmas -fsanitize=undefined -fsanitize-undefined-trap-on-error".split()
 
@@ -56,7 +56,7 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ctypes.CDLL]
     paths = {source: folder / f"{source}.so" for source in cuda.SOURCES}
     try:
         (folder / "building").mkdir()
-    except FileExistsError:  # another worker is at it
+    except FileExistsError:  # another worker is compiling it
         while not all(path.exists() for path in paths.values()):
             time.sleep(0.1)
             assert not (folder / "failed").exists(), "another worker could not compile"
@@ -100,7 +100,7 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         launch(library, name, types, *rest)
 
     monkeypatch.setattr(cuda, "launch", counted)
-    monkeypatch.setenv(kernels.SWITCH, "all")  # the fused layer too, which is off
+    monkeypatch.setenv(kernels.SWITCH, "all")  # including the fused layer, which is off by default
     if request.param == "cuda":
         if not torch.cuda.is_available():
             pytest.skip("There is no card here that PyTorch can use.")
@@ -119,7 +119,7 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def random(machine: Machine, *shape: int, seed: int = 0, **options: Any) -> Tensor:
-    """Normal numbers in double, or options' dtype, with NaN before and behind them in memory.
+    """Normal numbers in double, or options' dtype, with NaN before and after them in memory.
 
     Options: dtype; layout; offset: elements by which memory is off from multiples of 16 bytes.
     """
@@ -374,7 +374,7 @@ def test_upfirdn2d_leaves_a_trained_filter_to_pytorch(machine: Machine) -> None:
 
 
 def test_reference_numbers(tables: list[Path], machine: Machine) -> None:
-    """Values and gradients of the reference implementation, of which test_ops.py makes more."""
+    """Values and gradients of the reference implementation; test_ops.py uses more of them."""
     for case in test_ops.every(tables, "op_bias_act.npz"):
         given = case.moved(machine.device)
         variables = test_ops.leaves(given, "x", "b")
@@ -476,7 +476,7 @@ def test_styled_conv_and_its_gradients(name: str, machine: Machine) -> None:
     found = derivatives(lambda *inputs: styled(case, given, *inputs), variables, twice=False)
     last = "styled_conv_filter" if len(case.taps) == 4 and case.up == 2 else "styled_conv_finish"
     assert {last, "styled_conv_backward"} <= set(machine.launched)
-    with torch.no_grad():  # where the weights of one picture may be modulated
+    with torch.no_grad():  # without gradients, the weights of one picture may be modulated
         again = styled(case, given, *variables)
     with machine.without_kernels():
         wanted = derivatives(
@@ -557,7 +557,7 @@ def test_a_generator_draws_the_same(machine: Machine) -> None:
 
 
 def test_a_trained_generator_has_the_same_derivatives(machine: Machine) -> None:
-    """Also the second ones, which path length regularization takes."""
+    """Including second derivatives, which path length regularization needs."""
     generator = tiny_generator().to(machine.device).requires_grad_(True)
     ws = torch.randn(2, generator.num_ws, 8, generator=torch.Generator().manual_seed(0))
     names = ("synthesis.b8.conv0.weight", "synthesis.b16.conv1.bias")
@@ -618,7 +618,7 @@ def test_half_precision_draws_nearly_the_same(card: str, num_fp16_res: int) -> N
 
 @pytest.mark.gpu
 def test_kernels_run_on_the_current_stream(card: str) -> None:
-    """On another one it would read what is there before the current one has filled it."""
+    """On another stream it would read old memory before the current stream has filled it."""
     x = torch.zeros(64, 1024, 1024, device=card)
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -696,7 +696,7 @@ def test_a_failed_launch_is_an_error(
 
 @pytest.fixture
 def pretended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A machine with a card and PyTorch for CUDA 13.0; the folder is its CUDA_HOME, empty."""
+    """A machine with a GPU and PyTorch for CUDA 13.0; the folder is its CUDA_HOME, empty."""
     monkeypatch.setattr(kernels, "_states", {})
     monkeypatch.setenv(kernels.CACHE, str(tmp_path / "cache"))
     monkeypatch.delenv(kernels.SWITCH, raising=False)
@@ -717,7 +717,7 @@ def pretend_nvcc(home: Path, release: str) -> None:
 
 
 def warned(function: Callable[[], Tensor], wanted: Tensor) -> str:
-    """The one warning of two calls, which return what PyTorch's operations do."""
+    """The one warning of two calls, whose results are those of PyTorch's operations."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert torch.equal(function(), wanted) and torch.equal(function(), wanted)
@@ -763,7 +763,7 @@ def test_without_a_toolkit_that_fits_one_warning_says_which(
 def test_what_compilers_say_is_explained(
     said: str, remedy: str, pretended: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretend_nvcc(pretended, "13.1")  # another minor version is no harm
+    pretend_nvcc(pretended, "13.1")  # another minor version does no harm
 
     def fails(**options: object) -> None:
         raise RuntimeError("Error building extension: [1/2] " + said)

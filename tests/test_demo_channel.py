@@ -1,4 +1,4 @@
-"""The channel for moving pictures: past gradio's queue, without files, for this desk only."""
+"""The channel for pictures while a slider moves: past gradio's queue, for this desk only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.studio import Studio
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Locator, Page
 
 
 @pytest.fixture(scope="module")
@@ -114,21 +114,44 @@ def test_a_slider_that_moves(browser: Browser, studio: Studio) -> None:  # noqa:
         for page in open_page(browser, f"{url}?edit=afro"):
             asked: list[str] = []
             page.on("request", lambda request, asked=asked: asked.append(request.url))
-            slider = page.get_by_role("slider", name="range slider for afro", exact=True)
-            slider.wait_for()
-            after = page.locator("#pictures img").nth(1)
-            first = wait_for_other_picture(page, "")
-            box = slider.bounding_box()
-            assert box is not None
-            page.mouse.move(box["x"] + box["width"] * 0.8, box["y"] + box["height"] / 2)
-            page.mouse.down()
-            page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] / 2, steps=5)
-            wait_for(page, lambda after=after: (after.get_attribute("src") or "")[:5] == "blob:")
+            page.locator("#caption [data-after*=afro]").wait_for(state="attached")
+            first = wait_for_final_picture(page, "")
+            slider = hold(page, "afro", 0.3)
             assert any("/picture?" in address for address in asked)
+            moving = wait_for_other_picture(page, first)
+            page.locator("#redo").evaluate("button => button.click()")  # shows everything anew
+            page.get_by_text("There is nothing to redo.").wait_for()
+            wait_for_other_picture(page, moving)
             page.mouse.up()
             wait_for_final_picture(page, first)
-            moved = float(slider.input_value())
+            assert float(slider.input_value()) < 0  # the hand counts, not what came meanwhile
+            undo_to(page, slider, first)
+
+            hold(page, "afro", 0.3)
+            page.mouse.up()
+            page.get_by_role("button", name="Start over").click()
+            slider.wait_for(state="hidden")
             page.locator("#undo").click()
-            wait_for(page, lambda slider=slider: slider.input_value() == "1")
-            assert moved < 0
-            wait_for(page, lambda after=after, first=first: after.get_attribute("src") == first)
+            wait_for(page, lambda slider=slider: float(slider.input_value()) < 0)
+            undo_to(page, slider, first)
+
+
+def hold(page: Page, name: str, share: float) -> Locator:
+    """Hold the slider at this share of its width until a picture shows the move."""
+    slider = page.get_by_role("slider", name=f"range slider for {name}", exact=True)
+    wait_for(page, slider.is_enabled)
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.8, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * share, box["y"] + box["height"] / 2, steps=5)
+    after = page.locator("#pictures img").nth(1)
+    wait_for(page, lambda: (after.get_attribute("src") or "")[:5] == "blob:")
+    return slider
+
+
+def undo_to(page: Page, slider: Locator, picture: str) -> None:
+    page.locator("#undo").click()
+    wait_for(page, lambda: slider.input_value() == "1")
+    wait_for(page, lambda: page.locator("#pictures img").nth(1).get_attribute("src") == picture)

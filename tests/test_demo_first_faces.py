@@ -45,7 +45,7 @@ def test_of_the_bundled_portraits(
 
     (file,) = remembered.iterdir()
     with monkeypatch.context() as patch:
-        patch.setattr(first_faces, "_look", None)  # nobody looks again
+        patch.setattr(first_faces, "_look", None)  # the faces are not looked at again
         assert first_seeds(portraits) == seeds
     for damaged in ("[", '"12345678"', json.dumps([1] * 7), json.dumps([-1] * 8)):
         file.write_text(damaged)

@@ -1,4 +1,4 @@
-"""The Gradio page's moving pictures, rendered by the visitor's browser."""
+"""Pictures while a slider of the page moves, rendered by the visitor's browser."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def test_no_words(studio: Studio) -> None:
 def test_how_well_it_is_seen(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     (applied,) = found_for(studio, "a hat").edits
     edit = applied.edit
-    for fit, said in ((0.99, "clearly"), (0.6, "partly"), (0.0, "hardly ever seen")):
+    for fit, said in ((0.99, "clearly"), (0.6, "partly"), (0.0, "hardly visible")):
         edit.origin = Origin("a hat", "a face", fit=fit)
         assert said in how_well(studio, edit)
     edit.origin = Origin("a hat", "a face")

@@ -123,7 +123,7 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     whole = (TARGETS_FOLDER / "cat.png").read_bytes()
     for data in (b"no picture", b"", whole[: len(whole) // 2]):
         path.write_bytes(data)
-        with pytest.raises(ValueError, match=r"^cat.png is no picture that can be read.*PNG"):
+        with pytest.raises(ValueError, match=r"^cat.png is not a picture that can be read.*PNG"):
             open_picture(path)
     Image.new("1", (9000, 8000)).save(path)
     with pytest.raises(ValueError, match=r"cat.png has 9000 x 8000 pixels; at most 64 million"):
@@ -347,11 +347,11 @@ def test_the_page_says_what_is_missing(bare: Studio) -> None:
         "no parser",
         "recipes/train_parser.py --output_dir runs/parser",
         "--clip cards/portraits --parser runs/parser/parser",
-        "No text-to-face network",
+        "no bundled text-to-face network",
         "recipes/train_text_to_face.py --cache runs/portraits",
     ):
         assert artifacts_escaped(part) in shown, part
-    assert "Draw faces" not in shown and "Change this part" not in shown
+    assert "Make faces" not in shown and "Change this part" not in shown
 
 
 def artifacts_escaped(text: str) -> str:
@@ -374,7 +374,7 @@ def test_the_page_speaks_of_what_the_pictures_show(bare: Studio) -> None:
     parts = {name: getattr(pipe, name) for name in ("clip", "tokenizer", "image_processor")}
     page = build(Studio(StyleEditPipeline(pipe.generator, **parts, neutral="an old <house>")))
     texts = str(page.get_config_file()["components"])
-    assert "Change an old &lt;house&gt; by words" in texts
+    assert "Change an old &lt;house&gt; with words" in texts
     for label in ("Choose an old", "Random old", "Save old", "Load old", "This old", "Every old"):
         assert f"{label} <house>" in texts or f"{label} &lt;house&gt;" in texts, label
     for label in ("Choose a face", "This face", "Random face", "Pick a face"):
@@ -442,7 +442,7 @@ def test_bad_input_over_http(client: Client, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"nonsense")
     broken, face = (handle_file(str(path)) for path in sorted(tmp_path.iterdir()))
     for expected, inputs in {
-        "broken.png is no picture": {"args": [broken], "api_name": "/target"},
+        "broken.png is not a picture": {"args": [broken], "api_name": "/target"},
         "face.safetensors .* is damaged or not a safetensors": {
             "args": [face],
             "api_name": "/load_stack",
@@ -478,7 +478,7 @@ def test_a_visit(
 
         tab(page, "Text to face")
         page.get_by_label("The face should be").fill("a face with a hat")
-        page.get_by_role("button", name="Draw faces").press("Enter")
+        page.get_by_role("button", name="Make faces").press("Enter")
         page.get_by_text("8 faces for").wait_for()
         page.locator("#fitting button").nth(2).press("Enter")
         face = wait_for_other_picture(page, first)
@@ -487,12 +487,12 @@ def test_a_visit(
         tab(page, "Essence")
         page.locator("#targets button").nth(4).press("Enter")
         page.get_by_alt_text("The target: cat").wait_for()
-        assert page.get_by_label("Anything else").is_checked()
+        wait_for(page, page.get_by_label("Anything else").is_checked)
         with page.expect_file_chooser() as chooser:
             page.get_by_role("button", name="Upload a picture").click()
         chooser.value.set_files(TARGETS_FOLDER / "zuri.png")
         page.get_by_alt_text("The target: zuri").wait_for()
-        page.get_by_label("Call it").fill("somebody")
+        page.get_by_label("Name of the essence").fill("somebody")
         page.get_by_role("button", name="Settings of this search").click()
         page.get_by_role("spinbutton", name="Steps").fill("10")
         page.get_by_role("spinbutton", name="Searches side by side").fill("1")

@@ -1,10 +1,13 @@
-"""The tab More: a method from outside is used from the page's handlers and by clicks."""
+"""The tab More: a method from outside is used from the page's handlers and by programs.
+
+A browser uses it in `test_demo_never_lost`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import torch
@@ -12,17 +15,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from outside import Blend, blend_registered, expected_vector
 from PIL import Image
-from test_demo import (
-    browser,  # noqa: F401
-    fits,
-    open_page,
-    pixels,
-    pytestmark,  # noqa: F401
-    serve,
-    wait_for,
-    wait_for_other_picture,
-)
-from test_demo_methods import tab
+from test_demo import pixels, pytestmark, serve  # noqa: F401
 from test_session import labeled, make_edit, make_full_studio  # noqa: F401
 
 import stylegan_hub as hub
@@ -36,9 +29,6 @@ from stylegan_hub.methods.method import Nothing, Pairs, Picture, Words
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.session import Session, label_of
 from stylegan_hub.studio import Studio
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
 
 TABBED = (*words.METHODS, *essence.METHODS, *local.METHODS)
 
@@ -102,7 +92,7 @@ def test_what_is_filled_in(picture: str) -> None:
         (Pairs, Filled(seeds_before="1"), "Got the seeds '' after the change; expected whole"),
         (Pairs, Filled(seeds_before="1.5", seeds_after="2"), "Got the seeds '1.5' before"),
         (Pairs, Filled(before=["x"] * 65, seeds_after="2"), "Got 65 pictures before; at most 64"),
-        (Picture, Filled(picture="nowhere.png"), "nowhere.png is no picture"),
+        (Picture, Filled(picture="nowhere.png"), "nowhere.png is not a picture"),
     ],
 )
 def test_what_cannot_be_asked(kind: type[Any], filled: Filled, message: str) -> None:
@@ -167,7 +157,7 @@ def test_a_page_where_each_method_has_a_tab(
 ) -> None:
     monkeypatch.setattr(words, "METHODS", tuple(hub.methods.known()))
     shown = str(build(studio).get_config_file()["components"])
-    assert "Every method that this pipeline has is in another tab" in shown
+    assert "Every method of this pipeline has its own tab" in shown
 
 
 def test_a_class_is_asked_for_where_there_are_some(
@@ -224,31 +214,3 @@ def test_faces_of_a_class_over_http(labeled: Studio, tmp_path: Path) -> None:  #
         client.predict("a hat", steps=10, api_name="/edit")
         _, file = client.predict(1, 0, api_name="/strength")
         assert pixels(file) == labeled.faces([7], label=2)[0].tobytes()
-
-
-# In a browser
-
-
-@pytest.mark.browser
-def test_a_visit(browser: Browser, url: str) -> None:  # noqa: F811
-    for page in open_page(browser, url):
-        page.set_viewport_size({"width": 390, "height": 844})
-        first = wait_for_other_picture(page, "")
-        tab(page, "More")
-        page.get_by_label("blend", exact=True).check()
-        page.get_by_text("Goes from the mean of some faces").wait_for()
-        find_it = page.get_by_role("button", name="Find", exact=True)
-        page.get_by_label("Or seeds before").fill("cat")
-        find_it.click()
-        page.get_by_text("Got the seeds 'cat' before the change").wait_for()
-        page.get_by_text("Nothing was changed").wait_for()
-        wait_for(page, find_it.is_enabled)  # a refused job locks nothing
-        page.get_by_label("Or seeds before").fill("1, 2")
-        page.get_by_label("Or seeds after").fill("3 4")
-        find_it.click()
-        page.get_by_text("Found 2 edits").wait_for()
-        page.locator("#found button").nth(1).click()
-        page.get_by_text("“blend to back” is on it now").wait_for()
-        wait_for_other_picture(page, first)
-        wait_for(page, page.get_by_role("slider", name="blend to back").is_enabled)
-        assert fits(page)

@@ -28,6 +28,7 @@ from test_demo import (
 from test_demo_methods import tab
 from test_session import make_edit
 
+from demo import finding
 from demo import upload as uploads
 from demo.app import build
 from demo.components import recipe
@@ -46,8 +47,10 @@ from demo.tabs.photo import (
 from demo.upload import EVERYONE, POINTS, WHOLE, Upload, pairs, receive
 from stylegan_hub.models.landmarker import Landmarker
 from stylegan_hub.photos.align import Landmarks, NoFaceError, align, cut
+from stylegan_hub.photos.comparison import Comparison
 from stylegan_hub.photos.finders import framing
 from stylegan_hub.photos.likeness import Likeness
+from stylegan_hub.photos.people import FaceReading
 from stylegan_hub.photos.person import Person
 from stylegan_hub.photos.photo import read_photo
 from stylegan_hub.pipeline import StyleEditPipeline
@@ -225,7 +228,7 @@ def test_clicks(pipe: StyleEditPipeline, upload: Upload) -> None:
     assert np.allclose(moved, [(110, 80), (90, 80), (102, 104)], atol=0.2)
     assert three.chosen("1").landmarks == LARGE and three.chosen("1").points == three.points
     for outside in ((-1.0, 5.0), (300.0, 5.0), (5.0, math.nan)):
-        with pytest.raises(ValueError, match=r"outside of My Photo.png; it has 300 x 200"):
+        with pytest.raises(ValueError, match=r"outside My Photo.png; it has 300 x 200"):
             upload.with_points(outside)
 
 
@@ -355,12 +358,34 @@ def test_a_neutral_expression_first(inverted: Inverted) -> None:
         list(neutral_first(inverted.studio, Session()))
 
 
+def test_readers_that_did_not_search_say_what_changed(
+    inverting_pipeline: StyleEditPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of photographs; a pipeline with a landmarker has faces of its own."""
+    serious = FaceReading({"neutral": 0.8, "happy": 0.2}, 41.0)
+    smiling = FaceReading({"neutral": 0.1, "happy": 0.9}, 39.0)
+    told = Comparison(serious, smiling, 0.43)
+    monkeypatch.setattr(finding, "compare", lambda before, after: told)
+    studio = Studio(inverting_pipeline)
+    latents = studio.pipe(seed=1).latents
+    *_, end = neutral_first(studio, Session(latents=latents))
+    assert "neutral (0.80) before, happy (0.90) after" in end.status and "0.43" in end.status
+
+
+def test_a_comparison_stands_beside_the_likeness(inverted: Inverted) -> None:
+    assert inverted.comparison is None  # drawings
+    smiling = FaceReading({"neutral": 0.1, "happy": 0.9}, 39.0)
+    photographed = replace(inverted, comparison=Comparison(smiling, smiling, None))
+    html = compared(photographed)
+    assert "happy (0.90) in the photo, happy (0.90) in the drawing" in html
+
+
 def test_a_portrait_is_not_pasted(inverted: Inverted) -> None:
     drawn = {"portrait": {"hat": "yes", "hair_color": "red"}}
     person = replace(inverted.person, settings=drawn, likeness=None)
     portrait = replace(inverted, person=person, own=None)
     html = compared(portrait)
-    assert "draws cartoons" in html and "hat yes, hair color red" in html
+    assert "renders cartoons" in html and "hat yes, hair color red" in html
     with pytest.raises(ValueError, match="drawn portrait"):
         put_back(portrait, Session(latents=person.latents))
 
@@ -487,7 +512,7 @@ def test_a_visit(
         page.get_by_text("Found 2 faces in My Photo.png").wait_for()
         page.get_by_role("button", name="The photo; a click shows where the face is").wait_for()
         click(page, 240, 62)
-        assert page.get_by_label("Face 2").is_checked()
+        wait_for(page, page.get_by_label("Face 2").is_checked)
         choice = page.get_by_label("Where I click: eyes and mouth")
         choice.press("Space")
         page.get_by_text("Click the middle of one eye").wait_for()
@@ -498,7 +523,8 @@ def test_a_visit(
         click(page, *LARGE.right_eye)
         page.get_by_role("button", name="Points without a mouse").press("Enter")
         across = page.get_by_label("Other eye, across")
-        assert float(across.input_value()) == pytest.approx(LARGE.right_eye[0], abs=1.5)
+        eye = pytest.approx(LARGE.right_eye[0], abs=1.5)
+        wait_for(page, lambda across=across, eye=eye: float(across.input_value() or "nan") == eye)
         for axis, at in zip(("across", "down"), LARGE.mouth, strict=True):
             page.get_by_label(f"Mouth, {axis}").fill(str(at))
         page.get_by_role("button", name="Use these points").press("Enter")

@@ -75,11 +75,11 @@ def test_another_pipeline_and_back(browser: Browser, url: str) -> None:  # noqa:
         menu.click()
         page.get_by_role("option", name="My houses").click()
         page.wait_for_url("**/pipelines/my-houses-1/")
-        page.get_by_role("heading", name="Change a house by words").wait_for()
+        page.get_by_role("heading", name="Change a house with words").wait_for()
         wait_for_other_picture(page, first)
         menu.click()
         page.get_by_role("option", name="tiny").click()
-        page.get_by_role("heading", name="Change a face by words").wait_for()
+        page.get_by_role("heading", name="Change a face with words").wait_for()
         wait_for_other_picture(page, "")
 
 

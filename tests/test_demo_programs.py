@@ -82,7 +82,7 @@ def test_render(client: Client, studio: Studio, tmp_path: Path) -> None:
         ({"edits": ["afro"] * 9}, "Got 9 edits and texts"),
         ({"edits": "afro"}, "expected a list of texts"),
         ({"edits": ["../../etc"]}, "expected the name of a bundled edit"),
-        ({"texts": [" "]}, "A text is empty"),
+        ({"texts": [" "]}, "One of the texts is empty"),
         ({"psi": 2}, "greater than maximum|psi is"),
     ],
 )

@@ -166,7 +166,7 @@ def test_a_training_is_left_and_taken_up_again(studio: Studio) -> None:
     wait(lambda: not one.is_on)
     assert one.state == "is left" and one.can_go_on and 2 <= one.index < 40
     left = one.index
-    assert f"was left after step {left} of 40" in one.status
+    assert f"stopped after step {left} of 40" in one.status
     one.start("me")
     wait(lambda: not one.is_on)
     assert one.state == "is done" and one.edit is not None and len(one.losses) == 40
@@ -181,7 +181,7 @@ def test_edits_of_ones_own(studio: Studio) -> None:
     desk, unfinished = Desk(), []
     endless = making(studio, ENDLESS)
     make.begin(studio, desk, endless, unfinished)
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="exists already"):
         make.begin(studio, desk, making(studio), unfinished)
     with pytest.raises(ValueError, match="“my hat” is being made"):
         make.begin(studio, desk, making(studio, name="another"), unfinished)
@@ -208,7 +208,7 @@ def test_of_many_unfinished_trainings_the_oldest_is_given_up(
         left.append(one)
         wait(lambda one=one: not one.is_on)  # its desk is gone at once
     assert [one.can_go_on for one in left] == [False, True, True]
-    assert "Too many unfinished" in left[0].status
+    assert "too many unfinished" in left[0].status
 
 
 def test_what_cannot_be_made(studio: Studio) -> None:
@@ -246,7 +246,7 @@ def test_a_folder_to_share(studio: Studio, tmp_path: Path) -> None:
     assert "**Likeness.** It was made from pictures of its maker." in made.card
     card = hub.write_card(tmp_path / "my-hat").read_text()  # both stay when it is written anew
     assert "license: cc-by-4.0" in card and "pictures of its maker" in card
-    for name, likeness, message in (("…", "own", "Got the name"), ("x", None, "on likeness")):
+    for name, likeness, message in (("…", "own", "Got the name"), ("x", None, "no likeness")):
         with pytest.raises(ValueError, match=message):
             ready(studio, name, likeness)
     with pytest.raises(ValueError, match="Got the license 'x'"):
@@ -275,7 +275,7 @@ def test_publish_and_unpublish(studio: Studio, server: HubServer) -> None:  # no
     assert repo_id == "me/my-hat" and address == f"{server.endpoint}/me/my-hat"
     repository = server.repositories["me/my-hat"]
     assert repository.private and {"README.md", "images/before-after.webp"} <= set(repository.files)
-    with pytest.raises(PublishError, match="is there already, and was not published here"):
+    with pytest.raises(PublishError, match="exists already and was not published here"):
         share.publish(made, ME, True, set())
     share.publish(made, ME, True, {"me/my-hat"})  # again, by the same visitor
     for token, message in (("", "Got no login"), ("wrong", "not logged in")):
@@ -286,7 +286,7 @@ def test_publish_and_unpublish(studio: Studio, server: HubServer) -> None:  # no
     with pytest.raises(PublishError, match="was not changed"):
         hub.unpublish("me/my-hat", ME)
     server.create("me/other", {"README.md": b"---\ntags: [x]\n---\n"})
-    with pytest.raises(PublishError, match="is nothing of stylegan-hub"):
+    with pytest.raises(PublishError, match="does not belong to stylegan-hub"):
         hub.unpublish("me/other", ME)
 
 
@@ -298,7 +298,7 @@ def test_mix_over_http(client: Client, studio: Studio) -> None:
     html = client.predict(seed=2, coarse=1, api_name="/mix")
     assert html.count("<img") == 3 and "The mix" in html
     status, *_ = client.predict(seed=2, coarse=1, api_name="/take_mix")
-    assert "Here is the mix" in status
+    assert "The mix is the face now" in status
     *_, file = client.predict(what="picture", api_name="/take_away")
     mixed = mixing.mix(studio.pipe, studio.pipe.sample(1), studio.pipe.sample(2), 1)
     with Image.open(file) as picture:
@@ -330,14 +330,14 @@ def test_make_over_http(client: Client) -> None:
     def look() -> str:
         return client.predict(chosen="my hat", api_name="/my_edit")[1]
 
-    wait(lambda: "Step " in look() or "is made" in look())
+    wait(lambda: "Step " in look() or "is ready" in look())
     client.predict(chosen="my hat", api_name="/cancel")
-    wait(lambda: "was left" in look() or "is made" in look())
-    if "was left" in look():
-        with pytest.raises(AppError, match="is not made yet"):
+    wait(lambda: "stopped after" in look() or "is ready" in look())
+    if "stopped after" in look():
+        with pytest.raises(AppError, match="is not ready yet"):
             client.predict(chosen="my hat", api_name="/put_on")
         client.predict(chosen="my hat", api_name="/go_on")
-    wait(lambda: "is made" in look())
+    wait(lambda: "is ready" in look())
     assert "<svg" in look() and "<img" in look()
     assert "is on it now" in client.predict(chosen="my hat", api_name="/put_on")
     with pytest.raises(AppError, match=r"other.*my hat"):
@@ -380,36 +380,36 @@ def test_take_away_in_the_browser(
         page.get_by_role("slider", name="afro").wait_for()
 
         tab(page, "Make your own")
-        page.get_by_label("Call it").last.fill("my hat")
-        page.get_by_label("What every face should show then").fill("a face with a hat")
+        page.get_by_label("Name of the edit").fill("my hat")
+        page.get_by_label("What every face should show").fill("a face with a hat")
         page.get_by_label("A quick look").check()
         page.locator("#make").click()
         page.get_by_text("Step ").first.wait_for()
         page.reload()
         wait_for_other_picture(page, "")
         tab(page, "Make your own")
-        page.get_by_text("“my hat” is made").wait_for()
+        page.get_by_text("“my hat” is ready").wait_for()
         assert fits(page)
 
         tab(page, "Share")
         page.locator("#share input").click()
         page.get_by_role("option", name="My edit: my hat").click()
         page.get_by_label("Name", exact=True).fill("my-hat")
-        page.get_by_label("Nobody real").check()
+        page.get_by_label("No real person").check()
         page.locator("#prepare").click()
         page.locator("#card img").wait_for()
-        page.get_by_label("Token that may write").fill(ME)
+        page.get_by_label("Token with write access").fill(ME)
         page.locator("#publish").click()
         page.get_by_text("Published:").wait_for()
         assert page.get_by_role("link", name="me/my-hat").is_visible()
         assert server.repositories["me/my-hat"].private
-        token = page.get_by_label("Token that may write")
+        token = page.get_by_label("Token with write access")
         wait_for(page, lambda token=token: token.input_value() == "")
         kept = page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})")
         assert ME not in kept and ME not in caplog.text
-        page.get_by_label("Token that may write").fill(ME)
+        page.get_by_label("Token with write access").fill(ME)
         page.get_by_role("button", name="Unpublish").click()
-        page.get_by_text("is deleted from the Hub").wait_for()
+        page.get_by_text("was deleted from the Hub").wait_for()
         assert server.repositories == {}
 
 

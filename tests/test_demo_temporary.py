@@ -1,4 +1,4 @@
-"""Files of visitors lie where nobody else on the machine can read or block them."""
+"""Files of visitors are in a folder that other users of the machine cannot read or block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page keeps of its visitors, and for how long; undo; work that nobody watches."""
+"""What the page keeps of its visitors, and for how long; undo; searches that no page shows."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_files_of_a_desk(desk: Desk, tmp_path: Path) -> None:
     assert not Path(saved[0]).parent.exists()
     assert Path(saved[-1]).name == "face.png" and Path(zipped).read_bytes() == b"y"
     for folder in tmp_path.iterdir():
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700  # for nobody else on the machine
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700  # closed to other users of the machine
 
 
 def test_an_upload_is_taken_in(desk: Desk, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_another_key_gives_an_empty_desk(visits: Visits, key: object) -> None:
     visit = visits.open(key)
     assert not visit.is_back and visit.desk.session == Session()
     assert visit.desk.key not in (key, known.key)
-    assert not visits.open(key).is_back  # nobody leaves a key in wait for others
+    assert not visits.open(key).is_back  # a key cannot be planted for another visitor
 
 
 def test_two_browsers_never_meet(visits: Visits) -> None:
@@ -364,7 +364,7 @@ def test_a_job_that_fails() -> None:
         raise gr.Error("Got nothing.")
 
     job = Job(work())
-    for _ in range(2):  # whoever comes is told
+    for _ in range(2):  # each page that watches is told
         with pytest.raises(gr.Error, match="Got nothing"):
             asyncio.run(watch(job))
     assert job.is_over and isinstance(job.error, gr.Error)

@@ -1,4 +1,4 @@
-"""Everything that a pipeline does, on another device than the CPU; and which one is chosen."""
+"""Everything that a pipeline does, on another device than the CPU; and the choice of the device."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.session import Session
 from stylegan_hub.studio import Studio
 
-# Norms on meta take a path of PyTorch that warns.
+# Norms on meta take a path in PyTorch that warns.
 pytestmark = pytest.mark.filterwarnings("ignore:.*frobenius_norm is deprecated")
 
 PICTURE = Image.new("RGB", (32, 32), (200, 10, 10))
@@ -59,19 +59,19 @@ def on_the_other_device() -> StyleEditPipeline:
 
 @pytest.fixture
 def moved(on_the_other_device: StyleEditPipeline) -> Iterator[StyleEditPipeline]:
-    """The pipeline, while there is the other device."""
+    """The pipeline, while the other device exists."""
     with other_device():
         yield on_the_other_device
 
 
 def short(settings: Any) -> Any:
-    """Settings of a search that takes no time."""
+    """Settings of a very short search."""
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if type(value) is int and value > 3 and "seed" not in field.name:
             try:
                 settings = dataclasses.replace(settings, **{field.name: 3})
-            except ValueError:  # a number that must be larger
+            except ValueError:  # a number that has a larger minimum
                 continue
     return settings
 
@@ -109,7 +109,7 @@ def test_pictures_are_the_same(moved: StyleEditPipeline) -> None:
 
 
 SLOW = ("discovery", "local")
-NAMES = sorted(set(known()) - {"table", "instant"})  # which need what was trained
+NAMES = sorted(set(known()) - {"table", "instant"})  # these need trained parts
 
 
 @pytest.mark.parametrize(

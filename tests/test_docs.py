@@ -1,4 +1,4 @@
-"""The documentation says what is so: its Python runs, its commands and trees exist."""
+"""The documentation is true: its Python runs, and its commands and trees exist."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOT_RUN = re.compile(r"<!-- not run: .+ -->\n\s*$")
 
 
 def blocks(page: Path, language: str) -> Iterator[tuple[str, bool]]:
-    """The blocks of a page in a language, and whether they are meant to be run."""
+    """The blocks of a page in a language, and whether they should be run."""
     text = page.read_text(encoding="utf-8")
     for found in re.finditer(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
         yield found[1], NOT_RUN.search(text[: found.start()]) is None
@@ -92,13 +92,13 @@ def test_the_tree_of_the_library_is_complete() -> None:
 def test_the_design_names_every_module() -> None:
     design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     (layers,) = re.findall(r"## Who may import whom\n.*?```\n(.*?)```", design, re.DOTALL)
-    # Of each line what stands before the explanation, which two blanks set apart.
+    # On each line, what stands before the explanation, which two spaces separate.
     first = [re.split(r"\s{2,}", line.strip())[0] for line in layers.splitlines()]
     named = {name.strip().rstrip("/") for line in first for name in line.split(",")}
     assert named - {"app.py", "demo", "recipes"} == modules()
 
 
 def modules() -> set[str]:
-    """What lies in the library's folder, apart from what is private."""
+    """The contents of the library's folder, except private files."""
     found = {path.name for path in (ROOT / "stylegan_hub").iterdir()}
     return {name for name in found if not name.startswith(("_", ".")) and name != "py.typed"}

@@ -1,4 +1,4 @@
-"""What versions before this one saved still loads, and gives what it gave."""
+"""What earlier versions saved still loads, and gives the same results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured of an edit, against edits whose effect is known."""
+"""The measurements of an edit, on edits whose effect is known."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def test_metrics_of_an_edit(
     metrics = measure_edit(tiny_pipeline, reader, brightening, {"hat": "yes"}, SEEDS)
     assert list(metrics) == [
         "images", "first_seed", "truncation_psi", "strength", "target", "success",
-        "success_images", "collateral", "flips", "clip_similarity_before", "clip_similarity_after",
-        "step_cosine_mean", "step_cosine_std", "milliseconds_per_edit",
+        "success_images", "collateral", "flips", "by_skin", "by_age", "clip_similarity_before",
+        "clip_similarity_after", "step_cosine_mean", "step_cosine_std", "milliseconds_per_edit",
     ]  # fmt: skip
     assert metrics["images"] == 6 and metrics["first_seed"] == 100
     assert metrics["strength"] == 20.0 and metrics["truncation_psi"] == 0.7
@@ -89,6 +89,10 @@ def test_metrics_of_an_edit(
     assert metrics["success_images"] == int(dark.sum()) > 0
     share = (after.mean((1, 2, 3)) > 0)[dark].float().mean()
     assert metrics["success"] == pytest.approx(float(share), abs=1e-4) and share > 0
+    for groups in (metrics["by_skin"], metrics["by_age"]):
+        assert sum(group["faces"] for group in groups.values()) == int(dark.sum())
+        shares = [group["success"] * group["faces"] for group in groups.values()]
+        assert sum(shares) == pytest.approx(float(share) * int(dark.sum()), abs=1e-2)
     flipped = (left[0] != left[1])[dark].float().mean()
     assert metrics["flips"]["beard"] == pytest.approx(float(flipped), abs=1e-4)
     text = tiny_pipeline.encode_text("Milo with a hat")[0]
@@ -117,7 +121,7 @@ def test_the_numbers_come_out_again(
 def test_nobody_lacks_the_target(
     tiny_pipeline: StyleEditPipeline, reader: AttributeReader, brightening: Direction
 ) -> None:
-    target = {"hair_style": ATTRIBUTES["hair_style"][0]}  # what this reader sees everywhere
+    target = {"hair_style": ATTRIBUTES["hair_style"][0]}  # this reader sees it everywhere
     metrics = measure_edit(tiny_pipeline, reader, brightening, target, SEEDS)
     assert metrics["success"] is None and metrics["success_images"] == 0
     json.dumps(metrics, allow_nan=False)
@@ -277,7 +281,7 @@ def test_nothing_is_changed_when_an_edit_does_not_fit(
     with pytest.raises(MismatchError, match=other_pipeline.base_model.fingerprint):
         evaluate.main(evaluate.Config(folders=names, pipeline=str(tiny_pipeline_folder)))
     assert not (good / "metrics.json").exists()
-    with pytest.raises(SystemExit, match="Nothing to measure"):
+    with pytest.raises(SystemExit, match="nothing to measure"):
         evaluate.main(evaluate.Config())
     with pytest.raises(ArtifactError):
         evaluate.main(evaluate.Config(folders=(str(tiny_pipeline_folder),)))

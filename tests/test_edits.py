@@ -1,4 +1,4 @@
-"""What every kind of edit promises."""
+"""Every kind of edit keeps its contract."""
 
 import json
 import os
@@ -192,7 +192,7 @@ def test_numbers_that_are_none(tmp_path: Path) -> None:
     tensors["vector"][0, 0] = torch.inf
     save_file(tensors, folder / "model.safetensors")
     config = json.loads((folder / "config.json").read_text())
-    del config["tensors_sha256"]  # as files of version 0.1 are
+    del config["tensors_sha256"]  # as in files of version 0.1
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ArtifactError, match="'vector' holds numbers that are not finite"):
         load_edit(folder)
@@ -202,7 +202,7 @@ def test_numbers_that_are_none(tmp_path: Path) -> None:
 
 
 class Wave(Edit):
-    """A kind of somebody's own: a displacement by the sine of the codes."""
+    """A user's own kind: a displacement by the sine of the codes."""
 
     kind = "wave"
 
@@ -223,7 +223,7 @@ class Wave(Edit):
 
 @pytest.fixture
 def kinds_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test registers is known to no other test."""
+    """What a test registers is unknown to other tests."""
     monkeypatch.setattr(base, "_KINDS", dict(base._KINDS))
     monkeypatch.setattr(names, "_KINDS", dict(names._KINDS))
 

@@ -1,4 +1,4 @@
-"""The encoder is the published e4e at its default sizes; the recipe learns latents that draw."""
+"""The encoder is the published e4e at its default sizes; the recipe learns latents that render."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_names_and_shapes_of_the_published_network(data: Path) -> None:
     expected = json.loads((data / "e4e_keys.json").read_text())
     with torch.device("meta"):
         state = Encoder().state_dict()
-    assert list(state.pop("latent_avg").shape) == [18, 512]  # beside the weights in those files
+    assert list(state.pop("latent_avg").shape) == [18, 512]  # not a weight in those files
     own = [[n, list(v.shape), str(v.dtype).removeprefix("torch.")] for n, v in state.items()]
     assert own == expected
 
@@ -48,12 +48,12 @@ def test_numbers_of_the_published_network(data: Path) -> None:
     expected = dict(np.load(data / "e4e_check.npz"))
     with torch.device("meta"):
         encoder = Encoder().eval()
-    encoder.to_empty(device="cpu")  # a gigabyte that need not be filled twice
+    encoder.to_empty(device="cpu")  # so that a gigabyte is not filled twice
     state = encoder.state_dict()
     state.pop("latent_avg").zero_()
     total = 0.0
     shapes = {name: tuple(value.shape) for name, value in state.items()}
-    for name, target in state.items():  # one by one: all of them would be another gigabyte
+    for name, target in state.items():  # one by one, because all of them would be another gigabyte
         sibling = name.removesuffix("weight") + "running_var"
         value = golden_weights({n: shapes[n] for n in (name, sibling) if n in shapes})[name]
         if name.startswith("styles.") and name.endswith("linear.weight"):

@@ -1,4 +1,4 @@
-"""An essence gives unseen people what its target has, alike for all; its recipe does it all."""
+"""An essence gives unseen faces what its target has, and changes them alike; its recipe works."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_search_is_repeatable_and_reports(
 ) -> None:
     steps: list[Step] = []
     settings = replace(QUICK, steps=3)
-    with torch.no_grad():  # a page calls it like this
+    with torch.no_grad():  # a page calls it without gradients
         first = essence_of(tiny_pipeline, target, settings, steps.append)
     again = essence_of(tiny_pipeline, target, settings)
     assert first.length > 0 and torch.allclose(first.vector, again.vector, atol=1e-5)
@@ -289,11 +289,11 @@ def test_report_of_what_was_taken(tiny_pipeline: StyleEditPipeline) -> None:
 
     reader = BrightnessReader(resolution=16, channels=(8, 8, 8), last_channels=8, hidden_size=8)
     dark = torch.full((3, 3, 32, 32), -0.5)
-    bright = -dark  # a hat and a beard, says the reader
+    bright = -dark  # the reader sees a hat and a beard
     mixed = torch.cat([bright[:1], dark[1:]])
     report = essence_report(tiny_pipeline, reader, dark, mixed, bright[:1])
     assert report["attributes_taken"] == pytest.approx(1 / 3)
-    # Hair under the hat cannot be compared where the reader sees baldness anyway.
+    # Hair under the hat cannot be compared: the reader sees baldness in any case.
     assert 0.8 < report["attributes_kept"] < 1.0
     nothing = essence_report(tiny_pipeline, reader, dark, dark, bright[:1])
     assert (nothing["attributes_taken"], nothing["attributes_kept"]) == (0.0, 1.0)
@@ -380,7 +380,7 @@ def test_targets_are_drawn(tmp_path: Path) -> None:
     assert names == {*targets.IN_DOMAIN, *targets.DRAWINGS} and len(names) == 6
 
 
-# What the bundled models promise
+# What the bundled models are expected to do
 
 
 @pytest.mark.slow

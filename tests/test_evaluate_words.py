@@ -1,4 +1,4 @@
-"""The measurement of words: every prompt, every judge, and what the tables say."""
+"""The measurement of words: every prompt, every judge, and the content of the tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stylegan_hub.portraits.reader import AttributeReader, Reading
 
 
 def of(**labels: list[str]) -> Reading:
-    """A reading of faces that differ from the first value of each attribute as said."""
+    """A reading of faces that differ from the first value of each attribute as given."""
     count = len(next(iter(labels.values())))
     values = {name: torch.zeros(count, dtype=torch.int64) for name in ATTRIBUTES}
     values["hair_style"] += label_index("hair_style", "long")

@@ -1,4 +1,4 @@
-"""Every example runs and writes what it says; every notebook runs from top to bottom."""
+"""Every example runs and writes its files; every notebook runs from top to bottom."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_notebook_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    # The notebooks call the command, which is not installed where the tests run in a clone.
+    # The notebooks call the command, which is not installed when the tests run in a clone.
     programs = tmp_path / "programs"
     programs.mkdir()
     command = programs / "stylegan-hub"

@@ -25,7 +25,7 @@ from stylegan_hub.ops import kernels
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.runtime import Runtime
 
-NEXT = (192, 192, 160, 96, 64, 40, 24)  # 4 to 256 px: widths that are no powers of two
+NEXT = (192, 192, 160, 96, 64, 40, 24)  # 4 to 256 px: widths that are not powers of two
 
 
 def installed(format: str) -> Any:
@@ -108,8 +108,7 @@ def test_every_part_in_every_format(
     assert all(part.error < 1e-4 for part in made.parts)
     again = read_export(tmp_path / "out")
     assert again == made
-
-    ws = pipe.sample([1, 2, 3, 4, 5], truncation_psi=1.0).codes  # another number than was traced
+    ws = pipe.sample([1, 2, 3, 4, 5], truncation_psi=1.0).codes  # not the traced batch size
     images = torch.from_numpy(again.load("generator")(w_plus=ws.numpy()))
     wanted = pipe.synthesize(Latents(Space.W_PLUS, ws))
     assert difference(images, wanted) < 1e-4
@@ -127,11 +126,11 @@ def test_every_part_in_every_format(
 
 def test_with_the_mapping_network(tiny_pipeline: StyleEditPipeline, tmp_path: Path) -> None:
     generator = tiny_pipeline.generator
-    part = generator_part(generator, "z", 16)
+    part = generator_part(generator, "z", 8)
     z = torch.randn(3, 16)
-    wanted = generator.synthesis(generator.mapping(z, truncation_psi=0.5), resolution=16)
+    wanted = generator.synthesis(generator.mapping(z, truncation_psi=0.5), resolution=8)
     assert difference(part.module(z, torch.tensor(0.5)), wanted) < 1e-5
-    made = export([part], tmp_path / "z", "torch", generator="f", latent="z", resolution=16)
+    made = export([part], tmp_path / "z", "torch", generator="f", latent="z", resolution=8)
     assert made.parts[0].inputs == {"z": (16,), "truncation_psi": ()}
     with pytest.raises(ValueError, match="generator with labels"):
         generator_part(StyleGAN2Generator(8, 3, 8, 8, channels=(4, 4)), "z")
@@ -140,7 +139,7 @@ def test_with_the_mapping_network(tiny_pipeline: StyleEditPipeline, tmp_path: Pa
 def test_a_file_that_computes_something_else_is_not_written(
     tiny_pipeline: StyleEditPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    part = generator_part(tiny_pipeline.generator, "s")
+    part = generator_part(tiny_pipeline.generator, "s", 4)
     right = FORMATS["torch"].load
 
     def wrong(*arguments: Any) -> Any:
@@ -148,7 +147,7 @@ def test_a_file_that_computes_something_else_is_not_written(
 
     monkeypatch.setattr(FORMATS["torch"], "load", wrong)
     with pytest.raises(ArtifactError, match="differs from the pipeline by"):
-        export([part], tmp_path / "out", "torch", generator="f", latent="s", resolution=32)
+        export([part], tmp_path / "out", "torch", generator="f", latent="s", resolution=4)
     assert not (tmp_path / "out").exists()
 
 
@@ -216,15 +215,15 @@ def test_a_pipeline_renders_by_another_runtime(
     codes = latents.codes.clone().requires_grad_()
     other.synthesize(Latents(Space.W_PLUS, codes)).sum().backward()
     assert codes.grad is not None and len(calls) == 3
-    with torch.no_grad():  # a copy loads what runs for itself
+    with torch.no_grad():  # a copy loads the runtime for itself
         copied = copy.deepcopy(other).synthesize(latents)
         assert difference(copied, here.synthesize(latents)) < 1e-4 and len(calls) == 4
-    # A tuned generator is another one.
+    # A tuned generator is a different one.
     weights = {"b32.conv1.bias": torch.ones(8)}
     with torch.no_grad():
         tuned = other.with_weights(weights).synthesize(latents)
         assert difference(tuned, here.with_weights(weights).synthesize(latents)) < 1e-4
-        # Weights that are written to are exported again.
+        # Weights that change are exported again.
         for pipe in (here, other):
             pipe.generator.synthesis.b32.torgb.bias.add_(0.5)
         assert difference(other.synthesize(latents), here.synthesize(latents)) < 1e-4
@@ -268,7 +267,7 @@ def test_auto_takes_what_was_measured_to_be_faster(
     first = Runtime(tiny_pipeline.generator, "auto")
     assert first.chosen(1) == "pytorch" and not measured  # no picture waits for a measurement
     assert first.measure() == first.measure() and measured == [32]  # the second one read the file
-    assert first.chosen(1) == "pytorch"  # until its end, it renders in one way
+    assert first.chosen(1) == "pytorch"  # until the measurement ends, it renders in one way
     later = Runtime(tiny_pipeline.generator, "auto")
     assert [later.chosen(n) for n in (1, 7, 8, 64)] == ["openvino"] * 2 + ["pytorch"] * 2
     assert copy.deepcopy(later).chosen(1) == "openvino"
@@ -308,7 +307,7 @@ def test_parts_by_name(tiny_pipeline: StyleEditPipeline) -> None:
 def test_nothing_is_sent_over_the_network(
     name: str, tiny_pipeline: StyleEditPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("It calls somebody."))
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("It opens a connection."))
     monkeypatch.setattr("multiprocessing.Process.start", lambda *_: pytest.fail("It forks."))
     part = generator_part(tiny_pipeline.generator, "s", 8)
     export([part], tmp_path / "out", name, generator="f", latent="s", resolution=8)

@@ -1,4 +1,4 @@
-"""The public names are these, all of them can be had, and `import stylegan_hub` stays fast."""
+"""The public names are these, all of them can be imported, and `import stylegan_hub` is fast."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Faults on purpose, briefly; `python -m tests.faults` runs them at length."""
+"""Faults on purpose, in short; `python -m tests.faults` runs them at length."""
 
 import importlib.util
 import json
@@ -36,7 +36,7 @@ def test_a_full_disk_leaves_the_old(kind: str) -> None:
     assert not found["faults"] and found["refused"] >= 2
 
 
-# The client itself sends files in a way that its HTTP library is about to drop.
+# The client itself sends files in a way that its HTTP library will drop.
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 @pytest.mark.parametrize("operation", hub.OPERATIONS)
 def test_a_request_that_fails_once_is_asked_again(operation: str) -> None:

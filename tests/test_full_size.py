@@ -1,4 +1,4 @@
-"""A pipeline of the size of FFHQ's, put together from files in the official formats, runs once."""
+"""A pipeline of the size of FFHQ's, assembled from files in the official formats, runs once."""
 
 import resource
 import time

@@ -1,4 +1,4 @@
-"""The generator against reference numbers, and what it promises."""
+"""The generator against reference numbers, and its properties."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stylegan_hub.ops import setup_filter, upsample2d
 
 
 def small(**changes: Any) -> StyleGAN2Generator:
-    """A generator that is fast, with noise and truncation that show."""
+    """A generator that is fast, with visible noise and truncation."""
     torch.manual_seed(0)
     config = {"z_dim": 16, "w_dim": 12, "img_resolution": 32, "channels": [8, 8, 6, 4]}
     generator = StyleGAN2Generator(**(config | changes))
@@ -60,7 +60,7 @@ def rosinality_name(name: str) -> str:
 
 @pytest.fixture(scope="module", params=["data", "golden"])
 def source(request: pytest.FixtureRequest) -> Path:
-    """Folder of reference numbers: ours, and where it is another one, of stored weights."""
+    """A folder of reference numbers: ours, and if there is another one, that of stored weights."""
     found: Path = request.getfixturevalue(request.param)
     return found
 
@@ -188,10 +188,10 @@ def test_lower_resolution_is_the_sum_of_the_first_blocks() -> None:
     assert low.shape == (2, 3, 8, 8)
     assert torch.equal(generator.synthesis(ws, resolution=32), generator.synthesis(ws))
     other = ws.clone()
-    other[:, 4:] = 0  # drives nothing up to 8 px
+    other[:, 4:] = 0  # affects nothing up to 8 px
     assert torch.equal(generator.synthesis(other, resolution=8), low)
     assert torch.equal(generator.synthesis_from_styles(generator.styles(ws), resolution=8), low)
-    # Higher blocks that draw nothing leave the low image, upsampled.
+    # If higher blocks render nothing, the low image remains, upsampled.
     for name in ("b16", "b32"):
         torgb = generator.synthesis.get_submodule(f"{name}.torgb")
         torgb.weight.zero_()
@@ -330,7 +330,7 @@ def test_fingerprint(tmp_path: Path) -> None:
 
 
 def test_fingerprint_knows_what_the_tensors_do_not_show() -> None:
-    """Architectures have other tensors; activations and learning rates have not."""
+    """Other architectures have other tensors; other activations and learning rates do not."""
     prints = {
         small(**changes).fingerprint()
         for changes in (
@@ -375,11 +375,11 @@ def test_errors_say_what_to_do() -> None:
         small(img_resolution=48)
     with pytest.raises(ValueError, match=r"channels=\[8, 8\]; expected .* 4, 8, 16, 32"):
         small(channels=[8, 8])
-    with pytest.raises(ValueError, match="Unknown architecture 'plain'; known ones: skip, resnet"):
+    with pytest.raises(ValueError, match=r"'plain'; .*skip, resnet"):
         small(architecture="plain")
     with pytest.raises(ValueError, match="Unknown activation 'gelu'; known ones: linear"):
         small(activation="gelu")
-    with pytest.raises(ValueError, match="resolution=8; a generator of the resnet architecture"):
+    with pytest.raises(ValueError, match=r"resolution=8; .*resnet"):
         small(architecture="resnet").synthesis(torch.zeros(1, 8, 12), resolution=8)
     with pytest.raises(ValueError, match="z_dim=0 and c_dim=0"):
         small(z_dim=0)

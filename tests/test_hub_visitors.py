@@ -1,4 +1,4 @@
-"""Edits from the Hub for visitors: looked at first, bounded, without a login, and kept nowhere."""
+"""Edits from the Hub for visitors: checked first, bounded, without a login, and stored nowhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def files(tmp_path: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary files go."""
+    """The folder of temporary files."""
     (folder := tmp_path / "scratch").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     return folder
@@ -43,11 +43,11 @@ def test_an_edit_is_read_and_kept_nowhere(
     server.create("me/afro", files)
     visitors = VisitorEdits()
     assert visitors.look(name).prompt == "afro hair"
-    assert server.sent[TENSORS] < 1000  # its header
+    assert server.sent[TENSORS] < 1000  # only its header
     edit = visitors.load(name, BASE)
     assert edit.origin.prompt == "afro hair"
     sent = server.sent[TENSORS]
-    assert visitors.load("me/afro", BASE) is edit  # while somebody has it, it is read once
+    assert visitors.load("me/afro", BASE) is edit  # while a visitor has it, it is not read again
     assert server.sent[TENSORS] - sent < 1000
     assert [*scratch.rglob("*")] == [] and not (tmp_path / "cache").exists()
     del edit
@@ -71,7 +71,7 @@ def test_what_cannot_be_used_is_not_downloaded(
     small = VisitorEdits(most_bytes=1000)
     for visitors, name, error, expected in (
         (VisitorEdits(), "me/other", MismatchError, "made for the generator .*fingerprint 000"),
-        (VisitorEdits(), "me/table", ArtifactError, "holds a direction_table, which is no edit"),
+        (VisitorEdits(), "me/table", ArtifactError, "direction_table, which is not an edit"),
         (VisitorEdits(), "me/pickle", ArtifactError, "it has no config.json"),
         (small, "me/afro", ArtifactError, "a page reads at most 0 MiB"),
         (VisitorEdits(most_in_all=1000), "me/afro", BusyError, "as there is room for"),

@@ -1,4 +1,4 @@
-"""Pictures survive the way in and out, whatever mode they come in."""
+"""Pictures survive reading and writing, whatever their mode."""
 
 import os
 
@@ -90,7 +90,7 @@ def test_a_clear_palette_color_is_white() -> None:
 def test_exif_turns_the_picture_upright(tmp_path) -> None:
     source = picture((255, 0, 0), (0, 0, 255))
     exif = source.getexif()
-    exif[0x0112] = 6  # the camera was turned: show it rotated by 90 degrees, clockwise
+    exif[0x0112] = 6  # the camera was turned: shown rotated by 90 degrees, clockwise
     source.save(tmp_path / "turned.png", exif=exif)
     with Image.open(tmp_path / "turned.png") as turned:
         upright = images.from_pil(turned)
@@ -161,7 +161,7 @@ def test_resize_does_not_alias_and_stays_in_range() -> None:
     stripes[..., ::2] = -1
     stripes.requires_grad_()
     small = images.resize(stripes, 4)
-    assert small.shape == (1, 3, 4, 4) and small.abs().max() < 0.2  # even gray, no stripes
+    assert small.shape == (1, 3, 4, 4) and small.abs().max() < 0.2  # even gray, without stripes
     small.sum().backward()
     assert stripes.grad is not None and (stripes.grad > 0).all()
     assert images.resize(stripes, (8, 32)).abs().max() <= 1

@@ -1,4 +1,4 @@
-"""Kernels of our own: the numbers of the plain path, and no harm where they cannot be built."""
+"""Our own kernels: the numbers of the plain path, and no harm if they cannot be built."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def compiled() -> None:
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty cache, no memory of earlier builds, and a source that is compiled in no time."""
+    """An empty cache, no memory of earlier builds, and a source that compiles quickly."""
     (tmp_path / SOURCE).write_text('extern "C" int styled_conv() { return 0; }\n')
     monkeypatch.setattr(kernels, "_HERE", tmp_path)
     monkeypatch.setattr(kernels, "_states", {})
@@ -81,7 +81,7 @@ CASES = {
     "no square": (3, 18, 16, 8, 20),
     "no whole tiles": (2, 17, 33, 6, 10),
     "many tiles": (2, 40, 24, 48, 32),
-    "many channels": (2, 288, 272, 8, 8),  # another way through memory
+    "many channels": (2, 288, 272, 8, 8),  # another path through memory
     "many channels and tiles": (6, 288, 272, 32, 36),  # in blocks
 }
 
@@ -105,7 +105,7 @@ def test_same_numbers_and_gradients_as_the_plain_path(case: str, up: int) -> Non
     assert y.shape == wanted.shape and y.is_contiguous(memory_format=torch.channels_last)
     assert (y - wanted).abs().max() < 2e-5 * wanted.abs().max()
 
-    # Where rounding decides between the branches of lrelu, gradients differ: those stay out.
+    # If rounding decides between the branches of lrelu, gradients differ: those are left out.
     apart = wanted.detach().abs() > 1e-3
     if clamp is not None:
         apart &= (wanted.detach().abs() - clamp).abs() > 1e-3
@@ -157,7 +157,7 @@ def test_which_layers_it_serves() -> None:
     assert asked() and asked(up=2)
     assert not asked(x=given.x[:, :, :8, :8])  # too little work
     assert not asked(up=2, resample_filter=setup_filter([1, 1]))
-    assert asked(resample_filter=setup_filter([1, 1]))  # has no say without upsampling
+    assert asked(resample_filter=setup_filter([1, 1]))  # has no effect without upsampling
     assert not asked(x=given.x.double(), weight=given.weight.double(), others=(None, None))
     assert not asked(weight=given.weight[:, :, :1, :1])
     assert not asked(x=given.x.to("meta"))
@@ -274,7 +274,7 @@ def test_without_a_compiler_one_warning_says_why(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert kernels.load(SOURCE) is None  # once is enough
-    assert list(fresh.iterdir()) == []  # nothing half done
+    assert list(fresh.iterdir()) == []  # nothing incomplete
 
 
 def test_an_unwritable_cache_is_no_harm(fresh: Path) -> None:
@@ -290,7 +290,7 @@ def test_a_damaged_library_is_not_loaded_and_built_again(fresh: Path) -> None:
     data = path.read_bytes()
     half = data[: len(data) // 2]
     for damaged in (b"", half, half + bytes(len(half)), data + b"x"):
-        path.unlink()  # the library of this process stays as it is
+        path.unlink()  # the library of this process stays loaded
         path.write_bytes(damaged)
         with pytest.warns(kernels.KernelWarning, match="is damaged; it is built again"):
             assert kernels._opened(path) is None
@@ -312,7 +312,7 @@ def test_a_compiler_that_hangs_is_stopped(
     with pytest.warns(kernels.KernelWarning, match="After 3 seconds the compiler was stopped"):
         assert kernels.load(SOURCE) is None
     assert list(fresh.iterdir()) == []
-    with pytest.raises(ProcessLookupError):  # what it had started has ended too
+    with pytest.raises(ProcessLookupError):  # the processes that it started have ended too
         for _ in range(50):
             os.kill(int(pid.read_text()), 0)
             time.sleep(0.1)
@@ -328,7 +328,7 @@ def test_abandoned_builds_are_cleared(fresh: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("CXX", "/no/such/compiler")
     with pytest.warns(kernels.KernelWarning):
         kernels.load(SOURCE)
-    assert not old.exists() and new.exists()  # another process may be at work in the new one
+    assert not old.exists() and new.exists()  # another process may be using the new one
 
 
 def test_switched_off(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +352,7 @@ def test_another_source_gets_another_library(
 
 @pytest.mark.usefixtures("compiled")
 def test_processes_at_the_same_time(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What another process has put there meanwhile is simply replaced."""
+    """A file that another process has written in the meantime is simply replaced."""
     build: Callable[[str, Path], None] = kernels._build
 
     def beaten(name: str, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Generators with labels: sampled, edited, saved with a default label."""
+"""Generators with labels: sampled, edited, and saved with a default label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The latent mapper: the numbers of the official network, its groups, its folder, its training."""
+"""The latent mapper: the official network's numbers, its groups, its folder and its training."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def official_input() -> Tensor:
 
 
 def official(tensors: dict[str, Tensor], groups: dict[str, tuple[int, int]]) -> LatentMapper:
-    """Our mapper with the official names translated: mapping.1 is the first layer."""
+    """Our mapper with the official names: mapping.1 is the first layer."""
     ours = {"course_mapping": "coarse", "medium_mapping": "medium", "fine_mapping": "fine"}
     translated = {}
     for name, tensor in tensors.items():
@@ -109,7 +109,7 @@ def test_the_official_numbers(
     if keys == "levels":
         total = sum(tensor.double().sum() for tensor in tensors.values())
         assert float(total) == pytest.approx(float(check["weights_sum"]), rel=1e-9)
-    delta = official(tensors, groups).delta(official_input())[..., ::8]  # as they are kept
+    delta = official(tensors, groups).delta(official_input())[..., ::8]  # as they are stored
     assert torch.allclose(delta, 0.1 * torch.from_numpy(check[out]), atol=2e-5, rtol=0)
 
 
@@ -155,7 +155,7 @@ def test_levels_can_be_off() -> None:
         "b8_conv0",
         "b8_conv1",
     ]
-    with pytest.raises(ValueError, match="Got the levels fine; this generator of 32 px has no"):
+    with pytest.raises(ValueError, match="Got the levels fine"):
         mapper_groups(generator_of(32), levels=["fine"])
     with pytest.raises(ValueError, match=r"Got the levels none; .* Choose more levels"):
         mapper_groups(generator, levels=[])
@@ -317,7 +317,7 @@ def test_the_loss_falls(tiny_pipeline: StyleEditPipeline, space: str) -> None:
     mapper = new_mapper(tiny_pipeline, space)
     start_at_identity(mapper)
     mapper.network.requires_grad_(True)
-    # The change of words means nothing to an untrained CLIP; their similarity does.
+    # An untrained CLIP does not understand the change of words; their similarity is used.
     settings = Settings(
         space=space, clip_lambda=1.0, directional_lambda=0.0, id_lambda=0.0,
         latent_l2_lambda=0.001, views=0,
@@ -383,7 +383,7 @@ def test_identity_is_kept_by_the_recognizer(
     def recognizer(images: Tensor) -> Tensor:
         return torch.nn.functional.normalize(images.mean((2, 3)), dim=1)
 
-    with pytest.raises(ValueError, match=r"id_lambda 0.1, but this pipeline has no recognizer"):
+    with pytest.raises(ValueError, match=r"id_lambda 0.1, .*no recognizer"):
         MapperRun(tiny_pipeline, Words("Milo"), PUBLISHED)
     monkeypatch.setattr(tiny_pipeline, "recognizer", recognizer, raising=False)
     objective = Objective(tiny_pipeline, Words("Milo"), PUBLISHED)
@@ -446,7 +446,7 @@ def test_the_recipe_leaves_a_complete_folder(
     assert edit.origin.training["clip_lambda"] == 0.5
     assert edit.origin.training["id_lambda"] == 0.0
     out = capsys.readouterr().out
-    assert "no recognizer: training without the identity loss" in out and "commit/1" in out
+    assert "training without the identity loss" in out and "commit/1" in out
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["images"] == 4 and metrics["target"] == {"hat": "yes"}
     for name in ("README.md", "images/before-after.webp", "samples/step-000003.png"):
@@ -496,7 +496,7 @@ def test_impossible_trainings(
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
-        (("1", "2"), "Got strength 1.0 2.0; expected a number, or"),
+        (("1", "2"), "Got strength 1.0 2.0; expected one number"),
         (("3", "-1", "2"), "expected min <= default <= max"),
         (("inf",), "Got strength inf"),
     ],
@@ -595,14 +595,14 @@ LAUNCH = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1"]
 
 @contextmanager
 def started(launcher: list[str], folder: Path, pipeline: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A long training in a process group of its own, of which a checkpoint is there."""
+    """A long training in its own process group, which has written a checkpoint."""
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
     arguments = command(folder / "run", pipeline, "--max_train_steps", "100000")
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, *launcher, *arguments], env=environment, stderr=log, stdout=log,
             start_new_session=True,
-            # As from a terminal: what is started in the background of a script ignores Ctrl-C.
+            # As in a terminal: a background job of a script ignores Ctrl-C.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
     try:
@@ -623,7 +623,7 @@ def until(condition: Callable[[], object], seconds: float = 300) -> None:
 
 
 def status_of(process: subprocess.Popen[bytes]) -> int:
-    """What a shell says of its end."""
+    """The exit status that a shell reports."""
     code = process.wait(300)
     return 128 - code if code < 0 else code
 
@@ -634,7 +634,7 @@ def child_of(process: subprocess.Popen[bytes]) -> int:
 
 
 def has_ended(number: int) -> bool:
-    """Whether this process is gone, or waits only for somebody to ask for its status."""
+    """Whether this process is gone, or has ended and waits for its parent."""
     try:
         return not Path(f"/proc/{number}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
@@ -642,7 +642,7 @@ def has_ended(number: int) -> bool:
 
 
 def is_saved(folder: Path) -> bool:
-    """Whether the training said that it stopped, and has a checkpoint of the step it stopped at."""
+    """Whether the training said that it stopped, and has a checkpoint of its last step."""
     found = re.search(r"Stopped after (\d+) of", (folder / "log").read_text())
     return found is not None and (folder / "run" / f"checkpoint-{found[1]}").is_dir()
 
@@ -657,7 +657,7 @@ def test_an_interrupted_run_is_saved_and_says_what_ended_it(
     number: signal.Signals,
     status: int,
 ) -> None:
-    """As by Ctrl-C, which every process of the group gets."""
+    """As with Ctrl-C, which every process of the group receives."""
     with started(launcher, tmp_path, tiny_pipeline_folder) as process:
         os.killpg(process.pid, number)
         assert status_of(process) == status
@@ -669,7 +669,7 @@ def test_an_interrupted_run_is_saved_and_says_what_ended_it(
 def test_a_training_ends_with_its_launcher(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
     with started(LAUNCH, tmp_path, tiny_pipeline_folder) as process:
         child = child_of(process)
-        process.send_signal(signal.SIGTERM)  # to the launcher alone, which does not pass it on
+        process.send_signal(signal.SIGTERM)  # only to the launcher, which does not pass it on
         assert status_of(process) == 143
         until(lambda: is_saved(tmp_path))
         until(lambda: has_ended(child))
@@ -682,7 +682,7 @@ def test_a_launcher_tells_what_ended_its_training(
 ) -> None:
     with started(LAUNCH, tmp_path, tiny_pipeline_folder) as process:
         os.kill(child_of(process), signal.SIGTERM)
-        assert status_of(process) == 1  # accelerate's own status for anything that went wrong
+        assert status_of(process) == 1  # accelerate's own status for any failure
         assert is_saved(tmp_path) and "exit status 143" in (tmp_path / "log").read_text()
 
 

@@ -1,4 +1,4 @@
-"""Imports go downward only, and what is imported is declared."""
+"""Imports only go downward, and imported libraries are declared."""
 
 import ast
 import re
@@ -32,26 +32,26 @@ def test_no_files_import_each_other_in_a_circle() -> None:
     imports: dict[str, set[str]] = {}
     for name, path in known.items():
         wanted: set[str] = set()
-        for node in ast.walk(ast.parse(path.read_text())):  # those for types alone, too
+        for node in ast.walk(ast.parse(path.read_text())):  # including imports for types only
             if isinstance(node, ast.ImportFrom) and node.module:
                 wanted |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        # A package's __init__ gathers what is in it; what counts is where a name comes from.
+        # A package's __init__ collects its contents; the module that defines a name counts.
         imports[name] = {one for one in wanted if one in known} - {name, "stylegan_hub"}
     inits = {name for name, path in known.items() if path.name == "__init__.py"}
     order = TopologicalSorter(
         {name: wanted - inits for name, wanted in imports.items() if name not in inits}
     )
-    assert len(tuple(order.static_order())) > 80  # raises CycleError and names the files
+    assert len(tuple(order.static_order())) > 80  # raises CycleError, which names the files
 
 
 def test_every_folder_is_a_package() -> None:
-    # One without __init__.py works in a clone and is missing from what pip installs.
+    # A folder without __init__.py works in a clone but is missing from the wheel.
     folders = {path.parent for path in (ROOT / "stylegan_hub").rglob("*.py")}
     assert [folder for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
 
 
 def imported(*places: str) -> set[str]:
-    """Libraries that the files of some folders import, anywhere in them."""
+    """Libraries that the files in some folders import, anywhere in them."""
     names: set[str] = set()
     for path in (path for place in places for path in ROOT.glob(place)):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -64,7 +64,7 @@ def imported(*places: str) -> set[str]:
 
 
 def declared(text: str) -> set[str]:
-    """Libraries named by requirements, as they are imported."""
+    """Libraries named by requirements, under their import names."""
     names = re.findall(
         r"^\s*\"?([\w-]+)(?:\[\w+\])?(?:>=|==)", text.replace(", ", "\n"), re.MULTILINE
     )
@@ -84,5 +84,5 @@ def test_what_is_imported_gets_installed() -> None:
     assert imported("recipes/*.py") <= library | extras["train"]
     # Page and recipes run after the README's first command.
     clone = declared((ROOT / "requirements.txt").read_text())
-    clone.add("spaces")  # which a Space with ZeroGPU brings, and nothing else has
+    clone.add("spaces")  # only a Space with ZeroGPU has it
     assert imported("app.py", "demo/**/*.py", "recipes/*.py") <= clone

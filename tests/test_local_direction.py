@@ -1,4 +1,4 @@
-"""Local edits change their region, as the words say, and little else."""
+"""Local edits change their region as the words say, and little else."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def local_edit(
     settings: Settings | None = None,
     on_step: OnStep | None = None,
 ) -> Any:
-    """A direction that is found."""
+    """A direction that a search finds."""
     request = asked(text, region)
     return pipe.find(request, face, method="local", settings=settings, on_step=on_step)
 
 
 def score(pipe: StyleEditPipeline, edit: Any, region: Region = LEFT) -> float:
-    """The localization score of unseen people, over all convolutions."""
+    """The localization score of unseen faces, over all convolutions."""
     people = pipe.lower(pipe.sample(range(500, 508)), edit.space)
     images, before = draw_with_features(pipe, people, convolutions(pipe))
     edited, after = draw_with_features(pipe, edit.apply(people, 1.0), convolutions(pipe))
@@ -113,7 +113,7 @@ def test_words_and_region_together(parsing_pipeline: StyleEditPipeline) -> None:
         pictures = draw(pipe, edit.apply(people, 1.0))
         return float((pipe.encode_image(pictures) @ pipe.encode_text(WORDS)[0]).mean())
 
-    # The change of words means nothing to an untrained CLIP; their similarity does.
+    # An untrained CLIP does not understand the change of words; their similarity is used.
     settings = replace(QUICK, directional_lambda=0.0, clip_lambda=1.0, l2_lambda=0.0)
     found = {
         weight: local_edit(
@@ -146,7 +146,7 @@ def test_given_people_and_progress(parsing_pipeline: StyleEditPipeline) -> None:
     pipe, person = parsing_pipeline, parsing_pipeline.sample(3)
     steps: list[Step] = []
     settings = replace(QUICK, steps=3)
-    with torch.no_grad():  # a page calls it like this
+    with torch.no_grad():  # a page calls it without gradients
         found = local_edit(pipe, WORDS, LEFT, person, settings=settings, on_step=steps.append)
     again = local_edit(pipe, WORDS, LEFT, person, settings=settings)
     assert torch.allclose(found.vector, again.vector, atol=1e-5) and found.length > 0
@@ -195,7 +195,7 @@ def test_negative_strengths_go_the_other_way(
     forth, back = losses(1.0, 1.0), losses(-1.0, 1.0)
     assert back["directional"] == pytest.approx(2 - forth["directional"], abs=1e-4)
     assert "clip" in forth and "clip" not in back
-    # Without a direction of words, in reverse the pictures shall be unlike them.
+    # Without a direction of words, the reverse should make the pictures unlike the words.
     forth, back = losses(1.0, 0.0), losses(-1.0, 0.0)
     assert back["clip"] == pytest.approx(-forth["clip"], abs=1e-4)
 
@@ -377,7 +377,7 @@ def test_recipe_from_words_to_card(
     assert all("seconds_to_find" in row for n, row in variants.items() if "on that" not in n)
     table = (out / "table.md").read_text()
     assert "| whole | in its region |" in table and "| W+, localization 0 |" in table
-    with pytest.raises(ValueError, match=r"Unknown prompts \['a cat'\]"):
+    with pytest.raises(ValueError, match=r"Got the prompts \['a cat'\]"):
         evaluate.Config(output_dir=out, prompts=("a cat",))
 
 
@@ -400,7 +400,7 @@ def test_recipe_finds_several_directions_for_one_face(
     with pytest.raises(SystemExit, match="publishes one edit"):
         train.main([*args, "--push_to_hub", "--hub_model_id", "me/eyes"])
     for faces in (["--face", "3"], ["--latents", "none.safetensors"]):
-        with pytest.raises(SystemExit, match="give one of them"):
+        with pytest.raises(SystemExit, match="give only one of them"):
             train.main([*args, *faces])
 
 
@@ -418,7 +418,7 @@ def test_faces_to_search_on(
     assert torch.equal(two, turns[0]) and torch.equal(of_two, turns[1])
     assert run.losses(0, torch.Generator())["loss"].item() != 0
     assert run.edits()[0].origin.training["faces"] == "3 given"
-    # As many as a step takes: the same ones in each, and for one face as with face=.
+    # As many as a step takes: the same ones in each step, and for one face the same as with face=.
     one = pipe.sample(7)
     losses = [
         Local().start(pipe, asked(WORDS), face, settings, faces).losses(0, torch.Generator())
@@ -427,7 +427,7 @@ def test_faces_to_search_on(
     assert losses[0]["loss"] == losses[1]["loss"]
 
 
-# What the bundled models promise
+# What the bundled models are expected to do
 
 
 LOCAL_EDITS = [
@@ -464,7 +464,7 @@ def test_bundled_local_edits_keep_their_promise(
         report = edit_report(reader.read(before), reader.read(after), target)
         assert report.success > 0.3 and report.collateral < 0.2
         assert report.success == pytest.approx(stated["success"], abs=0.35)
-        # Kept inside the region it does as much, also where the region is thin.
+        # Limited to the region it is as effective, even if the region is thin.
         inside = draw_within(pipe, people, edit.apply(people), region)
         limited = edit_report(reader.read(before), reader.read(inside), target)
         assert limited.success > report.success - 0.15

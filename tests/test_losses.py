@@ -43,7 +43,7 @@ def test_directional_loss_of_no_change_has_a_finite_gradient() -> None:
 def test_identity_and_latent_terms() -> None:
     same = F.normalize(torch.randn(3, 8), dim=1)
     assert torch.allclose(identity_loss(same, same), torch.zeros(3), atol=1e-6)
-    # A sum over all layers and features, not a mean: StyleCLIP's lambda 0.008 is for that.
+    # A sum over all layers and features, not a mean: StyleCLIP's lambda 0.008 assumes that.
     assert torch.equal(latent_l2(torch.full((2, 3, 5), 2.0)), torch.tensor([60.0, 60.0]))
 
 
@@ -79,7 +79,7 @@ def test_arcface_loss_is_a_softmax_with_a_wider_right_angle() -> None:
 
 def test_arcface_loss_rises_with_the_angle_up_to_the_opposite() -> None:
     losses = [
-        # The other center is at a right angle, so that only the right one changes the loss.
+        # The other center is at a right angle, so only the right one changes the loss.
         arcface_loss(at_angles(angle), at_angles(0, angle + 90), torch.tensor([0]), 0.5, 4.0)
         for angle in range(0, 181, 5)
     ]

@@ -1,4 +1,4 @@
-"""Very many pictures: shards that are there whole or not at all, each item exactly once."""
+"""Large numbers of pictures: shards are complete or absent, and each item is done exactly once."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_photographs(
         inverting_pipeline(seed=seed).images[0].resize((64, 64)).save(album / f"{seed}.png")
     job = Job(pipeline=str(folder), photos=str(album), shard_size=2)
     assert begin(job, out) == 2
-    # Others that come later belong to no shard.
+    # Photos that are added later belong to no shard.
     inverting_pipeline(seed=9).images[0].save(album / "9.png")
     assert len(list_photos(album).photos) == 4 and begin(job, out) == 2
     (album / "1.png").write_bytes(b"no picture")
@@ -148,7 +148,7 @@ def test_ray(tiny_pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
     mapped: list[int] = []
 
     class Rows:
-        """What of Ray's data sets is used, in this process."""
+        """The part of Ray's data sets that is used, in this process."""
 
         def __init__(self, count: int) -> None:
             self.count = count

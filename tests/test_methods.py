@@ -65,7 +65,7 @@ def test_names_of_methods_are_sound(monkeypatch: pytest.MonkeyPatch) -> None:
         hub.register(type("Bare", (Blend,), {"name": "bare", "presets": presets}))
 
 
-# What all methods keep to
+# What all methods have in common
 
 
 @pytest.fixture(params=sorted(known()))
@@ -206,5 +206,5 @@ def test_what_cannot_be_kept(tiny_pipeline: StyleEditPipeline) -> None:
     with pytest.raises(MethodError, match="differs from face to face") as error:
         tiny_pipeline.find("a hat", method="mapper", keep=["hair"], settings=settings)
     assert "Give a face" in error.value.remedy
-    with pytest.raises(MethodError, match="Got words to keep with a request of type Nothing"):
+    with pytest.raises(MethodError, match="request of type Nothing"):
         tiny_pipeline.find(Nothing("hair"), method="local", keep=["hair"])

@@ -1,4 +1,4 @@
-"""The generator's own sliders: where they come from, what they are called, what is left out."""
+"""The generator's own sliders: their sources, their names, and what is left out."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_ranges_of_layers(tiny_pipeline: StyleEditPipeline) -> None:
     moved = {
         one.found["layers"]: [i for i, row in enumerate(one.vector) if row.any()] for one in found
     }
-    # Of 32 pixels: no fine layers. The last w drives the last toRGB.
+    # A generator of 32 pixels has no fine layers. The last w drives the last toRGB.
     assert moved == {"all": list(range(8)), "coarse": [0, 1, 2], "middle": [3, 4, 5, 6, 7]}
 
 
@@ -114,7 +114,7 @@ def test_the_list(tiny_pipeline: StyleEditPipeline, tmp_path: Path) -> None:
     vectors = torch.stack([edit.tensors()["vector"].flatten() for edit in edits])
     cosines = F.normalize(vectors, dim=1) @ F.normalize(vectors, dim=1).T
     assert (cosines - torch.eye(len(edits))).abs().max() <= QUICK.duplicate
-    # The first is what `find` gives, and a search is the same again.
+    # `find` returns the first one, and a search gives the same again.
     first = pipe.find(Nothing(), settings=QUICK)
     assert torch.equal(first.tensors()["vector"], edits[0].tensors()["vector"])
     assert method_for(pipe, Nothing()) is method
@@ -168,7 +168,7 @@ def test_what_clip_cannot_name_says_so(tiny_pipeline: StyleEditPipeline) -> None
 
 
 def domain_of(neutral: str, **axes: list[float]) -> Any:
-    """A domain whose CLIP knows a few words, each a direction that adds to a text's embedding."""
+    """A domain whose CLIP knows a few words, each a direction added to a text's embedding."""
 
     def embed(texts: list[str]) -> Tensor:
         found = [
@@ -199,7 +199,7 @@ def test_names() -> None:
     for name, change in named.items():
         found, cosine, sign = bank.name(torch.tensor(change, dtype=torch.float32))
         assert (found, sign) == (name, 1) and cosine > 0.9
-    # The bank says which end is on the right, and the slider is turned around for it.
+    # The bank says which end is on the right, and the slider is turned to match it.
     assert bank.name(torch.tensor([0, -1.0, 0, 0]))[::2] == ("no glasses <-> glasses", -1)
     assert bank.name(torch.tensor([0, 0, -1.0, 0]))[::2] == ("black hair <-> red hair", -1)
     assert bank.name(torch.tensor([1.0, 0, 0, 0]), confidence=0.5)[0] is None
@@ -222,7 +222,7 @@ def test_things_have_other_names_than_faces() -> None:
 
 
 def test_a_slider_turned_around_is_called_so(tiny_pipeline: StyleEditPipeline) -> None:
-    """The vector goes to the words on the right."""
+    """The vector points to the words on the right."""
     settings = replace(QUICK, words=(("no glasses", "glasses"),))
     (edit,) = get("discovery").find_all(tiny_pipeline, Nothing(), settings=settings)
     pipe = tiny_pipeline

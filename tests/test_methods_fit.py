@@ -1,4 +1,4 @@
-"""How well an edit fits the words, and what is said of a poor fit."""
+"""How well an edit fits the words, and the warning about a poor fit."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pipe(tiny_pipeline: StyleEditPipeline) -> Iterator[StyleEditPipeline]:
 
 
 def limited(pipe: StyleEditPipeline, limit: float) -> StyleEditPipeline:
-    """The same pipeline, whose fits are poor below another limit."""
+    """The same pipeline, with another limit for poor fits."""
     return with_table(pipe, FitTable(**{**asdict(TABLE), "limit": limit}))
 
 
@@ -89,7 +89,7 @@ def test_what_is_measured(pipe: StyleEditPipeline) -> None:
     words = Words("a face with a hat")
     low, high = (fit.features(pipe, words, level, TABLE) for level in (-1.0, 7.0))
     assert low[2] == 0 and high[2] == 1 and low[:2] == high[:2]
-    # What all pictures show says nothing of what is asked for: only the hat counts here.
+    # What all pictures show says nothing about the request: only the hat counts here.
     away = fit.features(pipe, reading(Words("no hat"), pipe.neutral), 0.5, TABLE)
     assert away[0] == pytest.approx(low[0]) and away[1] == pytest.approx(low[1])
     units = fit.uncalibrated(pipe)

@@ -1,4 +1,4 @@
-"""The instant method: what it reads from samples, for every face and for one."""
+"""The instant method: what it learns from samples, for every face and for one."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_change_that_no_sample_shows_has_no_scale_of_zero() -> None:
 
 
 def memory_of(pipe: StyleEditPipeline, w: torch.Tensor, seen: torch.Tensor) -> Memory:
-    """The memory of a pipeline, with other samples."""
+    """A pipeline's samples and CLIP embeddings, chosen by the test."""
     memory = Memory(pipe)
     memory.w, memory.seen = w, seen
     memory.mean, memory.deviation = w.mean(0), w.std(0)
@@ -145,14 +145,14 @@ def memory_of(pipe: StyleEditPipeline, w: torch.Tensor, seen: torch.Tensor) -> M
 def test_what_samples_with_it_have_in_common_is_found(pipe: StyleEditPipeline) -> None:
     random = torch.Generator().manual_seed(0)
     w = torch.randn(4000, 16, generator=random)
-    has = w[:, 5] > 1  # CLIP sees it in 16 % of the samples; all else is chance
+    has = w[:, 5] > 1  # CLIP sees it in 16 % of the samples; everything else is chance
     seen = torch.cat([has[:, None].float(), torch.randn(4000, 3, generator=random)], dim=1)
     memory = memory_of(pipe, w, seen)
     edit = memory.edit(torch.eye(4)[0], 0.9, Origin("it"))
     vector = edit.vector[0]
     expected = w[has].mean(0)[5] - w.mean(0)[5]
     assert vector[5] == pytest.approx(float(expected), abs=0.15)
-    assert vector.abs().sum() - vector[5] < 0.15  # chance was taken off
+    assert vector.abs().sum() - vector[5] < 0.15  # the effect of chance was removed
     assert torch.equal(edit.vector, vector.expand_as(edit.vector))
 
 

@@ -1,4 +1,4 @@
-"""Latent optimization finds a displacement that comes closer to the words."""
+"""Latent optimization finds a displacement that brings the picture closer to the words."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def similarity(pipe: StyleEditPipeline, latents: Latents, text: str) -> float:
 @pytest.mark.parametrize("space", ["w_plus", "s"])
 def test_search_comes_closer_to_the_words(tiny_pipeline: StyleEditPipeline, space: str) -> None:
     start = tiny_pipeline.sample(7)
-    # The change of words means nothing to an untrained CLIP; their similarity does.
+    # An untrained CLIP does not understand the change of words; their similarity is used.
     settings = Settings(
         steps=25, shared_steps=0, lr=0.1, views=0, directional_lambda=0.0, clip_lambda=1.0
     )
@@ -90,7 +90,7 @@ def test_without_a_face_it_is_what_suits_random_ones(tiny_pipeline: StyleEditPip
     steps: list[Step] = []
     everybody = find(tiny_pipeline, "a crown", on_step=steps.append)
     assert [step.total for step in steps] == [2, 2]
-    again = find(tiny_pipeline, "a crown", on_step=steps.append)  # it is kept
+    again = find(tiny_pipeline, "a crown", on_step=steps.append)  # the result is kept
     assert len(steps) == 2 and torch.equal(again.vector, everybody.vector)
 
 
@@ -126,7 +126,7 @@ def test_what_suits_everybody_is_searched_once(tiny_pipeline: StyleEditPipeline)
 
     assert totals(7, "a bob cut") == {5}
     assert totals(8, "a bob cut") == {3}
-    assert totals(8, "a bob cut", steps=4) == {4}  # the own steps change nothing for the others
+    assert totals(8, "a bob cut", steps=4) == {4}  # its own steps do not affect the others
     assert totals(8, "a mohawk") == {5}
     assert totals(8, "a bob cut", space="s") == {5}
     assert totals(8, "a bob cut", l2_lambda=0.1) == {5}
@@ -192,9 +192,9 @@ def test_the_recognizer_has_a_say_where_there_is_one(tiny_pipeline: StyleEditPip
 def test_unusable_search(tiny_pipeline: StyleEditPipeline) -> None:
     with pytest.raises(ValueError, match="Got 2 faces; an edit is found for one face"):
         find(tiny_pipeline, "a hat", tiny_pipeline.sample([1, 2]))
-    with pytest.raises(ValueError, match=r"Got space z; latent optimization works in w_plus or s"):
+    with pytest.raises(ValueError, match=r"Got space z; .*w_plus or s"):
         find(tiny_pipeline, "a hat", space="z")
-    with pytest.raises(ValueError, match=r"id_lambda 0.5, but this pipeline has no recognizer"):
+    with pytest.raises(ValueError, match=r"id_lambda 0.5, .*no recognizer"):
         find(tiny_pipeline, "a hat", id_lambda=0.5)
     with pytest.raises(ValueError, match="Got steps 0"):
         Settings(steps=0)

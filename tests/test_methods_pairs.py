@@ -1,4 +1,4 @@
-"""A slider from examples: what pairs agree on is kept, what they differ in by chance is dropped."""
+"""A slider from examples keeps the common change of pairs, and drops accidental differences."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_what_examples_agree_on_is_kept(paired: bool) -> None:
     missed = [float((one.offset - truth).norm()) for one in (found, plain)]
     assert missed[0] < 0.75 * missed[1]
     assert found.kept[:20].mean() > 0.8 > 0.4 > found.kept[20:].mean()
-    # Dropping the accidents does not weaken the rest.
+    # Dropping accidental differences does not weaken the rest.
     kept, all_of_it = (float(one.offset[:20].mean()) for one in (found, plain))
     assert kept == pytest.approx(all_of_it, rel=0.1)
     # More doubt keeps less.
@@ -88,7 +88,7 @@ def test_pictures_are_inverted(
     expected = units.to_codes(units.from_codes(expected))  # without what w never does
     assert isinstance(edit, Direction) and edit.space is Space.W_PLUS
     assert torch.allclose(edit.vector, expected, atol=1e-4)
-    # PIL pictures say the same, but for the rounding to bytes.
+    # PIL pictures give the same, except for rounding to bytes.
     again = pipe.find(
         Pairs(image_files.to_pil(before), image_files.to_pil(after)), settings=settings
     )
@@ -166,13 +166,13 @@ def test_the_example_is_not_what_it_is_judged_by(
     inverting_pipeline: StyleEditPipeline, sides: tuple[Tensor, Tensor]
 ) -> None:
     before, after = sides
-    # The third pair changes nothing, so what the first two say is alike whatever it is ...
+    # The third pair changes nothing, so the change of the first two decides, whatever it is ...
     still = torch.cat([after[:2], before[2:]])
     found = [
         inverting_pipeline.find(Pairs(before, side), settings="mean").origin.training["likeness"]
         for side in (after, still)
     ]
-    # ... its own likeness, of a slider from the others, to no change at all is 0.
+    # ... its similarity, for a slider from the others, to no change at all is 0.
     assert found[1][2] == pytest.approx(0, abs=1e-3) and found[0][2] != pytest.approx(0, abs=1e-3)
 
 
@@ -203,7 +203,7 @@ def test_a_slider_for_a_face(
     edit = pipe.find(Pairs(*sides), face)
     assert edit.apply(face, 0.5).codes.shape == face.codes.shape
     assert pipe(latents=face, edits=[(edit, 1.0)]).images[0].size == (32, 32)
-    # A face in s cannot go back to w_plus, whatever the settings ask for.
+    # A face in s cannot return to w_plus, whatever the settings are.
     again = pipe.find(Pairs(*sides), face, settings=replace(DEFAULT, space=Space.W_PLUS))
     assert torch.equal(again.tensors()["vector"], edit.tensors()["vector"])
     assert method_for(pipe, Pairs(*sides)).name == "pairs"

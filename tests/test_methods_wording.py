@@ -98,7 +98,7 @@ def test_the_edit_remembers_what_was_said(tiny_pipeline: StyleEditPipeline) -> N
 def test_a_hat_that_was_added_can_be_taken_off(
     portraits: StyleEditPipeline, attribute_reader: AttributeReader
 ) -> None:
-    """The reader, which no search sees, finds no hat on eight heads after "no hat"."""
+    """The reader, which no search uses, finds no hat on eight heads after "no hat"."""
     pipe, reader = portraits, attribute_reader
 
     def hats(latents: Latents) -> torch.Tensor:
@@ -117,7 +117,7 @@ def test_a_hat_that_was_added_can_be_taken_off(
         shown.append((stack.apply(pipe), stack.added(gone, 1.0).apply(pipe)))
     with_hat, without = (Latents.cat([Latents("s", pipe.lower(one, "s").codes) for one in side])
                          for side in zip(*shown, strict=True))  # fmt: skip
-    assert hats(with_hat).sum() >= 7  # the hats are there, so that there is something to take off
+    assert hats(with_hat).sum() >= 7  # so that there are hats to remove
     assert hats(without).sum() == 0
 
 

@@ -10,7 +10,7 @@ from stylegan_hub.portraits.reader import Reading
 
 
 def reading_of(portraits: Portraits) -> Reading:
-    """A reader that is never wrong."""
+    """A reader that is always right."""
     probabilities = {
         name: torch.nn.functional.one_hot(values, len(ATTRIBUTES[name])).float()
         for name, values in portraits.labels.items()

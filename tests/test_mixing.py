@@ -1,4 +1,4 @@
-"""Two faces become one."""
+"""Two faces are mixed into one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stylegan_hub.pipeline import StyleEditPipeline
 
 def test_levels(tiny_pipeline: StyleEditPipeline, portraits: StyleEditPipeline) -> None:
     assert levels(portraits) == {"coarse": (0, 4), "middle": (4, 8), "fine": (8, 12)}
-    assert list(levels(tiny_pipeline)) == ["coarse", "middle"]  # 32 px has no fine ones
+    assert list(levels(tiny_pipeline)) == ["coarse", "middle"]  # no fine ones at 32 px
 
 
 def test_mix_takes_whole_levels(portraits: StyleEditPipeline) -> None:

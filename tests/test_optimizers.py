@@ -63,7 +63,5 @@ def test_a_restored_state_goes_on_exactly() -> None:
 
 
 def test_matrices_only() -> None:
-    with pytest.raises(
-        ValueError, match=r"takes matrices and kernels; got a parameter of shape \(3,\)"
-    ):
+    with pytest.raises(ValueError, match=r"parameter of shape \(3,\)"):
         Muon([nn.Parameter(torch.zeros(3))], [])

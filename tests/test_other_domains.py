@@ -1,7 +1,8 @@
-"""Nothing but recognizer and parser is about faces: drawn houses run through everything.
+"""Only recognizer and parser are specific to faces: drawn houses run through everything else.
 
-The generator is made by the recipe from a folder of pictures, in so few steps that it draws noise;
-pictures of 64 x 48 in a square of 64, a latent of 10 ws, channels and sizes unlike the portraits'.
+The recipe trains the generator from a folder of pictures, in so few steps that it renders noise.
+Pictures have 64 x 48 pixels in a square of 64, latents have 10 ws, and channels and sizes differ
+from the portraits'.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from test_demo import (
     open_page,
     pytestmark,  # noqa: F401
     serve,
+    wait_for,
     wait_for_other_picture,
 )
 from test_demo_methods import tab
@@ -81,7 +83,7 @@ QUICK = Settings(steps=2, shared_steps=2, shared_faces=2)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pipeline of houses: pictures, then the recipes, as docs/other-domains.md has it."""
+    """The pipeline of houses: pictures, then the recipes, as in docs/other-domains.md."""
     work = tmp_path_factory.mktemp("houses")
     for seed in range(8):
         image_files.save(houses.draw([House.of(seed)]), work / "pictures" / f"{seed}.png")
@@ -122,7 +124,7 @@ def pipe(folder: Path) -> StyleEditPipeline:
 @pytest.fixture(scope="module")
 def studio(folder: Path) -> Iterator[Studio]:
     yield Studio.open(folder)
-    gc.collect()  # what gradio leaves open, while the marks above still hold
+    gc.collect()  # collects what gradio leaves open, while the marks above still hold
 
 
 @pytest.fixture
@@ -216,7 +218,7 @@ def test_a_pipeline_knows_what_its_pictures_show(
     assert (pipe.neutral, tiny_pipeline.neutral) == (NEUTRAL, "a face")
     assert json.loads((folder / "model_index.json").read_text())["neutral"] == NEUTRAL
     parts = (pipe.generator, pipe.clip, pipe.tokenizer, pipe.image_processor)
-    with pytest.raises(ValueError, match="Got neutral ' '; say in words what the pictures show"):
+    with pytest.raises(ValueError, match="Got neutral ' '"):
         StyleEditPipeline(*parts, neutral=" ")
     shutil.copytree(folder, broken := tmp_path / "broken")
     index = json.loads((broken / "model_index.json").read_text())
@@ -368,12 +370,12 @@ def test_masks_lie_on_feature_maps_where_they_lie_on_pictures(pipe: StyleEditPip
 def test_inversion(pipe: StyleEditPipeline, picture: Image.Image) -> None:
     with pytest.raises(ValueError, match="no encoder"):
         pipe.invert(picture)
-    with pytest.warns(UserWarning, match="no encoder, so the search starts from the average"):
+    with pytest.warns(UserWarning, match="no encoder"):
         latents = pipe.invert(picture, refine=2)
     assert latents.codes.shape == (1, NUM_WS, W_DIM)
     tuned = pipe.tune(picture, latents, Tuning(steps=1))
     assert tuned.pipe(latents=tuned.latents).images[0].size == SIZE
-    with pytest.raises(ValueError, match="Got a picture of 64 x 64 pixels; expected the shape of"):
+    with pytest.raises(ValueError, match="64 x 64 pixels"):
         pipe.invert(picture.resize((64, 64)), refine=2)
     encoder = Encoder(
         NUM_WS, W_DIM, input_size=(HEIGHT, WIDTH), units=(1, 1, 1, 1), widths=(8, 8, 8, 8),
@@ -384,7 +386,7 @@ def test_inversion(pipe: StyleEditPipeline, picture: Image.Image) -> None:
     assert fast.invert(picture.resize((128, 96))).codes.shape == (1, NUM_WS, W_DIM)
 
 
-# Photographs: their middle, since a house has no eyes
+# Photographs: their middle is used, because a house has no eyes
 
 PHOTO_SIZE = (256, 96)
 MIDDLE = (64, 0, 192, 96)  # 128 x 96, twice the generator's pictures
@@ -401,7 +403,7 @@ def photo(picture: Image.Image, tmp_path: Path) -> Path:
 
 
 def changed_box(before: Path, after: Path | Image.Image) -> tuple[int, int, int, int] | None:
-    """Around all pixels in which two pictures of one size differ; None if they are the same."""
+    """The box around all pixels in which two pictures of one size differ, if there are any."""
     with Image.open(before) as original:
         other = after if isinstance(after, Image.Image) else Image.open(after)
         assert other.size == original.size == PHOTO_SIZE
@@ -409,7 +411,7 @@ def changed_box(before: Path, after: Path | Image.Image) -> tuple[int, int, int,
 
 
 def is_in_the_middle(box: tuple[int, int, int, int] | None) -> bool:
-    """Whether there is a box, and in the middle, from the upper to the lower edge of the photo."""
+    """Whether there is a box in the middle, from the upper to the lower edge of the photo."""
     return box is not None and MIDDLE[0] <= box[0] and box[2] <= MIDDLE[2] and box[1::2] == (0, 96)
 
 
@@ -426,7 +428,7 @@ def test_the_middle_of_a_photo_on_the_command_line(
     assert said == f"The part that was cut out in house.png has the corners {corners}."
     assert "identity not measured (no recognizer)" in likeness
     with Image.open(preview) as look, Image.open(photo) as original:
-        assert look.size == (3 * WIDTH, HEIGHT)  # the last: what would stay the photo's own
+        assert look.size == (3 * WIDTH, HEIGHT)  # the last one: what would stay as in the photo
         shown = image_files.from_pil([look.crop((0, 0, *SIZE))])
         expected = original.crop(MIDDLE).resize(SIZE, Image.Resampling.LANCZOS)
         assert torch.equal(shown, image_files.from_pil(expected))
@@ -450,7 +452,7 @@ def test_the_middle_of_a_photo_on_the_command_line(
 
 
 def test_an_encoder_by_the_recipe(folder: Path, photo: Path, tmp_path: Path) -> None:
-    """With it the middle of a photo becomes a latent at once."""
+    """With an encoder, the middle of a photo becomes a latent at once."""
     train, assemble = recipe("train_encoder"), recipe("assemble_pipeline")
     config = train.Config(
         pipeline=str(folder), output_dir=tmp_path / "run", rendered_share=0,
@@ -494,8 +496,8 @@ def test_a_folder_of_photos(folder: Path, brighter: Direction, photo: Path, tmp_
 @pytest.mark.filterwarnings("ignore:This pipeline has no encoder")
 def test_the_tab_photo(studio: Studio, brighter: Direction, photo: Path) -> None:
     upload = receive(studio.pipe, photo)
-    assert upload.note == "This pipeline draws no faces (a house): the middle was taken."
-    assert upload.hint == "What the violet frame holds is cut out. Press “Use this face”."
+    assert upload.note == "This pipeline renders no faces (a house), so the middle is used."
+    assert upload.hint == "The part in the violet frame is cut out. Press “Use this face”."
     assert upload.choices == [("The middle of the picture", WHOLE)]
     assert upload.clicked(studio.pipe, (30, 30)) == upload
     shown = upload.shown(studio.pipe)
@@ -531,7 +533,7 @@ def test_nobody_reads_attributes_of_houses(
     portraits = StyleEditPipeline.from_pretrained("portraits")
     assert portraits.neutral == "a face"
     assert reader_for(portraits, "attribute-reader", {}) is not None
-    # Somebody may train portraits anew, and says so by a target.
+    # Users may train portraits again; a target says that these are portraits.
     assert reader_for(pipe, "attribute-reader", {"hat": "yes"}) is not None
     assert "success" not in measure_edit(pipe, None, brighter, {}, [1, 2])
 
@@ -560,12 +562,12 @@ def test_the_document_names_options_that_there_are() -> None:
 
 
 def options_of(name: str) -> str:
-    """What a recipe says that it takes."""
+    """The options that a recipe accepts."""
     module = recipe(name)
     if hasattr(module, "Config") or name == "train_generator":
         config = module.Adversarial if name == "train_generator" else module.Config
         return " ".join(f"--{field.name}" for field in dataclasses.fields(config))
-    said = io.StringIO()  # a method that trains, under the names of its own options
+    said = io.StringIO()  # a method that trains, with the names of its own options
     with contextlib.redirect_stdout(said), pytest.raises(SystemExit):
         module.main(["--help"])
     return said.getvalue() + " ".join(getattr(module, "NAMES", {}))
@@ -611,19 +613,24 @@ def test_handlers_of_the_page(studio: Studio) -> None:
 def test_the_page_says_what_is_missing(studio: Studio, folder: Path) -> None:
     shown = str(build(studio).get_config_file()["components"])
     for part in (
-        "which part of a picture is where",
+        "locates the parts of a picture",
         f"--generator {folder.name}/generator",
-        "No text-to-face network comes along for this generator",
+        "There is no bundled text-to-face network for this generator",
         f"--pipeline {folder.name} --reconstruction_lambda 0",
         "a house in red",
     ):
         assert part in shown, part
-    assert "Draw faces" not in shown and "Change this part" not in shown
+    assert "Make faces" not in shown and "Change this part" not in shown
 
 
 @pytest.mark.browser
 @pytest.mark.filterwarnings("ignore:This pipeline has no encoder")
 def test_a_visit(browser: Browser, studio: Studio, photo: Path) -> None:  # noqa: F811
+    shapes = (
+        "image => [image.naturalWidth / image.naturalHeight, "
+        "image.clientWidth / image.clientHeight]"
+    )
+    wanted = pytest.approx([WIDTH / HEIGHT] * 2, rel=0.02)
     for url in serve(studio):
         for page in open_page(browser, url):
             before = wait_for_other_picture(page, "")
@@ -636,20 +643,13 @@ def test_a_visit(browser: Browser, studio: Studio, photo: Path) -> None:  # noqa
             words.press("Enter")
             page.get_by_text(NO_RECOGNIZER).wait_for()
             wait_for_other_picture(page, before)
-            size = (
-                page.locator("#pictures img")
-                .nth(1)
-                .evaluate(
-                    "image => [image.naturalWidth / image.naturalHeight, "
-                    "image.clientWidth / image.clientHeight]"
-                )
-            )
-            assert size == pytest.approx([WIDTH / HEIGHT] * 2, rel=0.02)
+            after = page.locator("#pictures img").nth(1)
+            wait_for(page, lambda after=after: after.evaluate(shapes) == wanted)
             edited = wait_for_other_picture(page, before)
 
             tab(page, "Photo")
             send(page, photo)
-            page.get_by_text("This pipeline draws no faces (a house): the middle").wait_for()
+            page.get_by_text("This pipeline renders no faces (a house), so the middle").wait_for()
             page.get_by_role("button", name="The photo", exact=True).wait_for()
             assert not page.get_by_text("Points without a mouse").is_visible()
             page.get_by_label("30 steps").check()

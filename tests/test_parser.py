@@ -57,7 +57,7 @@ def test_numbers_of_the_published_network(published: tuple[Parser, dict[str, np.
     with torch.no_grad():
         x = numbers("input:bisenet").standard_normal((1, 3, 64, 96))
         outputs = parser.outputs(torch.from_numpy(x).float())
-    fine, medium, coarse = (output[:, :, ::4, ::6] for output in outputs)  # as they are kept
+    fine, medium, coarse = (output[:, :, ::4, ::6] for output in outputs)  # as they are stored
     for own, name in (
         (fine, "out"),
         (medium[:, :4], "out16_ch0_3"),
@@ -179,7 +179,7 @@ def test_only_hard_pixels_count() -> None:
     logits[:, 0] = 9.0  # sure and right
     logits[:, :, 0, :4] = torch.tensor([0.0, 9.0])[:, None]  # sure and wrong: a sixteenth
     assert train.hard_pixel_loss(logits, masks) == pytest.approx(9.0, abs=1e-3)
-    # Of easy pixels the hardest sixteenth is left.
+    # Of easy pixels the hardest sixteenth remains.
     logits[:, :, 0, :4] = torch.tensor([3.0, 0.0])[:, None]
     assert train.hard_pixel_loss(logits, masks) == pytest.approx(math.log1p(math.exp(-3)), rel=1e-4)
 

@@ -1,4 +1,4 @@
-"""Faces of people in photographs: converted networks, who is found, what is read, what is drawn."""
+"""Faces in photographs: converted networks, which faces are found, traits, and drawn portraits."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
 
 
 def photograph(package: str, path: str) -> Image.Image:
-    """A photograph in the public domain that a package of the tests brings along."""
+    """A photograph in the public domain that comes with a package of the tests."""
     folder = Path(pytest.importorskip(package).__file__).parent
     return Image.open(folder / path).convert("RGB")
 
@@ -77,7 +77,7 @@ def portraits() -> StyleEditPipeline:
 
 
 def theirs(name: str, network: str) -> list[str]:
-    """Names that the package may give a tensor of ours; the inverse of the reader, for tests."""
+    """Names that the package may give to one of our tensors: the reverse of the reader."""
     candidates = []
     for line in (Path(__file__).parent / "data" / "face_api_names.txt").read_text().splitlines():
         of, their, ours = line.split()
@@ -87,7 +87,7 @@ def theirs(name: str, network: str) -> list[str]:
 
 
 def make_package(folder: Path, networks: dict[str, nn.Module]) -> dict[str, dict[str, Any]]:
-    """Write files as the package has them, in bytes but for biases; returns the true values."""
+    """Write files as the package has them, in bytes except for biases; return the true values."""
     (folder / "model").mkdir(parents=True)
     truth: dict[str, dict[str, Any]] = {}
     for name, network in networks.items():
@@ -112,7 +112,7 @@ def make_package(folder: Path, networks: dict[str, nn.Module]) -> dict[str, dict
                 data += stored.contiguous().numpy().astype("<f4").tobytes()
             entries.append(entry)
             truth[name][ours] = tensor
-        if name == "age":  # the package's guess of a gender, which is left out
+        if name == "age":  # the package's estimate of gender, which is not converted
             entries.append({"name": "fc/gender/weights", "shape": [512, 2], "dtype": "float32"})
             data += bytes(512 * 2 * 4)
         model = face_api.MODELS[name]
@@ -226,7 +226,7 @@ def test_bytes_without_steps(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [7, 8, 13, 112])
 def test_padding_as_in_tensorflow(size: int) -> None:
-    """The last row is padded first: of an even size the window begins at the first pixel."""
+    """The last row is padded first: with an even size, the window begins at the first pixel."""
     conv = SameConv(1, 1, 3, 2, bias=False).requires_grad_(False)
     torch.nn.init.zeros_(conv.weight)
     conv.weight.data[0, 0, 0, 0] = 1  # takes the upper left pixel of each window
@@ -257,7 +257,7 @@ def test_a_square_and_its_places() -> None:
     assert corner.tolist() == pytest.approx(
         [50.5 + 8 * np.cos(0.6), 20.5 + 8 * np.sin(0.6)], abs=1e-3
     )
-    assert Square(0, 0, 10).seen(image, 8)[0, 0, 0, 0] == -1  # black beyond the picture
+    assert Square(0, 0, 10).seen(image, 8)[0, 0, 0, 0] == -1  # black outside of the picture
 
 
 # ---------------------------------------------------------------- finding
@@ -309,7 +309,7 @@ def test_unsteady_points_are_no_face(finder: PeopleFinder, monkeypatch: pytest.M
     cat = photograph("skimage", "data/chelsea.png")
     monkeypatch.setattr(people, "_MOST_DOUBT", 1.0)
     monkeypatch.setattr(people, "_is_plausible", lambda face: True)
-    assert any(face.doubt > 0.1 for face in finder.faces(cat))  # the cat is weeded, not unseen
+    assert any(face.doubt > 0.1 for face in finder.faces(cat))  # doubt removes the cat
 
 
 def test_an_aligned_picture_as_ffhq_cuts_it(finder: PeopleFinder, astronaut: Image.Image) -> None:
@@ -318,7 +318,7 @@ def test_an_aligned_picture_as_ffhq_cuts_it(finder: PeopleFinder, astronaut: Ima
     crop = cut(photo, align(photo, face.landmarks), 256)
     (again,) = finder.faces(crop)
     eyes = np.array([again.landmarks.left_eye, again.landmarks.right_eye])
-    assert np.abs(eyes - [[97, 122], [159, 122]]).max() < 12  # where FFHQ has them
+    assert np.abs(eyes - [[97, 122], [159, 122]]).max() < 12  # their places in FFHQ
 
 
 # ---------------------------------------------------------------- drawing
@@ -445,14 +445,17 @@ def test_the_whole_path_with_a_generator_of_full_size(
     (before,) = pipe(latents=person.latents).images
     (after,) = pipe(latents=person.latents, edits=[(edit, 2.0)]).images
     assert after.size == (1024, 1024)
-    result = np.asarray(paste(photo, alignment, after, before, "face"))
-    corners = np.array(alignment.quad)
-    low, high = np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int)
-    outside = np.ones(result.shape[:2], bool)
-    outside[max(low[1], 0) : high[1] + 1, max(low[0], 0) : high[0] + 1] = False
+    a, b, _, d = (np.array(corner) for corner in alignment.quad)
+    way = np.stack(np.meshgrid(np.arange(1200), np.arange(1200)), 2) - a
+    pixel = 1 / min(alignment.extent)
+    shares = [way @ (axis / (axis @ axis)) for axis in (d - a, b - a)]
+    inside = np.logical_and(*((-pixel < share) & (share < 1 + pixel) for share in shares))
     original = np.asarray(photo.image)
-    assert outside.any() and (result[outside] == original[outside]).all()
-    assert (result[~outside] != original[~outside]).any()
+    for where, keep_own in (("face", 0.0), ("changed", 0.0), ("face", 1.0)):
+        result = np.asarray(paste(photo, alignment, after, before, where, keep_own))
+        assert (result[~inside] == original[~inside]).all() and not inside.all()
+        if keep_own == 0:
+            assert (result[inside] != original[inside]).any()
 
 
 def test_a_face_knows_where_it_looks() -> None:

@@ -1,4 +1,4 @@
-"""Pictures of all sorts are read or refused in words; faces are cut out exactly and pasted back."""
+"""Pictures are read or refused with a reason; faces are cut out exactly and pasted back."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_damaged_files(tmp_path: Path) -> None:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds next to nothing."""
+    """A PNG that claims a size but holds almost nothing."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         body = name + data
@@ -145,7 +145,7 @@ def test_bombs(tmp_path: Path, size: tuple[int, int]) -> None:
 
 def test_large_files_and_small_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gradient(15, 40).save(tmp_path / "small.png")
-    with pytest.raises(ValueError, match=r"small.png has 15 x 40 pixels; expected at least 16"):
+    with pytest.raises(ValueError, match=r"15 x 40 pixels; expected at least 16"):
         read_photo(tmp_path / "small.png")
     monkeypatch.setattr(photo, "_MAX_BYTES", 10)
     with pytest.raises(ArtifactError, match="pictures of up to 0 MiB are read"):
@@ -159,10 +159,16 @@ def test_listing(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     listed = list_photos(tmp_path)
     assert [path.name for path in listed.photos] == ["IMG_1.HEIC", "a.jpg", "b.PNG"]
-    assert set(listed.skipped) == {"notes.txt", "._a.jpg", ".hidden.png", "live.MOV"}
-    assert all(listed.skipped.values())
+    others = {"notes.txt", "._a.jpg", ".hidden.png", "live.MOV", ".trash/"}
+    assert set(listed.skipped) == {*others, "trip/"}
+    assert "--subfolders" in listed.skipped["trip/"] and all(listed.skipped.values())
     deep = list_photos(tmp_path, subfolders=True)
     assert {path.name for path in deep.photos} == {"IMG_1.HEIC", "a.jpg", "b.PNG", "c.jpg"}
+    assert set(deep.skipped) == {*others, "trip/.Spotlight/"}
+    apart = list_photos(tmp_path, subfolders=True, results=tmp_path / "trip")
+    assert "c.jpg" not in {path.name for path in apart.photos}
+    inside = list_photos(tmp_path / "trip", results=tmp_path / "trip")
+    assert [path.name for path in inside.photos] == ["c.jpg"]
     with pytest.raises(NotFoundError):
         list_photos(tmp_path / "none")
     (tmp_path / "only").mkdir()
@@ -194,7 +200,7 @@ def test_a_large_jpeg_is_decoded_smaller(tmp_path: Path, monkeypatch: pytest.Mon
     read = read_photo(tmp_path / "a.jpg")
     assert read.size == (200, 150) and len(read.notes) == 1
     assert np.abs(np.asarray(read.image, int) - np.asarray(gradient(200, 150), int)).mean() < 3
-    assert read_photo(tmp_path / "a.png").size == (400, 300)  # nothing cheaper to be had
+    assert read_photo(tmp_path / "a.png").size == (400, 300)  # no cheaper size is possible
     assert Image.MAX_IMAGE_PIXELS is not None
 
 
@@ -219,7 +225,7 @@ FACE = Landmarks((430.0, 300.0), (530.0, 320.0), (460.0, 420.0))
 
 
 def test_the_square_of_ffhq() -> None:
-    """Against the formula of the published alignment, written with its own names."""
+    """Comparison with the formula of the published alignment, written with its own names."""
     eye_left, eye_right, mouth = (np.array(p) for p in (FACE.left_eye, FACE.right_eye, FACE.mouth))
     eye_avg = (eye_left + eye_right) / 2
     eye_to_eye, eye_to_mouth = eye_right - eye_left, mouth - eye_avg
@@ -321,11 +327,11 @@ def test_aligned_pictures_stay_as_they_are() -> None:
     assert entire.is_whole and cut(picture, entire, 64).tobytes() == picture.image.tobytes()
     assert cut(picture, entire, 32).size == (32, 32)
     usual = Landmarks((-0.3, -0.1), (0.3, -0.1), (0.0, 0.4))
-    # Found a little off the edges: it was meant to be the whole.
+    # Found slightly off the edges: the whole picture was meant.
     nearly = [((x + 1) * 32 + 0.3, (y + 1) * 32 - 0.6) for x, y in
               (usual.left_eye, usual.right_eye, usual.mouth)]  # fmt: skip
     assert align(picture, Landmarks(*nearly), fitted_framing(usual)).is_whole
-    with pytest.raises(ValueError, match="has 30 x 20 pixels; an aligned picture is a square"):
+    with pytest.raises(ValueError, match="30 x 20 pixels"):
         whole((30, 20))
 
 
@@ -366,7 +372,7 @@ def test_only_the_middle_has_a_box() -> None:
 
 
 def test_landmarks_frame_pictures_that_are_no_squares() -> None:
-    """The quad is the middle of the square, as the picture is of what the network draws."""
+    """The quad is the middle of the square, as the picture is the middle of the render."""
     picture = Photo(gradient(1000, 800))
     assert cropped(ffhq_quad, (64, 64)) is ffhq_quad
     square, wide = (align(picture, FACE, cropped(ffhq_quad, shape)) for shape in ((1, 1), (48, 64)))
@@ -440,7 +446,7 @@ def test_locating(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == align(picture, FACE)
     assert finders.locate(pipe, picture, 2, lambda _: two) == align(picture, two[1])
     monkeypatch.setattr(finders.importlib, "import_module", missing)
-    with pytest.raises(NoFaceError):  # the bundled networks look, and see nobody
+    with pytest.raises(NoFaceError):  # the bundled networks find no person
         finders.locate(pipe, Photo(gradient(64, 64)))
     monkeypatch.setenv(finders.MEDIAPIPE_VARIABLE, "face.task")
     with pytest.raises(NoFaceError, match=r"mediapipe.*not installed"):
@@ -460,7 +466,7 @@ def test_whose_pictures_are_faces() -> None:
         (pipe("a cat", landmarker=1), True),
         (pipe("a cat"), False),
         (pipe("a surface"), False),
-        (pipe("a face", (48, 64)), False),  # what an assembled pipeline says by default
+        (pipe("a face", (48, 64)), False),  # the default text of an assembled pipeline
         (pipe("a face", (48, 64), landmarker=1), True),
     ):
         assert finders.draws_faces(drawing) == expected
@@ -479,7 +485,7 @@ def missing(name: str) -> ModuleType:
 
 
 def test_mediapipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a stand-in of the same interface: the package brings no model file."""
+    """With a stand-in of the same interface, because the package contains no model file."""
     seen: dict[str, Any] = {}
     points = [SimpleNamespace(x=0.0, y=0.0) for _ in range(478)]
     left, right, mouth = finders._LEFT_EYE, finders._RIGHT_EYE, finders._MOUTH
@@ -558,7 +564,7 @@ def test_an_unedited_face_leaves_the_photo_alone() -> None:
     assert paste(picture, alignment, face, face).tobytes() == picture.image.tobytes()
     again = np.asarray(paste(picture, alignment, face, where="face")).astype(int)
     change = np.abs(again - np.asarray(picture.image)).max(2)
-    assert np.quantile(change, 0.99) <= 4  # cut and turned back twice, nothing moved
+    assert np.quantile(change, 0.99) <= 4  # cut out and turned back twice, nothing moved
 
 
 def test_only_the_edit_is_pasted_and_where_it_belongs() -> None:
@@ -590,7 +596,7 @@ def test_outside_of_the_square_every_pixel_stays() -> None:
 
 
 def test_tone_follows_the_photo() -> None:
-    """A drawing that is too dark all over does not darken the photo around the edit."""
+    """A render that is too dark everywhere does not darken the photo around the edit."""
     picture, alignment, face = scene()
     dark = face.point(lambda value: max(0, value - 30))
     edited = dark.copy()
@@ -604,7 +610,7 @@ def test_tone_follows_the_photo() -> None:
 
 
 def test_no_edge_around_a_whole_face() -> None:
-    """An edit that reaches beyond the border, as large hair does, ends without a step."""
+    """An edit that reaches beyond the border, such as large hair, ends without a step."""
     picture, alignment, face = scene()
     edited = face.copy()
     ImageDraw.Draw(edited).rectangle((0, 60, 255, 120), fill=(60, 40, 30))
@@ -624,7 +630,7 @@ def test_no_edge_around_a_whole_face() -> None:
 
 
 def test_what_cannot_be_drawn_stays() -> None:
-    """A hand before a face, which the drawing does not have; the edit goes over it."""
+    """A hand in front of a face, which the render lacks; the edit is pasted over it."""
     picture, alignment, face = scene()
     covered = picture.image.copy()
     a, b, _, d = (np.array(corner) for corner in alignment.quad)
@@ -640,12 +646,22 @@ def test_what_cannot_be_drawn_stays() -> None:
     assert changes[0] > 1.3 * changes[1] > 20 * changes[2] and changes[2] < 1
     own = np.asarray(undrawn(photo, alignment, face))
     assert own[154, 128] > 250 and (own > 10).mean() < 0.25 and own.shape == (256, 256)
-    assert np.asarray(undrawn(picture, alignment, face)).max() == 0  # all of it can be drawn
+    assert np.asarray(undrawn(picture, alignment, face)).max() == 0  # all of it can be rendered
     violet = np.asarray(overlay(face, Image.fromarray(own)))
     assert (violet[154, 128] != np.asarray(face)[154, 128]).any()
     assert (violet[10, 10] == np.asarray(face)[10, 10]).all()
     with pytest.raises(ValueError, match="keep_own"):
         paste(photo, alignment, edited, face, "changed", 1.5)
+
+
+def test_a_render_that_shows_nothing_of_the_photo_is_no_measure() -> None:
+    """If all of a render is wrong, its usual difference is no reason to keep nothing."""
+    picture, alignment, face = scene()
+    bars = Image.new("RGB", face.size, "white")
+    for x in range(0, face.width, 64):
+        ImageDraw.Draw(bars).rectangle((x, 0, x + 31, face.height), fill="black")
+    own = np.asarray(undrawn(picture, alignment, bars))
+    assert (own > 250).mean() > 0.3
 
 
 def test_pasting_at_the_edge_and_whole_pictures() -> None:
@@ -663,7 +679,7 @@ def test_pasting_at_the_edge_and_whole_pictures() -> None:
 
 @pytest.mark.parametrize("size", [(300, 120), (200, 300)])
 def test_pasting_into_the_middle(size: tuple[int, int]) -> None:
-    """Soft only where the photo goes on, and outside of the middle every pixel stays."""
+    """Soft only if the photo continues there; outside of the middle every pixel stays."""
     picture = Photo(gradient(*size))
     alignment = middle(size, shape=(48, 64))
     drawn = cut(picture, alignment, (96, 128))

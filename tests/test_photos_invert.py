@@ -1,4 +1,4 @@
-"""Inversion comes nearer to the picture and stays editable; a person's file keeps all of it."""
+"""Inversion approaches the picture and stays editable; a person's file holds everything."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_the_anchor_keeps_it_near(pipe: StyleEditPipeline, targets: Tensor) -> N
 def test_without_an_encoder(tiny_pipeline: StyleEditPipeline, targets: Tensor) -> None:
     with pytest.raises(ValueError, match=r"no encoder.* refine=300"):
         tiny_pipeline.invert(targets)
-    with pytest.warns(UserWarning, match="no encoder, so the search starts from the average face"):
+    with pytest.warns(UserWarning, match="no encoder"):
         found = tiny_pipeline.invert(targets, QUICK)
     mean = tiny_pipeline.mean_latent().repeat(2)
     assert (errors(tiny_pipeline, found, targets) < errors(tiny_pipeline, mean, targets)).all()
@@ -96,7 +96,7 @@ def test_pictures_of_all_sizes(pipe: StyleEditPipeline, targets: Tensor) -> None
     pictures = image_files.to_pil(targets)
     assert len(pipe.invert(pictures)) == 2 and len(pipe.invert(pictures[0])) == 1
     assert len(pipe.invert(pictures[0].resize((200, 200)))) == 1
-    with pytest.raises(ValueError, match="Got a picture of 40 x 30 pixels; expected an aligned"):
+    with pytest.raises(ValueError, match="40 x 30 pixels"):
         pipe.invert(pictures[0].resize((40, 30)))
 
 
@@ -109,7 +109,7 @@ def test_tuning_draws_the_picture_and_leaves_the_rest(
     assert torch.equal(tuned.latents.codes, latents.codes)
     near, far = (errors(p, latents, targets[:1]) for p in (tuned.pipe, pipe))
     assert near < 0.7 * far
-    # To edits it is the same generator, in every space; to the eye and the hash it is another.
+    # For edits it is the same generator, in every space; its pictures and its hash differ.
     assert tuned.pipe.base_model == pipe.base_model and pipe.base_model.fingerprint == before
     assert tuned.pipe.generator.fingerprint() != before
     same = tuned.pipe.lower(latents, "s").codes
@@ -211,7 +211,7 @@ def test_strangers_files(
     with pytest.raises(MismatchError, match="This latent was made for"):
         person.pipeline(other_pipeline)
     pipe.sample([1]).save(tmp_path / "latents.safetensors")
-    with pytest.raises(ArtifactError, match=r"not come from a photograph .*stylegan-hub invert"):
+    with pytest.raises(ArtifactError, match=r"stylegan-hub invert"):
         Person.load(tmp_path / "latents.safetensors")
     path = tmp_path / "person.safetensors"
     wrong = dict(person.tuned) | {"b4.const": torch.zeros(2)}
@@ -273,7 +273,7 @@ def test_a_folder(pipe: StyleEditPipeline, photo: Photo, tmp_path: Path) -> None
     again = run()
     assert again.reused == ("a.png",) and set(again.people) == {"a.png", "b.jpg"}
     assert (output / "latents" / "a-png.safetensors").stat().st_mtime_ns == written
-    other = edit_folder(pipe, photos, output, provider=provider)  # in another way: anew
+    other = edit_folder(pipe, photos, output, provider=provider)  # inverted again
     assert other.reused == () and other.edited == {}
 
 
@@ -324,7 +324,7 @@ def test_inversion_is_measured(
 
 
 def test_whole_pictures_are_inverted(pipe: StyleEditPipeline, targets: Tensor) -> None:
-    """What the generator drew comes back as the very same pixels to the encoder."""
+    """What the generator rendered reaches the encoder as exactly the same pixels."""
     photo = Photo(image_files.to_pil(targets[:1])[0], "drawn.png")
     person = invert_photo(pipe, photo, whole(photo.size))
     codes = pipe.invert(image_files.to_pil(targets[:1])).codes

@@ -1,4 +1,4 @@
-"""Faces of a domain are found wherever they are and however turned, to a fraction of a pixel."""
+"""Faces of a domain are found anywhere and at any angle, to a fraction of a pixel."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ SMALL: dict[str, Any] = dict(input_size=32, widths=(8, 8, 8))
 
 
 class Oracle(Landmarker):
-    """Knows nothing of faces but reads marked squares, whose colors say where in them one is.
+    """Does not know faces, but reads marked squares, whose colors encode the place in them.
 
-    Only geometry is left to be tested: looks, windows, cells.
+    This leaves only geometry to test: looks, windows, cells.
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class Oracle(Landmarker):
         axis = (torch.arange(width) + 0.5) * 2 / width - 1
         y, x = torch.meshgrid(axis, axis, indexing="ij")
         for one, picture in zip(said, images, strict=True):
-            # Not the outermost, which are repeated beyond the edge of a picture.
+            # Not the outermost ones, which are repeated beyond the edge of a picture.
             inside = (picture[2] > 0.9) & (picture[:2].abs().amax(0) < 0.97)
             if inside.sum() < 12:
                 continue
@@ -62,7 +62,7 @@ class Oracle(Landmarker):
 
 
 def pipe_with(landmarker: Landmarker) -> Any:
-    """What of a pipeline is asked where faces are framed."""
+    """The parts of a pipeline that framing of faces needs."""
     return SimpleNamespace(landmarker=landmarker, generator=SimpleNamespace(img_size=(128, 128)))
 
 
@@ -104,7 +104,7 @@ def test_a_square_is_found_exactly(
 
 
 def test_a_square_moves_onto_its_edges() -> None:
-    """A flat picture laid into a colored one, seen a little wrong; and noise without any edges."""
+    """A flat picture laid into a colored one, with small errors; and noise without any edges."""
     image, _ = marked((300, 240), 150 + 120j, 70, 20)
     inside = image[:, 2:] > 0
     image = torch.where(inside, torch.tensor([0.5, 0.2, 0.3])[:, None, None], -0.3)
@@ -118,7 +118,7 @@ def test_a_square_moves_onto_its_edges() -> None:
 
 
 def test_a_small_face_in_a_large_photo() -> None:
-    """Seen only when parts of the photo are looked at, and only a smaller copy is searched."""
+    """Seen only in parts of the photo, and only a smaller copy is searched."""
     image, corners = marked((2600, 2000), 2300 + 1700j, 60, 25)
     picture = Photo(image_files.to_pil(image)[0], "large.png")
     alignment = locate(pipe_with(Oracle()), picture)
@@ -202,7 +202,7 @@ def test_usual_landmarks_are_a_face() -> None:
 def test_the_recipe_learns_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train = recipe("train_landmarks")
     usual = train.usual_landmarks(20)
-    monkeypatch.setattr(train, "usual_landmarks", lambda: usual)  # of fewer portraits, and once
+    monkeypatch.setattr(train, "usual_landmarks", lambda: usual)  # from fewer portraits, and once
     once, twice = tmp_path / "once", tmp_path / "twice"
     train.main(config_of(train, once))
     lines = [json.loads(line) for line in (once / "training.log").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""Pictures that know how they were made, films and sheets."""
+"""Pictures that record how they were made, films and sheets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def saved(studio: Studio, session: Session, path: Path, **options: Any) -> Path:
 
 
 def named(studio: Studio, name: str = "afro", strength: float = 1.2) -> Session:
-    """Of a seed, with an edit that a name leads to."""
+    """The session of a seed, with an edit that a name leads to."""
     return Session(seed=7, truncation_psi=0.5).with_edit(make_edit(studio.pipe, 1), strength, name)
 
 

@@ -1,4 +1,4 @@
-"""The pipeline samples, lowers, edits, saves and loads, and says what is wrong with bad input."""
+"""The pipeline samples, lowers, edits, saves and loads, and explains bad input."""
 
 import copy
 import gc
@@ -93,7 +93,7 @@ def test_truncation_cutoff_spares_later_layers(tiny_pipeline: StyleEditPipeline)
 
 @pytest.mark.parametrize("seed", [-1, 2**63, True, 1.5, "7"])
 def test_seed_out_of_range(tiny_pipeline: StyleEditPipeline, seed: object) -> None:
-    with pytest.raises(ValueError, match=r"Got seed .*; seeds are integers from 0 to 2\*\*63 - 1"):
+    with pytest.raises(ValueError, match=r"Got seed .*0 to 2\*\*63"):
         tiny_pipeline.sample([seed])  # type: ignore[list-item]
 
 
@@ -276,7 +276,7 @@ def test_unknown_pipeline() -> None:
 def test_missing_component(tiny_pipeline_folder: Path, tmp_path: Path, component: str) -> None:
     folder = shutil.copytree(tiny_pipeline_folder, tmp_path / "broken")
     shutil.rmtree(folder / component)
-    with pytest.raises(ArtifactError, match=f"lacks the folder '{component}'. Copy or download"):
+    with pytest.raises(ArtifactError, match=f"lacks the folder '{component}'"):
         StyleEditPipeline.from_pretrained(folder)
 
 
@@ -479,7 +479,7 @@ def test_a_pipeline_of_half_precision_is_copied_once(
     found.check_fits(half.base_model)
     first, again = half.in_full_precision(), half.in_full_precision()
     assert first.generator is again.generator and first.clip_model == half.clip_model
-    # A component that comes later belongs to it too; the others are as they were.
+    # A component that is added later belongs to it too; the others stay as they were.
     half.text_to_face = TextToFace.for_pipeline(half)
     assert half.in_full_precision().text_to_face is half.text_to_face
 
@@ -504,12 +504,12 @@ def test_a_pipeline_that_was_at_work_can_be_copied(
     before = picture(pipe)
     for copied in (while_it_searches, copy.deepcopy(pipe)):
         assert (copied.base_model, copied.clip_model) == (pipe.base_model, pipe.clip_model)
-        # Weights that lie elsewhere in memory may be added up in another order.
+        # Weights in another memory layout may be added up in another order.
         assert abs(picture(copied) - before).max() <= 1
         again = copied.find(request.text, method="optimization", settings=settings)
         again.check_fits(pipe.base_model)
         with torch.no_grad():
-            copied.generator.mapping.w_avg.add_(1.0)  # belongs to the copy alone
+            copied.generator.mapping.w_avg.add_(1.0)  # belongs only to the copy
         assert copied.base_model != pipe.base_model
     assert (picture(pipe) == before).all()
 

@@ -1,4 +1,4 @@
-"""Laws of the drawn-portrait domain: who is drawn, what is drawn, and how it is stored."""
+"""Laws of the drawn portraits: who is drawn, what is drawn, and how it is stored."""
 
 import itertools
 import json
@@ -275,7 +275,7 @@ def test_z_stands_for_portraits_and_back() -> None:
         (lambda: label_index("hat", "red"), "Unknown value 'red' of 'hat'; choose one of: no, yes"),
         (
             lambda: characters("Bob", [1]),
-            "Nobody is called 'Bob'; the characters are: Captain Otto",
+            "Got character 'Bob'; expected one of: Captain Otto",
         ),
         (lambda: from_gaussians(torch.zeros(2, 3)), r"shape \(2, 3\); expected \[n, 58\]"),
         (lambda: z_of_portraits(sample([1]), 32, torch.Generator()), "needs at least 65"),

@@ -1,4 +1,4 @@
-"""The attribute reader: shapes, any resolution, saving, what counts in loss and accuracy."""
+"""The attribute reader: shapes, any resolution, saving, and what counts in loss and accuracy."""
 
 from __future__ import annotations
 

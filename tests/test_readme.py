@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands, on the bundled pipeline, without a network."""
+"""The README's Python runs as printed, on the bundled pipeline, without a network."""
 
 import re
 import runpy

@@ -1,4 +1,4 @@
-"""Every generator recipe runs, end to end, at the smallest sizes that make sense."""
+"""Every recipe for a generator runs from start to end at the smallest useful sizes."""
 
 import importlib.util
 import json
@@ -25,7 +25,7 @@ def recipe(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses look up their module here
     spec.loader.exec_module(module)
     return module
 
@@ -145,7 +145,7 @@ def test_a_recipe_without_data_says_what_it_needs(tmp_path: Path) -> None:
     config = train.Adversarial(
         output_dir=tmp_path, img_resolution=32, channel_base=256, channel_max=16, z_dim=96, w_dim=32
     )
-    with pytest.raises(SystemExit, match="Give --cache or --images"):
+    with pytest.raises(SystemExit, match="--cache or --images"):
         train.main(config)
 
 
@@ -159,7 +159,7 @@ def test_portraits_are_exported(tmp_path: Path) -> None:
 def test_recipes_explain_themselves_without_a_home(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As for a user without a name and without HOME, which containers have."""
+    """The environment of a user without a name and without HOME, as in containers."""
 
     def homeless(*_: object) -> Path:
         raise RuntimeError("Could not determine home directory.")

@@ -1,4 +1,4 @@
-"""Drawing from the first layer that changed gives the same picture, with less work."""
+"""Rendering from the first layer that changed gives the same picture with less work."""
 
 from __future__ import annotations
 

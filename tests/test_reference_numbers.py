@@ -1,4 +1,4 @@
-"""Files of odd networks against what the official code renders of the same weights."""
+"""Files of unusual networks, compared with what the official code renders from the same weights."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_nvidia(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_rosinality(tmp_path: Path, name: str) -> None:
-    """The filter of convolutions and that of toRGB are two, of any length."""
+    """The filter of convolutions and that of toRGB are independent, of any length."""
     state = rosinality_by_rule(KINDS[name]["shapes"])
     kernels = {n.removeprefix(f"{name}."): torch.from_numpy(array)
                for n, array in ROSINALITY.items()

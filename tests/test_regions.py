@@ -1,4 +1,4 @@
-"""Words lead to the part of the face that they speak of, and edits can be kept inside of it."""
+"""Words lead to the part of the face that they mention, and edits can be limited to it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LEFT = Region("left side", ("left side",), "as given")
 
 
 class SidesParser(Parser):
-    """Sees a left and a right side wherever the picture shows what."""
+    """Sees a left and a right side, whatever the picture shows."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -135,7 +135,7 @@ def test_regions_by_name(portraits: StyleEditPipeline) -> None:
     assert named_region(portraits, "lips").parts == ("lips",)
     assert "necklace" not in regions_of(portraits.parser)
     for name in ("tail", "hair, tail"):
-        with pytest.raises(ValueError, match=r"Unknown region 'tail'; this parser knows hair, hat"):
+        with pytest.raises(ValueError, match=r"'tail'; .*hair, hat"):
             named_region(portraits, name)
     with pytest.raises(ValueError, match="Unknown region ''"):
         named_region(portraits, "")
@@ -168,7 +168,7 @@ def test_borders_are_soft(parsing_pipeline: StyleEditPipeline) -> None:
     mask = soft_mask(parsing_pipeline, images, images, LEFT, border=0.05)[0, 0, 0]
     assert (mask[:16] > 0.9).all() and (mask[-10:] < 1e-3).all()
     steps = mask.diff()
-    assert (steps <= 1e-6).all() and steps.min() > -0.5  # falls, and not at once
+    assert (steps <= 1e-6).all() and steps.min() > -0.5  # falls gradually
     hard = soft_mask(parsing_pipeline, images, images, LEFT, border=0.0)[0, 0, 0]
     assert set(hard.round(decimals=3).tolist()) == {0.0, 1.0}
 

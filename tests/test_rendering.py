@@ -1,4 +1,4 @@
-"""The channel for pictures: final or moving, alone or together, and never behind a search."""
+"""The channel for pictures: final or moving, alone or together, and never delayed by a search."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rendering(tiny_pipeline: StyleEditPipeline) -> Rendering:
 
 
 def differ(one: Image.Image, other: Image.Image) -> int:
-    """By how many levels of 255, at most."""
+    """The largest difference in levels of 255."""
     a, b = (np.asarray(picture, dtype=int) for picture in (one, other))
     return int(abs(a - b).max())
 
@@ -47,7 +47,7 @@ def test_no_larger_than_what_is_of_use(rendering: Rendering) -> None:
     for largest, size in ((9, 16), (16, 16), (17, 32), (4000, 32), (None, 32)):
         picture = rendering.picture(Session(), largest, moving=True)
         assert picture.size == (size, size)
-    assert rendering.picture(Session(), 16).size == (32, 32)  # a final picture is a whole one
+    assert rendering.picture(Session(), 16).size == (32, 32)  # a final picture has full size
 
 
 def test_those_who_wait_are_drawn_together(
@@ -65,13 +65,13 @@ def test_those_who_wait_are_drawn_together(
     sessions = [Session(seed=seed) for seed in range(5)]
     foreign = Session(seed=9).with_edit(make_edit(other_pipeline))
     with ThreadPoolExecutor(6) as people:
-        with rendering._turns:  # so that all of them come to wait
+        with rendering._turns:  # so that all of them must wait
             pictures = [people.submit(rendering.picture, s, None, True) for s in sessions]
             refused = people.submit(rendering.picture, foreign, None, True)
             wait_until(lambda: len(rendering._waiting) == 6)
         for session, picture in zip(sessions, pictures, strict=True):
             assert differ(picture.result(SECONDS), rendering.picture(session)) <= 1
-        with pytest.raises(MismatchError):  # theirs alone
+        with pytest.raises(MismatchError):  # only theirs fails
             refused.result(SECONDS)
     assert batches == [5] and rendering._waiting == []
 

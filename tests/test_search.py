@@ -1,4 +1,4 @@
-"""Searches that wait for each other: the line, the place in it, and stopping there."""
+"""Searches that wait for each other: the queue, the place in it, and stopping there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stylegan_hub.steps import Cancelled
 
 
 class Work:
-    """A search that goes on until it is let go."""
+    """A search that runs until it is released."""
 
     def __init__(self, line: Line) -> None:
         self.go_on, self.began = threading.Event(), threading.Event()
@@ -28,13 +28,13 @@ class Work:
         self._reports = iter(self.search)
 
     def next_report(self) -> str | Waiting:
-        """What it reports next; waits for that."""
+        """What it reports next; waits for the report."""
         return next(self._reports)
 
 
 @pytest.fixture
 def works() -> Iterator[list[Work]]:
-    """Two searches at work, and three in line behind them."""
+    """Two searches that run, and three in the queue behind them."""
     line = Line(places=2, longest=3)
     made = []
     for place in range(5):
@@ -64,7 +64,7 @@ def test_one_that_waits_can_be_stopped(works: list[Work]) -> None:
     _, _, third, fourth, fifth = works
     fourth.search.stop()
     with pytest.raises(Cancelled):
-        fourth.search.result()  # at once: those before it are still at work
+        fourth.search.result()  # at once: those before it are still running
     assert not fourth.began.is_set()
     assert fifth.next_report() == Waiting(1)
     third.search.stop()

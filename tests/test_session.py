@@ -1,4 +1,4 @@
-"""A session is frozen, a studio serves everybody in turn, a search can be watched and stopped."""
+"""A session is frozen; a studio serves visitors in turn; a search can be watched and stopped."""
 
 import copy
 import dataclasses
@@ -54,7 +54,7 @@ def full_studio(tiny_pipeline: StyleEditPipeline) -> Studio:
 
 
 def make_full_studio(pipe: StyleEditPipeline) -> Studio:
-    """With a parser that knows left and right, and a text-to-face network of random weights."""
+    """A pipeline with a parser of left and right, and a text-to-face network of random weights."""
     pipe = with_parts(pipe, SidesParser())
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -77,7 +77,7 @@ def cards(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """Bundled are now only some cards for the tiny pipeline, and one for another."""
+    """Only some cards for the tiny pipeline are bundled now, and one for another pipeline."""
     folder = tmp_path / "cards"
     write_cards(folder, tiny_pipeline, other_pipeline)
     monkeypatch.setenv("STYLEGAN_HUB_CARDS", str(folder))
@@ -85,7 +85,7 @@ def cards(
 
 
 def write_cards(folder: Path, pipe: StyleEditPipeline, other: StyleEditPipeline) -> None:
-    """An "afro" with picture and numbers, a "beard" without, a "stranger's", a direction table."""
+    """An "afro" with picture and numbers, a "beard" without, a foreign edit, a direction table."""
     afro = make_edit(pipe, 1, "an afro").save_pretrained(folder / "afro")
     (afro / "metrics.json").write_text(json.dumps({"success": 0.93, "collateral": 0.07}))
     (afro / "images").mkdir()
@@ -102,7 +102,7 @@ def make_edit(pipe: StyleEditPipeline, seed: int = 0, prompt: str | None = None)
 
 
 def make_mapper(pipe: StyleEditPipeline) -> LatentMapper:
-    """An edit whose step is another one on every face."""
+    """An edit whose step differs for every face."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         groups = mapper_groups(pipe.generator)
@@ -114,7 +114,7 @@ def in_s(pipe: StyleEditPipeline) -> Direction:
 
 
 def make_table(pipe: StyleEditPipeline) -> DirectionTable:
-    """As a measured one to who uses it; what its channels do is made up."""
+    """A table that looks measured to its users; the effects of its channels are made up."""
     index = torch.tensor(editable_channels(pipe))
     draw = torch.Generator().manual_seed(0)
     relevance = torch.randn(len(index), pipe.clip.config.projection_dim, generator=draw)
@@ -189,7 +189,7 @@ def test_title(edit: Direction, tiny_pipeline: StyleEditPipeline) -> None:
 
 
 def test_a_place_that_is_not_there(edit: Direction) -> None:
-    """The checks are the stack's."""
+    """The checks are those of the stack."""
     session = Session().with_edit(edit)
     for index in (-1, 1):
         with pytest.raises(ValueError, match=f"Got place {index} in a stack of 1 edits"):
@@ -351,7 +351,7 @@ def picture(studio: Studio, session: Session) -> torch.Tensor:
 def test_the_order_of_edits_does_not_matter(
     studio: Studio, edit: Direction, tiny_pipeline: StyleEditPipeline
 ) -> None:
-    """Also not that of a mapper, which sees the face without any edit; Python draws the same."""
+    """Not even that of a mapper, which sees the face without any edit; Python renders the same."""
     first = Session(seed=7).with_edit(edit).with_edit(make_mapper(tiny_pipeline), 0.5)
     drawn = pixels(studio.draw(first)[1])
     assert pixels(studio.draw(first.with_stack(first.stack.moved(0, 1)))[1]) == drawn
@@ -447,7 +447,7 @@ def test_a_search_takes_the_best_method_and_a_preset_by_name(studio: Studio, car
 
 
 def test_an_edit_of_one_face_is_found_on_the_face_as_shown(studio: Studio, edit: Direction) -> None:
-    """With the edits on it; and what was found adds to them."""
+    """With the edits applied; the found edit is added to them."""
     bare, edited = Session(seed=7), Session(seed=7).with_edit(edit)
     found = [only(studio.search(session, **hat(settings=QUICK))) for session in (bare, edited)]
     latents = studio.keep(edited).latents
@@ -491,7 +491,7 @@ def test_stop(studio: Studio) -> None:
     studio.stop("you")
     assert next(iter(search)).index == 1
     studio.stop("me")
-    studio.stop("me")  # no harm in pressing twice
+    studio.stop("me")  # stopping twice does no harm
     for step in search:
         assert step.index < 1000
     with pytest.raises(Cancelled):
@@ -701,7 +701,7 @@ def test_no_text_to_face(studio: Studio, cards: Path, full_studio: Studio) -> No
     studio.pipe.text_to_face = None
 
 
-# An edit for everybody
+# An edit for every face
 
 
 def test_direction_from_the_bundled_table(
@@ -714,7 +714,7 @@ def test_direction_from_the_bundled_table(
     assert torch.equal(found.vector, expected.vector)
     assert (found.origin.prompt, found.origin.neutral) == ("a hat", "a face")
     too_high = studio.search(Session(), words, **every, settings=table.Settings(threshold=0.99))
-    with pytest.raises(ValueError, match=r"which no channel passes.*largest usable one is 0"):
+    with pytest.raises(ValueError, match=r"largest usable one is 0"):
         too_high.result()
 
 
@@ -735,7 +735,7 @@ def test_damaged_table(studio: Studio, cards: Path) -> None:
 
 @pytest.fixture
 def bare(studio: Studio, cards: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
-    """A studio without a direction table, and without what was found before."""
+    """A studio without a direction table, and without earlier results."""
     (cards / "tiny-directions" / "config.json").unlink()
     monkeypatch.setattr(gradient, "_FOUND", WeakKeyDictionary())
     return studio
@@ -782,7 +782,7 @@ def test_stop_of_a_search_for_everybody(bare: Studio) -> None:
     bare.stop("me")
     with pytest.raises(Cancelled):
         search.result()
-    assert next(iter(for_everybody(bare, "a hat"))).index == 1  # nothing was kept of it
+    assert next(iter(for_everybody(bare, "a hat"))).index == 1  # nothing of it was kept
 
 
 @pytest.mark.parametrize("method", ["table", "gradient"])
@@ -828,7 +828,7 @@ def test_the_label_of_a_face(labeled: Studio) -> None:
     assert pixels(labeled.draw(as_vector)[0]) == pixels(labeled.draw(second)[0])
     found = only(labeled.search(second, Words("a hat"), settings=QUICK))
     assert pixels(labeled.draw(second.with_found(found))[1]) != pixels(labeled.draw(second)[0])
-    with pytest.raises(ValueError, match=r"Got label 3; this generator has the classes 0 to 2"):
+    with pytest.raises(ValueError, match=r"label 3; .*classes 0 to 2"):
         labeled.draw(Session(label=3))
 
 
@@ -856,13 +856,13 @@ def test_zoo_says_what_it_left_out(studio: Studio, cards: Path) -> None:
 def test_zoo_without_a_hub(studio: Studio, cards: Path) -> None:
     infos, (problem,) = studio.zoo(include_hub=True)
     assert [info.name for info in infos] == ["afro", "beard"]
-    assert "The Hub could not be asked, so only bundled edits are listed" in problem
+    assert "The Hub could not be reached, so only bundled edits are listed" in problem
 
 
 def test_two_visitors_leave_the_warnings_of_the_process_alone(
     studio: Studio, cards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first one looks at the zoo, the second one too, the first one is done, the second one."""
+    """In turn: the first looks at the zoo, the second looks, the first ends, the second ends."""
     first_in, second_in, first_out = (threading.Event() for _ in range(3))
     listed = studio_module.list_edits
 
@@ -901,7 +901,7 @@ def test_two_visitors_leave_the_warnings_of_the_process_alone(
         for thread in threads:
             thread.join()
         after = (list(warnings.filters), warnings.showwarning, warnings._showwarnmsg_impl)
-    assert len(found) == 2 and len(caught) == 2  # both warnings came to whom they were meant for
+    assert len(found) == 2 and len(caught) == 2  # both warnings reached their own callers
     assert inside == after
     assert before == (list(warnings.filters), warnings.showwarning, warnings._showwarnmsg_impl)
     assert [problems for _, problems in found] == [[], []]  # type: ignore[misc,str-unpack]
@@ -913,7 +913,7 @@ def test_load(studio: Studio, cards: Path) -> None:
         studio.load("strangers")
     with pytest.raises(ArtifactError, match="Use load_directions"):
         studio.load("tiny-directions")
-    with pytest.raises(NotFoundError, match=r"^There is no edit 'afros'\. Did you mean 'afro'\?$"):
+    with pytest.raises(NotFoundError, match=r"'afros'.*Did you mean 'afro'"):
         studio.load("afros")
     with pytest.raises(NotFoundError, match="me/afro"):
         studio.load("me/afro")

@@ -1,4 +1,4 @@
-"""What is said of a slider, on sliders whose behavior is known."""
+"""What is measured about a slider, on sliders whose behavior is known."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stylegan_hub.portraits.reader import Reading
 
 
 class Brightness:
-    """A reader for which brighter pictures wear a hat, and a critic who dislikes bright ones."""
+    """A reader for which brighter pictures wear a hat, and a critic that dislikes bright ones."""
 
     def __init__(self, start: Tensor) -> None:
         self.start = start.mean((1, 2, 3))
@@ -41,7 +41,7 @@ def test_a_steady_slider(tiny_pipeline: StyleEditPipeline, monkeypatch: pytest.M
     start = pipe.synthesize(faces).clamp(-0.5, 0.5)
 
     def drawn(fall: bool = False) -> None:
-        """From now on pictures grow brighter with strength, or darker at the end."""
+        """From now on, pictures grow brighter with strength, or darker at the end."""
         amounts = iter(torch.linspace(0, 0.2, slider.STRENGTHS).tolist())
 
         def synthesize(*_: object) -> Tensor:
@@ -59,7 +59,7 @@ def test_a_steady_slider(tiny_pipeline: StyleEditPipeline, monkeypatch: pytest.M
     drawn(fall=True)
     falling = slider_report(pipe, edit, faces, reader, target)  # type: ignore[arg-type]
     assert falling.monotone is not None and 0.4 < falling.monotone < 0.7
-    assert falling.useful is None  # nobody says what is clean
+    assert falling.useful is None  # no critic judges what is clean
     drawn()
     alone = slider_report(pipe, edit, faces)
     assert alone.monotone is None and alone.useful is None
@@ -90,7 +90,7 @@ def test_success_by_group() -> None:
     after = reading({"skin": skins, "hat": [1, 1, 0, 1, 0, 1]})
     groups = reports_by_group(before, after, {"hat": "yes"}, "skin")
     names = ATTRIBUTES["skin"]
-    assert set(groups) == {names[0], names[1]}  # of the third nobody lacked it
+    assert set(groups) == {names[0], names[1]}  # every face had the third one already
     assert groups[names[0]].success == pytest.approx(2 / 3) and groups[names[0]].count == 3
     assert groups[names[1]].success == 0.5
     whole = edit_report(before, after, {"hat": "yes"})

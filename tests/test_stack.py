@@ -1,4 +1,4 @@
-"""A stack of edits can be changed, drawn part by part, saved and loaded; damage is told."""
+"""A stack of edits can be changed, rendered part by part, saved and loaded; damage is reported."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_edits_are_reordered_and_removed(three: EditStack) -> None:
     assert three.with_strength(1, 2).edits[1].strength == 2.0
     assert three.with_region(1, "hair").edits[1].region == "hair"
     assert three.edits[2].strength == three.edits[2].edit.strength.default
-    assert labels(three) == ["first", "second", "third"]  # as it was
+    assert labels(three) == ["first", "second", "third"]  # unchanged
 
 
 @pytest.mark.parametrize("index", [-1, 3])
@@ -134,10 +134,10 @@ def test_an_edit_stays_in_its_region(parsing_pipeline: StyleEditPipeline) -> Non
     before, after = pipe.synthesize(people).clamp(-1, 1), stack.draw(pipe)
     change = (after - before).abs().amax(1)
     assert change[..., :12].amax() > 0.1 and change[..., -8:].amax() < 1e-3
-    # Latents know no regions.
+    # Latents do not know regions.
     whole = stack.with_region(0, None)
     assert torch.allclose(stack.apply(pipe).codes, whole.apply(pipe).codes)
-    # Another region is drawn over it without changing what is there, and in any order.
+    # Another region is rendered over it without changing the first, in any order.
     both = stack.added(direction(pipe, "s", 1, 2.0), 1.0, "right side")
     drawn = both.draw(pipe)
     assert (drawn - after).abs()[..., :8].amax() < 1e-3

@@ -1,4 +1,4 @@
-"""No home folder, a user without a name, `umask 077`, another locale: the shell works."""
+"""The command works without a home folder or a user name, with `umask 077`, in another locale."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def homeless(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command where nothing is known of a user, with a folder for what is temporary."""
+    """The command in an environment without a user's data, with a folder for temporary files."""
     code = (
         "import os, pwd, sys\n"
         "def nameless(*_): raise KeyError('no such user')\n"

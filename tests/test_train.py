@@ -1,4 +1,4 @@
-"""One recipe trains by any method that trains, one from outside this package included."""
+"""One recipe trains with every method that trains, including one from outside this package."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from stylegan_hub.pipeline import StyleEditPipeline
 
 @dataclass(frozen=True)
 class Settings:
-    """How to search."""
+    """Settings of the search."""
 
     steps: int = 6
     lr: float = 0.1
@@ -41,7 +41,7 @@ class Settings:
 
 
 class BrightnessRun(Run):
-    """Learns a step in w_plus after which pictures are as bright as wanted."""
+    """Learns a step in w_plus after which pictures have the wanted brightness."""
 
     remarks = ("No CLIP is asked.",)
 
@@ -135,7 +135,7 @@ def test_settings_are_options(
     found = methods.get("brightness").find(tiny_pipeline, Nothing(), settings=settings)
     assert torch.equal(vector(trained), vector(found))
     assert trained.origin.training["wanted"] == -0.5 and trained.origin.prompt is None
-    # What is given stands, also where it is the value of another preset.
+    # A given value stays, even if it is the default of another preset.
     given = train(tmp_path / "given", tiny_pipeline_folder, "--preset", "dark", "--wanted", "0.5")
     assert given.origin.training["wanted"] == 0.5
 
@@ -158,7 +158,7 @@ def test_an_output_folder_that_holds_something_else(
         train(tmp_path, tiny_pipeline_folder)
     assert error.value.got == ("thesis.tex",) and "--output_dir" in error.value.remedy
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-    # The folder of a run is its own, whatever has come into it meanwhile.
+    # The folder of a run belongs to the run, whatever was added meanwhile.
     folder = tmp_path / "run"
     with pytest.raises(ArtifactError):  # no step was made, so no edit is written
         train(folder, tiny_pipeline_folder, "--max_train_minutes", "0")

@@ -1,4 +1,4 @@
-"""The training loop: exact resume, clean stops, whole checkpoints, several processes."""
+"""The training loop: exact resuming, clean stops, complete checkpoints, several processes."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_script_ends_with_the_status_of_the_signal(
     assert stopped.value.code == status
     assert (tmp_path / "checkpoint-8").is_dir()
     again = Toy(tmp_path, resume_from_checkpoint="latest")
-    # A signal in the last step stops nothing.
+    # A signal in the last step does not stop anything.
     again.on_step = lambda step: os.kill(os.getpid(), number) if step == 19 else None
     assert again.training.complete(again.step_fn)
 
@@ -141,7 +141,7 @@ def test_a_training_ends_with_what_launched_it(
         monkeypatch.setenv(variable, "no")
     toy = Toy(tmp_path)
     toy.on_step = lambda step: monkeypatch.setattr(os, "getppid", lambda: 1) if step == 7 else None
-    if variable is None:  # started by hand: the shell may be closed
+    if variable is None:  # started by hand, so the shell may be closed
         assert toy.training.complete(toy.step_fn)
         return
     with pytest.raises(SystemExit) as stopped:

@@ -1,4 +1,4 @@
-"""The built wheel, installed where there is no clone: page, Space and training work from it."""
+"""The built wheel works without a clone: the page, a Space and a training run from it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, so that nothing that lies around in this checkout gets into it."""
+    """Built from a copy, so that no other files of this checkout get into it."""
     copy, built = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("wheel")
     for name in SOURCES:
         source, target = ROOT / name, copy / name
@@ -48,7 +48,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of programs of an environment with the wheel, and this one's other packages."""
+    """The folder of programs in an environment with the wheel and this one's other packages."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, symlinks=True)
     pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install"]
@@ -61,13 +61,13 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def variables() -> dict[str, str]:
-    """Without what leads to this checkout."""
+    """The environment variables, without those that lead to this checkout."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return {**kept, "ACCELERATE_USE_CPU": "true", "STYLEGAN_HUB_RUNTIME": "pytorch"}
 
 
 def command(environment: Path, folder: Path, *words: str) -> str:
-    """What `stylegan-hub` printed, run in a folder."""
+    """What `stylegan-hub` printed when it ran in a folder."""
     done = subprocess.run(
         [environment / "stylegan-hub", *words],
         cwd=folder, env=variables(), capture_output=True, text=True, timeout=300,
@@ -120,7 +120,7 @@ def test_a_space(environment: Path, tmp_path: Path) -> None:
     for name in ("app.py", "demo/tabs/words.py", "docs/targets/zuri.png", "requirements.txt"):
         assert (page / name).is_file(), name
     assert (page / "cards" / "afro-hair" / "model.safetensors").is_file()
-    assert not list((page / "stylegan_hub").glob("_*/"))  # neither cards nor page a second time
+    assert not list((page / "stylegan_hub").glob("_*/"))  # nothing is there twice
 
 
 def test_the_page(environment: Path, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_the_page(environment: Path, tmp_path: Path) -> None:
         cwd=tmp_path, env=variables(), start_new_session=True,
     )  # fmt: skip
     try:
-        assert "by words" in wait_for(f"http://127.0.0.1:{port}/", page)
+        assert "with words" in wait_for(f"http://127.0.0.1:{port}/", page)
     finally:
         os.killpg(page.pid, signal.SIGTERM)  # the command and the page that it started
         page.wait(30)

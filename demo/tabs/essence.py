@@ -36,17 +36,17 @@ from stylegan_hub.session import Session, label_of
 from stylegan_hub.studio import Studio
 
 METHODS = ("essence",)
-"""Those that this tab asks."""
+"""The methods that this tab calls."""
 CONSENT = (
-    "Any picture will do: a portrait, a photograph, a drawing. Take one of a real person only if "
-    f"they agree to it. What you upload is deleted {PHOTOGRAPH_MINUTES} minutes after you closed "
+    "Any picture will do: a portrait, a photograph, a drawing. Use one of a real person only if "
+    f"they agree to it. What you upload is deleted {PHOTOGRAPH_MINUTES} minutes after you close "
     "this page."
 )
-HELP = "Give a face, and every other, the look of a picture: choose one, then find its essence."
-NO_TARGET = '<p class="note">No picture yet: click one above, or bring your own.</p>'
+HELP = "Give every face the look of a picture: choose a picture, then find its essence."
+NO_TARGET = '<p class="note">No picture yet: click one above, or upload your own.</p>'
 _TAKEN = "my picture"
 KINDS = {"A portrait like these": "in_domain", "Anything else": "out_of_domain"}
-# What comes along, and what it is.
+# The bundled target pictures, and what they are.
 TARGETS = {
     "captain-otto": "in_domain",
     "ivy": "in_domain",
@@ -61,10 +61,10 @@ _MAX_LETTERS = 40
 
 @dataclass(frozen=True)
 class Target:
-    """A picture, as the search sees it.
+    """A picture as the search gets it.
 
     Attributes:
-        name: what to call it.
+        name: of the picture, used in the edit's label.
     """
 
     picture: Image.Image
@@ -72,13 +72,13 @@ class Target:
 
 
 def take(studio: Studio, path: str | Path, name: str | None = None) -> Target:
-    """The target in a file that anybody may have made.
+    """The target in an untrusted picture file.
 
     Args:
-        name: what to call it; as the file when None.
+        name: of the target; None for the name of the file.
 
     Raises:
-        ValueError: it is no picture, or a huge one.
+        ValueError: the file is not a picture, or is too large.
     """
     name = name or " ".join(Path(path).stem.replace("-", " ").replace("_", " ").split())
     return Target(studio.target(open_picture(path)), name[:_MAX_LETTERS] or "a picture")
@@ -94,16 +94,16 @@ def transfer(
     consistency: float | None = None,
     owner: Hashable = None,
 ) -> Iterator[Frame]:
-    """Search the essence of the target, with pictures on the way: of the session's seed first.
+    """Search for the essence of the target; the pictures on the way show the session's seed first.
 
     Args:
         kind: of the target, see `KINDS`.
-        steps, restarts, consistency: as this kind is searched when None. More steps than that are
-            shorter ones.
+        steps, restarts, consistency: None for the usual values of this kind. With more steps, each
+            step is shorter.
 
     Raises:
-        ValueError: no target or name, settings that cannot be searched with; too many edits; a
-            face that no essence can move.
+        ValueError: no target or name, invalid settings, too many edits, or a face that no essence
+            can change.
     """
     if target is None:
         raise ValueError("Got no target picture; choose one, or upload your own.")
@@ -133,14 +133,14 @@ def transfer(
         studio,
         session,
         Wanted(request, "essence", True, settings, label),
-        lambda _, seconds: f"Found the {label}{seconds}; slide it.",
+        lambda _, seconds: f"Found the {label}{seconds}; move its slider.",
         lambda _: before,
         owner,
     )
 
 
 def usual_settings(studio: Studio, kind: str) -> Settings:
-    """How targets of a kind are searched, see `KINDS`."""
+    """The usual settings for targets of a kind, see `KINDS`."""
     method = get("essence")
     if kind == "out_of_domain":
         return method.presets[kind]
@@ -158,7 +158,7 @@ def newest_essence(session: Session) -> StackedEdit | None:
 
 
 def row(studio: Studio, session: Session, seeds: Sequence[int], strength: float) -> str:
-    """HTML of other faces with the newest essence of the session; nothing if there is none."""
+    """HTML of other faces with the newest essence of the session; empty if there is none."""
     if (applied := newest_essence(session)) is None or not seeds:
         return ""
     label, edits = label_of(applied), [(applied.edit, strength)]
@@ -175,7 +175,7 @@ def _shown(target: Target) -> str:
 
 
 def build(studio: Studio, stage: Stage) -> None:
-    """The widgets and their wiring."""
+    """Build the widgets and connect them."""
     names = [name for name in TARGETS if (_TARGETS_FOLDER / f"{name}.png").is_file()]
     paths = [_TARGETS_FOLDER / f"{name}.png" for name in names]
     help_with(HELP)
@@ -190,7 +190,7 @@ def build(studio: Studio, stage: Stage) -> None:
                     "Upload a picture", size="md", file_types=["image"], min_width=110
                 )
                 take_shown = gr.Button(f"Take this {studio.noun}", size="md", min_width=110)
-            name = gr.Textbox("", label="Call it", placeholder="the name of its essence")
+            name = gr.Textbox("", label="Name of the essence", placeholder="zuri")
             say_limit(name, _MAX_LETTERS, "letters")
     with gr.Accordion("From the camera or the clipboard", open=False):
         taken = gr.Image(
@@ -207,7 +207,7 @@ def build(studio: Studio, stage: Stage) -> None:
         list(KINDS.items()),
         value="in_domain",
         label="The target is",
-        info="Of anything else, what can be had without falling apart is taken.",
+        info="With anything else, the essence takes only what faces can show without breaking.",
         elem_classes="ticks",
     )
     start = gr.Button("Find its essence", variant="primary")
@@ -220,7 +220,7 @@ def build(studio: Studio, stage: Stage) -> None:
             usual.restarts,
             step=1,
             label="Searches side by side",
-            info="The best one is kept.",
+            info="The best result is kept.",
             buttons=[],
         )
         consistency = gr.Slider(
@@ -228,8 +228,8 @@ def build(studio: Studio, stage: Stage) -> None:
             2,
             usual.consistency_lambda,
             step=0.05,
-            label="Alike for all",
-            info="How much it counts that the change is the same for every face.",
+            label="Same for all faces",
+            info="How much it matters that the change is the same for every face.",
             buttons=[],
         )
     others = gr.HTML(label="On others", min_height=0)
@@ -247,14 +247,14 @@ def build(studio: Studio, stage: Stage) -> None:
         return show(desk, chosen, TARGETS[names[event.index]])
 
     def receive(desk: Desk, file: str | None, name: str | None = None) -> Updates:
-        desk.photographs["target"] = None  # whatever becomes of this one
+        desk.photographs["target"] = None  # even if the new file is refused
         with friendly():
             if file is None:
                 raise ValueError("Got no picture; choose one.")
             try:
                 return show(desk, take(studio, file, name), "out_of_domain")
             finally:
-                Path(file).unlink(missing_ok=True)  # a copy that others could come by
+                Path(file).unlink(missing_ok=True)  # a copy that others might reach
 
     def receive_file(desk: Desk, file: str | None) -> Updates:
         return receive(desk, file)
@@ -267,13 +267,13 @@ def build(studio: Studio, stage: Stage) -> None:
         return {looked_at: _shown(target) if target else NO_TARGET}
 
     def receive_taken(desk: Desk, file: str | None) -> Updates:
-        """From the camera or the clipboard; where it was taken is empty then."""
-        if file is None:  # it was emptied
+        """A picture from the camera or the clipboard; its widget is emptied afterwards."""
+        if file is None:  # the widget was emptied
             return {taken: None}
         return {taken: None, **receive(desk, file, _TAKEN)}
 
     def receive_shown(desk: Desk) -> Updates:
-        """The face as edited."""
+        """The current face with its edits."""
         with friendly():
             _, picture = studio.draw(desk.session)
             return show(desk, Target(studio.target(picture), f"this {studio.noun}"), "in_domain")

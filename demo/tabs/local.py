@@ -1,4 +1,4 @@
-"""Change one part of the face, by words if wanted, and see which part that is.
+"""Change one part of the face, described in words or not, and see which part that is.
 
 The handlers take and return sessions, pictures and text; only `build` knows widgets.
 """
@@ -37,25 +37,25 @@ from stylegan_hub.steps import Step
 from stylegan_hub.studio import Studio
 
 METHODS = ("local",)
-"""Those that this tab asks."""
+"""The methods that this tab calls."""
 SPACES = {
     "Whole layers (w+)": "w_plus",
     "All layers alike (w)": "w",
     "Single channels (s)": "s",
 }
 _NO_PARSER = (
-    "This pipeline has no parser, the network that knows which part of a face is where, and local "
-    "edits need one. Train one, put it into a pipeline and open that:"
+    "This pipeline has no parser, the network that locates the parts of a face, and local edits "
+    "need one. Train one, put it into a pipeline and open that:"
 )
 _NO_OTHER_PARSER = (
-    "This pipeline has no parser, the network that knows which part of a picture is where, and "
-    "local edits need one. Photographs of faces have a published one; other pictures need one "
-    "of their own. Put it into a pipeline and open that:"
+    "This pipeline has no parser, the network that locates the parts of a picture, and local edits "
+    "need one. There is a published parser for photographs of faces; other pictures need their "
+    "own. Put it into a pipeline and open that:"
 )
-HELP = "Change one part of the face: click it on the picture, or tick it."
-CLICK = "Click the part that should change; a second click takes it out again."
+HELP = "Change one part of the face: click it in the picture, or tick its box."
+CLICK = "Click the part that should change; click again to deselect it."
 _PICTURE_SIZE = 256
-# A click on the picture, as shares of its width and height.
+# A click on the picture, in fractions of its width and height.
 _ON_LOAD = """
 element.addEventListener('click', event => {
   if (!event.target.matches('.part img')) return;
@@ -74,7 +74,7 @@ def part_shown(
     background: bool = False,
     neutral: str | None = None,
 ) -> str:
-    """HTML of the face with the region marked, or of why there is none; of the face without one."""
+    """HTML of the face with its region marked, of the plain face without any, or of an error."""
     if not words.strip() and not names:
         return _figure(studio.rendering.picture(session), "The face", CLICK)
     try:
@@ -89,13 +89,13 @@ def part_shown(
 def with_part(
     studio: Studio, session: Session, names: Sequence[str], across: float, down: float
 ) -> list[str]:
-    """The chosen regions with that at this place of the picture, or without it if it was chosen.
+    """The chosen regions with the one at this position added, or removed if it was chosen.
 
     Args:
-        across, down: from the left and from the top, 0 to 1.
+        across, down: position from the left and from the top, 0 to 1.
 
     Raises:
-        ValueError: a place outside of the picture.
+        ValueError: a position outside the picture.
     """
     clicked = studio.region_at(session, across, down)
     left = [name for name in names if name != clicked]
@@ -126,18 +126,18 @@ def change_part(
     neutral: str | None = None,
     owner: Hashable = None,
 ) -> Iterator[Frame]:
-    """Search an edit of one region, with pictures on the way.
+    """Search for an edit of one region, with pictures on the way.
 
     Args:
-        words: empty to change the region anyhow.
-        names: of regions that are changed together; the one that the words speak of when empty.
-        whom: "face" for the session's face as edited, "everybody" for random people.
-        localization: weight of the localization score, where there are words.
-        layers: that may move; all when None.
-        background: change all but the region.
+        words: what the part should look like; empty to change it in any way.
+        names: of regions that are changed together; empty for the region that the words mention.
+        whom: "face" for the session's face with its edits, "everybody" for every face.
+        localization: weight of the localization score, if there are words.
+        layers: the layers that may move; None for all.
+        background: change everything except the region.
 
     Raises:
-        ValueError: no region, or texts or settings that cannot be searched for; too many edits.
+        ValueError: no region, invalid texts or settings, or too many edits.
     """
     words, this_face = words.strip(), whom == "face"
     region = studio.region(words, names, neutral)
@@ -157,7 +157,7 @@ def change_part(
         seed = settings.first_seed + (step.index - 1) * settings.batch_size
         return studio.faces([seed], settings.truncation_psi, label=session.label)[0]
 
-    where = region.name if names else None  # else the method reads it from the words, and says so
+    where = region.name if names else None  # without names, the method reads it from the words
     yield from show_found(
         studio,
         session,
@@ -169,14 +169,14 @@ def change_part(
             label,
             where,
         ),
-        lambda _, seconds: f"Found “{label}”{seconds}; slide it.",
+        lambda _, seconds: f"Found “{label}”{seconds}; move its slider.",
         before,
         owner,
     )
 
 
 def build(studio: Studio, stage: Stage) -> None:
-    """The widgets and their wiring, or what to do where there is no parser."""
+    """Build the widgets and connect them, or say what to do if there is no parser."""
     if not studio.regions:
         name = name_of(studio)
         folder, why, training = name, _NO_OTHER_PARSER, []
@@ -197,7 +197,7 @@ def build(studio: Studio, stage: Stage) -> None:
     num_ws = studio.pipe.generator.num_ws
     help_with(HELP)
     part = gr.HTML(label="The part that changes", min_height=0, js_on_load=_ON_LOAD, elem_id="part")
-    # Values are given, since those of a tab that nobody looked at are else None.
+    # Initial values are given, since those of a tab that was never opened are None otherwise.
     with gr.Row(elem_classes="ask"):
         words = gr.Textbox(
             "",
@@ -211,7 +211,7 @@ def build(studio: Studio, stage: Stage) -> None:
         studio.regions,
         value=[],
         label="Which part",
-        info="None ticked: the one that the words speak of. Without words, it changes anyhow.",
+        info="With none ticked, it is the part that the words mention. Words are optional.",
         elem_id="parts",
         elem_classes="ticks",
     )
@@ -229,18 +229,18 @@ def build(studio: Studio, stage: Stage) -> None:
             Settings.localization_lambda,
             step=0.01,
             label="Stay in the part",
-            info="How much that counts, beside the words.",
+            info="How much that matters compared with the words.",
             buttons=[],
         )
         layers = gr.CheckboxGroup(
             [(str(index), index) for index in range(num_ws)],
             value=list(range(num_ws)),
             label="Layers that may move",
-            info="Shapes come first, colors last.",
+            info="The first layers change shapes, the last ones colors.",
             elem_id="layers",
         )
         space = gr.Radio(list(SPACES.items()), value="w_plus", label="What moves")
-        background = gr.Checkbox(label="Change all but the part")
+        background = gr.Checkbox(label="Change everything except the part")
         neutral = gr.Textbox(
             studio.pipe.neutral, label="Instead of", info="What pictures show without the change."
         )

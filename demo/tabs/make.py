@@ -1,6 +1,6 @@
-"""Make an edit of your own: a training in the background, and the list of what was made.
+"""Train an edit of your own in the background, and list the edits that were made.
 
-The handlers take and return values; only `build` knows widgets.
+The handlers take and return plain values; only `build` knows widgets.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from stylegan_hub.names import slug
 from stylegan_hub.studio import Studio
 
 KINDS = {
-    "A change by words": "mapper",
+    "A change described in words": "mapper",
     "One part of the picture": "local",
     "The essence of a picture": "essence",
     "A slider from pairs": "pairs",
 }
-"""What can be made, and the method that makes it."""
+"""What can be made, and the method that makes each."""
 _MOST = 8  # edits of one visitor
-_UNFINISHED = 8  # trainings of all visitors that were left, and can go on
-_SECONDS = 1.5  # between two looks at a training
+_UNFINISHED = 8  # stopped trainings of all visitors that can be continued
+_SECONDS = 1.5  # between two updates of a training's status
 
 
 def made(desk: Desk) -> dict[str, Making]:
-    """The visitor's own edits, by name, in the order in which they were begun."""
+    """The visitor's own edits, by name, in the order in which they were started."""
     return desk.things.setdefault("made", {})
 
 
@@ -54,16 +54,16 @@ def begin(studio: Studio, desk: Desk, making: Making, unfinished: list[Any]) -> 
     """Add a training to the visitor's edits, and start it.
 
     Args:
-        unfinished: weak references to trainings that were started; the oldest that were left are
-            given up when there are too many.
+        unfinished: weak references to all trainings that were started; if too many are stopped,
+            the oldest of these are given up.
 
     Raises:
-        ValueError: an edit of this name is there, or too many are; another one is being made.
+        ValueError: this name is taken, there are too many edits, or another one is being made.
         BusyError: too many trainings wait.
     """
     own, name = made(desk), making.plan.name
     if name in own:
-        raise ValueError(f"“{name}” is there already. Call this one something else.")
+        raise ValueError(f"“{name}” exists already. Give this one another name.")
     if len(own) >= _MOST:
         raise ValueError(f"Got one more than {_MOST} edits of your own. Delete one first.")
     own[name] = making
@@ -79,10 +79,10 @@ def begin(studio: Studio, desk: Desk, making: Making, unfinished: list[Any]) -> 
 
 
 def go_on(desk: Desk, making: Making) -> None:
-    """Start a training, or go on with one that was left.
+    """Start a training, or continue one that was stopped.
 
     Raises:
-        ValueError: another one is being made; this one is over.
+        ValueError: another one is being made, or this one has ended.
         BusyError: too many trainings wait.
     """
     if busy := [other for other in made(desk).values() if other.is_on and other is not making]:
@@ -97,7 +97,7 @@ def go_on(desk: Desk, making: Making) -> None:
 
 
 def build(studio: Studio, stage: Stage) -> None:
-    """The widgets and their wiring."""
+    """Build the widgets and connect them."""
     methods = known()
     able = {
         said: name
@@ -107,23 +107,23 @@ def build(studio: Studio, stage: Stage) -> None:
     unfinished: list[Any] = []
     first = next(iter(able.values()))
     gr.HTML(
-        '<p class="note">Train an edit of your own. It goes on when you close this page, and is '
-        "listed below for a day.</p>"
+        '<p class="note">Train an edit of your own. Training continues when you close this page, '
+        "and the edit is listed below for a day.</p>"
     )
-    name = gr.Textbox("", label="Call it", placeholder="my afro")
-    method = gr.Radio(list(able.items()), value=first, label="Make")
+    name = gr.Textbox("", label="Name of the edit", placeholder="my afro")
+    method = gr.Radio(list(able.items()), value=first, label="What to make")
     with gr.Column(visible=first in ("mapper", "local")) as by_words:
-        words = gr.Textbox("", label=f"What every {studio.noun} should show then")
+        words = gr.Textbox("", label=f"What every {studio.noun} should show")
         say_limit(words, most_words(studio))
     region = gr.Dropdown(
-        [("The part that the words speak of", ""), *studio.regions],
+        [("The part that the words mention", ""), *studio.regions],
         value="",
         label="The part that changes",
         visible=False,
     )
     with gr.Column(visible=first == "essence") as by_picture:
         picture = gr.File(label="The picture", file_types=["image"], height=100)
-        is_other = gr.Checkbox(label=f"It shows something else than {studio.pipe.neutral}")
+        is_other = gr.Checkbox(label=f"It shows something other than {studio.pipe.neutral}")
     with gr.Column(visible=first == "pairs") as by_pairs, gr.Row():
         before, after = (
             gr.File(
@@ -135,21 +135,21 @@ def build(studio: Studio, stage: Stage) -> None:
             )
             for when in ("before", "after")
         )
-    length = gr.Radio(list(LENGTHS), value="Usual", label="How long", visible=first != "pairs")
+    length = gr.Radio(list(LENGTHS), value="Usual", label="Duration", visible=first != "pairs")
     start = gr.Button("Make it", variant="primary", elem_id="make")
     mine = open_choice(gr.Radio([], label="My edits", visible=False, elem_id="mine"))
-    panel = gr.HTML(min_height=0, label="How it goes", elem_id="making")
+    panel = gr.HTML(min_height=0, label="Progress", elem_id="making")
     with gr.Row(visible=False) as own:
         put = gr.Button("Put it on", size="md", min_width=80)
         cancel = gr.Button("Cancel", size="md", min_width=80)
-        resume = gr.Button("Go on", size="md", min_width=80)
+        resume = gr.Button("Continue", size="md", min_width=80)
         save = gr.DownloadButton("Save as zip", size="md", min_width=80)
         delete = gr.Button("Delete", size="md", min_width=80)
     timer = gr.Timer(_SECONDS, active=False)
     listed = [mine, panel, own, put, cancel, resume, save]
 
     def show(desk: Desk, chosen: str | None) -> Updates:
-        """The list, and where the chosen edit stands."""
+        """The list, and the status of the chosen edit."""
         edits = made(desk)
         making = edits.get(chosen or "") or next(reversed(edits.values()), None)
         choices = [(one.label, key) for key, one in edits.items()]
@@ -176,7 +176,7 @@ def build(studio: Studio, stage: Stage) -> None:
         return shown
 
     def watch(desk: Desk) -> gr.Timer:
-        """Look now and then, while something is being made."""
+        """Start the timer that updates the status while something is being made."""
         return gr.Timer(active=any(one.is_on for one in made(desk).values()))
 
     def look(desk: Desk, chosen: str | None) -> Updates:
@@ -231,11 +231,11 @@ def build(studio: Studio, stage: Stage) -> None:
         with friendly():
             making = _chosen(desk, chosen)
             if making.edit is None:
-                raise ValueError(f"“{making.plan.name}” is not made yet.")
+                raise ValueError(f"“{making.plan.name}” is not ready yet.")
             edit, region = making.edit, making.plan.region
             check_room(desk.session)
             desk.change(lambda session: session.with_found(edit, region))
-        return message(f"“{making.plan.name}” is on it now; slide it.")
+        return message(f"“{making.plan.name}” is on it now; move its slider.")
 
     def keep_files(desk: Desk, *files: str | list[str] | None) -> Sequence[object]:
         return desk.take_in_all("made from", files)
@@ -279,10 +279,10 @@ def _asks(method: str, kind: type[Any]) -> bool:
 
 
 def _chosen(desk: Desk, name: str | None) -> Making:
-    """One of the visitor's edits.
+    """The visitor's edit with this name.
 
     Raises:
-        ValueError: there is none of this name.
+        ValueError: there is no such edit.
     """
     own = made(desk)
     if name not in own:
@@ -294,7 +294,7 @@ def _chosen(desk: Desk, name: str | None) -> Making:
 def _panel(making: Making) -> str:
     picture = ""
     if making.sheet is not None:
-        alt = f"Four faces, and below them the same with “{making.plan.name}” as it is now"
+        alt = f"Four faces, and below them the same faces with “{making.plan.name}” so far"
         shown = for_screen(making.sheet)
         picture = f'<img src="{data_url(shown)}" alt="{alt.replace(chr(34), "")}">'
     return f"{making.status}{plot(making.losses)}{picture}"

@@ -1,4 +1,4 @@
-"""Mix two faces by coarse, middle and fine styles, or go the way from one to the other.
+"""Mix two faces by coarse, middle and fine styles, or show the way from one to the other.
 
 The handlers take and return sessions, pictures and text; only `build` knows widgets.
 """
@@ -21,28 +21,28 @@ from stylegan_hub.session import Session
 from stylegan_hub.studio import Studio
 
 HINTS = {
-    "coarse": "Pose and the shape of the head.",
-    "middle": "Hair style and features of the face.",
+    "coarse": "Pose and shape of the head.",
+    "middle": "Hairstyle and facial features.",
     "fine": "Colors and light.",
 }
 WAY = 6
-"""Faces on the way from one to the other."""
+"""How many faces the way from one face to the other has."""
 _FRAMES = 24
 _SECOND = 12
 
 
 def mixed(studio: Studio, session: Session, seed: float | None, **shares: float) -> Latents:
-    """The session's face with styles of the face of a seed; see `mixing.mix` for the shares.
+    """The session's face mixed with that of a seed; see `mixing.mix` for the shares.
 
     Raises:
-        ValueError: a seed that is no whole number; a face in s.
+        ValueError: a seed that is not a whole number, or a face in s.
     """
     second = _second(studio, session, seed)
     return mixing.mix(studio.pipe, studio.face(session), second, **shares)
 
 
 def way(studio: Studio, session: Session, seed: float | None, count: int) -> Latents:
-    """`count` faces from the session's face to that of a seed; errors as of `mixed`."""
+    """`count` faces from the session's face to that of a seed; raises like `mixed`."""
     second = _second(studio, session, seed)
     return mixing.interpolate(studio.pipe, studio.face(session), second, count)
 
@@ -59,10 +59,10 @@ def _drawn(studio: Studio, session: Session, face: Latents) -> Image.Image:
 
 
 def build(studio: Studio, stage: Stage) -> None:
-    """The widgets and their wiring."""
+    """Build the widgets and connect them."""
     levels = mixing.levels(studio.pipe)
     gr.HTML(
-        f'<p class="note">Take styles of another {studio.noun} over to this one. Edits stay on it.'
+        f'<p class="note">Mix this {studio.noun} with the styles of another one. Edits stay on it.'
         "</p>"
     )
     with gr.Row(elem_id="second"):
@@ -80,7 +80,7 @@ def build(studio: Studio, stage: Stage) -> None:
         for name, hint in HINTS.items()
     ]  # fmt: skip
     take = gr.Button("Take the mix", variant="primary")
-    between = gr.Button(f"Show the way between both {studio.noun}s", size="md")
+    between = gr.Button(f"Show the way between the {studio.noun}s", size="md")
     faces = thumbnails("The way from the first to the second", "way", WAY, visible=False)
     film = gr.DownloadButton("Save the way as a GIF", size="md", visible=False)
 
@@ -104,7 +104,7 @@ def build(studio: Studio, stage: Stage) -> None:
         return f'<div class="pair three">{figures}</div>'
 
     def follow(desk: Desk, seed: float, coarse: float, middle: float, fine: float) -> str:
-        """As the preview, where there is something to see of it; a face in s has none."""
+        """Like `preview`, but empty if there is nothing to show, as for a face in s."""
         try:
             return preview(desk, seed, coarse, middle, fine)
         except gr.Error as error:
@@ -116,7 +116,7 @@ def build(studio: Studio, stage: Stage) -> None:
             face = mixed(studio, desk.session, seed, **shares((coarse, middle, fine)))
             desk.change(lambda session: replace(session, latents=face))
         return {
-            stage.status: message("Here is the mix; edits stay on it."),
+            stage.status: message("The mix is the face now; edits stay on it."),
             **{slider: 0 for slider in sliders},
         }
 
@@ -136,7 +136,7 @@ def build(studio: Studio, stage: Stage) -> None:
         found: Latents = desk.things["way"]
         face = found[event.index]
         desk.change(lambda session: replace(session, latents=face))
-        return message("Here is that face; edits stay on it.")
+        return message("This is the face now; edits stay on it.")
 
     desk, asked = stage.desk, [stage.desk, seed, *sliders]
     roll.click(lambda: random_seeds(1)[0], None, seed, **PRIVATE)

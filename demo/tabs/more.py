@@ -1,7 +1,7 @@
-"""Every other method, also one of another package: this tab is built from the registry.
+"""Every other method, also from other packages; this tab is built from the registry.
 
-It asks for what a method's requests hold, and shows all that was found, to choose from. The
-handlers take and return sessions, pictures and text; only `build` knows widgets.
+It asks for what a method's requests contain, and shows all results to choose from. The handlers
+take and return sessions, pictures and text; only `build` knows widgets.
 """
 
 from __future__ import annotations
@@ -48,25 +48,25 @@ from stylegan_hub.studio import Studio
 _MAX_SHOWN = 24  # edits to choose from
 _MAX_EXAMPLES = 64  # pictures or seeds on each side
 _HINTS = {
-    Words: "Write what the picture should show",
-    Picture: "Give a picture whose character faces should get",
+    Words: "Describe what the picture should show",
+    Picture: "Give a picture whose look faces should get",
     Pairs: "Give pictures, or seeds, before and after a change",
     Nothing: "Leave everything empty",
 }
-"""The ways in which a method can be asked, and what the visitor has to do for each."""
+"""The kinds of requests, and what the visitor has to fill in for each."""
 
 
 @dataclass(frozen=True)
 class Filled:
-    """What a visitor filled in; a request takes its part of it.
+    """What a visitor filled in; a request uses the fields that it needs.
 
     Attributes:
         words, neutral: texts.
         keep: what should not change, separated by commas.
-        picture: file of a picture.
-        before, after: files of pictures.
-        seeds_before, seeds_after: seeds in place of pictures: "1, 2".
-        paired: whether before and after belong together one by one.
+        picture: path of a picture.
+        before, after: paths of pictures.
+        seeds_before, seeds_after: seeds in place of pictures, "1, 2".
+        paired: whether the pictures before and after belong together one by one.
     """
 
     words: str = ""
@@ -80,10 +80,10 @@ class Filled:
     paired: bool = True
 
     def request(self, kinds: Sequence[type[Any]]) -> Request:
-        """The first request of these types for which something was filled in.
+        """The first request of these types whose fields were filled in.
 
         Raises:
-            ValueError: what is needed is missing or cannot be read.
+            ValueError: a required field is empty or cannot be read.
         """
         is_filled = {
             Words: bool(self.words.strip()),
@@ -106,9 +106,9 @@ class Filled:
 
 
 def _examples(when: str, files: Sequence[str], seeds: str) -> list[Any]:
-    """Pictures, or seeds where there are none."""
+    """The pictures, or the seeds if there are no pictures."""
     if len(files) > _MAX_EXAMPLES:
-        raise ValueError(f"Got {len(files)} pictures {when}; at most {_MAX_EXAMPLES} are read.")
+        raise ValueError(f"Got {len(files)} pictures {when}; at most {_MAX_EXAMPLES} are allowed.")
     if files:
         return [open_picture(file) for file in files]
     numbers = [number for number in re.split(r"[\s,]+", seeds) if number]
@@ -118,16 +118,16 @@ def _examples(when: str, files: Sequence[str], seeds: str) -> list[Any]:
             "pictures."
         )
     if len(numbers) > _MAX_EXAMPLES:
-        raise ValueError(f"Got {len(numbers)} seeds {when}; at most {_MAX_EXAMPLES} are read.")
+        raise ValueError(f"Got {len(numbers)} seeds {when}; at most {_MAX_EXAMPLES} are allowed.")
     return [int(number) for number in numbers]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Several(Frame):
-    """The last `Frame` of a search that found several edits, to choose from.
+    """The last `Frame` of a search that found several edits to choose from.
 
     Attributes:
-        edits: the best first.
+        edits: the best one first.
         previews: the face with each of them.
     """
 
@@ -136,25 +136,25 @@ class Several(Frame):
 
 
 def others(tabbed: Collection[str]) -> dict[str, Method[Any]]:
-    """The methods that no other tab asks, by name."""
+    """The methods that no other tab uses, by name."""
     return {name: method for name, method in known().items() if name not in tabbed}
 
 
 def ways(method: Method[Any]) -> list[type[Any]]:
-    """The requests that a method answers and this page can ask."""
+    """The types of requests that a method answers and this page can make."""
     return [kind for kind in _HINTS if kind in method.requests]
 
 
 def find(
     studio: Studio, session: Session, wanted: Wanted, owner: Hashable = None
 ) -> Iterator[Frame]:
-    """Search; a single edit is put on the face, several are shown to choose from (`Several`).
+    """Search; one result is put on the face, several are shown to choose from (`Several`).
 
     Raises:
-        ValueError: what was asked cannot be found; too many edits.
+        ValueError: the request cannot be answered, or there are too many edits.
     """
     if wanted.region is not None:
-        studio.region("", [wanted.region])  # refuses an unknown one before the search
+        studio.region("", [wanted.region])  # raises for an unknown region before the search starts
     face, _ = studio.draw(session.without_edits())
 
     def before(_: Step) -> Image.Image:
@@ -167,7 +167,7 @@ def find(
     if len(found.edits) == 1:
         (edit,) = found.edits
         pictures = studio.draw(session.with_found(edit, found.region))
-        text = f"Found “{caption(edit)}”{found.seconds}; slide it."
+        text = f"Found “{caption(edit)}”{found.seconds}; move its slider."
         yield Frame(message(text), pictures, edit, found.region)
     else:
         yield _several(studio, session, found)
@@ -184,10 +184,10 @@ def _several(studio: Studio, session: Session, found: Found) -> Several:
 
 
 def choose(desk: Desk, edits: Sequence[Edit], region: str | None, index: int) -> str:
-    """Put one of several edits on the face; what to tell.
+    """Put one of several edits on the face; returns the message.
 
     Raises:
-        ValueError: too many edits, a face that cannot take it.
+        ValueError: too many edits, or a face that cannot take the edit.
     """
     edit = edits[index]
 
@@ -197,18 +197,18 @@ def choose(desk: Desk, edits: Sequence[Edit], region: str | None, index: int) ->
         return session.with_found(edit, region)
 
     desk.change(more)
-    return f"“{caption(edit)}” is on it now; slide it."
+    return f"“{caption(edit)}” is on it now; move its slider."
 
 
 def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
-    """The widgets and their wiring; nothing to fill in where each method has a tab."""
+    """Build the widgets and connect them; no form if each method has its own tab."""
     methods = {
         name: method
         for name, method in others(tabbed).items()
         if method.fits(studio.pipe) and ways(method)
     }
     if not methods:
-        gr.HTML("<p>Every method that this pipeline has is in another tab.</p>")
+        gr.HTML("<p>Every method of this pipeline has its own tab.</p>")
         return
     first = next(iter(methods.values()))
     method = gr.Radio(list(methods), value=first.name, label="Method")
@@ -246,7 +246,7 @@ def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
         label="Find the change for",
     )
     region = gr.Dropdown(
-        [("All of the picture", ""), *studio.regions],
+        [("The whole picture", ""), *studio.regions],
         value="",
         label="Where",
         visible=bool(studio.regions),
@@ -256,7 +256,7 @@ def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
     gallery = thumbnails("What was found", "found", 4, visible=False)
 
     def show(desk: Desk) -> Updates:
-        """What a search found, to choose from."""
+        """Show what a search found, to choose from."""
         found: Several | None = desk.things.get("found")
         if found is None:
             return {gallery: gr.Gallery([], visible=False)}
@@ -283,7 +283,7 @@ def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
         after: list[str] | None = None,
         request: gr.Request | None = None,
     ) -> Iterator[Updates]:
-        assert request is not None  # gradio gives it
+        assert request is not None  # gradio passes it
         filled = Filled(
             words, neutral, keep, picture, before or (), after or (), seeds_before, seeds_after,
             paired,

@@ -42,7 +42,8 @@ from stylegan_hub.domain import Domain
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.methods.method import Words
 from stylegan_hub.photos.align import Alignment, cut
-from stylegan_hub.photos.finders import draws_faces, undrawable_person
+from stylegan_hub.photos.comparison import Comparison, compare
+from stylegan_hub.photos.finders import draws_faces, draws_photographs, undrawable_person
 from stylegan_hub.photos.invert import Refinement, Tuning
 from stylegan_hub.photos.likeness import Likeness, same_person
 from stylegan_hub.photos.paste import Where, overlay, undrawn
@@ -96,6 +97,7 @@ class Inverted:
         own: the same, violet where it cannot be drawn; None for a portrait.
         drawn: what the generator draws of it.
         studio: draws this person: that of the page, or one with a tuned generator.
+        comparison: of photo and drawing, by readers that learned photographs; None for drawings.
         others: of the same photograph, who get the same edits when it is pasted back.
     """
 
@@ -105,6 +107,7 @@ class Inverted:
     drawn: Image.Image
     studio: Studio
     own: Image.Image | None = None
+    comparison: Comparison | None = None
     others: tuple[Inverted, ...] = ()
 
 
@@ -186,7 +189,8 @@ def _inverted(
     drawing = Studio(person.pipeline(studio.pipe)) if person.tuned else studio
     (drawn,) = drawing.pipe(latents=person.latents).images
     own = None if face is not None else overlay(crop, undrawn(photo, alignment, drawn))
-    return Inverted(upload, person, crop, drawn, drawing, own)
+    comparison = compare(crop, drawn) if draws_photographs(studio.pipe) else None
+    return Inverted(upload, person, crop, drawn, drawing, own, comparison)
 
 
 def put_back(
@@ -279,6 +283,9 @@ def compared(inverted: Inverted) -> str:
         f"<li><strong>{plain(words)}</strong> <span>{plain(number)}</span></li>"
         for words, number in in_words(inverted.studio.pipe, likeness)
     )
+    if inverted.comparison is not None:
+        sentences = inverted.comparison.in_words("in the photo", "in the drawing")
+        lines += "".join(f"<li>{plain(sentence)}</li>" for sentence in sentences)
     more = "<p>The tuned generator draws it when it is pasted back, and in the file.</p>"
     return (
         f'<div class="pair">{pictures}</div><ul class="likeness">{lines}</ul>'

@@ -1,4 +1,4 @@
-"""Something to take away: the picture with its recipe, a strip, a film, a grid.
+"""Files to save: the picture with its recipe, a strip, a film, a grid.
 
 The handlers take and return sessions, pictures and bytes; only `build` knows widgets.
 """
@@ -26,7 +26,7 @@ THINGS = {
     "A film of the newest edit's strength": "sweep",
     "A film of all edits, one after the other": "walk",
 }
-GRID = {"A grid: how far and how many channels (PNG)": "grid"}
+GRID = {"A grid of strengths and numbers of channels (PNG)": "grid"}
 FORMATS = ("MP4", "GIF")
 _TYPES = {"PNG": "image/png", "GIF": "image/gif", "MP4": "video/mp4"}
 _FRAMES, _FRAMES_OF_EACH = 32, 12
@@ -34,13 +34,13 @@ _FRAMES, _FRAMES_OF_EACH = 32, 12
 
 @dataclass(frozen=True)
 class File:
-    """Something to take away.
+    """A file to save.
 
     Attributes:
         name: of the file.
         format: "PNG", "GIF" or "MP4".
         data: its bytes.
-        alt: what it shows, in words.
+        alt: a description of what it shows.
     """
 
     name: str
@@ -57,16 +57,16 @@ def made(
     mark: bool = False,
     text: str = "",
 ) -> File:
-    """What a visitor takes away of a session.
+    """Make a file from a session.
 
     Args:
         what: a value of `THINGS` or `GRID`.
-        format: of a film, see `FORMATS`.
+        format: the format of a film, see `FORMATS`.
         mark: write into each picture that it is edited; the metadata says so in any case.
-        text: of the grid.
+        text: the words of the grid.
 
     Raises:
-        ValueError: no edits for a film, no words for a grid, MP4 where it cannot be written.
+        ValueError: no edits for a film, no words for a grid, or MP4 cannot be written here.
     """
     recipe = pictures.recipe_of(studio.pipe, session)
     stem, said = session.title, recipe.sentence
@@ -98,7 +98,7 @@ def made(
 
 
 def preview(file: File) -> str:
-    """HTML that shows it."""
+    """HTML that shows the file."""
     source = f"data:{_TYPES[file.format]};base64,{base64.b64encode(file.data).decode()}"
     alt = attribute(file.alt)
     if file.format == "MP4":
@@ -108,22 +108,22 @@ def preview(file: File) -> str:
 
 
 def build(studio: Studio, stage: Stage) -> None:
-    """The widgets and their wiring."""
+    """Build the widgets and connect them."""
     has_table = bundled_table(studio.pipe) is not None
     choices = THINGS | (GRID if has_table else {})
     gr.HTML(
-        '<p class="note">Every file says in its metadata that the picture is edited, and by what. '
-        "A PNG of the picture opens again: drop it on this page.</p>"
+        '<p class="note">The metadata of every file says that the picture is edited, and how. To '
+        "continue with a PNG later, drop it on this page.</p>"
     )
-    what = gr.Radio(list(choices.items()), value="picture", label="Take away", elem_id="take")
+    what = gr.Radio(list(choices.items()), value="picture", label="What to save", elem_id="take")
     format = gr.Radio(list(FORMATS), value="MP4", label="Format of the film", visible=False)
     text = gr.Textbox(
-        "", label="The grid is for the words", placeholder="a face with a beard", visible=False
+        "", label="Words for the grid", placeholder="a face with a beard", visible=False
     )
     mark = gr.Checkbox(label="Write “edited” into a corner too")
     start = gr.Button("Make the file", variant="primary", elem_id="make-file")
-    said = gr.HTML(label="What it is", min_height=0)
-    shown = gr.HTML(label="A look at it", min_height=0, elem_id="taken")
+    said = gr.HTML(label="Description", min_height=0)
+    shown = gr.HTML(label="Preview", min_height=0, elem_id="taken")
     file = gr.DownloadButton("Save the file", size="md", visible=False)
 
     def take(desk: Desk, what: str, format: str, mark: bool, text: str) -> Updates:

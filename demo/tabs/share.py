@@ -1,7 +1,7 @@
-"""Share an edit, or all edits on the face as one: a folder with a card, here or on the Hub.
+"""Share an edit, or all edits on the face as one: a folder with a card, saved or on the Hub.
 
-Publishing is done with the visitor's own login: that of the Space, or a token that is typed, used
-once, and neither kept nor logged. The handlers take and return values; only `build` knows widgets.
+Publishing uses the visitor's own login: that of the Space, or a token that is typed in, used once,
+and neither kept nor logged. The handlers take and return values; only `build` knows widgets.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from stylegan_hub.studio import Studio
 SHOWN = range(1, 7)
 """Seeds of the faces on the card's strip."""
 _ALL = "all"
-_NOTHING = "Nothing to share yet: find an edit, or make one, and it is listed here."
+_NOTHING = "Nothing to share yet: find or make an edit, and it will be listed here."
 _LIKENESS = {
-    "Nobody real: words or generated faces": "nobody",
+    "No real person: words or generated faces": "nobody",
     "Pictures of myself": "own",
-    "Pictures of persons who agreed to this": "consent",
+    "Pictures of people who agreed to this": "consent",
 }
 
 
@@ -52,7 +52,7 @@ class Prepared:
         name: of the folder, and of the repository.
         data: the folder as a zip file.
         card: its README.md.
-        strip: faces before and after.
+        strip: picture of faces before and after.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Prepared:
 
 
 def sharable(desk: Desk) -> list[tuple[str, str]]:
-    """What can be shared: words, and a value for `chosen`."""
+    """What can be shared: a label and a value for `chosen` each."""
     own = [(f"My edit: {name}", f"made/{name}") for name, m in made(desk).items() if m.edit]
     on = [
         (f"On the face: {label_of(applied)}", f"face/{index}")
@@ -76,7 +76,7 @@ def chosen(studio: Studio, desk: Desk, what: str | None, name: str) -> Edit:
     """The edit that a visitor wants to share.
 
     Raises:
-        ValueError: it is no longer there, or the edits on the face cannot be one.
+        ValueError: the edit is no longer there, or the edits on the face cannot be combined.
     """
     kind, _, which = (what or "").partition("/")
     edits = desk.session.edits
@@ -93,12 +93,12 @@ def prepared(studio: Studio, edit: Edit, name: str, license: str, likeness: str 
     """The folder of an edit: weights, a strip, and a card.
 
     Raises:
-        ValueError: no name, an unknown license, or nothing said of likeness.
+        ValueError: no name, an unknown license, or no statement about likeness.
     """
     if not (called := slug(name)):
         raise ValueError(f"Got the name {name[:40]!r}; expected letters or digits: my-afro.")
     if likeness not in LIKENESSES:
-        raise ValueError("Got nothing on likeness; say whose pictures the edit was made from.")
+        raise ValueError("Got no likeness; say whose pictures the edit was made from.")
     if license not in LICENSES:
         raise ValueError(f"Got the license {license!r}; expected one of {', '.join(LICENSES)}.")
     strip = before_after(studio.pipe, edit, SHOWN)
@@ -112,26 +112,26 @@ def prepared(studio: Studio, edit: Edit, name: str, license: str, likeness: str 
 def publish(
     ready: Prepared, token: str, private: bool, known: set[str], endpoint: str | None = None
 ) -> tuple[str, str]:
-    """Send it to the Hub in the name of who has the token; the repository and its address.
+    """Publish it as the token's owner; returns the repository and its address.
 
     Args:
-        token: is used here, and nowhere kept.
-        known: repositories that this visitor published here, which a new commit may go to.
+        token: used here only, and not kept.
+        known: repositories that this visitor published here, and may therefore update.
 
     Raises:
         ValueError: no token.
-        PublishError: the Hub refused; or a repository of this name is there that is not known.
+        PublishError: the Hub refused, or a repository of this name exists that is not known.
     """
     from huggingface_hub import HfApi
 
     if not token:
-        raise ValueError("Got no login; sign in, or give a token that may write.")
+        raise ValueError("Got no login; sign in, or give a token with write access.")
     repo_id = f"{hub.who(token, endpoint)}/{ready.name}"
     api = HfApi(endpoint, token)
     if repo_id not in known and api.repo_exists(repo_id):
         raise hub.PublishError(
-            f"{repo_id} is there already, and was not published here: nothing was sent. Call it "
-            "something else."
+            f"{repo_id} exists already and was not published here, so nothing was sent. Choose "
+            "another name."
         )
     with tempfile.TemporaryDirectory() as scratch:
         with zipfile.ZipFile(io.BytesIO(ready.data)) as bundle:
@@ -157,13 +157,13 @@ def _shown(ready: Prepared) -> str:
 
 
 def _text(card: str) -> str:
-    """The card without its metadata and its pictures, which are not on this page."""
+    """The card without its metadata and its pictures, which this page does not have."""
     text = card.partition("\n---\n")[2]
     return "\n".join(line for line in text.splitlines() if not line.startswith("!["))
 
 
 def build(studio: Studio, stage: Stage) -> None:
-    """The widgets and their wiring."""
+    """Build the widgets and connect them."""
     in_space = os.environ.get("SPACE_ID") is not None
     what = open_choice(gr.Dropdown([], label="Share", info=_NOTHING, elem_id="share"))
     name = gr.Textbox("", label="Name", placeholder="my-afro")
@@ -174,7 +174,7 @@ def build(studio: Studio, stage: Stage) -> None:
         list(_LIKENESS.items()),
         value=None,
         label="It was made from",
-        info="A look is a part of a person: share what real persons look like only if they agreed.",
+        info="A look is part of a person: share one of a real person only if they agreed.",
     )
     prepare = gr.Button("Show the card", variant="primary", elem_id="prepare")
     with gr.Column(visible=False, elem_id="card") as ready:
@@ -188,7 +188,7 @@ def build(studio: Studio, stage: Stage) -> None:
             gr.LoginButton(size="md")
         token = gr.Textbox(
             "",
-            label="Token that may write",
+            label="Token with write access",
             info="Of your account at huggingface.co. It is used once, and neither kept nor logged.",
             type="password",
             html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
@@ -196,7 +196,7 @@ def build(studio: Studio, stage: Stage) -> None:
             elem_id="token",
         )
         send = gr.Button("Publish", size="md", elem_id="publish")
-    said = gr.HTML(label="Where it is", min_height=0, elem_id="published")
+    said = gr.HTML(label="Address", min_height=0, elem_id="published")
     with gr.Row(visible=False) as back:
         which = open_choice(gr.Dropdown([], label="Published here", min_width=160))
         take_back = gr.Button("Unpublish", size="md", variant="stop", min_width=100)
@@ -230,7 +230,7 @@ def build(studio: Studio, stage: Stage) -> None:
             repo_id, url = publish(made_ready, own, private, set(published))
         published[repo_id] = url
         link = f'<a href="{escape(url)}" target="_blank" rel="noopener">{plain(repo_id)}</a>'
-        whose = "Only you can see it." if private else "Everybody can see it."
+        whose = "Only you can see it." if private else "Anyone can see it."
         return {
             said: f'<p role="status">Published: {link}. {whose}</p>',
             **listed(published),
@@ -240,13 +240,13 @@ def build(studio: Studio, stage: Stage) -> None:
         published: dict[str, str] = desk.things.setdefault("published", {})
         with friendly():
             if which not in published:
-                raise ValueError("Got nothing that was published here; choose it from the list.")
+                raise ValueError("Got no published edit; choose one from the list.")
             own = login.token if login is not None else token.strip()
             if not own:
-                raise ValueError("Got no login; sign in, or give a token that may write.")
+                raise ValueError("Got no login; sign in, or give a token with write access.")
             hub.unpublish(which, own)
         del published[which]
-        return {said: message(f"{which} is deleted from the Hub."), **listed(published)}
+        return {said: message(f"{which} was deleted from the Hub."), **listed(published)}
 
     def listed(published: dict[str, str]) -> Updates:
         ids = [*published]
@@ -277,7 +277,7 @@ def build(studio: Studio, stage: Stage) -> None:
     what.focus(list_all, [desk, what], what, queue=False, **PRIVATE)
     asked = [desk, what, name, license, likeness]
     prepare.click(show_card, asked, [ready, strip, card, save], api_name="card")
-    # Never an endpoint of the page's interface for programs: a token is typed by its owner.
+    # Never part of the API for programs: a token is typed in by its owner.
     for event in (
         send.click(send_it, [desk, private, token], outcome, **PRIVATE),
         take_back.click(delete, [desk, which, token], outcome, **PRIVATE),

@@ -1,4 +1,4 @@
-"""Say what face should be drawn, and take one of the faces that fit.
+"""Describe a face in words, and take one of the faces that fit.
 
 The handlers take and return faces, sessions and text; only `build` knows widgets.
 """
@@ -34,7 +34,7 @@ from stylegan_hub.session import Session
 from stylegan_hub.studio import Face, Studio
 from stylegan_hub.text_to_face import CANDIDATES
 
-HELP = "Say who should be drawn, then click the face to go on with."
+HELP = "Describe a face, then click one of the results to continue with it."
 EXAMPLES = (
     "a young woman with long red hair and glasses",
     "an old man with a beard and a hat",
@@ -42,12 +42,12 @@ EXAMPLES = (
     "a surprised face with an afro",
 )
 _NO_NETWORK = (
-    "No text-to-face network comes along for this generator. Train one into the folder of what "
-    "comes along, and open the page again:"
+    "There is no bundled text-to-face network for this generator. Train one into the folder of "
+    "bundled networks, and open the page again:"
 )
 _NO_OTHER_NETWORK = (
-    "No text-to-face network comes along for this generator. Networks learn from captions of its "
-    "kind of pictures; for photographs of faces there is Multi-Modal CelebA-HQ:"
+    "There is no bundled text-to-face network for this generator. Such a network is trained with "
+    "captions of the same kind of pictures; for photographs of faces, use Multi-Modal CelebA-HQ:"
 )
 _MAX_CANDIDATES = 16
 
@@ -67,10 +67,10 @@ def draw_faces(
     candidates: int = CANDIDATES,
     owner: Hashable = None,
 ) -> Iterator[Frame]:
-    """Faces that fit the text, one after the other.
+    """Yield faces that fit the text, one after the other.
 
     Raises:
-        ValueError: texts or numbers for which there are none.
+        ValueError: invalid texts or numbers.
     """
     started = time.monotonic()
     seeds = range(first_seed, first_seed + FACES)
@@ -91,17 +91,17 @@ def draw_faces(
     )
     if found is None:
         return
-    text = f"{len(faces)} faces for “{text.strip()}”{after(started)}; click one to go on with it."
+    text = f"{len(faces)} faces for “{text.strip()}”{after(started)}; click one to take it."
     yield Drawn(message(text), faces=(*faces,))
 
 
 def taken(session: Session, latents: Latents, text: str) -> Session:
-    """The session with a face that was found for a text: without the edits of the one before."""
+    """The session with a face that was found for a text; the edits of the earlier face are gone."""
     return replace(session.without_edits(), latents=latents, text=text)
 
 
 def build(studio: Studio, stage: Stage) -> None:
-    """The widgets and their wiring, or what to do where there is no network."""
+    """Build the widgets and connect them, or say what to do if there is no network."""
     name = name_of(studio)
     if not studio.has_text_to_face and name != "portraits":
         gr.HTML(
@@ -131,7 +131,7 @@ def build(studio: Studio, stage: Stage) -> None:
         words = gr.Textbox(
             "", label="The face should be", placeholder=EXAMPLES[0], scale=4, min_width=180
         )
-        start = gr.Button("Draw faces", variant="primary", scale=0, min_width=120)
+        start = gr.Button("Make faces", variant="primary", scale=0, min_width=120)
     say_limit(words, most_words(studio))
     examples = gr.Dataset(
         components=[words],
@@ -148,7 +148,7 @@ def build(studio: Studio, stage: Stage) -> None:
             0.7,
             step=0.05,
             label="Variety",
-            info="1: all that there is; 0: the average face.",
+            info="1: the full variety; 0: the average face.",
             buttons=[],
         )
         candidates = gr.Slider(
@@ -162,19 +162,19 @@ def build(studio: Studio, stage: Stage) -> None:
         )
 
     def show(desk: Desk) -> Updates:
-        """What was drawn, and what the next press would draw."""
+        """Show the faces so far, and on the button what it will do next."""
         faces: tuple[Face, ...] = desk.things.get("fitting", ())
         pictures = [desk.picture(picture) for picture, _ in faces]
         return {
             gallery: gr.Gallery(pictures, visible=bool(faces), selected_index=None),
-            start: gr.Button("Draw other faces" if faces else "Draw faces"),
+            start: gr.Button("Make other faces" if faces else "Make faces"),
         }
 
     def run(
         desk: Desk, words: str, truncation: float, candidates: int, request: gr.Request
     ) -> Iterator[Updates]:
         asked = (words.strip(), truncation, candidates)
-        # Asked the same again, it draws others.
+        # Asked the same again, it makes other faces.
         seeds = desk.things.get("next_seed", 0) if desk.things.get("fits") == asked else 0
         with friendly():
             if text := warning(studio, words):
@@ -191,11 +191,11 @@ def build(studio: Studio, stage: Stage) -> None:
         _, latents = desk.things["fitting"][event.index]
         text, _, _ = desk.things["fits"]
         desk.change(lambda session: taken(session, latents, text))
-        return message(f"Here is the face for “{text}”. Undo brings back what was here.")
+        return message(f"This is the face for “{text}”. Undo returns to the previous one.")
 
     gr.on(
         [words.change, truncation.input, candidates.input],
-        lambda: gr.Button("Draw faces"),
+        lambda: gr.Button("Make faces"),
         None,
         start,
         queue=False,

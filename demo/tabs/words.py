@@ -1,4 +1,4 @@
-"""Say what should change: at once where the pipeline can, or by a search for this face or for all.
+"""Change what a text says: at once if the pipeline can, or by a search for this face or for all.
 
 The handlers take and return sessions, pictures and text; only `build` knows widgets.
 """
@@ -37,8 +37,8 @@ from stylegan_hub.session import Session, label_of
 from stylegan_hub.studio import Studio
 
 METHODS = ("instant", "optimization", "table", "gradient")
-"""Those that this tab asks; others for words are in the tab "More"."""
-# What a chip says, and the words that it writes.
+"""The methods that this tab calls; the tab "More" has others for words."""
+# The label of a chip, and the words that it fills in.
 EXAMPLES = {
     "purple hair": "a face with purple hair",
     "a mohawk": "a face with a mohawk",
@@ -50,7 +50,7 @@ EXAMPLES = {
     "a hat": "a person wearing a hat",
     "Milo": "Milo",
 }
-# What can be ticked to stay, and the words for it that CLIP knows.
+# What can be ticked to keep, and the words for it that CLIP knows.
 KEPT = {
     "hair": "hair",
     "glasses": "glasses",
@@ -62,7 +62,7 @@ KEPT = {
 }
 SPACES = {"Whole layers (w+)": "w_plus", "Single channels (s)": "s"}
 CHOICES = {"A number": "channels", "Above a threshold": "threshold"}
-HELP = "Say what should change: each thing that you name gets a slider of its own."
+HELP = "Say what should change. Each change that you name gets its own slider."
 _MAX_OFFERS = 3
 _MAX_CHANNELS = 200
 _THRESHOLD = 0.1
@@ -79,22 +79,23 @@ def for_this_face(
     owner: Hashable = None,
     keep: Sequence[str] = (),
 ) -> Iterator[Frame]:
-    """Search the edit for the words on the face as edited, with pictures on the way.
+    """Search for the edit of the words on the face with its edits, with pictures on the way.
 
     Args:
         keep: words for what should not change.
 
     Raises:
-        ValueError: words or settings that cannot be searched for; too many edits.
+        ValueError: invalid words or settings, or too many edits.
     """
     request = Words(words, _own(studio, neutral), tuple(keep))
-    settings = optimization.Settings(steps=int(steps), space=Space(space))
+    usual = optimization.Optimization.presets["default"]
+    settings = replace(usual, steps=int(steps), space=Space(space))
     before, _ = studio.draw(session.without_edits())
 
     def say(found: Edit, seconds: str) -> str:
         note = found.origin.training.get("note")
         how = f", {note}" if note else ""
-        said = f"Found “{request.text}” for this {studio.noun}{seconds}{how}; slide it."
+        said = f"Found “{request.text}” for this {studio.noun}{seconds}{how}; move its slider."
         return said + how_well(studio, found)
 
     wanted = Wanted(request, "optimization", settings=settings, label=request.text)
@@ -110,32 +111,32 @@ def at_once(
     owner: Hashable = None,
     keep: Sequence[str] = (),
 ) -> Iterator[Frame]:
-    """An edit for each of the changes that the words ask for, without a search.
+    """Find an edit for each change in the words, without a search.
 
     Args:
-        keep: words for what should not change on this face; of every face, nothing can be kept.
+        keep: words for what should not change on this face; ignored for every face.
 
     Raises:
-        ValueError: no words, or such as CLIP does not read; too many edits.
+        ValueError: no words, words that CLIP cannot read, or too many edits.
     """
     for one in parts(words) or [words]:
         request = Words(one, _own(studio, neutral), () if every_face else tuple(keep))
 
         def say(found: Edit, seconds: str, asked: Words = request) -> str:
-            return f"“{asked.text}” is on it{seconds}; slide it.{how_well(studio, found)}"
+            return f"“{asked.text}” is on it{seconds}; move its slider.{how_well(studio, found)}"
 
         wanted = Wanted(request, "instant", every_face, label=request.text)
         for frame in show_found(studio, session, wanted, say, owner=owner):
             yield frame
-        if frame.found is None:  # it was stopped
+        if frame.found is None:  # the search was stopped
             return
         session = session.with_found(frame.found, frame.region)
 
 
 def _own(studio: Studio, neutral: str | None) -> str | None:
-    """What a visitor says that pictures show now; None for what the pipeline says itself.
+    """What the visitor says that pictures show now; None if it is the pipeline's own `neutral`.
 
-    Only then are words such as "without a hat" read as what they mean.
+    Only with None are words such as "without a hat" understood as a removal.
     """
     return None if neutral is None or neutral.strip() == studio.pipe.neutral else neutral
 
@@ -150,13 +151,13 @@ def for_everybody(
     owner: Hashable = None,
     keep: Sequence[str] = (),
 ) -> Iterator[Frame]:
-    """Find the edit for the words that suits any face: at once from a table, or by a search.
+    """Find an edit for the words that suits every face: at once from a table, or by a search.
 
     Args:
         keep: words for what should not change.
 
     Raises:
-        ValueError: texts or numbers for which there is none; too many edits.
+        ValueError: invalid texts or numbers, or too many edits.
     """
     request = Words(words, _own(studio, neutral), tuple(keep))
     method, settings = _for_everybody(studio, threshold, channels)
@@ -174,10 +175,10 @@ def refine(
     threshold: float | None = None,
     channels: int | None = None,
 ) -> Frame:
-    """The last edit for everybody with more or fewer channels; its strength stays.
+    """The last edit for every face with more or fewer channels; its strength stays.
 
     Raises:
-        ValueError: no channel passes the threshold, an impossible number.
+        ValueError: no channel passes the threshold, or an invalid number.
     """
     method, settings = _for_everybody(studio, threshold, channels)
     for applied in reversed(session.edits):
@@ -187,17 +188,17 @@ def refine(
             request = Words(origin.prompt or "", origin.neutral)
             with studio.search(
                 session, request, method, every_face=True, settings=settings, at_once=True
-            ) as search:  # at once there: from the table, or since the search is remembered
+            ) as search:  # immediate: from the table or a remembered search
                 (found,) = search.result()
             text = f"“{label_of(applied)}”: {_how(found)}."
             return Frame(message(text), found=found)
-    return Frame(message("Press Edit first; then this moves the change for all."))
+    return Frame(message("Press Edit first; then this adjusts the change for every face."))
 
 
 def _for_everybody(
     studio: Studio, threshold: float | None, channels: int | None
 ) -> tuple[str, table.Settings | gradient.Settings]:
-    """The method for every face, and its settings."""
+    """The method for every face, with its settings."""
     if table.bundled_table(studio.pipe) is not None:
         return "table", table.Settings(channels=channels, threshold=threshold)
     if threshold is not None:
@@ -216,7 +217,7 @@ def _how(edit: Edit) -> str:
 
 
 def build(studio: Studio, stage: Stage) -> None:
-    """The widgets and their wiring."""
+    """Build the widgets and connect them."""
     directions = table.bundled_table(studio.pipe)
     has_table = directions is not None
     is_instant = get("instant").fits(studio.pipe)
@@ -279,7 +280,7 @@ def build(studio: Studio, stage: Stage) -> None:
             min(table.DEFAULT_CHANNELS, most) if has_table else most,
             step=1,
             label="Number of channels",
-            info="With fewer, less else changes.",
+            info="With fewer channels, less else changes.",
             buttons=[],
         )
         threshold = gr.Slider(
@@ -288,7 +289,7 @@ def build(studio: Studio, stage: Stage) -> None:
             _THRESHOLD,
             step=0.005,
             label="Threshold",
-            info="A higher one moves fewer channels.",
+            info="A higher threshold moves fewer channels.",
             buttons=[],
             visible=False,
         )
@@ -303,7 +304,7 @@ def build(studio: Studio, stage: Stage) -> None:
                 optimization.Settings.steps,
                 step=10,
                 label="Steps",
-                info="More take longer and come closer to the words.",
+                info="More steps take longer and come closer to the words.",
                 buttons=[],
             )
             space = gr.Radio(list(SPACES.items()), value="w_plus", label="What may move")
@@ -365,7 +366,7 @@ def build(studio: Studio, stage: Stage) -> None:
         try:
             frame = refine(studio, desk.session, *limits(by, threshold, channels))
         except ValueError as error:
-            # No error box: a slider that is dragged would fill the screen with them.
+            # No error box: dragging a slider would fill the screen with them.
             return gr.skip(), gr.skip(), message(explain(error))
         if (found := frame.found) is None:
             return gr.skip(), gr.skip(), frame.status
@@ -373,7 +374,7 @@ def build(studio: Studio, stage: Stage) -> None:
         return *stage.draw(desk, changed), frame.status
 
     def show_offers(desk: Desk) -> Updates:
-        """Words that would work better, where the last ones did not do well."""
+        """Offer words that would work better, if the last ones did not work well."""
         each = zip_longest(*desk.things.get("offers", []))  # the nearest of each change come first
         near = [*dict.fromkeys(word for words in each for word in words if word)][:_MAX_OFFERS]
         padded = [*near, *[""] * (_MAX_OFFERS - len(near))]
@@ -388,7 +389,7 @@ def build(studio: Studio, stage: Stage) -> None:
     stage.follow(show_offers, [desk], [offering, *offers])
     chosen = examples.click(lambda sample: sample[0], examples, words, **PRIVATE)
     taken = [offer.click(lambda word: word, offer, words, **PRIVATE) for offer in offers]
-    # Where it takes a search, a visitor may want to add to the words first.
+    # If the words need a search, a visitor may want to add to them first.
     for event in [chosen, *taken] if is_instant else taken:
         event.success(None, js="() => document.querySelector('#edit').click()", **PRIVATE)
     whom.change(

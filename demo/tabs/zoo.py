@@ -1,4 +1,4 @@
-"""Edits that others made: a gallery of cards, of which a click puts one on the face.
+"""Published edits: a gallery of cards; a click on one puts its edit on the face.
 
 The handlers take and return sessions and text; only `build` knows widgets.
 """
@@ -33,19 +33,19 @@ from stylegan_hub.hub import EditInfo
 from stylegan_hub.session import Session
 from stylegan_hub.studio import Studio
 
-HELP = "Click an edit that others made: it goes onto the face, and its card opens beside."
+HELP = "Click an edit of the zoo to put it on the face; its card opens beside the gallery."
 NOTHING = (
-    "No edit for this generator is bundled. Load one by its name on the Hub, or make one: the "
-    "README says how."
+    "No edit for this generator is bundled. Load one by its name on the Hub, or make one as the "
+    "README describes."
 )
 NO_CARD = "The card of the edit that you click is shown here."
-# What to call a kind, and what it means for who uses it.
+# Name and explanation of each kind of edit.
 KINDS = {
     "direction": ("direction", "It moves every face in the same way."),
     "latent_mapper": ("mapper", "A small network fits the change to each face."),
-    "instant": ("instant edit", "It was found without a search."),
+    "instant": ("instant edit", "One network found it in a single pass."),
 }
-# In whose name or words one of these is, belongs to the group; to the first that fits.
+# An edit belongs to the first group that has one of these words in its name or prompt.
 GROUPS = {
     "Character": ("essence", "captain", "otto", "zuri", "milo", "ivy", "pearl"),
     "Hair": ("hair", "afro", "mohawk", "curl", "bob", "bald", "beard", "moustache", "fringe"),
@@ -59,13 +59,13 @@ _SHARES = {
     "collateral": "{:.0%} else changes",
     "attributes_taken": "takes {:.0%} of the picture's look",
     "attributes_kept": "keeps {:.0%} of the rest",
-}  # what a card says of a number in metrics.json; essences have the last two
+}  # how a card words a metric of metrics.json; essences have the last two
 _PICTURE_SIZE = 192
 _MAX_PIXELS = 16 * 1024 * 1024
-_MAX_STRIP = 768  # pixels of the width of a card's pictures
-_LEAST_ZOOM = 0.45  # of a picture's width, that a thumbnail shows
-_CHANGED = 0.35  # of the greatest change, from which on a pixel counts as changed
-# Cards come and go, so one listener hears them all.
+_MAX_STRIP = 768  # pixels, width of a card's picture
+_LEAST_ZOOM = 0.45  # smallest part of a picture's width that a thumbnail shows
+_CHANGED = 0.35  # of the greatest change, above which a pixel counts as changed
+# Cards come and go, so one listener serves all of them.
 _ON_LOAD = """
 element.addEventListener('click', event => {
   const card = event.target.closest('button');
@@ -85,11 +85,11 @@ _FILTER = """(text, kind, group) => {
 
 
 def put_on(studio: Studio, desk: Desk, name: str) -> str:
-    """One more edit on the face; what to tell.
+    """Put one more edit on the face; returns the message.
 
     Raises:
-        ValueError, NotFoundError, ArtifactError, MismatchError: no such edit, or none that can be
-            used here; too many edits.
+        ValueError, NotFoundError, ArtifactError, MismatchError: there is no such edit, or it cannot
+            be used here, or there are too many edits.
     """
     name = name.strip()
 
@@ -103,34 +103,34 @@ def put_on(studio: Studio, desk: Desk, name: str) -> str:
         return session.with_edit(edit, name=name)
 
     if is_on(desk.session):
-        return f"“{name}” is on it already; slide it."
+        return f"“{name}” is on it already; move its slider."
     check_room(desk.session)
     edit = studio.load(name)
     desk.change(more)
-    return f"“{name}” is on it now; slide it."
+    return f"“{name}” is on it now; move its slider."
 
 
 def look(studio: Studio, desk: Desk, name: str) -> None:
-    """Note what is known of an edit before it is loaded, for its card."""
+    """Record for its card what is known of an edit before it is loaded."""
     desk.things["card"] = None
     desk.things["card"] = studio.look(name)
 
 
 def gallery(infos: Sequence[EditInfo]) -> str:
-    """HTML of the cards to click on."""
+    """HTML of the clickable cards."""
     if not infos:
         return f"<p>{NOTHING}</p>"
-    none = '<p class="none" hidden role="status">Nothing fits. Try other words or all groups.</p>'
+    none = '<p class="none" hidden role="status">Nothing matches. Try other words or groups.</p>'
     return f'<ul class="cards">{"".join(map(_tile, infos))}</ul>{none}'
 
 
 def card(info: EditInfo | None) -> str:
-    """HTML of all that is known of one edit."""
+    """HTML of everything known about one edit."""
     if info is None:
         return f'<p class="note">{NO_CARD}</p>'
     kind, meaning = KINDS.get(info.kind, (info.kind.replace("_", " "), ""))
     picture = _strip(info)
-    alt = f"Faces before, and below them after {info.name}"
+    alt = f"Faces above, and below them the same faces with {info.name}"
     shown = f'<img src="{escape(picture)}" alt="{attribute(alt)}">' if picture else ""
     said = f"<p>“{plain(info.prompt)}”</p>" if info.prompt else ""
     low, high = info.strength.min, info.strength.max
@@ -149,7 +149,7 @@ def card(info: EditInfo | None) -> str:
 
 
 def group_of(info: EditInfo) -> str:
-    """The group of `GROUPS` that an edit belongs to, by its name and words."""
+    """The group of `GROUPS` that an edit belongs to, by its name and prompt."""
     said = f"{info.name.rpartition('/')[2]} {info.prompt or ''}".lower().replace("a face", "")
     return next(
         (group for group, words in GROUPS.items() if any(word in said for word in words)), OTHER
@@ -180,7 +180,7 @@ def _numbers(metrics: Mapping[str, Any]) -> str:
 
 
 def _opened(info: EditInfo) -> Image.Image | None:
-    """The strip of a bundled edit: faces before, and the same after below them."""
+    """The strip of a bundled edit: faces above, and the same faces edited below."""
     if info.picture is None or info.source == "hub":
         return None
     try:
@@ -193,7 +193,7 @@ def _opened(info: EditInfo) -> Image.Image | None:
 
 
 def _strip(info: EditInfo) -> str | None:
-    """Where the picture of a card comes from: the Hub, or right here."""
+    """The address of a card's picture: on the Hub, or a data URL."""
     if info.source == "hub":
         return info.picture
     if (strip := _opened(info)) is None:
@@ -205,7 +205,7 @@ def _strip(info: EditInfo) -> str | None:
 
 
 def _thumbnail(info: EditInfo) -> str | None:
-    """Where the picture of a tile comes from: here, one face before and after, near the change."""
+    """The address of a tile's picture: one face before and after, cropped to the change."""
     if info.source == "hub":
         return info.picture
     if (strip := _opened(info)) is None:
@@ -229,7 +229,7 @@ def _thumbnail(info: EditInfo) -> str | None:
 
 
 def _around(change: np.ndarray) -> tuple[int, int, int]:
-    """Left, top and width of the square of a picture in which most of its change lies."""
+    """Left, top and width of the square that contains most of a picture's change."""
     side = len(change)
     rows, columns = np.nonzero(change >= _CHANGED * max(float(change.max()), 1e-6))
     (top, bottom), (left, right) = (np.percentile(at, (5, 95)) for at in (rows, columns))
@@ -240,7 +240,7 @@ def _around(change: np.ndarray) -> tuple[int, int, int]:
 
 
 def build(studio: Studio, stage: Stage, page: gr.Blocks) -> None:
-    """The widgets and their wiring."""
+    """Build the widgets and connect them."""
     help_with(HELP)
     bundled, _ = studio.zoo()
     kinds = sorted({KINDS.get(info.kind, (info.kind.replace("_", " "), ""))[0] for info in bundled})
@@ -260,13 +260,13 @@ def build(studio: Studio, stage: Stage, page: gr.Blocks) -> None:
     with gr.Row(elem_classes="ask"):
         name = gr.Textbox(
             label="Or by name",
-            placeholder="user/repo, or the address of its page",
-            info="Bundled, or on the Hub; it is looked at before it is downloaded.",
+            placeholder="user/repo, or the address of a page on the Hub",
+            info="Bundled, or on the Hub. It is checked before it is downloaded.",
             scale=4,
             min_width=160,
         )
         load = gr.Button("Put it on", variant="primary", scale=0, min_width=100)
-    look_on_hub = gr.Button("Look on the Hub too", size="md")
+    look_on_hub = gr.Button("Search the Hub too", size="md")
 
     stage.drafts.keep("apply/name", name)
 
@@ -295,7 +295,7 @@ def build(studio: Studio, stage: Stage, page: gr.Blocks) -> None:
     def show_card(desk: Desk) -> Updates:
         return {about: card(desk.things.get("card"))}
 
-    # The Hub may let one wait, and a list is the same for everybody.
+    # The Hub may be slow, and the list is the same for every visitor.
     listing = {"concurrency_id": "list", "concurrency_limit": 1}
     loading = {"concurrency_id": "load", "concurrency_limit": 4, "show_progress": "hidden"}
     filters = [text, kind, group]
@@ -304,7 +304,7 @@ def build(studio: Studio, stage: Stage, page: gr.Blocks) -> None:
         look_on_hub.click(list_all, None, cards, **listing, **PRIVATE),
     ):
         listed.success(None, filters, None, js=_FILTER, **PRIVATE)
-    # At its `input`, gradio still gives what was in the box before.
+    # In its `input` event, gradio still passes the old text of the box.
     events = [text.change, kind.change, group.change]
     gr.on(events, None, filters, None, js=_FILTER, **PRIVATE)
     desk, status = stage.desk, stage.status

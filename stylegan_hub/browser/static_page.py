@@ -66,7 +66,7 @@ def write_static_page(
     pipe: StyleEditPipeline,
     folder: str | Path,
     *,
-    title: str = "Change a face by words",
+    title: str = "Change a face with words",
     edits: Mapping[str, Edit] | None = None,
 ) -> StaticPage:
     """Write the page without a server, for a static Space or any file server.

@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 
 from stylegan_hub.artifacts import write_bytes
+from stylegan_hub.cache import cache_folder
 from stylegan_hub.errors import NotFoundError
-from stylegan_hub.ops.kernels import cache_folder
 
 VERSION = "4.22.0"
 PACKAGES = {

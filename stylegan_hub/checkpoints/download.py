@@ -13,7 +13,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from stylegan_hub.errors import ArtifactError, NotFoundError
 
-DOWNLOADS = Path("~/.cache/stylegan-hub/checkpoints")
+DOWNLOADS = Path("~/.cache/stylegan_hub/checkpoints")
 """Default folder for downloads; ~ is expanded when something is downloaded."""
 
 _CHUNK = 1 << 20

@@ -11,7 +11,7 @@ from stylegan_hub.cli.console import main, reporting
 
 @main.command()
 def doctor() -> None:
-    """Show what this machine has to run fast, and how to install what is missing.
+    """Show what makes rendering fast on this machine, and how to install what is missing.
 
     \b
     Example:

@@ -48,7 +48,8 @@ EditedOption = Annotated[
 
 
 TextOption = Annotated[
-    str | None, typer.Option(help="What the picture should show: 'a face with purple hair'.")
+    str | None,
+    typer.Option(help="What the picture should show, such as 'a face with purple hair'."),
 ]
 
 
@@ -87,13 +88,13 @@ MethodOption = Annotated[
 
 
 PresetOption = Annotated[
-    str | None, typer.Option(help="A named group of settings of the method: published.")
+    str | None, typer.Option(help="A named group of settings of the method, such as published.")
 ]
 
 
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="One setting of the method: space=s. May be repeated."),
+    typer.Option("--set", help="One setting of the method, such as space=s. May be repeated."),
 ]
 
 
@@ -105,7 +106,7 @@ StepsOption = Annotated[
 RegionOption = Annotated[
     str | None,
     typer.Option(
-        help="The only part of the picture that changes: hair, or 'mouth, eyes'. Some methods "
+        help="The only part of the picture that may change, such as 'mouth, eyes'. Some methods "
         "search in the region; the results of others are limited to it."
     ),
 ]
@@ -113,7 +114,7 @@ RegionOption = Annotated[
 
 KeepOption = Annotated[
     list[str] | None,
-    typer.Option(help="With --text: what should not change: glasses. May be repeated."),
+    typer.Option(help="With --text: what should not change, such as glasses. May be repeated."),
 ]
 
 
@@ -219,8 +220,8 @@ class _Written:
 def edit(*, start: Start, asked: _Asked, written: _Written) -> None:
     """Change one face with words, a picture, pairs of pictures, or saved edits.
 
-    The search starts from the face with all --edit edits applied. All edits are displacements that
-    add up in any order. A face from a photo is pasted back into the photo.
+    All --edit edits are applied before the search starts. Edits are displacements that add up, so
+    their order does not matter. A face from a photo is pasted back into the photo.
 
     \b
     Examples:
@@ -245,6 +246,8 @@ def edit(*, start: Start, asked: _Asked, written: _Written) -> None:
         if asked.anything:
             session = _with_found(studio, session, asked, written)
         _write_edited(studio, session, source, written, output)
+        for line in _read_change(studio, session):
+            typer.echo(line)
     also = f" and {written.save_edit}" if written.save_edit else ""
     typer.echo(f"Wrote {output}{also}.")
 
@@ -253,7 +256,7 @@ def edit(*, start: Start, asked: _Asked, written: _Written) -> None:
 def methods(
     pipeline: PipelineOption = "portraits",
 ) -> None:
-    """List the methods to find an edit, the requests they take, and whether a pipeline has them.
+    """List the methods that find edits, what they answer, and whether a pipeline has them.
 
     \b
     Examples:
@@ -306,6 +309,17 @@ def _write_edited(
         before = source.photo.image
     shown = images.grid([before, after], columns=2) if written.before_after else after
     save_picture(studio.pipe, session, output, shown, written.mark)
+
+
+def _read_change(studio: Studio, session: Session) -> list[str]:
+    """What readers independent of CLIP say about the change, for pipelines of photographs."""
+    from stylegan_hub.photos.finders import draws_photographs
+
+    if not session.edits or not draws_photographs(studio.pipe):
+        return []
+    from stylegan_hub.photos.comparison import compare
+
+    return compare(*studio.draw(session)).in_words()
 
 
 def _check_options(start: Start, asked: _Asked, written: _Written) -> None:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 @main.command()
 def many(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
-    seeds: Annotated[str | None, typer.Option(help="First and last seed: 0-999999.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="First and last seed, such as 0-999999.")
+    ] = None,
     photos: Annotated[
         Path | None, typer.Option(help="Folder of photos, with subfolders, in place of seeds.")
     ] = None,
@@ -44,9 +46,9 @@ def many(
     pipeline: PipelineOption = "portraits",
     device: DeviceOption = "auto",
 ) -> None:
-    """Render, edit or invert very many seeds or photos, on several processes and machines.
+    """Render, edit or invert many seeds or photos, on several processes and machines.
 
-    Each one is done exactly once. If the command is interrupted, the same command continues.
+    Each one is processed exactly once. If the command is interrupted, run it again to continue.
     OUTPUT/manifest.jsonl has a line for each seed or photo: its files with their sha256, or why it
     failed.
 

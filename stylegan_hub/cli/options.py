@@ -53,7 +53,7 @@ DeviceOption = Annotated[
 RuntimeOption = Annotated[
     str | None,
     typer.Option(
-        help="Runtime to render with: auto (the fastest here), pytorch, openvino, onnx, or the "
+        help="Runtime to render with: auto (the fastest one), pytorch, openvino, onnx, or the "
         "folder of an exported pipeline."
     ),
 ]
@@ -67,7 +67,7 @@ OutputOption = Annotated[
 PasteOption = Annotated[
     Literal["changed", "face", "none"],
     typer.Option(
-        help="What to paste back into the photo: what the edit changed, the whole face, or none. "
+        help="What to paste back into the photo: only what the edit changed, or the whole face. "
         "With none, only the aligned face is written."
     ),
 ]
@@ -78,7 +78,7 @@ KeepOwnOption = Annotated[
     typer.Option(
         min=0,
         max=1,
-        help="How much of what the generator cannot render (a hand, a frame) stays the photo's own "
+        help="How much of what the generator cannot render, such as a hand, is kept from the photo "
         "when a face is pasted back; 0 = nothing.",
     ),
 ]
@@ -102,7 +102,9 @@ TuneOption = Annotated[
 
 MaxResolutionOption = Annotated[
     int | None,
-    typer.Option(min=4, help="Longer side of previews, which take a fraction of the time."),
+    typer.Option(
+        min=4, help="Longer side of the pictures. Small previews take a fraction of the time."
+    ),
 ]
 
 
@@ -115,8 +117,8 @@ TruncationOption = Annotated[
 LabelOption = Annotated[
     str | None,
     typer.Option(
-        help="For a generator with labels: the number of a class, from 0, or the numbers of a "
-        "label: 0.5,0.5."
+        help="For a generator with labels: a class, counted from 0, or the numbers of a label, "
+        "such as 0.5,0.5."
     ),
 ]
 
@@ -126,7 +128,9 @@ SeedOption = Annotated[int, typer.Option(help="Seed of the face.")]
 
 EditsOption = Annotated[
     list[str] | None,
-    typer.Option("--edit", help="A saved edit and its strength: afro-hair:1.2. May be repeated."),
+    typer.Option(
+        "--edit", help="A saved edit and its strength, such as afro-hair:1.2. May be repeated."
+    ),
 ]
 
 
@@ -138,7 +142,7 @@ NeutralOption = Annotated[
 
 MarkOption = Annotated[
     bool,
-    typer.Option("--mark", help="Also write “edited” into a corner; the metadata always says it."),
+    typer.Option("--mark", help="Also write “edited” into a corner; the metadata always says so."),
 ]
 
 

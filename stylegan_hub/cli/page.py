@@ -28,10 +28,12 @@ def demo(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on.")] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="A name by which a proxy or a network shows the page; '*' for any."),
+        typer.Option(
+            help="A host name by which others reach the page; '*' for any. May be repeated."
+        ),
     ] = None,
 ) -> None:
-    """Start the page on this machine, like `python app.py` in a clone.
+    """Start the web page on this machine, like `python app.py` in a clone.
 
     \b
     Example:
@@ -72,7 +74,7 @@ def space(
     static: Annotated[
         bool,
         typer.Option(
-            "--static", help="A page that needs no server: the visitor's browser renders."
+            "--static", help="Write a page that needs no server: the visitor's browser renders."
         ),
     ] = False,
     hardware: Annotated[
@@ -81,7 +83,7 @@ def space(
     ] = None,
     pipeline: PipelineOption = "portraits",
 ) -> None:
-    """Write a complete Space: the page with a pipeline and its edits, with nothing left to fetch.
+    """Write a complete Space: one folder with the page, a pipeline and its edits.
 
     \b
     Examples:

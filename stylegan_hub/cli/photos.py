@@ -65,8 +65,8 @@ PointsOption = Annotated[
 PortraitOption = Annotated[
     Literal["auto", "yes", "no"],
     typer.Option(
-        help="Draw a portrait with the person's traits instead of inverting the photo. auto does "
-        "this if the pipeline renders cartoons and the photo shows a person."
+        help="Make a drawn portrait with the person's traits instead of inverting the photo. With "
+        "auto, this happens if the pipeline renders cartoons and the photo shows a person."
     ),
 ]
 
@@ -74,8 +74,8 @@ PortraitOption = Annotated[
 PreviewOption = Annotated[
     Path | None,
     typer.Option(
-        help="Picture to write with the aligned photo, its render, and, in violet, what would stay "
-        "the photo's own."
+        help="Picture to write: the aligned photo, its render, and, marked in violet, what pasting "
+        "would keep from the photo."
     ),
 ]
 
@@ -144,6 +144,8 @@ def invert(
         typer.echo(f"Likeness of the render: {person.likeness}.")
         if person.likeness is not None and pipe.recognizer is not None:
             typer.echo(f"{same_person(pipe, person.likeness.identity)}.")
+        for line in _read_likeness(pipe, picture, person):
+            typer.echo(line)
     typer.echo(f"Wrote {output}" + (f" and {preview}" if preview else "") + ".")
 
 
@@ -174,7 +176,7 @@ def batch(
 ) -> None:
     """Invert and edit every photo in a folder, and make a contact sheet.
 
-    Latents are kept in OUTPUT/latents and used again next time. Files that are not photos are
+    Latents are kept in OUTPUT/latents and reused by the next run. Files that are not photos are
     counted and listed. A photo that fails does not stop the others; failures are listed at the end,
     with exit status 1.
 
@@ -197,7 +199,7 @@ def batch(
         from stylegan_hub.edits.base import load_edit
         from stylegan_hub.photos.photo import list_photos
 
-        count = len(list_photos(photos, subfolders).photos)
+        list_photos(photos, subfolders, output)  # refuses an unsuitable folder before the work
         loaded = [(load_edit(name), strength) for name, strength in wanted]
         chosen = [(e, e.strength.default if s is None else s) for e, s in loaded]
         pipe = open_studio(pipeline, device, runtime).pipe
@@ -205,12 +207,15 @@ def batch(
         found |= {"everyone": everyone, "aligned": aligned}
         report = _edited_folder(pipe, photos, output, chosen, refine, tune, paste, found)
     done, again = len(report.people), len(report.reused)
-    typer.echo(f"Inverted {done} of {count} photos, {again} of them in an earlier run.")
+    count = done + len(report.failures)
+    typer.echo(
+        f"Inverted {done} of {count} photo{'s' * (count != 1)}, {again} of them in an earlier run."
+    )
     if report.sheet is not None:
         typer.echo(f"Wrote {report.sheet}.")
     if report.skipped:
         count = len(report.skipped)
-        typer.echo(f"Left out {count} other file{'s' * (count != 1)}.")
+        typer.echo(f"Left out {count} other {'entry' if count == 1 else 'entries'}.")
     for name, why in report.skipped.items():
         typer.echo(f"Left out: {one_line(name)}: {why}.", err=True)
     for name, why in report.failures.items():
@@ -280,6 +285,20 @@ def _inverted(
             progress.update()
 
         return invert_photo(pipe, photo, alignment, refinement, tuning, show)
+
+
+def _read_likeness(pipe: StyleEditPipeline, photo: Photo, person: Person) -> list[str]:
+    """What readers independent of the search say about the render, for photographs of people."""
+    from stylegan_hub.photos.finders import draws_photographs
+
+    if not draws_photographs(pipe):
+        return []
+    from stylegan_hub.photos.align import cut
+    from stylegan_hub.photos.comparison import compare
+
+    (drawn,) = person.pipeline(pipe)(latents=person.latents).images
+    shown = cut(photo, person.alignment, (drawn.height, drawn.width))
+    return compare(shown, drawn).in_words("in the photo", "in the render")
 
 
 def _edited_folder(

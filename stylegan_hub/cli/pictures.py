@@ -38,7 +38,9 @@ _BATCH = 16
 @main.command()
 def sample(
     output: OutputOption,
-    seeds: Annotated[str, typer.Option(help="Seeds of the faces: 7, 0-15, or 1,4,8-10.")] = "0-15",
+    seeds: Annotated[
+        str, typer.Option("--seeds", "--seed", help="Seeds of the faces: 7, 0-15, or 1,4,8-10.")
+    ] = "0-15",
     columns: Annotated[
         int | None, typer.Option(min=1, help="Pictures per row. By default the sheet is square.")
     ] = None,
@@ -119,7 +121,7 @@ FpsOption = Annotated[int, typer.Option(min=1, max=60, help="Frames per second."
 
 
 ShareOption = Annotated[
-    float, typer.Option(min=0, max=1, help="0 is the first face, 1 the second.")
+    float, typer.Option(min=0, max=1, help="0 is only the first face, 1 only the second.")
 ]
 
 
@@ -130,17 +132,18 @@ def film(
     start: Start,
     output: FilmOption,
     walk: Annotated[
-        bool, typer.Option("--walk", help="Add all edits one after the other.")
+        bool, typer.Option("--walk", help="Add the edits one after the other.")
     ] = False,
     to: Annotated[
         int | None, typer.Option(min=0, help="Go to the face of this seed, and back.")
     ] = None,
     low: Annotated[
         float | None,
-        typer.Option(help="Lowest strength of the last edit. By default its slider's end."),
+        typer.Option(help="Lowest strength of the last edit. By default its slider's lower end."),
     ] = None,
     high: Annotated[
-        float | None, typer.Option(help="Highest strength. By default the slider's end.")
+        float | None,
+        typer.Option(help="Highest strength of the last edit. By default its slider's upper end."),
     ] = None,
     frames: FramesOption = 32,
     fps: FpsOption = 16,

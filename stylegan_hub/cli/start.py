@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from stylegan_hub.session import Session
 
 
-# Of `edit`: the face, what to find, what to do with it.
 PersonArgument = Annotated[
     Path | None,
     typer.Argument(
@@ -39,15 +38,15 @@ PersonArgument = Annotated[
 PhotoOption = Annotated[
     Path | None,
     typer.Option(
-        help="The photo that the person is from. By default it is looked for beside the person's "
-        "file and in the current folder."
+        help="The photo of the person. By default it is looked for beside the person's file and in "
+        "the current folder."
     ),
 ]
 
 
 @dataclass(frozen=True)
 class Start:
-    """Options of `edit`: the face, with the edits that it has already."""
+    """Options of `edit` and `film`: the face, with the edits that it already has."""
 
     person: PersonArgument = None
     seed: SeedOption = 0

@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 def list_edits(
     base_model: Annotated[
         str | None,
-        typer.Option(help="Only for this generator: the name of its pipeline, or its fingerprint."),
+        typer.Option(help="List only edits of this generator: a pipeline, or a fingerprint."),
     ] = None,
     kind: Annotated[
-        str | None, typer.Option(help="Only of this kind: direction, latent_mapper, ...")
+        str | None, typer.Option(help="List only this kind: direction, latent_mapper, ...")
     ] = None,
-    search: Annotated[str | None, typer.Option(help="Only names that contain this.")] = None,
-    author: Annotated[str | None, typer.Option(help="Only of this user on the Hub.")] = None,
+    search: Annotated[str | None, typer.Option(help="List only names that contain this.")] = None,
+    author: Annotated[str | None, typer.Option(help="List only this user's on the Hub.")] = None,
     hub: Annotated[
-        bool, typer.Option(help="Also search the Hub, or list only bundled ones.")
+        bool, typer.Option(help="Also search the Hub, or list only bundled edits.")
     ] = True,
     limit: Annotated[
         int, typer.Option(min=1, max=1000, help="Maximum number of repositories on the Hub.")
@@ -90,7 +90,7 @@ def info(
         else None,
         "numbers": f"{found.parameters:,}",
         "picture": found.picture,
-        "stale": f"{', '.join(found.stale)} (of other tensors; measure the edit again)"
+        "stale": f"{', '.join(found.stale)} (measured with other weights; measure the edit again)"
         if found.stale
         else None,
         **found.metrics,
@@ -107,9 +107,7 @@ def publish(
         str, typer.Argument(help="Repository: user/repo. It is created if it does not exist.")
     ],
     private: Annotated[bool, typer.Option("--private", help="Only you can see it.")] = False,
-    message: Annotated[
-        str | None, typer.Option("--message", "-m", help="Message of the commit.")
-    ] = None,
+    message: Annotated[str | None, typer.Option("--message", "-m", help="Commit message.")] = None,
     parent_commit: Annotated[
         str | None, typer.Option(help="Refuse if the repository is no longer at this commit.")
     ] = None,
@@ -119,8 +117,8 @@ def publish(
     likeness: Annotated[
         Literal["nobody", "own", "consent"] | None,
         typer.Option(
-            help="Statement for the card: the edit shows no real person, yourself, or people who "
-            "agreed."
+            help="Whom the edit shows, for the card: no real person (nobody), you (own), or people "
+            "who agreed (consent)."
         ),
     ] = None,
 ) -> None:
@@ -206,14 +204,16 @@ def evaluate(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            help="Attribute that the edits should change: hair_style=afro. May be repeated. By "
-            "default as in the last evaluation."
+            help="Attribute that the edits should change, such as hair_style=afro. May be "
+            "repeated. By default as in the last evaluation."
         ),
     ] = None,
     samples: Annotated[
         int | None,
         typer.Option(
-            min=2, max=100_000, help="Unseen faces. By default as in the last evaluation, or 128."
+            min=2,
+            max=100_000,
+            help="Number of unseen faces. By default as in the last evaluation, or 128.",
         ),
     ] = None,
     reader: Annotated[
@@ -242,7 +242,7 @@ def evaluate(
             wanted = parse_target(target or ())
         except ValueError as error:
             raise UsageError(str(error)) from error
-        for folder in folders:  # before the seconds that loading takes
+        for folder in folders:  # before loading, which takes seconds
             read_config(folder)
         hide_loading()
         pipe = StyleEditPipeline.from_pretrained(pipeline, device=device, runtime=runtime)

@@ -1,9 +1,9 @@
-"""The zoo: edits that are bundled or on the Hub (`list`), their `cards`, the way there (`publish`),
-many of them as one `collection`, and the page with some of them as a `space`.
+"""The zoo: edits that are bundled or on the Hub (`list`), their `cards`, publishing (`publish`),
+several folders as one `collection`, and a page with some of them as a `space`.
 
-What visitors of a page take from it is looked at first (`visitors`).
+What visitors of a page load from the Hub is checked first (`visitors`).
 
-`load_edit` and `load_directions`, which load what is found here, live with what they load.
+`load_edit` and `load_directions` are defined beside the classes that they load.
 """
 
 from stylegan_hub.artifacts import CARD_NAME, METRICS_NAME, read_metrics

@@ -1,10 +1,10 @@
-"""The README.md of an edit, written by code from what is in its folder.
+"""The README.md of an edit, generated from the contents of its folder.
 
     config.json, metrics.json, images/  ->  README.md
 
-So a card cannot say other numbers than were measured. Prompts and settings may be a stranger's:
-in the metadata they are quoted by the YAML writer, in the text everything that Markdown or HTML
-could read as markup is escaped.
+So a card cannot state other numbers than were measured. Prompts and settings are untrusted: the
+YAML writer quotes them in the metadata, and in the text everything that Markdown or HTML could read
+as markup is escaped.
 """
 
 from __future__ import annotations
@@ -31,40 +31,40 @@ if TYPE_CHECKING:
 LIBRARY = "stylegan-hub"
 """This library's name and tag on the Hub."""
 FORMER_LIBRARY = "stylegan_hub"
-"""The same in cards of version 0.1."""
+"""The library's name in cards of version 0.1."""
 PICTURE_NAME = "images/before-after.webp"
-"""The strip that shows an edit in a gallery: a row of faces before it, a row of them after it."""
+"""The strip that shows an edit in a gallery: faces above, the same faces edited below."""
 PICTURE_TYPES = {".png", ".jpg", ".jpeg", ".gif", ".webp"}
 
 LICENSES = {
-    "apache-2.0": "Apache 2.0: use it for anything, name its source",
-    "cc-by-4.0": "CC BY 4.0: use it for anything, name who made it",
-    "cc-by-nc-4.0": "CC BY-NC 4.0: as that, but for nothing commercial",
-    "cc0-1.0": "CC0: use it for anything",
-    "openrail": "OpenRAIL: use it for anything but harm",
+    "apache-2.0": "Apache 2.0: any use, if the source is named",
+    "cc-by-4.0": "CC BY 4.0: any use, if the author is named",
+    "cc-by-nc-4.0": "CC BY-NC 4.0: any noncommercial use, if the author is named",
+    "cc0-1.0": "CC0: any use",
+    "openrail": "OpenRAIL: any use except harmful ones",
 }
-"""Licenses to choose from, as the Hub calls them, and what they allow in a few words."""
+"""Licenses to choose from, by their name on the Hub, with a short explanation."""
 LIKENESSES = {
     "nobody": "It was made from words or from generated faces, and shows no real person.",
     "own": "It was made from pictures of its maker.",
     "consent": "It was made from pictures of persons who agreed to this use of their likeness.",
 }
-"""What the maker of an edit says of the persons in the pictures that it was made from."""
+"""What the maker of an edit states about the people in the pictures that it was made from."""
 _LICENSE = "apache-2.0"
 
-# Words for the numbers in metrics.json. Shares are written as percentages.
+# How a card words the metrics in metrics.json. Shares are written as percentages.
 _SHARES = {
     "success": "Success: faces without the target that show it afterwards",
     "collateral": "Collateral: other attributes that changed too",
     "statements": "Statements of the texts that are true of the faces",
-    "whole_captions": "Faces of which everything is true that their text states",
+    "whole_captions": "Faces for which everything in their text is true",
     "unspoken": "Attributes that the text leaves open in which two of its faces differ",
 }
 _NUMBERS = {
     "distance": "Perceptual distance between faces of the same text",
     "frechet_distance": "Frechet distance to the portraits that the texts were written for",
     "perceptual_distance": "Perceptual distance to the portrait of the text",
-    "seconds": "Seconds a face",
+    "seconds": "Seconds per face",
     "identity_similarity": "Identity similarity before and after (cosine, recognizer)",
     "clip_similarity_before": "CLIP similarity to the text, before",
     "clip_similarity_after": "CLIP similarity to the text, after",
@@ -78,15 +78,15 @@ _CONDITIONS = {"images", "first_seed", "truncation_psi", "strength", "target", "
 def write_card(folder: str | Path, license: str | None = None, likeness: str | None = None) -> Path:
     """Write README.md from config.json, metrics.json and images/ of an edit or direction table.
 
-    A card that is there is replaced; of it only license and likeness are kept.
+    An existing card is replaced; only its license and likeness are kept.
 
     Args:
-        license: as the Hub calls it, one of `LICENSES` or another; what the card that is there
-            says, or else apache-2.0, when None.
-        likeness: a key of `LIKENESSES`, what is said of real persons; as before when None.
+        license: its name on the Hub, one of `LICENSES` or another; None for that of the existing
+            card, or apache-2.0 without one.
+        likeness: a key of `LIKENESSES`; None for that of the existing card.
 
     Raises:
-        ValueError: a license that is no name of one, or an unknown likeness.
+        ValueError: a license that is not a valid name, or an unknown likeness.
         NotFoundError: there is no such folder.
         ArtifactError: config.json or metrics.json is missing, damaged or from a newer version, or
             metrics.json belongs to other tensors.
@@ -125,22 +125,22 @@ def evaluate_folder(
     strength: float | None = None,
     truncation_psi: float | None = None,
 ) -> dict[str, Any]:
-    """Measure an edit anew: its metrics.json, pictures and card are rewritten.
+    """Measure an edit again, and rewrite its metrics.json, pictures and card.
 
-    What is not given is as in the present metrics.json, so that a card's numbers come out again.
+    Arguments that are None are taken from the present metrics.json, which reproduces its numbers.
 
     Args:
-        reader: judge of success; not asked when there is no target.
+        reader: judge of success; not used if there is no target.
         target: attributes and values that the edit is for, {"hair_style": "afro"}.
-        samples: how many people that no training has seen; at first 128.
-        strength: at first the edit's default.
-        truncation_psi: of the people; at first 0.7.
+        samples: number of faces that no training has seen; 128 if never measured.
+        strength: the edit's default if never measured.
+        truncation_psi: of the faces; 0.7 if never measured.
 
     Returns:
         The content of metrics.json, see `metrics.edit_quality.measure_edit`.
 
     Raises:
-        NotFoundError, ArtifactError: the folder holds no sound edit, or a damaged metrics.json.
+        NotFoundError, ArtifactError: the folder has no valid edit, or its metrics.json is damaged.
         MismatchError: the edit is for another generator.
         ValueError: an unknown attribute or value, fewer than two samples.
     """
@@ -170,9 +170,9 @@ def evaluate_folder(
 
 
 def escape(text: object) -> str:
-    """A stranger's text as one line of Markdown that shows it and does nothing else.
+    """Untrusted text as one line of Markdown that shows it and does nothing else.
 
-    Control, format and surrogate characters go (they could hide or reverse text).
+    Control, format and surrogate characters are removed (they could hide or reverse text).
     """
     shown = "".join(
         " " if letter.isspace() else letter
@@ -180,8 +180,8 @@ def escape(text: object) -> str:
         if letter.isspace() or not unicodedata.category(letter).startswith("C")
     )
     shown = html.escape(" ".join(shown.split()), quote=False)
-    # After html.escape, & and ; belong to its entities. The dot and the colon would make links of
-    # addresses, the at sign names of people.
+    # After html.escape, & and ; belong to its entities. The dot and the colon would turn addresses
+    # into links, the at sign would turn names into mentions.
     marks = set(string.punctuation) - set("&;,'-\"?")
     return "".join(f"\\{letter}" if letter in marks else letter for letter in shown)
 
@@ -196,11 +196,11 @@ def _escaped(value: Any) -> Any:
 
 
 def card_metadata(path: Path) -> dict[str, Any]:
-    """What a card says between its --- lines; empty when it says nothing.
+    """The metadata between the --- lines of a card; empty if there are none.
 
     Raises:
         NotFoundError: there is no card.
-        ArtifactError: the lines are no YAML, or not what the Hub takes.
+        ArtifactError: the lines are not YAML, or not what the Hub accepts.
     """
     from huggingface_hub import ModelCard
 
@@ -213,7 +213,7 @@ def card_metadata(path: Path) -> dict[str, Any]:
 
 
 def generator_tag(fingerprint: str) -> str:
-    """The tag of all edits for one generator, whatever its pipeline is called."""
+    """The tag of all edits for one generator, which does not depend on its pipeline's name."""
     return f"generator-{fingerprint}"
 
 
@@ -232,7 +232,7 @@ class _Card:
         self.kind = str(config["kind"])
         kind = names.find_kind(self.kind) or names.find_kind(names.EDIT)
         assert kind is not None
-        self.said = kind  # what is said of all of its kind; an unknown one is an edit
+        self.said = kind  # texts for its kind; an unknown kind is an edit
         self.base = config.get("base_model", {})
         self.prompt: str | None = config.get("prompt")
         from stylegan_hub.methods.method import method_of  # takes seconds
@@ -250,13 +250,13 @@ class _Card:
 
     @property
     def base_id(self) -> str | None:
-        """Where the generator's pipeline is on the Hub; None for a folder on somebody's disk."""
+        """The id of the generator's pipeline on the Hub; None for a local folder."""
         base = self.base.get("id")
         return names.hub_id(base) if base is not None else None
 
     @property
     def is_edit(self) -> bool:
-        """Whether it has a strength; what is of an unknown kind has."""
+        """Whether it has a strength; an unknown kind counts as an edit."""
         return self.said.family == names.EDIT
 
     # Metadata
@@ -337,7 +337,7 @@ class _Card:
                 + (f', away from "{escape(away)}".' if away else ".")
             )
         if self.origin.fit is not None:
-            lines.append(f"How well pictures then fit the words: {self.origin.fit:.2f} of 1.")
+            lines.append(f"How well the edited pictures fit the words: {self.origin.fit:.2f} of 1.")
         base = self.base
         if base:
             of = escape(base.get("id") or "the generator").rpartition("/")[2]
@@ -349,7 +349,7 @@ class _Card:
         if self.is_edit:
             low, high = self.strength.min, self.strength.max
             lines.append(
-                f"Strength {self.strength.default:g} is what its maker meant; the slider goes from "
+                f"Strength {self.strength.default:g} is the default; the slider goes from "
                 f"{low:g} to {high:g}, and 0 changes nothing."
             )
         if self.digest is not None:
@@ -445,8 +445,8 @@ class _Card:
             wanted = ", ".join(f"{escape(_words(k))} {escape(v)}" for k, v in target.items())
             parts.append(f". Target: {wanted}")
             parts.append(
-                ". An attribute reader that shares nothing with CLIP looks at every face before "
-                "and after"
+                ". An attribute reader that shares nothing with CLIP reads every face before and "
+                "after"
             )
         return f"{''.join(parts)}."
 
@@ -459,7 +459,7 @@ class _Card:
         return said + _CONSENT
 
     def _limits(self) -> str:
-        lines = ["- It fits the one generator it was made for; any other is refused."]
+        lines = ["- It fits only the generator that it was made for; any other is refused."]
         if self.said.limit:
             lines.append(f"- {self.said.limit}")
         if self.is_edit:
@@ -472,15 +472,15 @@ class _Card:
 
 _SAMPLES_ONLY = (
     "The numbers hold for samples of that generator, not for photographs, and an attribute that "
-    "nobody listed may change unnoticed. Look at the pictures."
+    "is not listed here may change unnoticed. Look at the pictures."
 )
-_UNMEASURED = "Nobody has measured yet how often it succeeds or what else it changes."
+_UNMEASURED = "It has not been measured how often it succeeds and what else it changes."
 _CONSENT = """\
-For learning, research and play with generated faces. Hair, age, skin or expression of a person are
-a part of their likeness: before you edit a picture of somebody real, ask them, and before you show
-it, say that it is edited. Do not use it to deceive, to mock, to undress, to identify or to sort
-people. A generator knows the faces it was trained on; what it makes of "old", "beautiful" or a name
-is its data's opinion."""
+For learning, research and play with generated faces. Hair, age, skin and expression are part of a
+person's likeness: ask real people before you edit a picture of them, and say that it is edited
+when you show it. Do not use it to deceive, to mock, to undress, to identify or to sort people. A
+generator knows the faces it was trained on; what it makes of "old", "beautiful" or a name reflects
+its data."""
 
 
 def _flips(flips: Mapping[str, Any]) -> str:
@@ -489,13 +489,13 @@ def _flips(flips: Mapping[str, Any]) -> str:
     dragged = [f"{escape(_words(name))} {_percent(shares[name])}" for name in worst if shares[name]]
     if not dragged:
         return "No other attribute changed."
-    return f"What it drags along most: {', '.join(dragged)}."
+    return f"What else changes most: {', '.join(dragged)}."
 
 
 def _table(value: object) -> str:
     """A Markdown table of named rows, `{"a smile": {"success": 0.9, ...}, ...}`, or of numbers.
 
-    What lies deeper is left to metrics.json; so are named rows among numbers.
+    Deeper levels are left to metrics.json, and so are named rows among numbers.
     """
     if not isinstance(value, Mapping) or not value:
         return ""
@@ -551,12 +551,12 @@ def _plain(text: str) -> str:
 
 
 def _code(text: object) -> str:
-    """For a code span: letters and digits only."""
+    """Text for a code span: only letters and digits."""
     return re.sub(r"\W", "", str(text))
 
 
 def _likeness(path: Path) -> str | None:
-    """What the present card says of likeness; it is its owner's to say."""
+    """The likeness that the present card states, which its owner decides."""
     if not path.is_file():
         return None
     text = path.read_text(encoding="utf-8", errors="replace")
@@ -564,7 +564,7 @@ def _likeness(path: Path) -> str | None:
 
 
 def _license(path: Path) -> str:
-    """The license that the present card names; it is its owner's to choose."""
+    """The license that the present card names, which its owner decides."""
     try:
         license = card_metadata(path).get("license")
     except (NotFoundError, ArtifactError):

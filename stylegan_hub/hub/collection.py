@@ -1,4 +1,4 @@
-"""A pipeline and its edits as one collection on the Hub: each is published, then all gathered."""
+"""A pipeline and its edits as one collection on the Hub: each is published, then all are added."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from stylegan_hub.hub.list import edit_info
 from stylegan_hub.hub.publish import check_repo_id, publish, publishing
 from stylegan_hub.version import __version__
 
-_MAX_TITLE = 60  # letters that the Hub takes
+_MAX_TITLE = 60  # characters that the Hub accepts
 _MAX_NOTE = 500
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What `publish_collection` made.
+    """The result of `publish_collection`.
 
     Attributes:
-        url: of the collection.
+        url: address of the collection.
         repositories: "user/repo" of each folder, in order.
     """
 
@@ -58,24 +58,24 @@ def publish_collection(
     endpoint: str | None = None,
     on_published: Callable[[str, str], None] = lambda repo_id, url: None,
 ) -> Collected:
-    """Publish folders as repositories of one user, and gather them in a collection on the Hub.
+    """Publish folders as repositories of one user, and add them to a collection on the Hub.
 
-    What is unchanged makes no commit, and what is in the collection already stays: after an
-    interruption the same call goes on.
+    An unchanged folder makes no commit, and a collection keeps what it has, so after an
+    interruption the same call continues.
 
     Args:
-        title: of the collection, at most 60 letters.
+        title: of the collection, at most 60 characters.
         folders: bundled names or folders: edits, tables, pipelines; see `zoo_of`.
         user: user or organization; folder "afro-hair" becomes "user/afro-hair".
         private: make new repositories and the collection private.
         description: of the collection.
-        token, endpoint: as of `publish`.
-        on_published: is told of each repository and its commit.
+        token, endpoint: as for `publish`.
+        on_published: called with each repository and its commit.
 
     Raises:
-        ValueError: no folders, two of one name, a title that the Hub does not take.
-        NotFoundError, ArtifactError: a folder that fails a check; those before it are published.
-        PublishError: the Hub refused or was lost.
+        ValueError: no folders, two with one name, or a title that the Hub does not accept.
+        NotFoundError, ArtifactError: a folder fails a check; those before it are published.
+        PublishError: the Hub refused or could not be reached.
     """
     if not folders or not 0 < len(title.strip()) <= _MAX_TITLE:
         raise ValueError(
@@ -114,7 +114,7 @@ def publish_collection(
 
 
 def _note(folder: Path) -> str | None:
-    """What an edit was made for."""
+    """The words that an edit was made for."""
     if not (folder / TENSORS_NAME).is_file() or not (folder / CONFIG_NAME).is_file():
         return None
     prompt = edit_info(folder).prompt

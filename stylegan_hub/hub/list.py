@@ -1,10 +1,10 @@
-"""What edits there are: bundled ones, and those on the Hub.
+"""The edits that exist: bundled ones, and those on the Hub.
 
-Of each, its `config.json` and `metrics.json` are read, and of `model.safetensors` the header; no
-weights. Nothing that an owner puts into a repository, and nothing that the Hub answers, breaks a
-list: what cannot be read is left out, and `Listing.problems` says why.
+For each, `config.json`, `metrics.json` and the header of `model.safetensors` are read, but no
+weights. Nothing that an owner puts into a repository, and no answer of the Hub, breaks a list: what
+cannot be read is left out, and `Listing.problems` says why.
 
-A short name leads to a bundled card, or else to a repository in the default namespace on the Hub
+A short name stands for a bundled card, or else for a repository in the default namespace on the Hub
 (`names.namespace`: the environment variable STYLEGAN_HUB_NAMESPACE changes it).
 """
 
@@ -46,31 +46,31 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
 _MAX_HEADER = 1 << 20  # bytes of a safetensors header
-_TIMEOUT = 10.0  # seconds to wait for one answer of the Hub
-_PATIENCE = 60.0  # seconds to wait for the Hub in all, and for its first answer a third
+_TIMEOUT = 10.0  # seconds, for one answer of the Hub
+_PATIENCE = 60.0  # seconds, for all answers of the Hub; a third of it for the first
 _THREADS = 8
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
 class EditInfo:
-    """What a gallery shows of an edit or a direction table, without its weights.
+    """What a gallery shows of an edit or a direction table, read without its weights.
 
     Attributes:
-        name: what `load_edit` (or `load_directions`) takes.
+        name: for `load_edit` (or `load_directions`).
         kind: of the artifact: "direction", "latent_mapper", "direction_table", ...
-        source: where it is.
+        source: where it is stored.
         prompt: the text it was made for.
-        base_model: name of the generator's pipeline, for people.
+        base_model: readable name of the generator's pipeline.
         fingerprint: of the generator; it decides whether the edit fits.
         space: "w_plus" or "s".
         strength: range of the slider.
-        parameters: how many numbers its tensors hold.
+        parameters: number of values in its tensors.
         picture: path or URL of the before/after strip.
-        metrics: the content of metrics.json; empty when nothing was measured.
+        metrics: the content of metrics.json; empty if nothing was measured.
         revision: commit on the Hub.
         stale: which of metrics.json and README.md belong to other tensors than these.
-        fit: how well pictures then show what the words ask, 0 to 1; None where not measured.
+        fit: how well edited pictures show what the words ask, 0 to 1; None if not measured.
     """
 
     name: str
@@ -91,11 +91,11 @@ class EditInfo:
 
 @dataclass(frozen=True)
 class Listing(Sequence[EditInfo]):
-    """What `list_edits` found, as a sequence, and what went wrong.
+    """What `list_edits` found, as a sequence, and the problems on the way.
 
     Attributes:
-        edits: what was found, bundled ones first.
-        problems: what was left out and why, a sentence each; empty when all went well.
+        edits: the edits found, bundled ones first.
+        problems: a sentence about each thing that was left out, and why.
     """
 
     edits: tuple[EditInfo, ...]
@@ -126,20 +126,20 @@ def list_edits(
 ) -> Listing:
     """Edits and direction tables: bundled ones first, then those on the Hub, newest first.
 
-    Nothing is downloaded but a few kilobytes of description each. When the Hub cannot be asked, the
-    bundled ones come alone; a repository that is damaged, or that a newer version wrote, is left
-    out. `Listing.problems` says so.
+    Only a few kilobytes of description are downloaded for each. If the Hub cannot be reached, only
+    the bundled ones are listed; a repository that is damaged, or was written by a newer version, is
+    left out. `Listing.problems` says so.
 
     Args:
-        base_model: only for this generator: name of its pipeline ("portraits", "user/repo") or its
-            fingerprint (`pipe.base_model.fingerprint`).
+        base_model: only for this generator: the name of its pipeline ("portraits", "user/repo") or
+            its fingerprint (`pipe.base_model.fingerprint`).
         kind: only of this kind.
-        search: only with these letters in the name (or, for bundled ones, in the prompt).
+        search: only with this text in the name (or, for bundled ones, in the prompt).
         author: only of this user or organization; bundled ones belong to the default namespace.
-        include_hub: False asks no server.
-        limit: of repositories on the Hub.
-        token: to see private ones too; the saved login when None.
-        endpoint: address of the Hub when it is not the usual one.
+        include_hub: False sends no request.
+        limit: maximum number of repositories from the Hub.
+        token: to see private ones too; None for the saved login.
+        endpoint: address of the Hub; None for the usual one.
     """
     found: list[EditInfo | str] = []
     if author in (None, names.namespace()):
@@ -165,11 +165,11 @@ def edit_info(
     token: str | bool | None = None,
     endpoint: str | None = None,
 ) -> EditInfo:
-    """What `list_edits` says of one edit, by bundled name, folder or Hub id.
+    """Describe one edit as `list_edits` does, by bundled name, folder or Hub id.
 
     Raises:
-        NotFoundError: the name leads nowhere; names near to it are listed.
-        ArtifactError: it is no edit, is damaged, or is from a newer version.
+        NotFoundError: there is no edit with this name; similar names are listed.
+        ArtifactError: it is not an edit, is damaged, or is from a newer version.
     """
     name = str(name_or_path)
     repo = names.hub_id(name) if isinstance(name_or_path, str) else None
@@ -205,7 +205,7 @@ def _bundled(search: str | None) -> Iterator[EditInfo | str]:
         try:
             info = _folder_info(folder, name, "bundled")
         except StyleganHubError as error:
-            yield f"Left out what cannot be read. {name}: {error}"
+            yield f"{name} was left out, since it cannot be read: {error}"
             continue
         if search is None or search.lower() in f"{name} {info.prompt or ''}".lower():
             yield info
@@ -227,7 +227,7 @@ def _folder_info(folder: Path, name: str, source: Literal["bundled", "folder"]) 
 
 
 def _described(config: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    """What a checked config says of an edit."""
+    """The part of the description that comes from a checked config."""
     base_model = config.get("base_model", {})
     try:
         strength = Strength(**config.get("strength", {}))
@@ -246,17 +246,17 @@ def _described(config: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
 
 
 def count_numbers(header: Path, size: int | None = None, path: str | Path | None = None) -> int:
-    """How many numbers a safetensors file holds, told from its header alone.
+    """Number of values in a safetensors file, from its header alone.
 
-    The header says where in the file every tensor lies, so a file that was cut off is found out.
+    The header states the position of every tensor in the file, which reveals a truncated file.
 
     Args:
-        header: the file, or one that begins as it does.
-        size: bytes of the whole file; of this one when None.
-        path: where it comes from, for messages.
+        header: the file, or one that begins like it.
+        size: bytes of the whole file; None for the size of `header`.
+        path: the file's name in messages.
 
     Raises:
-        ArtifactError: it is no whole safetensors file.
+        ArtifactError: it is not a complete safetensors file.
     """
     from huggingface_hub import parse_local_safetensors_file_metadata
 
@@ -271,11 +271,11 @@ def count_numbers(header: Path, size: int | None = None, path: str | Path | None
         if size != expected:
             raise ValueError(f"got {size} bytes, expected {expected}")
         count = sum(tensor.parameter_count for tensor in tensors)
-        if not 0 <= count <= 8 * size:  # a number has a bit at least
-            raise ValueError("its shapes have more numbers than there are")
+        if not 0 <= count <= 8 * size:  # a value has at least one bit
+            raise ValueError("its shapes have more values than the file")
     except Exception as error:  # the reader of headers trusts their types
         raise ArtifactError(
-            f"{path or header} is damaged or no safetensors file: {error}. "
+            f"{path or header} is damaged or not a safetensors file: {error}. "
             "Save or download it again."
         ) from error
     return count
@@ -285,10 +285,10 @@ def count_numbers(header: Path, size: int | None = None, path: str | Path | None
 
 
 def _in_time(ask: Callable[[], Iterator[EditInfo | str]]) -> Iterator[EditInfo | str]:
-    """What comes within the time that one waits for the Hub.
+    """Yield the answers that arrive within the time limit for the Hub.
 
-    `list_models` takes no timeout and tries again for half a minute, so it runs in a thread that
-    can be left behind.
+    `list_models` has no timeout and retries for half a minute, so it runs in a thread that can be
+    left behind.
     """
     answers: SimpleQueue[EditInfo | str | None] = SimpleQueue()
 
@@ -298,7 +298,7 @@ def _in_time(ask: Callable[[], Iterator[EditInfo | str]]) -> Iterator[EditInfo |
                 answers.put(answer)
         except Exception as error:  # odd JSON, HTML, a lost connection: whatever it raises
             why = names.hub_refusal(error)
-            answers.put(f"The Hub could not be asked, so only bundled edits are listed: {why}")
+            answers.put(f"The Hub could not be reached, so only bundled edits are listed: {why}")
         answers.put(None)
 
     Thread(target=work, daemon=True).start()
@@ -308,7 +308,7 @@ def _in_time(ask: Callable[[], Iterator[EditInfo | str]]) -> Iterator[EditInfo |
         try:
             answer = answers.get(timeout=max(0.0, wait))
         except Empty:
-            yield "The Hub could not be asked in time, so some edits are not listed. Try again."
+            yield "The Hub did not answer in time, so some edits are not listed. Try again."
             return
         if answer is None:
             return
@@ -324,15 +324,15 @@ def _on_the_hub(
     token: str | bool | None,
     endpoint: str | None,
 ) -> Iterator[EditInfo | str]:
-    """The repositories with all these tags, newest first; for one that cannot be read, the reason.
+    """The repositories with all these tags, newest first; for an unreadable one, the reason.
 
-    Raises what huggingface_hub does when the Hub does not answer as it should.
+    Raises the errors of huggingface_hub if the Hub does not answer as it should.
     """
     from huggingface_hub import HfApi, get_hf_file_metadata
     from huggingface_hub.errors import HfHubHTTPError
 
     api = HfApi(endpoint, token, library_name=LIBRARY, library_version=__version__)
-    with suppress(HfHubHTTPError):  # any answer will do; without a connection this fails at once
+    with suppress(HfHubHTTPError):  # any answer is fine; without a connection this fails at once
         address = f"{api.endpoint}/api/models?limit=1"
         names.asked_again(lambda: get_hf_file_metadata(address, token, timeout=_TIMEOUT))
     listed: dict[str, ModelInfo] = {}
@@ -349,7 +349,7 @@ def _on_the_hub(
             for model in models:
                 listed[model.id] = model
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            yield f"What the Hub answered is no list of repositories ({error!r}). Try again later."
+            yield f"The Hub's answer is not a list of repositories ({error!r}). Try again later."
             break
     newest = sorted(
         listed.values(),
@@ -363,7 +363,7 @@ def _on_the_hub(
                 return None  # a pipeline has the library's tag too
             return _describe(model.id, model.sha, token, endpoint)
         except StyleganHubError as error:
-            return f"Left out what cannot be read. {model.id}: {error}"
+            return f"{model.id} was left out, since it cannot be read: {error}"
 
     with ThreadPoolExecutor(_THREADS) as threads:
         for found in threads.map(describe, newest[:limit]):
@@ -374,7 +374,7 @@ def _on_the_hub(
 def _describe(
     repo: str, revision: str | None, token: str | bool | None, endpoint: str | None
 ) -> EditInfo:
-    """What one repository holds; raises `NotFoundError` and `ArtifactError`."""
+    """Describe one repository; raises `NotFoundError` and `ArtifactError`."""
     try:
         return names.asked_again(lambda: _fetched(repo, revision, token, endpoint))
     except StyleganHubError:
@@ -392,9 +392,9 @@ def _fetched(
 
 
 class Repository:
-    """One repository on the Hub, at one commit, of which single bytes are read and nothing is kept.
+    """One repository on the Hub, at one commit; parts of its files are read, and nothing is stored.
 
-    Everything raises what huggingface_hub and its HTTP library do, see `names.hub_refusal`.
+    Every method raises the errors of huggingface_hub and its HTTP library, see `names.hub_refusal`.
 
     Attributes:
         id: "user/repo".
@@ -421,17 +421,18 @@ class Repository:
         self.sizes = {file.rfilename: file.size or 0 for file in siblings}
         self._sha256 = {file.rfilename: file.lfs.sha256 for file in siblings if file.lfs}
         if missing := {CONFIG_NAME, TENSORS_NAME} - self.sizes.keys():
-            raise ArtifactError(f"{repo} is no edit: it has no {' and no '.join(sorted(missing))}.")
-        # `hf_hub_download` would keep the files of every repository that was listed once, and
-        # `get_safetensors_metadata` takes 100 kB where a header has one. This reads ranges of
-        # bytes.
+            raise ArtifactError(
+                f"{repo} is not an edit: it has no {' and no '.join(sorted(missing))}."
+            )
+        # `hf_hub_download` would keep the files of every listed repository, and
+        # `get_safetensors_metadata` downloads 100 kB for a header of one. This reads byte ranges.
         self._files = HfFileSystem(endpoint=endpoint, token=token, skip_instance_cache=True)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
-        """The bytes of a file from `start` to before `stop`, to its end when None; never more.
+        """The bytes of a file from `start` to before `stop` (None: its end), never more.
 
         Raises:
-            ArtifactError: it was read whole, and its sha256 is not the one that the Hub states.
+            ArtifactError: the whole file was read, and its sha256 differs from the Hub's.
         """
         size = self.sizes[name]
         stop = size if stop is None else min(stop, size)
@@ -444,7 +445,7 @@ class Repository:
             data = bytes(file.read(stop - start))[: stop - start]
         if len(data) == size and self._sha256.get(name) not in (None, sha256(data).hexdigest()):
             raise ArtifactError(
-                f"{self.id}/{name} arrived damaged: its sha256 is not the one that the Hub states.",
+                f"{self.id}/{name} arrived damaged: its sha256 is not the one on the Hub.",
                 remedy="Try again.",
             )
         return data
@@ -459,7 +460,7 @@ class Repository:
         return self.read(name)
 
     def info(self) -> EditInfo:
-        """What it holds, told from its small files and the header of its tensors.
+        """Describe it from its small files and the header of its tensors.
 
         Raises:
             ArtifactError: they cannot be read, or are from a newer version.

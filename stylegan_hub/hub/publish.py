@@ -1,7 +1,7 @@
-"""The way to the Hub: a folder is checked, then sent as one commit.
+"""Publishing on the Hub: a folder is checked, then sent as one commit.
 
-`collection` publishes many folders by it; only `space`, which sends a page with its code, uploads
-beside it.
+`collection` uses it for several folders; only `space`, which sends a page with its code, uploads
+without it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
 
 _TYPES = {".json", ".safetensors", ".md", ".txt", *PICTURE_TYPES}
-# A training leaves its files beside the edit, a later save what it replaced; none is a part of it.
+# Training and saving again leave other files beside an edit, which are not published.
 _NOT_SENT = (*RUN_FILES, STALE_NAME)
 _SECRET_NAME = re.compile(
     r"(^|[._-])(secrets?|credentials?|passwords?|passwd|token|api[_-]?keys?|private[_-]?key|id_rsa)"
@@ -42,7 +42,7 @@ _SECRET_TEXT = re.compile(
 
 
 class PublishError(StyleganHubError, OSError):
-    """The Hub did not do what was asked; nothing was changed there, if not said otherwise."""
+    """The Hub did not do what was asked. Nothing was changed there, unless the message says so."""
 
 
 def publish(
@@ -54,22 +54,22 @@ def publish(
     endpoint: str | None = None,
     parent_commit: str | None = None,
 ) -> str:
-    """Send an edit, a direction table or a pipeline to the Hub, as one commit.
+    """Publish an edit, a direction table or a pipeline on the Hub, as one commit.
 
-    The folder is checked first: it loads, it has a card, and holds no links, no hidden files, no
-    secrets and no file of a type that an artifact does not need. What a training leaves beside the
-    edit (checkpoints, samples, log) stays here. Files that are only in the repository stay there.
-    When nothing has changed, no commit is made.
+    The folder is checked first: it must load and have a card, and must not contain links, hidden
+    files, secrets or types of files that an artifact does not need. Files that training leaves
+    beside the edit (checkpoints, samples, log) are not sent. Files that are only in the repository
+    stay there. If nothing has changed, no commit is made.
 
     Args:
         folder: as `save_pretrained` wrote it, with a card (`hub.write_card`).
-        repo_id: "user/repo"; made if it does not exist.
+        repo_id: "user/repo"; created if it does not exist.
         private: make a new repository private; refused for an existing public one.
         message: of the commit.
-        token: with the right to write; the saved login when None.
-        endpoint: address of the Hub when it is not the usual one.
-        parent_commit: the commit that your work started from; if the repository has moved on
-            since, nothing is changed. When None, what is there when this function begins.
+        token: with write access; None for the saved login.
+        endpoint: address of the Hub; None for the usual one.
+        parent_commit: the commit that your work started from; if the repository has changed since,
+            nothing is sent. None for the newest commit when this function starts.
 
     Returns:
         Address of the commit.
@@ -78,8 +78,8 @@ def publish(
         NotFoundError: there is no such folder.
         ArtifactError: the folder fails a check.
         ValueError: repo_id is not "user/repo".
-        PublishError: the Hub refused or was lost; nothing was changed there, or the message says
-            that this is not known. A repository that was made for it is removed.
+        PublishError: the Hub refused or could not be reached; nothing was changed there, or the
+            message says that this is unknown. A repository that was created for it is removed.
     """
     folder = Path(folder)
     check_repo_id(repo_id)
@@ -103,14 +103,14 @@ def publish(
             repository = names.asked_again(lambda: api.model_info(repo_id))
         if private and not repository.private:
             raise PublishError(
-                f"{repo_id} exists and is public, private=True was asked for: nothing was sent. "
+                f"{repo_id} exists and is public, but private=True was given, so nothing was sent. "
                 "Make it private on its page, or publish under another name."
             )
         return _committed(api, repo_id, operations, title, parent_commit or repository.sha)
 
 
 def _created(api: HfApi, repo_id: str, private: bool) -> bool:
-    """Make a repository; False where it is there already, so that it is somebody's."""
+    """Create a repository; False if it exists already."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
@@ -124,7 +124,7 @@ def _created(api: HfApi, repo_id: str, private: bool) -> bool:
 
 @contextmanager
 def _removed_after_failure(api: HfApi, repo_id: str) -> Iterator[None]:
-    """A new repository does not stay empty, unless it is not known what is there."""
+    """Remove a new repository if publishing fails, unless its state is unknown."""
     try:
         yield
     except PublishError:
@@ -143,14 +143,14 @@ def _committed(
     parent: str | None,
     again: bool = True,
 ) -> str:
-    """Commit, once more if that failed by a fault of the Hub; the commit's address.
+    """Commit, and retry once after a fault of the Hub; returns the address of the commit.
 
-    The answer may be lost when the commit is done, so what is there is looked at before anything is
-    said.
+    The Hub's answer may be lost after the commit is done, so the repository is checked before an
+    error is raised.
 
     Raises:
-        PublishError: it is not known whether the commit was done.
-        Exception: what huggingface_hub and its HTTP library raise; nothing was changed.
+        PublishError: it is unknown whether the commit was done.
+        Exception: errors of huggingface_hub and its HTTP library; nothing was changed.
     """
     try:
         commit = api.create_commit(repo_id, operations, commit_message=title, parent_commit=parent)
@@ -162,7 +162,7 @@ def _committed(
             found = names.asked_again(lambda: _found(api, repo_id, operations, parent))
         except Exception as lost:
             raise PublishError(
-                f"It is not known whether {repo_id} was changed: {_refusal(_cause(error))} Look at "
+                f"It is unknown whether {repo_id} was changed: {_refusal(_cause(error))} Look at "
                 "its page before you publish again."
             ) from lost
         if found is not None:
@@ -176,7 +176,7 @@ def _committed(
 def _found(
     api: HfApi, repo_id: str, operations: list[CommitOperationAdd], parent: str | None
 ) -> str | None:
-    """The newest commit, if it is another than `parent` and has all of these files."""
+    """The newest commit, if it differs from `parent` and has all of these files."""
     from huggingface_hub.hf_api import RepoFile
 
     head = api.model_info(repo_id).sha
@@ -200,8 +200,8 @@ def unpublish(repo_id: str, token: str | None = None, endpoint: str | None = Non
 
     Args:
         repo_id: "user/repo".
-        token: with the right to write; the saved login when None.
-        endpoint: address of the Hub when it is not the usual one.
+        token: with write access; None for the saved login.
+        endpoint: address of the Hub; None for the usual one.
 
     Raises:
         ValueError: repo_id is not "user/repo".
@@ -217,8 +217,8 @@ def unpublish(repo_id: str, token: str | None = None, endpoint: str | None = Non
         tags = names.asked_again(lambda: api.model_info(repo_id, token=token)).tags or []
         if not {LIBRARY, FORMER_LIBRARY} & set(tags):
             raise PublishError(
-                f"{repo_id} is nothing of {LIBRARY}, so it is not deleted here. Delete it on its "
-                "page, if you mean it."
+                f"{repo_id} does not belong to {LIBRARY}, so it is not deleted here. To delete it, "
+                "use its page."
             )
         api.delete_repo(repo_id)
 
@@ -227,10 +227,10 @@ def who(token: str | None = None, endpoint: str | None = None) -> str:
     """The user's name on the Hub.
 
     Args:
-        token: the saved login when None.
+        token: None for the saved login.
 
     Raises:
-        PublishError: nobody is logged in, or the Hub was lost.
+        PublishError: there is no login, or the Hub could not be reached.
     """
     from huggingface_hub import HfApi
 
@@ -240,7 +240,7 @@ def who(token: str | None = None, endpoint: str | None = None) -> str:
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Raise `ValueError` for what is not "user/repo"."""
+    """Raise `ValueError` unless it has the form "user/repo"."""
     if repo_id.count("/") != 1 or names.hub_id(repo_id) is None or "@" in repo_id:
         raise ValueError(f"Got repo_id {repo_id!r}; expected 'user/repo', as in 'me/afro-hair'.")
 
@@ -250,22 +250,22 @@ def check_repo_id(repo_id: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Publishing:
-    """What a recipe can be told of publishing its folder; its config inherits these options."""
+    """Options of recipes for publishing their folder; their configs inherit from it."""
 
     push_to_hub: bool = False
     """Publish the folder when it is complete."""
     hub_model_id: str | None = None
-    """Where to: "user/afro-hair"."""
+    """The repository, "user/afro-hair"."""
     hub_private: bool = False
-    """Make the repository a private one."""
+    """Create the repository as private."""
 
     def check_publishing(self) -> None:
-        """Raise `SystemExit` where it is not said where to, rather before a training than after."""
+        """Raise `SystemExit` before training if --push_to_hub has no --hub_model_id."""
         if self.push_to_hub and self.hub_model_id is None:
-            raise SystemExit("--push_to_hub needs --hub_model_id user/name: where to?")
+            raise SystemExit("--push_to_hub needs --hub_model_id user/name, the repository.")
 
     def publish_if_asked(self, folder: Path) -> None:
-        """Publish the folder if that was asked for, and print the address of the commit."""
+        """Publish the folder if requested, and print the address of the commit."""
         if self.push_to_hub:
             assert self.hub_model_id is not None
             print(publish(folder, self.hub_model_id, private=self.hub_private))
@@ -287,7 +287,7 @@ def _checked_files(folder: Path) -> dict[str, Path]:
                     "put a copy of the file in its place."
                 )
             if path.name.startswith("."):
-                raise ArtifactError(f"{folder} holds the hidden {name}; move it away.")
+                raise ArtifactError(f"{folder} holds the hidden file {name}; move it away.")
             if path.is_file():
                 _check_file(path, name, folder)
                 files[name] = path
@@ -298,7 +298,7 @@ def _checked_files(folder: Path) -> dict[str, Path]:
         )
     if not card_metadata(files[CARD_NAME]):
         raise ArtifactError(
-            f"{files[CARD_NAME]} has no metadata, by which the Hub would find it; begin it with "
+            f"{files[CARD_NAME]} has no metadata for the Hub; begin it with "
             "lines between --- and ---, or write it with stylegan_hub.hub.write_card."
         )
     return files
@@ -308,7 +308,7 @@ def _check_file(path: Path, name: str, folder: Path) -> None:
     """Raise `ArtifactError` unless the file is of an allowed type, whole, and holds no secret."""
     suffix = path.suffix.lower()
     if _SECRET_NAME.search(path.name):
-        raise ArtifactError(f"{folder} holds {name}, which sounds like a secret; move it away.")
+        raise ArtifactError(f"{folder} holds {name}, named like a secret; move it away.")
     if suffix not in _TYPES and path.name != "LICENSE":
         raise ArtifactError(
             f"{folder} holds {name}; only {', '.join(sorted(_TYPES))} and LICENSE are published. "
@@ -327,7 +327,7 @@ def _check_file(path: Path, name: str, folder: Path) -> None:
             if found := _SECRET_TEXT.search(text):
                 raise ArtifactError(
                     f"{folder}: {name} holds what looks like a secret "
-                    f"({found.group()[:4]}...); remove it, and withdraw it where it is valid."
+                    f"({found.group()[:4]}...); remove it, and revoke it."
                 )
             if suffix == ".json":
                 json.loads(text)
@@ -335,16 +335,16 @@ def _check_file(path: Path, name: str, folder: Path) -> None:
         if isinstance(error, ArtifactError) and name in str(error):
             raise
         raise ArtifactError(
-            f"{folder}: {name} is no sound {suffix or 'text'} file: {error}"
+            f"{folder}: {name} is not a valid {suffix or 'text'} file: {error}"
         ) from error
 
 
 def _check_loads(folder: Path) -> None:
-    """Raise `ArtifactError` unless the folder loads as what it says it is, and is up to date."""
+    """Raise `ArtifactError` unless the folder loads as its config says, and is up to date."""
     kind = names.kind_of(folder)
     if kind is None or kind.load is None:
         raise ArtifactError(
-            f"{folder} holds no edit, no table and no pipeline: it has no {CONFIG_NAME}.",
+            f"{folder} has no edit, table or pipeline: it has no {CONFIG_NAME}.",
             remedy="Save it with save_pretrained.",
         )
     kind.load(folder)
@@ -354,17 +354,17 @@ def _check_loads(folder: Path) -> None:
 
 @contextmanager
 def publishing(repo_id: str) -> Iterator[None]:
-    """Turn what goes wrong between here and the Hub into a `PublishError` that says what to do."""
+    """Turn every error of publishing into a `PublishError` that says what to do."""
     try:
         yield
     except PublishError:
         raise
-    except Exception as error:  # a lost connection raises what its HTTP library has
+    except Exception as error:  # a lost connection raises an error of the HTTP library
         raise PublishError(f"{repo_id} was not changed: {_refusal(_cause(error))}") from error
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The client wraps what happened to one file of several in a RuntimeError."""
+    """The original error: the client wraps one file's error in a RuntimeError."""
     return error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
 
 
@@ -373,18 +373,18 @@ def _refusal(error: BaseException) -> str:
 
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     if isinstance(error, GatedRepoError):
-        return "it is gated, and its owner has not let you in. Ask for access on its page."
+        return "it is gated, and its owner has not given you access. Ask for access on its page."
     if isinstance(error, RepositoryNotFoundError) or status == 401:
         return (
-            "you are not logged in. Run `hf auth login` with a token that may write, or pass "
+            "you are not logged in. Run `hf auth login` with a token with write access, or pass "
             "token=..."
         )
     if status == 403:
-        return "this login may not write there. Use a token that may, or your own name."
+        return "this login has no write access. Use a token that has, or your own name."
     if status == 412:
         return (
-            "somebody else published there since you started. Look at what is new on its page, "
-            "then publish again."
+            "another commit was published there since you started. Look at what is new on its "
+            "page, then publish again."
         )
     if status in (404, 409, 429) or (status or 0) >= 500:
         return names.hub_refusal(error)

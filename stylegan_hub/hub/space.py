@@ -1,8 +1,8 @@
-"""A folder that is a ready Space: the page with one pipeline and the edits that were chosen.
+"""A folder that is a complete Space: the page with one pipeline and selected edits.
 
-The folder holds the page, this library and the cards, all as files: a Space starts from a read-only
-checkout, and nothing is fetched when it runs but what the Hub has. Its header asks for ZeroGPU and
-for the visitor's own login, with which visitors publish what they made.
+The folder contains the page, this library and the cards, all as files: a Space starts from a
+read-only checkout, and while it runs nothing is downloaded except edits from the Hub. Its header
+requests ZeroGPU and the visitor's own login, with which visitors publish their edits.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from stylegan_hub.version import __version__
 Hardware = Literal["zero-a10g", "cpu-basic"]
 Sdk = Literal["gradio", "static"]
 PYTHON = "3.12.12"
-"""Of the versions that ZeroGPU has, the one that this library runs on."""
+"""The Python version of ZeroGPU that this library supports."""
 _LIBRARY = Path(__file__).parents[1]
-# What the page needs beside the library.
+# What the page needs besides the library.
 _PAGE = ("demo", "requirements.txt", "LICENSE", "docs/targets")
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "_cards", "_clone", ".*")
 _APP = '''"""The page, as this Space starts it. Written by `stylegan-hub space`."""
 
 import os
 
-# A Space's checkout is read-only; compiled files and downloads go where the system wants them.
+# A Space's checkout is read-only; compiled files and downloads go to the system's folders.
 os.environ.setdefault("STYLEGAN_HUB_CARDS", os.path.join(os.path.dirname(__file__), "cards"))
 
 try:
@@ -48,25 +48,25 @@ if __name__ == "__main__":
 '''
 _README = """# {title}
 
-Say what should be different about {neutral}, or show it in a picture, and slide the change from
-none to too much. Made with [stylegan-hub](https://huggingface.co/models?library={library}) \
+Say what should be different about {neutral} or show it in a picture, then move the slider from no
+change to too much. Made with [stylegan-hub](https://huggingface.co/models?library={library}) \
 {version}.
 
 {listed}
 
 Nothing that you do here is kept for longer than a day. With pictures of real people, edit only
-those who agree to it, and say that a picture is edited when you share it: pictures that are saved
-here say so in their metadata.
+those who agree to it, and say that a picture is edited when you share it: the metadata of saved
+pictures says so.
 """
 
 
 @dataclass(frozen=True)
 class Space:
-    """What `write_space` wrote.
+    """The result of `write_space`.
 
     Attributes:
         folder: the Space.
-        pipeline: as the page opens it.
+        pipeline: the name under which the page opens it.
         edits: names of the edits in it.
     """
 
@@ -86,19 +86,19 @@ def write_space(
     """Write a Space: app.py, README.md with its header, requirements, the page and the cards.
 
     Args:
-        folder: new or empty, or one that this wrote, which is replaced.
+        folder: new or empty, or an earlier result, which is replaced.
         pipeline: bundled name or folder, which is copied into the Space; or a Hub id, which the
-            Hub itself puts there when it builds the Space.
-        edits: bundled names, folders or Hub ids, all copied; all bundled edits for the pipeline's
-            generator when None.
-        title: of the Space; the folder's name when None.
-        hardware: what the header asks for.
-        token: for private or gated edits; the saved login when None.
+            Hub itself downloads when it builds the Space.
+        edits: bundled names, folders or Hub ids, all copied; None for all bundled edits for the
+            pipeline's generator.
+        title: of the Space; None for the folder's name.
+        hardware: that the header requests.
+        token: for private or gated edits; None for the saved login.
 
     Raises:
         ArtifactError: the folder holds something else.
-        NotFoundError: a name leads nowhere.
-        MismatchError: an edit of another generator.
+        NotFoundError: a name that does not exist.
+        MismatchError: an edit for another generator.
     """
     folder = Path(folder)
     make_room(folder, "gradio")
@@ -111,9 +111,13 @@ def write_space(
     _copy(_LIBRARY, folder / "stylegan_hub")
     for part in _PAGE:
         _copy(clone.root() / part, folder / part)
+    # The header asks for a login with the Hub, which gradio offers with this extra alone.
+    needed = (folder / "requirements.txt").read_text(encoding="utf-8")
+    needed = needed.replace("\ngradio==", "\ngradio[oauth]==")
+    write_bytes(folder / "requirements.txt", needed.encode())
     write_bytes(folder / "app.py", _APP.format(pipeline=name).encode())
     header = _header(title or folder.resolve().name, pipeline, hardware)
-    listed = f"Edits that come along: {', '.join(kept)}." if kept else ""
+    listed = f"Edits in this Space: {', '.join(kept)}." if kept else ""
     text = _README.format(
         title=title or folder.resolve().name, neutral=neutral, library=LIBRARY,
         version=__version__, listed=listed,
@@ -129,24 +133,24 @@ def push_space(
     token: str | None = None,
     endpoint: str | None = None,
 ) -> str:
-    """Send the folder of a Space to the Hub as one commit; returns the Space's address.
+    """Publish the folder of a Space on the Hub as one commit; returns the Space's address.
 
     Args:
         folder: as `write_space` or `browser.static_page.write_static_page` wrote it.
-        repo_id: "user/name"; made if it is not there. Files that are only there are deleted.
+        repo_id: "user/name"; created if it does not exist. Files that are only there are deleted.
         private: make a new Space private.
-        token, endpoint: as of `publish`.
+        token, endpoint: as for `publish`.
 
     Raises:
-        ArtifactError: the folder is no Space of this library.
+        ArtifactError: the folder is not a Space of this library.
         ValueError: repo_id is not "user/name".
-        PublishError: the Hub refused or was lost; nothing was changed there.
+        PublishError: the Hub refused or could not be reached; nothing was changed there.
     """
     folder = Path(folder)
     check_repo_id(repo_id)
     sdk = space_sdk(folder)
     if sdk is None:
-        raise ArtifactError(f"{folder} is no Space; write it with write_space first.")
+        raise ArtifactError(f"{folder} is not a Space; write it with write_space first.")
 
     from huggingface_hub import HfApi
 
@@ -170,7 +174,7 @@ def push_space(
 
 
 def space_sdk(folder: Path) -> Sdk | None:
-    """What runs the Space of this folder; None if this library did not write it."""
+    """The SDK of the Space in this folder; None if this library did not write it."""
     marks: tuple[tuple[Sdk, str, str], ...] = (
         ("gradio", "app.py", "Written by `stylegan-hub space`"),
         ("static", "index.html", 'content="stylegan-hub space --static"'),
@@ -185,7 +189,7 @@ def space_sdk(folder: Path) -> Sdk | None:
 
 
 def make_room(folder: Path, sdk: Sdk) -> None:
-    """Remove a Space of the same sort that this library wrote to the folder.
+    """Remove a Space of the same SDK that this library wrote to the folder.
 
     Raises:
         ArtifactError: the folder holds something else.
@@ -194,13 +198,13 @@ def make_room(folder: Path, sdk: Sdk) -> None:
         if space_sdk(folder) != sdk:
             raise ArtifactError(
                 f"{folder} holds something else; nothing was written.",
-                remedy="Choose another folder, or move what is there away.",
+                remedy="Choose another folder, or move its contents away.",
             )
         shutil.rmtree(folder)
 
 
 def _put_pipeline(pipeline: str, cards: Path, token: str | None) -> tuple[str, str, str]:
-    """Copy the pipeline; its name in the Space, its generator's fingerprint, what it shows."""
+    """Copy the pipeline; returns its name in the Space, its fingerprint and its neutral."""
     from stylegan_hub.pipeline import StyleEditPipeline
 
     source = names.resolve(pipeline, "pipeline", token=token)
@@ -239,7 +243,7 @@ def _put_edit(edit: str, fingerprint: str, cards: Path, token: str | None) -> st
 
 
 def _put_parts(fingerprint: str, cards: Path) -> None:
-    """What the page uses beside edits: tables and networks for this generator, and models."""
+    """Copy what the page uses besides edits: tables and networks for this generator, and models."""
     for name, folder in names.bundled().items():
         kind = names.kind_of(folder)
         if kind is None or kind.family in (names.EDIT, "pipeline"):
@@ -276,7 +280,7 @@ def _header(title: str, pipeline: str, hardware: Hardware) -> str:
         "hf_oauth_scopes": ["manage-repos"],
         "license": "apache-2.0",
         "tags": ["stylegan2", "image-editing", LIBRARY, "mcp-server"],
-        "short_description": "Say what should change in a picture, and slide it.",
+        "short_description": "Say what should change in a picture, then move a slider.",
     }
     if repo is not None:
         fields |= {"models": [repo.partition("@")[0]], "preload_from_hub": [repo.replace("@", " ")]}
@@ -290,6 +294,6 @@ def _pinned(package: str) -> str:
         if equals and name.strip() == package:
             return version.strip()
     raise ArtifactError(
-        f"requirements.txt in {clone.root()} pins no {package}.",
+        f"requirements.txt in {clone.root()} does not pin {package}.",
         remedy="Restore the file as it was published.",
     )

@@ -1,10 +1,10 @@
-"""Edits from the Hub for visitors of a page: looked at first, then read, and kept nowhere.
+"""Edits from the Hub for visitors of a page: they are checked, then read, and not stored.
 
-Whoever runs a page lends visitors a connection and memory, so both are bounded. Of what a visitor
-names, the description and the header of the tensors are read, a few kilobytes; only an edit for
-this generator of a bounded size is read whole. It is never asked for with the login of whoever runs
-the page. Files are gone as soon as they were read, and an edit leaves memory with the last session
-that has it.
+The person who runs a page lends visitors a connection and memory, so both are bounded. For an edit
+that a visitor names, its description and the header of its tensors are read, a few kilobytes; only
+an edit for this generator and of a bounded size is read completely. Requests never use the login of
+the person who runs the page. Files are deleted as soon as they are read, and an edit leaves memory
+with the last session that uses it.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class VisitorEdits:
     """Reads edits from the Hub for visitors; may be used from any thread.
 
     Attributes:
-        most_bytes: of the tensors of one edit.
-        most_in_all: bytes of all edits that sessions have at a time.
-        endpoint: address of the Hub when it is not the usual one.
+        most_bytes: limit for the tensors of one edit.
+        most_in_all: limit in bytes for all edits that sessions hold at a time.
+        endpoint: address of the Hub; None for the usual one.
     """
 
     most_bytes: int = 32 * _MIB
@@ -49,7 +49,7 @@ class VisitorEdits:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def look(self, name: str) -> EditInfo:
-        """What is known of an edit on the Hub; a few kilobytes are read.
+        """Describe an edit on the Hub; a few kilobytes are read.
 
         Raises:
             NotFoundError, ArtifactError: see `load`.
@@ -60,15 +60,15 @@ class VisitorEdits:
         """The edit of a Hub id, "user/repo" or "user/repo@revision", or the address of its page.
 
         Raises:
-            NotFoundError: it leads nowhere, or is private.
-            ArtifactError: it is no edit, is damaged, from a newer version or too large.
+            NotFoundError: it does not exist, or is private.
+            ArtifactError: it is not an edit, is damaged, from a newer version or too large.
             MismatchError: it is for another generator.
-            BusyError: visitors have as much from the Hub as there is room for.
+            BusyError: visitors hold as many edits from the Hub as there is room for.
         """
         repository, info = self._repository(name)
         self._check(info, repository.sizes[TENSORS_NAME], base_model)
         key = (repository.id, str(repository.revision))
-        with self._lock, _said(repository.id):  # what is asked for twice is read once
+        with self._lock, _said(repository.id):  # an edit that is requested twice is read once
             edit = self._held.get(key) or self._read(repository)
             edit.check_fits(base_model)
             self._held[key] = edit
@@ -83,14 +83,14 @@ class VisitorEdits:
     def _check(self, info: EditInfo, size: int, base_model: BaseModel) -> None:
         if not names.is_edit(info.kind):
             raise ArtifactError(
-                f"{info.name} holds a {info.kind}, which is no edit.",
+                f"{info.name} holds a {info.kind}, which is not an edit.",
                 got=info.kind,
                 expected="edit",
             )
         if info.fingerprint != base_model.fingerprint:
             raise MismatchError(
                 f"{info.name} was made for the generator {info.base_model} (fingerprint "
-                f"{info.fingerprint}); this page draws with {base_model.id} (fingerprint "
+                f"{info.fingerprint}); this page renders with {base_model.id} (fingerprint "
                 f"{base_model.fingerprint}).",
                 got=info.fingerprint,
                 expected=base_model.fingerprint,
@@ -109,10 +109,10 @@ class VisitorEdits:
         size = repository.sizes[TENSORS_NAME]
         if self._bytes_held() + size > self.most_in_all:
             raise BusyError(
-                "Visitors of this page have as many edits from the Hub as there is room for.",
+                "Visitors of this page hold as many edits from the Hub as there is room for.",
                 got=self._bytes_held() + size,
                 expected=self.most_in_all,
-                remedy="Try again later, or take a bundled one.",
+                remedy="Try again later, or use a bundled one.",
             )
         with tempfile.TemporaryDirectory(prefix="stylegan-hub-edit-") as scratch:
             folder = Path(scratch)
@@ -120,7 +120,7 @@ class VisitorEdits:
             (folder / TENSORS_NAME).write_bytes(repository.read(TENSORS_NAME))
             try:
                 return load_edit(folder)
-            except ArtifactError as error:  # where it lay here says nothing to who asked
+            except ArtifactError as error:  # without the temporary path on this server
                 raise ArtifactError(str(error).replace(str(folder), repository.id)) from error
 
     def _bytes_held(self) -> int:
@@ -130,12 +130,12 @@ class VisitorEdits:
 
 @contextmanager
 def _said(repo: str) -> Iterator[None]:
-    """Whatever the Hub's client raises is said in a sentence."""
+    """Turn every error of the Hub's client into a sentence."""
     try:
         yield
     except StyleganHubError:
         raise
-    except Exception as error:  # a lost connection raises what its HTTP library has
+    except Exception as error:  # a lost connection raises an error of the HTTP library
         raise NotFoundError(
             f"The Hub did not give {repo}: {names.hub_refusal(error)}", got=repo
         ) from error

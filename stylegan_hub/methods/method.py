@@ -139,8 +139,8 @@ class Method(ABC, Generic[_Settings]):
         """Turn the result of `search` into that of `find`.
 
         Words to keep are applied, and an edit for a face becomes a fixed displacement. The fit of
-        an edit by words is measured; a `PoorFitWarning` reports a poor fit. A method that overrides
-        `find_all` calls this with the results of `prepared`.
+        an edit with words is measured; a `PoorFitWarning` reports a poor fit. A method that
+        overrides `find_all` calls this with the results of `prepared`.
         """
         edit = copy(edit)  # the method may keep the one that it found
         if isinstance(request, Words) and request.said is not None:

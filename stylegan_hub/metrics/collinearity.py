@@ -1,6 +1,6 @@
 """Whether words and pictures move in the same direction in CLIP space.
 
-Methods that edit by words assume that they do: the difference of two texts stands for the
+Methods that edit with words assume that they do: the difference of two texts stands for the
 difference of two pictures (StyleCLIP, Patashnik et al. 2021, section 6, "collinear" changes). This
 can be measured if there are pictures of the same faces with and without a change.
 """

@@ -23,7 +23,7 @@ from stylegan_hub.artifacts import write_metrics
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.stack import displaced
 from stylegan_hub.latents import Latents
-from stylegan_hub.metrics.edit_success import edit_report
+from stylegan_hub.metrics.edit_success import edit_report, reports_by_group
 from stylegan_hub.metrics.identity_similarity import identity_similarity
 from stylegan_hub.metrics.method_report import method_report
 from stylegan_hub.metrics.step_cosine import step_cosine
@@ -42,6 +42,8 @@ READER = "attribute-reader"
 """The bundled reader of drawn portraits."""
 SHOWN = 8
 """Number of faces in the pictures of an edit."""
+GROUPED = ("skin", "age")
+"""Attributes by whose value before the edit success is counted too; see docs/responsible-use.md."""
 
 _BATCH_SIZE = 16
 _TIMED_EDITS = 8
@@ -128,6 +130,8 @@ def measure_edit(
         - target, success, success_images (the number of faces that lacked the target; success is a
             share of them, and None if there are none), collateral, flips: see `EditReport`; with a
             reader;
+        - by_skin, by_age: success, faces (those that lacked the target) and collateral of the faces
+            that had this skin or age before; with a reader, unless the target is about it;
         - identity_similarity: mean cosine; with a recognizer in the pipeline;
         - clip_similarity_before, clip_similarity_after: mean cosine between picture and prompt;
             for an edit that has a prompt;
@@ -162,7 +166,8 @@ def measure_edit(
         "strength": strength,
     }
     if reader is not None:
-        report = edit_report(reader.read(before), reader.read(after), target)
+        readings = reader.read(before), reader.read(after)
+        report = edit_report(*readings, target)
         metrics |= {
             "target": dict(target),
             "success": _rounded(report.success) if report.count else None,
@@ -170,6 +175,16 @@ def measure_edit(
             "collateral": _rounded(report.collateral),
             "flips": {name: _rounded(share) for name, share in report.flips.items()},
         }
+        for attribute in GROUPED:
+            if groups := reports_by_group(*readings, target, attribute):
+                metrics[f"by_{attribute}"] = {
+                    value: {
+                        "success": _rounded(group.success),
+                        "faces": group.count,
+                        "collateral": _rounded(group.collateral),
+                    }
+                    for value, group in groups.items()
+                }
     if (recognizer := getattr(pipe, "recognizer", None)) is not None:
         similarity = identity_similarity(recognizer, before, after, _BATCH_SIZE).mean()
         metrics["identity_similarity"] = _rounded(similarity)

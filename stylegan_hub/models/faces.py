@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from stylegan_hub.artifacts import read_folder, write_folder
+from stylegan_hub.cache import cache_folder
 from stylegan_hub.errors import ArtifactError, NotFoundError
 from stylegan_hub.models.face_finder import FaceFinder
 from stylegan_hub.models.face_judge import FaceJudge
@@ -63,13 +64,13 @@ def load_judge(folder: str | Path | None = None) -> FaceJudge:
 
     Args:
         folder: None for the one that the environment variable STYLEGAN_HUB_FACE_JUDGE names, or
-            ~/.cache/stylegan-hub/face-judge if it is not set.
+            face-judge in `cache.cache_folder` if it is not set.
 
     Raises:
         NotFoundError: the folder does not exist; the message names the commands that fetch it.
         ArtifactError: the folder holds something else.
     """
-    usual = Path.home() / ".cache" / "stylegan-hub" / "face-judge"
+    usual = cache_folder() / "face-judge"
     folder = Path(folder or os.environ.get(JUDGE_VARIABLE) or usual)
     if not folder.is_dir():
         raise NotFoundError(

@@ -17,7 +17,7 @@ the process. The compiler runs in a separate process, which is stopped if it tak
 Environment variables:
     STYLEGAN_HUB_KERNELS: "off" builds and loads nothing; "all" also uses kernels that have never
         run on their hardware, which is the fused layer for NVIDIA GPUs, styled_conv.cu.
-    STYLEGAN_HUB_CACHE: the cache folder; by default `stylegan_hub` in XDG_CACHE_HOME or ~/.cache.
+    STYLEGAN_HUB_CACHE: the cache folder, see `stylegan_hub.cache`.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from typing import Final
 
 import torch
 
+from stylegan_hub.cache import CACHE, cache_folder
 from stylegan_hub.storage import write_bytes
 
 SWITCH: Final = "STYLEGAN_HUB_KERNELS"
-CACHE: Final = "STYLEGAN_HUB_CACHE"
 
 _HERE = Path(__file__).parent
 _ABANDONED = 3600.0  # seconds after which the folder of an unfinished build is deleted
@@ -130,13 +130,6 @@ def status(name: str) -> Status:
         return Status(None, 0.0, f"switched off by {SWITCH}=off")
     load(name)
     return _states[name][1]
-
-
-def cache_folder() -> Path:
-    """The folder in which libraries are kept."""
-    if given := os.environ.get(CACHE):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stylegan_hub"
 
 
 def nvcc() -> tuple[Path, str]:
@@ -319,7 +312,9 @@ def _explained(error: Exception, path: Path | None) -> str:
     text = str(error).strip()
     reason = "\n".join(line for line in text.splitlines()[-_LAST_LINES:] if line.strip())
     known = next((remedy for said, remedy in _REMEDIES.items() if said in text), None)
-    if isinstance(error, OSError) and path is not None:
+    if isinstance(error, OSError):
+        if path is None:  # there is no folder for the library
+            return f"{reason} {SWITCH}=off silences this."
         remedy = f"Make {path.parent} writable, or name another folder in {CACHE}."
     elif known is not None:
         remedy = known

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from stylegan_hub import images as image_files
+from stylegan_hub.cache import cache_folder
 from stylegan_hub.domain import Domain
 from stylegan_hub.errors import ArtifactError, NotFoundError
 from stylegan_hub.models.landmarker import Landmarker
@@ -87,8 +88,7 @@ def locate(
     faces = find_faces(photo, provider or finder(domain))
     if len(faces) > 1 and face is None:
         warnings.warn(
-            f"{photo.name} shows {len(faces)} faces; the largest was taken. To choose another, "
-            f"give its number with --face: {_numbers(2, len(faces))}, from large to small.",
+            f"{photo.name} shows {len(faces)} faces; the largest was taken. {_other(len(faces))}",
             stacklevel=2,
         )
     return align(photo, choose(faces, face or 1), framing(domain))
@@ -104,6 +104,11 @@ def draws_faces(domain: Domain) -> bool:
         return True
     height, width = domain.generator.img_size
     return height == width and (domain.recognizer is not None or "face" in domain.neutral.split())
+
+
+def draws_photographs(domain: Domain) -> bool:
+    """Whether a pipeline renders photographs of people; one with a landmarker has its own faces."""
+    return draws_faces(domain) and domain.landmarker is None
 
 
 def finder(domain: Domain) -> LandmarkProvider:
@@ -246,7 +251,7 @@ class MediaPipeLandmarks:
 
     Args:
         model: the file `face_landmarker.task`. If None, the file that the environment variable
-            STYLEGAN_HUB_FACE_LANDMARKER names, else the one in ~/.cache/stylegan-hub.
+            STYLEGAN_HUB_FACE_LANDMARKER names, else the one in `cache.cache_folder`.
 
     Raises:
         ImportError: the package is not installed.
@@ -261,7 +266,7 @@ class MediaPipeLandmarks:
                 "mediapipe, which finds human faces, is not installed. Install it with "
                 "pip install 'stylegan-hub[photos]'."
             ) from error
-        default = Path.home() / ".cache" / "stylegan-hub" / "face_landmarker.task"
+        default = cache_folder() / "face_landmarker.task"
         self._model = Path(model or os.environ.get(MEDIAPIPE_VARIABLE) or default)
         if not self._model.is_file():
             raise NotFoundError(
@@ -315,5 +320,8 @@ def _is_among(face: Landmarks, others: Sequence[Landmarks]) -> bool:
     return any(math.dist(face.mouth, o.mouth) < max(face.size, o.size) / 2 for o in others)
 
 
-def _numbers(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first} to {last}"
+def _other(count: int) -> str:
+    """How to choose another one than the largest of two or more faces."""
+    if count == 2:
+        return "To choose the smaller one, give --face 2."
+    return f"To choose another, give --face with a number from 2 to {count}, the smallest."

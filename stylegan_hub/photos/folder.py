@@ -42,7 +42,7 @@ class FolderReport:
         reused: names of those whose file existed from an earlier run.
         edited: the picture of each photograph that was edited, by the photograph's name.
         failures: the reason for each photograph that failed, by its name.
-        skipped: the reason why a file of the folder does not count as a photograph, by its name.
+        skipped: the reason why a file or a folder in it was left out, by its name.
         sheet: the contact sheet; None if everything failed.
     """
 
@@ -80,7 +80,7 @@ def edit_folder(
             taken.
         on_photo: called before each photograph with its number from 0, how many there are, and its
             name, including its folder within `photos`.
-        subfolders: include photographs in subfolders.
+        subfolders: include photographs in subfolders, except in `output`.
         everyone: edit all faces in each photograph, and paste all of them back.
         aligned: each photograph is an aligned picture already and is taken whole.
         keep_own: how much of what the generator cannot render stays the photograph's own, see
@@ -90,7 +90,7 @@ def edit_folder(
         NotFoundError: there is no such folder, or no picture in it.
         MismatchError: an edit belongs to another generator.
     """
-    output, listed = Path(output), list_photos(photos, subfolders)
+    output, listed = Path(output), list_photos(photos, subfolders, output)
     for edit, _ in edits:
         edit.check_fits(domain.base_model)  # once up front, not once per photograph
     how = How(domain, edits, refinement, tuning, provider, where, everyone, aligned, keep_own)

@@ -44,6 +44,7 @@ _FINE = 0.008  # the blur of the difference from the photograph
 _THIN = 0.012  # differences this thin are edges that are slightly off, not objects
 _LEAST_UNKNOWN, _SURELY_UNKNOWN = 0.25, 0.5  # differences of a color in [-1, 1]
 _TYPICAL = 3.0  # a difference is unusual from this multiple of the median
+_MOST_USUAL = 0.5  # but a larger difference never counts as usual, if all of a render is wrong
 _RING = 0.03  # width of the seam along which a whole face meets the photograph's colors
 _SAME_SHAPE = 0.1  # allowed difference of proportions: a tiny photo is cut in whole pixels
 
@@ -140,7 +141,7 @@ def _undrawn(original: Tensor, drawn: Tensor) -> Tensor:
     apart = original - drawn
     apart = apart - _blurred(apart, 4 * _TONE)  # different lighting is not a different object
     far = _blurred(apart, _FINE).abs().amax(1, keepdim=True)
-    least = max(_LEAST_UNKNOWN, _TYPICAL * float(far.median()))
+    least = max(_LEAST_UNKNOWN, min(_MOST_USUAL, _TYPICAL * float(far.median())))
     unknown = ((far - least) / (_SURELY_UNKNOWN - _LEAST_UNKNOWN)).clamp(0, 1)
     thin = max(1, round(_THIN * min(original.shape[2:]) / 2))
     kernel = 2 * thin + 1

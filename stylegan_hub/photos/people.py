@@ -12,8 +12,9 @@ picture shows no face, it is rotated, so that a head lying on its side is found 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -158,15 +159,22 @@ class PeopleFinder:
     @torch.no_grad()
     def faces(self, picture: Image.Image) -> list[Face]:
         """All faces in an upright RGB picture, the largest first."""
+        if upright := self.upright_faces(picture):
+            return upright
+        shown, scale = reduced(picture)
+        image = image_files.from_pil(shown)
+        turned = [self._seen(image, _SIZES[0], math.radians(degrees)) for degrees in _TURNS]
+        return _largest_first(itertools.chain(*turned), scale)
+
+    @torch.no_grad()
+    def upright_faces(self, picture: Image.Image) -> list[Face]:
+        """The faces in an RGB picture whose heads are roughly upright, the largest first."""
         shown, scale = reduced(picture)
         image = image_files.from_pil(shown)
         found = [face for size in _SIZES for face in self._seen(image, size)]
         if not found and max(shown.size) > _SIZES[-1]:
             found = self._seen(image, _FINE)
-        for degrees in () if found else _TURNS:
-            found += self._seen(image, _SIZES[0], math.radians(degrees))
-        distinct = [_scaled(face, scale) for face in _distinct(found)]
-        return sorted(distinct, key=lambda face: -face.landmarks.size)
+        return _largest_first(found, scale)
 
     def _seen(self, image: Tensor, size: int, angle: float = 0.0) -> list[Face]:
         """The plausible faces in a picture after it is reduced to this size and rotated."""
@@ -279,7 +287,13 @@ def _scaled(face: Face, scale: float) -> Face:
     return Face((face.points + 0.5) * scale - 0.5, face.score, face.doubt)
 
 
-def _distinct(faces: Sequence[Face]) -> list[Face]:
+def _largest_first(faces: Iterable[Face], scale: float) -> list[Face]:
+    """Distinct faces, in pixels of a picture that is this many times larger."""
+    distinct = [_scaled(face, scale) for face in _distinct(faces)]
+    return sorted(distinct, key=lambda face: -face.landmarks.size)
+
+
+def _distinct(faces: Iterable[Face]) -> list[Face]:
     """The most certain face of those in the same place."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda one: one.doubt - one.score):

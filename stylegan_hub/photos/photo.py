@@ -104,14 +104,17 @@ class PhotoList:
 
     Attributes:
         photos: the picture files, sorted by name.
-        skipped: why each other file was left out, by its name within the folder.
+        skipped: why each other file, or a whole folder, was left out, by its name within the
+            folder; the name of a folder ends in "/".
     """
 
     photos: list[Path]
     skipped: dict[str, str]
 
 
-def list_photos(folder: str | Path, subfolders: bool = False) -> PhotoList:
+def list_photos(
+    folder: str | Path, subfolders: bool = False, results: str | Path | None = None
+) -> PhotoList:
     """The picture files of a folder, and why the other files are left out.
 
     Hidden files are left out, as are the files that macOS writes beside pictures on other disks
@@ -119,6 +122,8 @@ def list_photos(folder: str | Path, subfolders: bool = False) -> PhotoList:
 
     Args:
         subfolders: include the folders in it, except hidden ones.
+        results: a folder whose pictures are the results of earlier runs; left out if it lies in
+            this folder.
 
     Raises:
         NotFoundError: there is no such folder, or no picture in it.
@@ -126,17 +131,23 @@ def list_photos(folder: str | Path, subfolders: bool = False) -> PhotoList:
     folder = Path(folder)
     if not folder.is_dir():
         raise NotFoundError(f"There is no folder {folder}. Give a folder with pictures.")
+    made = None if results is None else Path(results).resolve()
     photos, skipped = [], {}
     for path in sorted(folder.rglob("*") if subfolders else folder.iterdir()):
         name = path.relative_to(folder)
-        if path.is_dir() or (subfolders and any(part.startswith(".") for part in name.parts[:-1])):
+        if any(part.startswith(".") for part in name.parts[:-1]):
+            continue  # its folder is hidden, which is noted once
+        if made is not None and made in path.resolve().parents and made != folder.resolve():
+            continue
+        if path.is_dir() and subfolders and not path.name.startswith("."):
             continue
         if (why := _left_out(path)) is None:
             photos.append(path)
         else:
-            skipped[str(name)] = why
+            skipped[name.as_posix() + "/" * path.is_dir()] = why
     if not photos:
-        inside = "" if subfolders else " Use --subfolders to include its subfolders."
+        deep = " Use --subfolders to include its subfolders."
+        inside = deep if not subfolders and any(name.endswith("/") for name in skipped) else ""
         raise NotFoundError(
             f"{folder} has no pictures; expected files ending in {', '.join(SUFFIXES)}.{inside}",
             got=skipped,
@@ -150,6 +161,8 @@ def _left_out(path: Path) -> str | None:
         return "it holds metadata that macOS keeps beside a file, not a picture"
     if path.name.startswith("."):
         return "it is hidden"
+    if path.is_dir():
+        return "it is a folder; use --subfolders to include it"
     if path.suffix.lower() in _FILMS:
         return "it is a film; the picture of a live photo is in the file beside it"
     if path.suffix.lower() not in SUFFIXES:

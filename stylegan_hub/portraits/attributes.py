@@ -133,7 +133,7 @@ class Portraits:
     Attributes:
         gaussians: `[n, NUM_GAUSSIANS]` float32, columns named by `GAUSSIANS`.
         labels: for every attribute an int64 `[n]` index into `ATTRIBUTES[name]`.
-        character: int64 `[n]`, index into `CHARACTERS`, -1 for nobody in particular.
+        character: int64 `[n]`, index into `CHARACTERS`, -1 for no named character.
         identity: int64 `[n]`; equal numbers mean the same person (the same face geometry).
     """
 
@@ -325,7 +325,7 @@ def characters(name: str, seeds: Sequence[int]) -> Portraits:
         ValueError: the name is not in `CHARACTERS`.
     """
     if name not in CHARACTERS:
-        raise ValueError(f"Nobody is called {name!r}; the characters are: {', '.join(CHARACTERS)}.")
+        raise ValueError(f"Got character {name!r}; expected one of: {', '.join(CHARACTERS)}.")
     gaussians = sample(seeds).gaussians
     share = 1 - _CHARACTER_SHARE * (1 - (CHARACTERS.index(name) + 0.5) / len(CHARACTERS))
     gaussians[:, GAUSSIANS.index("character")] = torch.special.ndtri(torch.tensor(share))

@@ -1,9 +1,9 @@
 """Random changes to batches of pictures, a different one for every picture in the batch.
 
-They make the attribute reader and CLIP see what a generator may show them: soft edges, noise,
-low resolution, shifted colors, heads a little off their place. Nothing here mirrors a picture,
-because pose and gaze have a left and a right, and the default amounts are small enough that a
-color keeps its name and a wide face stays wide.
+They prepare the attribute reader and CLIP for what a generator may show them: soft edges, noise,
+low resolution, shifted colors, heads slightly out of place. Nothing here mirrors a picture, because
+pose and gaze have a left and a right. The default amounts are small enough that a color keeps its
+name and a wide face stays wide.
 
 All functions take images float `[n, 3, h, w]` in [-1, 1] and a CPU generator, and return new
 images of the same shape, in [-1, 1] unless said otherwise.
@@ -23,12 +23,12 @@ from stylegan_hub import images as image_files
 
 # Weights of red, green and blue in brightness (ITU-R BT.601).
 _LUMA = (0.299, 0.587, 0.114)
-# Sizes, as shares of the width, that pictures are reduced to by low_resolution.
+# Sizes, as shares of the width, to which low_resolution reduces pictures.
 _REDUCED_SIZES = (0.25, 0.375, 0.5, 0.625, 0.75)
 
 
 def augment(images: Float[Tensor, "n 3 h w"], generator: Generator) -> Float[Tensor, "n 3 h w"]:
-    """Everything that keeps all labels readable, each part on a share of the pictures."""
+    """Apply every change that keeps all labels readable, each to a share of the pictures."""
     images = random_affine(images, generator)
     images = sometimes(blur, images, generator, 0.4)
     images = sometimes(low_resolution, images, generator, 0.3)
@@ -76,7 +76,7 @@ def color_jitter(
     saturation: float = 0.20,
     tint: float = 0.06,
 ) -> Float[Tensor, "n 3 h w"]:
-    """Shift brightness, contrast, saturation and white balance by up to the amounts given.
+    """Shift brightness, contrast, saturation and white balance by up to the given amounts.
 
     `brightness` and `tint` (per channel) are added on the scale [-1, 1]; `contrast` and
     `saturation` are relative.
@@ -117,7 +117,7 @@ def random_affine(
     scale: float = 0.02,
     shift: float = 0.03,
 ) -> Float[Tensor, "n 3 h w"]:
-    """Rotate, zoom and move each picture by up to the amounts given; borders are repeated.
+    """Rotate, zoom and move each picture by up to the given amounts; borders are repeated.
 
     `scale` is relative, `shift` a share of the width. Pictures must be square for the rotation
     to keep shapes.
@@ -137,7 +137,7 @@ def cutout(
 ) -> Float[Tensor, "n 3 h w"]:
     """Cover a random rectangle, sides up to `max_size` of the picture's, with a random color.
 
-    It may hide an attribute, so labels need not be readable afterwards.
+    It may hide an attribute, so labels may not be readable afterwards.
     """
     height, width = images.shape[2:]
     x = (torch.arange(width, device=images.device) + 0.5) / width  # [w]

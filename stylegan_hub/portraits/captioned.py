@@ -1,4 +1,4 @@
-"""Rendered portraits with captions: what `celeba_hq.CelebAHQ` is for files, without files."""
+"""Rendered portraits with captions: like `celeba_hq.CelebAHQ`, but without files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CaptionedPortraits:
 
     Args:
         cache: folder made by recipes/render_portraits.py.
-        limit: how many portraits are used; all that are ready when None.
+        limit: number of portraits to use. None: all that are ready.
 
     Raises:
         FileNotFoundError: there is no cache in the folder.
@@ -30,7 +30,7 @@ class CaptionedPortraits:
         ready = len(self._cache)
         if limit is not None and limit > ready:
             raise ValueError(
-                f"{cache} holds {ready} portraits, asked for {limit}; draw more with "
+                f"{cache} holds {ready} portraits, asked for {limit}; render more with "
                 "recipes/render_portraits.py, or ask for fewer."
             )
         self._length = ready if limit is None else limit

@@ -613,7 +613,7 @@ def truth(texts: Sequence[Caption], portraits: Portraits) -> Bool[Tensor, "texts
             true[told] &= fits[:, portraits.labels[attribute].cpu()]
     told = [i for i, caption in enumerate(texts) if "character" in caption.facts]
     if told:
-        # The last column stands for nobody in particular, index -1.
+        # The last column stands for no named character, index -1.
         fits = torch.tensor(
             [[name in texts[i].facts["character"] for name in (*CHARACTERS, None)] for i in told]
         )

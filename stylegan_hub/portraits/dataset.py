@@ -79,7 +79,7 @@ class RenderCache:
     Attributes:
         resolution: width and height of the pictures.
         identities: how many people are in them, who take turns: the portrait with seed i is a
-            picture of person i modulo this number; None when everybody is drawn once.
+            picture of person i modulo this number; None if each is drawn once.
         blends: whether odd numbers are no portraits, but what lies between them
             (`factors.blends`).
     """
@@ -152,7 +152,7 @@ class RenderCache:
 
         Args:
             workers: processes of one thread each; 0 takes one per core.
-            identities: how many people are drawn, again and again; None draws everybody once.
+            identities: how many people are drawn, again and again; None draws each once.
             blends: draw what lies between portraits as every second picture.
 
         Raises:

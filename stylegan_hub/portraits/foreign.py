@@ -1,9 +1,9 @@
-"""Texts about what no portrait shows, and words that say nothing.
+"""Texts about things that no portrait shows, and words that change nothing.
 
-A CLIP that has only read true captions takes "blue hair" for the nearest hair that it knows, and
-"a violin" for anything at all. Told what is never true, it learns to say so: an edit can then be
-refused instead of being a random change. Words that say nothing ("a lovely hat, please") must not
-count as such, so they are put into captions that are true.
+A CLIP trained only on true captions takes "blue hair" for the nearest hair that it knows, and "a
+violin" for anything at all. Trained on texts that are never true, it learns to recognize them: an
+edit can then be refused instead of becoming a random change. Words that change nothing ("a lovely
+hat, please") should not count as such, so they are put into true captions.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _ABOUT_THINGS: tuple[str, ...] = (
     "a face with {a} {n}", "wearing {a} {n}", "someone beside {a} {n}", "a photo of {a} {n}",
 )  # fmt: skip
 
-# What has no such color on any portrait.
+# These things have none of these colors on any portrait.
 _COLORED: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (
         ("blue", "turquoise", "teal", "navy", "cyan", "sky-blue", "indigo"),
@@ -108,7 +108,7 @@ def foreign_texts(rng: random.Random, count: int) -> list[str]:
 
 
 def with_empty_words(text: str, rng: random.Random) -> str:
-    """The same said with a word or two that change nothing: "please, a lovely hat"."""
+    """The same text with one or two words that change nothing: "please, a lovely hat"."""
     places = list(_ARTICLE.finditer(text))
     if places and rng.random() < 0.6:
         place, word = rng.choice(places), rng.choice(_EMPTY_ADJECTIVES)

@@ -1,16 +1,16 @@
-"""A drawn portrait after a photograph: measured traits become the domain's own factors.
+"""A drawn portrait from a photograph: measured traits become the domain's own factors.
 
-The drawn portraits cannot show the person of a photograph, and an inversion that tries ends in a
-scarred drawing. What they can show is a likeness in the way of a caricature: skin, hair, glasses,
-beard, age, expression, the turn of the head and the colors around it, as far as `photos.traits`
-tells them, in the nearest values that the renderer has. It claims nothing about who somebody is,
-and is never pasted into the photograph.
+The drawn portraits cannot show the person of a photograph, and an inversion of it gives a distorted
+drawing. Instead they show a likeness in the way of a caricature: skin, hair, glasses, beard, age,
+expression, rotation of the head and the colors around it, as far as `photos.traits` can read them,
+in the nearest values of the renderer. It claims nothing about who a person is, and is never pasted
+into the photograph.
 
     traits -> `portrait_like` -> factors of a portrait -> `to_latents` -> w_plus
 
-`to_latents` is how a domain comes from factors to a latent. `by_drawing`, the one used here, draws
-the portrait and inverts the drawing, which works with every domain that has an encoder and draws
-such portraits; a domain whose w is a linear map of the factors can have a shorter way.
+`to_latents` is how a domain turns factors into a latent. `by_drawing`, the one used here, draws the
+portrait and inverts the drawing, which works with every domain that has an encoder and renders such
+portraits. A domain whose w is a linear map of the factors can have a shorter way.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ from stylegan_hub.portraits.factors import factors
 from stylegan_hub.portraits.renderer import render
 
 NOTICE = (
-    "This model draws cartoons and cannot show the person of a photograph. It offers a drawn "
-    "portrait with the traits that were read: a likeness in fun, not the person, so it is not "
-    "pasted into the photograph."
+    "This model renders cartoons and cannot show the person in a photograph. It offers a drawn "
+    "portrait with the traits that were read. It is a playful likeness, not the person, so it is "
+    "not pasted into the photograph."
 )
-"""What a user is told before a portrait takes the place of an inversion."""
+"""What a user is told when a portrait replaces an inversion."""
 
-_CLEARLY = 0.5  # least value of a trait between 0 and 1 that is drawn
+_CLEARLY = 0.5  # least value of a trait between 0 and 1 that is shown
 _TURNED = 0.33
 _EXPRESSIONS = {
     "neutral": "neutral", "happy": "smiling", "sad": "sad", "angry": "angry",
@@ -59,14 +59,14 @@ _EXPRESSIONS = {
 _NOT_READ = {"freckles": "no", "gaze": "ahead", "eye_color": "brown"}
 _AGES = ((35, "young"), (55, "middle-aged"))
 _WIDTHS = ((1.0, "narrow"), (1.25, "average"))
-_STYLES = ((0.25, "short"), (1.5, "bob"))  # up to which length
+_STYLES = ((0.25, "short"), (1.5, "bob"))  # with the greatest length of each
 _TINTS = (-2.0, -1.0, -0.4, 0.0, 0.4, 1.0, 2.0)
-# Lightness, and two differences of colors, which count more: a shadow should not change a hue.
+# Lightness, and two color differences that count more: a shadow should not change a hue.
 _COMPARED = torch.tensor([[0.3, 0.6, 0.1], [2.0, -1.5, -0.5], [0.5, 1.0, -1.5]])
 
 
 class ToLatents(Protocol):
-    """How a domain comes from the factors of a portrait to its latent."""
+    """How a domain turns the factors of a portrait into its latent."""
 
     def __call__(self, domain: Domain, portraits: Portraits) -> Latents:
         """One latent in w_plus for each portrait."""
@@ -74,19 +74,19 @@ class ToLatents(Protocol):
 
 
 def by_drawing(domain: Domain, portraits: Portraits, refine: int | Refinement = 0) -> Latents:
-    """Draw the portraits as the renderer does, and invert the drawings.
+    """Draw the portraits with the renderer, and invert the drawings.
 
     Raises:
         ValueError: the domain has no encoder.
-        MismatchError: it does not draw such portraits.
+        MismatchError: it does not render such portraits.
     """
     drawings = image_files.to_pil(render(portraits, domain.generator.config.img_resolution))
     if not all(draws(domain, drawing) for drawing in drawings):
         raise MismatchError(
-            "This pipeline does not draw the portraits that the renderer draws.",
+            "This pipeline does not render drawn portraits.",
             got=domain.name,
             expected="a pipeline of drawn portraits",
-            remedy="Take the bundled one, or a pipeline of photographs of faces.",
+            remedy="Use the bundled one, or a pipeline of photographs of faces.",
         )
     return invert(domain, drawings, refine)
 
@@ -98,10 +98,10 @@ def portrait_of(
     face: Face,
     to_latents: ToLatents = by_drawing,
 ) -> Person:
-    """A drawn portrait with the traits of a face in a photograph, as `Person.is_portrait` says.
+    """A drawn portrait with the traits of a face in a photograph; its `Person.is_portrait` is true.
 
     Args:
-        alignment: of the face, for the file; nothing is pasted there.
+        alignment: where the face is, for the file; nothing is pasted there.
 
     Raises:
         MismatchError, ValueError: what `to_latents` raises.
@@ -114,7 +114,7 @@ def portrait_of(
 
 
 def _told(traits: Traits, portraits: Portraits) -> dict[str, str]:
-    """The labels that were read, without those that are drawn in any case."""
+    """The labels that were read, without those that every portrait has."""
     unseen = {"hair_color": traits.hair, "background": traits.background, "clothes": traits.clothes}
     read = {*labels_like(traits), "skin", *(name for name, color in unseen.items() if color)}
     drawn = portraits.label_names(0)
@@ -136,7 +136,7 @@ def portrait_like(traits: Traits) -> Portraits:
 
 
 def labels_like(traits: Traits) -> dict[str, str]:
-    """The values of the attributes that are no colors, in words."""
+    """The values of the attributes that are not colors, in words."""
     styles = "bald" if traits.hair is None else _step(traits.hair_length, _STYLES, "long")
     turn = "left" if traits.turn < -_TURNED else "right" if traits.turn > _TURNED else "front"
     found = {
@@ -155,7 +155,7 @@ def labels_like(traits: Traits) -> dict[str, str]:
 
 
 def _colored(portrait: Portraits, attribute: str, color: Color, tints: Sequence[str]) -> Portraits:
-    """With the value of an attribute, and its tints, whose color is nearest."""
+    """The portrait with the value of an attribute, and its tints, whose color is nearest."""
     places = range(len(ATTRIBUTES[attribute]))
     tries = torch.cartesian_prod(
         torch.tensor(places, dtype=torch.float32), *[torch.tensor(_TINTS) for _ in tints]

@@ -146,7 +146,7 @@ def z_of_portraits(
 
 
 def portraits_of_z(z: Float[Tensor, "n z_dim"]) -> Portraits:
-    """The portraits that z `[n, z_dim]` stands for; nobody of them is a named character."""
+    """The portraits that z `[n, z_dim]` stands for; none of them is a named character."""
     rotation = _z_rotation(z.shape[1]).to(z)
     unit = z * z.square().mean(1, keepdim=True).add(1e-8).rsqrt()
     gaussians = torch.zeros(len(z), len(GAUSSIANS)).to(z)

@@ -1,8 +1,8 @@
-"""The attribute reader: which hair, which expression, which eyes does a picture show?
+"""The attribute reader, which says which hair, expression, eyes, ... a picture shows.
 
-A small residual network with one softmax per attribute. It is trained on drawn portraits alone,
-shares nothing with CLIP, and judges edits: a method that pleases CLIP without changing the face
-does not please the reader.
+A small residual network with one softmax per attribute. It is trained only on drawn portraits,
+shares nothing with CLIP, and judges edits: a method that raises CLIP's score without changing the
+face does not convince the reader.
 """
 
 from __future__ import annotations
@@ -73,24 +73,24 @@ class Reading:
 
 @dataclass(frozen=True)
 class AttributeReaderConfig:
-    """What a reader is like: its `config.json`.
+    """The configuration of a reader: its `config.json`.
 
     Raises:
         ValueError: a resolution that does not fit the stages.
     """
 
     resolution: int = 128
-    """Width and height inside, a multiple of 16."""
+    """Width and height of the network's input, a multiple of 16."""
     channels: Sequence[int] = (48, 96, 144)
-    """Width of the three stages, multiples of 8."""
+    """Channels of the three stages, multiples of 8."""
     blocks: Sequence[int] = (1, 2, 1)
     """Residual blocks of the three stages."""
     last_channels: int = 16
     """Channels of the last features."""
     hidden_size: int = 192
-    """Size of the vector from which all attributes are read."""
+    """Size of the vector from which all attributes are predicted."""
     attributes: Mapping[str, Sequence[str]] | None = None
-    """Names and values to read; the drawn portraits' when None."""
+    """Names and values to read. None: those of the drawn portraits."""
 
     def __post_init__(self) -> None:
         factor = shrink(self.channels)
@@ -101,7 +101,7 @@ class AttributeReaderConfig:
 class AttributeReader(SavedWhole, ModelMixin, ConfigMixin):
     """Reads portraits of any resolution; a picture is first resized to `resolution`.
 
-    What can be chosen says `AttributeReaderConfig`.
+    `AttributeReaderConfig` lists the options.
     """
 
     @configured_by(AttributeReaderConfig)
@@ -110,11 +110,11 @@ class AttributeReader(SavedWhole, ModelMixin, ConfigMixin):
         self.attributes = {
             name: tuple(values) for name, values in (config.attributes or ATTRIBUTES).items()
         }
-        # What was learned is saved, so that a reader stays readable when the portraits change.
+        # What was learned is saved, so that a reader stays usable when the portraits change.
         self.register_to_config(attributes={n: list(v) for n, v in self.attributes.items()})
         self.trunk = residual_trunk(config.channels, config.blocks, config.last_channels)
         places = (config.resolution // shrink(config.channels)) ** 2
-        # Portraits are aligned, so features keep their place instead of being averaged over it.
+        # Portraits are aligned, so features keep their places instead of being averaged.
         self.summary = nn.Sequential(
             nn.Flatten(),
             nn.Linear(config.last_channels * places, config.hidden_size),
@@ -140,7 +140,7 @@ class AttributeReader(SavedWhole, ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def features(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n hidden_size"]:
-        """What the heads decide from, for distances between sets of pictures."""
+        """The features before the heads, for distances between sets of pictures."""
         return self._summarize(images.to(self.device)).float()
 
     def _summarize(self, images: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ class AttributeReader(SavedWhole, ModelMixin, ConfigMixin):
 
 
 def class_weights(labels: Mapping[str, Tensor]) -> dict[str, Float[Tensor, " values"]]:
-    """Weights with which every value of an attribute counts the same, however rare it is.
+    """Weights that make every value of an attribute count the same, however rare it is.
 
     Args:
         labels: int64 `[n]` per attribute of `ATTRIBUTES`, a large sample.
@@ -191,9 +191,9 @@ def reading_loss(
     labels: Mapping[str, Int[Tensor, " n"]],
     weights: Mapping[str, Float[Tensor, " values"]],
 ) -> dict[str, Tensor]:
-    """Weighted cross entropy per attribute, a scalar each; labels that cannot be seen are left out.
+    """Weighted cross entropy per attribute, a scalar each; invisible labels are left out.
 
-    It is divided by the number of pictures, so that it is a mean over any split of a batch.
+    The sum is divided by the number of pictures, so that splits of a batch can be averaged.
     """
     visible = applicable(labels)
     losses = {}

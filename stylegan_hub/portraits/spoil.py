@@ -1,10 +1,10 @@
-"""Pictures spoiled in the ways in which edits spoil them: what the critic of cleanness learns from.
+"""Pictures spoiled in the ways in which edits spoil them, from which the critic learns.
 
-An edit that goes wrong does so in few ways. Its latent leaves what the generator has learned (far
-along a direction, layers that do not belong together, styles out of scale); two shapes are drawn
-over each other (the ghost of long hair behind a mohawk); a color runs out of its place (a halo, a
-neon hat, a stained skin); a part has an edge where none should be. Each is made here on purpose,
-strongly enough that one sees it. Pictures are float `[n, 3, h, w]` in [-1, 1].
+An edit goes wrong in a few ways. Its latent leaves what the generator has learned (far along a
+direction, layers that do not belong together, styles out of scale); two shapes overlap (the ghost
+of long hair behind a mohawk); a color leaves its place (a halo, a neon hat, stained skin); a part
+has an edge where none should be. Each is made here on purpose, strongly enough to be visible.
+Pictures are float `[n, 3, h, w]` in [-1, 1].
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ Images = Float[Tensor, "n 3 h w"]
 
 # In standard deviations of the latents; a w of 256 numbers lies 16 from the mean.
 _FAR = (14.0, 28.0)  # along one direction
-_SCATTERED = (0.8, 1.6)  # along another one for each layer
+_SCATTERED = (0.8, 1.6)  # along a different one in each layer
 _STYLES = (4.0, 9.0)  # of single styles
 _OVERDONE = (1.9, 2.8)  # times the distance from the mean
-_LEAST_CHANGE = 0.08  # of the tenth of a picture that changed most, to be seen
+_LEAST_CHANGE = 0.08  # in the tenth of a picture that changed most, to be visible
 
 
 @torch.no_grad()
 def spoiled_latents(domain: Domain, faces: Latents, generator: Generator) -> Latents:
-    """Latents in s that lie off what the generator has learned, in one of four ways each.
+    """Latents in s outside of what the generator has learned, each in one of four ways.
 
     Args:
         faces: in w_plus.
-        generator: on the CPU; all that is random comes from it.
+        generator: on the CPU; the source of everything random.
     """
     n, units = len(faces), domain.units(Space.W_PLUS)
     plain = faces.codes
@@ -48,7 +48,7 @@ def spoiled_latents(domain: Domain, faces: Latents, generator: Generator) -> Lat
     kind = torch.randint(4, (n,), generator=generator)
     chosen = kinds[kind, torch.arange(n)]
     styles = domain.lower(Latents(Space.W_PLUS, chosen), Space.S).codes
-    # Those that are plain so far get a few styles of one or two layers out of scale.
+    # Those that are still plain get a few styles of one or two layers out of scale.
     scale = domain.units(Space.S)
     rare = (torch.rand(styles.shape, generator=generator) < 0.03).float()
     sign = torch.randint(2, styles.shape, generator=generator) * 2 - 1
@@ -62,8 +62,8 @@ def spoil(
     """Each picture spoiled in one of six ways.
 
     Args:
-        masks: of a part of each picture (hair, hat, skin, ...), 0 to 1.
-        others: other pictures, of which parts show through.
+        masks: a part of each picture (hair, hat, skin, ...), 0 to 1.
+        others: other pictures, parts of which show through.
     """
     n, size = len(images), images.shape[-1]
     soft = image_files.blur(masks, 0.02 * size)
@@ -83,7 +83,7 @@ def spoil(
 
 
 def is_visible(before: Images, after: Images) -> Tensor:
-    """Which pictures were changed so much that one sees it, bool `[n]`."""
+    """Which pictures changed enough for the change to be visible, bool `[n]`."""
     # The strongest tenth counts: a small spot is visible too.
     change = (after - before).abs().mean(1).flatten(1)
     strongest = change.topk(change.shape[1] // 10, dim=1).values

@@ -1,4 +1,4 @@
-"""What goes wrong on purpose, and what many visitors at once do to the page.
+"""Faults on purpose, and the page under many visitors at once.
 
 python -m tests.faults                      # all of it at length
 python -m tests.faults --briefly            # all of it but the load, in a minute or two

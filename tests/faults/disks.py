@@ -1,10 +1,10 @@
-"""A disk that is full while something is saved: the old stays, whole, and an error of ours says so.
+"""A disk that is full during a save: the old version stays complete, and our own error says so.
 
     python -m tests.faults disks                # 200 full disks, 40 for each kind of folder or file
     python -m tests.faults disks --count 5
 
-A child process may write files of so many bytes and no more (RLIMIT_FSIZE), from none to about the
-size of what it saves. The system refuses the next byte, as a full disk or a quota does.
+A child process may write files only up to a limit (RLIMIT_FSIZE), from 0 bytes to about the size of
+what it saves. The system refuses the next byte, as a full disk or a quota does.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from stylegan_hub.errors import StorageError
 from tests.faults import kills
 from tests.faults.kills import Kind
 
-# An edit with a card is two saves, of which the first may be done.
+# An edit with a card is two saves; the first may succeed.
 KINDS = {name: kind for name, kind in kills.KINDS.items() if name != "edit with a card"}
 SAVED, REFUSED, FAULT = range(3)
 
 
 def save_on_full_disk(kind: Kind, path: Path, limit: int) -> tuple[int, str]:
-    """Save version 1 where files can have so many bytes; how that ended, and what was raised."""
+    """Save version 1 with files of limited size; return the exit status and what was raised."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -44,7 +44,7 @@ def save_on_full_disk(kind: Kind, path: Path, limit: int) -> tuple[int, str]:
         except BaseException:
             said = traceback.format_exc()
         finally:
-            os.write(write, said.encode()[-4000:])  # a pipe is no file, so it takes it
+            os.write(write, said.encode()[-4000:])  # a pipe has no such limit
             os._exit(end)
     os.close(write)
     with open(read, "rb") as pipe:
@@ -57,7 +57,7 @@ def try_limit(kind: Kind, path: Path, limit: int) -> int:
     """Whether the save was refused.
 
     Raises:
-        AssertionError: what lies there is not what it should be, or was said.
+        AssertionError: the files on the disk are wrong, or differ from what was reported.
     """
     kind.save(path, 0)
     end, said = save_on_full_disk(kind, path, limit)
@@ -69,16 +69,16 @@ def try_limit(kind: Kind, path: Path, limit: int) -> int:
 
 
 def size(path: Path) -> int:
-    """Bytes of the largest file."""
+    """Size of the largest file in bytes."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return max(file.stat().st_size for file in files)
 
 
 def run(name: str, count: int) -> dict[str, object]:
-    """Save one kind on so many disks that are full at other bytes."""
+    """Save one kind on this many disks, which are full after different numbers of bytes."""
     kind, refused, faults = KINDS[name], 0, []
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # forks of a process with threads
+        warnings.simplefilter("ignore")  # the process has threads and forks
         path = Path(os.path.realpath(folder), "saved")
         kind.save(path, 0)
         most = size(path)
@@ -86,13 +86,13 @@ def run(name: str, count: int) -> dict[str, object]:
             limit = most * index // count
             try:
                 refused += try_limit(kind, path, limit)
-            except Exception as error:  # whatever it is, it is counted and told
+            except Exception as error:  # any exception is counted and reported
                 faults.append(f"after {limit} bytes: {type(error).__name__}: {error}")
     return {"kind": name, "disks": count, "refused": refused, "faults": faults}
 
 
 def main(arguments: list[str]) -> int:
-    """Save on full disks; 1 when something else than the old or an error of ours was found."""
+    """Save on full disks; return 1 if a fault was found."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.faults disks",
         description=__doc__,

@@ -1,14 +1,14 @@
-"""Coverage-guided fuzzing of all that reads what comes from elsewhere: files, cards, names.
+"""Coverage-guided fuzzing of every reader of untrusted input: files, cards, names.
 
     python -m tests.faults fuzz                          # 1.1 million executions, half an hour
-    python -m tests.faults fuzz --executions 2000        # briefly
+    python -m tests.faults fuzz --executions 2000        # a quick run
     python -m tests.faults fuzz --target npy             # one reader
 
-Each reader gets bytes that atheris (libFuzzer) makes from real files, led by which lines of the
-library they reach. It may return anything or raise an error of the library's own. Another
+Each reader gets bytes that atheris (libFuzzer) makes from real files, guided by the lines of the
+library that they reach. It may return anything or raise one of the library's own errors. Another
 exception, more than five seconds, more than 2 GB or a file written outside of its folder is a
-fault: its input is kept and its path printed. Inputs that reached new lines are kept in the
-corpus folder, from which the next run goes on.
+fault: its input is kept and its path is printed. Inputs that reached new lines are kept in the
+corpus folder, where the next run continues.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ import numpy as np
 
 ROOT = Path(__file__).parent.parent.parent
 CORPUS = Path(__file__).parent / "corpus"
-SHORT, LONG = 200_000, 50_000  # executions of a quick and of a slow reader, of 1.1 million
+SHORT, LONG = 200_000, 50_000  # executions of a fast and of a slow reader; 1.1 million in all
 SECONDS, MEGABYTES, LONGEST = 5, 2048, 4096
 
 
 @dataclass(frozen=True)
 class Target:
-    """A reader: what it gets, and inputs to start from."""
+    """A reader: its kind of input, and inputs to start from."""
 
     read: Callable[[bytes, Path], object]
     seeds: Callable[[], Iterator[bytes]]
@@ -45,7 +45,7 @@ class Target:
 
 
 def _file(suffix: str, read: Callable[[Path], object]) -> Callable[[bytes, Path], object]:
-    """A reader of files as one of bytes."""
+    """A reader of files, as a reader of bytes."""
 
     def from_bytes(data: bytes, folder: Path) -> object:
         path = folder / f"input{suffix}"
@@ -157,7 +157,7 @@ def _card(path: Path) -> object:
 
 
 def _metrics(data: bytes, folder: Path) -> object:
-    """A gallery's row and a card made of a folder with these numbers."""
+    """A gallery's row and a card, made from a folder with these numbers."""
     from stylegan_hub.hub import edit_info, write_card
 
     target = folder / "edit"
@@ -197,7 +197,7 @@ TARGETS: dict[str, Target] = {
 
 
 def fuzz(name: str, executions: int, folder: Path) -> None:
-    """Fuzz one reader in this process, which ends with it; faults are left in `folder`."""
+    """Fuzz one reader in this process, which ends with the run; faults are left in `folder`."""
     import resource
     import warnings
 
@@ -218,7 +218,7 @@ def fuzz(name: str, executions: int, folder: Path) -> None:
         for index, seed in enumerate(target.seeds()):
             (seeds / f"{index}").write_bytes(seed)
             try:
-                target.read(seed, work)  # imports what it needs, under instrumentation
+                target.read(seed, work)  # imports what the reader needs, under instrumentation
             except StyleganHubError:
                 pass
 
@@ -228,7 +228,7 @@ def fuzz(name: str, executions: int, folder: Path) -> None:
         except StyleganHubError:
             pass
 
-    # Linux counts the most memory of whoever started this process as its own.
+    # Linux counts the peak memory of the parent process as this one's.
     had = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     most = max(MEGABYTES, had + MEGABYTES // 2)
     options = [f"-runs={executions}", f"-timeout={SECONDS}", f"-rss_limit_mb={most}"]
@@ -238,7 +238,7 @@ def fuzz(name: str, executions: int, folder: Path) -> None:
 
 
 def run(name: str, executions: int) -> dict[str, object]:
-    """Fuzz one reader in a process of its own; what came of it."""
+    """Fuzz one reader in its own process; return what was found."""
     folder = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-"))
     home, temporary = folder / "home", folder / "tmp"
     for made in (home, temporary):
@@ -271,12 +271,12 @@ def run(name: str, executions: int) -> dict[str, object]:
 
 
 def _listing(folder: Path) -> set[str]:
-    """What lies in a folder, caches of Python and of matplotlib aside."""
+    """The files in a folder, except caches of Python and matplotlib."""
     return {str(path) for path in folder.iterdir() if not path.name.startswith(".")}
 
 
 def main(arguments: list[str]) -> int:
-    """Fuzz the readers that the options name; 1 when a fault was found."""
+    """Fuzz the readers that the options name; return 1 if a fault was found."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.faults fuzz",
         description=__doc__,

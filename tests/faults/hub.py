@@ -1,12 +1,12 @@
-"""A Hub that fails: each request of each operation, once, in each way.
+"""A Hub that fails: each request of each operation fails once, in each way.
 
     python -m tests.faults hub                  # about 250 faults
     python -m tests.faults hub --way 500        # one way to fail
 
 A Hub on this machine answers the first, second, ... request of an operation with a fault, and all
-others rightly. Then the operation must have its result, or an error of ours that says so; after a
-single 429, 500, 503 or lost connection, the result. What was published lies there whole or not at
-all, as was said. Without the fault, the same operation must succeed afterwards.
+others correctly. The operation must then give its result or raise our own error; after a single
+429, 500, 503 or lost connection, it must give its result. What is published must be complete or
+absent, as reported. Without the fault, the same operation must succeed afterwards.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ WAYS: dict[str, Callable[[], Response]] = {
     "odd json": lambda: JSONResponse({"id": 7, "siblings": "none"}),
 }
 PASSING = {"429", "500", "503", "lost"}
-"""Faults that pass: the second question is answered."""
+"""Temporary faults: the second attempt succeeds."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """Something that asks the Hub.
+    """An operation that sends requests to the Hub.
 
     Attributes:
-        carry_out: with the folder of an edit, and one for downloads.
-        is_done: whether its result is right.
-        repository: whether the repository is there before.
+        carry_out: takes the folder of an edit, and one for downloads.
+        is_done: whether its result is correct.
+        repository: whether the repository exists before it.
     """
 
     carry_out: Callable[[Path, Path], object]
@@ -90,7 +90,7 @@ OPERATIONS = {
 
 @contextmanager
 def only_hub() -> Iterator[HubServer]:
-    """A Hub on this machine, and a client that knows no other, no login and no waiting."""
+    """A Hub on this machine, and a client without another Hub, a login or waiting times."""
     import huggingface_hub
     from huggingface_hub import constants
 
@@ -131,7 +131,7 @@ def try_fault(
     """Let request `number` of an operation fail.
 
     Returns:
-        Whether the operation had as many requests, and what went wrong otherwise than it may.
+        Whether the operation had that many requests, and a description of any fault.
     """
     old, new = _folder(scratch / "old", "old"), _folder(scratch / "new", "newer")
     server.reset()
@@ -167,7 +167,7 @@ def _half(
     new: dict[str, bytes],
     error: StyleganHubError | None,
 ) -> str | None:
-    """What is wrong with what lies there, after what was said."""
+    """What is wrong with the published files, given what was reported."""
     files = repository.files if repository else {}
     is_new = new.items() <= files.items()
     if not isinstance(error, hub.PublishError):
@@ -178,7 +178,7 @@ def _half(
 
 
 def run(name: str, ways: list[str]) -> dict[str, object]:
-    """Every request of one operation fails once in each of these ways."""
+    """Let every request of one operation fail once in each of these ways."""
     faults, tried = [], 0
     with only_hub() as server, tempfile.TemporaryDirectory() as scratch:
         for way in ways:
@@ -193,7 +193,7 @@ def run(name: str, ways: list[str]) -> dict[str, object]:
 
 
 def main(arguments: list[str]) -> int:
-    """Let the Hub fail; 1 when something went wrong by it."""
+    """Let the Hub fail; return 1 if a fault was found."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.faults hub",
         description=__doc__,

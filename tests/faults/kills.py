@@ -1,11 +1,11 @@
-"""Kills while something is saved: the old or the new lies there afterwards, never a mixture.
+"""Kills during a save: the old or the new version is there afterwards, never a mixture.
 
     python -m tests.faults kills                # 240 kills, 40 of each kind of folder or file
     python -m tests.faults kills --count 5
 
 A child process saves two versions in turn, again and again, and is killed (SIGKILL) at a random
-moment. Then the folder or file must load, hold one of the two versions whole, and nothing of the
-killed process may lie beside it after the next save.
+moment. Afterwards, the folder or file must load and hold one of the two versions completely, and
+after the next save, no file of the killed process may be left beside it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SLOWEST = 0.2  # seconds until a kill, at most; a save takes a few milliseconds
 
 @dataclass(frozen=True)
 class Kind:
-    """How version 0 or 1 of something is saved, and which one lies there."""
+    """How to save version 0 or 1 of something, and how to read which one is there."""
 
     save: Callable[[Path, int], object]
     found: Callable[[Path], int]
@@ -84,10 +84,10 @@ def _found_latents(path: Path) -> int:
 
 
 def _agreed(*values: float) -> int:
-    """The version that all parts speak of.
+    """The version to which all parts belong.
 
     Raises:
-        AssertionError: they speak of several.
+        AssertionError: they belong to several versions.
     """
     assert len(set(values)) == 1, f"a mixture of two versions: {sorted(set(values))}"
     return int(values[0])
@@ -122,7 +122,7 @@ KINDS: dict[str, Kind] = {
 
 
 def kill_while_saving(kind: Kind, path: Path, seconds: float) -> int:
-    """Kill a process that saves, after so many seconds; the version that is found."""
+    """Kill a saving process after this many seconds; return the version that is found."""
     kind.save(path, 0)
     pid = os.fork()
     if pid == 0:
@@ -140,11 +140,11 @@ def kill_while_saving(kind: Kind, path: Path, seconds: float) -> int:
 
 
 def run(name: str, count: int, seed: int = 0) -> dict[str, object]:
-    """Kill so many times while one kind is saved."""
+    """Kill this many times during saves of one kind."""
     rng = random.Random(f"{name} {seed}")
     versions, faults = [0, 0], []
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # forks of a process with threads
+        warnings.simplefilter("ignore")  # the process has threads and forks
         path = Path(folder, "saved")
         for _ in range(count):
             seconds = rng.uniform(0, SLOWEST)
@@ -153,13 +153,13 @@ def run(name: str, count: int, seed: int = 0) -> dict[str, object]:
                 KINDS[name].save(path, 1)
                 assert KINDS[name].found(path) == 1, "the next save was not done"
                 assert os.listdir(folder) == ["saved"], f"left over: {os.listdir(folder)}"
-            except Exception as error:  # whatever it is, it is counted and told
+            except Exception as error:  # any exception is counted and reported
                 faults.append(f"after {seconds:.4f} s: {type(error).__name__}: {error}")
     return {"kind": name, "kills": count, "old": versions[0], "new": versions[1], "faults": faults}
 
 
 def main(arguments: list[str]) -> int:
-    """Kill; 1 when a kill has left something else than the old or the new."""
+    """Kill; return 1 if a kill left anything but the old or the new version."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.faults kills",
         description=__doc__,

@@ -1,19 +1,19 @@
-"""Many visitors move sliders at once: how long they wait, and whether pictures are right.
+"""Many visitors move sliders at once: how long they wait, and whether their pictures are right.
 
     python -m tests.faults load                             # the three loads below, 70 minutes
     python -m tests.faults load --loads 16:0:300            # 16 users without pause, 5 minutes
     python -m tests.faults load --loads 50:3-8:300 10:0:3600
 
-A load is USERS:THINKING:SECONDS. The page is served in a process of its own; each user has a face
-and an edit of their own, asks for the picture at some strength by plain HTTP, waits for it, thinks
-for a time drawn evenly from THINKING (seconds), and asks again. Afterwards every picture that was
-asked for is rendered alone and compared with what came under load: moving pictures are rendered
-several at a time, which may change a value by one step of 255, and JPEG by a few more.
+A load is USERS:THINKING:SECONDS. The page is served in its own process. Each user has their own
+face and edit, requests the picture at some strength over HTTP, waits for it, thinks for a random
+time in the range THINKING (seconds), and requests the next one. Afterwards, every picture is
+rendered alone and compared with the answer under load: moving pictures are rendered several at a
+time, which may change a value by one step of 255, and JPEG by a few more.
 
-It prints, and writes with --output: percentiles of the time between question and picture, pictures
-a second, the slowest and the quickest user's median (fairness), memory of the server after 50 and
-after all pictures, time of the processor that the users themselves took, and how many pictures were
-wrong. The exit status is 1 where a picture was wrong or a question failed.
+It prints, and writes with --output: percentiles of the time between request and picture, pictures
+per second, the slowest and the fastest user's median (fairness), memory of the server after 50 and
+after all pictures, processor time of the users themselves, and the number of wrong pictures. The
+exit status is 1 if a picture was wrong or a request failed.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ from PIL import Image
 
 LOADS = ("16:0:300", "50:3-8:300", "10:0:3600")
 STRENGTHS = tuple(round(-1 + 0.25 * step, 2) for step in range(13))
-UNLIKE = 12  # of 255: pictures of two strengths differ by more somewhere, JPEGs of one by less
+# Of 255: pictures of two strengths differ by more somewhere, JPEGs of one strength by less.
+UNLIKE = 12
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
 class Load:
-    """Users at once, seconds of thinking from and to, seconds in all."""
+    """Number of users, seconds of thinking from and to, seconds in all."""
 
     users: int
     thinking: tuple[float, float]
@@ -55,7 +56,7 @@ class Load:
         """Of the form USERS:THINKING:SECONDS.
 
         Raises:
-            ValueError: another form, or numbers below their least.
+            ValueError: another form, or numbers below their minimum.
         """
         users, thinking, seconds = text.split(":")
         first, _, last = thinking.partition("-")
@@ -67,11 +68,11 @@ class Load:
 
 @dataclass
 class Seen:
-    """What users saw.
+    """What the users received.
 
     Attributes:
         waits: seconds of each answer, by user.
-        pictures: the bytes of the answers by user and strength; equal ones once.
+        pictures: the bytes of the answers by user and strength; equal ones are kept once.
         failures: answers without a picture.
     """
 
@@ -83,7 +84,7 @@ class Seen:
 
 
 class Server:
-    """The page in a process of its own, with a desk for each user."""
+    """The page in its own process, with a desk for each user."""
 
     def __init__(self, pipeline: str, users: int) -> None:
         command = [sys.executable, "-m", "tests.faults.load", "--serve", str(users), pipeline]
@@ -107,13 +108,13 @@ class Server:
 
     def close(self) -> None:
         """End the process."""
-        with self._process:  # which closes the pipes to it
+        with self._process:  # leaving the block closes the pipes to it
             self._process.terminate()
             self._process.wait(30)
 
 
 def serve(users: int, pipeline: str) -> None:
-    """The server's process: open the page and a desk for each user, say where, stay until ended."""
+    """The server's process: open the page and a desk for each user, and report the address."""
     import torch
 
     from demo.app import build, launch_options
@@ -143,7 +144,7 @@ def serve(users: int, pipeline: str) -> None:
 async def user(
     number: int, channel: str, load: Load, end: float, client: httpx.AsyncClient, seen: Seen
 ) -> None:
-    """One user, until the end."""
+    """One user, until the time is over."""
     draw = random.Random(number)
     await asyncio.sleep(draw.uniform(*load.thinking) * draw.random())
     while time.monotonic() < end:
@@ -165,7 +166,7 @@ async def user(
 
 
 async def carry_out(load: Load, server: Server) -> tuple[Seen, dict[str, float]]:
-    """Let all users go; what they saw, and memory and time."""
+    """Start all users; return what they received, memory and time."""
     seen = Seen()
     limits = httpx.Limits(max_connections=load.users)
     memory = {"megabytes_at_first": 0.0}
@@ -192,7 +193,7 @@ async def carry_out(load: Load, server: Server) -> tuple[Seen, dict[str, float]]
 
 
 def wrong_pictures(server: Server, seen: Seen) -> int:
-    """How many different answers are unlike the picture that is rendered alone."""
+    """How many different answers differ from the picture that is rendered alone."""
     wrong = 0
     with httpx.Client(base_url=server.url, timeout=120) as client:
         for (number, strength), answers in seen.pictures.items():
@@ -210,7 +211,7 @@ def pixels(jpeg: bytes) -> np.ndarray:
 
 
 def report(load: Load, seen: Seen, memory: dict[str, float], wrong: int) -> dict[str, float]:
-    """What is said of a load; times in seconds."""
+    """The summary of a load; times in seconds."""
     waits = sorted(wait for each in seen.waits.values() for wait in each)
     medians = [statistics.median(each) for each in seen.waits.values()]
     numbers = {
@@ -230,7 +231,7 @@ def report(load: Load, seen: Seen, memory: dict[str, float], wrong: int) -> dict
 
 
 def main(arguments: list[str]) -> int:
-    """Carry out the loads; 1 where something was wrong."""
+    """Run the loads; return 1 if anything was wrong."""
     summary, *details = (__doc__ or "").split("\n\n", 1)
     parser = argparse.ArgumentParser(
         "python -m tests.faults load", description=summary, epilog="".join(details),

@@ -325,7 +325,7 @@ function wire() {
 }
 
 function introduce({ backend, milliseconds, neutral, labels, edits, has }) {
-  document.title = find('title').textContent = `Change ${neutral} by words`;
+  document.title = find('title').textContent = `Change ${neutral} with words`;
   find('engine').textContent = `Rendered by this browser: ${backend}, ` +
     `${Math.round(milliseconds)} ms for a full-size picture.`;
   find('class-label').hidden = !labels;
