@@ -248,9 +248,9 @@ class Domain(SavedWhole, DiffusionPipeline):
         """Raise `MismatchError` unless an artifact was made for this generator and this CLIP.
 
         Args:
-            base_model, clip: what the artifact says it was made for.
+            base_model, clip: the generator and the CLIP that the artifact names.
             what: the artifact, for the message: "direction table".
-            remedy: what to do about another CLIP.
+            remedy: what to do if the CLIP differs, for the message.
         """
         base_model.check_same(self.base_model, what)
         other = self.clip_model
@@ -372,7 +372,10 @@ class Domain(SavedWhole, DiffusionPipeline):
         return known[space]
 
     def editable(self, space: Space | str) -> Tensor:
-        """1 where a code may move, else 0. In s the toRGB layers stay fixed, as in StyleCLIP."""
+        """A mask of a code: 1 where edits may move it, else 0.
+
+        `[num_styles]` for s, whose toRGB layers stay fixed, as in StyleCLIP; a single 1 for others.
+        """
         if Space(space) is not Space.S:
             return torch.ones((), device=self.device)
         free = torch.ones(self.generator.num_styles, device=self.device)

@@ -115,7 +115,7 @@ class Latents:
         return Latents(self.space, self.codes.to(device=device, dtype=dtype))
 
     def repeat(self, count: int) -> Latents:
-        """The whole batch `count` times, one after the other."""
+        """The whole batch `count` times in a row: n * count latents, a, b, a, b for count 2."""
         return Latents(self.space, self.codes.repeat(count, *[1] * (self.codes.ndim - 1)))
 
     def lerp(self, other: Latents, weight: float) -> Latents:

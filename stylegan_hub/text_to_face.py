@@ -309,6 +309,11 @@ def load_text_to_face(
 ) -> TextToFace:
     """Load a network by bundled name, folder or Hub id ("user/repo", "user/repo@revision").
 
+    The network is a `TextToFace`, whose samples are latents of faces that fit a text.
+
+    Args:
+        revision, token, cache_dir, local_files_only: for the Hub; see `names.resolve`.
+
     Raises:
         NotFoundError: the name leads nowhere; the message lists similar names.
         ArtifactError: it is something else, or files are missing, damaged or from a newer version.

@@ -97,7 +97,7 @@ def test_text(tmp_path: Path) -> None:
     _, text = parts(write_card(make(tmp_path / "afro-hair")))
     for line in (
         "# afro hair",
-        'Found for the words "afro hair", away from "a face".',
+        'It was found for the change from "a face" to "afro hair".',
         "Strength 1 is the default; the slider goes from -1 to 3, and 0 changes nothing.",
         'edit = hub.load_edit("afro-hair")  # or a folder, or "user/repo"',
         "| steps | 300 |",

@@ -224,7 +224,7 @@ def test_a_refused_job_locks_no_tab(
     page.locator("#photo img").wait_for()
     page.get_by_label("At once").check()
     press(page, "Use this face")
-    page.get_by_alt_text("As the generator draws it").wait_for()
+    page.get_by_alt_text("As the generator renders it").wait_for()
 
     tab(page, "More")
     page.get_by_label("blend", exact=True).check()

@@ -276,7 +276,7 @@ def test_refine_and_tune(studio: Studio, upload: Upload, inverted: Inverted) -> 
     assert inverted.person.likeness is not None and new.person.likeness is not None
     assert new.person.likeness.psnr > inverted.person.likeness.psnr
     assert new.drawn != studio.draw(Session(latents=new.person.latents))[0]
-    assert "tuned generator draws it when it is pasted" in compared(new)
+    assert "tuned generator renders it when it is pasted" in compared(new)
     name, photo = put_back(new, edited(new))
     assert name == "my-photo-edited.png" and photo.size == SIZE
 
@@ -296,7 +296,7 @@ def test_without_an_encoder(
     assert "At once" in str(build(studio).get_config_file()["components"])
     bare = Studio(tiny_pipeline)
     shown = str(build(bare).get_config_file()["components"])
-    assert "no encoder, the network that names" in shown and "At once" not in shown
+    assert "no encoder, the network that finds" in shown and "At once" not in shown
     assert "recipes/train_encoder.py --output_dir runs/encoder" in shown
     found = last(invert(bare, upload, refine=2))
     assert "<strong>Unknown whether it is the same person" in compared(found)
@@ -331,7 +331,7 @@ def test_likeness_in_words(pipe: StyleEditPipeline) -> None:
 def test_what_was_found_is_shown_beside_the_photo(inverted: Inverted) -> None:
     html = compared(inverted)
     assert re.findall('alt="(.*?)"', html) == [
-        "Cut out of the photo", "As the generator draws it", "Violet where it cannot be drawn",
+        "Cut out of the photo", "As the generator renders it", "Violet where it cannot be rendered",
     ]  # fmt: skip
     assert f"PSNR {inverted.person.likeness.psnr:.1f} dB" in html  # type: ignore[union-attr]
 
@@ -377,7 +377,7 @@ def test_a_comparison_stands_beside_the_likeness(inverted: Inverted) -> None:
     smiling = FaceReading({"neutral": 0.1, "happy": 0.9}, 39.0)
     photographed = replace(inverted, comparison=Comparison(smiling, smiling, None))
     html = compared(photographed)
-    assert "happy (0.90) in the photo, happy (0.90) in the drawing" in html
+    assert "happy (0.90) in the photo, happy (0.90) in the render" in html
 
 
 def test_a_portrait_is_not_pasted(inverted: Inverted) -> None:
@@ -479,7 +479,7 @@ def test_over_http(url: str, studio: Studio, file: Path, tmp_path: Path) -> None
     assert pixels(before) != pixels(after)
     for where in ("changed", "face"):
         html, button = client.predict(where, api_name="/paste")
-        assert 'alt="The photo with what was edited"' in html
+        assert 'alt="The edited photo"' in html
         path = Path(button["value"] if isinstance(button, dict) else button)
         assert path.name == "my-photo-edited.png"
         with Image.open(path) as pasted:
@@ -507,7 +507,7 @@ def test_a_visit(
         page.set_viewport_size({"width": size[0], "height": size[1]})
         first = wait_for_other_picture(page, "")
         tab(page, "Photo")
-        page.get_by_text("somebody who agrees to it").wait_for()
+        page.get_by_text("a person who agrees to it").wait_for()
         send(page, file)
         page.get_by_text("Found 2 faces in My Photo.png").wait_for()
         page.get_by_role("button", name="The photo; a click shows where the face is").wait_for()
@@ -541,7 +541,7 @@ def test_a_visit(
         page.get_by_role("button", name="Use this face", exact=True).press("Enter")
         page.get_by_text("The face of My Photo.png is here").wait_for()
         face = wait_for_other_picture(page, first)
-        page.get_by_alt_text("As the generator draws it").wait_for()
+        page.get_by_alt_text("As the generator renders it").wait_for()
         page.get_by_text("the recognizer is not calibrated").wait_for()
         page.get_by_role("button", name="Paste back").press("Enter")
         page.get_by_text("Nothing was changed yet").wait_for()
@@ -559,7 +559,7 @@ def test_a_visit(
         tab(page, "Photo")
         page.get_by_label("All of what was cut out").check()
         page.get_by_role("button", name="Paste back").press("Enter")
-        page.get_by_alt_text("The photo with what was edited").wait_for()
+        page.get_by_alt_text("The edited photo").wait_for()
         with page.expect_download() as download:
             page.get_by_role("button", name="Save the photo").press("Enter")
         assert download.value.suggested_filename == "my-photo-edited.png"

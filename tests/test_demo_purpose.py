@@ -186,7 +186,7 @@ def test_essence_and_photo(visit: Page, seen: Seen, tmp_path: Path) -> None:
     page.locator("#photo img").wait_for()
     page.get_by_label("At once").check()
     press(page, "Use this face")
-    page.get_by_alt_text("As the generator draws it").wait_for()
+    page.get_by_alt_text("As the generator renders it").wait_for()
     again = seen.words(0)
     same = [name for name in ("hair_color", "skin", "clothes", "hat") if again[name] == drawn[name]]
     assert len(same) >= 3, (again, drawn)

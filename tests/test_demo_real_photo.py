@@ -81,7 +81,7 @@ def test_photographs_on_the_page(browser: Browser, url: str, album: Path) -> Non
 
         send(page, album / "one.png")
         page.get_by_text("Found a face in one.png").wait_for()
-        page.get_by_text("This model draws cartoons").first.wait_for()
+        page.get_by_text("This model renders cartoons").first.wait_for()
         page.get_by_role("button", name="Use this face", exact=True).press("Enter")
         page.get_by_text("A portrait after one.png is here").wait_for()
         page.get_by_text("Read from the photo").wait_for()
@@ -92,14 +92,14 @@ def test_photographs_on_the_page(browser: Browser, url: str, album: Path) -> Non
         send(page, album / "drawn.png")
         page.get_by_text("Found 2 faces in drawn.png").wait_for()
         page.get_by_label("All of them").check()
-        page.get_by_text("All 2 faces are edited alike").wait_for()
+        page.get_by_text("All 2 faces get the same edit").wait_for()
         page.get_by_label("At once").check()
         page.get_by_role("button", name="Use this face", exact=True).press("Enter")
         page.get_by_text("The face of drawn.png is here").wait_for()
         wait_for_other_picture(page, portrait)
         page.get_by_label("All of what was cut out").check()
         page.get_by_role("button", name="Paste back").press("Enter")
-        page.get_by_alt_text("The photo with what was edited").wait_for()
+        page.get_by_alt_text("The edited photo").wait_for()
         with page.expect_download() as download:
             page.get_by_role("button", name="Save the photo").press("Enter")
         with Image.open(download.value.path()) as pasted, Image.open(album / "drawn.png") as before:

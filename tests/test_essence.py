@@ -334,7 +334,7 @@ def test_recipe_from_picture_to_card(
     assert metrics["target_similarity_after"] > metrics["target_similarity_before"]
     assert str(tmp_path) not in (whole / "config.json").read_text()
     card = (whole / "README.md").read_text()
-    assert "target similarity after" in card
+    assert "CLIP similarity to the target picture, after" in card
     assert (whole / "images" / "target.png").is_file()
     with Image.open(whole / "samples" / "step-000004.png") as sheet:
         assert sheet.size == (8 * 32, 2 * 32)  # faces above the same faces with the edit

@@ -657,4 +657,4 @@ def test_a_visit(browser: Browser, studio: Studio, photo: Path) -> None:  # noqa
             page.get_by_text("The middle of house.png is here").wait_for()
             wait_for_other_picture(page, edited)
             page.get_by_role("button", name="Paste back").click()
-            page.get_by_alt_text("The photo with what was edited").wait_for()
+            page.get_by_alt_text("The edited photo").wait_for()

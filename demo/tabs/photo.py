@@ -57,48 +57,48 @@ from stylegan_hub.steps import Step
 from stylegan_hub.studio import Studio
 
 CONSENT = (
-    "Bring a picture of yourself, or of somebody who agrees to it, and say that it is edited when "
-    "you share it. What comes out is a likeness, not a copy. The photo is deleted "
-    f"{PHOTOGRAPH_MINUTES} minutes after you closed this page."
+    "Use a picture of yourself, or of a person who agrees to it, and say that it is edited when "
+    "you share it. The result is a likeness, not a copy. The photo is deleted "
+    f"{PHOTOGRAPH_MINUTES} minutes after you close this page."
 )
 WAYS = {"Only what the edits changed": "changed", "All of what was cut out": "face"}
 BACK = "Back to this photo"
 CALM = "a face with a neutral expression"
 _NO_ENCODER = (
-    "This pipeline has no encoder, the network that names a picture's latent at once. A search "
-    "from the average works still: it takes longer, and may end far from the photo. To train one, "
-    "put it into a pipeline and open that:"
+    "This pipeline has no encoder, the network that finds a picture's latent at once. A search "
+    "from the average face still works, but takes longer and may end far from the photo. To train "
+    "an encoder, put it into a pipeline and open that pipeline:"
 )
 _REFINEMENTS = (30, 100, 300)
 _REFINE, _REFINE_FROM_AVERAGE = 100, 300
 _MAX_TUNING = 300
-_FAST = 3  # PNG's compression; more takes long for little
-# gradio makes the picture a button without words, as soon as it is shown.
+_FAST = 3  # level of PNG compression; higher ones are slow and save little
+# As soon as gradio shows the picture, it is a button without a label.
 _NAME_PICTURE = """function nameIt() {
   const button = document.querySelector('#photo button');
   if (button) button.ariaLabel = '%s';
   else setTimeout(nameIt, 50);
 }"""
 _NO_PHOTO = "Got no photo; upload one."
-# What reads and holds all pixels of a photograph, which may be many.
+# For handlers that hold all pixels of a photograph, which may be many.
 _READING = {"concurrency_id": "photo", "concurrency_limit": 2, "show_progress": "hidden"}
-# One after the other, so that none of quick clicks is lost.
+# One at a time, so that quick clicks are not lost.
 _PLACING = {"concurrency_id": "place", "concurrency_limit": 1, "show_progress": "hidden"}
 
 
 @dataclass(frozen=True)
 class Inverted:
-    """Somebody on the page, from a photograph.
+    """A person from a photograph, on the page.
 
     Attributes:
         upload: the photograph.
-        person: who.
+        person: the latents, and where the face is in the photograph.
         crop: what was cut out, in the generator's size.
-        own: the same, violet where it cannot be drawn; None for a portrait.
-        drawn: what the generator draws of it.
-        studio: draws this person: that of the page, or one with a tuned generator.
-        comparison: of photo and drawing, by readers that learned photographs; None for drawings.
-        others: of the same photograph, who get the same edits when it is pasted back.
+        own: the same, with violet where it cannot be rendered; None for a portrait.
+        drawn: the generator's render of it.
+        studio: renders this person: the page's own, or one with a tuned generator.
+        comparison: of photo and render, by readers that learned photographs; None for drawings.
+        others: faces of the same photograph that get the same edits when it is pasted back.
     """
 
     upload: Upload
@@ -113,7 +113,7 @@ class Inverted:
 
 @dataclass(frozen=True, kw_only=True)
 class Moment(Frame):
-    """The last `Frame` of an inversion: who was found."""
+    """The last `Frame` of an inversion, with its result."""
 
     inverted: Inverted
 
@@ -125,12 +125,12 @@ def invert(
     tune: int = 0,
     owner: Hashable = None,
 ) -> Iterator[Frame]:
-    """Find the latent that draws the face, with pictures on the way: the photo's first.
+    """Find the latent that renders the face, and yield pictures on the way: the photo first.
 
-    The last frame is a `Moment`, unless it was stopped.
+    The last frame is a `Moment`, unless the search was stopped.
 
     Args:
-        refine: steps of the search near to the encoder's latent; 0 takes that one as it is.
+        refine: steps of a search near the encoder's latent; 0 takes that latent as it is.
         tune: steps in which a copy of the generator learns the photograph.
 
     Raises:
@@ -166,7 +166,7 @@ def invert(
     if found is None:
         return
     subject = f"A portrait after {upload.name}" if found.person.is_portrait else upload.subject
-    text = f"{subject} is here{after(started)}; edits go on it."
+    text = f"{subject} is here{after(started)}; your edits apply to it."
     yield Moment(message(text), (found.drawn, found.drawn), inverted=found)
 
 
@@ -179,7 +179,7 @@ def _inverted(
     tuning: Tuning | None,
     on_step: Callable[[Step], None],
 ) -> Inverted:
-    """One face of a photograph: inverted, or as a portrait where that cannot work."""
+    """One face of a photograph: inverted, or a portrait if the model cannot show the person."""
     crop = cut(photo, alignment, studio.pipe.generator.img_size)
     face = undrawable_person(studio.pipe, photo, alignment)
     if face is not None:
@@ -199,11 +199,11 @@ def put_back(
     where: Where = "changed",
     keep_own: float = 1.0,
 ) -> tuple[str, Image.Image]:
-    """The photograph with the face as edited in it, as large as it came; a name for it first.
+    """A file name, and the photograph at its full size with the edited face in it.
 
     Raises:
-        ValueError: nobody was inverted, the session shows somebody else, nothing was edited; the
-            photograph is no longer there.
+        ValueError: no photo was inverted, the session shows another face, nothing was edited, or
+            the photograph is no longer there.
     """
     if inverted is None:
         raise ValueError("Got no photo; upload one and press “Use this face”.")
@@ -228,13 +228,13 @@ def put_back(
         photo = replace(photo, image=result)
     if where == "changed" and not changed:
         raise ValueError(
-            "Nothing was changed yet. Put an edit on it, or paste all of what was cut out."
+            "Nothing was changed yet. Apply an edit, or paste all of what was cut out."
         )
     return f"{upload.slug}-edited.png", photo.image
 
 
 def neutral_first(studio: Studio, session: Session, owner: Hashable = None) -> Iterator[Frame]:
-    """Find the edit that gives the face a neutral expression, so that others start from one.
+    """Find the edit that gives the face a neutral expression, so that other edits start from it.
 
     Raises:
         ValueError: the session shows no photo; too many edits.
@@ -245,7 +245,7 @@ def neutral_first(studio: Studio, session: Session, owner: Hashable = None) -> I
     method = studio.method_for(session, request, every_face=False)
 
     def say(found: Edit, seconds: str) -> str:
-        return f"The expression is neutral now{seconds}; slide it, or put other edits on it."
+        return f"The expression is neutral now{seconds}; move its slider, or apply other edits."
 
     wanted = Wanted(request, method.name, label=request.text)
     yield from show_found(studio, session, wanted, say, owner=owner)
@@ -260,14 +260,16 @@ def save_person(person: Person) -> bytes:
 
 
 def compared(inverted: Inverted) -> str:
-    """HTML of photo and drawing side by side, and of how alike they are."""
+    """HTML of photo and render side by side, and of how similar they are."""
     likeness = inverted.person.likeness
     shown_beside = [
         (inverted.crop, "Cut out of the photo", "The photo"),
-        (inverted.drawn, "As the generator draws it", "The drawing"),
+        (inverted.drawn, "As the generator renders it", "The render"),
     ]
     if inverted.own is not None:
-        shown_beside.append((inverted.own, "Violet where it cannot be drawn", "Kept as it is"))
+        shown_beside.append(
+            (inverted.own, "Violet where it cannot be rendered", "Kept from the photo")
+        )
     pictures = "".join(
         f"<figure>{shown(for_screen(picture), alt)}<figcaption>{caption}</figcaption></figure>"
         for picture, alt, caption in shown_beside
@@ -284,9 +286,9 @@ def compared(inverted: Inverted) -> str:
         for words, number in in_words(inverted.studio.pipe, likeness)
     )
     if inverted.comparison is not None:
-        sentences = inverted.comparison.in_words("in the photo", "in the drawing")
+        sentences = inverted.comparison.in_words("in the photo", "in the render")
         lines += "".join(f"<li>{plain(sentence)}</li>" for sentence in sentences)
-    more = "<p>The tuned generator draws it when it is pasted back, and in the file.</p>"
+    more = "<p>The tuned generator renders it when it is pasted back and in the saved file.</p>"
     return (
         f'<div class="pair">{pictures}</div><ul class="likeness">{lines}</ul>'
         f"{more if inverted.person.tuned else ''}"
@@ -294,7 +296,7 @@ def compared(inverted: Inverted) -> str:
 
 
 def in_words(domain: Domain, likeness: Likeness) -> list[tuple[str, str]]:
-    """What each number of a likeness says, and the number."""
+    """What each number of a likeness means, and the number."""
     psnr, look, who = likeness.psnr, likeness.perceptual, likeness.identity
     lines = [
         (
@@ -333,7 +335,7 @@ def build(studio: Studio, stage: Stage) -> None:
                 "python app.py --pipeline runs/with-encoder",
             )
         )
-    # Endings too, since a browser may not know of some that they are pictures.
+    # Endings too: a browser may not know that some of these files are pictures.
     send = gr.UploadButton(
         "Upload a photo", size="md", variant="primary", file_types=["image", *SUFFIXES]
     )
@@ -369,7 +371,7 @@ def build(studio: Studio, stage: Stage) -> None:
             ],
             value=_REFINE if has_encoder else _REFINE_FROM_AVERAGE,
             label="How closely",
-            info="More steps draw it more alike, and take longer.",
+            info="More steps make it more similar, and take longer.",
         )
         with gr.Accordion("Settings of this photo", open=False):
             tune = gr.Slider(
@@ -378,12 +380,12 @@ def build(studio: Studio, stage: Stage) -> None:
                 0,
                 step=10,
                 label="Steps of tuning",
-                info="A copy of the generator learns the photo, and draws what is pasted back.",
+                info="A copy of the generator learns the photo, and renders what is pasted back.",
                 buttons=[],
             )
         start = gr.Button("Use this face", variant="primary")
-    result = gr.HTML(label="Photo and drawing", min_height=0)
-    with gr.Column(visible=False) as somebody, gr.Row():
+    result = gr.HTML(label="Photo and render", min_height=0)
+    with gr.Column(visible=False) as of_the_person, gr.Row():
         back = gr.Button(BACK, size="md", min_width=100)
         calm = gr.Button("Neutral expression first", size="md", min_width=100, visible=of_faces)
         save_file = gr.DownloadButton("Save this person", size="md", min_width=100)
@@ -395,8 +397,8 @@ def build(studio: Studio, stage: Stage) -> None:
             1,
             1,
             step=0.1,
-            label="Keep what cannot be drawn",
-            info="Hands, frames and hats stay the photo's own: the violet parts above.",
+            label="Keep what cannot be rendered",
+            info="Hands, frames and hats stay as they are in the photo: the violet parts above.",
             buttons=[],
         )
         put = gr.Button("Paste back")
@@ -429,7 +431,7 @@ def build(studio: Studio, stage: Stage) -> None:
         }
 
     def take(desk: Desk, file: str | None) -> Iterator[Updates]:
-        desk.photographs["upload"] = None  # whatever becomes of this one
+        desk.photographs["upload"] = None  # even if the new one is refused
         yield {said: message("Looking at the photo …")}
         with friendly():
             if file is None:
@@ -495,7 +497,7 @@ def build(studio: Studio, stage: Stage) -> None:
         name = f"{new.upload.slug}.safetensors"
         return {
             result: compared(new),
-            somebody: gr.Column(visible=True),
+            of_the_person: gr.Column(visible=True),
             pasting: gr.Column(visible=not new.person.is_portrait),
             save_file: desk.photo_file(name, save_person(new.person)),
             pasted: "",
@@ -519,7 +521,7 @@ def build(studio: Studio, stage: Stage) -> None:
             if (back := desk.photographs.get("inverted")) is None:
                 raise ValueError(_NO_PHOTO)
         put_on_desk(desk, back)
-        return message(f"{back.upload.subject} is here again; edits stay on it.")
+        return message(f"{back.upload.subject} is here again, with its edits.")
 
     def paste(desk: Desk, where: Where, keep_own: float) -> tuple[str, Any]:
         with friendly():
@@ -528,14 +530,14 @@ def build(studio: Studio, stage: Stage) -> None:
         data = io.BytesIO()
         photo.save(data, "PNG", compress_level=_FAST)
         file = desk.photo_file(name, data.getvalue())
-        picture = shown(preview_of(photo), "The photo with what was edited")
+        picture = shown(preview_of(photo), "The edited photo")
         return picture, gr.DownloadButton(value=file, visible=True)
 
     desk = stage.desk
     placed = [said, found, picture, taking_back, faces, choice, *places]
     sent = send.upload(take, [desk, send], placed, api_name="photo", **_READING)
     sent.failure(refuse, desk, [said, send, found, picture], **PRIVATE)
-    # The main thing to do is another one then.
+    # From then on another button is the main one.
     sent.success(lambda: gr.UploadButton(variant="secondary"), None, send, **PRIVATE)
     sent.success(None, js=_NAME_PICTURE % called, **PRIVATE)
     picture.select(click, desk, placed, trigger_mode="multiple", **_PLACING, **PRIVATE)
@@ -544,7 +546,7 @@ def build(studio: Studio, stage: Stage) -> None:
     use.click(type_in, [desk, *places], placed, api_name="points", **_PLACING)
     undo.click(take_back, desk, placed, **_PLACING, **PRIVATE)
     clear.click(start_again, desk, placed, **_PLACING, **PRIVATE)
-    of_person = [result, somebody, pasting, save_file, pasted, save_photo]
+    of_person = [result, of_the_person, pasting, save_file, pasted, save_photo]
     stage.add_search(
         start,
         [start.click],

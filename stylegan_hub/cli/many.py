@@ -56,7 +56,7 @@ def many(
     Examples:
       stylegan-hub many --seeds 0-999999 --edit afro-hair:1 -o faces
       accelerate launch --num_processes 2 -m stylegan_hub many --seeds 0-999999 -o faces
-      stylegan-hub many --photos album --edit afro-hair:1 -o edited --engine ray
+      stylegan-hub many --photos album --pipeline ffhq -o latents --engine ray
     """
     with reporting():
         if (seeds is None) == (photos is None):

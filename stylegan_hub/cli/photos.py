@@ -19,7 +19,6 @@ from stylegan_hub.cli.options import (
     AlignedOption,
     DeviceOption,
     KeepOwnOption,
-    PasteOption,
     PipelineOption,
     RefineOption,
     RuntimeOption,
@@ -161,7 +160,12 @@ def batch(
     ] = None,
     refine: RefineOption = 0,
     tune: TuneOption = 0,
-    paste: PasteOption = "changed",
+    paste: Annotated[
+        Literal["changed", "face"],
+        typer.Option(
+            help="What to paste back into the photos: only what the edits changed, or whole faces."
+        ),
+    ] = "changed",
     everyone: Annotated[
         bool, typer.Option("--everyone", help="Edit all faces in each photo, not only the largest.")
     ] = False,
@@ -182,14 +186,10 @@ def batch(
 
     \b
     Examples:
-      stylegan-hub batch holidays -o edited --refine 100 --edit afro-hair:1
-      stylegan-hub batch holidays -o edited --everyone --subfolders --edit afro-hair:1
+      stylegan-hub batch holidays --pipeline ffhq -o edited --refine 100 --edit ./afro:1
+      stylegan-hub batch holidays --pipeline ffhq -o edited --everyone --edit ./afro:1
     """
     with reporting():
-        if paste == "none":
-            raise UsageError(
-                "Got --paste none; a batch pastes into the photos. Use changed or face."
-            )
         check_folder(output)
         wanted = [named_strength(name) for name in edits or ()]
 

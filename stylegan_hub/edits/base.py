@@ -337,6 +337,9 @@ def load_edit(
 
     Nothing in the folder is executed: it holds a JSON and a safetensors file.
 
+    Args:
+        revision, token, cache_dir, local_files_only: for the Hub; see `names.resolve`.
+
     Raises:
         NotFoundError: the name leads nowhere; the message lists similar names.
         ArtifactError: files are missing, damaged, of an unknown kind or from a newer version.

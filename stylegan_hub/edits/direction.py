@@ -51,7 +51,7 @@ class Direction(Edit):
         return self.vector.to(codes).expand_as(codes)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The vector alone."""
+        """The vector, by the name "vector"."""
         return {"vector": self.vector}
 
     @classmethod

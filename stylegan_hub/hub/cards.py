@@ -56,6 +56,9 @@ _LICENSE = "apache-2.0"
 _SHARES = {
     "success": "Success: faces without the target that show it afterwards",
     "collateral": "Collateral: other attributes that changed too",
+    "attributes_taken": "Attributes of the target picture that faces lacked and now show",
+    "attributes_kept": "Attributes, of all, that stayed as they were",
+    "change_inside_region": "Share of the change of the pixels inside the region",
     "statements": "Statements of the texts that are true of the faces",
     "whole_captions": "Faces for which everything in their text is true",
     "unspoken": "Attributes that the text leaves open in which two of its faces differ",
@@ -65,11 +68,15 @@ _NUMBERS = {
     "frechet_distance": "Frechet distance to the portraits that the texts were written for",
     "perceptual_distance": "Perceptual distance to the portrait of the text",
     "seconds": "Seconds per face",
+    "target_similarity_before": "CLIP similarity to the target picture, before",
+    "target_similarity_after": "CLIP similarity to the target picture, after",
+    "change_consistency": "Cosine between the changes of different faces in CLIP",
+    "distance_outside_region": "Perceptual distance outside the region (0 is no change)",
     "identity_similarity": "Identity similarity before and after (cosine, recognizer)",
     "clip_similarity_before": "CLIP similarity to the text, before",
     "clip_similarity_after": "CLIP similarity to the text, after",
-    "step_cosine_mean": "Cosine between the steps of different faces, mean",
-    "step_cosine_std": "Cosine between the steps of different faces, standard deviation",
+    "step_cosine_mean": "Cosine between the displacements of different faces, mean",
+    "step_cosine_std": "Cosine between the displacements of different faces, standard deviation",
     "milliseconds_per_edit": "Milliseconds per edit",
 }
 _CONDITIONS = {"images", "first_seed", "truncation_psi", "strength", "target", "success_images"}
@@ -331,11 +338,9 @@ class _Card:
             what = self.method.account(self.origin)
         lines = [f"{what} It works in {space}."]
         if self.prompt:
-            away = self.config.get("neutral")
-            lines.append(
-                f'Found for the words "{escape(self.prompt)}"'
-                + (f', away from "{escape(away)}".' if away else ".")
-            )
+            neutral = self.config.get("neutral")
+            start = f'the change from "{escape(neutral)}" to' if neutral else "the words"
+            lines.append(f'It was found for {start} "{escape(self.prompt)}".')
         if self.origin.fit is not None:
             lines.append(f"How well the edited pictures fit the words: {self.origin.fit:.2f} of 1.")
         base = self.base
@@ -363,6 +368,7 @@ class _Card:
                 f"A row for each face, strength from {self.strength.min:g} to "
                 f"{self.strength.max:g}."
             ),
+            "images/target.png": "The picture that the edit was found for.",
         }
         shown = []
         for picture in self.pictures:
@@ -444,6 +450,8 @@ class _Card:
         if isinstance(target, Mapping) and target:
             wanted = ", ".join(f"{escape(_words(k))} {escape(v)}" for k, v in target.items())
             parts.append(f". Target: {wanted}")
+            if len(target) > 1:
+                parts.append(". A face shows it if at least three quarters of these are present")
             parts.append(
                 ". An attribute reader that shares nothing with CLIP reads every face before and "
                 "after"

@@ -170,8 +170,8 @@ class Essence(TrainableMethod[Settings]):
     def account(self, origin: Origin) -> str:
         """How an edit was found, for its card."""
         return (
-            f"The essence of a picture ({origin.training.get('target')}), a direction that gives "
-            "any face its character (TargetCLIP)."
+            f"The essence of a picture ({origin.training.get('target')}): a direction that gives "
+            "any face the character of that picture (TargetCLIP)."
         )
 
 

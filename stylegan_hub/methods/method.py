@@ -260,7 +260,7 @@ class Method(ABC, Generic[_Settings]):
     def settings(
         self, domain: Domain, request: Request, chosen: _Settings | str | None = None
     ) -> _Settings:
-        """The preset of this name, the given settings, or the default ones for this request.
+        """The preset named `chosen`, `chosen` itself if it is settings, or the request's default.
 
         Raises:
             MethodError: an unknown preset, or settings of another method.

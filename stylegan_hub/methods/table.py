@@ -209,6 +209,9 @@ def load_directions(
 ) -> DirectionTable:
     """Load a direction table by bundled name, folder or Hub id ("user/repo", "user/repo@revision").
 
+    Args:
+        revision, token, cache_dir, local_files_only: for the Hub; see `names.resolve`.
+
     Raises:
         NotFoundError: nothing has this name; similar names are listed.
         ArtifactError: it is not a direction table, or files are missing, damaged or from a newer

@@ -258,7 +258,7 @@ class StyleGAN2Generator(SavedWhole, ModelMixin, ConfigMixin):
         self.synthesis.img_size = config.img_size
 
     def use_half_precision(self, num_fp16_res: int) -> None:
-        """Set num_fp16_res from now on, and in a saved folder; see `GeneratorConfig`.
+        """Compute so many of the highest resolutions in half precision on CUDA, also when reloaded.
 
         The published networks were trained with 4 and a conv_clamp of 256. Without a clamp,
         features beyond 65504 become infinite. Weights and fingerprint stay the same.
