@@ -30,7 +30,11 @@ _SECONDS_BETWEEN_NEWS = 0.5
 _GO = f"""place => {{
   const own = window.gradio_config?.root ?? location.origin;
   const root = own.replace(/\\/{PATH}\\/[^/]*\\/?$/, '');
-  location.href = root + (place ? `/{PATH}/${{place}}/` : '/');
+  const address = root + (place ? `/{PATH}/${{place}}/` : '/');
+  if (window.goingTo === address) return;  // gradio can run this twice
+  window.goingTo = address;
+  addEventListener('pagehide', () => (window.goingTo = null), {{ once: true }});  // Back may return
+  location.href = address;
 }}"""
 
 

@@ -216,11 +216,11 @@ class Stage:
         self._faces = thumbnails("Pictures to choose from", "faces", FACES)
         with gr.Row(elem_id="who"):
             self.seed = gr.Number(
-                self.visits.seeds[0], label="Seed", precision=0, minimum=0, min_width=80
+                self.visits.seeds[0], label="Seed", precision=0, minimum=0, min_width=130
             )
             self._label = self._classes()
-            self._roll = gr.Button(f"Random {studio.noun}", size="md", min_width=80)
-            self._more = gr.Button("Show others", size="md", min_width=80)
+            self._roll = gr.Button(f"Random {studio.noun}", size="md", min_width=110)
+            self._more = gr.Button("Show others", size="md", min_width=110)
 
     def _classes(self) -> gr.Dropdown | None:
         """A menu of classes, if the generator has labels."""
