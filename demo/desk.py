@@ -15,7 +15,7 @@ import weakref
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
@@ -24,6 +24,8 @@ from stylegan_hub.session import Session
 
 if TYPE_CHECKING:
     from demo.job import Job
+
+Shown = TypeVar("Shown")
 
 SEEDS = tuple(range(8))
 """How many faces there are to choose from at first, unless a page sets others."""
@@ -124,6 +126,17 @@ class Desk:
             self._gesture, self._moved_at = gesture, now
             self.session = changed
             return changed
+
+    def of_newest(self, how: Callable[[Session], Shown]) -> Shown:
+        """What `how` makes of the session, made again if the session has changed meanwhile.
+
+        Several events of a visitor may be rendering: an older picture must not arrive last.
+        """
+        while True:
+            session = self.session
+            shown = how(session)
+            if self.session is session:
+                return shown
 
     def undo(self) -> bool:
         """Return to the session before the last change; False if there is none."""

@@ -649,13 +649,8 @@ class Stage:
         return self._on_screen(desk, pair), file
 
     def _draw_newest(self, desk: Desk) -> Drawn:
-        """`draw` for the session as it is at the end: an older picture must not arrive later."""
-        while True:
-            session = desk.session
-            with friendly():
-                drawn = self.draw(desk, session)
-            if desk.session is session:
-                return drawn
+        with friendly():
+            return desk.of_newest(lambda session: self.draw(desk, session))
 
     @property
     def drawn(self) -> list[gr.components.Component]:
@@ -673,12 +668,8 @@ class Stage:
         return [*widgets, *self.drawn, *shown]
 
     def _show(self, desk: Desk) -> dict[gr.blocks.Block, object]:
-        """Update all widgets that show the session, as it is at the end; see `_draw_newest`."""
-        while True:
-            session = desk.session
-            shown = self._shown_of(desk, session)
-            if desk.session is session:
-                return shown
+        """Update all widgets that show the session."""
+        return desk.of_newest(lambda session: self._shown_of(desk, session))
 
     def _shown_of(self, desk: Desk, session: Session) -> dict[gr.blocks.Block, object]:
         shown: dict[gr.blocks.Block, object] = {

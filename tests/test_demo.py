@@ -145,6 +145,18 @@ def test_events_of_a_user_do_not_undo_each_other() -> None:
     assert desk.session.seed == 400
 
 
+def test_what_is_shown_is_of_the_newest_session() -> None:
+    desk, seen = Desk(), []
+
+    def show(session: Session) -> int:
+        seen.append(session.seed)
+        if session.seed < 2:  # another event changes it meanwhile
+            desk.change(add_one)
+        return session.seed
+
+    assert desk.of_newest(show) == 2 and seen == [0, 1, 2]
+
+
 def add_one(session: Session) -> Session:
     seed = session.seed
     time.sleep(0)  # let others in
