@@ -38,8 +38,9 @@ from stylegan_hub.edits.base import Edit, load_edit
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods.essence import Essence, target_picture
 from stylegan_hub.methods.method import method_of
-from stylegan_hub.metrics.edit_quality import draw, reader_for
+from stylegan_hub.metrics.edit_quality import draw
 from stylegan_hub.metrics.essence_transfer import essence_report
+from stylegan_hub.metrics.judges import reader_for
 from stylegan_hub.metrics.method_report import TARGET_NAME
 from stylegan_hub.names import bundled, resolve
 from stylegan_hub.optimizers import MOMENTUM, EqualSteps

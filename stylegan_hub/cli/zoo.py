@@ -235,7 +235,8 @@ def evaluate(
 
         from stylegan_hub.artifacts import read_config
         from stylegan_hub.hub import evaluate_folder, read_metrics
-        from stylegan_hub.metrics.edit_quality import parse_target, reader_for
+        from stylegan_hub.metrics.edit_quality import parse_target
+        from stylegan_hub.metrics.judges import judges_for
         from stylegan_hub.pipeline import StyleEditPipeline
 
         try:
@@ -247,9 +248,9 @@ def evaluate(
         hide_loading()
         pipe = StyleEditPipeline.from_pretrained(pipeline, device=device, runtime=runtime)
         known = any(read_metrics(folder).get("target") for folder in folders)
-        judge = reader_for(pipe, reader, wanted or known)
+        judges = judges_for(pipe, reader, wanted or known)
         for folder in tqdm(folders, desc="Measuring", unit="edit"):
-            metrics = evaluate_folder(folder, pipe, judge, wanted, samples)
+            metrics = evaluate_folder(folder, pipe, judges, wanted, samples)
             success, collateral = metrics.get("success"), metrics.get("collateral")
             typer.echo(
                 f"{folder}: success {value_text(success)}, collateral {value_text(collateral)}"

@@ -25,8 +25,8 @@ from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.errors import ArtifactError, NotFoundError
 
 if TYPE_CHECKING:
+    from stylegan_hub.metrics.judges import Judges
     from stylegan_hub.pipeline import StyleEditPipeline
-    from stylegan_hub.portraits.reader import AttributeReader
 
 LIBRARY = "stylegan-hub"
 """This library's name and tag on the Hub."""
@@ -56,6 +56,8 @@ _LICENSE = "apache-2.0"
 _SHARES = {
     "success": "Success: faces without the target that show it afterwards",
     "collateral": "Collateral: other attributes that changed too",
+    "clean": "Clean: edited pictures that the critic accepts, as it does 95 % of unedited ones",
+    "monotone": "Monotone: steps of the slider at which the target does not decrease",
     "attributes_taken": "Attributes of the target picture that faces lacked and now show",
     "attributes_kept": "Attributes, of all, that stayed as they were",
     "change_inside_region": "Share of the change of the pixels inside the region",
@@ -73,6 +75,10 @@ _NUMBERS = {
     "change_consistency": "Cosine between the changes of different faces in CLIP",
     "distance_outside_region": "Perceptual distance outside the region (0 is no change)",
     "identity_similarity": "Identity similarity before and after (cosine, recognizer)",
+    "judged_identity": "Identity similarity by a recognizer that no training uses (cosine)",
+    "smoothness": "Smoothness of the slider (1 if all steps change the picture equally)",
+    "useful_from": "Useful range of the slider: lowest strength",
+    "useful_to": "Useful range of the slider: highest strength",
     "clip_similarity_before": "CLIP similarity to the text, before",
     "clip_similarity_after": "CLIP similarity to the text, after",
     "step_cosine_mean": "Cosine between the displacements of different faces, mean",
@@ -126,7 +132,7 @@ def write_card(folder: str | Path, license: str | None = None, likeness: str | N
 def evaluate_folder(
     folder: str | Path,
     pipe: StyleEditPipeline,
-    reader: AttributeReader | None,
+    judges: Judges,
     target: Mapping[str, str] | None = None,
     samples: int | None = None,
     strength: float | None = None,
@@ -137,7 +143,7 @@ def evaluate_folder(
     Arguments that are None are taken from the present metrics.json, which reproduces its numbers.
 
     Args:
-        reader: judge of success; not used if there is no target.
+        judges: their reader is not used if there is no target.
         target: attributes and values that the edit is for, {"hair_style": "afro"}.
         samples: number of faces that no training has seen; 128 if never measured.
         strength: the edit's default if never measured.
@@ -165,7 +171,7 @@ def evaluate_folder(
     metrics = write_quality(
         folder,
         pipe,
-        reader,
+        judges,
         edit,
         target,
         range(first, first + count),
