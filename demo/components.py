@@ -21,6 +21,7 @@ from stylegan_hub.studio import Studio
 REFUSALS = (ValueError, FileNotFoundError, StyleganHubError)
 """Errors about input that cannot be used; anything else is a fault of this program."""
 _SCREEN_SIZE = 512
+_MAX_LETTERS = 1500  # of an error's message
 _MAX_PIXELS = 64 * 1024 * 1024
 # The folders of an absolute path, up to the name at its end; not an address on the Web.
 _FOLDERS = re.compile(r"(?<![\w:/.~<-])(?:[A-Za-z]:)?(?:[/\\][^\s/\\'\"`]+)+[/\\](?=[^\s/\\'\"`])")
@@ -36,8 +37,9 @@ def friendly() -> Iterator[None]:
 
 
 def explain(error: Exception) -> str:
-    """The message of an error, without the folders of this machine."""
-    return without_folders(str(error))
+    """The message of an error, without the folders of this machine; long ones are cut."""
+    text = without_folders(str(error))  # it may repeat what a stranger's file holds
+    return text if len(text) <= _MAX_LETTERS else f"{text[:_MAX_LETTERS]}…"
 
 
 def without_folders(text: str) -> str:

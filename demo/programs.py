@@ -20,7 +20,7 @@ from demo.finding import Wanted, search
 from demo.frames import SLOTS
 from demo.job import Updates
 from demo.open_choices import texts as names
-from demo.stage import DRAWING, Stage
+from demo.stage import DRAWING, FILMING, Stage
 from demo.upload import read, receive
 from stylegan_hub import pictures
 from stylegan_hub.methods.method import Words
@@ -186,8 +186,8 @@ def build(studio: Studio, stage: Stage) -> None:
                 studio, seed, psi, photo, edits, texts, mark, ("render", desk.owner)
             )
         recipe = pictures.recipe_of(studio.pipe, drawn)
-        file = desk.photo_file if photo is not None else lambda n, d: desk.file("render", n, d)
-        return {picture: file(f"{drawn.title}.png", data), said: recipe.sentence}
+        file = desk.file if photo is None else desk.photo_file
+        return {picture: file("render", f"{drawn.title}.png", data), said: recipe.sentence}
 
     def strength_of(desk: Desk, place: int, strength: float) -> tuple[object, ...]:
         """Set the strength of an edit on the face.
@@ -209,7 +209,7 @@ def build(studio: Studio, stage: Stage) -> None:
 
     desk = stage.desk
     asked = [desk, seed, psi, edits, texts, mark, photo]
-    draw.click(render, asked, [picture, said], api_name="render", **DRAWING)
+    draw.click(render, asked, [picture, said], api_name="render", **FILMING)
     set_strength.click(
         strength_of, [desk, place, strength], stage.drawn, api_name="strength", **DRAWING
     )

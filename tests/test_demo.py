@@ -12,6 +12,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,11 @@ from weakref import WeakKeyDictionary
 import gradio as gr
 import pytest
 import torch
+from gradio.state_holder import StateHolder
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
-from test_session import write_cards
+from test_session import make_edit, write_cards
 
 from demo.app import build, launch_options
 from demo.components import explain, message, toast, warning
@@ -129,6 +131,9 @@ def test_choose() -> None:
     for seed in (None, 1.5):
         with pytest.raises(ValueError, match=f"Got seed {seed}"):
             choose(Session(), seed)
+    for far in (1e30, -1.0, float("inf")):
+        with pytest.raises(ValueError, match="Got seed"):
+            choose(Session(), far)
 
 
 def test_random_seeds_differ() -> None:
@@ -247,6 +252,98 @@ def test_sliders_come_back_whatever_cannot_be_drawn(
     assert not shown[second.row].visible and stage.pictures not in shown
     status = shown[stage.status]
     assert "cannot be rendered" in status and "/tmp" not in status
+
+
+def test_a_full_disk_leaves_the_sliders(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> str:
+        raise OSError("No space left on device")
+
+    with gr.Blocks():
+        stage = Stage(studio, Visits())
+        stage.build_chooser()
+    session = Session().with_edit(studio.load("afro"), name="afro")
+    desk = Desk(session.with_found(make_edit(studio.pipe, 1, "a hat")))
+    monkeypatch.setattr(desk, "file", refuse)
+    shown = stage._show(desk)
+    assert shown[stage._slots[1].row].visible and "cannot be rendered" in shown[stage.status]
+
+
+def test_a_search_that_fails_says_what_is_on_the_face(studio: Studio) -> None:
+    with gr.Blocks():
+        stage = Stage(studio, Visits())
+        stage.build_chooser()
+    desk = Desk()
+    stage._prepare(desk)
+    assert "Nothing was changed" in stage._failed(desk)
+    desk.change(lambda session: session.with_edit(make_edit(studio.pipe)))
+    assert "Nothing was changed" not in stage._failed(desk)
+
+
+def test_a_slider_that_is_refused_is_shown_as_it_is(studio: Studio) -> None:
+    """Another tab of the same browser may have removed its edit."""
+    with gr.Blocks() as page:
+        stage = Stage(studio, Visits())
+        stage.build_chooser()
+        stage.wire(page)
+    moved = {fn._id for fn in page.fns.values() if fn.name == "_set_strength"}
+    assert len(moved) == SLOTS and moved <= after_failure(page, stage._changed)
+
+
+def test_a_search_that_fails_after_a_reload_ends_its_progress(studio: Studio) -> None:
+    with gr.Blocks() as page:
+        stage = Stage(studio, Visits())
+        stage.build_chooser()
+        Opening(studio, stage, stage.visits).wire(page)
+        stage.wire(page)
+    (resumed,) = (fn._id for fn in page.fns.values() if fn.name == "_resume")
+    assert resumed in after_failure(page, stage.status)
+
+
+def after_failure(page: gr.Blocks, widget: gr.blocks.Block) -> set[int | None]:
+    """The events whose failure updates a widget."""
+    chained = (fn for fn in page.fns.values() if fn.trigger_only_on_failure)
+    return {fn.trigger_after for fn in chained if widget in fn.outputs}
+
+
+def test_deleted_data_stay_deleted_when_a_search_ends(studio: Studio, tmp_path: Path) -> None:
+    with gr.Blocks():
+        stage = Stage(studio, Visits(parent=tmp_path))
+        stage.build_chooser()
+        opening = Opening(studio, stage, stage.visits)
+    desk = stage.visits.open(None).desk
+    begun = threading.Event()
+
+    def updates() -> Iterator[dict[object, object]]:
+        def endless(report: Callable[[int], None]) -> None:
+            while True:
+                report(1)
+
+        for _ in studio.search_by(desk.owner, endless):
+            begun.set()
+            yield {}
+        desk.picture(Image.new("RGB", (8, 8)))  # as the last frame of a stopped search
+        desk.change(lambda session: session.with_seed(5))
+
+    job = stage.job(desk, updates())
+    assert begun.wait(60)
+    opening._forget(desk)
+    assert job.is_over and desk.session == desk.first
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_gradio_keeps_nothing_of_pages_that_were_closed(tmp_path: Path) -> None:
+    with gr.Blocks() as page:
+        gr.Textbox("a text")
+    sessions = StateHolder()
+    sessions.set_blocks(page)
+    visits = Visits(parent=tmp_path, sessions=lambda: sessions)
+    visits.open(None, "open")
+    for name, hours in {"open": 2, "closed": 0.6, "new": 0, "idle": 0.6, "gone": 1.1}.items():
+        assert sessions[name].config_values
+        sessions.time_last_used[name] = datetime.now() - timedelta(hours=hours)
+        sessions.session_data[name].is_closed = name == "closed"
+    visits.sweep()
+    assert [*sessions.session_data] == ["open", "new", "idle"]
 
 
 def test_for_this_face(studio: Studio) -> None:
@@ -571,6 +668,7 @@ def test_errors_are_text_for_programs_and_browsers() -> None:
     assert told.replace("\u2060", "").endswith("My <b>photo</b>.png & https://hf.co/me/it.")
     for text in ("'/a/b c.png' and (/x/y/z.safetensors)", "C:\\Users\\me\\a.png"):
         assert not re.search(r"/a/|/x/|/y/|Users", explain(ValueError(text)))
+    assert len(explain(ValueError("x" * 10_000))) < 2000  # a file may hold such a name
     for text in ("me/it and/or 1/2 of runs/x", "https://huggingface.co/me/it", "he/she"):
         assert explain(ValueError(text)) == text
 

@@ -347,6 +347,42 @@ def test_undo_and_the_keys_for_it(visit: Page) -> None:
 
 
 @pytest.mark.browser
+def test_another_tab_shows_a_change_when_it_is_used(visit: Page) -> None:
+    page = visit
+    wait_for_other_picture(page, "")
+    other = page.context.new_page()
+    other.set_default_timeout(SECONDS * 1000)
+    other.goto(page.url)
+    wait_for_other_picture(other, "")
+    other.locator("#faces button").nth(3).click()
+    wait_for(other, lambda: other.evaluate("!!localStorage['stylegan-hub/changed']"))
+    page.wait_for_timeout(500)  # browsers tell other tabs of it a little later
+    page.evaluate("dispatchEvent(new Event('focus'))")
+    wait_for(page, lambda: page.get_by_label("Seed").input_value() == "3")
+    other.close()
+
+
+@pytest.mark.browser
+def test_a_browser_that_forbids_storage(browser: Browser, url: str) -> None:  # noqa: F811
+    page = browser.new_page()
+    page.set_default_timeout(SECONDS * 1000)
+    page.add_init_script(
+        """for (const name of ['localStorage', 'sessionStorage'])
+          Object.defineProperty(window, name, {
+            configurable: true, get() { throw new DOMException('Denied.', 'SecurityError'); },
+          });"""
+    )
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(url)
+    first = wait_for_other_picture(page, "")
+    page.locator("#faces button").nth(3).click()
+    wait_for_other_picture(page, first)
+    page.close()
+    assert problems == []
+
+
+@pytest.mark.browser
 def test_links(browser: Browser, url: str) -> None:  # noqa: F811
     link = f"{url}?seed=7&psi=9&edit=afros&edit=afro:0.5&text=a+face+with+a+hat:-1&__theme=light"
     for page in open_page(browser, link):

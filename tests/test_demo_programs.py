@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -96,6 +98,40 @@ def test_render_a_photograph(client: Client, studio: Studio, tmp_path: Path) -> 
     Image.linear_gradient("L").resize((64, 64)).save(tmp_path / "me.png")
     with pytest.raises(AppError, match=r"three points|Found no face|no face"):
         client.predict(photo=handle_file(tmp_path / "me.png"), api_name="/render")
+
+
+def test_no_file_of_all_values_is_written(url: str, client: Client) -> None:
+    client.predict(seed=7, api_name="/face")
+    address = f"{url}gradio_api/deep_link?session_hash={client.session_hash}"
+    assert httpx.get(address).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "said"),
+    [
+        ("points", {"mouth_down": 1}, "No value provided for required argument: one_eye_across"),
+        ("apply", {"edit": "afro"}, "Parameter `edit` is not"),
+    ],
+)
+def test_arguments_that_are_missing_or_unknown(
+    url: str, name: str, inputs: dict[str, object], said: str
+) -> None:
+    answer = httpx.post(f"{url}gradio_api/call/v2/{name}", json=inputs)
+    assert answer.status_code == 400 and said in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "said"),
+    [
+        ("apply", {"name": None}, "expected the name of a bundled edit"),
+        ("my_edit", {"chosen": {"a": 1}}, "expected a text"),
+        ("edit", {"words": None}, "Got no words"),
+        ("edit", {"words": "a " * 6_000}, "got a text of 12000 letters; at most 10000"),
+    ],
+)
+def test_values_of_another_type(client: Client, name: str, inputs: Any, said: str) -> None:
+    with pytest.raises(AppError, match=said):
+        client.predict(**inputs, api_name=f"/{name}")
 
 
 def test_what_the_document_shows(url: str, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 
@@ -139,6 +141,12 @@ def test_a_hat_that_was_added_can_be_taken_off(
 )
 def test_a_text_is_split_into_single_changes(text: str, expected: list[str]) -> None:
     assert parts(text) == expected
+
+
+def test_a_long_run_of_spaces_takes_no_time() -> None:
+    begun = time.process_time()
+    assert parts(f"older{' ' * 50_000}and smiling") == ["older", "smiling"]
+    assert time.process_time() - begun < 5  # and not a minute
 
 
 def test_a_pipeline_splits_a_text_into_edits(tiny_pipeline: StyleEditPipeline) -> None:

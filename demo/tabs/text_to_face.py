@@ -188,8 +188,10 @@ def build(studio: Studio, stage: Stage) -> None:
 
     def take(desk: Desk, event: gr.SelectData) -> str:
         studio.stop(desk.owner)
-        _, latents = desk.things["fitting"][event.index]
-        text, _, _ = desk.things["fits"]
+        with friendly():
+            if event.index >= len(faces := desk.things.get("fitting", ())):
+                raise ValueError("Got a face that is no longer here; make faces again.")
+        (_, latents), (text, _, _) = faces[event.index], desk.things["fits"]
         desk.change(lambda session: taken(session, latents, text))
         return message(f"This is the face for “{text}”. Undo returns to the previous one.")
 

@@ -178,7 +178,8 @@ def parts(text: str) -> list[str]:
     Shared words are repeated: "red and curly hair" is "red hair" and "curly hair", "without a hat
     or glasses" is "without a hat" and "without glasses".
     """
-    pieces = _BETWEEN.split(text.strip().rstrip(".!;, "))
+    # Single spaces: on a long run of them, the expression would take quadratic time.
+    pieces = _BETWEEN.split(" ".join(text.split()).rstrip(".!;, "))
     found: list[str] = []
     for piece, between in zip(pieces[::2], ["", *pieces[1::2]], strict=True):
         piece = piece.strip()

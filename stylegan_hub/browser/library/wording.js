@@ -75,7 +75,7 @@ export class Wording {
    * @returns {string[]}
    */
   parts(text) {
-    const pieces = text.trim().replace(/[.!;, ]+$/, '').split(this.between);
+    const pieces = text.trim().replace(/\s+/g, ' ').replace(/[.!;, ]+$/, '').split(this.between);
     const found = [];
     for (let i = 0; i < pieces.length; i += 2) {
       let piece = pieces[i].trim();
