@@ -275,7 +275,7 @@ def test_the_identity_is_kept_by_the_map_of_the_model(
     assert "recipes/train_instant.py" in caught.value.remedy
     identity = torch.zeros(2, 16)
     identity[0, 6], identity[1, 7] = 1, 1  # the recognizer looks at the axes 6 and 7
-    monkeypatch.setattr(model, "identity", identity)
+    monkeypatch.setattr(model, "identity", torch.nn.Parameter(identity))
     free, kept = (mixed.edit(change, 0.9, Origin("it"), keep=keep) for keep in ((), ("identity",)))
     assert read(mixed, kept, 6) < 0.6 * read(mixed, free, 6)
     assert read(mixed, kept, 5) > 0.8 * read(mixed, free, 5)
@@ -315,7 +315,8 @@ def test_the_map_to_the_recognizer_is_learned_from_samples(
     )
     torch.testing.assert_close(identity_map(domain, w), truth, rtol=0.2, atol=0.2)  # type: ignore[arg-type]
     model = make_instant_model(inverting_pipeline, samples=BLOCK)
-    assert model.identity.shape == (8, 16) and model.identity.abs().sum() > 0
+    assert model.identity is not None and model.identity.shape == (8, 16)
+    assert model.identity.abs().sum() > 0
 
 
 def test_a_model_is_stored_with_what_belongs_to_it(
@@ -325,7 +326,10 @@ def test_a_model_is_stored_with_what_belongs_to_it(
     for model, name in ((known, "known"), (pipe.instant, "unknown")):
         model.save_pretrained(tmp_path / name)
         loaded = InstantModel.from_pretrained(tmp_path / name)
-        assert torch.equal(loaded.identity, model.identity)
+        if name == "known":
+            torch.testing.assert_close(loaded.identity, model.identity)
+        else:
+            assert loaded.identity is None
         assert loaded.sizes.fit_table == model.sizes.fit_table is not None
         assert not loaded.sizes.fit_table.calibrated
 

@@ -272,8 +272,8 @@ class Memory:
 
     def _identity(self) -> Float[Tensor, "identity_dim w_dim"]:
         """The map to the recognizer's embedding, in units in which it varies by 1 over samples."""
-        identity: Tensor = self.domain.instant.identity.float() * self.deviation
-        if not len(identity):
+        model: InstantModel = self.domain.instant
+        if model.identity is None:
             raise MethodError(
                 "Got the identity as something to keep, but this instant model does not know how "
                 "the recognizer's embedding depends on the latent.",
@@ -282,6 +282,7 @@ class Memory:
                 remedy="Name what should be kept ('eyes', 'face shape'), use optimization, or make "
                 "the model again in a pipeline with a recognizer: recipes/train_instant.py.",
             )
+        identity = model.identity.float() * self.deviation
         varies = (identity @ self._moment * identity).sum()
         return identity / varies.sqrt().clamp_min(1e-6)
 

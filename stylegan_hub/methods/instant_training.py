@@ -63,10 +63,12 @@ def instant_model(domain: Domain, blocks: Iterable[Block]) -> InstantModel:
         base_model=asdict(domain.base_model),
         clip=asdict(domain.clip_model),
         fit=asdict(uncalibrated(domain, seen)),
-        identity_dim=len(identity),
+        identity_dim=0 if identity is None else len(identity),
     )
-    stored = {"w": w, "seen": seen, "identity": identity}
-    model.load_state_dict({name: stored[name] for name in model.state_dict()})
+    tensors = {"w": w, "seen": seen}
+    if identity is not None:
+        tensors["identity"] = identity
+    model.load_state_dict(tensors)
     # It is saved in half precision, so the new model is rounded in the same way.
     return model.half().float().eval()
 
@@ -74,10 +76,10 @@ def instant_model(domain: Domain, blocks: Iterable[Block]) -> InstantModel:
 @torch.no_grad()
 def identity_map(
     domain: Domain, w: Float[Tensor, "n w_dim"]
-) -> Float[Tensor, "identity_dim w_dim"]:
-    """The linear map from w to the recognizer's embedding, without rows if there is none."""
+) -> Float[Tensor, "identity_dim w_dim"] | None:
+    """The linear map from w to the recognizer's embedding; None if there is no recognizer."""
     if domain.recognizer is None:
-        return w.new_zeros(0, w.shape[1])
+        return None
     seen = torch.cat(
         [
             domain.recognizer(domain.synthesize(Latents(Space.W, part))).float().cpu()

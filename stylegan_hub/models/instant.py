@@ -116,12 +116,12 @@ class InstantModel(SavedWhole, ModelMixin, ConfigMixin):
         w: `[samples, w_dim]`, with little or no truncation.
         seen: `[samples, embedding_dim]`, embeddings of length 1.
         identity: `[identity_dim, w_dim]`, the linear map from w to the recognizer's embedding,
-            without its constant; without rows if there was no recognizer.
+            without its constant; None if there was no recognizer.
     """
 
     w: Tensor
     seen: Tensor
-    identity: Tensor
+    identity: Tensor | None
 
     @configured_by(InstantConfig)
     def __init__(self, config: InstantConfig) -> None:
@@ -135,8 +135,8 @@ class InstantModel(SavedWhole, ModelMixin, ConfigMixin):
             self.identity = nn.Parameter(
                 torch.zeros(config.identity_dim, config.w_dim), requires_grad=False
             )
-        else:  # not a tensor of the file, as in models without it
-            self.register_buffer("identity", torch.zeros(0, config.w_dim), persistent=False)
+        else:
+            self.register_parameter("identity", None)
 
     @property
     def base_model(self) -> BaseModel:
