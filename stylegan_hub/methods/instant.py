@@ -34,7 +34,7 @@ level 0. The settings were chosen on the first edition of the drawn portraits.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -132,7 +132,7 @@ class Instant(Method[Settings]):
             )
         keep = request.keep if isinstance(request, Words) else ()
         if keep:
-            origin.training["keep"] = list(keep)
+            origin = replace(origin, training={**origin.training, "keep": list(keep)})
         edit = memory.edit(change, settings.level, origin, without, keep)
         look = _Looking(memory, edit, change, settings, without)
         if face is None:
