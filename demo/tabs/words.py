@@ -114,13 +114,13 @@ def at_once(
     """Find an edit for each change in the words, without a search.
 
     Args:
-        keep: words for what should not change on this face; ignored for every face.
+        keep: words for what should not change.
 
     Raises:
         ValueError: no words, words that CLIP cannot read, or too many edits.
     """
     for one in parts(words) or [words]:
-        request = Words(one, _own(studio, neutral), () if every_face else tuple(keep))
+        request = Words(one, _own(studio, neutral), tuple(keep))
 
         def say(found: Edit, seconds: str, asked: Words = request) -> str:
             return f"“{asked.text}” is on it{seconds}; move its slider.{how_well(studio, found)}"
