@@ -21,6 +21,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from stylegan_hub.errors import ArtifactError, NotFoundError
 from stylegan_hub.images import to_rgb
+from stylegan_hub.storage import real
 
 HEIC = (".heic", ".heif")
 """Suffixes of pictures that phones take; reading them needs the package pillow-heif."""
@@ -131,13 +132,13 @@ def list_photos(
     folder = Path(folder)
     if not folder.is_dir():
         raise NotFoundError(f"There is no folder {folder}. Give a folder with pictures.")
-    made = None if results is None else Path(results).resolve()
+    made = None if results is None else real(results)
     photos, skipped = [], {}
     for path in sorted(folder.rglob("*") if subfolders else folder.iterdir()):
         name = path.relative_to(folder)
         if any(part.startswith(".") for part in name.parts[:-1]):
             continue  # its folder is hidden, which is noted once
-        if made is not None and made in path.resolve().parents and made != folder.resolve():
+        if made is not None and made in real(path).parents and made != real(folder):
             continue
         if path.is_dir() and subfolders and not path.name.startswith("."):
             continue
@@ -188,7 +189,7 @@ def _decoded(path: Path, data: bytes) -> tuple[Image.Image, list[str]]:
         raise ArtifactError(_unknown(path, len(data))) from error
     except ArtifactError:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, RuntimeError) as error:
+    except Exception as error:  # a damaged file can make a decoder raise anything
         raise ArtifactError(
             f"{path} ({len(data)} bytes) is damaged or cut off: {error}. Copy or download it again."
         ) from error
@@ -247,7 +248,10 @@ def _unknown(path: Path, size: int) -> str:
 
 def _prepared(picture: Image.Image, name: str) -> tuple[Image.Image, str, str, tuple[str, ...]]:
     notes = []
-    frames = getattr(picture, "n_frames", 1)
+    try:
+        frames = getattr(picture, "n_frames", 1)
+    except Exception:  # the pictures after the first one are damaged
+        frames = 1
     if frames > 1 and picture.format != "MPO":  # phones store depth maps as further pictures
         notes.append(f"It holds {frames} pictures; the first one was taken.")
     if min(picture.size) < _MIN_SIDE:
