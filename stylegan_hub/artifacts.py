@@ -413,7 +413,7 @@ def config_from(data: bytes, path: str | Path) -> dict[str, Any]:
     try:
         config = parse_json(data)
     except ValueError as error:
-        raise ArtifactError(f"{path} cannot be read: {error}. Save the artifact again.") from error
+        raise ArtifactError(f"{path} is not JSON: {error}. Save the artifact again.") from error
     check_config(config, path)
     return dict(config)
 

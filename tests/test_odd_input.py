@@ -30,6 +30,7 @@ from stylegan_hub.artifacts import (
     read_config,
     read_folder,
     read_tensors,
+    write_metrics,
     write_tensors,
 )
 from stylegan_hub.bounds import is_strength

@@ -145,7 +145,11 @@ class Recipe:
             raise ValueError(f"seed {self.seed!r}")
         if not is_within(self.truncation_psi, 10):
             raise ValueError(f"truncation_psi {self.truncation_psi!r}")
-        numbers = self.label if isinstance(self.label, tuple) else (0 if self.label is None else self.label,)
+        numbers = (
+            self.label
+            if isinstance(self.label, tuple)
+            else (0 if self.label is None else self.label,)
+        )
         if len(numbers) > 10_000 or not all(type(n) in (int, float) for n in numbers):
             raise ValueError("its label is neither a number nor a list of numbers")
 
