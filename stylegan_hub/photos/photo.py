@@ -29,7 +29,8 @@ SUFFIXES = (".avif", ".bmp", ".gif", *HEIC, ".jfif", ".jp2", ".jpeg", ".jpg", ".
             ".ppm", ".tif", ".tiff", ".webp")  # fmt: skip
 """Suffixes of the files that `list_photos` treats as pictures."""
 
-_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Formats of Pillow that are decoded; it would pass an EPS to Ghostscript."""
 _MAX_PIXELS = 1 << 27  # 134 million: cameras have 100
 _MAX_REDUCED = 1 << 30  # limit for JPEG, which can be decoded at a half, a quarter or an eighth
 _COMFORTABLE = 1 << 26  # 67 million: a larger JPEG is decoded at a half or less
@@ -174,7 +175,7 @@ def _left_out(path: Path) -> str | None:
 def _decoded(path: Path, data: bytes) -> tuple[Image.Image, list[str]]:
     """The pixels of a file, and what was done to read them."""
     Image.init()  # otherwise Pillow knows only the most common formats
-    formats = [*_FORMATS, *(["HEIF"] if _reads_heic() else [])]
+    formats = [*FORMATS, *(["HEIF"] if _reads_heic() else [])]
     notes = []
     try:
         with _any_size():
@@ -243,7 +244,7 @@ def _unknown(path: Path, size: int) -> str:
         )
     else:
         advice = "If it is a picture, save it as PNG or JPEG."
-    return f"{path} ({size} bytes) cannot be read as {', '.join(_FORMATS)}. {advice}"
+    return f"{path} ({size} bytes) cannot be read as {', '.join(FORMATS)}. {advice}"
 
 
 def _prepared(picture: Image.Image, name: str) -> tuple[Image.Image, str, str, tuple[str, ...]]:
