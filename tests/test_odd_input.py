@@ -278,6 +278,16 @@ def test_a_link_to_itself_does_not_stop_a_folder(tmp_path: Path) -> None:
         read_photo(found[1])
 
 
+def test_a_photograph_whose_name_is_no_unicode(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.png")
+    Image.new("RGB", (32, 32)).save(path)
+    name = read_photo(path).name
+    corners = ((0.0, 0.0), (0.0, 9.0), (9.0, 9.0), (9.0, 0.0))
+    face = Latents("w_plus", torch.zeros(1, 2, 3))
+    Person(face, Alignment(corners, (32, 32), name), BASE).save(tmp_path / "me.safetensors")
+    assert Person.load(tmp_path / "me.safetensors").alignment.name == name
+
+
 # ---------------------------------------------------------------- many photographs
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import io
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -96,7 +97,8 @@ def read_photo(path: str | Path) -> Photo:
         )
     data = path.read_bytes()
     picture, notes = _decoded(path, data)
-    image, name, _, more = _prepared(picture, path.name)
+    stored = os.fsencode(path.name).decode(errors="replace")  # files with it are in UTF-8
+    image, name, _, more = _prepared(picture, stored)
     return Photo(image, name, hashlib.sha256(data).hexdigest(), (*notes, *more))
 
 
