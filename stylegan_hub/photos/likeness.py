@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,10 +42,10 @@ class Likeness:
         """Read what `to_dict` gave, as JSON; the text may be untrusted. Raises `ValueError`."""
         said = parse_json(text, allow_nan=True)  # identical pictures have an infinite PSNR
         if isinstance(said, dict):
-            psnr, perceptual, identity = (said.get(field.name) for field in fields(Likeness))
-            numbers = (psnr, perceptual, 0.0 if identity is None else identity)
+            values: list[Any] = [said.get(field.name) for field in fields(Likeness)]
+            numbers = values[:-1] if values[-1] is None else values  # without an identity
             if all(type(number) in (int, float) for number in numbers):
-                return Likeness(psnr, perceptual, identity)
+                return Likeness(*values)
         raise ValueError(f"a likeness in numbers was expected, got {text[:80]!r}")
 
     def to_dict(self) -> dict[str, float | None]:
