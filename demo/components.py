@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import gradio as gr
 from PIL import Image, ImageOps
 
 from stylegan_hub.errors import StyleganHubError
+from stylegan_hub.photos.photo import FORMATS
 from stylegan_hub.studio import Studio
 
 REFUSALS = (ValueError, FileNotFoundError, StyleganHubError)
@@ -198,17 +198,18 @@ def open_picture(path: str | Path) -> Image.Image:
     """
     name = Path(path).name
     try:
-        with Image.open(path) as picture:
-            if picture.width * picture.height > _MAX_PIXELS:
-                raise ValueError(
-                    f"{name} has {picture.width} x {picture.height} pixels; at most "
-                    f"{_MAX_PIXELS // 1024**2} million are read. Make it smaller."
-                )
-            return ImageOps.exif_transpose(picture)
-    except (OSError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        with Image.open(path, formats=FORMATS) as picture:
+            width, height = picture.size
+            if width * height <= _MAX_PIXELS:
+                return ImageOps.exif_transpose(picture)
+    except Exception as error:  # a damaged file can make a decoder raise anything
         raise ValueError(
             f"{name} is not a picture that can be read. Use a PNG, JPEG or WebP file."
         ) from error
+    raise ValueError(
+        f"{name} has {width} x {height} pixels; at most {_MAX_PIXELS // 1024**2} million are read. "
+        "Make it smaller."
+    )
 
 
 def warning(studio: Studio, words: str) -> str | None:

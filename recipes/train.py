@@ -34,7 +34,7 @@ from typing import Annotated, Any, get_type_hints
 import torch
 import tyro
 from command_line import plain_errors
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from stylegan_hub import images as image_files
@@ -54,6 +54,7 @@ from stylegan_hub.metrics.edit_quality import (
 )
 from stylegan_hub.metrics.judges import READER, Judges, judges_for
 from stylegan_hub.metrics.method_report import TARGET_NAME
+from stylegan_hub.photos.photo import read_photo
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
 from stylegan_hub.steps import warmup_steps
@@ -254,12 +255,10 @@ def request_of(options: Any) -> Request:
 
 
 def opened(path: Path, option: str) -> Image.Image:
-    """A picture from a file."""
+    """An upright picture from a file."""
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture
-    except (OSError, UnidentifiedImageError) as error:
+        return read_photo(path).image
+    except (OSError, ValueError) as error:
         raise SystemExit(f"--{option} {path} cannot be read as a picture: {error}") from error
 
 

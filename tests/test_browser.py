@@ -195,6 +195,12 @@ def test_what_cannot_be_exported(pipe: StyleEditPipeline, tmp_path: Path) -> Non
     with pytest.raises(MismatchError, match=pipe.base_model.fingerprint):
         export_web(pipe, tmp_path / "web", edits={"x": edit})
     assert not (tmp_path / "web").exists()
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "generator.safetensors").write_bytes(b"mine")
+    with pytest.raises(ArtifactError, match="holds something else"):
+        export_web(pipe, mine)
+    assert (mine / "generator.safetensors").read_bytes() == b"mine"
 
 
 def test_tfjs_is_what_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -930,6 +930,12 @@ def test_a_space_is_ready(written: tuple[Path, hub.Space]) -> None:
 def test_what_is_no_space(written: tuple[Path, hub.Space], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="The edit 'cars' was made for"):
         hub.write_space(tmp_path / "space", "tiny", ["cars"])
+    assert list(tmp_path.iterdir()) == []
+    before = sorted(written[0].rglob("*"))
+    with pytest.raises(ValueError, match="The edit 'cars' was made for"):
+        hub.write_space(written[0], "tiny", ["cars"])  # the earlier one stays
+    assert sorted(written[0].rglob("*")) == before
+    assert [path.name for path in written[0].parent.iterdir()] == [written[0].name]
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(ArtifactError, match="holds something else; nothing was written"):

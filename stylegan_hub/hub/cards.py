@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from stylegan_hub import artifacts, names
 from stylegan_hub.artifacts import CARD_NAME, read_metrics
+from stylegan_hub.bounds import is_strength, is_within
 from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.errors import ArtifactError, NotFoundError
 
@@ -51,6 +52,8 @@ LIKENESSES = {
 }
 """What the maker of an edit states about the people in the pictures that it was made from."""
 _LICENSE = "apache-2.0"
+_MOST_CELLS = 10_000  # of a table in a card
+_MOST_SAMPLES = 100_000
 
 # How a card words the metrics in metrics.json. Shares are written as percentages.
 _SHARES = {
@@ -165,9 +168,13 @@ def evaluate_folder(
     edit = load_edit(folder)
     edit.check_fits(pipe.base_model)
     before = read_metrics(folder)
-    target = target or before.get("target") or {}
-    first = before.get("first_seed", UNSEEN_SEED)
-    count = before.get("images", 128) if samples is None else samples
+    usual = {"target": {}, "first_seed": UNSEEN_SEED, "images": 128, "strength": None,
+             "truncation_psi": 0.7}  # fmt: skip
+    before = {**usual, **before}
+    _check_conditions(before, folder)
+    target = target or before["target"]
+    first = before["first_seed"]
+    count = before["images"] if samples is None else samples
     metrics = write_quality(
         folder,
         pipe,
@@ -175,11 +182,30 @@ def evaluate_folder(
         edit,
         target,
         range(first, first + count),
-        before.get("strength") if strength is None else strength,
-        before.get("truncation_psi", 0.7) if truncation_psi is None else truncation_psi,
+        before["strength"] if strength is None else strength,
+        before["truncation_psi"] if truncation_psi is None else truncation_psi,
     )
     write_card(folder)
     return metrics
+
+
+def _check_conditions(metrics: Mapping[str, Any], folder: Path) -> None:
+    """Raise `ArtifactError` for conditions of an untrusted metrics.json that cannot be repeated."""
+    target, strength = metrics["target"], metrics["strength"]
+    fitting = {
+        "target": isinstance(target, dict) and all(isinstance(v, str) for v in target.values()),
+        "first_seed": type(metrics["first_seed"]) is int and 0 <= metrics["first_seed"] < 2**62,
+        "images": type(metrics["images"]) is int and 2 <= metrics["images"] <= _MOST_SAMPLES,
+        "strength": strength is None or is_strength(strength),
+        "truncation_psi": is_within(metrics["truncation_psi"], 10),
+    }
+    if wrong := [name for name, fits in fitting.items() if not fits]:
+        raise ArtifactError(
+            f"In {folder / artifacts.METRICS_NAME}, {wrong[0]} is {str(metrics[wrong[0]])[:80]!r}.",
+            got=metrics[wrong[0]],
+            expected="the conditions of a measurement",
+            remedy="Remove the file, and measure the edit with --target and --samples.",
+        )
 
 
 def escape(text: object) -> str:
@@ -385,8 +411,11 @@ class _Card:
         return shown
 
     def _usage(self) -> str:
-        base = self.base.get("id")
-        pipeline = base if base and self.base_id else "path/to/its/pipeline"
+        base = self.base.get("id") or ""
+        if re.fullmatch(r"[\w-][\w./@-]*", base) is not None and self.base_id is not None:
+            pipeline = base
+        else:  # anything may be in an untrusted id, even code
+            pipeline = self.base_id or "path/to/its/pipeline"
         if re.fullmatch(r"[\w-][\w.-]*", self.name) is None:  # anything may be a folder's name
             name = "path/to/this/folder"
         else:
@@ -509,7 +538,8 @@ def _flips(flips: Mapping[str, Any]) -> str:
 def _table(value: object) -> str:
     """A Markdown table of named rows, `{"a smile": {"success": 0.9, ...}, ...}`, or of numbers.
 
-    Deeper levels are left to metrics.json, and so are named rows among numbers.
+    Deeper levels are left to metrics.json, and so are named rows among numbers and a table that no
+    card has room for.
     """
     if not isinstance(value, Mapping) or not value:
         return ""
@@ -519,6 +549,8 @@ def _table(value: object) -> str:
         for name, row in value.items()
     }
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    if len(rows) * len(columns) > _MOST_CELLS:
+        return ""
     lines = [f"| | {' | '.join(escape(_words(column)) for column in columns)} |"]
     lines.append("| --- |" + " --- |" * len(columns))
     for name, row in rows.items():
