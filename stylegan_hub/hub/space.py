@@ -48,8 +48,8 @@ if __name__ == "__main__":
 '''
 _README = """# {title}
 
-Say what should be different about {neutral} or show it in a picture, then move the slider from no
-change to too much. Made with [stylegan-hub](https://huggingface.co/models?library={library}) \
+Say what should change about {neutral}, or show it in a picture. A slider sets how strong the change
+is. Made with [stylegan-hub](https://huggingface.co/models?library={library}) \
 {version}.
 
 {listed}
@@ -111,9 +111,9 @@ def write_space(
     _copy(_LIBRARY, folder / "stylegan_hub")
     for part in _PAGE:
         _copy(clone.root() / part, folder / part)
-    # The header asks for a login with the Hub, which gradio offers with this extra alone.
+    # The header asks for a login with the Hub and promises an MCP server; both are extras of gradio.
     needed = (folder / "requirements.txt").read_text(encoding="utf-8")
-    needed = needed.replace("\ngradio==", "\ngradio[oauth]==")
+    needed = needed.replace("\ngradio==", "\ngradio[mcp,oauth]==")
     write_bytes(folder / "requirements.txt", needed.encode())
     write_bytes(folder / "app.py", _APP.format(pipeline=name).encode())
     header = _header(title or folder.resolve().name, pipeline, hardware)
