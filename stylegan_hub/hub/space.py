@@ -111,7 +111,7 @@ def write_space(
     _copy(_LIBRARY, folder / "stylegan_hub")
     for part in _PAGE:
         _copy(clone.root() / part, folder / part)
-    # The header asks for a login with the Hub and promises an MCP server; both are extras of gradio.
+    # The header asks for a login and promises an MCP server; both are extras of gradio.
     needed = (folder / "requirements.txt").read_text(encoding="utf-8")
     needed = needed.replace("\ngradio==", "\ngradio[mcp,oauth]==")
     write_bytes(folder / "requirements.txt", needed.encode())
