@@ -50,8 +50,7 @@ from stylegan_hub.methods.fit import PoorFitWarning
 from stylegan_hub.studio import Studio
 
 INTRODUCTION = (
-    "Say what should be different or show it in a picture, and slide the change from none to too "
-    "much."
+    "Say what should change, or show it in a picture. A slider sets how strong the change is."
 )
 NOTE = (
     "The bundled portraits are drawings of no real person; any likeness is chance. "

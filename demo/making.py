@@ -311,7 +311,7 @@ class Making:
             shown = progress(done, left, time.monotonic() - self._began_at)
             return shown.replace(f"Step {done} of {left}", f"Step {self.index} of {self.total}")
         if self.state == "is done":
-            return message(f"“{name}” is ready. Put it on, or share it.")
+            return message(f"“{name}” is ready. Apply it, or share it.")
         if self.state == "is left":
             return message(f"“{name}” stopped after step {self.index} of {self.total}.")
         return message(f"“{name}” could not be made. {self.why}")

@@ -245,7 +245,7 @@ def request_of(options: Any) -> Request:
     if kinds == ["text"]:
         return Words(options.text, options.neutral, options.keep, region)
     if kinds == ["target"]:
-        return Picture(opened(options.target, "target"), options.target.name)
+        return Picture(opened(options.target, "target"), options.target.stem)
     if kinds == ["before"]:
         before, after = (
             [opened(path, name) for path in getattr(options, name)] for name in ("before", "after")

@@ -121,7 +121,7 @@ def test_several_edits_to_choose_from(studio: Studio) -> None:
         assert preview == studio.draw(session.with_edit(edit))[1]
 
     desk = Desk(session)
-    assert "“blend to back” is on it now" in choose(desk, last.edits, last.region, 1)
+    assert "“blend to back” is applied now" in choose(desk, last.edits, last.region, 1)
     choose(desk, last.edits, last.region, 1)
     choose(desk, last.edits, last.region, 0)
     assert [applied.edit for applied in desk.session.edits] == [back, there]

@@ -237,7 +237,7 @@ def test_a_refused_job_locks_no_tab(
     press(page, "Find")
     page.get_by_text("Found 2 edits").wait_for()
     page.locator("#found button").nth(1).press("Enter")
-    wait_status(page, "“blend to back” is on it now")
+    wait_status(page, "“blend to back” is applied now")
     found(page, "blend to back")
     page.set_viewport_size(PHONE)
     wait_for(page, lambda: fits(page))

@@ -398,7 +398,7 @@ def test_make_over_http(client: Client) -> None:
         client.predict(chosen="my hat", api_name="/go_on")
     wait(lambda: "is ready" in look())
     assert "<svg" in look() and "<img" in look()
-    assert "is on it now" in client.predict(chosen="my hat", api_name="/put_on")
+    assert "is applied now" in client.predict(chosen="my hat", api_name="/put_on")
     with pytest.raises(AppError, match=r"other.*my hat"):
         client.predict(chosen="other", api_name="/put_on")
     _, text, file = client.predict(

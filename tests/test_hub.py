@@ -915,8 +915,8 @@ def test_a_space_is_ready(written: tuple[Path, hub.Space]) -> None:
     assert header["sdk"] == "gradio" and header["suggested_hardware"] == "zero-a10g"
     assert header["hf_oauth"] is True and header["python_version"] == "3.12.12"
     pinned = (folder / "requirements.txt").read_text()
-    # With what the login needs that the header asks for.
-    assert f"\ngradio[oauth]=={header['sdk_version']}\n" in pinned
+    # With what the login and the MCP server need, which the header promises.
+    assert f"\ngradio[mcp,oauth]=={header['sdk_version']}\n" in pinned
     assert {path.name for path in (folder / "cards").iterdir()} == {"tiny", "afro", "beard"}
     assert 'launch("tiny")' in (folder / "app.py").read_text()
     assert not [path for path in folder.rglob("*") if path.suffix in (".pyc", ".pkl", ".pt")]

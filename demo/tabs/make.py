@@ -154,7 +154,7 @@ def build(studio: Studio, stage: Stage) -> None:
     mine = open_choice(gr.Radio([], label="My edits", visible=False, elem_id="mine"))
     panel = gr.HTML(min_height=0, label="Progress", elem_id="making")
     with gr.Row(visible=False) as own:
-        put = gr.Button("Put it on", size="md", min_width=80)
+        put = gr.Button("Apply", size="md", min_width=80)
         cancel = gr.Button("Cancel", size="md", min_width=80)
         resume = gr.Button("Continue", size="md", min_width=80)
         save = gr.DownloadButton("Save as zip", size="md", min_width=80)
@@ -250,7 +250,7 @@ def build(studio: Studio, stage: Stage) -> None:
             edit, region = making.edit, making.plan.region
             check_room(desk.session)
             desk.change(lambda session: session.with_found(edit, region))
-        return message(f"“{making.plan.name}” is on it now; move its slider.")
+        return message(f"“{making.plan.name}” is applied now; move its slider.")
 
     def keep_files(desk: Desk, *files: str | list[str] | None) -> Sequence[object]:
         return desk.take_in_all("made from", files)

@@ -199,7 +199,7 @@ def _several(studio: Studio, session: Session, found: Found) -> Several:
     for edit in edits:
         _, picture = studio.draw(session.with_found(edit, found.region))
         previews.append(picture)
-    text = f"Found {len(found.edits)} edits{found.seconds}; click one to put it on."
+    text = f"Found {len(found.edits)} edits{found.seconds}; click one to apply it."
     return Several(message(text), region=found.region, edits=edits, previews=tuple(previews))
 
 
@@ -217,7 +217,7 @@ def choose(desk: Desk, edits: Sequence[Edit], region: str | None, index: int) ->
         return session.with_found(edit, region)
 
     desk.change(more)
-    return f"“{caption(edit)}” is on it now; move its slider."
+    return f"“{caption(edit)}” is applied now; move its slider."
 
 
 def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
@@ -258,7 +258,9 @@ def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
                 gr.Textbox("", label=f"Or seeds {when}", placeholder="1, 2, 3", min_width=140)
                 for when in ("before", "after")
             )
-        paired = gr.Checkbox(True, label="They are pairs: the first belongs to the first")
+        paired = gr.Checkbox(
+            True, label="They are pairs: the first picture before belongs to the first one after"
+        )
     groups = {Words: by_words, Picture: by_picture, Pairs: by_examples}
     whom = gr.Radio(
         [(f"This {studio.noun}", "face"), (f"Every {studio.noun}", "everybody")],

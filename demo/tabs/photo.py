@@ -66,8 +66,8 @@ BACK = "Back to this photo"
 CALM = "a face with a neutral expression"
 _NO_ENCODER = (
     "This pipeline has no encoder, the network that finds a picture's latent at once. A search "
-    "from the average face still works, but takes longer and may end far from the photo. To train "
-    "an encoder, put it into a pipeline and open that pipeline:"
+    "from the average face still works, but takes longer and may end far from the photo. These "
+    "commands train an encoder, put it into a pipeline and open that pipeline:"
 )
 _REFINEMENTS = (30, 100, 300)
 _REFINE, _REFINE_FROM_AVERAGE = 100, 300

@@ -42,8 +42,8 @@ EXAMPLES = (
     "a surprised face with an afro",
 )
 _NO_NETWORK = (
-    "There is no bundled text-to-face network for this generator. Train one into the folder of "
-    "bundled networks, and open the page again:"
+    "There is no bundled text-to-face network for this generator. These commands train one, write "
+    "it into the folder of bundled networks, and open the page again:"
 )
 _NO_OTHER_NETWORK = (
     "There is no bundled text-to-face network for this generator. Such a network is trained with "

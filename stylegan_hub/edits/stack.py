@@ -51,8 +51,8 @@ class StackedEdit:
 
     Attributes:
         strength: the factor for the edit's displacement; 0 changes nothing.
-        region: the only part of the picture that it changes, a name for `regions.named_region`;
-            None for the whole picture.
+        region: the only part of the picture that it changes, a name for
+            `regions.find.named_region`; None for the whole picture.
         name: its name for display.
     """
 

@@ -298,8 +298,8 @@ def _checked_files(folder: Path) -> dict[str, Path]:
         )
     if not card_metadata(files[CARD_NAME]):
         raise ArtifactError(
-            f"{files[CARD_NAME]} has no metadata for the Hub; begin it with "
-            "lines between --- and ---, or write it with stylegan_hub.hub.write_card."
+            f"{files[CARD_NAME]} has no metadata for the Hub; begin it with lines between --- and "
+            "---, or move it away and write a card with stylegan_hub.hub.write_card."
         )
     return files
 

@@ -50,8 +50,8 @@ if __name__ == "__main__":
 '''
 _README = """# {title}
 
-Say what should be different about {neutral} or show it in a picture, then move the slider from no
-change to too much. Made with [stylegan-hub](https://huggingface.co/models?library={library}) \
+Say what should change about {neutral}, or show it in a picture. A slider sets how strong the change
+is. Made with [stylegan-hub](https://huggingface.co/models?library={library}) \
 {version}.
 
 {listed}
@@ -114,9 +114,9 @@ def write_space(
         _copy(_LIBRARY, new / "stylegan_hub")
         for part in _PAGE:
             _copy(clone.root() / part, new / part)
-        # The header asks for a login with the Hub, which gradio offers with this extra alone.
+        # The header asks for a login and promises an MCP server; both are extras of gradio.
         needed = (new / "requirements.txt").read_text(encoding="utf-8")
-        needed = needed.replace("\ngradio==", "\ngradio[oauth]==")
+        needed = needed.replace("\ngradio==", "\ngradio[mcp,oauth]==")
         write_bytes(new / "requirements.txt", needed.encode())
         write_bytes(new / "app.py", _APP.format(pipeline=name).encode())
         header = _header(title, pipeline, hardware)

@@ -199,8 +199,8 @@ class Local(TrainableMethod[Settings]):
     def account(self, origin: Origin) -> str:
         """How an edit was found, for its card."""
         return (
-            f"A direction that changes the region {origin.training.get('region')} and leaves the "
-            "rest alone (LELSD, eCLIPsed)."
+            f"A direction that changes one part of the picture ({origin.training.get('region')}) "
+            "and leaves the rest alone (LELSD, eCLIPsed)."
         )
 
 

@@ -1,8 +1,10 @@
 """Invert and edit all photographs of a folder; failures are reported at the end.
 
-OUTPUT/latents/me-jpg.safetensors   one file per photograph (`Person`), used again next time
-OUTPUT/edited/me-jpg.png            the photograph with the edited face in it
-OUTPUT/sheet.png                    all photographs: aligned, rendered and edited side by side
+    OUTPUT/latents/me-jpg.safetensors   one file per photograph (`Person`), used again next time
+    OUTPUT/edited/me-jpg.png            the photograph with the edited face in it
+    OUTPUT/sheet.png                    all photographs: aligned, rendered and edited side by side
+
+`FolderReport` lists what was written and what failed.
 """
 
 from __future__ import annotations
