@@ -616,7 +616,7 @@ def test_cards_of_the_first_version_are_found(server: HubServer, folder: Path) -
         (b"<!DOCTYPE html><html></html>", "metrics.json cannot be read: Expecting value"),
         (b"[1, 2]", "metrics.json cannot be read: it holds a list"),
         (b'"' + b"x" * (1 << 20) + b'"', "metrics.json has 1048578 bytes; at most"),
-        (b"[" * 100_000, "metrics.json cannot be read: maximum recursion"),
+        (b"[" * 100_000, "metrics.json cannot be read: it is nested"),
     ],
     ids=["digits", "html", "list", "long", "deep"],
 )

@@ -544,7 +544,7 @@ def test_nobody_reads_attributes_of_houses(
     with pytest.warns(UserWarning, match="its readings are left out"):
         evaluate.main(evaluate.Config(**options))
     header = next(line for line in capsys.readouterr().out.splitlines() if "| edit |" in line)
-    assert header == "| edit | step cosine mean | step cosine std | ms |"
+    assert header == "| edit | smoothness | step cosine mean | step cosine std | ms |"
     (edit / "metrics.json").write_text('{"target": {"hat": "yes"}}')
     evaluate.main(evaluate.Config(**options, reader=None))
     assert "success" not in json.loads((edit / "metrics.json").read_text())

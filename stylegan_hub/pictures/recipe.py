@@ -286,7 +286,7 @@ def read_recipe(path: str | Path) -> tuple[Recipe, bytes | None]:
         recipe = Recipe.from_json(text)
     except Exception as error:  # a damaged picture can make Pillow raise anything
         raise ArtifactError(
-            f"{path.name} cannot be opened as a face with edits: {error}.",
+            f"{path.name} cannot be opened as a face with edits: {str(error).rstrip('.')}.",
             remedy="Use the PNG as it was saved; other programs may remove the recipe. Any other "
             f"picture must be inverted first: stylegan-hub invert {path.name}.",
         ) from error
