@@ -141,17 +141,21 @@ def test_a_late_picture_of_a_move_leaves_the_final_one(
     browser: Browser,  # noqa: F811
     studio: Studio,
 ) -> None:
+    late: list[Route] = []
+
+    def hold_back(route: Route) -> None:
+        late.append(route)
+
     for url in serve(studio):
         for page in open_page(browser, f"{url}?edit=afro"):
             page.locator("#caption [data-after*=afro]").wait_for(state="attached")
             first = wait_for_final_picture(page, "")
-            late: list[Route] = []
-            page.route("**/picture?*", late.append)
+            page.route("**/picture?*", hold_back)
             slider = page.get_by_role("slider", name="range slider for afro", exact=True)
             wait_for(page, slider.is_enabled)
             slider.press("ArrowRight")
             final = wait_for_final_picture(page, first)
-            wait_for(page, lambda late=late: bool(late))
+            wait_for(page, lambda: bool(late))
             for route in late:
                 route.continue_()
             page.wait_for_timeout(500)

@@ -347,11 +347,12 @@ def test_undo_and_the_keys_for_it(visit: Page) -> None:
 
 
 @pytest.mark.browser
-def test_another_tab_shows_a_change_when_it_is_used(visit: Page) -> None:
-    page = visit
+def test_another_tab_shows_a_change_when_it_is_used(browser: Browser, url: str) -> None:  # noqa: F811
+    context = browser.new_context()  # two tabs of one browser
+    context.set_default_timeout(SECONDS * 1000)
+    page, other = context.new_page(), context.new_page()
+    page.goto(url)
     wait_for_other_picture(page, "")
-    other = page.context.new_page()
-    other.set_default_timeout(SECONDS * 1000)
     other.goto(page.url)
     wait_for_other_picture(other, "")
     other.locator("#faces button").nth(3).click()
@@ -359,7 +360,7 @@ def test_another_tab_shows_a_change_when_it_is_used(visit: Page) -> None:
     page.wait_for_timeout(500)  # browsers tell other tabs of it a little later
     page.evaluate("dispatchEvent(new Event('focus'))")
     wait_for(page, lambda: page.get_by_label("Seed").input_value() == "3")
-    other.close()
+    context.close()
 
 
 @pytest.mark.browser
