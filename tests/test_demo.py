@@ -647,6 +647,7 @@ def test_bad_input_over_http(refused_client: Client, inputs: dict[str, Any], exp
     assert "api_name" in told or len(told) < 300
 
 
+@pytest.mark.slow
 def test_what_a_program_leaves_is_stopped(url: str, tmp_path: Path) -> None:
     """It has no key, so it cannot come back for what is found; a browser can."""
     client = Client(url, verbose=False, download_files=tmp_path)

@@ -136,6 +136,7 @@ def test_values_of_another_type(client: Client, name: str, inputs: Any, said: st
         client.predict(**inputs, api_name=f"/{name}")
 
 
+@pytest.mark.slow
 def test_what_the_document_shows(url: str, tmp_path: Path) -> None:
     document = DOCUMENT.read_text()
     for name, present in STAND_INS.items():  # edits of this test's generator for bundled ones

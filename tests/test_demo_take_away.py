@@ -103,6 +103,7 @@ def test_mixed_faces(studio: Studio) -> None:
 # Save as
 
 
+@pytest.mark.slow
 def test_files_to_take_away(studio: Studio, tmp_path: Path) -> None:
     session = Session(seed=7).with_edit(make_edit(studio.pipe, 1, "a beard"), 0.5)
     before, after = studio.draw(session)
@@ -348,6 +349,7 @@ def test_publish_and_unpublish(studio: Studio, server: HubServer) -> None:  # no
 # Over HTTP
 
 
+@pytest.mark.slow
 def test_mix_over_http(client: Client, studio: Studio) -> None:
     client.predict(seed=1, api_name="/face")
     html = client.predict(seed=2, coarse=1, api_name="/mix")
@@ -378,6 +380,7 @@ def test_a_saved_picture_opens_over_http(client: Client, url: str, tmp_path: Pat
     assert pixels(again) == pixels(after)
 
 
+@pytest.mark.slow
 def test_make_over_http(client: Client) -> None:
     with pytest.raises(AppError, match="Got a name of 0 letters"):
         client.predict(name="", words="a hat", api_name="/make")

@@ -355,6 +355,7 @@ def test_perceptual_distance_looks_where_it_is_told(small_reader: AttributeReade
 # The recipe
 
 
+@pytest.mark.slow
 def test_recipe_from_words_to_card(
     tiny_pipeline_folder: Path,
     tmp_path: Path,

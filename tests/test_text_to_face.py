@@ -551,6 +551,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "_SHARD", 100)
 
 
+@pytest.mark.slow
 @LONG_TEXTS
 @pytest.mark.usefixtures("small_shards", "short_searches")
 def test_the_recipe_trains_resumes_and_measures(
