@@ -145,7 +145,15 @@ def _decided(folder: Path) -> list[Path]:
     if not found or not folder.is_dir():
         return found
     owner = folder.stat().st_uid
-    return [left for left in found if left.lstat().st_uid == owner]
+    return [left for left in found if _owner(left) == owner]
+
+
+def _owner(path: Path) -> int | None:
+    """The user who owns a path; None if it is gone, since its writer has finished meanwhile."""
+    try:
+        return path.lstat().st_uid
+    except FileNotFoundError:
+        return None
 
 
 def _remove_leftovers(path: Path) -> None:
