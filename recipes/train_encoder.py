@@ -32,7 +32,7 @@ from typing import Any
 
 import torch
 from command_line import run
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from network import pictures_of, unseen_portraits, write_network
 from torch import Tensor, nn
 
@@ -52,7 +52,8 @@ from stylegan_hub.optimizers import Muon
 from stylegan_hub.photos.likeness import PerceptualDistance
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import applicable, sample
-from stylegan_hub.portraits.dataset import UNSEEN_SEED
+from stylegan_hub.portraits.dataset import UNSEEN_SEED, RenderCache
+from stylegan_hub.portraits.paired import FactorEncoder
 from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.portraits.renderer import render
 from stylegan_hub.training import Training, TrainingConfig, training_device
@@ -87,6 +88,13 @@ class Config(TrainingConfig):
     """Truncations of those samples, in turn."""
     rendered_share: float = 0.25
     """Share of a batch that is rendered portraits; 0 for other pipelines than portraits."""
+    cache: Path | None = None
+    """Folder made by recipes/render_portraits.py, from which the rendered portraits are taken. It
+    is for generators of the paired route, where the w of a rendered portrait is known and learned
+    from the first step. None: portraits are rendered in each step, and their w is unknown."""
+    resolution: int | None = None
+    """Side of the pictures in training. Below the generator's, its smaller blocks render them, in a
+    fraction of the time. None: the generator's."""
 
     latent_steps: int = 5000
     """Number of first steps that only learn the w of samples."""
@@ -142,10 +150,11 @@ def main(config: Config) -> None:
     )
     device = training.accelerator.device
     pipe.to(device)
-    pool = generated(pipe, range(config.num_generated), config.truncation_psi)
+    resolution = pipe.block(config.resolution) or pipe.generator.config.img_resolution
+    renders = None if config.cache is None else known_renders(config.cache, pipe, resolution)
+    pool = generated(pipe, range(config.num_generated), config.truncation_psi, resolution)
     rendered = round(config.rendered_share * config.train_batch_size)
-    objective = Objective(config, pipe, models.get("discriminator"))
-    resolution = pipe.generator.config.img_resolution
+    objective = Objective(config, pipe, models.get("discriminator"), resolution)
 
     def step_fn(step: int) -> dict[str, Tensor]:
         encoded: list[Tensor] = []
@@ -153,15 +162,18 @@ def main(config: Config) -> None:
 
         def losses_of(micro: int) -> dict[str, Tensor]:
             seeds = training.indices(step, UNSEEN_SEED, micro)
-            own = len(seeds) - rendered if draws else len(seeds)
-            chosen = seeds[:own] % config.num_generated
-            targets = image_files.from_uint8(pool.pictures[chosen])
+            own = len(seeds) - rendered if draws or renders is not None else len(seeds)
+            targets, known_w = pool.take(seeds[:own])
             if own < len(seeds):
-                renders = render(sample(seeds[own:].tolist()), resolution)
-                targets = torch.cat([targets, renders])
+                if renders is None:
+                    pictures = render(sample(seeds[own:].tolist()), resolution)
+                else:
+                    pictures, ws = renders.take(seeds[own:])
+                    known_w = torch.cat([known_w, ws])
+                targets = torch.cat([targets, pictures])
             codes = encoder.encode(targets.to(device), stage_of(step, config, pipe))
             encoded.append(codes.detach())
-            return objective(codes, targets.to(device), pool.w[chosen].to(device), draws=draws)
+            return objective(codes, targets.to(device), known_w.to(device), draws=draws)
 
         parts = training.minimize("encoder", losses_of, max_grad_norm=5.0)
         if "discriminator" in models and draws:
@@ -176,7 +188,7 @@ def main(config: Config) -> None:
 
     average = training.ema["encoder"]
     assert isinstance(average, Encoder)
-    watched = generated(pipe, range(UNSEEN_SEED, UNSEEN_SEED + 8), (1.0,)).images()
+    watched = generated(pipe, range(UNSEEN_SEED, UNSEEN_SEED + 8), (1.0,), resolution).images()
     if rendered:
         watched = torch.cat([watched, pictures_of(unseen_portraits(8), resolution)])
 
@@ -250,7 +262,7 @@ def stage_of(step: int, config: Config, pipe: StyleEditPipeline) -> int:
 
 
 @dataclass(frozen=True)
-class Generated:
+class Pool:
     """Pictures uint8 `[n, 3, h, w]` and the w `[n, w_dim]` that rendered them."""
 
     pictures: Tensor
@@ -260,28 +272,59 @@ class Generated:
         """The pictures as floats in [-1, 1]."""
         return image_files.from_uint8(self.pictures)
 
+    def take(self, seeds: Int[Tensor, " n"]) -> tuple[Tensor, Tensor]:
+        """Pictures `[n, 3, h, w]` in [-1, 1] and their w `[n, w_dim]`, one for each seed."""
+        chosen = seeds % len(self.w)
+        return image_files.from_uint8(self.pictures[chosen]), self.w[chosen]
+
+
+def known_renders(folder: Path, pipe: StyleEditPipeline, resolution: int) -> Pool:
+    """Rendered portraits, and the w that the paired route gives their factors.
+
+    Raises:
+        SystemExit: the pictures have another size than those of the training.
+    """
+    cache = RenderCache(folder)
+    if cache.resolution != resolution:
+        raise SystemExit(
+            f"{folder} holds portraits of {cache.resolution} px, and this training takes "
+            f"{resolution} px. Render them in this size, or set --resolution."
+        )
+    indices = torch.arange(len(cache))
+    pictures = torch.cat([cache.images(part) for part in indices.split(1000)])
+    w = FactorEncoder(pipe.generator.config.w_dim)(cache.factors(indices))
+    return Pool(pictures, w)
+
 
 @torch.no_grad()
 def generated(
-    pipe: StyleEditPipeline, seeds: Sequence[int], truncation_psi: Sequence[float]
-) -> Generated:
+    pipe: StyleEditPipeline,
+    seeds: Sequence[int],
+    truncation_psi: Sequence[float],
+    resolution: int | None = None,
+) -> Pool:
     """Samples of a pipeline; chunks take turns with the truncations."""
     pictures, ws = [], []
     for number, start in enumerate(range(0, len(seeds), _CHUNK)):
         psi = truncation_psi[number % len(truncation_psi)]
         latents = pipe.sample(seeds[start : start + _CHUNK], psi)
-        pictures.append(image_files.to_uint8(pipe.synthesize(latents)).cpu())
+        pictures.append(image_files.to_uint8(pipe.synthesize(latents, resolution)).cpu())
         ws.append(latents.codes[:, 0].cpu())
-    return Generated(torch.cat(pictures), torch.cat(ws))
+    return Pool(torch.cat(pictures), torch.cat(ws))
 
 
 class Objective:
     """The losses of e4e (equation 10), each a mean over the batch and times its weight."""
 
     def __init__(
-        self, config: Config, pipe: StyleEditPipeline, discriminator: nn.Module | None
+        self,
+        config: Config,
+        pipe: StyleEditPipeline,
+        discriminator: nn.Module | None,
+        resolution: int,
     ) -> None:
         self._config = config
+        self._resolution = resolution
         self._pipe = pipe
         self._discriminator = discriminator
         self._recognizer = getattr(pipe, "recognizer", None)
@@ -315,7 +358,8 @@ class Objective:
         losses["delta"] = config.delta_lambda * deltas.mean()
         if not draws:
             return losses
-        images = self._pipe.synthesize(Latents(Space.W_PLUS, codes)).float()
+        latents = Latents(Space.W_PLUS, codes)
+        images = self._pipe.synthesize(latents, self._resolution).float()
         losses["l2"] = config.l2_lambda * (images - targets).square().mean()
         perceptual = PerceptualDistance(self._pipe, targets)(images)
         losses["perceptual"] = config.perceptual_lambda * perceptual.mean()
@@ -361,7 +405,8 @@ def reconstruct(
 ) -> tuple[Float[Tensor, "n num_ws w_dim"], Float[Tensor, "n 3 h w"]]:
     """Codes of pictures, and what the generator renders from them."""
     codes = [encoder.encode(batch.to(encoder.device)) for batch in images.split(_CHUNK)]
-    drawn = [pipe.synthesize(Latents(Space.W_PLUS, one)).clamp(-1, 1).cpu() for one in codes]
+    side = max(images.shape[-2:])
+    drawn = [pipe.synthesize(Latents(Space.W_PLUS, one), side).clamp(-1, 1).cpu() for one in codes]
     return torch.cat(codes).cpu(), torch.cat(drawn)
 
 

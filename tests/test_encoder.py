@@ -197,6 +197,27 @@ def test_discriminator_renders_and_resuming(tiny_pipeline_folder: Path, tmp_path
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_training_at_a_smaller_size(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
+    train = recipe("train_encoder")
+    pipe = StyleEditPipeline.from_pretrained(tiny_pipeline_folder)
+    full, half = (train.generated(pipe, range(3), (1.0,), size) for size in (None, 16))
+    assert half.pictures.shape[-1] == 16 and torch.equal(half.w, full.w)
+    pictures, w = half.take(torch.tensor([4, 2]))
+    assert torch.equal(w, half.w[[1, 2]]) and torch.equal(pictures, half.images()[[1, 2]])
+    config = recipe_config(train, tiny_pipeline_folder, tmp_path, resolution=16, max_train_steps=42)
+    train.main(config)
+    metrics = json.loads((tmp_path / "encoder" / "metrics.json").read_text())
+    assert metrics["generated"]["psnr"] > 0  # measured at the generator's own size
+
+
+def test_portraits_of_another_size_are_refused(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
+    train = recipe("train_encoder")
+    (tmp_path / "cache.json").write_text('{"resolution": 64, "identities": null, "blends": false}')
+    config = recipe_config(train, tiny_pipeline_folder, tmp_path, cache=tmp_path, resolution=16)
+    with pytest.raises(SystemExit, match="64 px, and this training takes 16 px"):
+        train.main(config)
+
+
 def test_contradicting_settings_are_refused(tmp_path: Path) -> None:
     train = recipe("train_encoder")
     with pytest.raises(SystemExit, match=r"rendered_share is 1\.0; expected 0 to below 1"):
