@@ -7,7 +7,8 @@
 #
 # RUNS is the folder of all results (default: runs), PYTHON the interpreter (default: python),
 # PRECISION=bf16 doubles the speed on processors that have it,
-# BUNDLE where the finished pipeline goes (default: cards/portraits; the reader lies beside it).
+# BUNDLE where the finished pipeline goes (default: cards/portraits; the judges lie beside it).
+# recipes/rebuild_edits.sh then makes the edits.
 # One thread is used, and most of a day of one core goes into the generator.
 set -eu
 cd "$(dirname "$0")/.."
@@ -87,6 +88,9 @@ stage clip-2 clip-2/metrics.json \
     train clip clip-2 --cache "$RUNS/portraits" --init_from "$RUNS/clip" \
     --generator "$RUNS/generator" --max_train_steps 1500
 stage recognizer recognizer/recognizer train recognizer recognizer --cache "$RUNS/identities"
+# Another one, with another seed and other sizes, judges identity and is used in no training.
+stage judge judge/recognizer train recognizer judge --cache "$RUNS/identities" --seed 1 \
+    --units 1 2 2 --widths 24 48 80
 stage landmarks landmarks/landmarker train landmarks landmarks --cache "$RUNS/portraits"
 
 # bundle FOLDER OPTIONS...
@@ -103,5 +107,22 @@ bundle() {
 stage pipeline pipeline/model_index.json bundle "$RUNS/pipeline" --count 200
 stage parser parser/parser train parser parser --pipeline "$RUNS/pipeline"
 stage encoder encoder/encoder \
-    train encoder encoder --pipeline "$RUNS/pipeline" --reader "$RUNS/reader/reader"
-bundle "$BUNDLE" --parser "$RUNS/parser/parser" --encoder "$RUNS/encoder/encoder"
+    train encoder encoder --pipeline "$RUNS/pipeline" --reader "$RUNS/reader/reader" \
+    --cache "$RUNS/portraits" --resolution 128 --widths 32 64 96 128 --head_width 64 \
+    --mixed_precision "${PRECISION:-no}"
+stage bundled bundled/model_index.json bundle "$RUNS/bundled" \
+    --parser "$RUNS/parser/parser" --encoder "$RUNS/encoder/encoder"
+
+# What is made of the whole pipeline: any words at once, how well they fit, what a likeness means.
+stage instant bundled/instant "$PYTHON" recipes/train_instant.py --pipeline "$RUNS/bundled" \
+    --output_dir "$RUNS/instant" --add
+stage fit fit/metrics.json "$PYTHON" recipes/calibrate_fit.py --pipeline "$RUNS/bundled" \
+    --reader "$RUNS/reader/reader" --output_dir "$RUNS/fit" --add
+stage likeness likeness/photographs.json "$PYTHON" recipes/evaluate_photographs.py \
+    --pipeline "$RUNS/bundled" --calibrate "$RUNS/bundled" --output_dir "$RUNS/likeness"
+stage critic critic/critic train critic critic --pipeline "$RUNS/bundled"
+
+rm -rf "$BUNDLE"
+cp -r "$RUNS/bundled" "$BUNDLE"
+"$PYTHON" recipes/bundle_judges.py --reader "$RUNS/reader/reader" --critic "$RUNS/critic/critic" \
+    --recognizer "$RUNS/judge/recognizer" --output_dir "$(dirname "$BUNDLE")" --overwrite

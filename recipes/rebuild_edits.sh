@@ -1,0 +1,106 @@
+#!/bin/sh
+# Every bundled edit for the bundled portraits, from nothing, after recipes/rebuild_portraits.sh. It
+# goes on where it was stopped: an edit whose run is finished is skipped, and an interrupted
+# training resumes from its last checkpoint.
+#
+#     sh recipes/rebuild_edits.sh
+#
+# RUNS, PYTHON and PRECISION are those of rebuild_portraits.sh; CARDS is the folder of the edits
+# (default: cards), PIPELINE the pipeline (default: portraits). One thread is used; the mappers take
+# ten minutes each on one core, everything about five hours.
+set -eu
+cd "$(dirname "$0")/.."
+RUNS=${RUNS:-runs}
+PYTHON=${PYTHON:-python}
+CARDS=${CARDS:-cards}
+PIPELINE=${PIPELINE:-portraits}
+PRECISION=${PRECISION:-no}
+export PYTHONPATH="${PYTHONPATH:-.}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+export OMP_WAIT_POLICY=passive
+
+# bundle NAME RESULT: copy the edit, and not its checkpoints, to the cards.
+bundle() {
+    [ -e "$2/config.json" ] || { echo "$2 holds no edit."; exit 1; }
+    rm -rf "${CARDS:?}/$1"
+    mkdir -p "$CARDS/$1"
+    for part in config.json model.safetensors metrics.json README.md images target.png; do
+        if [ -e "$2/$part" ]; then cp -r "$2/$part" "$CARDS/$1/"; fi
+    done
+    echo "$CARDS/$1"
+}
+
+# train METHOD NAME OPTIONS...
+train() {
+    method=$1 name=$2
+    shift 2
+    if [ ! -e "$RUNS/$name/README.md" ]; then
+        "$PYTHON" recipes/train.py "$method" --pipeline "$PIPELINE" --output_dir "$RUNS/$name" \
+            --mixed_precision "$PRECISION" --resume_from_checkpoint latest "$@"
+    fi
+    bundle "$name" "$RUNS/$name"
+}
+
+# at_once NAME TEXT TARGETS: an edit by the instant method, measured like the others.
+at_once() {
+    name=$1 text=$2
+    shift 2
+    if [ ! -e "$RUNS/$name/README.md" ]; then
+        "$PYTHON" -m stylegan_hub edit --pipeline "$PIPELINE" --text "$text" --method instant \
+            --every-face --save-edit "$RUNS/$name" -o "$RUNS/$name.png"
+        "$PYTHON" recipes/evaluate.py "$RUNS/$name" --pipeline "$PIPELINE" --target "$@"
+    fi
+    bundle "$name" "$RUNS/$name"
+}
+
+# The table of global directions (StyleCLIP, section 6).
+if [ ! -e "$RUNS/directions/direction_table/config.json" ]; then
+    "$PYTHON" recipes/build_direction_table.py --pipeline "$PIPELINE" \
+        --output_dir "$RUNS/directions" --resume_from_checkpoint latest
+fi
+bundle portraits-directions "$RUNS/directions/direction_table"
+
+# Latent mappers (StyleCLIP, section 5).
+train mapper afro-hair --text "a face with an afro" --target_attributes hair_style=afro
+train mapper curly-hair --text "a face with curly hair" --target_attributes hair_style=curly
+train mapper mohawk --text "a face with a mohawk" --target_attributes hair_style=mohawk
+train mapper glasses --text "a person with glasses" --target_attributes glasses=yes
+train mapper old --text "an old person with wrinkles" --target_attributes age=old
+train mapper surprised --text "a surprised face" --target_attributes expression=surprised
+
+# The instant method.
+at_once bob-cut "a face with a bob cut" hair_style=bob
+at_once purple-hair "a face with purple hair" hair_color=purple
+at_once zuri "Zuri" character=Zuri
+at_once captain-otto "Captain Otto" "character=Captain Otto"
+
+# Essences (TargetCLIP).
+for name in zuri milo ivy captain-otto; do
+    train essence "essence-$name" --target "docs/targets/$name.png"
+done
+for name in cat robot; do
+    train essence "essence-$name" --target "docs/targets/$name.png" --preset out_of_domain
+done
+
+# Local edits (LELSD, eCLIPsed).
+train local local-afro --text "a face with an afro" --target_attributes hair_style=afro
+train local local-curly-hair --text "a face with curly hair" --target_attributes hair_style=curly
+train local local-blonde-hair --text "a face with blonde hair" --target_attributes hair_color=blonde
+train local local-blue-eyes --text "a face with blue eyes" --target_attributes eye_color=blue
+train local local-red-lipstick --text "a face with red lipstick" --target_attributes lipstick=yes
+train local local-smile --text "a smiling face" --target_attributes expression=smiling
+train local local-surprised --text "a surprised face with an open mouth" \
+    --target_attributes expression=surprised
+train local local-beard --text "a face with a beard" --target_attributes beard=yes
+train local local-glasses --text "a face with glasses" --target_attributes glasses=yes
+
+# Text to face.
+if [ ! -e "$RUNS/captioner/captioner" ]; then
+    "$PYTHON" recipes/train_captioner.py --cache "$RUNS/portraits" --output_dir "$RUNS/captioner" \
+        --mixed_precision "$PRECISION" --resume_from_checkpoint latest
+fi
+if [ ! -e "$RUNS/text-to-face/README.md" ]; then
+    "$PYTHON" recipes/train_text_to_face.py --cache "$RUNS/portraits" --pipeline "$PIPELINE" \
+        --captioner "$RUNS/captioner/captioner" --output_dir "$RUNS/text-to-face" \
+        --mixed_precision "$PRECISION" --resume_from_checkpoint latest
+fi
+bundle text-to-face "$RUNS/text-to-face"
