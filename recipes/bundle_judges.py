@@ -13,7 +13,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from command_line import run
 
 from stylegan_hub.artifacts import CARD_NAME, METRICS_NAME, check_room
@@ -53,7 +52,7 @@ def main(config: Config) -> None:
         if not config.overwrite:
             check_room(folder)
         network = cls.from_pretrained(source)
-        network.to(torch.float16).save_pretrained(folder, overwrite=True)
+        network.half().save_pretrained(folder, overwrite=True)
         for part in (CARD_NAME, METRICS_NAME):
             shutil.copyfile(source / part, folder / part)
         shutil.rmtree(folder / "images", ignore_errors=True)
