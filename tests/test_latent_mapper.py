@@ -380,10 +380,10 @@ def test_steps_are_measured_in_units_of_the_latents(
 def test_identity_is_kept_by_the_recognizer(
     tiny_pipeline: StyleEditPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class MeanColor(torch.nn.Module):
+    class MeanColor:
         config: ClassVar = {"input_size": 16}
 
-        def forward(self, images: Tensor) -> Tensor:
+        def __call__(self, images: Tensor) -> Tensor:
             return torch.nn.functional.normalize(images.mean((2, 3)), dim=1)
 
     with pytest.raises(ValueError, match=r"id_lambda 0.1, .*no recognizer"):
