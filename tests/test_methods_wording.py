@@ -185,9 +185,9 @@ def test_losing_weight_is_the_opposite_of_gaining_it() -> None:
 @pytest.mark.parametrize(
     "said",
     ["remove everything", "everything off", "take it all off", "without anything",
-     "remove all of it", "remove everything but the hat", "smiling, and remove everything", "delete her",
-     "get rid of the face", "no face", "lose the head", "add everything", "nothing", "undo",
-     "please reset everything", "start over", "remove", "add", "no", "without", "less"],
+     "remove all of it", "remove everything but the hat", "smiling, and remove everything",
+     "delete her", "get rid of the face", "no face", "lose the head", "add everything", "nothing",
+     "undo", "please reset everything", "start over", "remove", "add", "no", "without", "less"],
 )  # fmt: skip
 def test_what_names_nothing_is_refused_with_advice(said: str) -> None:
     with pytest.raises(MethodError, match="names nothing that could change") as caught:
