@@ -179,6 +179,24 @@ def test_several_texts_and_edits_in_one_run(tiny_pipeline_folder: Path, output: 
     assert refused.exit_code == 2 and "--save-edit saves one edit" in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("film", "me.safetensors", "--seed", 7, "-o", "a.gif"), "Leave out --seed"),
+        (("edit", "me.png", "--truncation", 1, "-o", "a.png"), "Leave out --seed, --label and"),
+        (("film", "--photo", "me.png", "-o", "a.gif"), "No such option"),
+        (("many", "--seeds", "0-9", "--refine", 5, "-o", "faces"), "--refine needs --photos"),
+        (("many", "--photos", ".", "--truncation", 1, "-o", "x"), "--truncation needs --seeds"),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(
+    arguments: tuple[object, ...], said: str, tmp_path: Path, monkeypatch: MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 2 and said in " ".join(result.stderr.split()), result.output
+
+
 def test_a_text_that_names_nothing_is_refused_before_any_search(
     tiny_pipeline_folder: Path, output: Path
 ) -> None:
@@ -435,6 +453,8 @@ def test_an_edit_is_not_saved_among_other_things(
         (2, ("--text", "hat", "--target", "x.png"), "Give only one of --text, --target"),
         (2, ("--before", "1"), "--before and --after belong together"),
         (2, ("--edit", "hat", "--region", "hair"), "Give --text too"),
+        (2, ("--text", "hat", "--photo", "me.png"), "--photo needs a person to paste"),
+        (2, ("--text", "hat", "--keep-own", "0.5"), "--keep-own needs a person to paste"),
         (2, ("--target", "x.png", "--keep", "hair"), "--keep needs --text"),
         (1, ("--target", "x.png"), "There is no file"),
         (1, ("--text", "hat", "--method", "magic"), "Got the method 'magic'; there are"),

@@ -26,7 +26,7 @@ from stylegan_hub.cli.options import (
     PipelineOption,
     spread,
 )
-from stylegan_hub.cli.start import Source, Start, face_of
+from stylegan_hub.cli.start import PhotoOption, Source, Start, face_of
 from stylegan_hub.cli.values import changes_of, check_folder, check_picture
 
 if TYPE_CHECKING:
@@ -215,6 +215,7 @@ class _Written:
     overwrite: OverwriteOption = False
     before_after: BeforeAfterOption = False
     mark: MarkOption = False
+    photo: PhotoOption = None
     paste: PasteOption = "changed"
     keep_own: KeepOwnOption = 1.0
 
@@ -241,7 +242,7 @@ def edit(*, start: Start, asked: _Asked, written: _Written) -> None:
     with reporting():
         _check_options(start, asked, written)
         output = _edited_name(written.output, start.person)
-        session, source = face_of(start, written.paste)
+        session, source = face_of(start, written.paste, written.photo)
         studio = open_studio(
             start.pipeline,
             start.device,
@@ -340,6 +341,8 @@ def _check_options(start: Start, asked: _Asked, written: _Written) -> None:
     if asked.pairs and not (asked.before and asked.after):
         raise UsageError("--before and --after belong together; give at least one of each.")
     is_opened = start.person is not None and start.person.suffix.lower() == ".png"
+    is_inverted = start.person is not None and not is_opened
+    is_pasted = is_inverted and written.paste != "none"
     if not asked.anything and not start.edits and not is_opened:
         raise UsageError(
             "Got nothing to do. Give --text, or --edit, or both; `stylegan-hub edit --help` "
@@ -353,6 +356,8 @@ def _check_options(start: Start, asked: _Asked, written: _Written) -> None:
         ("--neutral needs --text", asked.neutral, by_words, "--text"),
         ("--keep needs --text", asked.keep, by_words, "--text"),
         ("--unpaired needs --before", asked.unpaired, asked.pairs, "--before and --after"),
+        ("--photo needs a person to paste", written.photo, is_pasted, "a file from invert"),
+        ("--keep-own needs a person to paste", written.keep_own != 1, is_pasted, "such a file"),
         ("--overwrite needs --save-edit", written.overwrite, written.save_edit, "--save-edit"),
     ):
         if given and not needed:
