@@ -25,7 +25,7 @@ from stylegan_hub.browser.export import export_web, sizes_text, synthesis_files
 from stylegan_hub.browser.served import served
 from stylegan_hub.browser.static_page import StaticPage, write_static_page
 from stylegan_hub.edits.base import Edit
-from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
+from stylegan_hub.errors import ArtifactError, MethodError, MismatchError, NotFoundError
 from stylegan_hub.hub.space import space_sdk
 from stylegan_hub.methods.instant_training import BLOCK, make_instant_model
 from stylegan_hub.methods.method import Words
@@ -48,13 +48,22 @@ SAID = [
     "make the hair a bit longer", "longer hair", "with a hat but no glasses", "less of a smile",
     "remove the hat and the glasses", "replace the hat with glasses", "not without glasses",
     "turn his hair into an afro", "add a hat, but keep the glasses", "なし帽子", "12345",
-    "more beard",
+    "more beard", "no hat and glasses", "no hat, glasses and beard", "no hat and a beard",
+    "neither a hat nor glasses nor a beard", "not smiling or angry", "a man without hat or beard",
+    "hat off, beard on", "hat and glasses off", "with the hat off", "glasses: none", "hair: red",
+    "hat: none, glasses: none", "lose weight", "put on some weight", "older man", "zero freckles",
+    "he isn\u2019t wearing a hat and glasses", "no glasses please, but a beard", "beard: yes",
+]  # fmt: skip
+NAMELESS = [
+    "remove everything", "everything off", "take it all off", "delete her", "no face", "undo", "no",
+    "add everything", "smiling, and remove everything",
 ]  # fmt: skip
 SEVERAL = [
     "older, smiling, with glasses", "red and curly hair", "without a hat or glasses",
     "a hat; a beard", "without hat, glasses or a beard", "Shave him!",
     "smiling, older, keep the hat",
-    "a face with a hat", "dark skin & green eyes", ", ,",
+    "a face with a hat", "dark skin & green eyes", ", ,", "no hat and glasses", "hat off, beard on",
+    "no hat, glasses, and smiling", "beard, hat and glasses off",
 ]  # fmt: skip
 
 
@@ -273,19 +282,27 @@ def test_words(blank: Page, pipe: StyleEditPipeline) -> None:
 @pytest.mark.browser
 def test_words_are_read_as_in_python(blank: Page, pipe: StyleEditPipeline) -> None:
     got = blank.evaluate(
-        """async ([said, several]) => {
+        """async ([said, several, nameless]) => {
           const { Wording } = await import('./library/wording.js');
           const layout = await (await fetch('./pipeline/layout.json')).json();
           const wording = new Wording(layout.parts.instant.wording, layout.neutral);
-          return [said.map(text => wording.read(text)), several.map(text => wording.parts(text))];
+          const refusal = text => {
+            try { wording.read(text); } catch (error) { return error.message; }
+          };
+          return [said.map(text => wording.read(text)), several.map(text => wording.parts(text)),
+            nameless.map(refusal)];
         }""",
-        [SAID, SEVERAL],
+        [SAID, SEVERAL, NAMELESS],
     )
     for text, one in zip(SAID, got[0], strict=True):
         read = reading(Words(text), pipe.neutral)
         wanted = (read.text, read.neutral or pipe.neutral, read.removal)
         assert (one["text"], one["neutral"], one["removal"]) == wanted, text
     assert got[1] == [parts(text) for text in SEVERAL]
+    for text, refusal in zip(NAMELESS, got[2], strict=True):
+        with pytest.raises(MethodError) as caught:
+            reading(Words(text), pipe.neutral)
+        assert refusal == str(caught.value)
 
 
 @pytest.mark.browser
