@@ -17,7 +17,7 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
-from demo.components import data_url, friendly, message, plain
+from demo.components import data_url, friendly, help_with, message, plain
 from demo.desk import Desk
 from demo.job import Updates
 from demo.open_choices import open_choice
@@ -38,6 +38,7 @@ from stylegan_hub.studio import Studio
 SHOWN = range(1, 7)
 """Seeds of the faces on the card's strip."""
 _ALL = "all"
+HELP = "Save an edit as a folder with a card, or publish it on the Hub. You see the card first."
 _NOTHING = "Nothing to share yet: find or make an edit, and it will be listed here."
 _LIKENESS = {
     "No real person: words or generated faces": "nobody",
@@ -169,6 +170,7 @@ def _text(card: str) -> str:
 def build(studio: Studio, stage: Stage) -> None:
     """Build the widgets and connect them."""
     in_space = os.environ.get("SPACE_ID") is not None
+    help_with(HELP)
     what = open_choice(gr.Dropdown([], label="Share", info=_NOTHING, elem_id="share"))
     name = gr.Textbox("", label="Name", placeholder="my-afro")
     license = gr.Dropdown(
