@@ -246,6 +246,34 @@ def test_ten_edits(blank: Page, pipe: StyleEditPipeline, edits: dict[str, Edit])
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize(
+    "taps",
+    [[1, 2, 4, 1], [[1, 3, 2, 1], [2, 4, 2, 1], [3, 1, 3, 1], [1, 1, 1, 1]]],
+    ids=["separable, not symmetric", "not separable"],
+)
+def test_filters(blank: Page, pipe: StyleEditPipeline, site: StaticPage, taps: Any) -> None:
+    generator = StyleGAN2Generator(
+        z_dim=16, w_dim=16, img_resolution=32, channels=[8] * 4, resample_filter=taps
+    )
+    other = StyleEditPipeline(generator, pipe.clip, pipe.tokenizer, pipe.image_processor)
+    folder = site.folder / f"wrong-filter-{len(json.dumps(taps))}"
+    folder.mkdir()
+    for name, data in synthesis_files(other).items():
+        (folder / name).write_bytes(data)
+    got = blank.evaluate(
+        """async name => {
+          const { openEngine } = await import('./library/client.js');
+          const pipeline = new URL(`./${name}/`, location.href).href;
+          const engine = await openEngine({ ...options, pipeline });
+          engine.close();
+          return engine.about.difference;
+        }""",
+        folder.name,
+    )
+    assert got <= 1
+
+
+@pytest.mark.browser
 def test_only_what_has_changed_is_rendered(blank: Page) -> None:
     layers = blank.evaluate(
         """async () => {
