@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +24,7 @@ from test_demo import browser, wait_for  # noqa: F401
 from stylegan_hub.browser import tfjs
 from stylegan_hub.browser.check import LIBRARY, check
 from stylegan_hub.browser.export import export_web, sizes_text, synthesis_files
-from stylegan_hub.browser.served import served
+from stylegan_hub.browser.served import ISOLATED, served
 from stylegan_hub.browser.static_page import StaticPage, write_static_page
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
@@ -257,7 +259,7 @@ def test_filters(blank: Page, pipe: StyleEditPipeline, site: StaticPage, taps: A
     )
     other = StyleEditPipeline(generator, pipe.clip, pipe.tokenizer, pipe.image_processor)
     folder = site.folder / f"wrong-filter-{len(json.dumps(taps))}"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for name, data in synthesis_files(other).items():
         (folder / name).write_bytes(data)
     got = blank.evaluate(
@@ -271,6 +273,40 @@ def test_filters(blank: Page, pipe: StyleEditPipeline, site: StaticPage, taps: A
         folder.name,
     )
     assert got <= 1
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("headers", "is_threaded"),
+    [
+        ({}, False),
+        (ISOLATED, True),
+        # tf.js makes its workers from blobs, and would wait for them forever.
+        ({**ISOLATED, "Content-Security-Policy": "worker-src 'self'"}, False),
+    ],
+    ids=["not isolated", "isolated", "isolated, but workers are forbidden"],
+)
+def test_threads(
+    browser: Browser,  # noqa: F811
+    site: StaticPage,
+    headers: dict[str, str],
+    is_threaded: bool,
+) -> None:
+    with served({"": site.folder}, headers=headers) as address:
+        page = browser.new_page()
+        page.set_default_timeout(SECONDS * 1000)
+        page.goto(f"{address}README.md")
+        about = page.evaluate(
+            """async () => {
+              const { openEngine } = await import('./library/client.js');
+              const here = name => new URL(`./${name}/`, location.href).href;
+              const engine = await openEngine({ pipeline: here('pipeline'), library: here('tfjs') });
+              return engine.about;
+            }"""
+        )
+        page.close()
+    assert about["difference"] <= 1
+    assert (about["threads"] > 1) == (is_threaded and (os.cpu_count() or 1) > 1)
 
 
 @pytest.mark.browser
@@ -500,6 +536,21 @@ def test_a_visit(browser: Browser, url: str, tmp_path: Path) -> None:  # noqa: F
     page.get_by_text("Check your connection").wait_for()
     context.close()
     assert [one for one in problems if not one.startswith((url, "blob:", "data:"))] == []
+
+
+@pytest.mark.browser
+def test_the_server_of_the_page(browser: Browser, site: StaticPage, tmp_path: Path) -> None:  # noqa: F811
+    serve = [sys.executable, "-m", "stylegan_hub.browser.served"]
+    with subprocess.Popen(
+        [*serve, str(site.folder), "--port", "0"], stdout=subprocess.PIPE, text=True
+    ) as server:
+        page = browser.new_page()
+        page.goto(server.stdout.readline().split()[0])  # type: ignore[union-attr]
+        assert page.evaluate("crossOriginIsolated")
+        page.close()
+        server.terminate()
+    refused = subprocess.run([*serve, str(tmp_path)], capture_output=True, text=True)
+    assert refused.returncode == 2 and "stylegan-hub space NAME --static" in refused.stderr
 
 
 def test_the_page_is_whole(site: StaticPage) -> None:

@@ -12,12 +12,14 @@ export const BACKENDS = ['webgpu', 'webgl', 'wasm'];
 export const TOLERANCE = 2;
 
 const FAST = 40; // no other backend is tried if a picture takes fewer milliseconds than this
+const MAX_THREADS = 8; // the size of tf.js's pool
 const SOFTWARE = /swiftshader|llvmpipe|software|basic render/i;
 
 /**
  * @typedef {object} Chosen
  * @property {string} name of the backend
  * @property {object} tf
+ * @property {number} threads of the processor that compute; wasm uses several on an isolated page
  * @property {Synthesis} synthesis
  * @property {number} milliseconds for a full-size picture
  * @property {number} difference from Python's picture, in levels of 255
@@ -43,7 +45,8 @@ export async function chooseBackend({ load, wasm, config, tensors, expected, nam
     let tried = null;
     try {
       const tf = await opened(name, load, wasm);
-      tried = { name, tf, synthesis: new Synthesis(tf, config, tensors) };
+      const threads = name === 'wasm' ? tf.wasm.getThreadsCount() : 1;
+      tried = { name, tf, threads, synthesis: new Synthesis(tf, config, tensors) };
       Object.assign(tried, await trial(tried.synthesis, expected));
       if (!(tried.difference <= TOLERANCE)) {
         throw new Error(`its picture differs from Python's by ${tried.difference} of 255`);
@@ -100,12 +103,36 @@ async function opened(name, load, wasm) {
   await load(`tf-backend-${name}.es2017.min.js`);
   if (name === 'wasm') {
     tf.wasm.setWasmPaths(wasm);
-    // tf.js 4.22.0 starts only one thread when asked for several (tensorflow/tfjs issue 8513).
-    tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false);
+    await setThreads(tf);
   }
   if (!(await tf.setBackend(name))) throw new Error('tf.js cannot start it');
   await tf.ready();
   return tf;
+}
+
+/**
+ * Chooses how many threads wasm uses: one, or on a cross-origin isolated page half of the logical
+ * processors, of which many are two of one core, but at least two.
+ */
+async function setThreads(tf) {
+  const { hardwareConcurrency: processors = 1 } = navigator;
+  const isThreaded = globalThis.crossOriginIsolated && processors > 1 && await workersStart();
+  tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', isThreaded);
+  if (!isThreaded) return;
+  const threads = Math.min(Math.max(Math.floor(processors / 2), 2), MAX_THREADS);
+  tf.wasm.setThreadsCount(threads);
+  // tf.js 4.22.0 allows half of the logical processors at most, so one of two. It is told of more.
+  Object.defineProperty(navigator, 'hardwareConcurrency', { value: 2 * threads, configurable: true });
+}
+
+/** Whether workers can be started here as tf.js does, which would wait for its own ones forever. */
+function workersStart() {
+  const address = URL.createObjectURL(new Blob(['postMessage(0); close()']));
+  return new Promise(resolve => {
+    const worker = new Worker(address);
+    worker.onmessage = () => resolve(true);
+    worker.onerror = () => resolve(false);
+  }).catch(() => false).finally(() => URL.revokeObjectURL(address)); // some browsers throw
 }
 
 async function checkWebGpu() {

@@ -72,6 +72,7 @@ export class Engine {
     const { layout, chosen } = this;
     return {
       backend: chosen.name,
+      threads: chosen.threads,
       milliseconds: chosen.milliseconds,
       difference: chosen.difference,
       neutral: layout.neutral,

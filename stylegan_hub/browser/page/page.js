@@ -324,9 +324,10 @@ function wire() {
   });
 }
 
-function introduce({ backend, milliseconds, neutral, labels, edits, has }) {
+function introduce({ backend, threads, milliseconds, neutral, labels, edits, has }) {
   document.title = find('title').textContent = `Change ${neutral} with words`;
-  find('engine').textContent = `Rendered by this browser: ${backend}, ` +
+  find('engine').textContent = `Rendered by this browser: ${backend}` +
+    `${threads > 1 ? ` with ${threads} threads` : ''}, ` +
     `${Math.round(milliseconds)} ms for a full-size picture.`;
   find('class-label').hidden = !labels;
   find('class').max = labels - 1;
