@@ -300,8 +300,8 @@ def test_threads(
             """async () => {
               const { openEngine } = await import('./library/client.js');
               const here = name => new URL(`./${name}/`, location.href).href;
-              const engine = await openEngine({ pipeline: here('pipeline'), library: here('tfjs') });
-              return engine.about;
+              const options = { pipeline: here('pipeline'), library: here('tfjs') };
+              return (await openEngine(options)).about;
             }"""
         )
         page.close()
