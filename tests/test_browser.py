@@ -22,7 +22,7 @@ from programs import run_program
 from test_demo import browser, wait_for  # noqa: F401
 
 from stylegan_hub.browser import tfjs
-from stylegan_hub.browser.check import LIBRARY, check
+from stylegan_hub.browser.check import LIBRARY, check, chromium
 from stylegan_hub.browser.export import export_web, sizes_text, synthesis_files
 from stylegan_hub.browser.served import ISOLATED, served
 from stylegan_hub.browser.static_page import StaticPage, write_static_page
@@ -39,6 +39,15 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 SECONDS = 120
+# Chromium emulates a graphics card for WebGL and WebGPU on the processor.
+SOFTWARE_GPU = [
+    "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+    "--enable-unsafe-webgpu", "--enable-features=Vulkan", "--use-webgpu-adapter=swiftshader",
+]  # fmt: skip
+LOSE = {
+    "webgl": "tf.backend().gpgpu.gl.getExtension('WEBGL_lose_context').loseContext()",
+    "webgpu": "tf.backend().device.destroy()",
+}
 SAID = [
     "a smiling face", "without glasses", "no hat", "remove the beard", "take off his glasses",
     "older", "make her look younger", "less angry", "less old", "give him a hat", "add glasses",
@@ -469,6 +478,56 @@ def test_a_backend_that_is_lost(blank: Page) -> None:
         }"""
     )
     assert "wasm stopped working" in said[0] and "BrowserError" in said[1] and "full app" in said[1]
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LOSE)
+def test_a_graphics_card_is_lost_in_the_middle(
+    browser: Browser,  # noqa: F811
+    url: str,
+    pipe: StyleEditPipeline,
+    edits: dict[str, Edit],
+    name: str,
+) -> None:
+    graphics = browser.browser_type.launch(executable_path=chromium(), args=SOFTWARE_GPU)
+    page = graphics.new_page()
+    page.set_default_timeout(SECONDS * 1000)
+    page.goto(f"{url}README.md")
+    started = page.evaluate(
+        """async name => {
+          const { Engine } = await import('./library/engine.js');
+          const here = name => new URL(`./${name}/`, location.href).href;
+          const run = address => new Promise((done, fail) => Object.assign(
+            document.head.appendChild(document.createElement('script')),
+            { src: address, onload: done, onerror: fail }));
+          for (const file of ['core', `backend-${name}`, 'backend-wasm'])
+            await run(`${here('tfjs')}tf-${file}.es2017.min.js`);
+          window.notices = [];
+          window.engine = await Engine.open({ pipeline: here('pipeline'), library: here('tfjs'),
+            run: () => {}, notice: text => notices.push(text), backends: [name] });
+          engine.backends = [name, 'wasm'];
+          return [engine.info().backend, engine.info().difference];
+        }""",
+        name,
+    )
+    assert started == [name, pytest.approx(0, abs=1)]
+    wanted = pipe(seed=5, edits=[(edits["instant"], 1.0)]).images[0]
+    asked = "engine.picture({ seed: 5 }, [{ edit: 'instant', strength: 1 }])"
+    assert difference(page, asked, wanted) <= 2
+    other = pipe(seed=6, edits=[(edits["instant"], 1.0)]).images[0]
+    lost = (
+        f"(async () => {{ const next = {asked.replace('5', '6')}; {LOSE[name]}; return next; }})()"
+    )
+    assert difference(page, lost, other) <= 2
+    assert page.evaluate("engine.info().backend") == "wasm"
+    (notice,) = page.evaluate("notices")
+    assert notice.startswith(f"{name} stopped working")
+    assert difference(page, asked, wanted) <= 2
+    assert (
+        page.evaluate("engine.find('a hat', { seed: 5 }, []).then(found => found.name)") == "a hat"
+    )
+    graphics.close()
 
 
 # The page

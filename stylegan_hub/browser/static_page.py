@@ -48,9 +48,10 @@ Change a face with words and sliders. Everything is computed in the visitor's br
 leaves the device, and no server is needed. Made with stylegan-hub. The folder includes tf.js {tfjs}
 (Apache-2.0, Google LLC) in `tfjs/`.
 
-Serve the folder with any file server. With the headers
-`Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: require-corp`,
-browsers let the page compute with several threads. A Space sends them, as stated above, and so does `python -m stylegan_hub.browser.served .`.
+Serve the folder with any file server. With the headers `Cross-Origin-Opener-Policy: same-origin`
+and `Cross-Origin-Embedder-Policy: require-corp`, browsers let the page compute with several
+threads. A Space sends them, as stated above, and so does
+`python -m stylegan_hub.browser.served .`.
 """
 
 

@@ -35,15 +35,19 @@ const SOFTWARE = /swiftshader|llvmpipe|software|basic render/i;
  * @param {import('./safetensors.js').Tensors} parts.tensors its weights
  * @param {import('./safetensors.js').Tensors} parts.expected of the self-test
  * @param {string[]} [parts.names] backends that may be used
+ * @param {boolean} [parts.hasSoftware] whether a GPU that the processor emulates may be used too
  * @returns {Promise<Chosen>}
  * @throws {BrowserError} no backend passes; the message gives a reason for each
  */
-export async function chooseBackend({ load, wasm, config, tensors, expected, names = BACKENDS }) {
+export async function chooseBackend({
+  load, wasm, config, tensors, expected, names = BACKENDS, hasSoftware = false,
+}) {
   let best = null;
   const reasons = [];
   for (const name of BACKENDS.filter(one => names.includes(one))) {
     let tried = null;
     try {
+      if (!hasSoftware) await checkHardware(name);
       const tf = await opened(name, load, wasm);
       const threads = name === 'wasm' ? tf.wasm.getThreadsCount() : 1;
       tried = { name, tf, threads, synthesis: new Synthesis(tf, config, tensors) };
@@ -96,8 +100,6 @@ async function trial(synthesis, expected) {
 }
 
 async function opened(name, load, wasm) {
-  if (name === 'webgpu') await checkWebGpu();
-  if (name === 'webgl') checkWebGl();
   if (name === 'wasm' && typeof WebAssembly !== 'object') throw new Error('no WebAssembly');
   const tf = await load('tf-core.es2017.min.js');
   await load(`tf-backend-${name}.es2017.min.js`);
@@ -135,20 +137,26 @@ function workersStart() {
   }).catch(() => false).finally(() => URL.revokeObjectURL(address)); // some browsers throw
 }
 
-async function checkWebGpu() {
-  const adapter = await globalThis.navigator?.gpu?.requestAdapter();
-  if (!adapter) throw new Error('not available');
-  const { vendor = '', architecture = '', description = '' } = adapter.info ?? {};
-  if (adapter.isFallbackAdapter || SOFTWARE.test(`${vendor} ${architecture} ${description}`)) {
-    throw new Error('it runs on the processor, without a graphics card');
-  }
+/** Refuses a GPU that the processor emulates, before any script is loaded for it. */
+async function checkHardware(name) {
+  if (name === 'wasm') return;
+  const described = name === 'webgpu' ? await describedWebGpu() : describedWebGl();
+  if (described === null) throw new Error('not available');
+  if (SOFTWARE.test(described)) throw new Error('it runs on the processor, without a graphics card');
 }
 
-function checkWebGl() {
+async function describedWebGpu() {
+  const adapter = await globalThis.navigator?.gpu?.requestAdapter();
+  if (!adapter) return null;
+  const { vendor, architecture, description, isFallbackAdapter } = adapter.info ?? {};
+  return [vendor, architecture, description, isFallbackAdapter && 'software'].join(' ');
+}
+
+function describedWebGl() {
   const gl = typeof OffscreenCanvas === 'function' && new OffscreenCanvas(1, 1).getContext('webgl2');
-  if (!gl) throw new Error('not available');
+  if (!gl) return null;
   const info = gl.getExtension('WEBGL_debug_renderer_info');
   const renderer = info ? gl.getParameter(info.UNMASKED_RENDERER_WEBGL) : '';
   gl.getExtension('WEBGL_lose_context')?.loseContext();
-  if (SOFTWARE.test(renderer)) throw new Error('it runs on the processor, without a graphics card');
+  return renderer;
 }

@@ -41,7 +41,8 @@ export class Engine {
    * @param {string} options.pipeline address of the folder with `layout.json`
    * @param {string} options.library address of the folder with tf.js
    * @param {(address: string) => void} options.run runs a classic script
-   * @param {string[]} [options.backends] that may be used
+   * @param {string[]} [options.backends] that may be used, also in software; by default all that
+   *   a graphics card runs, and wasm
    * @param {(text: string) => void} [options.notice] called with texts that the user should see
    * @returns {Promise<Engine>}
    * @throws {BrowserError}
@@ -321,6 +322,7 @@ export class Engine {
       console.warn(error);
     }
     this.#excluded.push(this.chosen.name);
+    this.chosen.synthesis.dispose();
     this.notice(`${this.chosen.name} stopped working; another backend renders the pictures now.`);
     for (const name of ['text', 'vision', 'encoder', 'instant']) this.#parts.delete(name);
     await this.#choose();
@@ -336,6 +338,7 @@ export class Engine {
       tensors: this.tensors,
       expected: this.expected,
       names: wanted.filter(name => !this.#excluded.includes(name)),
+      hasSoftware: Boolean(this.backends),
     });
   }
 
