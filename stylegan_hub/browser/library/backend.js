@@ -21,6 +21,7 @@ const SOFTWARE = /swiftshader|llvmpipe|software|basic render/i;
  * @property {object} tf
  * @property {number} threads of the processor that compute; wasm uses several on an isolated page
  * @property {Synthesis} synthesis
+ * @property {Guard} guard through which everything is computed
  * @property {number} milliseconds for a full-size picture
  * @property {number} difference from Python's picture, in levels of 255
  */
@@ -50,8 +51,9 @@ export async function chooseBackend({
       if (!hasSoftware) await checkHardware(name);
       const tf = await opened(name, load, wasm);
       const threads = name === 'wasm' ? tf.wasm.getThreadsCount() : 1;
-      tried = { name, tf, threads, synthesis: new Synthesis(tf, config, tensors) };
-      Object.assign(tried, await trial(tried.synthesis, expected));
+      const guard = new Guard(tf.backend());
+      tried = { name, tf, threads, guard, synthesis: new Synthesis(tf, config, tensors) };
+      Object.assign(tried, await guard.result(trial(tried.synthesis, expected)));
       if (!(tried.difference <= TOLERANCE)) {
         throw new Error(`its picture differs from Python's by ${tried.difference} of 255`);
       }
@@ -78,9 +80,38 @@ export async function chooseBackend({
   return best;
 }
 
-/** Whether the context of the graphics card was lost, which tf.js does not report. */
-export function isLost(tf) {
-  return Boolean(tf.backend().gpgpu?.gl?.isContextLost());
+/** Notices a lost graphics card: tf.js returns a black picture then, or waits forever. */
+class Guard {
+  #gl;
+  #isLost = false;
+  #fail = () => {};
+
+  /** @param {{device?: GPUDevice, gpgpu?: object}} backend of tf.js */
+  constructor({ device, gpgpu }) {
+    this.#gl = gpgpu?.gl;
+    const lose = () => {
+      this.#isLost = true;
+      this.#fail();
+    };
+    this.#gl?.canvas.addEventListener('webglcontextlost', lose);
+    device?.lost.then(lose);
+  }
+
+  /**
+   * The result of what is being computed, one at a time.
+   *
+   * @template T
+   * @param {Promise<T>} computing
+   * @returns {Promise<T>} rejected if the graphics card is lost
+   */
+  result(computing) {
+    return new Promise((resolve, reject) => {
+      this.#fail = () => reject(new Error('the graphics card was lost'));
+      computing.then(
+        result => this.#isLost || this.#gl?.isContextLost() ? this.#fail() : resolve(result), reject);
+      if (this.#isLost) this.#fail();
+    });
+  }
 }
 
 async function trial(synthesis, expected) {

@@ -8,7 +8,7 @@
  * @typedef {{data: Uint8ClampedArray, width: number, height: number}} Pixels RGBA
  */
 
-import { chooseBackend, isLost, TOLERANCE } from './backend.js';
+import { BACKENDS, chooseBackend, TOLERANCE } from './backend.js';
 import { TextTower, VisionTower } from './clip.js';
 import { checkedEdit, displacement } from './edits.js';
 import { Encoder } from './encoder.js';
@@ -105,7 +105,7 @@ export class Engine {
    */
   async pictureOf(s, resolution) {
     const begin = performance.now();
-    const pixels = await this.#withBackend(({ synthesis }) => synthesis.pixels(s, resolution));
+    const pixels = await this.#computed(() => this.chosen.synthesis.pixels(s, resolution));
     return { ...pixels, milliseconds: performance.now() - begin,
       layers: this.chosen.synthesis.layersRendered };
   }
@@ -154,16 +154,19 @@ export class Engine {
    * @param {Applied[]} applied the edits that the face has
    * @returns {Promise<object>} what a page shows about it, with `fit`, `verdict` and `advice`
    */
-  async find(said, face, applied) {
+  find(said, face, applied) {
+    return this.#computed(() => this.#find(said, face, applied));
+  }
+
+  async #find(said, face, applied) {
     const [instant, vision] = await Promise.all([this.#part('instant'), this.#part('vision')]);
     const start = await this.#styles(face, applied);
     const see = async (step, amount) => {
       const by = this.mapping.styles(this.mapping.repeated(step), true);
       const s = start.map((number, i) => number + amount * by[i]);
-      return this.#withBackend(({ tf, synthesis }) => {
-        const image = framed(tf, synthesis.render(s), this.layout.generator.config);
-        return vision.encode(image).finally(() => image.dispose());
-      });
+      const { tf, synthesis } = this.chosen;
+      const image = framed(tf, synthesis.render(s), this.layout.generator.config);
+      return vision.encode(image).finally(() => image.dispose());
     };
     const { step, fit, verdict, advice, request } = await instant.find(said, { see });
     const { num_ws: layers, w_dim: width } = this.layout.generator.config;
@@ -199,8 +202,7 @@ export class Engine {
     for (let i = 0; i < colors.length; i++) {
       colors[i] = data[4 * Math.floor(i / 3) + i % 3] / 127.5 - 1;
     }
-    const encoder = await this.#part('encoder');
-    const ws = await this.#withBackend(() => encoder.ws(colors, size));
+    const ws = await this.#computed(async () => (await this.#part('encoder')).ws(colors, size));
     this.#found.push(ws);
     return { latents: this.#found.length - 1 };
   }
@@ -312,32 +314,44 @@ export class Engine {
     return s;
   }
 
-  /** Computes with the chosen backend; if it was lost, continues with another one. */
-  async #withBackend(work) {
-    try {
-      const result = await work(this.chosen);
-      if (!isLost(this.chosen.tf)) return result;
-    } catch (error) {
-      if (error instanceof BrowserError) throw error;
-      console.warn(error);
+  /** What `work` computes; if the backend fails, it is computed again with another one. */
+  async #computed(work) {
+    for (;;) {
+      try {
+        return await this.chosen.guard.result(work());
+      } catch (error) {
+        if (error instanceof BrowserError) throw error;
+        console.warn(error);
+        await this.#replaceBackend(error);
+      }
     }
-    this.#excluded.push(this.chosen.name);
-    this.chosen.synthesis.dispose();
-    this.notice(`${this.chosen.name} stopped working; another backend renders the pictures now.`);
-    for (const name of ['text', 'vision', 'encoder', 'instant']) this.#parts.delete(name);
+  }
+
+  async #replaceBackend({ message }) {
+    const { name, synthesis } = this.chosen;
+    this.#excluded.push(name);
+    if (!this.#wanted().length) {
+      throw new BrowserError(`${name} stopped working (${message}), and nothing else can compute ` +
+        'pictures here. Load the page again, or use the full app.');
+    }
+    synthesis.dispose();
+    this.#parts.clear(); // they hold tensors of this backend
     await this.#choose();
-    return work(this.chosen);
+    this.notice(`${name} stopped working; ${this.chosen.name} computes the pictures now.`);
+  }
+
+  #wanted() {
+    return (this.backends ?? BACKENDS).filter(name => !this.#excluded.includes(name));
   }
 
   async #choose() {
-    const wanted = this.backends ?? ['webgpu', 'webgl', 'wasm'];
     this.chosen = await chooseBackend({
       load: this.load,
       wasm: this.library,
       config: this.layout.generator.config,
       tensors: this.tensors,
       expected: this.expected,
-      names: wanted.filter(name => !this.#excluded.includes(name)),
+      names: this.#wanted(),
       hasSoftware: Boolean(this.backends),
     });
   }
