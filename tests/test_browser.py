@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -433,12 +433,12 @@ def test_bad_input(blank: Page, pipe: StyleEditPipeline, site: StaticPage, tmp_p
         ("self_test.safetensors", lambda data: b"\xff" * len(data), "cannot be read"),
     ):
         folder = site.folder / f"wrong-{message[:3].strip()}-{file[:4]}"
-        shutil.copytree(site.folder / "pipeline", folder)
+        shutil.copytree(site.folder / "pipeline", folder, dirs_exist_ok=True)
         (folder / file).write_bytes(change((folder / file).read_bytes()))
         address = blank.evaluate(f"new URL('./{folder.name}/', location.href).href")
         assert message in (said := told(opened, {"pipeline": address}))
         assert said.startswith("BrowserError") and said.count(". ") >= 1  # what to do
-    assert "Allow WebAssembly or WebGL" in told(opened, {"backends": []})
+    assert "allow WebAssembly or WebGL" in told(opened, {"backends": []})
 
     other = {**ten_edits(pipe)["instant"].config(), "base_model": {"fingerprint": "f" * 16}}
     weights = "await (await fetch('./pipeline/edits/instant.safetensors')).arrayBuffer()"
@@ -597,6 +597,99 @@ def test_a_visit(browser: Browser, url: str, tmp_path: Path) -> None:  # noqa: F
     page.get_by_text("Check your connection").wait_for()
     context.close()
     assert [one for one in problems if not one.startswith((url, "blob:", "data:"))] == []
+
+
+def status_when_opened(page: Page, address: str) -> str:
+    """What the static page says once it is ready, or has given up."""
+    page.goto(address)
+    status = page.locator("#status")
+    wait_for(page, lambda: status.inner_text() != "Loading …")
+    return status.inner_text()
+
+
+DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes | None], str]] = {
+    "truncated weights": ("pipeline/generator.safetensors", lambda b: b[:-100], "it is cut short"),
+    "no weights": ("pipeline/generator.safetensors", lambda _: None, "404"),
+    "other numbers": (
+        "pipeline/generator.safetensors",
+        lambda b: b[:-5000] + b"\xff" * 5000,
+        "its picture differs from Python's",
+    ),
+    "another version": (
+        "pipeline/layout.json",
+        lambda b: b.replace(b'_version":1', b'_version":9'),
+        "same version",
+    ),
+    "no layout": ("pipeline/layout.json", lambda _: b"null", "stylegan-hub export --format web"),
+    "half a layout": (
+        "pipeline/layout.json",
+        lambda b: b.replace(b'"generator"', b'"no"'),
+        "has no generator",
+    ),
+    "no wasm": ("tfjs/tfjs-backend-wasm-threaded-simd.wasm", lambda _: None, "Allow WebAss"),
+    "a truncated script": (
+        "tfjs/tf-backend-wasm.es2017.min.js",
+        lambda b: b[:999],
+        "Load the page",
+    ),
+    "no engine": ("library/engine.js", lambda _: None, "The engine cannot be loaded"),
+    "no library": ("library/client.js", lambda _: None, "The page cannot start"),
+}
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_page(browser: Browser, site: StaticPage, tmp_path: Path, name: str) -> None:  # noqa: F811
+    """It says what is wrong, and works when the file is mended and the page loaded again."""
+    file, damaged, message = DAMAGE[name]
+    folder = shutil.copytree(site.folder, tmp_path / "page")
+    content = (folder / file).read_bytes()
+    (folder / file).unlink()
+    if (wrong := damaged(content)) is not None:
+        (folder / file).write_bytes(wrong)
+    with served({"": folder}) as address:
+        page = browser.new_page()
+        page.set_default_timeout(SECONDS * 1000)
+        said = status_when_opened(page, address)
+        assert message.lower() in said.lower()
+        assert "bug" not in said and said.count(". ") >= 1  # what to do
+        (folder / file).write_bytes(content)
+        assert status_when_opened(page, address).startswith("Pick a face")
+        page.close()
+
+
+@pytest.mark.browser
+def test_a_damaged_copy_in_the_cache_is_replaced(browser: Browser, site: StaticPage) -> None:  # noqa: F811
+    with served({"": site.folder}) as address:
+        page = browser.new_page()
+        page.set_default_timeout(SECONDS * 1000)
+        status_when_opened(page, address)
+        page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+        file = "pipeline/generator.safetensors"
+        kept = f"caches.match('./{file}').then(answer => answer && answer.arrayBuffer())"
+        size = f"{kept}.then(bytes => bytes ? bytes.byteLength : 0)"
+        whole = (site.folder / file).stat().st_size
+        wait_for(page, lambda: page.evaluate(size) == whole)
+        page.evaluate(
+            """async file => {
+              for (const name of await caches.keys())
+                await (await caches.open(name)).put(`./${file}`, new Response('short'));
+            }""",
+            file,
+        )
+        assert status_when_opened(page, address).startswith("Pick a face")
+        wait_for(page, lambda: page.evaluate(size) == whole)
+        page.close()
+
+
+@pytest.mark.browser
+def test_a_browser_that_cannot_compute(browser: Browser, url: str) -> None:  # noqa: F811
+    without_wasm = browser.browser_type.launch(
+        executable_path=chromium(), args=["--no-sandbox", "--disable-gpu", "--js-flags=--jitless"]
+    )
+    said = status_when_opened(without_wasm.new_page(), url)
+    assert "no WebAssembly" in said and "use the full app" in said
+    without_wasm.close()
 
 
 @pytest.mark.browser

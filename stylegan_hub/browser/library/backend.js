@@ -72,9 +72,9 @@ export async function chooseBackend({
     }
   }
   if (!best) {
-    throw new BrowserError('This browser cannot compute pictures ' +
-      `(${reasons.join('; ')}). Allow WebAssembly or WebGL, use a newer browser, or use the full ` +
-      'app.');
+    throw new BrowserError(`This browser cannot compute pictures (${reasons.join('; ')}). Load the ` +
+      'page again; if that does not help, allow WebAssembly or WebGL, use a newer browser, or use ' +
+      'the full app.');
   }
   await best.tf.setBackend(best.name);
   return best;

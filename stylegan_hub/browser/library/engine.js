@@ -51,7 +51,7 @@ export class Engine {
     const engine = new Engine();
     engine.address = pipeline;
     engine.notice = notice;
-    engine.layout = checkedLayout(await engine.#json('layout.json'));
+    engine.layout = await engine.#read('layout.json', checkedLayout);
     const scripts = new Set();
     engine.load = file => {
       if (!scripts.has(file)) run(new URL(file, library).href);
@@ -389,35 +389,44 @@ export class Engine {
     return this.#file(this.layout[name]);
   }
 
-  async #file({ file, bytes }) {
-    const buffer = await (await this.#fetch(file)).arrayBuffer();
-    if (buffer.byteLength !== bytes) {
-      throw new BrowserError(`${file} has ${buffer.byteLength} bytes, expected ${bytes}: it is cut ` +
-        'short or from another export. Load the page again; if that does not help, copy all files ' +
-        'of one export again.');
-    }
-    return readSafetensors(buffer, file);
-  }
-
-  async #json(name) {
-    const text = await (await this.#fetch(name)).text();
-    try {
-      return JSON.parse(text);
-    } catch (error) {
-      throw new BrowserError(`${name} is not JSON (${error.message}). Export the pipeline again.`);
-    }
-  }
-
-  async #fetch(name) {
-    const answer = await fetch(new URL(name, this.address)).catch(error => {
-      throw new BrowserError(`${name} cannot be loaded (${error.message}). Check your connection.`);
+  #file({ file, bytes }) {
+    return this.#read(file, buffer => {
+      if (buffer.byteLength !== bytes) {
+        throw new BrowserError(`${file} has ${buffer.byteLength} bytes, expected ${bytes}: it is cut ` +
+          'short or from another export. Load the page again; if that does not help, copy all files ' +
+          'of one export again.');
+      }
+      return readSafetensors(buffer, file);
     });
-    if (!answer.ok) {
-      throw new BrowserError(`${name} cannot be loaded (${answer.status} ${answer.statusText}). ` +
-        'Load the page again, or export the pipeline again.');
+  }
+
+  /** What `read` makes of a file; if it refuses a copy from a cache, of the server's file. */
+  async #read(name, read) {
+    const bytes = await this.#bytes(name, 'default');
+    try {
+      return read(bytes);
+    } catch {
+      return read(await this.#bytes(name, 'reload'));
     }
-    this.#fetched.add(answer.url);
-    return answer;
+  }
+
+  async #bytes(name, cache) {
+    const notLoaded = (why, remedy) => {
+      throw new BrowserError(`${name} cannot be loaded (${why}). ${remedy}`);
+    };
+    try {
+      const answer = await fetch(new URL(name, this.address), { cache });
+      if (!answer.ok) {
+        notLoaded(`${answer.status} ${answer.statusText}`.trim(),
+          'Load the page again, or export the pipeline again.');
+      }
+      const bytes = await answer.arrayBuffer();
+      this.#fetched.add(answer.url);
+      return bytes;
+    } catch (error) {
+      if (error instanceof BrowserError) throw error;
+      return notLoaded(error.message, 'Check your connection and load the page again.');
+    }
   }
 
   /** The addresses of all loaded files. */
@@ -427,11 +436,17 @@ export class Engine {
 }
 
 /**
- * @param {object} layout
+ * @param {ArrayBuffer} bytes of `layout.json`
  * @returns {object}
- * @throws {BrowserError} the format is another one or of a newer version
+ * @throws {BrowserError} it is not JSON, or the format is another one or of another version
  */
-export function checkedLayout(layout) {
+export function checkedLayout(bytes) {
+  let layout;
+  try {
+    layout = JSON.parse(new TextDecoder().decode(bytes));
+  } catch (error) {
+    throw new BrowserError(`layout.json is not JSON (${error.message}). Export the pipeline again.`);
+  }
   if (layout?.format !== FORMAT) {
     throw new BrowserError(`layout.json is of the format ${layout?.format}; expected ${FORMAT}. ` +
       'Make it with stylegan-hub export --format web.');
@@ -439,6 +454,11 @@ export function checkedLayout(layout) {
   if (layout.format_version !== FORMAT_VERSION) {
     throw new BrowserError(`layout.json has format_version ${layout.format_version}; this page ` +
       `reads ${FORMAT_VERSION}. Export the pipeline and the page with the same version.`);
+  }
+  for (const name of ['generator', 'self_test', 'parts', 'edits']) {
+    if (typeof layout[name] !== 'object') {
+      throw new BrowserError(`layout.json has no ${name}. Export the pipeline again.`);
+    }
   }
   return layout;
 }

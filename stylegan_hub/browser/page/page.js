@@ -356,10 +356,11 @@ async function open() {
   say(problems.join(' ') || 'Pick a face and describe the change, or choose an edit.');
   document.body.dataset.ready = 'yes';
   await drawFaces();
-  await engine.prepare();
   navigator.serviceWorker?.addEventListener('controllerchange', keepLoaded);
+  // It caches everything, so it waits until the faces are there. It fails without https.
+  navigator.serviceWorker?.register('./service_worker.js').catch(() => {});
+  await engine.prepare();
   await keepLoaded();
 }
 
-navigator.serviceWorker?.register('./service_worker.js').catch(() => {}); // fails without https
 open().catch(tell);
