@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from stylegan_hub.artifacts import SavedWhole
 from stylegan_hub.errors import ArtifactError
 from stylegan_hub.models.captioner import Captioner, CaptionerConfig
+from stylegan_hub.models.detailer import Detailer, DetailerConfig
 from stylegan_hub.models.discriminator import DiscriminatorConfig, StyleGAN2Discriminator
 from stylegan_hub.models.encoder import Encoder, EncoderConfig
 from stylegan_hub.models.instant import InstantConfig, InstantModel
@@ -35,6 +36,7 @@ NETWORKS: list[tuple[type[Any], type[Any], dict[str, Any]]] = [
     (Recognizer, RecognizerConfig, {"input_size": 32, "embedding_dim": 8, **FOUR}),
     (Parser, ParserConfig, {"parts": ("hair", "skin"), "width": 4, "input_size": 32}),
     (Landmarker, LandmarkerConfig, {"input_size": 32, "widths": (8, 8, 8)}),
+    (Detailer, DetailerConfig, {"patch": 2, "widths": (8, 8)}),
     (Captioner, CaptionerConfig, {"vocabulary": ("a", "hat"), "widths": (8,), "blocks": (1,)}),
     (AttributeReader, AttributeReaderConfig, {"channels": (8, 8, 8), "attributes": {"hat": "ny"}}),
     (InstantModel, InstantConfig, {"samples": 4, "w_dim": 3, "embedding_dim": 2, **MADE_FOR}),
