@@ -279,7 +279,7 @@ def _computed(
         return
     names = _photos(output)[first : first + job.shard_size]
     refinement = Refinement(steps=job.refine) if job.refine else None
-    how = How(pipe, edits, refinement, None, None, "changed", False, False, 1.0, pipe.detailer)
+    how = How(pipe, edits, refinement, None, None, "changed", False, False, 1.0, True)
     assert job.photos is not None
     for name in names:
         try:
