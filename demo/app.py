@@ -20,7 +20,7 @@ from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 
 from demo import channel, drafts, in_browser, programs, zerogpu
 from demo.components import explain, heading, toast
@@ -50,8 +50,7 @@ from stylegan_hub.methods.fit import PoorFitWarning
 from stylegan_hub.studio import Studio
 
 INTRODUCTION = (
-    "Say what should be different or show it in a picture, and slide the change from none to too "
-    "much."
+    "Say what should change, or show it in a picture. A slider sets how strong the change is."
 )
 NOTE = (
     "The bundled portraits are drawings of no real person; any likeness is chance. "
@@ -59,6 +58,7 @@ NOTE = (
     "edited when you share it. A change made with words also brings what the model has learned to "
     "associate with them; look at the picture, not only at the words."
 )
+_MAX_LETTERS = 10_000  # of a text; CLIP reads far fewer
 _HOUR = 3600
 _DAY = 24 * _HOUR
 _CSS = Path(__file__).with_name("style.css")
@@ -75,19 +75,37 @@ class Page(gr.Blocks):
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
     ) -> list[Any]:
-        """As gradio's own, but a wrong value from a program is reported to it as its own mistake.
+        """As gradio's own, but a text that is missing is empty, as in a box that was never shown.
+
+        A wrong value from a program is reported to it as its own mistake.
 
         Raises:
             gr.Error: values that the endpoint does not accept.
         """
         try:
-            return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+            values = await super().preprocess_data(block_fn, inputs, state, explicit_call)
+            return [
+                _text_in(widget, value) if isinstance(widget, gr.Textbox) else value
+                for widget, value in zip(block_fn.inputs, values, strict=True)
+            ]
         except Exception as error:  # whatever a value makes gradio's components raise
             said = (error.message if isinstance(error, gr.Error) else explain(error)).partition(
                 "\n"
             )[0]
             why = f"Got values that {block_fn.api_name or block_fn.name} does not take: {said}"
             raise gr.Error(toast(why), print_exception=False) from error
+
+
+def _text_in(box: gr.Textbox, value: str | None) -> str:
+    """The text in a box, empty if it is missing.
+
+    Raises:
+        ValueError: a visitor typed so much that splitting it into words would delay others.
+    """
+    is_typed = box.visible != "hidden"
+    if is_typed and value is not None and len(value) > _MAX_LETTERS:
+        raise ValueError(f"got a text of {len(value)} letters; at most {_MAX_LETTERS} are taken.")
+    return value or ""
 
 
 def build(studio: Studio, pipelines: Pipelines | None = None, place: str = "") -> Page:
@@ -107,8 +125,13 @@ def build(studio: Studio, pipelines: Pipelines | None = None, place: str = "") -
             uploads=page.upload_file_set,
             seeds=first_seeds(studio.pipe),
             place=place,
+            sessions=lambda: getattr(page, "state_holder", None),
         )
-        page.routes = [*channel.routes(studio, visits), *in_browser.routes(studio, visits)]
+        page.routes = [
+            *channel.routes(studio, visits),
+            *in_browser.routes(studio, visits),
+            Route("/gradio_api/deep_link", no_deep_link),
+        ]
         with gr.Row(elem_id="head"):
             gr.HTML(f"<header><h1>{escape(title)}</h1><p>{INTRODUCTION}</p></header>")
             has_choice = pipelines is not None and len(pipelines.names) > 1
@@ -185,10 +208,19 @@ def launch_options(page: Page, names: Collection[str] = ()) -> dict[str, Any]:
         "app_kwargs": {
             "routes": page.routes,
             "middleware": [Middleware(OwnAddress, names=names), Middleware(UploadsInAll)],
-            "exception_handlers": {KeyError: no_endpoint, FnIndexInferError: no_endpoint},
+            "exception_handlers": {
+                KeyError: no_endpoint,
+                FnIndexInferError: no_endpoint,
+                TypeError: wrong_arguments,
+            },
         },
         "max_file_size": "16mb",  # a photograph, or eight mappers in a stack
     }
+
+
+def no_deep_link(_: Request) -> JSONResponse:
+    """In place of gradio's address that writes all values of a page into a file that stays."""
+    return JSONResponse({"detail": "This page has links of its own: press “Copy link”."}, 404)
 
 
 def no_endpoint(request: Request, error: Exception) -> JSONResponse:
@@ -197,6 +229,14 @@ def no_endpoint(request: Request, error: Exception) -> JSONResponse:
         raise error  # one of ours
     said = "There is no such endpoint; gradio_api/info lists the endpoints."
     return JSONResponse({"detail": said}, 404)
+
+
+def wrong_arguments(request: Request, error: Exception) -> JSONResponse:
+    """The answer to a program that leaves out an argument, or gives an unknown one."""
+    if "/call/v2/" not in request.url.path:
+        raise error  # one of ours
+    said = str(error).partition(". Please")[0]
+    return JSONResponse({"detail": f"{said}. gradio_api/info lists the parameters."}, 400)
 
 
 def launch(

@@ -6,23 +6,26 @@
   const draw = async (channel, strengths, largest) =>
     (await window.inBrowser.draw(strengths, largest)) ?? fromServer(channel, strengths, largest);
 
-  const fromServer = (channel, strengths, largest) => {
+  const fromServer = async (channel, strengths, largest) => {
     const root = window.gradio_config?.root ?? location.origin;
     const query = new URLSearchParams({ channel, strengths, largest });
-    return fetch(`${root}/picture?${query}`)
-      .then(answer => (answer.ok ? answer.blob() : null), () => null);
+    const answer = await fetch(`${root}/picture?${query}`);
+    return answer.ok ? answer.blob() : null;
   };
   let wanted = null; // only the newest request counts
   let isDrawing = false;
+  let settlings = 0;
 
   const drawWanted = async () => {
     isDrawing = true;
     while (wanted) {
       const asked = wanted;
       wanted = null;
+      const settling = settlings;
       const largest = Math.ceil((after()?.clientWidth ?? 0) * devicePixelRatio) || 512;
-      const drawn = await draw(...asked, largest);
-      if (drawn && after()) put(after(), URL.createObjectURL(drawn));
+      const drawn = await draw(...asked, largest).catch(() => null); // the connection was lost
+      const isOld = settling !== settlings && !held; // it must not cover the final picture
+      if (drawn && !isOld && after()) put(after(), URL.createObjectURL(drawn));
     }
     isDrawing = false;
   };
@@ -42,9 +45,25 @@
   // gradio does not update the picture if the final one equals the one from before the move.
   window.settlePicture = channel => {
     window.inBrowser.renew(channel);
+    tellTabs(channel);
+    settlings++;
+    if (!held) wanted = null;
     const picture = after();
-    if (picture && !isDrawing && isMoving(picture)) picture.src = picture.dataset.final;
+    if (picture && !(held && isDrawing) && isMoving(picture)) picture.src = picture.dataset.final;
   };
+
+  // Two tabs of a browser show the same face. After a change in one, the other is out of date, and
+  // its sliders could move other edits; it shows the face again as soon as it is used.
+  let shown = null; // the channel, once this page shows its face
+  let isOutOfDate = false;
+  const tellTabs = channel => {
+    if (shown || window.openedLink) window.keepDraft('changed', `${channel} ${Math.random()}`);
+    shown = channel;
+  };
+  window.addEventListener('storage', ({ key, newValue }) => {
+    if (shown && key === `${STORED}changed` && (newValue ?? shown).startsWith(shown)) isOutOfDate = true;
+  });
+  window.addEventListener('focus', () => isOutOfDate && location.reload());
 
   const isOfSlot = event => event.isTrusted && event.target.closest?.('.slot');
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,11 +15,13 @@ import gradio as gr
 from PIL import Image, ImageOps
 
 from stylegan_hub.errors import StyleganHubError
+from stylegan_hub.photos.photo import FORMATS
 from stylegan_hub.studio import Studio
 
 REFUSALS = (ValueError, FileNotFoundError, StyleganHubError)
 """Errors about input that cannot be used; anything else is a fault of this program."""
 _SCREEN_SIZE = 512
+_MAX_LETTERS = 1500  # of an error's message
 _MAX_PIXELS = 64 * 1024 * 1024
 # The folders of an absolute path, up to the name at its end; not an address on the Web.
 _FOLDERS = re.compile(r"(?<![\w:/.~<-])(?:[A-Za-z]:)?(?:[/\\][^\s/\\'\"`]+)+[/\\](?=[^\s/\\'\"`])")
@@ -36,8 +37,9 @@ def friendly() -> Iterator[None]:
 
 
 def explain(error: Exception) -> str:
-    """The message of an error, without the folders of this machine."""
-    return without_folders(str(error))
+    """The message of an error, without the folders of this machine; long ones are cut."""
+    text = without_folders(str(error))  # it may repeat what a stranger's file holds
+    return text if len(text) <= _MAX_LETTERS else f"{text[:_MAX_LETTERS]}…"
 
 
 def without_folders(text: str) -> str:
@@ -196,17 +198,18 @@ def open_picture(path: str | Path) -> Image.Image:
     """
     name = Path(path).name
     try:
-        with Image.open(path) as picture:
-            if picture.width * picture.height > _MAX_PIXELS:
-                raise ValueError(
-                    f"{name} has {picture.width} x {picture.height} pixels; at most "
-                    f"{_MAX_PIXELS // 1024**2} million are read. Make it smaller."
-                )
-            return ImageOps.exif_transpose(picture)
-    except (OSError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        with Image.open(path, formats=FORMATS) as picture:
+            width, height = picture.size
+            if width * height <= _MAX_PIXELS:
+                return ImageOps.exif_transpose(picture)
+    except Exception as error:  # a damaged file can make a decoder raise anything
         raise ValueError(
             f"{name} is not a picture that can be read. Use a PNG, JPEG or WebP file."
         ) from error
+    raise ValueError(
+        f"{name} has {width} x {height} pixels; at most {_MAX_PIXELS // 1024**2} million are read. "
+        "Make it smaller."
+    )
 
 
 def warning(studio: Studio, words: str) -> str | None:

@@ -15,15 +15,18 @@ import weakref
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
 from stylegan_hub.edits.stack import EditStack
+from stylegan_hub.latents import Latents
 from stylegan_hub.session import Session
 
 if TYPE_CHECKING:
     from demo.job import Job
+
+Shown = TypeVar("Shown")
 
 SEEDS = tuple(range(8))
 """How many faces there are to choose from at first, unless a page sets others."""
@@ -32,6 +35,8 @@ _GESTURE_SECONDS = 2.0
 _QUALITY = 92
 # Of pictures, and of files for the same button; no page shows older ones any more.
 _MAX_PICTURES, _MAX_FILES = 64, 4
+_MAX_PHOTOGRAPHS = 8  # uploads of a visitor; the photographs of older ones can no longer be edited
+_MAX_BYTES = 64 << 20  # of edits and latents that can be undone; a file may hold a quarter of it
 
 
 class Desk:
@@ -47,7 +52,8 @@ class Desk:
         things: what the tabs found, by name.
         photographs: whatever shows real persons, by name; it is kept for a shorter time.
         job: the search that was started last.
-        halted: whether the visitor pressed Stop since the last search was requested.
+        searched: the session when the last search was requested.
+        halted: whether the visitor pressed Stop since then.
         pages: the pages that show this desk now.
         last_contact: the time of its last use, by `clock`.
         owner: identifies the desk in `Studio.search`.
@@ -73,7 +79,7 @@ class Desk:
             seeds: of the faces to choose from at first.
         """
         self.first = Session(seed=seeds[0])
-        self.session = self.first if session is None else session
+        self.session = self.searched = self.first if session is None else session
         self.key, self.clock = key, clock
         self.owner = secrets.token_hex(8)
         self.channel = secrets.token_hex(16)
@@ -119,11 +125,22 @@ class Desk:
                 and now - self._moved_at < _GESTURE_SECONDS
             )
             if not goes_on and changed != self.session:
-                self._past = [*self._past, self.session][-_MAX_STEPS:]
+                self._past = _newest([*self._past, self.session])
                 self._future = []
             self._gesture, self._moved_at = gesture, now
             self.session = changed
             return changed
+
+    def of_newest(self, how: Callable[[Session], Shown]) -> Shown:
+        """What `how` makes of the session, made again if the session has changed meanwhile.
+
+        Several events of a visitor may be rendering: an older picture must not arrive last.
+        """
+        while True:
+            session = self.session
+            shown = how(session)
+            if self.session is session:
+                return shown
 
     def undo(self) -> bool:
         """Return to the session before the last change; False if there is none."""
@@ -168,23 +185,25 @@ class Desk:
             self._remember(purpose, path, _MAX_FILES)
         return str(path)
 
-    def photo_file(self, name: str, data: bytes) -> str:
-        """The path of a new file of this name; it is kept as long as `photographs` are."""
+    def photo_file(self, purpose: str, name: str, data: bytes) -> str:
+        """Like `file`, but it is kept only as long as `photographs` are."""
         path = Path(tempfile.mkdtemp(dir=self._folder("photographs"))) / name
         path.write_bytes(data)
+        with self._lock:
+            self._remember(f"photographs/{purpose}", path, _MAX_FILES)
         return str(path)
 
     def take_in(self, path: str | Path) -> Path:
         """Move an upload from the shared upload folder to the photographs; returns its new path.
 
+        The oldest of too many are deleted.
+
         Raises:
             FileNotFoundError: the upload is gone.
         """
-        if self._folder("photographs") in Path(path).parents:
-            return Path(path)
-        new = Path(tempfile.mkdtemp(dir=self._folder("photographs"))) / Path(path).name
-        shutil.move(path, new)
-        self.last_contact = self.clock()
+        new = self._moved_in(path)
+        with self._lock:
+            self._remember("photographs", new, _MAX_PHOTOGRAPHS)
         return new
 
     def take_in_all(
@@ -192,17 +211,32 @@ class Desk:
     ) -> list[str | list[str] | None]:
         """Files uploaded to several inputs, kept under a name until photographs are deleted.
 
+        Files that were kept under this name before, and are not among them, are deleted.
+
         Returns:
             The kept files in the same order; after a reload they are shown again.
+
+        Raises:
+            FileNotFoundError: an upload is gone.
         """
         kept: list[str | list[str] | None] = [
-            [str(self.take_in(file)) for file in given]
+            [str(self._moved_in(file)) for file in given]
             if isinstance(given, list)
-            else given and str(self.take_in(given))
+            else given and str(self._moved_in(given))
             for given in files
         ]
+        for old in _flat(self.photographs.get(name, [])) - _flat(kept):
+            shutil.rmtree(Path(old).parent, ignore_errors=True)  # a folder of its own
         self.photographs[name] = kept
         return kept
+
+    def _moved_in(self, path: str | Path) -> Path:
+        if self._folder("photographs") in Path(path).parents:
+            return Path(path)
+        new = Path(tempfile.mkdtemp(dir=self._folder("photographs"))) / Path(path).name
+        shutil.move(path, new)
+        self.last_contact = self.clock()
+        return new
 
     def _folder(self, name: str) -> Path:
         """A folder of this desk, deleted with it; other users of the machine cannot read it."""
@@ -224,7 +258,7 @@ class Desk:
             old, _ = files.popitem(last=False)
             old.unlink(missing_ok=True)
             if purpose:  # it has a folder of its own
-                old.parent.rmdir()
+                shutil.rmtree(old.parent, ignore_errors=True)
 
     # The end
 
@@ -235,6 +269,10 @@ class Desk:
         """
         with self._lock:
             self.photographs = {}
+            if self.job is not None:
+                self.job.forget()
+            for making in [*self.things.get("made", {}).values()]:
+                making.forget_pictures()
             if self._home is not None:
                 for name in ("photographs", "pictures"):
                     shutil.rmtree(self._home / name, ignore_errors=True)
@@ -242,7 +280,8 @@ class Desk:
     def clear(self) -> None:
         """Delete everything; the desk is as new."""
         with self._lock:
-            self.session, self.job = self.first, None
+            self.session = self.searched = self.first
+            self.job = None
             self._empty()
             if self._home is not None:
                 shutil.rmtree(self._home, ignore_errors=True)
@@ -251,6 +290,27 @@ class Desk:
     def __deepcopy__(self, memo: object) -> Desk:
         """A new desk: gradio copies the first one for every user."""
         return Desk(self.session, self.clock, root=self._root, born=self._born, seeds=self._seeds)
+
+
+def _newest(sessions: list[Session]) -> list[Session]:
+    """As many of the newest sessions as a desk keeps; at least one."""
+    counted: set[int] = set()
+    total = 0
+    for count, session in enumerate(reversed(sessions[-_MAX_STEPS:])):
+        for part in (session.latents, *(applied.edit for applied in session.edits)):
+            if part is None or id(part) in counted:
+                continue
+            counted.add(id(part))
+            tensors = [part.codes] if isinstance(part, Latents) else part.tensors().values()
+            total += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        if total > _MAX_BYTES:
+            return sessions[-max(count, 1) :]
+    return sessions[-_MAX_STEPS:]
+
+
+def _flat(files: Sequence[str | list[str] | None]) -> set[str]:
+    """All paths among the files of several inputs."""
+    return {one for file in files for one in (file if isinstance(file, list) else [file]) if one}
 
 
 def change(desk: Desk, how: Callable[[EditStack], EditStack], gesture: Hashable = None) -> Session:

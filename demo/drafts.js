@@ -1,3 +1,14 @@
+// If the browser forbids storage, as for blocked cookies, gradio could not open the page: instead,
+// nothing is stored.
+for (const name of ['localStorage', 'sessionStorage']) {
+  try {
+    window[name].getItem('');
+  } catch {
+    const value = { length: 0, key: () => null, getItem: () => null, setItem() {}, removeItem() {} };
+    Object.defineProperty(window, name, { value });
+  }
+}
+
 // Stores what is typed at every keystroke: a reload may come before gradio gets the text.
 (() => {
   const name = box => [...(box?.classList ?? [])].find(word => word.startsWith('draft/'));

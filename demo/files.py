@@ -11,10 +11,11 @@ from demo.frames import SLOTS
 from stylegan_hub import pictures
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.stack import StackedEdit
-from stylegan_hub.session import Session
+from stylegan_hub.session import Session, label_of
 from stylegan_hub.studio import Studio
 
 STACK_NAME = "face.safetensors"
+_MAX_LETTERS = 500
 
 
 def newest_found(session: Session) -> StackedEdit | None:
@@ -52,15 +53,26 @@ def load_stack(studio: Studio, session: Session, path: str | Path) -> tuple[Sess
     problems: list[str] = []
     try:
         if Path(path).suffix.lower() == ".png":
+            recipe, _ = pictures.read_recipe(path)
+            _check_count(len(recipe.edits))  # before any of them is fetched from the Hub
             loaded, problems = pictures.open_picture(studio.pipe, path, studio.load)
             studio.draw(loaded)  # raises if a region or a label is unknown here
         else:
             loaded = studio.load_stack(session, path)
     except ValueError as error:  # the file's path on this server means nothing to the sender
         raise ValueError(str(error).replace(str(path), Path(path).name)) from error
-    if len(loaded.edits) > SLOTS:
+    _check_count(len(loaded.edits))
+    if (letters := max((len(label_of(one)) for one in loaded.edits), default=0)) > _MAX_LETTERS:
         raise ValueError(
-            f"Got a stack of {len(loaded.edits)} edits; this page has sliders for {SLOTS}. Remove "
-            "some from it: EditStack.removed."
+            f"Got an edit whose name or words have {letters} letters; at most {_MAX_LETTERS} fit "
+            "beside a slider. Shorten them."
         )
     return loaded, problems
+
+
+def _check_count(count: int) -> None:
+    if count > SLOTS:
+        raise ValueError(
+            f"Got a stack of {count} edits; this page has sliders for {SLOTS}. Remove some from "
+            "it: EditStack.removed."
+        )

@@ -44,8 +44,8 @@ def check_room(session: Session) -> None:
     """Raise `ValueError` unless the page has a slider for one more edit."""
     if len(session.edits) >= SLOTS:
         raise ValueError(
-            f"Got one more than {SLOTS} edits, which is all that this page has sliders for. Remove "
-            "one, or keep the present face and continue from that."
+            f"Got one more than {SLOTS} edits, and this page has no more sliders. Remove an edit, "
+            "or press “Go on from here”, which makes the edited face the new start."
         )
 
 

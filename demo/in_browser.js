@@ -4,6 +4,8 @@
   const ENOUGH = 128; // pixels of that smaller one
   const root = () => window.gradio_config?.root ?? location.origin;
   const address = name => new URL(`${root()}/in_browser/${name}`, location.href).href;
+  let version = null; // of the server's files
+  const fileAt = name => address(`${version}/${name}`);
   const tell = text => {
     const line = document.querySelector('#renderer');
     if (line) line.textContent = text;
@@ -14,13 +16,16 @@
   let renewals = 0;
 
   const open = async channel => {
-    const { refusal } = await (await fetch(address('offer'))).json();
-    if (refusal) return tell('While a slider moves, pictures are rendered by the server.');
-    const { openEngine } = await import(address('library/client.js'));
-    const mine = await openEngine(
-      { pipeline: address('pipeline/'), library: address('tfjs/') }, tell);
+    const offer = await (await fetch(address('offer'))).json();
+    version = offer.version;
+    if (offer.refusal) return tell('While a slider moves, pictures are rendered by the server.');
+    const { openEngine } = await import(fileAt('library/client.js'));
+    const mine = await openEngine({ pipeline: fileAt('pipeline/'), library: fileAt('tfjs/') }, tell);
     const { backend, milliseconds } = mine.about;
-    const server = await serverTime(channel);
+    const server = await serverTime(channel).catch(error => {
+      mine.close(); // its worker holds the network
+      throw error;
+    });
     const both = `${backend}, ${Math.round(milliseconds)} ms; the server takes ${Math.round(server)} ms`;
     if (milliseconds < server) {
       engine = mine;
@@ -34,7 +39,9 @@
     let least = Infinity;
     for (let i = 0; i < 2; i++) { // the first one may wait for other requests
       const begin = performance.now();
-      await (await fetch(`${root()}/picture?${new URLSearchParams({ channel })}`)).blob();
+      const answer = await fetch(`${root()}/picture?${new URLSearchParams({ channel })}`);
+      if (!answer.ok) throw new Error(await answer.text());
+      await answer.blob();
       least = Math.min(least, performance.now() - begin);
     }
     return least;
@@ -43,7 +50,7 @@
   const codes = async channel => {
     const answer = await fetch(`${address('codes')}?${new URLSearchParams({ channel })}`);
     if (answer.status !== 200) return null; // an edit with a region, which only the server can render
-    const { readSafetensors, tensorOf } = await import(address('library/safetensors.js'));
+    const { readSafetensors, tensorOf } = await import(fileAt('library/safetensors.js'));
     const { data, shape: [count, width] } = tensorOf(
       readSafetensors(await answer.arrayBuffer(), 'the codes'), 'rows');
     return Array.from({ length: count }, (_, i) => data.subarray(i * width, (i + 1) * width));

@@ -7,6 +7,7 @@ everything that is saved, the server renders as before.
 
 from __future__ import annotations
 
+import hashlib
 import mimetypes
 from pathlib import Path
 
@@ -34,13 +35,14 @@ _KEPT = {"Cache-Control": "max-age=3600"}
 def routes(studio: Studio, visits: Visits) -> list[Route]:
     """The addresses that the page's server answers for a browser that renders."""
     files, refusal = offered(studio)
+    version = version_of(files)
 
     def offer(_: Request) -> Response:
-        return JSONResponse({"refusal": refusal})
+        return JSONResponse({"refusal": refusal, "version": version})
 
     def file(request: Request) -> Response:
         name = request.path_params["name"]
-        if name not in files:
+        if name not in files or request.path_params["version"] != version:
             return PlainTextResponse(f"There is no {name!r} here.", 404)
         kind = "application/wasm" if name.endswith(".wasm") else mimetypes.guess_type(name)[0]
         return Response(files[name], media_type=kind or "application/octet-stream", headers=_KEPT)
@@ -64,8 +66,20 @@ def routes(studio: Studio, visits: Visits) -> list[Route]:
     return [
         Route("/in_browser/offer", offer),
         Route("/in_browser/codes", codes),
-        Route("/in_browser/{name:path}", file),
+        Route("/in_browser/{version}/{name:path}", file),
     ]
+
+
+def version_of(files: dict[str, bytes]) -> str:
+    """A part of the files' addresses that changes with them.
+
+    Otherwise a browser could still keep those of another pipeline that this server had before.
+    """
+    content = hashlib.blake2b(digest_size=8)
+    for name in sorted(files):
+        content.update(name.encode())
+        content.update(files[name])
+    return content.hexdigest()
 
 
 def offered(studio: Studio) -> tuple[dict[str, bytes], str | None]:

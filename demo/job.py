@@ -19,12 +19,16 @@ class Job:
     Attributes:
         shown: all updates so far, the newest of each widget.
         error: the error that ended the work, if it failed.
+        lasting: the widget whose newest update is kept by `forget`.
         was_seen: whether a page confirmed that it shows the end. The server may not know yet that a
             watching page was closed.
     """
 
     def __init__(
-        self, updates: Iterator[Updates], after_each: Callable[[], None] = lambda: None
+        self,
+        updates: Iterator[Updates],
+        after_each: Callable[[], None] = lambda: None,
+        lasting: object = None,
     ) -> None:
         """Start at once.
 
@@ -34,7 +38,7 @@ class Job:
         """
         self.shown: dict[Any, Any] = {}
         self.error: Exception | None = None
-        self.was_seen = False
+        self.lasting, self.was_seen = lasting, False
         self._count = 0
         self._is_over = False
         self._lock = threading.Lock()
@@ -52,12 +56,29 @@ class Job:
 
         # Warnings find their page by the context of the event that started the work.
         context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(work,), name="job", daemon=True).start()
+        self._thread = threading.Thread(target=context.run, args=(work,), name="job", daemon=True)
+        self._thread.start()
 
     @property
     def is_over(self) -> bool:
         """Whether the work has ended, for whatever reason."""
         return self._is_over
+
+    def join(self, seconds: float) -> None:
+        """Wait until the work has ended, at most this long."""
+        self._thread.join(seconds)
+
+    def forget(self) -> None:
+        """Forget what was shown, since it may show a photograph, except the status at the end.
+
+        Work that is not over keeps all of it, for the pages that watch it.
+        """
+        with self._lock:
+            if self._is_over:
+                self.shown = {k: v for k, v in self.shown.items() if k is self.lasting}
+                if self.error is not None:  # its frames hold what the work was about
+                    self.error = self.error.with_traceback(None)
+                    self.error.__cause__ = self.error.__context__ = None
 
     async def watch(self) -> AsyncIterator[dict[Any, Any]]:
         """Yield all that is shown whenever it changes, until the work ends; raises its error.

@@ -1,16 +1,19 @@
 """Edits that visitors train themselves in the background. This module knows no widget.
 
-A training can stop after any step, and the owner of its desk can continue it. It is kept in
-memory, like the desk.
+A training can stop after any step, and the owner of its desk can continue it. Until then its
+progress is a file of the desk, so that it takes no memory.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -21,7 +24,7 @@ from stylegan_hub import images as image_files
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.stack import displaced
 from stylegan_hub.methods.choose import within
-from stylegan_hub.methods.method import Method, Request, get
+from stylegan_hub.methods.method import Method, Nothing, Pairs, Picture, Request, get
 from stylegan_hub.methods.run import Course, TrainableMethod
 from stylegan_hub.search import Search, Waiting
 from stylegan_hub.steps import Cancelled, Step
@@ -99,6 +102,7 @@ class Making:
         losses: of each step so far; empty for a method that minimizes nothing.
         sheet: the newest sample sheet: faces above, and the same faces edited below.
         edit: the finished edit.
+        file: path of the edit as a zip file, once a page offers it.
         why: the reason if it failed.
     """
 
@@ -111,11 +115,14 @@ class Making:
         self.losses: list[float] = []
         self.sheet: Image.Image | None = None
         self.edit: Edit | None = None
+        self.file: str | None = None
         self.why = ""
         self._studio = studio
         self._method: Method[Any] = get(plan.method)
         self._course: Course | None = None
         self._search: Search[Step, list[Edit]] | None = None
+        self._store: Callable[[bytes], Path | None] = lambda state: None
+        self._checkpoint: Path | None = None
         self._began_at, self._began_with = 0.0, 0
 
     @property
@@ -124,16 +131,27 @@ class Making:
         return self.state in ("waits", "runs")
 
     @property
+    def is_over(self) -> bool:
+        """Whether it has ended and cannot be continued."""
+        return self.state in ("is done", "has failed")
+
+    @property
     def can_go_on(self) -> bool:
         """Whether it stopped before its end."""
         return self.state == "is left"
 
-    def start(self, owner: object, is_wanted: Callable[[], bool] = lambda: True) -> None:
+    def start(
+        self,
+        owner: Hashable,
+        is_wanted: Callable[[], bool] = lambda: True,
+        store: Callable[[bytes], Path | None] = lambda state: None,
+    ) -> None:
         """Start, or continue after a stop, in a thread of its own.
 
         Args:
             owner: who asks for it; other work of this owner is stopped.
             is_wanted: the training ends once this returns False.
+            store: writes the progress of a stopped training into a new file; None if it cannot.
 
         Raises:
             BusyError: too many trainings wait.
@@ -150,7 +168,7 @@ class Making:
 
             return self._work(told)
 
-        self.state, self.ahead = "waits", 0
+        self.state, self.ahead, self._store = "waits", 0, store
         try:
             self._search = search = self._studio.search_by(owner, work, training=True)
         except Exception:
@@ -163,11 +181,21 @@ class Making:
         if self._search is not None:
             self._search.stop()
 
-    def give_up(self) -> None:
-        """Free the memory that continuing needs."""
+    def give_up(self, why: str) -> None:
+        """Delete the progress of a stopped training; it cannot be continued."""
         if self.state == "is left":
-            self.state, self._course = "has failed", None
-            self.why = "There were too many unfinished trainings, so this one was given up."
+            self.state, self.why = "has failed", why
+            self._end()
+            if self._checkpoint is not None:
+                self._checkpoint.unlink(missing_ok=True)
+
+    def forget_pictures(self) -> None:
+        """Forget the visitor's pictures; a stopped training that needs them is given up.
+
+        A training that runs keeps them until its end.
+        """
+        if isinstance(self.plan.request, Picture | Pairs):
+            self.give_up("Its pictures were deleted, so it cannot be continued; make it again.")
 
     def _watch(self, search: Search[Step, list[Edit]]) -> None:
         for told in search:
@@ -175,11 +203,45 @@ class Making:
                 self.ahead = told.ahead
         try:
             (self.edit, *_), self.state = search.result(), "is done"
-            self._course = None
         except Cancelled:
-            self.state = "is left"
+            try:
+                self._put_aside()
+            finally:
+                self.state = "is left"
+            return
         except Exception as error:  # shown where the edit would be
-            self.state, self.why, self._course = "has failed", explain(error), None
+            self.state, self.why = "has failed", explain(error)
+        self._end()
+
+    def _end(self) -> None:
+        """Free what only a training needs."""
+        self._course = self._search = None
+        self.plan = replace(self.plan, request=Nothing())  # it may hold pictures of the visitor
+
+    def _put_aside(self) -> None:
+        """Write the progress into a file; without one it stays in memory."""
+        self._search = None
+        if self._course is None:
+            return
+        buffer = io.BytesIO()
+        torch.save(self._course.state_dict(), buffer)
+        with contextlib.suppress(OSError):
+            self._checkpoint = self._store(buffer.getvalue())
+        if self._checkpoint is not None:
+            self._course = None
+
+    def _taken_up(self, method: TrainableMethod[Any]) -> Course:
+        """The course at the step at which it was stopped, or at its first."""
+        if self._course is None:
+            # This search holds the turn already.
+            self._course = method.begin(
+                self._studio.pipe, self.plan.request, settings=self.plan.settings
+            )
+            if self._checkpoint is not None:
+                self._course.load_state_dict(torch.load(self._checkpoint, weights_only=True))
+                self._checkpoint.unlink()
+                self._checkpoint = None
+        return self._course
 
     def _work(self, report: Callable[[Step], None]) -> list[Edit]:
         self.state = "runs"
@@ -192,12 +254,7 @@ class Making:
             )  # fmt: skip
             self.sheet = self._drawn(found[0])
             return found
-        if self._course is None:
-            # This search holds the turn already.
-            self._course = self._method.begin(
-                self._studio.pipe, self.plan.request, settings=self.plan.settings
-            )
-        course = self._course
+        course = self._taken_up(self._method)
         self._began_at, self._began_with = time.monotonic(), course.index
         every = max(1, course.total // _SHEETS)
         while not course.is_over:
@@ -254,7 +311,7 @@ class Making:
             shown = progress(done, left, time.monotonic() - self._began_at)
             return shown.replace(f"Step {done} of {left}", f"Step {self.index} of {self.total}")
         if self.state == "is done":
-            return message(f"“{name}” is ready. Put it on, or share it.")
+            return message(f"“{name}” is ready. Apply it, or share it.")
         if self.state == "is left":
             return message(f"“{name}” stopped after step {self.index} of {self.total}.")
         return message(f"“{name}” could not be made. {self.why}")

@@ -18,7 +18,7 @@ _TEXT = {"type": "string"}
 def open_choice(component: _Component) -> _Component:
     """A radio or dropdown that gets its choices later; programs send a text."""
     component.api_info = lambda: _TEXT
-    component.preprocess = lambda payload: payload
+    component.preprocess = _text
     return component
 
 
@@ -28,6 +28,12 @@ def texts(label: str) -> gr.JSON:
     component.api_info = lambda: {"type": "array", "items": _TEXT}
     component.preprocess = _checked
     return component
+
+
+def _text(payload: Any) -> str | None:
+    if payload is not None and not isinstance(payload, str):
+        raise gr.Error(f"Got {str(payload)[:60]}; expected a text.", print_exception=False)
+    return payload
 
 
 def _checked(payload: Any) -> list[str]:

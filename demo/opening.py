@@ -12,6 +12,7 @@ from demo.desk import Desk
 from demo.drafts import STORED
 from demo.job import Updates
 from demo.stage import PRIVATE, Stage
+from demo.tabs.make import owner_of_trainings
 from demo.visits import KEPT_HOURS, PHOTOGRAPH_MINUTES, Visits
 from stylegan_hub.studio import Studio
 
@@ -22,14 +23,17 @@ KEPT = (
     "the server deletes all of it, except what a link can hold: save what you want to keep. "
     "What you type stays in this browser."
 )
+_SECONDS_TO_STOP = 30.0
 _RESTARTED = "The server was restarted since you were here."
 _AWAY = f"You were away for more than {KEPT_HOURS} hours."
 # A link is opened once; then its parameters are removed, or a reload would open it again.
 _OPEN = f"""(kept, query) => {{
   const asked = location.search, left = new URLSearchParams(asked);
   {list(link.PARAMETERS)}.forEach(name => left.delete(name));
-  if (String(left) !== String(new URLSearchParams(asked)))
+  if (String(left) !== String(new URLSearchParams(asked))) {{
     history.replaceState(history.state, '', location.pathname + (left + '' && '?' + left));
+    window.openedLink = true;
+  }}
   return [kept, asked];
 }}"""
 _FORGET = f"""() => {{
@@ -132,6 +136,9 @@ class Opening:
                 yield shown
 
     def _forget(self, desk: Desk) -> None:
-        self._studio.stop(desk.owner)
+        for owner in (desk.owner, owner_of_trainings(desk)):
+            self._studio.stop(owner)
+        if desk.job is not None:  # it must not put its last pictures on the empty desk
+            desk.job.join(_SECONDS_TO_STOP)
         self._visits.forget(desk)
         self._studio.forget_pictures()

@@ -30,7 +30,11 @@ _SECONDS_BETWEEN_NEWS = 0.5
 _GO = f"""place => {{
   const own = window.gradio_config?.root ?? location.origin;
   const root = own.replace(/\\/{PATH}\\/[^/]*\\/?$/, '');
-  location.href = root + (place ? `/{PATH}/${{place}}/` : '/');
+  const address = root + (place ? `/{PATH}/${{place}}/` : '/');
+  if (window.goingTo === address) return;  // gradio can run this twice
+  window.goingTo = address;
+  addEventListener('pagehide', () => (window.goingTo = null), {{ once: true }});  // Back may return
+  location.href = address;
 }}"""
 
 
@@ -75,17 +79,17 @@ class Pipelines:
         place = self.place_of(name)
         if not place:
             return
-        if name not in self._opening:
+        task = self._opening.get(name)
+        if task is None or (task.done() and task.exception() is not None):
             # A fresh context: in that of this event gradio builds no widgets, and the workers of
             # the new page's queue would inherit it.
-            self._opening[name] = asyncio.create_task(self._serve(name, place), context=Context())
-        task, started = self._opening[name], time.monotonic()
+            task = asyncio.create_task(self._serve(name, place), context=Context())
+            self._opening[name] = task
+        started = time.monotonic()
         while not task.done():
             seconds = time.monotonic() - started
             yield f"Loading {shown(name)} … {seconds:.0f} s"
             await asyncio.wait([task], timeout=_SECONDS_BETWEEN_NEWS)
-        if task.exception() is not None:
-            self._opening.pop(name, None)  # the next request tries again
         task.result()
 
     async def _serve(self, name: str, place: str) -> None:

@@ -20,7 +20,7 @@ from demo.finding import Wanted, search
 from demo.frames import SLOTS
 from demo.job import Updates
 from demo.open_choices import texts as names
-from demo.stage import DRAWING, Stage
+from demo.stage import DRAWING, FILMING, Stage
 from demo.upload import read, receive
 from stylegan_hub import pictures
 from stylegan_hub.methods.method import Words
@@ -37,10 +37,10 @@ DESCRIPTIONS = {
     "label": "Take the face of a class, if the generator has classes.",
     "strength": "Set the strength of an edit on the face; 0 changes nothing.",
     "region": "Let an edit on the face change only one part of the picture.",
-    "edit": "Find a change described in words and put it on the face.",
+    "edit": "Find a change described in words and apply it to the face.",
     "refine": "Search for a closer match to the words, for this face alone.",
     "channels": "Let the newest change for every face move fewer or more channels.",
-    "apply": "Put a saved edit on the face: a bundled name, or user/repo on the Hub.",
+    "apply": "Apply a saved edit to the face: a bundled name, or user/repo on the Hub.",
     "target": "Send the picture whose essence should be found.",
     "essence": "Find the essence of the target, for every face.",
     "others": "Show the newest essence on other faces.",
@@ -64,7 +64,7 @@ DESCRIPTIONS = {
     "my_edit": "Look at one of your own edits and the progress of its training.",
     "cancel": "Stop a training; it can be continued.",
     "go_on": "Continue a training that was stopped.",
-    "put_on": "Put one of your own edits on the face.",
+    "put_on": "Apply one of your own edits to the face.",
     "card": "Write the card and the folder of an edit.",
 }
 """What each endpoint does, for programs and agents."""
@@ -186,8 +186,8 @@ def build(studio: Studio, stage: Stage) -> None:
                 studio, seed, psi, photo, edits, texts, mark, ("render", desk.owner)
             )
         recipe = pictures.recipe_of(studio.pipe, drawn)
-        file = desk.photo_file if photo is not None else lambda n, d: desk.file("render", n, d)
-        return {picture: file(f"{drawn.title}.png", data), said: recipe.sentence}
+        file = desk.file if photo is None else desk.photo_file
+        return {picture: file("render", f"{drawn.title}.png", data), said: recipe.sentence}
 
     def strength_of(desk: Desk, place: int, strength: float) -> tuple[object, ...]:
         """Set the strength of an edit on the face.
@@ -209,7 +209,7 @@ def build(studio: Studio, stage: Stage) -> None:
 
     desk = stage.desk
     asked = [desk, seed, psi, edits, texts, mark, photo]
-    draw.click(render, asked, [picture, said], api_name="render", **DRAWING)
+    draw.click(render, asked, [picture, said], api_name="render", **FILMING)
     set_strength.click(
         strength_of, [desk, place, strength], stage.drawn, api_name="strength", **DRAWING
     )

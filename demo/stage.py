@@ -39,6 +39,7 @@ from demo.job import Job, Updates
 from demo.slots import Slot
 from demo.visits import Visits
 from stylegan_hub import pictures
+from stylegan_hub.domain import checked_seeds
 from stylegan_hub.session import Session, label_of, slug_of
 from stylegan_hub.studio import Studio
 
@@ -46,11 +47,14 @@ FACES = COUNT
 NO_EDIT = "No edits yet. Each edit gets a slider here, which also goes below zero."
 WELCOME = "Pick {}, then say what should change or take an edit from the zoo."
 FAILED = "Nothing was changed."
+FAILED_IN_PART = "Only a part of this is on the face. Undo takes it off again."
 _MAX_RANDOM_SEED = 99_999
 _DIVIDER = 14  # percent from the left, beside the face
 
 # Model calls take turns in the studio; a search must not block the sliders of other visitors.
 DRAWING = {"concurrency_id": "draw", "concurrency_limit": 4, "show_progress": "hidden"}
+# What renders many pictures, or may search, must not take the places of single pictures.
+FILMING = {"concurrency_id": "film", "concurrency_limit": 2, "show_progress": "hidden"}
 PRIVATE = {"api_visibility": "private"}
 # Searches wait in the studio's own line; here they are only watched, which takes no thread.
 _WATCHING = {"concurrency_limit": None, "show_progress": "hidden"}
@@ -87,11 +91,11 @@ def choose(session: Session, seed: float | None) -> Session:
     """The session with the face of another seed; its edits stay.
 
     Raises:
-        ValueError: a seed that is not a whole number.
+        ValueError: a seed that is not a whole number, or out of range.
     """
-    if seed is None or seed != int(seed):
+    if seed is None or seed % 1 != 0:
         raise ValueError(f"Got seed {seed}; expected a whole number from 0, such as 7.")
-    return session.with_seed(int(seed))
+    return session.with_seed(*checked_seeds([int(seed)]))
 
 
 def limit(studio: Studio, desk: Desk, index: int, region: str) -> None:
@@ -216,11 +220,11 @@ class Stage:
         self._faces = thumbnails("Pictures to choose from", "faces", FACES)
         with gr.Row(elem_id="who"):
             self.seed = gr.Number(
-                self.visits.seeds[0], label="Seed", precision=0, minimum=0, min_width=80
+                self.visits.seeds[0], label="Seed", precision=0, minimum=0, min_width=130
             )
             self._label = self._classes()
-            self._roll = gr.Button(f"Random {studio.noun}", size="md", min_width=80)
-            self._more = gr.Button("Show others", size="md", min_width=80)
+            self._roll = gr.Button(f"Random {studio.noun}", size="md", min_width=110)
+            self._more = gr.Button("Show others", size="md", min_width=110)
 
     def _classes(self) -> gr.Dropdown | None:
         """A menu of classes, if the generator has labels."""
@@ -375,7 +379,9 @@ class Stage:
             (self._redo, self._redo_one),
             (self.reset, self._start_over),
         ):
-            self.then_show(button.click(how, self.desk, self.status, **PRIVATE), face=True)
+            changed = button.click(how, self.desk, self.status, **PRIVATE)
+            self.then_show(changed, face=True)
+            self._show_faces_of_class(changed)
         self.then_show(self._keep.click(self._keep_face, self.desk, self.status, **PRIVATE))
         self.stop.click(self._halt, self.desk, queue=False, **PRIVATE)
         page.unload(self._leave)
@@ -404,6 +410,11 @@ class Stage:
         """After this event, render the faces to choose from."""
         in_any_case(event, self._draw_faces, self.desk, self._faces, **DRAWING, **PRIVATE)
 
+    def _show_faces_of_class(self, event: gr.events.Dependency) -> None:
+        """After this event, which may have changed the class, render the faces to choose from."""
+        if self._label is not None:
+            self.show_faces(event)
+
     def _wire_slot(self, slot: Slot, place: int) -> None:
         desk, index = self.desk, gr.State(place)
         sliders = [slot.slider for slot in self._slots]
@@ -420,14 +431,18 @@ class Stage:
         drawn = moved.success(self._draw_newest, desk, self.drawn, **_LAST, **DRAWING, **PRIVATE)
         drawn.success(None, self.channel, None, js=_SETTLE, **PRIVATE)
         drawn.success(self.kept, desk, self.browser, **PRIVATE)
+        changes = [moved]
         if self._studio.regions:
-            slot.region.input(
+            region = slot.region.input(
                 self.set_region,
                 [desk, index, slot.region],
                 self.drawn,
                 **DRAWING,
                 **PRIVATE,
             )
+            changes.append(region)
+        for changed in changes:  # a refused one leaves the page with a value that the desk lacks
+            changed.failure(None, None, self._changed, js=_CHANGED, **PRIVATE)
         for button, by in ((slot.up, -1), (slot.down, 1)):
             moved = button.click(self._move, [desk, index, gr.State(by)], None, **PRIVATE)
             self.then_show(moved)
@@ -443,7 +458,8 @@ class Stage:
             self._load, [desk, self._load_stack], self.status, api_name="load_stack", **DRAWING
         )
         loaded.failure(lambda: message(FAILED), None, self.status, **PRIVATE)
-        self.then_show(loaded)
+        self.then_show(loaded, face=True)
+        self._show_faces_of_class(loaded)
         copied = self._copy_link.click(self._link, desk, [self._query, self.status], **PRIVATE)
         copied.success(None, self._query, None, js=_COPY, **PRIVATE)
 
@@ -553,7 +569,7 @@ class Stage:
 
     def job(self, desk: Desk, updates: Iterator[Updates]) -> Job:
         """Run a search for this desk, whether or not a page shows it; Stop ends it."""
-        desk.job = Job(updates, lambda: self._halt_if_asked(desk))
+        desk.job = Job(updates, lambda: self._halt_if_asked(desk), self.status)
         return desk.job
 
     def _wire_search(self, search: _Search) -> None:
@@ -566,25 +582,33 @@ class Stage:
             api_name=search.api_name,
             **_WATCHING,
         )
-        event.failure(lambda: message(FAILED), None, self.status, **PRIVATE)
         self.then_free(event)
 
     def _begin(self, search: _Search) -> Callable[..., AsyncIterator[Updates]]:
         @functools.wraps(search.run)
         async def begin(desk: Desk, *values: Any) -> AsyncIterator[Updates]:
-            request = values[-1]
-            self.visits.enter(desk, request.session_hash)
-            async for shown in self.job(desk, search.run(desk, *values)).watch():
-                yield shown
+            page = values[-1].session_hash
+            is_new = self.visits.enter(desk, page)
+            try:
+                async for shown in self.job(desk, search.run(desk, *values)).watch():
+                    yield shown
+            finally:
+                if is_new:  # a program, of which gradio may never say that it left
+                    self.visits.leave(page)
 
         return begin
 
+    def _failed(self, desk: Desk) -> str:
+        """What to say of a search that failed; of several changes, some may be on the face."""
+        return message(FAILED if desk.session is desk.searched else FAILED_IN_PART)
+
     def _prepare(self, desk: Desk) -> Updates:
-        desk.halted = False
+        desk.halted, desk.searched = False, desk.session
         return self.busy()
 
     def then_free(self, event: gr.events.Dependency, face: bool = False) -> None:
         """After this event, which watched a search, unlock the widgets and show the session."""
+        event.failure(self._failed, self.desk, self.status, **PRIVATE)
         in_any_case(event, self._free, self.desk, [*self._frees, self.stop], queue=False, **PRIVATE)
         self.then_show(event, face)
 
@@ -649,13 +673,8 @@ class Stage:
         return self._on_screen(desk, pair), file
 
     def _draw_newest(self, desk: Desk) -> Drawn:
-        """`draw` for the session as it is at the end: an older picture must not arrive later."""
-        while True:
-            session = desk.session
-            with friendly():
-                drawn = self.draw(desk, session)
-            if desk.session is session:
-                return drawn
+        with friendly():
+            return desk.of_newest(lambda session: self.draw(desk, session))
 
     @property
     def drawn(self) -> list[gr.components.Component]:
@@ -673,12 +692,8 @@ class Stage:
         return [*widgets, *self.drawn, *shown]
 
     def _show(self, desk: Desk) -> dict[gr.blocks.Block, object]:
-        """Update all widgets that show the session, as it is at the end; see `_draw_newest`."""
-        while True:
-            session = desk.session
-            shown = self._shown_of(desk, session)
-            if desk.session is session:
-                return shown
+        """Update all widgets that show the session."""
+        return desk.of_newest(lambda session: self._shown_of(desk, session))
 
     def _shown_of(self, desk: Desk, session: Session) -> dict[gr.blocks.Block, object]:
         shown: dict[gr.blocks.Block, object] = {
@@ -690,12 +705,12 @@ class Stage:
         }
         for index, slot in enumerate(self._slots):
             shown |= slot.updates(session, index, self._studio.regions)
-        if (found := newest_found(session)) is not None:
-            name = slug_of(found)
-            file = desk.file("edit", f"{name}.zip", archive(found.edit, name))
-            shown[self._save_edit] = gr.DownloadButton(value=file, interactive=True)
         try:
             shown[self.pictures], shown[self._save_picture] = self.draw(desk, session)
+            if (found := newest_found(session)) is not None:
+                name = slug_of(found)
+                file = desk.file("edit", f"{name}.zip", archive(found.edit, name))
+                shown[self._save_edit] = gr.DownloadButton(value=file, interactive=True)
         except Exception as error:  # a visitor needs the widgets above to get out of it
             why = explain(error) if isinstance(error, REFUSALS) else "this is a bug in the page."
             logging.getLogger(__name__).warning("A session could not be rendered", exc_info=error)

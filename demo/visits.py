@@ -2,7 +2,8 @@
 
 A browser keeps a random key, and under it this server keeps a `Desk`: for a day after the last
 contact, photographs for half an hour. An open page stays in contact. Everything is in memory and in
-a folder that other users of the machine cannot read; a restart deletes it.
+a folder that other users of the machine cannot read; a restart deletes it. A desk without a key
+belongs to a program and is kept for an hour, since the program cannot return to it.
 """
 
 from __future__ import annotations
@@ -17,13 +18,19 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, MutableSet, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from demo.desk import SEEDS, Desk
+
+if TYPE_CHECKING:
+    from gradio.state_holder import StateHolder
 
 HOUR = 3600.0
 KEPT_HOURS = 24
 PHOTOGRAPH_MINUTES = 30
+_KEPT_HOURS_OF_PROGRAMS = 1
 _MOST = 5000  # browsers; beyond that, those longest away are forgotten
 _SWEEP_SECONDS = 60.0
 _PREFIX = "stylegan-hub-visits-"
@@ -52,6 +59,8 @@ class Visits:
         uploads: files that a browser sent and no desk took; deleted when photographs are.
         seeds: of the faces to choose from at first.
         place: the address of this page among those of other pipelines, see `Pipelines.place_of`.
+        sessions: returns gradio's record of the values of all widgets in each open page, once the
+            page is served; gradio itself would keep 10,000 of them, after the pages were closed.
         id: identifies this start of the server.
         root: the folder with the files of all desks.
     """
@@ -61,6 +70,7 @@ class Visits:
     uploads: MutableSet[str] = field(default_factory=set)
     seeds: Sequence[int] = SEEDS
     place: str = ""
+    sessions: Callable[[], StateHolder | None] = lambda: None
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def __post_init__(self) -> None:
@@ -93,19 +103,25 @@ class Visits:
             else:
                 desk = self.new(secrets.token_hex(16))
                 self._by_key[desk.key or ""] = desk
-                while len(self._by_key) > _MOST:
-                    _, oldest = self._by_key.popitem(last=False)
-                    oldest.clear()
+                if len(self._by_key) > _MOST:
+                    others = (one for one in self._by_key.values() if one is not desk)
+                    self.forget(min(others, key=lambda one: (bool(one.pages), one.last_contact)))
             self.enter(desk, page)
             return Visit(desk, is_back)
 
-    def enter(self, desk: Desk, page: str | None) -> None:
-        """Note that this page shows the desk, until `leave` is called for it."""
+    def enter(self, desk: Desk, page: str | None) -> bool:
+        """Note that this page shows the desk, until `leave` is called for it.
+
+        Returns:
+            Whether that is news.
+        """
         with self._lock:
             desk.last_contact = self.clock()
-            if page is not None:
-                desk.pages.add(page)
-                self._by_page[page] = desk
+            if page is None or self._by_page.get(page) is desk:
+                return False
+            desk.pages.add(page)
+            self._by_page[page] = desk
+            return True
 
     def of_channel(self, channel: str) -> Desk | None:
         """The desk with this channel, see `Desk.channel`."""
@@ -139,9 +155,11 @@ class Visits:
             away = now - desk.last_contact
             if away > PHOTOGRAPH_MINUTES * 60:
                 desk.forget_photographs()
-            if away > KEPT_HOURS * HOUR:
+            hours = KEPT_HOURS if desk.key is not None else _KEPT_HOURS_OF_PROGRAMS
+            if away > hours * HOUR:
                 self.forget(desk)
         self._sweep_folders(now - PHOTOGRAPH_MINUTES * 60)
+        self._sweep_sessions()
 
     def sweep_now_and_then(self) -> None:
         """Sweep regularly while this object is in use."""
@@ -161,6 +179,23 @@ class Visits:
             with contextlib.suppress(FileNotFoundError):
                 if folder.stat().st_mtime < before:
                     shutil.rmtree(folder, ignore_errors=True)
+
+    def _sweep_sessions(self) -> None:
+        """Forget what gradio keeps of pages that were closed, and of programs that may be gone.
+
+        It shows photographs too. For a while, a closed page may only have lost its connection.
+        """
+        if (sessions := self.sessions()) is None:
+            return
+        with sessions.lock:
+            for page, used in [*sessions.time_last_used.items()]:
+                session = sessions.session_data.get(page)
+                is_closed = session is None or session.is_closed
+                minutes = PHOTOGRAPH_MINUTES if is_closed else 60 * _KEPT_HOURS_OF_PROGRAMS
+                is_old = datetime.now() - used > timedelta(minutes=minutes)
+                if is_old and page not in self._by_page:
+                    sessions.session_data.pop(page, None)
+                    del sessions.time_last_used[page]
 
     def _watch(self, desk: Desk) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""One edit at five strengths, from its opposite to too much."""
+"""One edit at five strengths, from its opposite to its full effect."""
 
 import stylegan_hub as hub
 from stylegan_hub import images

@@ -84,7 +84,7 @@ def main(config: Config) -> None:
         )
     if config.add and not Path(config.pipeline).is_dir():
         raise SystemExit(f"Got --add with {config.pipeline!r}, which is not a folder.")
-    units = uncalibrated(pipe)
+    units = uncalibrated(pipe, pipe.instant.seen)
     rng = random.Random(config.seed)
     told = known_texts(config.texts_per_value, rng)
     told += [Caption(text, {}) for text in foreign_texts(rng, config.foreign)]

@@ -26,7 +26,8 @@ from tqdm import tqdm
 
 from stylegan_hub.edits.base import load_edit
 from stylegan_hub.hub import evaluate_folder, read_metrics
-from stylegan_hub.metrics.edit_quality import parse_target, reader_for
+from stylegan_hub.metrics.edit_quality import parse_target
+from stylegan_hub.metrics.judges import judges_for
 from stylegan_hub.names import bundled, resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 
@@ -66,10 +67,10 @@ def main(config: Config) -> None:
         load_edit(folder).check_fits(pipe.base_model)
     target = parse_target(config.target)
     targets = target or any(read_metrics(folder).get("target") for folder in folders)
-    reader = reader_for(pipe, config.reader, targets)
+    judges = judges_for(pipe, config.reader, targets)
     rows = {
         folder.name: evaluate_folder(
-            folder, pipe, reader, target, config.samples, config.strength, config.truncation_psi
+            folder, pipe, judges, target, config.samples, config.strength, config.truncation_psi
         )
         for folder in tqdm(folders, unit="edit")
     }
@@ -82,7 +83,11 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
         ("success", "success"),
         ("n", "success_images"),
         ("collateral", "collateral"),
+        ("clean", "clean"),
+        ("monotone", "monotone"),
+        ("smoothness", "smoothness"),
         ("identity", "identity_similarity"),
+        ("judged identity", "judged_identity"),
         ("CLIP before", "clip_similarity_before"),
         ("CLIP after", "clip_similarity_after"),
         ("step cosine mean", "step_cosine_mean"),

@@ -36,6 +36,7 @@ from stylegan_hub.methods.prompt_bank import text_change
 from stylegan_hub.methods.table import DirectionTable, load_directions
 from stylegan_hub.metrics.edit_quality import SHOWN, draw, measure_edit
 from stylegan_hub.metrics.edit_success import edit_report
+from stylegan_hub.metrics.judges import Judges
 from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
@@ -160,7 +161,7 @@ def compare(
             request = Words(text, config.neutral)
             edit = pipe.find(request, method="gradient", settings=config.gradient)
         seconds = round(time.perf_counter() - began, 2)
-        metrics = measure_edit(pipe, reader, edit, TEXTS[text], seeds)
+        metrics = measure_edit(pipe, Judges(reader), edit, TEXTS[text], seeds)
         row[method] = {**metrics, "seconds_to_find": seconds}
         found[method] = edit
     # Compared in standard deviations of each channel, over the channels that both may move.

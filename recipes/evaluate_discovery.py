@@ -29,7 +29,8 @@ from stylegan_hub.edits.stack import displaced
 from stylegan_hub.latents import Latents
 from stylegan_hub.methods import get
 from stylegan_hub.methods.method import Nothing, caption
-from stylegan_hub.metrics.edit_quality import READER, draw
+from stylegan_hub.metrics.edit_quality import draw
+from stylegan_hub.metrics.judges import READER
 from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import ATTRIBUTES

@@ -7,6 +7,8 @@ Measured on faces that no training has seen: CLIP similarity to the target befor
 alike the changes are, identity, and, with the attribute reader, what was taken from the target and
 what stayed. Each essence is compared with
 
+- *instant*: the edit that the instant method finds for the same target, without a search (only if
+  the pipeline has an instant model);
 - *average*: the mean of a face's latent and the target's inversion (only if the pipeline has an
   encoder);
 - *CLIP blending*: each face's latent optimized until CLIP sees the mean of face and target.
@@ -37,9 +39,10 @@ from stylegan_hub.artifacts import write_bytes
 from stylegan_hub.edits.base import Edit, load_edit
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods.essence import Essence, target_picture
-from stylegan_hub.methods.method import method_of
-from stylegan_hub.metrics.edit_quality import draw, reader_for
+from stylegan_hub.methods.method import Picture, method_of
+from stylegan_hub.metrics.edit_quality import draw
 from stylegan_hub.metrics.essence_transfer import essence_report
+from stylegan_hub.metrics.judges import reader_for
 from stylegan_hub.metrics.method_report import TARGET_NAME
 from stylegan_hub.names import bundled, resolve
 from stylegan_hub.optimizers import MOMENTUM, EqualSteps
@@ -57,7 +60,8 @@ COLUMNS = (
     ("attributes_kept", "kept"),
     ("seconds_per_image", "s/image"),
 )
-METHODS = ("essence", "average", "CLIP blending")
+METHODS = ("essence", "instant", "average", "CLIP blending")
+BLENDING = METHODS[-1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +107,7 @@ def main(config: Config) -> None:
         rows: dict[str, Any] = {}
         drawn: dict[str, Tensor] = {}
         for method, moved in methods(config, pipe, edit, target).items():
-            count = config.blended_samples if method == METHODS[2] else config.samples
+            count = config.blended_samples if method == BLENDING else config.samples
             began = time.perf_counter()
             pictures = draw(pipe, moved(people[:count]))
             seconds = (time.perf_counter() - began) / count
@@ -135,12 +139,14 @@ def methods(
     config: Config, pipe: StyleEditPipeline, edit: Edit, target: Tensor
 ) -> dict[str, Callable[[Latents], Latents]]:
     """The essence and its baselines, each a function from faces to edited faces."""
-    found: dict[str, Callable[[Latents], Latents]] = {METHODS[0]: edit.apply}
+    found: dict[str, Callable[[Latents], Latents]] = {"essence": edit.apply}
+    if pipe.instant is not None:
+        found["instant"] = pipe.find(Picture(target), method="instant").apply
     if getattr(pipe, "encoder", None) is not None:
         with torch.no_grad():
             inversion = Latents(Space.W_PLUS, pipe.encoder.encode(target))
-        found[METHODS[1]] = lambda people: people.lerp(inversion.repeat(len(people)), 0.5)
-    found[METHODS[2]] = lambda people: blended(pipe, people, target, config.blended_steps)
+        found["average"] = lambda people: people.lerp(inversion.repeat(len(people)), 0.5)
+    found[BLENDING] = lambda people: blended(pipe, people, target, config.blended_steps)
     return found
 
 

@@ -29,8 +29,9 @@ from stylegan_hub.edits.stack import displaced
 from stylegan_hub.latents import Space
 from stylegan_hub.methods.method import Pairs
 from stylegan_hub.methods.pairs import DEFAULT, MEAN, REFINED, Settings
-from stylegan_hub.metrics.edit_quality import READER, draw
+from stylegan_hub.metrics.edit_quality import draw
 from stylegan_hub.metrics.edit_success import edit_report
+from stylegan_hub.metrics.judges import READER
 from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import Portraits, applicable, label_index, sample

@@ -40,7 +40,7 @@ from torch import Tensor
 import stylegan_hub as hub
 from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import write_bytes
-from stylegan_hub.metrics.edit_quality import READER, reader_for
+from stylegan_hub.metrics.judges import READER, reader_for
 from stylegan_hub.metrics.verification import calibration, verification
 from stylegan_hub.photos.align import Alignment, LandmarkProvider, align, cut
 from stylegan_hub.photos.comparison import compare

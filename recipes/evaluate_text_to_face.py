@@ -138,7 +138,7 @@ def compared(
     own, *others = networks
     methods = {}
     if candidates > 1:
-        methods["a single draw"] = from_network(pipe, networks[own], psi, 1)
+        methods["a single sample"] = from_network(pipe, networks[own], psi, 1)
     methods |= {name: from_network(pipe, networks[name], psi, 1) for name in others}
     if config.optimization:
         methods["latent optimization"] = lambda text, seeds: optimized(pipe, text, seeds)

@@ -36,9 +36,10 @@ from stylegan_hub.edits.stack import displaced
 from stylegan_hub.latents import Latents
 from stylegan_hub.methods.fit import PoorFitWarning
 from stylegan_hub.metrics.clean import Critic, clean_limit
-from stylegan_hub.metrics.edit_quality import READER, draw
+from stylegan_hub.metrics.edit_quality import draw
 from stylegan_hub.metrics.edit_success import Target, edit_report, lacks
 from stylegan_hub.metrics.identity_similarity import identity_similarity
+from stylegan_hub.metrics.judges import READER
 from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline

@@ -34,7 +34,7 @@ from typing import Annotated, Any, get_type_hints
 import torch
 import tyro
 from command_line import plain_errors
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from stylegan_hub import images as image_files
@@ -47,14 +47,14 @@ from stylegan_hub.methods.essence import target_picture
 from stylegan_hub.methods.method import Nothing, Pairs, Picture, Request, Words
 from stylegan_hub.methods.run import Run, TrainableMethod
 from stylegan_hub.metrics.edit_quality import (
-    READER,
     SHOWN,
     draw,
     parse_target,
-    reader_for,
     write_quality,
 )
+from stylegan_hub.metrics.judges import READER, Judges, judges_for
 from stylegan_hub.metrics.method_report import TARGET_NAME
+from stylegan_hub.photos.photo import read_photo
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
 from stylegan_hub.steps import warmup_steps
@@ -156,12 +156,12 @@ def main(name: str, args: Sequence[str]) -> None:
     for remark in run.remarks:
         print(remark)
     if carried_out(run, config, domain, face):
-        reader = reader_for(domain, config.reader, attributes)
+        judges = judges_for(domain, config.reader, attributes)
         found = run.edits()
         for index, edit in enumerate(found):
             folder = config.output_dir if len(found) == 1 else config.output_dir / str(index)
             edit = method.finished(edit, domain, request, face)
-            write(edit, folder, config, domain, request, reader, attributes)
+            write(edit, folder, config, domain, request, judges, attributes)
         config.publish_if_asked(config.output_dir)
 
 
@@ -194,7 +194,7 @@ def write(
     config: Config,
     domain: StyleEditPipeline,
     request: Request,
-    reader: Any,
+    judges: Judges,
     attributes: Mapping[str, str],
 ) -> None:
     """The edit's folder: weights, numbers, pictures and card."""
@@ -206,7 +206,7 @@ def write(
     if isinstance(request, Picture):
         image_files.save(target_picture(domain, request.image), folder / TARGET_NAME)
     seeds = range(UNSEEN_SEED, UNSEEN_SEED + config.samples)
-    metrics = write_quality(folder, domain, reader, edit, attributes, seeds)
+    metrics = write_quality(folder, domain, judges, edit, attributes, seeds)
     write_card(folder)
     for name, value in metrics.items():
         print(f"{name}: {value}")
@@ -245,7 +245,7 @@ def request_of(options: Any) -> Request:
     if kinds == ["text"]:
         return Words(options.text, options.neutral, options.keep, region)
     if kinds == ["target"]:
-        return Picture(opened(options.target, "target"), options.target.name)
+        return Picture(opened(options.target, "target"), options.target.stem)
     if kinds == ["before"]:
         before, after = (
             [opened(path, name) for path in getattr(options, name)] for name in ("before", "after")
@@ -255,12 +255,10 @@ def request_of(options: Any) -> Request:
 
 
 def opened(path: Path, option: str) -> Image.Image:
-    """A picture from a file."""
+    """An upright picture from a file."""
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture
-    except (OSError, UnidentifiedImageError) as error:
+        return read_photo(path).image
+    except (OSError, ValueError) as error:
         raise SystemExit(f"--{option} {path} cannot be read as a picture: {error}") from error
 
 

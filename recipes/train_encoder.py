@@ -44,8 +44,8 @@ from stylegan_hub.losses import (
     identity_loss,
     r1_penalty,
 )
-from stylegan_hub.metrics.edit_quality import reader_for
 from stylegan_hub.metrics.identity_similarity import identity_similarity
+from stylegan_hub.metrics.judges import reader_for
 from stylegan_hub.models.encoder import Encoder
 from stylegan_hub.models.stylegan2 import FullyConnectedLayer
 from stylegan_hub.optimizers import Muon

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -33,7 +34,7 @@ from torch import Tensor
 
 from stylegan_hub.bounds import BASE_MODEL, check_sizes, check_weights
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError, StyleganHubError
-from stylegan_hub.storage import locked, real, settle, staged
+from stylegan_hub.storage import errors_of_the_system, locked, real, settle, staged
 from stylegan_hub.storage import write_bytes as write_bytes
 from stylegan_hub.version import __version__
 
@@ -86,6 +87,7 @@ _STRENGTH_TYPES: dict[str, tuple[type, ...]] = {
 }
 _MAX_JSON_BYTES = 1 << 20  # a typical file has about a thousand bytes
 _MAX_DIGITS = 19  # of an integer: more do not fit into 64 bits, and 400 do not fit into a float
+_MAX_DEPTH = 32  # lists and objects in one another; ours have at most eight
 _CARD_DIGEST = "This card belongs to the tensors with the digest `{}`."
 _CARD_DIGEST_PATTERN = re.compile(re.escape(_CARD_DIGEST).replace(r"\{\}", "([0-9a-f]{64})"))
 
@@ -213,10 +215,9 @@ def check_room(
     if not os.path.isdir(folder):  # unlike Path.is_dir, False for a name that is too long
         return
     names = {path.name for path in folder.iterdir()}
-    if replaced in names and (replaced != TENSORS_NAME or _is_ours(folder / CONFIG_NAME)):
+    if replaced in names and (replaced != TENSORS_NAME or _is_ours(folder)):
         return
-    known = (*_BESIDE, replaced)
-    if others := sorted(n for n in names if not any(fnmatch(n, pattern) for pattern in known)):
+    if others := sorted(n for n in names if not any(fnmatch(n, pattern) for pattern in _BESIDE)):
         listed = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         raise ArtifactError(
             f"{folder} holds something else ({listed}); nothing was saved.",
@@ -251,13 +252,8 @@ class SavedWhole:
             check_room(save_directory, self.saved_as)
         # The path that it was loaded from means nothing on another machine.
         self.register_to_config(_name_or_path=None)  # type: ignore[attr-defined]
-        with staged(save_directory) as staging:
-            try:
-                super().save_pretrained(staging, *args, **options)  # type: ignore[misc]
-            except SafetensorError as error:  # what its writer makes of an error of the system
-                if (number := re.search(r"\(os error (\d+)\)", str(error))) is None:
-                    raise
-                raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+        with staged(save_directory) as staging, errors_of_the_system():
+            super().save_pretrained(staging, *args, **options)  # type: ignore[misc]
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, *args: Any, **options: Any) -> Self:
@@ -416,7 +412,7 @@ def config_from(data: bytes, path: str | Path) -> dict[str, Any]:
     """
     try:
         config = parse_json(data)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ArtifactError(f"{path} is not JSON: {error}. Save the artifact again.") from error
     check_config(config, path)
     return dict(config)
@@ -454,10 +450,10 @@ def metrics_from(data: bytes, path: str | Path) -> tuple[dict[str, Any], str | N
         ArtifactError: it is not a JSON object.
     """
     try:
-        metrics = parse_json(data)
+        metrics = parse_json(data, allow_nan=True)  # some numbers cannot be measured
         if not isinstance(metrics, dict):
             raise ValueError(f"it holds a {type(metrics).__name__}; expected an object {{...}}")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ArtifactError(f"{path} cannot be read: {error}. Measure the edit again.") from error
     digest = metrics.pop(DIGEST_KEY, None)
     return metrics, digest if isinstance(digest, str) else None
@@ -517,12 +513,17 @@ def card_digest(digest: str) -> str:
     return _CARD_DIGEST.format(digest)
 
 
-def parse_json(data: bytes | str) -> Any:
-    """Parse untrusted JSON; integers have at most 19 digits, so that each fits into a float.
+def parse_json(data: bytes | str, allow_nan: bool = False) -> Any:
+    """Parse untrusted JSON into values that can be computed with, shown and written again.
+
+    Integers have at most 19 digits, so that each fits into a float.
+
+    Args:
+        allow_nan: accept numbers that are not finite.
 
     Raises:
-        ValueError: it is not JSON, or has an integer with more digits.
-        RecursionError: it is nested too deeply.
+        ValueError: it is not JSON, is nested deeply, or has such a number, an integer with more
+            digits, or half of a surrogate pair, which no encoding can store.
     """
 
     def integer(digits: str) -> int:
@@ -530,7 +531,27 @@ def parse_json(data: bytes | str) -> Any:
             raise ValueError(f"a number has {len(digits)} digits; expected at most {_MAX_DIGITS}")
         return int(digits)
 
-    return json.loads(data, parse_int=integer)
+    try:
+        value = json.loads(data, parse_int=integer)
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
+    waiting = [(value, 0)]
+    while waiting:
+        part, depth = waiting.pop()
+        if depth > _MAX_DEPTH:
+            raise ValueError(_TOO_DEEP)
+        if isinstance(part, str):
+            part.encode()
+        elif isinstance(part, float) and not allow_nan and not math.isfinite(part):
+            raise ValueError(f"a number is {part}; expected finite numbers")
+        elif isinstance(part, list):
+            waiting += ((inner, depth + 1) for inner in part)
+        elif isinstance(part, dict):
+            waiting += ((inner, depth + 1) for pair in part.items() for inner in pair)
+    return value
+
+
+_TOO_DEEP = f"it is nested more than {_MAX_DEPTH} levels deep"
 
 
 def tensors_digest(tensors: Mapping[str, Tensor], values: Mapping[str, Any] | None = None) -> str:
@@ -581,14 +602,34 @@ def check_config(
             f"{config.get('library_version', '(unknown)')}; this is {__version__}, which reads "
             f"1 to {FORMAT_VERSION}. Upgrade stylegan_hub to read it."
         )
-    _check_types(config.get("base_model", {}), _BASE_MODEL_TYPES, path, "base_model.")
-    try:
-        check_sizes(config.get("base_model", {}), BASE_MODEL)
-    except ValueError as error:
-        raise ArtifactError(f"{path}: base_model: {error}") from error
+    _check_base_model(config.get("base_model", {}), path)
     _check_types(config.get("strength", {}), _STRENGTH_TYPES, path, "strength.")
     if tensors is not None:
         _check_digest(config, tensors, path)
+
+
+def base_model_from(value: Mapping[str, Any], path: str | Path) -> BaseModel:
+    """The generator that the `base_model` of a file names.
+
+    Args:
+        path: where it comes from, for messages.
+
+    Raises:
+        ArtifactError: a value has the wrong type or exceeds its bound.
+        TypeError: it is not an object with these names.
+    """
+    if not isinstance(value, dict):
+        raise TypeError(f"base_model is a {type(value).__name__}; expected an object")
+    _check_base_model(value, path)
+    return BaseModel(**value)
+
+
+def _check_base_model(value: Mapping[str, Any], path: str | Path) -> None:
+    _check_types(value, _BASE_MODEL_TYPES, path, "base_model.")
+    try:
+        check_sizes(value, BASE_MODEL)
+    except ValueError as error:
+        raise ArtifactError(f"{path}: base_model: {error}") from error
 
 
 def _check_digest(
@@ -652,11 +693,18 @@ def _is_written_card(path: Path) -> bool:
     return re.match(r"---\n.*?^library_name: stylegan[_-]hub$", card, re.DOTALL | re.M) is not None
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a config belongs to this library, or is so damaged that nothing would be lost."""
+def _is_ours(folder: Path) -> bool:
+    """Whether an artifact is this library's, or is so damaged that nothing would be lost."""
+    path = folder / CONFIG_NAME
+    if not path.exists():  # the header of our tensors says the kind too
+        try:
+            with safe_open(folder / TENSORS_NAME, framework="pt") as file:
+                return "kind" in (file.metadata() or {})
+        except (SafetensorError, OSError, ValueError):
+            return False
     try:
         return "kind" in parse_json(path.read_bytes())
-    except (OSError, ValueError, RecursionError, TypeError):
+    except (OSError, ValueError, TypeError):
         return True
 
 

@@ -7,7 +7,6 @@ dataclass of each network checks its sizes against them, and so does the code th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +27,11 @@ MAX_STRENGTH = 1000.0
 """Largest absolute strength on an edit's slider; published edits go to 20."""
 MAX_WEIGHT = 1e6
 """Largest absolute value in an edit's tensors."""
+
+_TYPES = (
+    torch.float16, torch.bfloat16, torch.float32, torch.float64,
+    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
+)  # fmt: skip
 
 BASE_MODEL = {
     "num_ws": MAX_LAYERS,
@@ -62,12 +66,17 @@ def check_sizes(values: Mapping[str, Any], bounds: Mapping[str, int], least: int
 
 
 def check_weights(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Raise `ValueError` for numbers that are not finite, or beyond `MAX_WEIGHT`.
+    """Raise `ValueError` for numbers that are not finite, beyond `MAX_WEIGHT` or of odd types.
 
     Args:
         where: the source of the tensors, for messages.
     """
     for name, tensor in tensors.items():
+        if tensor.dtype not in _TYPES:  # PyTorch cannot compute with those of 4 and 8 bits
+            listed = ", ".join(str(one).removeprefix("torch.") for one in _TYPES)
+            raise ValueError(
+                f"{where}: tensor {name!r} is of the type {tensor.dtype}; expected {listed}."
+            )
         if not tensor.is_floating_point() or not tensor.numel():
             continue
         if not torch.isfinite(tensor).all():
@@ -80,8 +89,14 @@ def check_weights(tensors: Mapping[str, Tensor], where: str) -> None:
 
 def is_strength(value: object) -> bool:
     """Whether a value is a number that a slider may have."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and abs(value) <= MAX_STRENGTH  # type: ignore[arg-type]
+    return is_within(value, MAX_STRENGTH)
+
+
+def is_within(value: object, most: float) -> bool:
+    """Whether a value is a number from `-most` to `most`."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return -most <= value <= most  # False for NaN too
 
 
 def _short(value: object) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,11 +23,17 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import BaseModel, ClipModel, SavedWhole
+from stylegan_hub.artifacts import CONFIG_NAME, BaseModel, ClipModel, SavedWhole, parse_json
 from stylegan_hub.devices import chosen_device
 from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.latents import Latents, Space
-from stylegan_hub.models.clip import encode_image, encode_text, preprocess
+from stylegan_hub.models.clip import (
+    check_config,
+    check_unicode,
+    encode_image,
+    encode_text,
+    preprocess,
+)
 from stylegan_hub.models.encoder import Encoder
 from stylegan_hub.models.identity import Identity, weights_state
 from stylegan_hub.models.instant import InstantModel
@@ -488,9 +493,10 @@ class Domain(SavedWhole, DiffusionPipeline):
         return [word for word in _words(text) if len(split(word)) > 1]
 
     def check_text(self, text: str) -> None:
-        """Raise `ValueError` for an empty text, or one that is longer than this CLIP reads."""
+        """Raise `ValueError` for a text that is empty, no Unicode, or too long for this CLIP."""
         if not text.strip():
             raise ValueError(f"Got no words ({text!r}); write some, such as 'a smiling face'.")
+        check_unicode(text)
         limit = self.tokenizer.model_max_length - 2  # start and end take a place each
         count = len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
         if count > limit:
@@ -727,7 +733,7 @@ def _check_index(folder: Path) -> None:
     """Raise `ArtifactError` unless model_index.json names our components, and they are there."""
     path = folder / "model_index.json"
     try:
-        index: dict[str, Any] = json.loads(path.read_bytes())
+        index: dict[str, Any] = parse_json(path.read_bytes())
         entries = {key: value for key, value in index.items() if not key.startswith("_")}
     except (ValueError, AttributeError) as error:
         raise ArtifactError(f"{path} is not a JSON object: {error}.") from error
@@ -752,6 +758,12 @@ def _check_index(folder: Path) -> None:
             raise ArtifactError(
                 f"The pipeline in {folder} lacks the folder {name!r}. Copy or download it again."
             )
+    clip = folder / "clip" / CONFIG_NAME
+    if clip.is_file():
+        try:
+            check_config(parse_json(clip.read_bytes()))
+        except ValueError as error:
+            raise ArtifactError(f"{clip}: {error}") from error
     if unknown := sorted(set(entries) - set(COMPONENTS)):
         raise ArtifactError(
             f"{path} names the unknown components {', '.join(unknown)}; known ones: "

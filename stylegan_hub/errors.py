@@ -1,13 +1,13 @@
 """The library's errors, apart from a plain `ValueError` or `TypeError` for a wrong argument.
 
-StyleganHubError
-├── NotFoundError (FileNotFoundError)   a name, folder or Hub id leads nowhere
-├── ArtifactError (ValueError)          a file or folder is incomplete, broken, unsafe or too new
-├── MismatchError (ValueError)          two valid parts do not belong together
-├── MethodError (ValueError)            a method cannot fulfill a request, or does not exist
-├── BusyError (RuntimeError)            too many tasks are running or waiting already
-├── StorageError (OSError)              the disk did not accept a file or folder
-└── hub.PublishError (OSError)          the Hub did not accept a folder
+    StyleganHubError
+    ├── NotFoundError (FileNotFoundError)   a name, folder or Hub id leads nowhere
+    ├── ArtifactError (ValueError)          a file or folder is broken, unsafe or too new
+    ├── MismatchError (ValueError)          two valid parts do not belong together
+    ├── MethodError (ValueError)            a method cannot fulfill a request, or does not exist
+    ├── BusyError (RuntimeError)            too many tasks are running or waiting already
+    ├── StorageError (OSError)              the disk did not accept a file or folder
+    └── hub.PublishError (OSError)          the Hub did not accept a folder
 
 Every message says what was got, what was expected and what to do.
 """

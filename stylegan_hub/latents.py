@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from stylegan_hub.artifacts import read_tensors, write_tensors
+from stylegan_hub.bounds import check_weights
 from stylegan_hub.errors import ArtifactError, MismatchError
 
 
@@ -153,6 +154,7 @@ class Latents:
                 f"got {sorted(tensors)} and {sorted(metadata)}. Write the file with Latents.save."
             )
         try:
+            check_weights({"codes": tensors["codes"]}, str(path))
             return Latents(metadata["space"], tensors["codes"])
         except (TypeError, ValueError) as error:
             raise ArtifactError(f"{path} holds invalid latents. {error}") from error

@@ -119,20 +119,22 @@ def begin(job: Job, output: str | Path) -> int:
     path = output / JOB
     described = {key: _plain(value) for key, value in asdict(job).items()}
     if path.is_file():
-        before = parse_json(path.read_bytes())
+        before = _described_job(path)
         if before != described:
-            changed = [k for k in described if (before or {}).get(k) != described[k]]
+            changed = sorted(
+                key for key in before | described if before.get(key) != described.get(key)
+            )
             raise ArtifactError(
                 f"{output} belongs to another job: {', '.join(changed)} differ.",
-                got={key: described[key] for key in changed},
-                expected={key: (before or {}).get(key) for key in changed},
+                got={key: described.get(key) for key in changed},
+                expected={key: before.get(key) for key in changed},
                 remedy="Use the same options again, or another folder.",
             )
     else:
         if job.photos is not None:
             found = list_photos(job.photos, True).photos
             names = [one.relative_to(job.photos).as_posix() for one in found]
-            write_bytes(output / PHOTOS, "".join(f"{name}\n" for name in names).encode())
+            write_bytes(output / PHOTOS, b"".join(os.fsencode(f"{name}\n") for name in names))
         write_bytes(path, (json.dumps(described, indent=2) + "\n").encode())
     return -(-_count(job, output) // job.shard_size)
 
@@ -153,7 +155,8 @@ def run_shard(job: Job, output: str | Path, index: int, device: str = "auto") ->
     working = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
     try:
         lines = list(_computed(job, Path(output), index, working, device))
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        # In ASCII, because a file name may hold what Unicode counts as a line break, or bytes.
+        text = "".join(json.dumps(line) + "\n" for line in lines)
         write_bytes(working / MANIFEST, text.encode())
         working.chmod(0o755)
         try:
@@ -230,7 +233,7 @@ def finish(job: Job, output: str | Path) -> Progress:
     lines: list[str] = []
     for index in there:
         text = (_place(output, index) / MANIFEST).read_text(encoding="utf-8")
-        lines += text.splitlines()
+        lines += text.split("\n")[:-1]
     write_bytes(output / MANIFEST, "".join(line + "\n" for line in lines).encode())
     failed = sum("error" in json.loads(line) for line in lines)
     return Progress(count, count, failed)
@@ -247,7 +250,19 @@ def _count(job: Job, output: Path) -> int:
 
 
 def _photos(output: Path) -> list[str]:
-    return (output / PHOTOS).read_text(encoding="utf-8").splitlines()
+    return os.fsdecode((output / PHOTOS).read_bytes()).split("\n")[:-1]
+
+
+def _described_job(path: Path) -> dict[str, Any]:
+    try:
+        if isinstance(job := parse_json(path.read_bytes()), dict):
+            return job
+        raise ValueError(f"it holds a {type(job).__name__}")
+    except ValueError as error:
+        raise ArtifactError(
+            f"{path} is damaged: {error}.",
+            remedy="Use another folder, or remove that file to start the job again.",
+        ) from error
 
 
 def _computed(

@@ -340,16 +340,16 @@ def _check_content(folder: Path, where: str) -> None:
 
 
 def asked_again(ask: Callable[[], _Answer]) -> _Answer:
-    """What the Hub answers; it is asked once more after a fault of its own or of the connection.
+    """The answer of the Hub, which is asked a second time after a fault of its own or of the line.
 
-    Before that, as long as the Hub says is waited, at most half a minute.
+    Before the second time, this function waits for as long as the Hub says, at most half a minute.
 
     Args:
-        ask: may be carried out twice.
+        ask: sends the request; it may be called twice.
 
     Raises:
-        Exception: what `ask` raises at the second time, or at once where the Hub means what it
-            says: there is nothing, or this login may not.
+        Exception: what `ask` raises the second time; or at once if asking again cannot help, since
+            there is no such thing or the login lacks the permission.
     """
     try:
         return ask()
@@ -361,7 +361,7 @@ def asked_again(ask: Callable[[], _Answer]) -> _Answer:
 
 
 def pause_after(error: BaseException) -> float | None:
-    """Seconds after which the Hub may answer otherwise; None where it means what it says."""
+    """Seconds to wait before the Hub is asked again; None if asking again cannot help."""
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
@@ -376,7 +376,7 @@ def pause_after(error: BaseException) -> float | None:
 
 
 def _retry_after(headers: Mapping[str, str]) -> int | None:
-    """Seconds, where the Hub says how long to wait."""
+    """Seconds to wait, if the Hub states them."""
     said = headers.get("Retry-After", "")
     return int(said) if re.fullmatch(r"[0-9]{1,6}", said) else None
 

@@ -154,9 +154,9 @@ class StyleEditPipeline(Domain):
 
         Args:
             request: "a face with purple hair", a PIL picture, or one of the requests in
-                `methods.method`.
+                `methods.requests`.
             face: one latent, to find an edit for this face; None finds an edit for every face.
-            method: name of the method, see `methods.method.methods`; None chooses the domain's best
+            method: name of the method, see `methods.method.known`; None chooses the domain's best
                 method for this request.
             keep: words for what must not change: ["glasses", "hair"].
             label, settings, on_step: see `Method.find`.

@@ -20,6 +20,8 @@ from glob import escape
 from pathlib import Path
 from uuid import uuid4
 
+from safetensors import SafetensorError
+
 from stylegan_hub.errors import NotFoundError, StorageError
 
 if sys.platform != "win32":
@@ -83,7 +85,7 @@ def _open_as_usual(staging: Path) -> None:
 def settle(folder: str | Path) -> None:
     """Finish what a killed writer had decided for a folder, if writing is allowed."""
     folder = real(folder)
-    if decided := _neighbors(folder, "decided"):
+    if decided := _decided(folder):
         with suppress(OSError), locked(folder):
             for left in decided:
                 _finish(left, folder)
@@ -101,7 +103,7 @@ def _commit(staging: Path, folder: Path) -> None:
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     with locked(folder):
-        for left in _neighbors(folder, "decided"):  # from a writer that was killed
+        for left in _decided(folder):  # from a writer that was killed
             _finish(left, folder)
         decided = staging.with_suffix(".decided")
         os.rename(staging, decided)
@@ -131,7 +133,27 @@ def _partial(path: Path) -> Path:
 
 
 def _neighbors(path: Path, state: str) -> list[Path]:
-    return sorted(path.parent.glob(f".{escape(path.name)}.*.{state}"))
+    # The whole name is compared: "smile.v2" has neighbors that begin like those of "smile".
+    named = re.compile(rf"\.{re.escape(path.name)}\.(\d+-)?[0-9a-f]{{8}}\.{state}")
+    found = path.parent.glob(f".{escape(path.name)}.*.{state}")
+    return sorted(neighbor for neighbor in found if named.fullmatch(neighbor.name))
+
+
+def _decided(folder: Path) -> list[Path]:
+    """What killed writers had decided for a folder, except what other users put beside it."""
+    found = _neighbors(folder, "decided")
+    if not found or not folder.is_dir():
+        return found
+    owner = folder.stat().st_uid
+    return [left for left in found if _owner(left) == owner]
+
+
+def _owner(path: Path) -> int | None:
+    """The user who owns a path; None if it is gone, since its writer has finished meanwhile."""
+    try:
+        return path.lstat().st_uid
+    except FileNotFoundError:
+        return None
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -194,6 +216,17 @@ def locked(path: Path | int, shared: bool = False) -> Iterator[None]:
     finally:
         if descriptor >= 0:
             os.close(descriptor)
+
+
+@contextmanager
+def errors_of_the_system() -> Iterator[None]:
+    """Raise errors of the system as such, not as what the writer of safetensors makes of them."""
+    try:
+        yield
+    except SafetensorError as error:
+        if (number := re.search(r"\(os error (\d+)\)", str(error))) is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 @contextmanager

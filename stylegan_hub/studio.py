@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 import torch
 from jaxtyping import Float
@@ -81,7 +82,8 @@ class Studio:
         self._turns = Turns()
         self._line = line or Line()
         self._trainings = Line(places=1)
-        self._searches: dict[Hashable, Search[Any, Any]] = {}
+        # Weak: a search that has ended, and what it found, must not outlive its visitor's desk.
+        self._searches: WeakValueDictionary[Hashable, Search[Any, Any]] = WeakValueDictionary()
         self._from_hub = VisitorEdits()
         self.rendering = Rendering(pipe)
 
@@ -144,7 +146,7 @@ class Studio:
                     "pictures, and a kept face is a single latent. Remove its region, or save "
                     "the stack."
                 )
-        return replace(session.without_edits(), latents=self._edited(session))
+        return replace(session.without_edits(), latents=self._edited(session), text=None)
 
     def save_stack(self, session: Session, path: str | Path) -> None:
         """Write face and edits as one file, see `EditStack.save`."""

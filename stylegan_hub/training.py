@@ -52,6 +52,7 @@ from tqdm import tqdm
 from stylegan_hub.artifacts import RUN_CONFIG_NAME, check_room
 from stylegan_hub.memory import keep_freed_memory
 from stylegan_hub.steps import ramp, seed_of, step_random
+from stylegan_hub.storage import errors_of_the_system, staged
 
 CHECKPOINT_FORMAT = 1
 # Set by `accelerate launch` and by torchrun for the processes that they start.
@@ -498,40 +499,45 @@ class Training:
     # ------------------------------------------------------------------ checkpoints
 
     def save_checkpoint(self) -> Path:
-        """Write ``output_dir/checkpoint-{step}``, whole or not at all, then delete the oldest."""
+        """Write ``output_dir/checkpoint-{step}``, whole or not at all, then delete the oldest.
+
+        Raises:
+            StorageError: the disk refuses; earlier checkpoints are unchanged.
+        """
         folder = self._checkpoint_folder(self.step)
         self._broadcast_models()
         if self.accelerator.is_main_process:
-            partial = folder.with_name(f".{folder.name}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            for group, modules in (("models", self.models), ("ema", self.ema)):
-                (partial / group).mkdir(parents=True)
-                for name, module in modules.items():
-                    save_model(module, str(partial / group / f"{name}.safetensors"))
-            values: dict[str, dict[str, Any]] = {}
-            (partial / "optimizers").mkdir()
-            for name, optimizer in self.optimizers.items():
-                tensors, values[name] = _flatten_state(optimizer)
-                save_file(tensors, str(partial / "optimizers" / f"{name}.safetensors"))
-            scaler = self.accelerator.scaler
-            _write_json(
-                partial / "training.json",
-                {
-                    "format_version": CHECKPOINT_FORMAT,
-                    "step": self.step,
-                    "optimizers": values,
-                    "scaler": None if scaler is None else scaler.state_dict(),
-                    "config": _plain(self.config),
-                },
-            )
-            for path in (*(p for p in partial.rglob("*")), partial):
-                _flush_to_disk(path)
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
+            with staged(folder) as partial:
+                self._write_checkpoint(partial)
             for step in self._checkpoint_steps()[: -self.config.checkpoints_total_limit]:
                 shutil.rmtree(self._checkpoint_folder(step))
         self.accelerator.wait_for_everyone()
         return folder
+
+    def _write_checkpoint(self, folder: Path) -> None:
+        with errors_of_the_system():
+            for group, modules in (("models", self.models), ("ema", self.ema)):
+                (folder / group).mkdir()
+                for name, module in modules.items():
+                    save_model(module, str(folder / group / f"{name}.safetensors"))
+            values: dict[str, dict[str, Any]] = {}
+            (folder / "optimizers").mkdir()
+            for name, optimizer in self.optimizers.items():
+                tensors, values[name] = _flatten_state(optimizer)
+                save_file(tensors, str(folder / "optimizers" / f"{name}.safetensors"))
+        scaler = self.accelerator.scaler
+        _write_json(
+            folder / "training.json",
+            {
+                "format_version": CHECKPOINT_FORMAT,
+                "step": self.step,
+                "optimizers": values,
+                "scaler": None if scaler is None else scaler.state_dict(),
+                "config": _plain(self.config),
+            },
+        )
+        for path in (*folder.rglob("*"), folder):
+            _flush_to_disk(path)
 
     def _checkpoint_folder(self, step: int) -> Path:
         return self.config.output_dir / f"checkpoint-{step}"
@@ -560,6 +566,7 @@ class Training:
     def _load_checkpoint(self, folder: Path) -> None:
         try:
             state = json.loads((folder / "training.json").read_text())
+            step, before = int(state["step"]), dict(state["config"])
             if state["format_version"] > CHECKPOINT_FORMAT:
                 raise ValueError(
                     f"it has format version {state['format_version']}, this library reads up to "
@@ -571,20 +578,24 @@ class Training:
             for name, optimizer in self.optimizers.items():
                 tensors = load_file(folder / "optimizers" / f"{name}.safetensors")
                 _restore_state(optimizer, tensors, state["optimizers"][name])
-        except (OSError, KeyError, RuntimeError, SafetensorError, ValueError) as error:
+            if self.accelerator.scaler is not None and state["scaler"] is not None:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+        except (
+            OSError, LookupError, RuntimeError, SafetensorError, TypeError, ValueError,
+            AttributeError,
+        ) as error:  # fmt: skip
             raise ValueError(
                 f"Cannot resume from {folder}: {error}. Expected a checkpoint folder of this "
                 f"recipe with the same model settings. Choose another, or start a new run in a "
                 f"new output_dir."
             ) from error
-        if self.accelerator.scaler is not None and state["scaler"] is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.step = state["step"]
+        self.step = step
         free_to_change = {"output_dir", "resume_from_checkpoint"}
         for name, value in _plain(self.config).items():
-            before = state["config"].get(name)
-            if name not in free_to_change and before != value:
-                self._say(f"Changed since the checkpoint: {name} was {before}, is now {value}.")
+            if name not in free_to_change and before.get(name) != value:
+                self._say(
+                    f"Changed since the checkpoint: {name} was {before.get(name)}, is now {value}."
+                )
 
     def _broadcast_models(self) -> None:
         """Copy the weights and buffers of the main process to all others."""

@@ -30,6 +30,9 @@ from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.reader import AttributeReader
 
 # Workers of pytest-xdist share the cores.
+# Two processes that look for a free port at the same time could choose the same one.
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ["GRADIO_SERVER_PORT"] = str(7960 + 100 * int(worker.removeprefix("gw")))
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(workers)))
 

@@ -43,10 +43,17 @@ SAID = [
     "make the hair purple", "make him happy", "make her smile", "put on a hat",
     "Milo without a beard",
     "please add freckles to her", "a face with no hat", "fewer freckles.", "Grow a beard!",
+    "“no hat”", "no hat 🎩", "remove the 🎩", "shave him", "neither hat nor glasses",
+    "don\u2019t smile",
+    "make the hair a bit longer", "longer hair", "with a hat but no glasses", "less of a smile",
+    "remove the hat and the glasses", "replace the hat with glasses", "not without glasses",
+    "turn his hair into an afro", "add a hat, but keep the glasses", "なし帽子", "12345",
+    "more beard",
 ]  # fmt: skip
 SEVERAL = [
     "older, smiling, with glasses", "red and curly hair", "without a hat or glasses",
-    "a hat; a beard",
+    "a hat; a beard", "without hat, glasses or a beard", "Shave him!",
+    "smiling, older, keep the hat",
     "a face with a hat", "dark skin & green eyes", ", ,",
 ]  # fmt: skip
 
@@ -188,6 +195,12 @@ def test_what_cannot_be_exported(pipe: StyleEditPipeline, tmp_path: Path) -> Non
     with pytest.raises(MismatchError, match=pipe.base_model.fingerprint):
         export_web(pipe, tmp_path / "web", edits={"x": edit})
     assert not (tmp_path / "web").exists()
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "generator.safetensors").write_bytes(b"mine")
+    with pytest.raises(ArtifactError, match="holds something else"):
+        export_web(pipe, mine)
+    assert (mine / "generator.safetensors").read_bytes() == b"mine"
 
 
 def test_tfjs_is_what_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from PIL import Image
 
 from stylegan_hub import names
 from stylegan_hub.artifacts import BaseModel, write_folder
-from stylegan_hub.edits.base import Origin, Strength
+from stylegan_hub.edits.base import Origin, Strength, load_edit
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.errors import ArtifactError, NotFoundError
-from stylegan_hub.hub.cards import escape, write_card
+from stylegan_hub.hub.cards import escape, evaluate_folder, write_card
+from stylegan_hub.methods.method import caption
 
+ROOT = Path(__file__).parents[1]
 BASE = BaseModel("portraits", "0123456789abcdef", num_ws=3, w_dim=4, num_styles=10, resolution=128)
 METRICS: dict[str, Any] = {
     "images": 128,
@@ -107,7 +110,7 @@ def test_text(tmp_path: Path) -> None:
         "What else changes most: age 20.0 %, hat 10.0 %.",
     ):
         assert line in text.splitlines(), line
-    assert "On 128 faces that no training has seen (seeds from 10,000,000, truncation 0.7" in text
+    assert "on 128 faces that no training has seen (seeds from 10,000,000, truncation 0.7" in text
     assert "Target: hair style afro." in text
     assert "notes" not in text
     for words in ("likeness", "ask real people", "fits only the generator"):
@@ -273,8 +276,58 @@ def test_writing_again_changes_nothing_and_keeps_the_license(tmp_path: Path) -> 
     assert write_card(tmp_path / "afro-hair").read_text() == first.replace(
         "license: apache-2.0", "license: cc-by-4.0"
     )
-    card.write_text("---\n{: broken\n---\n")
+    card.write_text(first.replace("license: apache-2.0", "{: broken"))
     assert write_card(tmp_path / "afro-hair").read_text() == first
+
+
+def test_sections_that_the_owner_added_are_kept(tmp_path: Path) -> None:
+    card = write_card(make(tmp_path / "afro-hair"))
+    first = card.read_text()
+    added = "## Thanks\n\nTo Ann.\n\n### Her pictures\n\nBy mail.\n"
+    card.write_text(first.replace("## Limits\n", f"{added}\n## Limits\n\n- Made up.\n"))
+    again = write_card(card.parent).read_text()
+    assert again == f"{first}\n{added}"
+    assert write_card(card.parent).read_text() == again
+
+
+def test_a_card_written_by_hand_is_not_replaced(
+    tmp_path: Path, tiny_pipeline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make(tmp_path / "afro-hair")
+    vector = torch.zeros(tiny_pipeline.generator.num_ws, 16)
+    Direction(vector, "w_plus", tiny_pipeline.base_model).save_pretrained(folder)
+    by_hand = "---\nlibrary_name: stylegan-hub\nlicense: mit\n---\n\n# Mine\n\n## Limits\n\nMany.\n"
+    (folder / "README.md").write_text(by_hand)
+    with pytest.raises(ArtifactError, match="was written by hand") as raised:
+        write_card(folder, "cc-by-4.0")
+    assert "move it away" in str(raised.value.remedy)
+    monkeypatch.setattr(tiny_pipeline, "synthesize", None)  # nothing is measured first
+    with pytest.raises(ArtifactError, match="was written by hand"):
+        evaluate_folder(folder, tiny_pipeline, None)
+    bundled = shutil.copytree(ROOT / "cards" / "face-finder", tmp_path / "face-finder")
+    with pytest.raises(ArtifactError, match="was written by hand"):
+        write_card(bundled)
+    assert (folder / "README.md").read_text() == by_hand
+    assert (bundled / "README.md").read_bytes() == (
+        ROOT / "cards" / "face-finder" / "README.md"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize("target", ["cat", "cat.png", "cat.JPG"])
+def test_an_essence_is_named_after_its_target_and_not_after_a_file(
+    tmp_path: Path, target: str
+) -> None:
+    origin = Origin(training={"method": "essence", "target": target})
+    Direction(torch.ones(3, 4), "w_plus", BASE, origin=origin).save_pretrained(tmp_path)
+    _, text = parts(write_card(tmp_path))
+    assert "# essence of cat" in text.splitlines()
+    assert caption(load_edit(tmp_path)) == "essence of cat"
+
+
+def test_a_target_that_only_looks_like_a_file_keeps_its_name() -> None:
+    origin = Origin(training={"method": "essence", "target": "Dr. Otto v1.5"})
+    edit = Direction(torch.ones(3, 4), "w_plus", BASE, origin=origin)
+    assert caption(edit) == "essence of Dr. Otto v1.5"
 
 
 def test_a_folder_that_cannot_be_described(tmp_path: Path) -> None:
@@ -294,7 +347,7 @@ def test_a_folder_that_cannot_be_described(tmp_path: Path) -> None:
 
 
 def test_bundled_configs_name_no_folder_of_a_machine() -> None:
-    for path in (Path(__file__).parents[1] / "cards").rglob("*.json"):
+    for path in (ROOT / "cards").rglob("*.json"):
         config = json.loads(path.read_text())
         assert not (isinstance(config, dict) and config.get("_name_or_path")), path
 

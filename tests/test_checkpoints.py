@@ -998,6 +998,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         start = 0
+        if wanted == f"bytes={len(self.server.content)}-":
+            self.send_error(416)
+            return
         if wanted and self.headers.get("If-Range") == self.server.etag:
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
         rest = self.server.content[start:]
@@ -1038,6 +1041,10 @@ def test_download_goes_on_after_an_interruption(tmp_path: Path, server: _Server)
     assert server.ranges == [None, "bytes=3000-"] and seen[-1] == (10240, 10240)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
     assert fetch(address, tmp_path) == path and len(server.ranges) == 2
+    # Killed after the last byte and before the file got its name.
+    path.rename(path.with_name(f"{path.name}.partial"))
+    path.with_name(f"{path.name}.version.partial").write_text(server.etag)
+    assert fetch(address, tmp_path) == path and path.read_bytes() == server.content
 
 
 def test_download_starts_again_when_the_file_has_changed(tmp_path: Path, server: _Server) -> None:
@@ -1054,6 +1061,9 @@ def test_download_errors(tmp_path: Path, server: _Server) -> None:
         fetch(f"http://127.0.0.1:{server.server_port}/gone", tmp_path)
     for address in ("http://example.org/x.pkl", "ftp://127.0.0.1/x", "file:///etc/passwd"):
         with pytest.raises(ArtifactError, match="starts with https"):
+            fetch(address, tmp_path)
+    for address in ("https://a b/x.pkl", "https://127.0.0.1:x/x.pkl", "https://[/x.pkl"):
+        with pytest.raises((ArtifactError, NotFoundError)):
             fetch(address, tmp_path)
     with pytest.raises(NotFoundError, match="There is no file"):
         fetch("no/such.pkl", tmp_path)

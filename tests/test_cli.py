@@ -21,6 +21,7 @@ from stylegan_hub.edits.base import Origin, load_edit
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.stack import EditStack
 from stylegan_hub.images import grid, to_pil
+from stylegan_hub.methods.instant_training import BLOCK, make_instant_model
 from stylegan_hub.methods.optimization import Settings
 from stylegan_hub.models.parser import Parser
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
@@ -188,6 +189,23 @@ def test_a_picture(tiny_pipeline_folder: Path, snapshot: Path, output: Path) -> 
     assert result.exit_code == 0, result.output
     training = load_edit(saved).origin.training
     assert training["method"] == "essence" and training["target"] == "me"
+
+
+def test_a_picture_without_a_search(
+    tiny_pipeline_folder: Path, tmp_path: Path, snapshot: Path, output: Path
+) -> None:
+    pipe = StyleEditPipeline.from_pretrained(tiny_pipeline_folder)
+    pipe.register_modules(instant=make_instant_model(pipe, samples=BLOCK))
+    pipe.save_pretrained(tmp_path / "pipe")
+    saved = output.parent / "edit"
+    result = run(
+        "edit", "--target", snapshot, "--method", "instant", "--save-edit", saved,
+        "--pipeline", tmp_path / "pipe", "-o", output,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    found = load_edit(saved)
+    assert found.origin.training["method"] == "instant"
+    assert found.origin.training["target"] == "me" and found.length > 0
 
 
 @pytest.fixture(scope="module")

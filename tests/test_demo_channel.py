@@ -31,7 +31,7 @@ from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.studio import Studio
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, Locator, Page, Route
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +134,32 @@ def test_a_slider_that_moves(browser: Browser, studio: Studio) -> None:  # noqa:
             page.locator("#undo").click()
             wait_for(page, lambda slider=slider: float(slider.input_value()) < 0)
             undo_to(page, slider, first)
+
+
+@pytest.mark.browser
+def test_a_late_picture_of_a_move_leaves_the_final_one(
+    browser: Browser,  # noqa: F811
+    studio: Studio,
+) -> None:
+    late: list[Route] = []
+
+    def hold_back(route: Route) -> None:
+        late.append(route)
+
+    for url in serve(studio):
+        for page in open_page(browser, f"{url}?edit=afro"):
+            page.locator("#caption [data-after*=afro]").wait_for(state="attached")
+            first = wait_for_final_picture(page, "")
+            page.route("**/picture?*", hold_back)
+            slider = page.get_by_role("slider", name="range slider for afro", exact=True)
+            wait_for(page, slider.is_enabled)
+            slider.press("ArrowRight")
+            final = wait_for_final_picture(page, first)
+            wait_for(page, lambda: bool(late))
+            for route in late:
+                route.continue_()
+            page.wait_for_timeout(500)
+            assert page.locator("#pictures img").nth(1).get_attribute("src") == final
 
 
 def hold(page: Page, name: str, share: float) -> Locator:

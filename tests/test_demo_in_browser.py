@@ -112,15 +112,24 @@ def test_what_is_offered(studio: Studio, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_files(client: TestClient) -> None:
     need_tfjs()
-    assert client.get("/in_browser/offer").json() == {"refusal": None}
+    offer = client.get("/in_browser/offer").json()
+    assert offer["refusal"] is None
+    files = f"/in_browser/{offer['version']}"
     for name, kind in (
         ("library/worker.js", ("text/javascript", "application/javascript")),
         ("pipeline/layout.json", "application/json"),
         ("tfjs/tfjs-backend-wasm-simd.wasm", "application/wasm"),
     ):
-        answer = client.get(f"/in_browser/{name}")
+        answer = client.get(f"{files}/{name}")
         assert answer.status_code == 200 and answer.headers["content-type"].startswith(kind)
-    assert client.get("/in_browser/pipeline/../../secret").status_code == 404
+    assert client.get(f"{files}/pipeline/../../secret").status_code == 404
+    assert client.get("/in_browser/earlier/pipeline/layout.json").status_code == 404
+
+
+def test_other_files_have_other_addresses() -> None:
+    first = in_browser.version_of({"a": b"1", "b": b"2"})
+    assert first == in_browser.version_of({"b": b"2", "a": b"1"})
+    assert first != in_browser.version_of({"a": b"1", "b": b"3"})
 
 
 @pytest.mark.browser

@@ -85,7 +85,7 @@ def test_over_http(studio: Studio, tmp_path: Path) -> None:
     for url in serve(studio):
         client = Client(url, verbose=False, download_files=tmp_path)
         _, status = client.predict("a beard, with a hat", api_name="/edit")
-        assert "“with a hat” is on it" in status
+        assert "“with a hat” is applied" in status
         client.predict(2, 0.5, api_name="/strength")  # there are two sliders
         _, status = client.predict("with a hat", steps=10, api_name="/refine")
         assert "Found “with a hat” for this face" in status

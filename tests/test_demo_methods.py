@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from test_demo import (
     browser,  # noqa: F401
     fits,
@@ -127,6 +127,15 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
             open_picture(path)
     Image.new("1", (9000, 8000)).save(path)
     with pytest.raises(ValueError, match=r"cat.png has 9000 x 8000 pixels; at most 64 million"):
+        open_picture(path)
+
+
+def test_a_picture_starts_no_other_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.init()
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("was run"))
+    path = tmp_path / "cat.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\n")
+    with pytest.raises(ValueError, match=r"cat\.png"):
         open_picture(path)
 
 

@@ -84,12 +84,21 @@ def test_what_is_filled_in(picture: str) -> None:
     assert Filled(words="a hat").request([Pairs, Nothing]) == Nothing()
 
 
+def test_many_large_pictures_take_little_memory(tmp_path: Path) -> None:
+    for name, size in (("large", (4000, 3000)), ("odd", (2001, 7)), ("small", (1000, 10))):
+        Image.new("P", size).save(tmp_path / f"{name}.png")
+    names = [str(tmp_path / f"{name}.png") for name in ("large", "odd", "small")]
+    pairs = Filled(before=names, after=names).request([Pairs])
+    assert isinstance(pairs, Pairs)
+    assert [picture.size for picture in pairs.before] == [(1024, 768), (1024, 4), (1000, 10)]
+
+
 @pytest.mark.parametrize(
     ("kind", "filled", "message"),
     [
         (Words, Filled(words=" "), "Got no words"),
         (Picture, Filled(), "Got no picture; choose one"),
-        (Pairs, Filled(seeds_before="1"), "Got the seeds '' after the change; expected whole"),
+        (Pairs, Filled(seeds_before="1"), "Got no pictures after the change"),
         (Pairs, Filled(seeds_before="1.5", seeds_after="2"), "Got the seeds '1.5' before"),
         (Pairs, Filled(before=["x"] * 65, seeds_after="2"), "Got 65 pictures before; at most 64"),
         (Picture, Filled(picture="nowhere.png"), "nowhere.png is not a picture"),
@@ -112,7 +121,7 @@ def test_several_edits_to_choose_from(studio: Studio) -> None:
         assert preview == studio.draw(session.with_edit(edit))[1]
 
     desk = Desk(session)
-    assert "“blend to back” is on it now" in choose(desk, last.edits, last.region, 1)
+    assert "“blend to back” is applied now" in choose(desk, last.edits, last.region, 1)
     choose(desk, last.edits, last.region, 1)
     choose(desk, last.edits, last.region, 0)
     assert [applied.edit for applied in desk.session.edits] == [back, there]

@@ -237,7 +237,7 @@ def test_a_refused_job_locks_no_tab(
     press(page, "Find")
     page.get_by_text("Found 2 edits").wait_for()
     page.locator("#found button").nth(1).press("Enter")
-    wait_status(page, "“blend to back” is on it now")
+    wait_status(page, "“blend to back” is applied now")
     found(page, "blend to back")
     page.set_viewport_size(PHONE)
     wait_for(page, lambda: fits(page))
@@ -344,6 +344,43 @@ def test_undo_and_the_keys_for_it(visit: Page) -> None:
         undo.click()
     wait_status(page, "There is nothing to undo")
     assert wait_for_other_picture(page, third) == first
+
+
+@pytest.mark.browser
+def test_another_tab_shows_a_change_when_it_is_used(browser: Browser, url: str) -> None:  # noqa: F811
+    context = browser.new_context()  # two tabs of one browser
+    context.set_default_timeout(SECONDS * 1000)
+    page, other = context.new_page(), context.new_page()
+    page.goto(url)
+    wait_for_other_picture(page, "")
+    other.goto(page.url)
+    wait_for_other_picture(other, "")
+    other.locator("#faces button").nth(3).click()
+    wait_for(other, lambda: other.evaluate("!!localStorage['stylegan-hub/changed']"))
+    page.wait_for_timeout(500)  # browsers tell other tabs of it a little later
+    page.evaluate("dispatchEvent(new Event('focus'))")
+    wait_for(page, lambda: page.get_by_label("Seed").input_value() == "3")
+    context.close()
+
+
+@pytest.mark.browser
+def test_a_browser_that_forbids_storage(browser: Browser, url: str) -> None:  # noqa: F811
+    page = browser.new_page()
+    page.set_default_timeout(SECONDS * 1000)
+    page.add_init_script(
+        """for (const name of ['localStorage', 'sessionStorage'])
+          Object.defineProperty(window, name, {
+            configurable: true, get() { throw new DOMException('Denied.', 'SecurityError'); },
+          });"""
+    )
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(url)
+    first = wait_for_other_picture(page, "")
+    page.locator("#faces button").nth(3).click()
+    wait_for_other_picture(page, first)
+    page.close()
+    assert problems == []
 
 
 @pytest.mark.browser

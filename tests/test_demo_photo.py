@@ -440,6 +440,7 @@ def url(studio: Studio) -> Iterator[str]:
     yield from serve(studio)
 
 
+@pytest.mark.slow
 def test_over_http(url: str, studio: Studio, file: Path, tmp_path: Path) -> None:
     client = Client(url, verbose=False, download_files=tmp_path)
     for call in (

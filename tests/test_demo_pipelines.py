@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from test_demo import (
     browser,  # noqa: F401
     cards,  # noqa: F401
@@ -61,6 +63,30 @@ def test_places(offered: Pipelines) -> None:
     assert shown("/somewhere/My houses") == "My houses" and shown("me/it") == "me/it"
     with pytest.raises(ValueError, match="this page offers tiny, My houses, broken"):
         offered.place_of("/etc")
+
+
+def test_a_pipeline_that_failed_is_tried_again() -> None:
+    tried: list[str] = []
+
+    def fail(name: str) -> Studio:
+        tried.append(name)
+        raise ValueError(f"Try {len(tried)} failed.")
+
+    offered = Pipelines(["here", "broken"], fail, lambda *_: None, lambda _: {})
+    offered.app = FastAPI()
+
+    async def open_twice() -> None:
+        first = offered.open("broken")
+        await anext(first)
+        await first.aclose()  # this visitor left before it failed
+        while not tried:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        with pytest.raises(ValueError, match="Try 2 failed"):
+            async for _ in offered.open("broken"):
+                pass
+
+    asyncio.run(open_twice())
 
 
 @pytest.mark.browser

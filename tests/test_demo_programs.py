@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -18,11 +20,13 @@ from test_demo import cards, pixels, pytestmark, serve  # noqa: F401
 from demo.app import build, launch_options
 from demo.programs import DESCRIPTIONS, has_mcp
 from stylegan_hub import pictures
+from stylegan_hub.names import own_cards
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.session import Session
 from stylegan_hub.studio import Studio
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "programs.md"
+STAND_INS = {"afro-hair": "afro", "surprised": "beard"}
 
 
 @pytest.fixture(scope="module")
@@ -98,17 +102,57 @@ def test_render_a_photograph(client: Client, studio: Studio, tmp_path: Path) -> 
         client.predict(photo=handle_file(tmp_path / "me.png"), api_name="/render")
 
 
+def test_no_file_of_all_values_is_written(url: str, client: Client) -> None:
+    client.predict(seed=7, api_name="/face")
+    address = f"{url}gradio_api/deep_link?session_hash={client.session_hash}"
+    assert httpx.get(address).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "said"),
+    [
+        ("points", {"mouth_down": 1}, "No value provided for required argument: one_eye_across"),
+        ("apply", {"edit": "afro"}, "Parameter `edit` is not"),
+    ],
+)
+def test_arguments_that_are_missing_or_unknown(
+    url: str, name: str, inputs: dict[str, object], said: str
+) -> None:
+    answer = httpx.post(f"{url}gradio_api/call/v2/{name}", json=inputs)
+    assert answer.status_code == 400 and said in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "said"),
+    [
+        ("apply", {"name": None}, "expected the name of a bundled edit"),
+        ("my_edit", {"chosen": {"a": 1}}, "expected a text"),
+        ("edit", {"words": None}, "Got no words"),
+        ("edit", {"words": "a " * 6_000}, "got a text of 12000 letters; at most 10000"),
+    ],
+)
+def test_values_of_another_type(client: Client, name: str, inputs: Any, said: str) -> None:
+    with pytest.raises(AppError, match=said):
+        client.predict(**inputs, api_name=f"/{name}")
+
+
+@pytest.mark.slow
 def test_what_the_document_shows(url: str, tmp_path: Path) -> None:
-    blocks = re.findall(r"```(sh|python)\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    document = DOCUMENT.read_text()
+    for name, present in STAND_INS.items():  # edits of this test's generator for bundled ones
+        assert (own_cards() / name / "config.json").is_file(), name
+        document = document.replace(name, present)
+    document = document.replace("http://127.0.0.1:7860", url.rstrip("/"))
+    blocks = re.findall(r"```(sh|python)\n(.*?)```", document, re.DOTALL)
     assert [language for language, _ in blocks] == ["sh", "python", "python"]
     for language, text in blocks:
         if language == "sh":
-            done = run(["bash", "-euc", text.replace("$URL", url.rstrip("/"))], tmp_path)
+            done = run(["bash", "-euc", text], tmp_path)
             *_, data = re.findall(r"^data: (.*)$", done, re.MULTILINE)
             picture, said = json.loads(data)
             assert picture["path"].endswith(".png") and "beard at strength -0.5" in said
         else:
-            said = run([sys.executable, "-c", f"URL = {url!r}\n{text}"], tmp_path)
+            said = run([sys.executable, "-c", text], tmp_path)
             assert "print(" not in text or "afro at strength 0.8" in said
 
 

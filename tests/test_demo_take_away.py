@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import logging
+import weakref
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,14 +36,14 @@ from test_hub import ME, running, server  # noqa: F401
 from test_session import in_s, make_edit
 
 from demo.desk import Desk
-from demo.files import load_stack
+from demo.files import load_stack, save_stack
 from demo.making import Making, Plan, planned, plot
 from demo.tabs import make, mix, save, share
 from stylegan_hub import hub, mixing, pictures
 from stylegan_hub.edits.base import load_edit
 from stylegan_hub.hub import PublishError
 from stylegan_hub.methods.mapper import Settings
-from stylegan_hub.methods.method import Pairs, Words, get
+from stylegan_hub.methods.method import Pairs, Picture, Words, get
 from stylegan_hub.methods.run import Course
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.session import Session
@@ -101,6 +103,7 @@ def test_mixed_faces(studio: Studio) -> None:
 # Save as
 
 
+@pytest.mark.slow
 def test_files_to_take_away(studio: Studio, tmp_path: Path) -> None:
     session = Session(seed=7).with_edit(make_edit(studio.pipe, 1, "a beard"), 0.5)
     before, after = studio.draw(session)
@@ -142,6 +145,22 @@ def test_a_picture_from_somewhere_else_is_refused(
     assert str(tmp_path) not in str(caught.value)
 
 
+def test_files_that_the_page_cannot_show(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = Session().with_edit(make_edit(studio.pipe), name="x" * 501)
+    (tmp_path / "named.safetensors").write_bytes(save_stack(studio, named))
+    with pytest.raises(ValueError, match="have 501 letters"):
+        load_stack(studio, Session(), tmp_path / "named.safetensors")
+    many = Session()
+    for _ in range(9):
+        many = many.with_edit(studio.load("afro"), name="afro")
+    pictures.save_picture(studio.pipe, many, tmp_path / "many.png", studio.draw(many)[1])
+    monkeypatch.setattr(studio, "load", lambda name: pytest.fail("It was fetched."))
+    with pytest.raises(ValueError, match="Got a stack of 9 edits"):
+        load_stack(studio, Session(), tmp_path / "many.png")
+
+
 # Make your own
 
 
@@ -175,6 +194,43 @@ def test_a_training_is_left_and_taken_up_again(studio: Studio) -> None:
     assert all(torch.equal(one.edit.tensors()[n], t) for n, t in whole.tensors().items())
     with pytest.raises(ValueError, match="is done; it cannot be started"):
         one.start("me")
+
+
+def test_a_training_that_is_left_takes_no_memory(studio: Studio, tmp_path: Path) -> None:
+    desk, unfinished = Desk(root=tmp_path), []
+    one = making(studio, Settings(steps=40, batch_size=2, population=4))
+    make.begin(studio, desk, one, unfinished)
+    wait(lambda: one.index >= 2)
+    course = weakref.ref(one._course)
+    one.stop()
+    wait(lambda: one.can_go_on)
+    wait(lambda: gc.collect() >= 0 and course() is None)
+    assert [path.name for path in tmp_path.rglob("*.pt")] == ["checkpoint.pt"]
+    make.go_on(desk, one)
+    wait(lambda: not one.is_on)
+    assert one.edit is not None and len(one.losses) == 40 and not [*tmp_path.rglob("*.pt")]
+    whole = get("mapper").find(studio.pipe, WORDS, settings=one.plan.settings)
+    assert all(torch.equal(one.edit.tensors()[n], t) for n, t in whole.tensors().items())
+
+
+@pytest.mark.parametrize("steps", [2, 100_000])
+def test_pictures_that_an_edit_was_made_from_go_with_the_photographs(
+    studio: Studio, tmp_path: Path, steps: int
+) -> None:
+    look = Picture(Image.new("RGB", (32, 32), "red"), "me")
+    picture = weakref.ref(look)
+    settings = replace(get("essence").presets["from_zero"], steps=steps, sources=4, batch_size=2)
+    desk, one = Desk(root=tmp_path), Making(studio, Plan("look", "essence", look, settings))
+    del look
+    make.begin(studio, desk, one, [])
+    wait(lambda: one.index >= 2 or one.is_over)
+    one.stop()
+    wait(lambda: not one.is_on)
+    desk.forget_photographs()
+    wait(lambda: gc.collect() >= 0 and picture() is None)
+    assert not [*tmp_path.rglob("*.pt")]
+    assert one.state == ("is done" if steps == 2 else "has failed"), one.why
+    assert steps == 2 or "Its pictures were deleted" in one.status
 
 
 def test_edits_of_ones_own(studio: Studio) -> None:
@@ -293,6 +349,7 @@ def test_publish_and_unpublish(studio: Studio, server: HubServer) -> None:  # no
 # Over HTTP
 
 
+@pytest.mark.slow
 def test_mix_over_http(client: Client, studio: Studio) -> None:
     client.predict(seed=1, api_name="/face")
     html = client.predict(seed=2, coarse=1, api_name="/mix")
@@ -305,6 +362,10 @@ def test_mix_over_http(client: Client, studio: Studio) -> None:
         assert picture.tobytes() == studio.draw(Session(latents=mixed))[1].tobytes()
     faces, film = client.predict(seed=3, api_name="/way")
     assert len(faces) == mix.WAY and film.endswith("way.gif")
+    shown = [pixels(face["image"]) for face in faces]
+    assert len({*shown}) == mix.WAY
+    with Image.open(film) as frames:
+        assert frames.n_frames == 2 * 24 - 2
 
 
 def test_a_saved_picture_opens_over_http(client: Client, url: str, tmp_path: Path) -> None:
@@ -319,6 +380,7 @@ def test_a_saved_picture_opens_over_http(client: Client, url: str, tmp_path: Pat
     assert pixels(again) == pixels(after)
 
 
+@pytest.mark.slow
 def test_make_over_http(client: Client) -> None:
     with pytest.raises(AppError, match="Got a name of 0 letters"):
         client.predict(name="", words="a hat", api_name="/make")
@@ -339,7 +401,7 @@ def test_make_over_http(client: Client) -> None:
         client.predict(chosen="my hat", api_name="/go_on")
     wait(lambda: "is ready" in look())
     assert "<svg" in look() and "<img" in look()
-    assert "is on it now" in client.predict(chosen="my hat", api_name="/put_on")
+    assert "is applied now" in client.predict(chosen="my hat", api_name="/put_on")
     with pytest.raises(AppError, match=r"other.*my hat"):
         client.predict(chosen="other", api_name="/put_on")
     _, text, file = client.predict(

@@ -111,6 +111,23 @@ def test_steps_are_counted_not_endless(desk: Desk) -> None:
     assert undone == 100 and desk.session.seed == 199
 
 
+def test_edits_that_can_be_undone_are_bounded_in_memory(
+    desk: Desk, tiny_pipeline: StyleEditPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit = make_edit(tiny_pipeline)
+    size = edit.vector.numel() * edit.vector.element_size()
+    monkeypatch.setattr("demo.desk._MAX_BYTES", 3 * size)
+    for seed in range(10):
+        own = make_edit(tiny_pipeline, seed)
+        desk.change(lambda session, own=own: Session().with_edit(own))
+    for strength in range(50):  # what holds the same edit takes no more room
+        change(desk, lambda stack, strength=strength: stack.with_strength(0, strength / 10))
+    undone = 0
+    while desk.undo():
+        undone += 1
+    assert undone == 50 + 2
+
+
 # Files
 
 
@@ -136,6 +153,27 @@ def test_an_upload_is_taken_in(desk: Desk, tmp_path: Path) -> None:
     assert desk.take_in(taken) == taken
     with pytest.raises(FileNotFoundError):
         desk.take_in(upload)
+
+
+def test_photographs_of_one_visitor_are_bounded(desk: Desk, tmp_path: Path) -> None:
+    for _ in range(20):
+        upload = tmp_path / "me.png"
+        upload.write_bytes(b"me")
+        newest = desk.take_in(upload)
+        pasted = desk.photo_file("pasted", "edited.png", b"x")
+    assert newest.exists() and Path(pasted).exists()
+    assert len(files(tmp_path)) == 8 + 4
+
+
+def test_examples_that_are_replaced_are_deleted(desk: Desk, tmp_path: Path) -> None:
+    def uploaded(name: str) -> str:
+        (tmp_path / name).write_bytes(b"x")
+        return str(tmp_path / name)
+
+    first, pair = desk.take_in_all("examples", [uploaded("a.png"), [uploaded("b.png")]])
+    assert isinstance(first, str) and isinstance(pair, list)
+    desk.take_in_all("examples", [uploaded("c.png"), pair])
+    assert {path.name for path in files(tmp_path)} == {"b.png", "c.png"}
 
 
 def test_a_desk_goes_with_its_files(tmp_path: Path) -> None:
@@ -195,6 +233,17 @@ def test_a_server_holds_so_many_browsers(visits: Visits, monkeypatch: pytest.Mon
     assert visits.open(first.key).is_back and not visits.open(second.key).is_back
 
 
+def test_an_open_page_outlives_those_that_were_closed(
+    visits: Visits, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demo.visits._MOST", 2)
+    open_one, closed = visits.open(None, "page").desk, visits.open(None).desk
+    clock.now += 1
+    for _ in range(3):
+        visits.open(None)
+    assert visits.open(open_one.key).is_back and not visits.open(closed.key).is_back
+
+
 # For how long
 
 
@@ -222,7 +271,7 @@ def fill(desk: Desk) -> None:
     desk.change(lambda session: session.with_seed(7))
     desk.things["found"] = "an edit"
     desk.photographs["upload"] = "me"
-    desk.photo_file("me.png", b"me")
+    desk.photo_file("photo", "me.png", b"me")
     desk.picture(picture())
     desk.file("edit", "hat.zip", b"y")
 
@@ -248,9 +297,19 @@ def test_photographs_of_programs_go_too(visits: Visits, clock: Clock) -> None:
     """They have no key, and their desks lie with gradio."""
     desk = copy.deepcopy(visits.new())
     desk.photographs["upload"] = "me"
+    desk.file("render", "face.png", b"x")
     clock.now += HOUR
     visits.sweep()
-    assert desk.photographs == {}
+    assert desk.photographs == {} and len(files(visits.root)) == 1
+    clock.now += 1
+    visits.sweep()  # nothing can return to the rest
+    assert files(visits.root) == []
+
+
+def test_a_page_enters_once(visits: Visits) -> None:
+    desk = visits.new()
+    assert visits.enter(desk, "page") and not visits.enter(desk, "page")
+    assert not visits.enter(desk, None) and desk.pages == {"page"}
 
 
 def test_forget(visits: Visits) -> None:
@@ -368,6 +427,29 @@ def test_a_job_that_fails() -> None:
         with pytest.raises(gr.Error, match="Got nothing"):
             asyncio.run(watch(job))
     assert job.is_over and isinstance(job.error, gr.Error)
+
+
+def test_a_job_forgets_what_may_show_a_photograph(visits: Visits, clock: Clock) -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def work() -> Iterator[dict[object, object]]:
+        yield {"status": "Looking", "result": "a photograph"}
+        begun.set()
+        goes_on.wait()
+        yield {"status": "Found it"}
+        raise gr.Error("Got nothing.")
+
+    desk = visits.open(None).desk
+    desk.job = Job(work(), lasting="status")
+    clock.now += HOUR
+    assert begun.wait(60)
+    visits.sweep()
+    assert desk.job.shown["result"] == "a photograph"  # a page may still watch
+    goes_on.set()
+    desk.job.join(60)
+    visits.sweep()
+    assert desk.job.shown == {"status": "Found it"}
+    assert desk.job.error is not None and desk.job.error.__traceback__ is None
 
 
 def test_sessions_that_hold_the_same_are_equal() -> None:

@@ -17,6 +17,7 @@ from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.latent_mapper import LatentMapper
 from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.methods.mapper import mapper_groups
+from stylegan_hub.metrics.clean import Critic
 from stylegan_hub.metrics.edit_quality import (
     before_after,
     measure_edit,
@@ -25,6 +26,7 @@ from stylegan_hub.metrics.edit_quality import (
     write_quality,
 )
 from stylegan_hub.metrics.identity_similarity import identity_similarity
+from stylegan_hub.metrics.judges import Judges
 from stylegan_hub.metrics.step_cosine import step_cosine
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import ATTRIBUTES, character_labels, label_index
@@ -70,10 +72,11 @@ def brightening(tiny_pipeline: StyleEditPipeline) -> Direction:
 def test_metrics_of_an_edit(
     tiny_pipeline: StyleEditPipeline, reader: AttributeReader, brightening: Direction
 ) -> None:
-    metrics = measure_edit(tiny_pipeline, reader, brightening, {"hat": "yes"}, SEEDS)
+    metrics = measure_edit(tiny_pipeline, Judges(reader), brightening, {"hat": "yes"}, SEEDS)
     assert list(metrics) == [
         "images", "first_seed", "truncation_psi", "strength", "target", "success",
-        "success_images", "collateral", "flips", "by_skin", "by_age", "clip_similarity_before",
+        "success_images", "collateral", "flips", "by_skin", "by_age", "smoothness", "monotone",
+        "clip_similarity_before",
         "clip_similarity_after", "step_cosine_mean", "step_cosine_std", "milliseconds_per_edit",
     ]  # fmt: skip
     assert metrics["images"] == 6 and metrics["first_seed"] == 100
@@ -104,7 +107,9 @@ def test_metrics_of_an_edit(
 def test_an_edit_that_does_nothing(
     tiny_pipeline: StyleEditPipeline, reader: AttributeReader, brightening: Direction
 ) -> None:
-    metrics = measure_edit(tiny_pipeline, reader, brightening, {"hat": "yes"}, SEEDS, strength=0)
+    metrics = measure_edit(
+        tiny_pipeline, Judges(reader), brightening, {"hat": "yes"}, SEEDS, strength=0
+    )
     assert metrics["success"] == 0 and metrics["collateral"] == 0
     assert metrics["clip_similarity_before"] == metrics["clip_similarity_after"]
 
@@ -113,7 +118,8 @@ def test_the_numbers_come_out_again(
     tiny_pipeline: StyleEditPipeline, reader: AttributeReader, brightening: Direction
 ) -> None:
     first, second = (
-        measure_edit(tiny_pipeline, reader, brightening, {"hat": "yes"}, SEEDS) for _ in range(2)
+        measure_edit(tiny_pipeline, Judges(reader), brightening, {"hat": "yes"}, SEEDS)
+        for _ in range(2)
     )
     assert {**first, "milliseconds_per_edit": 0} == {**second, "milliseconds_per_edit": 0}
 
@@ -122,7 +128,7 @@ def test_nobody_lacks_the_target(
     tiny_pipeline: StyleEditPipeline, reader: AttributeReader, brightening: Direction
 ) -> None:
     target = {"hair_style": ATTRIBUTES["hair_style"][0]}  # this reader sees it everywhere
-    metrics = measure_edit(tiny_pipeline, reader, brightening, target, SEEDS)
+    metrics = measure_edit(tiny_pipeline, Judges(reader), brightening, target, SEEDS)
     assert metrics["success"] is None and metrics["success_images"] == 0
     json.dumps(metrics, allow_nan=False)
 
@@ -134,11 +140,39 @@ def test_without_a_reader_and_with_a_recognizer(
         return torch.nn.functional.normalize(images.mean((2, 3)), dim=1)
 
     monkeypatch.setattr(tiny_pipeline, "recognizer", recognizer, raising=False)
-    metrics = measure_edit(tiny_pipeline, None, brightening, {}, SEEDS)
+    metrics = measure_edit(tiny_pipeline, Judges(), brightening, {}, SEEDS)
     assert "success" not in metrics and "target" not in metrics
     assert -1 <= metrics["identity_similarity"] < 1
-    still = measure_edit(tiny_pipeline, None, brightening, {}, SEEDS, strength=0)
+    still = measure_edit(tiny_pipeline, Judges(), brightening, {}, SEEDS, strength=0)
     assert still["identity_similarity"] == 1
+
+
+class DarknessCritic(Critic):
+    """Finds pictures the cleaner the darker they are."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return -images.mean((1, 2, 3))
+
+
+def test_the_critic_and_the_recognizer_that_judge(
+    tiny_pipeline: StyleEditPipeline, reader: AttributeReader, brightening: Direction
+) -> None:
+    critic = DarknessCritic(resolution=16, channels=(8, 8, 8), last_channels=8)
+
+    def recognizer(images: Tensor) -> Tensor:
+        return torch.nn.functional.normalize(images.mean((2, 3)), dim=1)
+
+    judges = Judges(reader, critic, recognizer)  # type: ignore[arg-type]
+    metrics = measure_edit(tiny_pipeline, judges, brightening, {"hat": "yes"}, SEEDS)
+    unedited = judges.unedited(tiny_pipeline, 0.7)
+    assert len(unedited) == 384 and judges.unedited(tiny_pipeline, 0.7) is unedited
+    people = tiny_pipeline.sample(SEEDS)
+    after = tiny_pipeline.synthesize(tiny_pipeline.apply(people, [(brightening, 20.0)]))
+    clean = critic.score(after.clamp(-1, 1)) > unedited.quantile(0.05)
+    assert metrics["clean"] == pytest.approx(float(clean.float().mean()), abs=1e-4)
+    assert -1 <= metrics["judged_identity"] < 1 and "identity_similarity" not in metrics
+    still = measure_edit(tiny_pipeline, judges, brightening, {"hat": "yes"}, SEEDS, strength=0)
+    assert still["clean"] > metrics["clean"] and still["judged_identity"] == 1
 
 
 def test_measuring_what_cannot_be_measured(
@@ -148,15 +182,15 @@ def test_measuring_what_cannot_be_measured(
     brightening: Direction,
 ) -> None:
     with pytest.raises(ValueError, match=r"Got the target none and a reader"):
-        measure_edit(tiny_pipeline, reader, brightening, {}, SEEDS)
+        measure_edit(tiny_pipeline, Judges(reader), brightening, {}, SEEDS)
     with pytest.raises(ValueError, match=r"Got the target \{'hat': 'yes'\} and no reader"):
-        measure_edit(tiny_pipeline, None, brightening, {"hat": "yes"}, SEEDS)
+        measure_edit(tiny_pipeline, Judges(), brightening, {"hat": "yes"}, SEEDS)
     with pytest.raises(ValueError, match="Got 1 seeds; give at least two"):
-        measure_edit(tiny_pipeline, reader, brightening, {"hat": "yes"}, [1])
+        measure_edit(tiny_pipeline, Judges(reader), brightening, {"hat": "yes"}, [1])
     with pytest.raises(ValueError, match="Unknown"):
-        measure_edit(tiny_pipeline, reader, brightening, {"hat": "maybe"}, SEEDS)
+        measure_edit(tiny_pipeline, Judges(reader), brightening, {"hat": "maybe"}, SEEDS)
     with pytest.raises(MismatchError, match=tiny_pipeline.base_model.fingerprint):
-        measure_edit(other_pipeline, reader, brightening, {"hat": "yes"}, SEEDS)
+        measure_edit(other_pipeline, Judges(reader), brightening, {"hat": "yes"}, SEEDS)
 
 
 # Table 2
@@ -177,7 +211,7 @@ def test_the_steps_of_a_mapper_differ(tiny_pipeline: StyleEditPipeline) -> None:
     torch.manual_seed(0)
     groups = mapper_groups(tiny_pipeline.generator)
     mapper = LatentMapper(groups, "w_plus", tiny_pipeline.base_model)
-    metrics = measure_edit(tiny_pipeline, None, mapper, {}, SEEDS)
+    metrics = measure_edit(tiny_pipeline, Judges(), mapper, {}, SEEDS)
     assert metrics["step_cosine_mean"] < 1 and metrics["step_cosine_std"] > 0
     assert "clip_similarity_before" not in metrics  # it has no prompt
 
@@ -227,7 +261,9 @@ def test_a_folder_gets_all_of_it(
     tmp_path: Path,
 ) -> None:
     folder = brightening.save_pretrained(tmp_path / "bright")
-    metrics = write_quality(folder, tiny_pipeline, reader, brightening, {"hat": "yes"}, SEEDS)
+    metrics = write_quality(
+        folder, tiny_pipeline, Judges(reader), brightening, {"hat": "yes"}, SEEDS
+    )
     assert json.loads((folder / "metrics.json").read_text()) == metrics
     with Image.open(folder / "images" / "before-after.webp") as picture:
         assert picture.size == (6 * 32, 2 * 32)

@@ -30,6 +30,7 @@ from stylegan_hub.methods.essence import (
     consistency_loss,
     target_picture,
 )
+from stylegan_hub.methods.instant_training import BLOCK, make_instant_model
 from stylegan_hub.methods.method import Picture, method_of
 from stylegan_hub.metrics.edit_quality import draw
 from stylegan_hub.metrics.essence_transfer import essence_report
@@ -340,20 +341,25 @@ def test_recipe_from_picture_to_card(
         assert sheet.size == (8 * 32, 2 * 32)  # faces above the same faces with the edit
 
     evaluate = recipe("evaluate_essence")
-    out = tmp_path / "evaluated"
+    out, folder = tmp_path / "evaluated", tmp_path / "pipe"
+    loaded = StyleEditPipeline.from_pretrained(tiny_pipeline_folder)
+    loaded.register_modules(instant=make_instant_model(loaded, samples=BLOCK))
+    loaded.save_pretrained(folder)
     config = evaluate.Config(
-        essences=(str(whole),), output_dir=out, pipeline=str(tiny_pipeline_folder), reader=None,
+        essences=(str(whole),), output_dir=out, pipeline=str(folder), reader=None,
         samples=4, blended_samples=2, blended_steps=8, columns=3,
     )  # fmt: skip
     evaluate.main(config)
     rows = json.loads((out / "metrics.json").read_text())["essences"]["whole"]
-    assert set(rows) == {"essence", "CLIP blending"}  # without an encoder there is no inversion
+    # Without an encoder there is no inversion.
+    assert set(rows) == {"essence", "instant", "CLIP blending"}
+    assert {len(row) for row in rows.values()} == {len(rows["essence"])}
     stated = metrics["target_similarity_after"]
     assert rows["essence"]["target_similarity_after"] == pytest.approx(stated, abs=1e-3)
     for row in rows.values():
         assert row["target_similarity_after"] > row["target_similarity_before"]
     assert "| whole | CLIP blending | 2 |" in (out / "table.md").read_text()
-    for name, size in (("essences", (4, 2)), ("essence-baselines", (4, 2))):
+    for name, size in (("essences", (4, 2)), ("essence-baselines", (4, 3))):
         with Image.open(out / "images" / f"{name}.png") as sheet:
             assert sheet.size == (32 * size[0], 32 * size[1])
 

@@ -616,7 +616,7 @@ def test_cards_of_the_first_version_are_found(server: HubServer, folder: Path) -
         (b"<!DOCTYPE html><html></html>", "metrics.json cannot be read: Expecting value"),
         (b"[1, 2]", "metrics.json cannot be read: it holds a list"),
         (b'"' + b"x" * (1 << 20) + b'"', "metrics.json has 1048578 bytes; at most"),
-        (b"[" * 100_000, "metrics.json cannot be read: maximum recursion"),
+        (b"[" * 100_000, "metrics.json cannot be read: it is nested"),
     ],
     ids=["digits", "html", "list", "long", "deep"],
 )
@@ -915,8 +915,8 @@ def test_a_space_is_ready(written: tuple[Path, hub.Space]) -> None:
     assert header["sdk"] == "gradio" and header["suggested_hardware"] == "zero-a10g"
     assert header["hf_oauth"] is True and header["python_version"] == "3.12.12"
     pinned = (folder / "requirements.txt").read_text()
-    # With what the login needs that the header asks for.
-    assert f"\ngradio[oauth]=={header['sdk_version']}\n" in pinned
+    # With what the login and the MCP server need, which the header promises.
+    assert f"\ngradio[mcp,oauth]=={header['sdk_version']}\n" in pinned
     assert {path.name for path in (folder / "cards").iterdir()} == {"tiny", "afro", "beard"}
     assert 'launch("tiny")' in (folder / "app.py").read_text()
     assert not [path for path in folder.rglob("*") if path.suffix in (".pyc", ".pkl", ".pt")]
@@ -930,6 +930,12 @@ def test_a_space_is_ready(written: tuple[Path, hub.Space]) -> None:
 def test_what_is_no_space(written: tuple[Path, hub.Space], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="The edit 'cars' was made for"):
         hub.write_space(tmp_path / "space", "tiny", ["cars"])
+    assert list(tmp_path.iterdir()) == []
+    before = sorted(written[0].rglob("*"))
+    with pytest.raises(ValueError, match="The edit 'cars' was made for"):
+        hub.write_space(written[0], "tiny", ["cars"])  # the earlier one stays
+    assert sorted(written[0].rglob("*")) == before
+    assert [path.name for path in written[0].parent.iterdir()] == [written[0].name]
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(ArtifactError, match="holds something else; nothing was written"):

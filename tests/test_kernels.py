@@ -283,6 +283,7 @@ def test_an_unwritable_cache_is_no_harm(fresh: Path) -> None:
         assert kernels.load(SOURCE) is None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled")
 def test_a_damaged_library_is_not_loaded_and_built_again(fresh: Path) -> None:
     path = kernels.status(SOURCE).path
@@ -350,6 +351,7 @@ def test_another_source_gets_another_library(
     assert kernels._file_name(SOURCE) != first
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled")
 def test_processes_at_the_same_time(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that another process has written in the meantime is simply replaced."""

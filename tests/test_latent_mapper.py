@@ -283,7 +283,7 @@ def test_half_precision_only_where_it_loses_nothing(tiny_pipeline: StyleEditPipe
         ({"groups": {"coarse": [0, 4.5]}}, r"groups is .*expected \{name: \[start, stop\]\}"),
         ({"groups": {"coarse": [0, 6], "medium": [4, 8]}}, "from 0 to 8 that do not overlap"),
         ({"groups": None}, "groups is None"),
-        ({"scale": "0.1"}, "scale is '0.1'; expected a number"),
+        ({"scale": "0.1"}, "scale '0.1'; expected a number"),
         ({"normalization": "batch"}, "normalization 'batch'"),
         ({"space": "s"}, r"expects \[4\] as tensor 'coarse.0.bias', .* holds \[16\]"),
     ],

@@ -11,10 +11,14 @@ import pytest
 import torch
 from test_recipes import recipe
 from test_regions import LEFT, SidesParser, parsing_pipeline  # noqa: F401
+from torch.nn import functional as F
 
-from stylegan_hub.edits.base import load_edit
+from stylegan_hub.edits.base import Origin, load_edit
 from stylegan_hub.errors import MethodError
 from stylegan_hub.latents import Latents, Space
+from stylegan_hub.methods.fit import asked_change
+from stylegan_hub.methods.instant import Memory
+from stylegan_hub.methods.instant_training import BLOCK, make_instant_model
 from stylegan_hub.methods.local import (
     PAPER,
     PAPER_WITHOUT_WORDS,
@@ -70,6 +74,32 @@ def score(pipe: StyleEditPipeline, edit: Any, region: Region = LEFT) -> float:
     mask = either_mask(pipe, images, edited, region)
     scores = [localization_score(before[name], after[name], mask) for name in before]
     return float(torch.stack(scores).mean())
+
+
+@pytest.fixture(scope="module")
+def instant_pipeline(parsing_pipeline: StyleEditPipeline) -> StyleEditPipeline:  # noqa: F811
+    model = make_instant_model(parsing_pipeline, samples=BLOCK)
+    return StyleEditPipeline(**{**parsing_pipeline.components, "instant": model})
+
+
+@pytest.mark.parametrize("space", ["w", "w_plus", "s"])
+def test_a_search_with_words_starts_from_the_instant_edit(
+    instant_pipeline: StyleEditPipeline, space: str
+) -> None:
+    pipe, words = instant_pipeline, Words(WORDS, region="left side")
+    warm, cold = (
+        LocalRun(pipe, words, settings=replace(QUICK, space=space, warm=warm)).vectors()[0].detach()
+        for warm in (True, False)
+    )
+    assert not cold.any()
+    edit = Memory(pipe).edit(asked_change(pipe, words)[0], 0.9, Origin())
+    expected = edit.vector
+    if space == "s":
+        styles = pipe.generator.styles
+        expected = (styles(edit.vector[None]) - styles(torch.zeros_like(edit.vector[None])))[0]
+        expected = expected * pipe.editable("s")
+    assert float(F.cosine_similarity(warm.flatten(), expected.flatten(), dim=0)) > 0.99
+    assert float(warm.norm() / expected.norm()) == pytest.approx(1, abs=0.05)
 
 
 @pytest.mark.parametrize("space", ["w", "w_plus", "s"])
@@ -325,6 +355,7 @@ def test_perceptual_distance_looks_where_it_is_told(small_reader: AttributeReade
 # The recipe
 
 
+@pytest.mark.slow
 def test_recipe_from_words_to_card(
     tiny_pipeline_folder: Path,
     tmp_path: Path,

@@ -116,6 +116,7 @@ def test_photographs(
     assert "error" in lines[1]
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(tmp_path: Path) -> None:
     build_tiny_pipeline(seed=0).save_pretrained(tmp_path / "pipe")
     out = tmp_path / "out"

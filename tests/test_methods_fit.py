@@ -92,10 +92,25 @@ def test_what_is_measured(pipe: StyleEditPipeline) -> None:
     # What all pictures show says nothing about the request: only the hat counts here.
     away = fit.features(pipe, reading(Words("no hat"), pipe.neutral), 0.5, TABLE)
     assert away[0] == pytest.approx(low[0]) and away[1] == pytest.approx(low[1])
-    units = fit.uncalibrated(pipe)
+    units = fit.uncalibrated(pipe, pipe.instant.seen)
     assert not units.calibrated and units.spread > 0 and units.varied > 0
     again = with_table(pipe, None)
     assert fit.table(again) is fit.table(again) and fit.table(pipe) == TABLE
+
+
+def test_a_domain_of_its_own_is_called_uncalibrated(house_pipeline: StyleEditPipeline) -> None:
+    model = make_instant_model(house_pipeline, samples=BLOCK)
+    parts = {name: part for name, part in house_pipeline.components.items() if name != "instant"}
+    houses = StyleEditPipeline(**parts, neutral=house_pipeline.neutral, instant=model)
+    table = fit.table(houses)
+    assert table == model.sizes.fit_table and not table.calibrated
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        edit = houses.find("a house with a red roof", method="instant")
+    assert edit.origin.fit is not None
+    poor = [str(one.message) for one in told if issubclass(one.category, PoorFitWarning)]
+    assert (edit.origin.fit < table.limit) == bool(poor)
+    assert all("not calibrated" in one for one in poor)
 
 
 def test_more_of_it_fits_better(pipe: StyleEditPipeline) -> None:

@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -18,11 +20,18 @@ from stylegan_hub.edits.instant import LEAST, MOST, InstantEdit
 from stylegan_hub.errors import MethodError, MismatchError
 from stylegan_hub.latents import Space
 from stylegan_hub.methods.choose import method_for
+from stylegan_hub.methods.essence import target_picture
 from stylegan_hub.methods.fit import asked_change
 from stylegan_hub.methods.instant import Memory, Settings
-from stylegan_hub.methods.instant_training import BLOCK, make_instant_model, sample_block
+from stylegan_hub.methods.instant_training import (
+    BLOCK,
+    identity_map,
+    make_instant_model,
+    sample_block,
+)
 from stylegan_hub.methods.level import Scale
 from stylegan_hub.methods.method import Picture, Words, get
+from stylegan_hub.methods.word_bank import trait
 from stylegan_hub.methods.wording import reading
 from stylegan_hub.models.instant import InstantConfig, InstantModel
 from stylegan_hub.pipeline import StyleEditPipeline
@@ -214,10 +223,126 @@ def test_a_removal_is_the_same_backwards_as_far_as_there_is_something(
     assert away.origin.prompt == "no hat"
 
 
+# What is kept
+
+
+@pytest.fixture
+def mixed(pipe: StyleEditPipeline, monkeypatch: pytest.MonkeyPatch) -> Memory:
+    """Samples in which those with axis 5 mostly have axis 6 too; CLIP sees both and axis 7."""
+    random = torch.Generator().manual_seed(0)
+    w = torch.randn(4000, 16, generator=random)
+    w[:, 6] += w[:, 5]
+    seen = torch.stack([w[:, 5] > 1, w[:, 6] > 1.5, w[:, 7] > 1], dim=1).float()
+    memory = memory_of(pipe, w, seen)
+    texts = {"glasses": torch.eye(3)[1], "it": torch.eye(3)[0]}
+    found = {f"a face with {name}": change for name, change in texts.items()}
+    monkeypatch.setattr(memory, "_change", lambda text: found[text])
+    return memory
+
+
+def read(memory: Memory, edit: InstantEdit, axis: int) -> float:
+    """How far an edit moves along an axis of w, in standard deviations."""
+    return float(edit.vector[0][axis] / memory.deviation[axis])
+
+
+@pytest.mark.parametrize("without", [False, True])
+def test_what_is_kept_does_not_move(mixed: Memory, without: bool) -> None:
+    change = torch.eye(3)[0]
+    free, kept = (
+        mixed.edit(change, 0.9, Origin("it"), without, keep) for keep in ((), ("glasses",))
+    )
+    sign = -1 if without else 1
+    assert sign * read(mixed, free, 6) > 0.5  # without a correction the other one comes along
+    assert abs(read(mixed, kept, 6)) < 0.05
+    assert sign * read(mixed, kept, 5) > 0.8 * sign * read(mixed, free, 5)
+    assert abs(read(mixed, kept, 7)) < 0.1
+    assert torch.equal(kept.reading, free.reading) and kept.goal == free.goal
+
+
+def test_what_is_asked_for_is_not_kept(mixed: Memory) -> None:
+    change = torch.eye(3)[0]
+    free, kept = (mixed.edit(change, 0.9, Origin("it"), False, keep) for keep in ((), ("it",)))
+    torch.testing.assert_close(kept.vector, free.vector, rtol=1e-3, atol=1e-3)
+
+
+def test_the_identity_is_kept_by_the_map_of_the_model(
+    mixed: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = torch.eye(3)[0]
+    model = mixed.domain.instant
+    with pytest.raises(MethodError, match="identity") as caught:
+        mixed.edit(change, 0.9, Origin("it"), keep=["identity"])
+    assert "recipes/train_instant.py" in caught.value.remedy
+    identity = torch.zeros(2, 16)
+    identity[0, 6], identity[1, 7] = 1, 1  # the recognizer looks at the axes 6 and 7
+    monkeypatch.setattr(model, "identity", torch.nn.Parameter(identity))
+    free, kept = (mixed.edit(change, 0.9, Origin("it"), keep=keep) for keep in ((), ("identity",)))
+    assert read(mixed, kept, 6) < 0.6 * read(mixed, free, 6)
+    assert read(mixed, kept, 5) > 0.8 * read(mixed, free, 5)
+
+
+@pytest.mark.parametrize("face", [None, 3])
+def test_edits_say_what_they_keep(pipe: StyleEditPipeline, face: int | None) -> None:
+    start = None if face is None else pipe.sample(face)
+    free, kept = (
+        pipe.find("a face with a hat", start, method="instant", settings="blind", keep=keep)
+        for keep in ([], ["a beard", "age"])
+    )
+    assert isinstance(kept, InstantEdit if face is None else Direction)
+    assert kept.origin.training["keep"] == ["a beard", "age"] and "keep" not in free.origin.training
+    assert not torch.allclose(kept.vector, free.vector, atol=1e-3)
+
+
+def test_names_of_traits_stand_for_their_alternatives() -> None:
+    domain: Any = SimpleNamespace(neutral="a face", words_without_token=lambda text: [])
+    colors, styles = trait(domain, "hair")
+    assert "a face with red hair" in colors and "a face with an afro" in styles
+    assert trait(domain, "hair colour") == trait(domain, "the red hair") == [colors]
+    assert trait(domain, "a hat") == trait(domain, "hat") == [["a face with a hat"]]
+    assert trait(domain, "age") == trait(domain, "an old face")
+    assert ["a young face", "an old face"] in trait(domain, "age")
+    assert trait(domain, "a monocle") == [["a face with a monocle"]]
+    assert trait(domain, "a crooked face") == [["a crooked face"]]
+
+
+def test_the_map_to_the_recognizer_is_learned_from_samples(
+    inverting_pipeline: StyleEditPipeline,
+) -> None:
+    w = torch.randn(400, 16, generator=torch.Generator().manual_seed(0))
+    truth = torch.randn(5, 16, generator=torch.Generator().manual_seed(1))
+    domain = SimpleNamespace(
+        synthesize=lambda latents: latents.codes, recognizer=lambda codes: codes @ truth.T
+    )
+    torch.testing.assert_close(identity_map(domain, w), truth, rtol=0.2, atol=0.2)  # type: ignore[arg-type]
+    model = make_instant_model(inverting_pipeline, samples=BLOCK)
+    assert model.identity is not None and model.identity.shape == (8, 16)
+    assert model.identity.abs().sum() > 0
+
+
+def test_a_model_is_stored_with_what_belongs_to_it(
+    inverting_pipeline: StyleEditPipeline, pipe: StyleEditPipeline, tmp_path: Path
+) -> None:
+    known = make_instant_model(inverting_pipeline, samples=BLOCK)
+    for model, name in ((known, "known"), (pipe.instant, "unknown")):
+        model.save_pretrained(tmp_path / name)
+        loaded = InstantModel.from_pretrained(tmp_path / name)
+        if name == "known":
+            torch.testing.assert_close(loaded.identity, model.identity)
+        else:
+            assert loaded.identity is None
+        assert loaded.sizes.fit_table == model.sizes.fit_table is not None
+        assert not loaded.sizes.fit_table.calibrated
+
+
 def test_a_picture_is_a_request_too(pipe: StyleEditPipeline) -> None:
     target = Picture(Image.new("RGB", (40, 48), "navy"), name="navy blue")
     edit = pipe.find(target, method="instant")
-    assert edit.origin.training["target"] == "navy blue"
+    assert edit.origin.training["target"] == "navy blue" and isinstance(edit, InstantEdit)
+    face = pipe.sample(3)
+    own = pipe.find(target, face, method="instant")
+    goal = pipe.encode_image(target_picture(pipe, target.image))
+    seen = [pipe.encode_image(pipe.synthesize(one)) for one in (face, own.apply(face, 1.0))]
+    assert float((seen[1] - seen[0]) @ goal.T) > 0
     assert get("instant").caption(edit.origin) == "navy blue"
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 import torch
 
@@ -66,13 +69,121 @@ def test_a_command_is_a_wish(said: str, target: str) -> None:
 @pytest.mark.parametrize(
     "said",
     [
-        "add", "grow the hair", "turn him into a king", "make it a mohawk", "make her smile",
-        "a face with a hat", "a smiling face", "afro", "a mohawk", "a noble face", "make him smile",
+        "add", "grow the hair", "turn him into a king", "make it a mohawk", "no", "without", "less",
+        "a face with a hat", "a smiling face", "afro", "a mohawk", "a noble face", "🎩", "12345",
         "nose", "a knotted scarf", "glasses", "a man who lost his hat", "an unshaven face",
+        "a happy face", "red hair, green eyes and a beard", "a man and a woman", "ohne Hut", "?",
     ],
 )  # fmt: skip
 def test_what_is_no_removal(said: str) -> None:
     assert reading(Words(said), "a face") == Words(said)
+
+
+def gone(said: str) -> set[str]:
+    """What a text takes away from a face, in the words "a face with a hat" and "an old face"."""
+    read = reading(Words(said), "a face")
+    assert read.neutral is not None, said
+    return set(re.split(", | and ", read.neutral.replace(" and ", ", a face with ")))
+
+
+@pytest.mark.parametrize(
+    ("said", "hats", "rest"),
+    [
+        ("“no hat”", True, set()),
+        ("NO HAT...", True, set()),
+        ("no\that 🎩", True, set()),
+        ("could you please remove her hat?", True, set()),
+        ("remove the hat please", True, set()),
+        ("I'd like no hat", True, set()),
+        ("hat off", True, set()),
+        ("make him not wear a hat", True, set()),
+        ("neither hat nor glasses", True, {"glasses"}),
+        ("without a hat and glasses", True, {"glasses"}),
+        ("remove the hat and the glasses", True, {"glasses"}),
+        ("take the hat and the glasses off", True, {"glasses"}),
+        ("without hat, glasses or a beard", True, {"glasses", "a beard"}),
+        ("a face without a hat and glasses", True, {"glasses"}),
+        ("shave him", False, {"a beard"}),
+        ("clean-shaven", False, {"a beard"}),
+        ("less hair", False, {"hair"}),
+    ],
+)
+def test_what_is_taken_away_in_other_words(said: str, hats: bool, rest: set[str]) -> None:
+    wanted = {"a face with a hat"} if hats else set()
+    read = reading(Words(said), "a face")
+    assert read.removal and read.text == "a face" and read.said == said
+    assert {one.lower() for one in gone(said)} == wanted | {f"a face with {one}" for one in rest}
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["don't smile", "Don\u2019t smile!", "stop smiling", "he should not smile", 
+     "make him not smile",
+     "no longer smiling", "not smiling", "smile less", "a face that is not smiling", "non-smiling",
+     "less of a smile"],
+)  # fmt: skip
+def test_a_face_can_stop_doing_something(said: str) -> None:
+    read = reading(Words(said), "a face")
+    assert (read.text, read.neutral, read.removal) == ("a face", "a smiling face", True)
+
+
+@pytest.mark.parametrize(
+    ("said", "plain"),
+    [
+        ("a bit older", "older"),
+        ("make the man much older", "older"),
+        ("OLDER...", "older"),
+        ("not without glasses", "with glasses"),
+        ("make the woman smile", "more smiling"),
+        ("make the hair a little longer", "longer hair"),
+        ("give her longer hair", "longer hair"),
+        ("turn his hair into an afro", "add an afro"),
+        ("change the hair color to red", "make the hair red"),
+        ("'a smiling face'", "a smiling face"),
+        ("with a hat 🎩 please", "with a hat"),
+        ("replace the hat with glasses", "add glasses but no hat"),
+        ("glasses instead of a hat", "glasses and no hat"),
+    ],
+)
+def test_the_same_wish_in_other_words(said: str, plain: str) -> None:
+    one, other = (reading(Words(text), "a face") for text in (said, plain))
+    assert (one.text, one.neutral, one.removal) == (other.text, other.neutral, other.removal)
+
+
+def test_longer_is_the_opposite_of_shorter() -> None:
+    longer, shorter = (reading(Words(f"{how} hair"), "a face") for how in ("longer", "shorter"))
+    assert (longer.text, longer.neutral) == (shorter.neutral, shorter.text)
+    assert "hair" in longer.text and longer.text != longer.neutral
+
+
+def test_what_comes_and_what_goes_at_once() -> None:
+    read = reading(Words("with a hat but no glasses"), "a face")
+    assert (read.text, read.neutral) == ("with a hat", "a face with glasses") and not read.removal
+    read = reading(Words("blonde and not smiling"), "a face")
+    assert (read.text, read.neutral) == ("blonde", "a smiling face") and not read.removal
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("add a hat, but keep the glasses and her hair", ("glasses", "hair")),
+        ("add a hat without changing the hair", ("hair",)),
+        ("add a hat keeping the glasses", ("glasses",)),
+    ],
+)
+def test_what_should_be_kept_is_no_wish(said: str, kept: tuple[str, ...]) -> None:
+    read = reading(Words(said, keep=("beard",)), "a face")
+    assert (read.text, read.keep) == ("a face with a hat", ("beard", *kept))
+    for one in parts(said.replace("hat", "hat and freckles")):
+        assert reading(Words(one), "a face").keep == kept
+
+
+@pytest.mark.parametrize("said", ["x " * 1000, "please " * 290, "no " * 650, "a, " * 650])
+def test_long_texts_are_read_at_once(said: str) -> None:
+    began = time.process_time()
+    assert parts(said)
+    reading(Words(said), "a face")
+    assert time.process_time() - began < 2
 
 
 def test_words_with_an_origin_of_their_own_stay() -> None:
@@ -129,6 +240,14 @@ def test_a_hat_that_was_added_can_be_taken_off(
         ("red and curly hair", ["red hair", "curly hair"]),
         ("long blonde hair and a beard", ["long blonde hair", "a beard"]),
         ("without a hat or glasses", ["without a hat", "without glasses"]),
+        ("with a hat but no glasses", ["with a hat", "no glasses"]),
+        ("remove the hat and the glasses", ["remove the hat", "remove the glasses"]),
+        ("remove the hat and add glasses", ["remove the hat", "add glasses"]),
+        ("remove the hat and smile", ["remove the hat", "smile"]),
+        ("no beard and long hair", ["no beard", "long hair"]),
+        ("take his glasses off and make him smile", ["take his glasses off", "make him smile"]),
+        ("salt and pepper hair", ["salt and pepper hair"]),
+        ("Shave him!", ["Shave him"]),
         ("younger, and no beard", ["younger", "no beard"]),
         ("a man with a beard & glasses.", ["a man with a beard", "glasses"]),
         ("smiling and long hair", ["smiling", "long hair"]),
@@ -139,6 +258,12 @@ def test_a_hat_that_was_added_can_be_taken_off(
 )
 def test_a_text_is_split_into_single_changes(text: str, expected: list[str]) -> None:
     assert parts(text) == expected
+
+
+def test_a_long_run_of_spaces_takes_no_time() -> None:
+    begun = time.process_time()
+    assert parts(f"older{' ' * 50_000}and smiling") == ["older", "smiling"]
+    assert time.process_time() - begun < 5  # and not a minute
 
 
 def test_a_pipeline_splits_a_text_into_edits(tiny_pipeline: StyleEditPipeline) -> None:

@@ -58,7 +58,8 @@ from stylegan_hub.methods.mapper import Settings as MapperSettings
 from stylegan_hub.methods.method import Words
 from stylegan_hub.methods.optimization import Settings
 from stylegan_hub.methods.table import bundled_table, load_directions
-from stylegan_hub.metrics.edit_quality import measure_edit, reader_for
+from stylegan_hub.metrics.edit_quality import measure_edit
+from stylegan_hub.metrics.judges import Judges, reader_for
 from stylegan_hub.models.clip import build_clip, build_image_processor, train_tokenizer
 from stylegan_hub.models.encoder import Encoder
 from stylegan_hub.models.parser import Parser
@@ -535,7 +536,7 @@ def test_nobody_reads_attributes_of_houses(
     assert reader_for(portraits, "attribute-reader", {}) is not None
     # Users may train portraits again; a target says that these are portraits.
     assert reader_for(pipe, "attribute-reader", {"hat": "yes"}) is not None
-    assert "success" not in measure_edit(pipe, None, brighter, {}, [1, 2])
+    assert "success" not in measure_edit(pipe, Judges(), brighter, {}, [1, 2])
 
     edit = brighter.save_pretrained(tmp_path / "brighter")
     evaluate = recipe("evaluate")
@@ -543,7 +544,7 @@ def test_nobody_reads_attributes_of_houses(
     with pytest.warns(UserWarning, match="its readings are left out"):
         evaluate.main(evaluate.Config(**options))
     header = next(line for line in capsys.readouterr().out.splitlines() if "| edit |" in line)
-    assert header == "| edit | step cosine mean | step cosine std | ms |"
+    assert header == "| edit | smoothness | step cosine mean | step cosine std | ms |"
     (edit / "metrics.json").write_text('{"target": {"hat": "yes"}}')
     evaluate.main(evaluate.Config(**options, reader=None))
     assert "success" not in json.loads((edit / "metrics.json").read_text())

@@ -199,6 +199,7 @@ def test_usual_landmarks_are_a_face() -> None:
     assert left[0] < -0.1 < 0.1 < right[0] and mouth[1] > max(left[1], right[1]) + 0.2
 
 
+@pytest.mark.slow
 def test_the_recipe_learns_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train = recipe("train_landmarks")
     usual = train.usual_landmarks(20)

@@ -274,6 +274,7 @@ TINY = dict(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 def test_the_recipe_learns_resumes_and_describes(
     train: ModuleType, cache: Path, tmp_path: Path

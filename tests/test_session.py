@@ -2,11 +2,13 @@
 
 import copy
 import dataclasses
+import gc
 import itertools
 import json
 import threading
 import time
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -321,6 +323,7 @@ def test_keep(studio: Studio, edit: Direction) -> None:
     assert pixels(studio.draw(kept)[0]) == pixels(studio.draw(session)[1])
     assert kept.title == "face"
     assert kept.with_seed(7) == Session(seed=7)
+    assert studio.keep(dataclasses.replace(session, text="an old man")).text is None
 
 
 def test_an_edit_shows_in_its_region(full_studio: Studio, edit: Direction) -> None:
@@ -515,6 +518,13 @@ def test_a_new_search_stops_the_one_before(studio: Studio) -> None:
     with pytest.raises(Cancelled):
         first.result()
     assert only(second).origin.prompt == "a beard"
+
+
+def test_what_was_found_goes_with_whoever_asked(studio: Studio) -> None:
+    found = weakref.ref(only(studio.search(Session(), **hat(settings=QUICK, owner="me"))))
+    gc.collect()
+    assert found() is None
+    studio.stop("me")
 
 
 def test_what_a_search_raises_is_raised_at_its_result(studio: Studio) -> None:

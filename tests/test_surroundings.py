@@ -34,6 +34,7 @@ def homeless(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="other users and modes")
 def test_a_picture_without_a_home(tmp_path: Path, tiny_pipeline_folder: Path) -> None:
     output = tmp_path / "out.png"

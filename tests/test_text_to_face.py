@@ -551,6 +551,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "_SHARD", 100)
 
 
+@pytest.mark.slow
 @LONG_TEXTS
 @pytest.mark.usefixtures("small_shards", "short_searches")
 def test_the_recipe_trains_resumes_and_measures(
@@ -591,13 +592,13 @@ def test_the_recipe_trains_resumes_and_measures(
     assert again == metrics
     compared = json.loads((tmp_path / "compared" / "metrics.json").read_text())["methods"]
     assert list(compared) == [
-        "random faces", "text-to-face", "a single draw", "ablation", "latent optimization",
+        "random faces", "text-to-face", "a single sample", "ablation", "latent optimization",
     ]  # fmt: skip
     assert compared["latent optimization"]["captions"] == 2
-    stated = compared["a single draw"]["statements"]
+    stated = compared["a single sample"]["statements"]
     assert compared["ablation"]["statements"] == pytest.approx(stated, abs=1e-3)
     assert metrics["candidates"] == 8
-    assert "a single draw" in (tmp_path / "compared" / "table.md").read_text()
+    assert "a single sample" in (tmp_path / "compared" / "table.md").read_text()
 
 
 @LONG_TEXTS

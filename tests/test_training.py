@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -15,8 +16,10 @@ from typing import Any
 import pytest
 import torch
 from programs import run_program
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from stylegan_hub.errors import StorageError
 from stylegan_hub.training import NetworkTraining, Training, TrainingConfig
 
 INPUTS = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
@@ -271,11 +274,13 @@ def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     toy = Toy(tmp_path, checkpointing_steps=5)
 
     def full_disk(*args: object) -> None:
-        raise OSError("No space left on device")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr("stylegan_hub.training.save_file", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageError, match=r"checkpoint-5: No space") as caught:
         toy.run()
+    assert caught.value.errno == errno.ENOSPC
+    assert not [path for path in tmp_path.iterdir() if "checkpoint" in path.name]
     again = Toy(tmp_path, resume_from_checkpoint="latest")
     assert again.training.step == 0
 
@@ -328,6 +333,9 @@ def test_changed_settings_are_named(tmp_path: Path, capsys: pytest.CaptureFixtur
         lambda folder: (folder / "models" / "model.safetensors").write_bytes(b"short"),
         lambda folder: (folder / "ema" / "model.safetensors").unlink(),
         lambda folder: (folder / "training.json").write_text('{"format_version": 99}'),
+        lambda folder: (folder / "training.json").write_text("[]"),
+        lambda folder: (folder / "training.json").write_text("[" * 90_000),
+        lambda folder: (folder / "training.json").write_text('{"step": null, "config": {}}'),
     ],
 )
 def test_damaged_checkpoints_are_refused(tmp_path: Path, damage: Callable[[Path], Any]) -> None:

@@ -211,7 +211,7 @@ def build(studio: Studio, stage: Stage) -> None:
         studio.regions,
         value=[],
         label="Which part",
-        info="With none ticked, it is the part that the words mention. Words are optional.",
+        info="If no box is ticked, it is the part that the words mention. Words are optional.",
         elem_id="parts",
         elem_classes="ticks",
     )

@@ -6,12 +6,14 @@ The handlers take and return plain values; only `build` knows widgets.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from demo.components import (
+    attribute,
     data_url,
     for_screen,
     friendly,
@@ -41,13 +43,18 @@ KINDS = {
 }
 """What can be made, and the method that makes each."""
 _MOST = 8  # edits of one visitor
-_UNFINISHED = 8  # stopped trainings of all visitors that can be continued
+_UNFINISHED = 32  # stopped trainings of all visitors whose checkpoints are kept
 _SECONDS = 1.5  # between two updates of a training's status
 
 
 def made(desk: Desk) -> dict[str, Making]:
     """The visitor's own edits, by name, in the order in which they were started."""
     return desk.things.setdefault("made", {})
+
+
+def owner_of_trainings(desk: Desk) -> Hashable:
+    """The owner of the trainings of a desk, for `Studio.stop`."""
+    return "making", desk.owner
 
 
 def begin(studio: Studio, desk: Desk, making: Making, unfinished: list[Any]) -> None:
@@ -72,10 +79,11 @@ def begin(studio: Studio, desk: Desk, making: Making, unfinished: list[Any]) -> 
     except Exception:
         del own[name]
         raise
-    unfinished[:] = [ref for ref in unfinished if ref() is not None and ref().can_go_on]
-    for ref in unfinished[: -_UNFINISHED or None]:
-        ref().give_up()
-    unfinished.append(weakref.ref(making))
+    alive = [one for ref in unfinished if (one := ref()) is not None and not one.is_over]
+    left = [one for one in alive if one.can_go_on]
+    for one in left[: -_UNFINISHED or None]:
+        one.give_up("There were too many unfinished trainings, so this one was given up.")
+    unfinished[:] = map(weakref.ref, [*alive, making])
 
 
 def go_on(desk: Desk, making: Making) -> None:
@@ -93,7 +101,13 @@ def go_on(desk: Desk, making: Making) -> None:
         there = place()
         return there is not None and made(there).get(name) is making
 
-    making.start(("making", desk.owner), is_wanted)
+    def store(state: bytes) -> Path | None:
+        there = place()
+        if there is None or not is_wanted():
+            return None
+        return Path(there.file(f"checkpoint/{name}", "checkpoint.pt", state))
+
+    making.start(owner_of_trainings(desk), is_wanted, store)
 
 
 def build(studio: Studio, stage: Stage) -> None:
@@ -140,7 +154,7 @@ def build(studio: Studio, stage: Stage) -> None:
     mine = open_choice(gr.Radio([], label="My edits", visible=False, elem_id="mine"))
     panel = gr.HTML(min_height=0, label="Progress", elem_id="making")
     with gr.Row(visible=False) as own:
-        put = gr.Button("Put it on", size="md", min_width=80)
+        put = gr.Button("Apply", size="md", min_width=80)
         cancel = gr.Button("Cancel", size="md", min_width=80)
         resume = gr.Button("Continue", size="md", min_width=80)
         save = gr.DownloadButton("Save as zip", size="md", min_width=80)
@@ -167,12 +181,11 @@ def build(studio: Studio, stage: Stage) -> None:
                 save: gr.DownloadButton(interactive=done),
             }
             if making.edit is not None:
-                files: dict[int, str] = desk.things.setdefault("zipped", {})
-                called = slug(making.plan.name) or "edit"
-                if id(making) not in files:
+                if making.file is None:
+                    called = slug(making.plan.name) or "edit"
                     data = archive(making.edit, called)
-                    files[id(making)] = desk.file(f"made/{called}", f"{called}.zip", data)
-                shown[save] = gr.DownloadButton(value=files[id(making)], interactive=True)
+                    making.file = desk.file(f"made/{making.plan.name}", f"{called}.zip", data)
+                shown[save] = gr.DownloadButton(value=making.file, interactive=True)
         return shown
 
     def watch(desk: Desk) -> gr.Timer:
@@ -197,13 +210,14 @@ def build(studio: Studio, stage: Stage) -> None:
         with friendly():
             kinds = [kind for kind in (Words, Picture, Pairs, Nothing) if _asks(method, kind)]
             filled = Filled(words, picture=picture, before=before or (), after=after or ())
-            if words and (text := warning(studio, words)):
+            asked = filled.request(kinds)
+            if isinstance(asked, Words) and (text := warning(studio, words)):
                 gr.Warning(toast(text))
             plan = planned(
                 studio,
                 name,
                 method,
-                filled.request(kinds),
+                asked,
                 (region or None) if method == "local" else None,
                 "out_of_domain" if method == "essence" and is_other else None,
                 length,
@@ -224,6 +238,7 @@ def build(studio: Studio, stage: Stage) -> None:
     def remove(desk: Desk, chosen: str | None) -> Updates:
         if (making := made(desk).pop(chosen or "", None)) is not None:
             making.stop()
+            making.give_up("It was deleted.")
         return show(desk, None)
 
     def put_on(desk: Desk, chosen: str | None) -> str:
@@ -235,7 +250,7 @@ def build(studio: Studio, stage: Stage) -> None:
             edit, region = making.edit, making.plan.region
             check_room(desk.session)
             desk.change(lambda session: session.with_found(edit, region))
-        return message(f"“{making.plan.name}” is on it now; move its slider.")
+        return message(f"“{making.plan.name}” is applied now; move its slider.")
 
     def keep_files(desk: Desk, *files: str | list[str] | None) -> Sequence[object]:
         return desk.take_in_all("made from", files)
@@ -296,5 +311,5 @@ def _panel(making: Making) -> str:
     if making.sheet is not None:
         alt = f"Four faces, and below them the same faces with “{making.plan.name}” so far"
         shown = for_screen(making.sheet)
-        picture = f'<img src="{data_url(shown)}" alt="{alt.replace(chr(34), "")}">'
+        picture = f'<img src="{data_url(shown)}" alt="{attribute(alt)}">'
     return f"{making.status}{plot(making.losses)}{picture}"

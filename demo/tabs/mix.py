@@ -13,7 +13,7 @@ from PIL import Image
 from demo.components import for_screen, friendly, message, shown, thumbnails
 from demo.desk import Desk
 from demo.job import Updates
-from demo.stage import DRAWING, PRIVATE, Stage, random_seeds
+from demo.stage import DRAWING, FILMING, PRIVATE, Stage, random_seeds
 from stylegan_hub import mixing
 from stylegan_hub.latents import Latents
 from stylegan_hub.pictures import encode_film
@@ -48,7 +48,7 @@ def way(studio: Studio, session: Session, seed: float | None, count: int) -> Lat
 
 
 def _second(studio: Studio, session: Session, seed: float | None) -> Latents:
-    if seed is None or seed != int(seed) or seed < 0:
+    if seed is None or seed % 1 != 0 or seed < 0:
         raise ValueError(f"Got seed {seed}; expected a whole number from 0, such as 12.")
     return studio.face(replace(session.without_edits(), seed=int(seed), latents=None))
 
@@ -114,7 +114,7 @@ def build(studio: Studio, stage: Stage) -> None:
         studio.stop(desk.owner)
         with friendly():
             face = mixed(studio, desk.session, seed, **shares((coarse, middle, fine)))
-            desk.change(lambda session: replace(session, latents=face))
+            desk.change(lambda session: replace(session, latents=face, text=None))
         return {
             stage.status: message("The mix is the face now; edits stay on it."),
             **{slider: 0 for slider in sliders},
@@ -133,9 +133,11 @@ def build(studio: Studio, stage: Stage) -> None:
 
     def choose(desk: Desk, event: gr.SelectData) -> str:
         studio.stop(desk.owner)
-        found: Latents = desk.things["way"]
+        with friendly():
+            if (found := desk.things.get("way")) is None:
+                raise ValueError("Got no way between faces; show it again.")
         face = found[event.index]
-        desk.change(lambda session: replace(session, latents=face))
+        desk.change(lambda session: replace(session, latents=face, text=None))
         return message("This is the face now; edits stay on it.")
 
     desk, asked = stage.desk, [stage.desk, seed, *sliders]
@@ -152,7 +154,7 @@ def build(studio: Studio, stage: Stage) -> None:
     stage.follow(follow, asked, [pictures])
     taken = take.click(go, asked, [stage.status, *sliders], api_name="take_mix")
     stage.then_show(taken)
-    found = between.click(show_way, [desk, seed], [faces, film], api_name="way", **DRAWING)
+    found = between.click(show_way, [desk, seed], [faces, film], api_name="way", **FILMING)
     found.success(
         lambda: (gr.Gallery(visible=True, selected_index=None), gr.DownloadButton(visible=True)),
         None,

@@ -6,6 +6,7 @@ take and return sessions, pictures and text; only `build` knows widgets.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from demo.frames import Frame, check_room
 from demo.job import Updates
 from demo.stage import PRIVATE, Stage
 from stylegan_hub.edits.base import Edit
+from stylegan_hub.images import to_rgb
 from stylegan_hub.methods.method import (
     Method,
     Nothing,
@@ -47,6 +49,7 @@ from stylegan_hub.studio import Studio
 
 _MAX_SHOWN = 24  # edits to choose from
 _MAX_EXAMPLES = 64  # pictures or seeds on each side
+_MAX_SIDE = 1024  # pixels of such a picture
 _HINTS = {
     Words: "Describe what the picture should show",
     Picture: "Give a picture whose look faces should get",
@@ -110,9 +113,11 @@ def _examples(when: str, files: Sequence[str], seeds: str) -> list[Any]:
     if len(files) > _MAX_EXAMPLES:
         raise ValueError(f"Got {len(files)} pictures {when}; at most {_MAX_EXAMPLES} are allowed.")
     if files:
-        return [open_picture(file) for file in files]
+        return [_small(open_picture(file)) for file in files]
     numbers = [number for number in re.split(r"[\s,]+", seeds) if number]
-    if not numbers or not all(number.isdecimal() for number in numbers):
+    if not numbers:
+        raise ValueError(f"Got no pictures {when} the change, and no seeds; choose some.")
+    if not all(number.isdecimal() for number in numbers):
         raise ValueError(
             f"Got the seeds {seeds!r} {when} the change; expected whole numbers such as 1, 2, or "
             "pictures."
@@ -120,6 +125,21 @@ def _examples(when: str, files: Sequence[str], seeds: str) -> list[Any]:
     if len(numbers) > _MAX_EXAMPLES:
         raise ValueError(f"Got {len(numbers)} seeds {when}; at most {_MAX_EXAMPLES} are allowed.")
     return [int(number) for number in numbers]
+
+
+def _small(picture: Image.Image) -> Image.Image:
+    """The picture with at most `_MAX_SIDE` pixels on each side, since many are held at a time.
+
+    Its shape stays exactly the same if it can, because a method may refuse another one.
+    """
+    if max(picture.size) <= _MAX_SIDE:
+        return picture
+    common = math.gcd(*picture.size)
+    width, height = (side // common for side in picture.size)
+    scale = _MAX_SIDE / max(width, height)
+    scale = math.floor(scale) if scale >= 1 else scale
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return to_rgb(picture).resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +199,7 @@ def _several(studio: Studio, session: Session, found: Found) -> Several:
     for edit in edits:
         _, picture = studio.draw(session.with_found(edit, found.region))
         previews.append(picture)
-    text = f"Found {len(found.edits)} edits{found.seconds}; click one to put it on."
+    text = f"Found {len(found.edits)} edits{found.seconds}; click one to apply it."
     return Several(message(text), region=found.region, edits=edits, previews=tuple(previews))
 
 
@@ -197,7 +217,7 @@ def choose(desk: Desk, edits: Sequence[Edit], region: str | None, index: int) ->
         return session.with_found(edit, region)
 
     desk.change(more)
-    return f"“{caption(edit)}” is on it now; move its slider."
+    return f"“{caption(edit)}” is applied now; move its slider."
 
 
 def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
@@ -238,7 +258,9 @@ def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
                 gr.Textbox("", label=f"Or seeds {when}", placeholder="1, 2, 3", min_width=140)
                 for when in ("before", "after")
             )
-        paired = gr.Checkbox(True, label="They are pairs: the first belongs to the first")
+        paired = gr.Checkbox(
+            True, label="They are pairs: the first picture before belongs to the first one after"
+        )
     groups = {Words: by_words, Picture: by_picture, Pairs: by_examples}
     whom = gr.Radio(
         [(f"This {studio.noun}", "face"), (f"Every {studio.noun}", "everybody")],
@@ -302,8 +324,10 @@ def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
 
     def take(desk: Desk, event: gr.SelectData) -> str:
         studio.stop(desk.owner)
-        found: Several = desk.things["found"]
+        found: Several | None = desk.things.get("found")
         with friendly():
+            if found is None or event.index >= len(found.edits):
+                raise ValueError("Got an edit that is no longer here; search again.")
             return message(choose(desk, found.edits, found.region, event.index))
 
     def keep_files(desk: Desk, *files: str | list[str] | None) -> Sequence[object]:

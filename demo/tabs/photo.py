@@ -66,8 +66,8 @@ BACK = "Back to this photo"
 CALM = "a face with a neutral expression"
 _NO_ENCODER = (
     "This pipeline has no encoder, the network that finds a picture's latent at once. A search "
-    "from the average face still works, but takes longer and may end far from the photo. To train "
-    "an encoder, put it into a pipeline and open that pipeline:"
+    "from the average face still works, but takes longer and may end far from the photo. These "
+    "commands train an encoder, put it into a pipeline and open that pipeline:"
 )
 _REFINEMENTS = (30, 100, 300)
 _REFINE, _REFINE_FROM_AVERAGE = 100, 300
@@ -414,11 +414,11 @@ def build(studio: Studio, stage: Stage) -> None:
         return {
             said: message(f"{taken.note} {taken.hint}"),
             found: gr.Column(visible=True),
-            picture: desk.photo_file("photo.webp", webp(taken.shown(pipe))),
+            picture: desk.photo_file("photo", "photo.webp", webp(taken.shown(pipe))),
             taking_back: gr.Row(visible=taken.choice == POINTS and bool(taken.points)),
             faces: gr.Gallery(
                 [
-                    (desk.photo_file(f"face-{number}.webp", webp(face)), label)
+                    (desk.photo_file(f"face/{number}", f"face-{number}.webp", webp(face)), label)
                     for number, (face, label) in enumerate(
                         zip(taken.thumbnails, taken.labels, strict=True), 1
                     )
@@ -499,7 +499,7 @@ def build(studio: Studio, stage: Stage) -> None:
             result: compared(new),
             of_the_person: gr.Column(visible=True),
             pasting: gr.Column(visible=not new.person.is_portrait),
-            save_file: desk.photo_file(name, save_person(new.person)),
+            save_file: desk.photo_file("person", name, save_person(new.person)),
             pasted: "",
             save_photo: gr.DownloadButton(visible=False),
         }
@@ -529,7 +529,7 @@ def build(studio: Studio, stage: Stage) -> None:
             name, photo = put_back(inverted, desk.session, where, keep_own)
         data = io.BytesIO()
         photo.save(data, "PNG", compress_level=_FAST)
-        file = desk.photo_file(name, data.getvalue())
+        file = desk.photo_file("pasted", name, data.getvalue())
         picture = shown(preview_of(photo), "The edited photo")
         return picture, gr.DownloadButton(value=file, visible=True)
 

@@ -14,7 +14,7 @@ from PIL import Image
 from demo.components import attribute, for_screen, friendly, message
 from demo.desk import Desk
 from demo.job import Updates
-from demo.stage import DRAWING, PRIVATE, Stage
+from demo.stage import FILMING, PRIVATE, Stage
 from stylegan_hub import pictures
 from stylegan_hub.methods.table import bundled_table
 from stylegan_hub.session import Session
@@ -148,6 +148,6 @@ def build(studio: Studio, stage: Stage) -> None:
         [stage.desk, what, format, mark, text],
         [said, shown, file],
         api_name="take_away",
-        **(DRAWING | {"show_progress": "full"}),
+        **(FILMING | {"show_progress": "full"}),
     )
     made_file.success(lambda: gr.DownloadButton(visible=True), None, file, queue=False, **PRIVATE)

@@ -28,6 +28,7 @@ from stylegan_hub import images as image_files
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.combined import combine
 from stylegan_hub.hub import LICENSES, LIKENESSES, PICTURE_NAME
+from stylegan_hub.hub.publish import publishing
 from stylegan_hub.metrics.edit_quality import before_after
 from stylegan_hub.names import slug
 from stylegan_hub.session import label_of
@@ -128,7 +129,9 @@ def publish(
         raise ValueError("Got no login; sign in, or give a token with write access.")
     repo_id = f"{hub.who(token, endpoint)}/{ready.name}"
     api = HfApi(endpoint, token)
-    if repo_id not in known and api.repo_exists(repo_id):
+    with publishing(repo_id):
+        is_taken = repo_id not in known and api.repo_exists(repo_id)
+    if is_taken:
         raise hub.PublishError(
             f"{repo_id} exists already and was not published here, so nothing was sent. Choose "
             "another name."

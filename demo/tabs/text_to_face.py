@@ -42,8 +42,8 @@ EXAMPLES = (
     "a surprised face with an afro",
 )
 _NO_NETWORK = (
-    "There is no bundled text-to-face network for this generator. Train one into the folder of "
-    "bundled networks, and open the page again:"
+    "There is no bundled text-to-face network for this generator. These commands train one, write "
+    "it into the folder of bundled networks, and open the page again:"
 )
 _NO_OTHER_NETWORK = (
     "There is no bundled text-to-face network for this generator. Such a network is trained with "
@@ -188,8 +188,10 @@ def build(studio: Studio, stage: Stage) -> None:
 
     def take(desk: Desk, event: gr.SelectData) -> str:
         studio.stop(desk.owner)
-        _, latents = desk.things["fitting"][event.index]
-        text, _, _ = desk.things["fits"]
+        with friendly():
+            if event.index >= len(faces := desk.things.get("fitting", ())):
+                raise ValueError("Got a face that is no longer here; make faces again.")
+        (_, latents), (text, _, _) = faces[event.index], desk.things["fits"]
         desk.change(lambda session: taken(session, latents, text))
         return message(f"This is the face for “{text}”. Undo returns to the previous one.")
 

@@ -114,16 +114,16 @@ def at_once(
     """Find an edit for each change in the words, without a search.
 
     Args:
-        keep: words for what should not change on this face; ignored for every face.
+        keep: words for what should not change.
 
     Raises:
         ValueError: no words, words that CLIP cannot read, or too many edits.
     """
     for one in parts(words) or [words]:
-        request = Words(one, _own(studio, neutral), () if every_face else tuple(keep))
+        request = Words(one, _own(studio, neutral), tuple(keep))
 
         def say(found: Edit, seconds: str, asked: Words = request) -> str:
-            return f"“{asked.text}” is on it{seconds}; move its slider.{how_well(studio, found)}"
+            return f"“{asked.text}” is applied{seconds}; move its slider.{how_well(studio, found)}"
 
         wanted = Wanted(request, "instant", every_face, label=request.text)
         for frame in show_found(studio, session, wanted, say, owner=owner):
@@ -280,7 +280,7 @@ def build(studio: Studio, stage: Stage) -> None:
             min(table.DEFAULT_CHANNELS, most) if has_table else most,
             step=1,
             label="Number of channels",
-            info="With fewer channels, less else changes.",
+            info="Fewer channels change less of the rest.",
             buttons=[],
         )
         threshold = gr.Slider(

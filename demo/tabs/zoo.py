@@ -33,7 +33,7 @@ from stylegan_hub.hub import EditInfo
 from stylegan_hub.session import Session
 from stylegan_hub.studio import Studio
 
-HELP = "Click an edit of the zoo to put it on the face; its card opens beside the gallery."
+HELP = "Click an edit of the zoo to apply it to the face; its card opens beside the gallery."
 NOTHING = (
     "No edit for this generator is bundled. Load one by its name on the Hub, or make one as the "
     "README describes."
@@ -43,7 +43,7 @@ NO_CARD = "The card of the edit that you click is shown here."
 KINDS = {
     "direction": ("direction", "It moves every face in the same way."),
     "latent_mapper": ("mapper", "A small network fits the change to each face."),
-    "instant": ("instant edit", "One network found it in a single pass."),
+    "instant": ("instant edit", "It moves each face by the amount that the face needs."),
 }
 # An edit belongs to the first group that has one of these words in its name or prompt.
 GROUPS = {
@@ -56,9 +56,9 @@ GROUPS = {
 OTHER = "Other"
 _SHARES = {
     "success": "works on {:.0%} of faces",
-    "collateral": "{:.0%} else changes",
+    "collateral": "changes {:.0%} of the other attributes",
     "attributes_taken": "takes {:.0%} of the picture's look",
-    "attributes_kept": "keeps {:.0%} of the rest",
+    "attributes_kept": "keeps {:.0%} of all attributes",
 }  # how a card words a metric of metrics.json; essences have the last two
 _PICTURE_SIZE = 192
 _MAX_PIXELS = 16 * 1024 * 1024
@@ -103,11 +103,11 @@ def put_on(studio: Studio, desk: Desk, name: str) -> str:
         return session.with_edit(edit, name=name)
 
     if is_on(desk.session):
-        return f"“{name}” is on it already; move its slider."
+        return f"“{name}” is applied already; move its slider."
     check_room(desk.session)
     edit = studio.load(name)
     desk.change(more)
-    return f"“{name}” is on it now; move its slider."
+    return f"“{name}” is applied now; move its slider."
 
 
 def look(studio: Studio, desk: Desk, name: str) -> None:
@@ -265,7 +265,7 @@ def build(studio: Studio, stage: Stage, page: gr.Blocks) -> None:
             scale=4,
             min_width=160,
         )
-        load = gr.Button("Put it on", variant="primary", scale=0, min_width=100)
+        load = gr.Button("Apply", variant="primary", scale=0, min_width=100)
     look_on_hub = gr.Button("Search the Hub too", size="md")
 
     stage.drafts.keep("apply/name", name)

@@ -20,7 +20,7 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import write_bytes
+from stylegan_hub.artifacts import check_room, write_bytes
 from stylegan_hub.edits.base import Edit, Strength
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.instant import InstantEdit
@@ -36,6 +36,7 @@ from stylegan_hub.methods.word_bank import known_entries, sentence
 from stylegan_hub.methods.wording import rules
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.storage import staged
 from stylegan_hub.version import __version__
 
 FORMAT = "stylegan-hub-web"
@@ -67,7 +68,11 @@ class Exported:
 
 
 def export_web(
-    pipe: StyleEditPipeline, folder: str | Path, *, edits: Mapping[str, Edit] | None = None
+    pipe: StyleEditPipeline,
+    folder: str | Path,
+    *,
+    edits: Mapping[str, Edit] | None = None,
+    overwrite: bool = False,
 ) -> Exported:
     """Write a pipeline and edits for it as files that a browser can run.
 
@@ -77,19 +82,22 @@ def export_web(
     Args:
         folder: the target; it is created, and files of an earlier export in it are replaced.
         edits: edits by the names that a page shows.
+        overwrite: also write into a folder that holds something else.
 
     Raises:
         MismatchError: an edit belongs to another generator, or the browser library does not support
             the generator.
-        ArtifactError: the browser library does not support a kind of edit.
-        StorageError: the disk refuses.
+        ArtifactError: the folder holds something else, or the browser library does not support a
+            kind of edit; nothing is written.
+        StorageError: the disk refuses; nothing is written.
     """
-    files, rounding = web_files(pipe, edits or {})
     target = Path(folder)
-    # The layout is written last, because a folder without it does not count as an export.
-    for name in sorted(files, key=lambda name: name == LAYOUT_NAME):
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(target / name, files[name])
+    if not overwrite:
+        check_room(target, LAYOUT_NAME)
+    files, rounding = web_files(pipe, edits or {})
+    with staged(target) as new:
+        for name, data in files.items():
+            write_bytes(new / name, data)
     return Exported(target, {name: len(data) for name, data in files.items()}, rounding)
 
 

@@ -16,7 +16,7 @@ from stylegan_hub.artifacts import write_bytes
 from stylegan_hub.browser import tfjs
 from stylegan_hub.browser.export import web_files
 from stylegan_hub.edits.base import Edit
-from stylegan_hub.hub.space import make_room
+from stylegan_hub.hub.space import replaced
 from stylegan_hub.pipeline import StyleEditPipeline
 
 _HERE = Path(__file__).parent
@@ -82,20 +82,19 @@ def write_static_page(
         NotFoundError: tf.js is not in the cache, and npm cannot fetch it.
         StorageError: the disk refuses.
     """
-    files = {f"tfjs/{name}": data for name, data in tfjs.library().items()}
-    files |= {f"library/{path.name}": path.read_bytes() for path in (_HERE / "library").iterdir()}
-    files |= {path.name: path.read_bytes() for path in (_HERE / "page").iterdir()}
-    pipeline, _ = web_files(pipe, edits or {})
-    files |= {f"pipeline/{name}": data for name, data in pipeline.items()}
-    files["service_worker.js"] = _service_worker(files)
-    card = _SPACE.format(title=_plain(title), tfjs=tfjs.VERSION)
-    files["README.md"] = card.encode()
     target = Path(folder)
-    make_room(target, "static")
-    # index.html is written last, because a folder without it does not count as a page.
-    for name in sorted(files, key=lambda name: name == "index.html"):
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(target / name, files[name])
+    with replaced(target, "static") as new:
+        files = {f"tfjs/{name}": data for name, data in tfjs.library().items()}
+        library = (_HERE / "library").iterdir()
+        files |= {f"library/{path.name}": path.read_bytes() for path in library}
+        files |= {path.name: path.read_bytes() for path in (_HERE / "page").iterdir()}
+        pipeline, _ = web_files(pipe, edits or {})
+        files |= {f"pipeline/{name}": data for name, data in pipeline.items()}
+        files["service_worker.js"] = _service_worker(files)
+        card = _SPACE.format(title=_plain(title), tfjs=tfjs.VERSION)
+        files["README.md"] = card.encode()
+        for name, data in files.items():
+            write_bytes(new / name, data)
     first = sum(len(data) for name, data in files.items() if _is_first(name))
     return StaticPage(target, first, sum(map(len, files.values())))
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
@@ -18,6 +19,7 @@ DOWNLOADS = Path("~/.cache/stylegan_hub/checkpoints")
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
+_NOTHING_MORE = 416  # "Range Not Satisfiable"
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 Progress = Callable[[int, int | None], None]
@@ -65,11 +67,14 @@ def fetch(path_or_url: str | Path, folder: Path, on_progress: Progress | None = 
     try:
         _download(address, partial, version, on_progress)
     except HTTPError as error:
+        if error.code == _NOTHING_MORE and partial.is_file():  # the part is as long as the file
+            partial.unlink()
+            return fetch(path_or_url, folder, on_progress)
         raise NotFoundError(
             f"{address}: the server says {error.code} {error.reason}. Check the address, or "
             "download it in a browser and give the path."
         ) from error
-    except (URLError, OSError) as error:
+    except (URLError, OSError, HTTPException, ValueError) as error:
         raise NotFoundError(
             f"{address} could not be downloaded: {error}. The part received so far is kept in "
             f"{partial}. Repeat the command to continue."
@@ -116,7 +121,10 @@ def _download(address: str, partial: Path, version: Path, on_progress: Progress 
 
 
 def _check_address(address: str) -> None:
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        raise ArtifactError(f"Got the address {address}, which is none: {error}.") from error
     # Plain http is safe only on this machine; anywhere else a file could be replaced on its way.
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
         raise ArtifactError(f"Got the address {address}; give one that starts with https://.")

@@ -65,9 +65,10 @@ def reporting() -> Iterator[None]:
             finally:
                 for warning in caught:
                     if issubclass(warning.category, UserWarning):
-                        typer.echo(f"Warning: {warning.message}", err=True)
+                        typer.echo(f"Warning: {one_line(str(warning.message))}", err=True)
     except (ValueError, OSError) as error:
-        typer.echo(f"Error: {error}", err=True)
+        # What was got from a file may control the terminal.
+        typer.echo(f"Error: {one_line(str(error))}", err=True)
         raise typer.Exit(2 if isinstance(error, UsageError) else 1) from error
 
 
@@ -109,7 +110,8 @@ def noted(step: Step) -> str:
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows, the header first, with aligned columns."""
+    """Print rows of plain text, the header first, with aligned columns."""
+    rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         typer.echo("  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip())

@@ -76,7 +76,7 @@ def export_networks(
             if size or parts or dtype != "float32" or latent != "w_plus":
                 raise UsageError("--size, --dtype, --latent and --part cannot be used with web. "
                                   "Leave them out.")  # fmt: skip
-            _export_web(pipeline, output, edits or [], check)
+            _export_web(pipeline, output, edits or [], check, overwrite)
             return
         if edits:
             raise UsageError("--edit needs --format web; other formats hold only networks.")
@@ -105,7 +105,9 @@ def export_networks(
     print_table(rows)
 
 
-def _export_web(pipeline: str, output: Path, names: Sequence[str], check: bool) -> None:
+def _export_web(
+    pipeline: str, output: Path, names: Sequence[str], check: bool, overwrite: bool
+) -> None:
     """The format "web" of `export`: write, print the sizes, compare in a browser."""
     from stylegan_hub.browser.check import check as checked
     from stylegan_hub.browser.check import chromium
@@ -113,9 +115,8 @@ def _export_web(pipeline: str, output: Path, names: Sequence[str], check: bool) 
     from stylegan_hub.edits.base import load_edit
     from stylegan_hub.errors import ArtifactError
 
-    exported = export_web(
-        open_studio(pipeline).pipe, output, edits={name: load_edit(name) for name in names}
-    )
+    loaded = {name: load_edit(name) for name in names}
+    exported = export_web(open_studio(pipeline).pipe, output, edits=loaded, overwrite=overwrite)
     typer.echo(sizes_text(exported))
     typer.echo(f"Half precision changes its pictures by at most {exported.rounding:.2g} of 255.")
     if not check:

@@ -121,7 +121,10 @@ def invert(
 
         from stylegan_hub.photos.finders import draws_faces
         from stylegan_hub.photos.likeness import same_person
+        from stylegan_hub.photos.person import check_replaceable
         from stylegan_hub.photos.photo import read_photo
+
+        check_replaceable(output)
 
         picture = read_photo(photo)
         for note in picture.notes:
@@ -138,7 +141,7 @@ def invert(
             _write_preview(pipe, picture, person, preview)
     corners = " ".join(f"({round(x)}, {round(y)})" for x, y in alignment.quad)
     what = "The face" if draws_faces(pipe) else "The part that was cut out"
-    typer.echo(f"{what} in {picture.name} has the corners {corners}.")
+    typer.echo(one_line(f"{what} in {picture.name} has the corners {corners}."))
     if drawn is None:
         typer.echo(f"Likeness of the render: {person.likeness}.")
         if person.likeness is not None and pipe.recognizer is not None:
@@ -217,9 +220,9 @@ def batch(
         count = len(report.skipped)
         typer.echo(f"Left out {count} other {'entry' if count == 1 else 'entries'}.")
     for name, why in report.skipped.items():
-        typer.echo(f"Left out: {one_line(name)}: {why}.", err=True)
+        typer.echo(one_line(f"Left out: {name}: {why}."), err=True)
     for name, why in report.failures.items():
-        typer.echo(f"Failed: {one_line(name)}: {why}", err=True)
+        typer.echo(one_line(f"Failed: {name}: {why}"), err=True)
     if report.failures:
         raise typer.Exit(1)
 

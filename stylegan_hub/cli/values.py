@@ -9,6 +9,7 @@ from pathlib import Path
 from stylegan_hub.cli.console import UsageError
 
 _MAX_SEEDS = 10_000
+_MAX_DIGITS = 19  # the largest seed is 2**63 - 1
 
 
 def interval_of(text: str) -> tuple[int, int]:
@@ -16,7 +17,7 @@ def interval_of(text: str) -> tuple[int, int]:
     first, dash, last = text.strip().partition("-")
     if not first.isdecimal() or (dash and not last.isdecimal()):
         raise UsageError(f"Got seeds {text!r}; expected one seed, or a range such as 0-999999.")
-    return int(first), int(last if dash else first) + 1
+    return _seed(first), _seed(last if dash else first) + 1
 
 
 def check_film(path: Path) -> None:
@@ -47,7 +48,7 @@ def changes_of(given: list[str] | None, steps: int | None) -> dict[str, object]:
             raise UsageError(f"Got --set {text!r}; expected NAME=VALUE, such as space=s.")
         try:
             parsed = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             parsed = value
         changes[name.strip()] = tuple(parsed) if isinstance(parsed, list) else parsed
     return changes
@@ -96,13 +97,19 @@ def seeds_of(text: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise UsageError(f"Got seeds {text!r}; expected numbers and ranges, such as 1,4,8-10.")
-        chosen = range(int(first), int(last if dash else first) + 1)
-        if not chosen or len(seeds) + len(chosen) > _MAX_SEEDS:
+        start, stop = _seed(first), _seed(last if dash else first) + 1
+        if not start < stop <= start + _MAX_SEEDS - len(seeds):
             raise UsageError(
                 f"Got seeds {text!r}; expected 1 to {_MAX_SEEDS} seeds in ascending ranges."
             )
-        seeds.extend(chosen)
+        seeds.extend(range(start, stop))
     return seeds
+
+
+def _seed(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise UsageError(f"Got a seed of {len(digits)} digits; expected at most {_MAX_DIGITS}.")
+    return int(digits)
 
 
 def check_picture(path: Path) -> None:

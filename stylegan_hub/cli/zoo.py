@@ -93,11 +93,12 @@ def info(
         "stale": f"{', '.join(found.stale)} (measured with other weights; measure the edit again)"
         if found.stale
         else None,
-        **found.metrics,
     }
+    # A metric cannot take the place of a line above, which would hide what that line says.
+    lines |= {key: value for key, value in found.metrics.items() if key not in lines}
     for key, value in lines.items():
         if value is not None:
-            typer.echo(f"{key.replace('_', ' ') + ':':24} {value_text(value)}")
+            typer.echo(f"{one_line(key).replace('_', ' ') + ':':24} {value_text(value)}")
 
 
 @main.command()
@@ -235,7 +236,8 @@ def evaluate(
 
         from stylegan_hub.artifacts import read_config
         from stylegan_hub.hub import evaluate_folder, read_metrics
-        from stylegan_hub.metrics.edit_quality import parse_target, reader_for
+        from stylegan_hub.metrics.edit_quality import parse_target
+        from stylegan_hub.metrics.judges import judges_for
         from stylegan_hub.pipeline import StyleEditPipeline
 
         try:
@@ -247,9 +249,9 @@ def evaluate(
         hide_loading()
         pipe = StyleEditPipeline.from_pretrained(pipeline, device=device, runtime=runtime)
         known = any(read_metrics(folder).get("target") for folder in folders)
-        judge = reader_for(pipe, reader, wanted or known)
+        judges = judges_for(pipe, reader, wanted or known)
         for folder in tqdm(folders, desc="Measuring", unit="edit"):
-            metrics = evaluate_folder(folder, pipe, judge, wanted, samples)
+            metrics = evaluate_folder(folder, pipe, judges, wanted, samples)
             success, collateral = metrics.get("success"), metrics.get("collateral")
             typer.echo(
                 f"{folder}: success {value_text(success)}, collateral {value_text(collateral)}"
@@ -259,10 +261,10 @@ def evaluate(
 def _row(info: EditInfo) -> tuple[str, ...]:
     success, collateral = info.metrics.get("success"), info.metrics.get("collateral")
     return (
-        one_line(info.name),
-        one_line(info.kind),
-        one_line(info.base_model or info.fingerprint or "-"),
+        info.name,
+        info.kind,
+        info.base_model or info.fingerprint or "-",
         f"{success:.2f}" if isinstance(success, int | float) else "-",
         f"{collateral:.3f}" if isinstance(collateral, int | float) else "-",
-        one_line(info.prompt or ""),
+        info.prompt or "",
     )

@@ -101,10 +101,10 @@ class Combined(Edit):
         parts: list[tuple[Edit, float]] = []
         for index, entry in enumerate(entries):
             prefix, own = f"{index}.", entry["config"]
-            if own.get("kind") == cls.kind:
-                raise ValueError("a part is itself a combined edit")
             mine = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
             check_config(own, f"part {index}", mine)
+            if own["kind"] == cls.kind:
+                raise ValueError("a part is itself a combined edit")
             parts.append((edit_from_parts(own, mine, f"part {index}"), entry["strength"]))
         combined = cls(parts, strength, origin)
         if combined.space is not space:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stylegan_hub.artifacts import BaseModel
+from stylegan_hub.bounds import MAX_WEIGHT, is_within
 from stylegan_hub.edits.base import Edit, Origin, Strength, register
 from stylegan_hub.latents import Space
 
@@ -33,7 +34,7 @@ class InstantEdit(Edit):
         goal: the amount at codes of 0.
 
     Raises:
-        ValueError: the sizes do not fit the generator.
+        ValueError: the sizes do not fit the generator, or the goal is out of bounds.
     """
 
     kind: ClassVar[str] = "instant"
@@ -61,6 +62,10 @@ class InstantEdit(Edit):
                 )
         # An edit is not bound to a device.
         self.vector, self.reading = vector.detach().float().cpu(), reading.detach().float().cpu()
+        if not is_within(goal, MAX_WEIGHT):
+            raise ValueError(
+                f"Got goal {goal!r}; expected a number from -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}."
+            )
         self.goal = float(goal)
 
     def amount(self, codes: Float[Tensor, "n num_ws w_dim"]) -> Float[Tensor, " n"]:
@@ -93,11 +98,9 @@ class InstantEdit(Edit):
         """From what `tensors` and `extra_config` returned.
 
         Raises:
-            ValueError: the space is another one, or the goal is not a number.
+            ValueError: the space is another one, or the goal is no number within the bounds.
         """
-        goal = config["goal"]
         if space is not Space.W_PLUS:
             raise ValueError(f"space is {space}; an instant edit works in w_plus.")
-        if isinstance(goal, bool) or not isinstance(goal, int | float):
-            raise ValueError(f"goal is {goal!r}; expected a number.")
-        return cls(tensors["vector"], tensors["reading"], goal, base_model, strength, origin)
+        vector, reading = tensors["vector"], tensors["reading"]
+        return cls(vector, reading, config["goal"], base_model, strength, origin)

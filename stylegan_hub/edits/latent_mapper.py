@@ -9,7 +9,6 @@ as in the official code. `methods/mapper.py` trains mappers.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, Self, get_args
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from stylegan_hub.artifacts import BaseModel
+from stylegan_hub.bounds import MAX_STRENGTH, is_strength
 from stylegan_hub.edits.base import Edit, Origin, Strength, register
 from stylegan_hub.latents import Space
 from stylegan_hub.models.stylegan2 import FullyConnectedLayer
@@ -75,8 +75,11 @@ class LatentMapper(Edit):
                 "Got normalization 'layers' in s, where the networks see one layer each; use "
                 "'features'."
             )
-        if not math.isfinite(scale):
-            raise ValueError(f"Got scale {scale}; expected a finite number such as {SCALE}.")
+        if not is_strength(scale):
+            raise ValueError(
+                f"Got scale {scale!r}; expected a number from -{MAX_STRENGTH:g} to "
+                f"{MAX_STRENGTH:g}, such as {SCALE}."
+            )
         self.groups = {name: (start, stop) for name, (start, stop) in groups.items()}
         self.normalization: Normalization = normalization
         self.scale = float(scale)
@@ -125,10 +128,7 @@ class LatentMapper(Edit):
         Raises:
             ValueError: the tensors do not match the config.
         """
-        groups = _parsed_groups(config["groups"])
-        scale = config["scale"]
-        if isinstance(scale, bool) or not isinstance(scale, int | float):
-            raise ValueError(f"scale is {scale!r}; expected a number.")
+        groups, scale = _parsed_groups(config["groups"]), config["scale"]
         # Checked before anything is allocated: an untrusted config may give huge sizes.
         _check_tensors(tensors, groups, base_model.w_dim if space is Space.W_PLUS else None)
         mapper = cls(groups, space, base_model, config["normalization"], scale, strength, origin)

@@ -25,8 +25,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stylegan_hub.artifacts import check_config, full_config, read_tensors, write_tensors
-from stylegan_hub.bounds import MAX_STRENGTH, is_strength
+from stylegan_hub.artifacts import (
+    check_config,
+    full_config,
+    parse_json,
+    read_tensors,
+    write_tensors,
+)
+from stylegan_hub.bounds import MAX_STRENGTH, check_weights, is_strength
 from stylegan_hub.domain import Domain
 from stylegan_hub.edits.base import Edit, edit_from_parts
 from stylegan_hub.errors import ArtifactError
@@ -45,8 +51,8 @@ class StackedEdit:
 
     Attributes:
         strength: the factor for the edit's displacement; 0 changes nothing.
-        region: the only part of the picture that it changes, a name for `regions.named_region`;
-            None for the whole picture.
+        region: the only part of the picture that it changes, a name for
+            `regions.find.named_region`; None for the whole picture.
         name: its name for display.
     """
 
@@ -222,7 +228,7 @@ class EditStack:
                 "Upgrade stylegan_hub to read it."
             )
         try:
-            state = json.loads(header["stack"])
+            state = parse_json(header["stack"])
             entries = list(state["edits"])
             if len(entries) > _MAX_EDITS:
                 raise ValueError(f"it holds {len(entries)} edits; at most {_MAX_EDITS} are read")
@@ -236,11 +242,9 @@ class EditStack:
                 for index, entry in enumerate(entries)
             )
             start = Latents(state["space"], tensors["start"]) if "start" in tensors else None
-            if start is not None and not start.codes.isfinite().all():
-                raise ValueError("the start's codes are not finite")
-        except (
-            ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
-        ) as error:  # fmt: skip
+            if start is not None:
+                check_weights({"start": start.codes}, "the face")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f"{path} is not a valid stack of edits: {error}") from error
         return EditStack(edits, start)
 

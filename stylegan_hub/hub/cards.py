@@ -2,9 +2,10 @@
 
     config.json, metrics.json, images/  ->  README.md
 
-So a card cannot state other numbers than were measured. Prompts and settings are untrusted: the
-YAML writer quotes them in the metadata, and in the text everything that Markdown or HTML could read
-as markup is escaped.
+So a card cannot state other numbers than were measured. A card that was written by hand is never
+replaced, and sections that its owner adds to a generated card are kept. Prompts and settings are
+untrusted: the YAML writer quotes them in the metadata, and in the text everything that Markdown or
+HTML could read as markup is escaped.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from urllib.parse import quote
 
 from stylegan_hub import artifacts, names
 from stylegan_hub.artifacts import CARD_NAME, read_metrics
+from stylegan_hub.bounds import is_strength, is_within
 from stylegan_hub.edits.base import Origin, Strength
 from stylegan_hub.errors import ArtifactError, NotFoundError
 
 if TYPE_CHECKING:
+    from stylegan_hub.metrics.judges import Judges
     from stylegan_hub.pipeline import StyleEditPipeline
-    from stylegan_hub.portraits.reader import AttributeReader
 
 LIBRARY = "stylegan-hub"
 """This library's name and tag on the Hub."""
@@ -51,14 +53,18 @@ LIKENESSES = {
 }
 """What the maker of an edit states about the people in the pictures that it was made from."""
 _LICENSE = "apache-2.0"
+_MOST_CELLS = 10_000  # of a table in a card
+_MOST_SAMPLES = 100_000
 
 # How a card words the metrics in metrics.json. Shares are written as percentages.
 _SHARES = {
     "success": "Success: faces without the target that show it afterwards",
     "collateral": "Collateral: other attributes that changed too",
+    "clean": "Clean: edited pictures that the critic accepts, as it does 95 % of unedited ones",
+    "monotone": "Monotone: steps of the slider at which the target does not decrease",
     "attributes_taken": "Attributes of the target picture that faces lacked and now show",
-    "attributes_kept": "Attributes, of all, that stayed as they were",
-    "change_inside_region": "Share of the change of the pixels inside the region",
+    "attributes_kept": "Share of all attributes that stayed as they were",
+    "change_inside_region": "Share of the pixels' change that lies inside the region",
     "statements": "Statements of the texts that are true of the faces",
     "whole_captions": "Faces for which everything in their text is true",
     "unspoken": "Attributes that the text leaves open in which two of its faces differ",
@@ -73,6 +79,10 @@ _NUMBERS = {
     "change_consistency": "Cosine between the changes of different faces in CLIP",
     "distance_outside_region": "Perceptual distance outside the region (0 is no change)",
     "identity_similarity": "Identity similarity before and after (cosine, recognizer)",
+    "judged_identity": "Identity similarity by a recognizer that no training uses (cosine)",
+    "smoothness": "Smoothness of the slider (1 if all steps change the picture equally)",
+    "useful_from": "Useful range of the slider: lowest strength",
+    "useful_to": "Useful range of the slider: highest strength",
     "clip_similarity_before": "CLIP similarity to the text, before",
     "clip_similarity_after": "CLIP similarity to the text, after",
     "step_cosine_mean": "Cosine between the displacements of different faces, mean",
@@ -81,11 +91,17 @@ _NUMBERS = {
 }
 _CONDITIONS = {"images", "first_seed", "truncation_psi", "strength", "target", "success_images"}
 
+_TRAINING, _MEASURED, _LIMITS, _CONSENT_HEADING = (
+    "Training", "What was measured", "Limits", "Intended use and consent",
+)  # fmt: skip
+_HEADINGS = {_TRAINING, _MEASURED, _LIMITS, _CONSENT_HEADING}
+
 
 def write_card(folder: str | Path, license: str | None = None, likeness: str | None = None) -> Path:
     """Write README.md from config.json, metrics.json and images/ of an edit or direction table.
 
-    An existing card is replaced; only its license and likeness are kept.
+    An existing card is replaced. Its license, its likeness and the sections whose headings ("## ")
+    are not the generator's own are kept.
 
     Args:
         license: its name on the Hub, one of `LICENSES` or another; None for that of the existing
@@ -95,8 +111,8 @@ def write_card(folder: str | Path, license: str | None = None, likeness: str | N
     Raises:
         ValueError: a license that is not a valid name, or an unknown likeness.
         NotFoundError: there is no such folder.
-        ArtifactError: config.json or metrics.json is missing, damaged or from a newer version, or
-            metrics.json belongs to other tensors.
+        ArtifactError: config.json or metrics.json is missing, damaged or from a newer version;
+            metrics.json belongs to other tensors; or the present card was written by hand.
     """
     folder = Path(folder)
     if license is not None and re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,40}", license) is None:
@@ -105,6 +121,8 @@ def write_card(folder: str | Path, license: str | None = None, likeness: str | N
     if likeness is not None and likeness not in LIKENESSES:
         raise ValueError(f"Got likeness {likeness!r}; expected one of {', '.join(LIKENESSES)}.")
     config = artifacts.read_config(folder)
+    path = folder / CARD_NAME
+    check_generated(path)
     digest = artifacts.folder_digest(folder)
     if artifacts.METRICS_NAME in artifacts.stale_files(folder, digest):
         artifacts.check_fresh(folder)
@@ -115,10 +133,10 @@ def write_card(folder: str | Path, license: str | None = None, likeness: str | N
         if path.suffix.lower() in PICTURE_TYPES
     ]
     pictures.sort(key=lambda name: name != PICTURE_NAME)  # the strip first, the others by name
-    path = folder / CARD_NAME
     said = likeness or _likeness(path)
     card = _Card(folder.resolve().name, config, metrics, pictures, digest, said)
-    text = f"---\n{card.metadata(license or _license(path))}\n---\n\n{card.text()}"
+    written = "\n".join([card.text(), *_added_sections(path)])
+    text = f"---\n{card.metadata(license or _license(path))}\n---\n\n{written}"
     artifacts.write_bytes(path, text.encode())
     return path
 
@@ -126,7 +144,7 @@ def write_card(folder: str | Path, license: str | None = None, likeness: str | N
 def evaluate_folder(
     folder: str | Path,
     pipe: StyleEditPipeline,
-    reader: AttributeReader | None,
+    judges: Judges,
     target: Mapping[str, str] | None = None,
     samples: int | None = None,
     strength: float | None = None,
@@ -137,7 +155,7 @@ def evaluate_folder(
     Arguments that are None are taken from the present metrics.json, which reproduces its numbers.
 
     Args:
-        reader: judge of success; not used if there is no target.
+        judges: their reader is not used if there is no target.
         target: attributes and values that the edit is for, {"hair_style": "afro"}.
         samples: number of faces that no training has seen; 128 if never measured.
         strength: the edit's default if never measured.
@@ -147,7 +165,8 @@ def evaluate_folder(
         The content of metrics.json, see `metrics.edit_quality.measure_edit`.
 
     Raises:
-        NotFoundError, ArtifactError: the folder has no valid edit, or its metrics.json is damaged.
+        NotFoundError, ArtifactError: the folder has no valid edit, its metrics.json is damaged, or
+            its card was written by hand.
         MismatchError: the edit is for another generator.
         ValueError: an unknown attribute or value, fewer than two samples.
     """
@@ -158,22 +177,46 @@ def evaluate_folder(
     folder = Path(folder)
     edit = load_edit(folder)
     edit.check_fits(pipe.base_model)
+    check_generated(folder / CARD_NAME)  # before the measurement, which takes minutes
     before = read_metrics(folder)
-    target = target or before.get("target") or {}
-    first = before.get("first_seed", UNSEEN_SEED)
-    count = before.get("images", 128) if samples is None else samples
+    usual = {"target": {}, "first_seed": UNSEEN_SEED, "images": 128, "strength": None,
+             "truncation_psi": 0.7}  # fmt: skip
+    before = {**usual, **before}
+    _check_conditions(before, folder)
+    target = target or before["target"]
+    first = before["first_seed"]
+    count = before["images"] if samples is None else samples
     metrics = write_quality(
         folder,
         pipe,
-        reader,
+        judges,
         edit,
         target,
         range(first, first + count),
-        before.get("strength") if strength is None else strength,
-        before.get("truncation_psi", 0.7) if truncation_psi is None else truncation_psi,
+        before["strength"] if strength is None else strength,
+        before["truncation_psi"] if truncation_psi is None else truncation_psi,
     )
     write_card(folder)
     return metrics
+
+
+def _check_conditions(metrics: Mapping[str, Any], folder: Path) -> None:
+    """Raise `ArtifactError` for conditions of an untrusted metrics.json that cannot be repeated."""
+    target, strength = metrics["target"], metrics["strength"]
+    fitting = {
+        "target": isinstance(target, dict) and all(isinstance(v, str) for v in target.values()),
+        "first_seed": type(metrics["first_seed"]) is int and 0 <= metrics["first_seed"] < 2**62,
+        "images": type(metrics["images"]) is int and 2 <= metrics["images"] <= _MOST_SAMPLES,
+        "strength": strength is None or is_strength(strength),
+        "truncation_psi": is_within(metrics["truncation_psi"], 10),
+    }
+    if wrong := [name for name, fits in fitting.items() if not fits]:
+        raise ArtifactError(
+            f"In {folder / artifacts.METRICS_NAME}, {wrong[0]} is {str(metrics[wrong[0]])[:80]!r}.",
+            got=metrics[wrong[0]],
+            expected="the conditions of a measurement",
+            remedy="Remove the file, and measure the edit with --target and --samples.",
+        )
 
 
 def escape(text: object) -> str:
@@ -248,7 +291,7 @@ class _Card:
             origin = Origin(
                 self.prompt, config.get("neutral"), config.get("training", {}), config.get("fit")
             )
-            self.method = method_of(origin)
+            self.method, self.named = method_of(origin), origin
             # Methods write plain sentences; what is in them of a prompt or a setting is untrusted.
             self.origin = Origin(*(_escaped(part) for part in (vars(origin).values())))
             self.strength = Strength(**config.get("strength", {}))
@@ -317,26 +360,27 @@ class _Card:
     # Text
 
     def text(self) -> str:
-        title = escape(self.prompt or self.name.replace("-", " "))
+        title = self.prompt or self.name.replace("-", " ")
         if self.method is not None:
-            title = self.method.caption(self.origin)
+            title = self.method.caption(self.named)
+        title = escape(title)
         sections = [f"# {title}", self._intro(), *self._shown(), self._usage()]
         for heading, body in (
-            ("Training", self._training()),
-            ("What was measured", self._measured()),
-            ("Limits", self._limits()),
-            ("Intended use and consent", self._consent()),
+            (_TRAINING, self._training()),
+            (_MEASURED, self._measured()),
+            (_LIMITS, self._limits()),
+            (_CONSENT_HEADING, self._consent()),
         ):
             if body:
                 sections += [f"## {heading}", body]
         return "\n\n".join(sections) + "\n"
 
     def _intro(self) -> str:
-        space = escape(self.config.get("space", "the generator's latents"))
+        space = escape(self.config.get("space", "of its generator"))
         what = self.said.summary or f"An edit of the kind {escape(self.kind)}."
         if self.method is not None:
             what = self.method.account(self.origin)
-        lines = [f"{what} It works in {space}."]
+        lines = [f"{what} It works in the latent space {space}."]
         if self.prompt:
             neutral = self.config.get("neutral")
             start = f'the change from "{escape(neutral)}" to' if neutral else "the words"
@@ -379,8 +423,11 @@ class _Card:
         return shown
 
     def _usage(self) -> str:
-        base = self.base.get("id")
-        pipeline = base if base and self.base_id else "path/to/its/pipeline"
+        base = self.base.get("id") or ""
+        if re.fullmatch(r"[\w-][\w./@-]*", base) is not None and self.base_id is not None:
+            pipeline = base
+        else:  # anything may be in an untrusted id, even code
+            pipeline = self.base_id or "path/to/its/pipeline"
         if re.fullmatch(r"[\w-][\w.-]*", self.name) is None:  # anything may be a folder's name
             name = "path/to/this/folder"
         else:
@@ -439,7 +486,7 @@ class _Card:
         images, seed = metrics["images"], metrics.get("first_seed")
         if self.said.counted and "texts" not in metrics:
             return self.said.counted.format(_number(images))
-        parts = [f"On {_number(images)} faces that no training has seen"]
+        parts = [f"Measured on {_number(images)} faces that no training has seen"]
         if _is_number(seed):
             parts.append(f" (seeds from {_number(seed)}")
             psi, strength = metrics.get("truncation_psi"), metrics.get("strength")
@@ -503,7 +550,8 @@ def _flips(flips: Mapping[str, Any]) -> str:
 def _table(value: object) -> str:
     """A Markdown table of named rows, `{"a smile": {"success": 0.9, ...}, ...}`, or of numbers.
 
-    Deeper levels are left to metrics.json, and so are named rows among numbers.
+    Deeper levels are left to metrics.json, and so are named rows among numbers and a table that no
+    card has room for.
     """
     if not isinstance(value, Mapping) or not value:
         return ""
@@ -513,6 +561,8 @@ def _table(value: object) -> str:
         for name, row in value.items()
     }
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    if len(rows) * len(columns) > _MOST_CELLS:
+        return ""
     lines = [f"| | {' | '.join(escape(_words(column)) for column in columns)} |"]
     lines.append("| --- |" + " --- |" * len(columns))
     for name, row in rows.items():
@@ -561,6 +611,36 @@ def _plain(text: str) -> str:
 def _code(text: object) -> str:
     """Text for a code span: only letters and digits."""
     return re.sub(r"\W", "", str(text))
+
+
+def check_generated(path: Path) -> None:
+    """Raise `ArtifactError` if the card at this path was written by hand.
+
+    A generated card states the digest of its tensors; those of folders without readable tensors
+    have at least the sentences on consent.
+    """
+    if not path.is_file():
+        return
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if CARD_NAME in artifacts.recorded_digests(path.parent) or _CONSENT in text:
+        return
+    raise ArtifactError(
+        f"The card {path} was written by hand, so it is not replaced.",
+        got="a card written by hand",
+        expected="no card, or one that was generated",
+        remedy="Edit it yourself (its license is in the lines between --- and ---), or move it "
+        "away to have one generated.",
+    )
+
+
+def _added_sections(path: Path) -> list[str]:
+    """The sections that its owner added to a generated card, each with its heading."""
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8", errors="replace")
+    _, *sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    own = [one for one in sections if one.partition("\n")[0].removeprefix("## ") not in _HEADINGS]
+    return [f"{section.rstrip()}\n" for section in own]
 
 
 def _likeness(path: Path) -> str | None:

@@ -298,8 +298,8 @@ def _checked_files(folder: Path) -> dict[str, Path]:
         )
     if not card_metadata(files[CARD_NAME]):
         raise ArtifactError(
-            f"{files[CARD_NAME]} has no metadata for the Hub; begin it with "
-            "lines between --- and ---, or write it with stylegan_hub.hub.write_card."
+            f"{files[CARD_NAME]} has no metadata for the Hub; begin it with lines between --- and "
+            "---, or move it away and write a card with stylegan_hub.hub.write_card."
         )
     return files
 
@@ -331,7 +331,7 @@ def _check_file(path: Path, name: str, folder: Path) -> None:
                 )
             if suffix == ".json":
                 json.loads(text)
-    except (SyntaxError, ValueError, OSError) as error:
+    except Exception as error:  # what a damaged picture or deeply nested JSON raises
         if isinstance(error, ArtifactError) and name in str(error):
             raise
         raise ArtifactError(

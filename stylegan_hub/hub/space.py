@@ -8,7 +8,8 @@ requests ZeroGPU and the visitor's own login, with which visitors publish their 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from stylegan_hub.errors import ArtifactError
 from stylegan_hub.hub.cards import LIBRARY
 from stylegan_hub.hub.list import edit_info
 from stylegan_hub.hub.publish import check_repo_id, publishing
+from stylegan_hub.storage import real, staged
 from stylegan_hub.version import __version__
 
 Hardware = Literal["zero-a10g", "cpu-basic"]
@@ -48,8 +50,8 @@ if __name__ == "__main__":
 '''
 _README = """# {title}
 
-Say what should be different about {neutral} or show it in a picture, then move the slider from no
-change to too much. Made with [stylegan-hub](https://huggingface.co/models?library={library}) \
+Say what should change about {neutral}, or show it in a picture. A slider sets how strong the change
+is. Made with [stylegan-hub](https://huggingface.co/models?library={library}) \
 {version}.
 
 {listed}
@@ -99,30 +101,30 @@ def write_space(
         ArtifactError: the folder holds something else.
         NotFoundError: a name that does not exist.
         MismatchError: an edit for another generator.
+        StorageError: the disk refuses. After any error an earlier result is still there.
     """
     folder = Path(folder)
-    make_room(folder, "gradio")
-    cards = folder / "cards"
-    cards.mkdir(parents=True)
-    name, base, neutral = _put_pipeline(pipeline, cards, token)
-    chosen = bundled_for(base) if edits is None else list(edits)
-    kept = tuple(_put_edit(edit, base, cards, token) for edit in chosen)
-    _put_parts(base, cards)
-    _copy(_LIBRARY, folder / "stylegan_hub")
-    for part in _PAGE:
-        _copy(clone.root() / part, folder / part)
-    # The header asks for a login with the Hub, which gradio offers with this extra alone.
-    needed = (folder / "requirements.txt").read_text(encoding="utf-8")
-    needed = needed.replace("\ngradio==", "\ngradio[oauth]==")
-    write_bytes(folder / "requirements.txt", needed.encode())
-    write_bytes(folder / "app.py", _APP.format(pipeline=name).encode())
-    header = _header(title or folder.resolve().name, pipeline, hardware)
-    listed = f"Edits in this Space: {', '.join(kept)}." if kept else ""
-    text = _README.format(
-        title=title or folder.resolve().name, neutral=neutral, library=LIBRARY,
-        version=__version__, listed=listed,
-    )  # fmt: skip
-    write_bytes(folder / "README.md", f"---\n{header}---\n\n{text}".encode())
+    title = title or folder.resolve().name
+    with replaced(folder, "gradio") as new:
+        cards = new / "cards"
+        name, base, neutral = _put_pipeline(pipeline, cards, token)
+        chosen = bundled_for(base) if edits is None else list(edits)
+        kept = tuple(_put_edit(edit, base, cards, token) for edit in chosen)
+        _put_parts(base, cards)
+        _copy(_LIBRARY, new / "stylegan_hub")
+        for part in _PAGE:
+            _copy(clone.root() / part, new / part)
+        # The header asks for a login and promises an MCP server; both are extras of gradio.
+        needed = (new / "requirements.txt").read_text(encoding="utf-8")
+        needed = needed.replace("\ngradio==", "\ngradio[mcp,oauth]==")
+        write_bytes(new / "requirements.txt", needed.encode())
+        write_bytes(new / "app.py", _APP.format(pipeline=name).encode())
+        header = _header(title, pipeline, hardware)
+        listed = f"Edits in this Space: {', '.join(kept)}." if kept else ""
+        text = _README.format(
+            title=title, neutral=neutral, library=LIBRARY, version=__version__, listed=listed
+        )
+        write_bytes(new / "README.md", f"---\n{header}---\n\n{text}".encode())
     return Space(folder, name, kept)
 
 
@@ -188,11 +190,15 @@ def space_sdk(folder: Path) -> Sdk | None:
     return None
 
 
-def make_room(folder: Path, sdk: Sdk) -> None:
-    """Remove a Space of the same SDK that this library wrote to the folder.
+@contextmanager
+def replaced(folder: Path, sdk: Sdk) -> Iterator[Path]:
+    """A new folder to write a Space to; at the end it takes the place of an earlier one.
+
+    If the body raises, nothing has changed.
 
     Raises:
-        ArtifactError: the folder holds something else.
+        ArtifactError: the folder holds something else than a Space of the same SDK.
+        StorageError: the disk refuses.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if space_sdk(folder) != sdk:
@@ -200,7 +206,10 @@ def make_room(folder: Path, sdk: Sdk) -> None:
                 f"{folder} holds something else; nothing was written.",
                 remedy="Choose another folder, or move its contents away.",
             )
-        shutil.rmtree(folder)
+    with staged(folder) as new:
+        yield new
+        if folder.is_dir():
+            shutil.rmtree(real(folder))
 
 
 def _put_pipeline(pipeline: str, cards: Path, token: str | None) -> tuple[str, str, str]:

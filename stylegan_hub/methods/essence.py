@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -165,13 +166,16 @@ class Essence(TrainableMethod[Settings]):
 
     def caption(self, origin: Origin) -> str:
         """The label of an essence that has no name."""
-        return f"essence of {origin.training.get('target')}"
+        # Files of earlier versions name the target's picture file.
+        target = str(origin.training.get("target"))
+        is_file = Path(target).suffix.lower() in Image.registered_extensions()
+        return f"essence of {Path(target).stem if is_file else target}"
 
     def account(self, origin: Origin) -> str:
         """How an edit was found, for its card."""
         return (
-            f"The essence of a picture ({origin.training.get('target')}): a direction that gives "
-            "any face the character of that picture (TargetCLIP)."
+            "The essence of a picture: a direction that gives any face the character of that "
+            "picture (TargetCLIP)."
         )
 
 

@@ -60,13 +60,17 @@ def table(domain: Domain) -> FitTable:
     if model.sizes.fit_table is not None:
         return model.sizes.fit_table
     if model not in _TABLES:
-        _TABLES[model] = uncalibrated(domain)
+        _TABLES[model] = uncalibrated(domain, model.seen)
     return _TABLES[model]
 
 
-def uncalibrated(domain: Domain) -> FitTable:
-    """The units of a domain, measured on the words of the bank, with the default weights."""
-    seen = domain.instant.seen.float()
+def uncalibrated(domain: Domain, seen: Float[Tensor, "samples d"]) -> FitTable:
+    """The units of a domain, measured on the words of the bank, with the default weights.
+
+    Args:
+        seen: embeddings of its samples.
+    """
+    seen = seen.float()
     neutral = encode_prompt(domain, domain.neutral)
     texts = [encode_prompt(domain, sentence(domain, entry)) for entry in known_entries(domain)]
     spreads = torch.stack([(seen @ (text - neutral).to(seen)).std() for text in texts])

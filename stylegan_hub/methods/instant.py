@@ -17,6 +17,13 @@ the standard error of the weighted mean). This is the idea of InterFaceGAN (Shen
 classifier of their pictures), with CLIP instead of the classifier, so that words need no labels,
 and means instead of a support vector machine, so that it takes a millisecond.
 
+What should be kept is kept by the smallest correction of v. For every text that describes it, such
+as "a face with glasses", a linear map reads h from w (a ridge regression over the samples). The
+correction makes these readings of v zero and leaves the reading of the request as it is. Sizes are
+measured in the metric of the samples' covariance, so the correction is a combination of the kept
+attributes' own displacements. The identity is kept by a penalty on the change of the recognizer's
+embedding, which is approximated by a linear map of w.
+
 For one face the amount is measured: the edit is rendered, CLIP measures its level, and the amount
 grows by what is missing; this is repeated a few times. For every face the amount is computed from
 the latent (`edits/instant.py`), and a few samples determine the length of the displacement. A
@@ -26,8 +33,9 @@ level 0. The settings were chosen on the first edition of the drawn portraits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -39,12 +47,14 @@ from stylegan_hub.domain import Domain
 from stylegan_hub.edits.base import Edit, Origin, Strength
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.instant import LEAST, InstantEdit
+from stylegan_hub.errors import MethodError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods.essence import target_picture
 from stylegan_hub.methods.fit import asked_change, most_of
 from stylegan_hub.methods.level import Scale
 from stylegan_hub.methods.method import Method, Picture, Request, Words, register
-from stylegan_hub.methods.prompt_bank import TEMPLATES
+from stylegan_hub.methods.prompt_bank import TEMPLATES, text_change
+from stylegan_hub.methods.word_bank import trait
 from stylegan_hub.models.instant import InstantModel
 from stylegan_hub.steps import OnStep, Step
 
@@ -53,6 +63,11 @@ _CHANCE = 2.0  # standard errors that are subtracted
 _MOST = 3.0  # largest multiple of the displacement, for one face
 _SEEDS = range(12288, 12292)  # samples that determine the length of an edit for every face
 _RIDGE = 0.01
+IDENTITY = {"identity", "the identity", "person", "the person", "who it is"}
+"""Words to keep that name the identity."""
+_IDENTITY_WEIGHT = 8.0  # of the squared change of the embedding, against that of v
+_SMALL = 1e-4
+_ASKED = 0.5  # correlation from which a kept text is taken for what is asked for
 
 
 @dataclass(frozen=True)
@@ -91,6 +106,7 @@ class Instant(Method[Settings]):
     }
     needs: ClassVar[frozenset[str]] = frozenset({"instant"})
     at_once: ClassVar[bool] = True
+    takes_keep: ClassVar[bool] = True
 
     @torch.no_grad()
     def search(
@@ -114,7 +130,10 @@ class Instant(Method[Settings]):
             origin = Origin(
                 training={"method": self.name, "target": request.name, **asdict(settings)}
             )
-        edit = memory.edit(change, settings.level, origin, without)
+        keep = request.keep if isinstance(request, Words) else ()
+        if keep:
+            origin = replace(origin, training={**origin.training, "keep": list(keep)})
+        edit = memory.edit(change, settings.level, origin, without, keep)
         look = _Looking(memory, edit, change, settings, without)
         if face is None:
             return look.for_all(on_step)
@@ -156,33 +175,116 @@ class Memory:
 
     def displacement(self, levels: Float[Tensor, " samples"]) -> Float[Tensor, " w_dim"]:
         """From the mean w to that of the samples with high levels, without what may be chance."""
-        weights = torch.sigmoid((levels - _MIDDLE) / _SOFTNESS)
+        weights = _has(levels)
         count = weights.sum().clamp_min(1e-6)
-        shift = (weights @ ((self.w - self.mean) / self.deviation)) / count
+        shift = (weights @ self._scaled) / count
         # The effective sample size of a weighted mean (Kish 1965).
         worth = count.square() / weights.square().sum()
         sure = shift.sign() * (shift.abs() - _CHANCE * worth.rsqrt()).clamp_min(0)
         return sure * self.deviation
 
+    def kept(
+        self,
+        vector: Float[Tensor, " w_dim"],
+        change: Float[Tensor, " d"],
+        keep: Sequence[str],
+    ) -> Float[Tensor, " w_dim"]:
+        """A displacement without what would change the kept attributes.
+
+        Attributes that are what is asked for themselves are left out.
+
+        Raises:
+            MethodError: the identity should be kept, and the model has no map of it.
+        """
+        asked = self._levels(change)
+        readings = [self._reading(_has(asked))]
+        for name in keep:
+            if name.lower() in IDENTITY:
+                continue
+            for texts in trait(self.domain, name):
+                levels = [self._levels(self._change(text)) for text in texts]
+                if max(_correlation(asked, one) for one in levels) < _ASKED:
+                    readings += [self._reading(_has(one)) for one in levels]
+        metric, start = self._moment, vector / self.deviation
+        moved = start
+        if any(name.lower() in IDENTITY for name in keep):
+            likeness = self._identity()
+            penalty = torch.linalg.inv(metric) + _IDENTITY_WEIGHT * likeness.T @ likeness
+            moved = torch.linalg.solve(penalty, torch.linalg.solve(metric, start))
+            metric = torch.linalg.inv(penalty)
+        read = torch.stack(readings, dim=1)
+        wanted = torch.zeros(len(readings)).to(start)
+        wanted[0] = readings[0] @ start
+        gain = read.T @ metric @ read
+        # The texts of a trait exclude each other, so their readings hardly differ in one direction.
+        gain = gain + _SMALL * torch.diag(gain.diagonal())
+        moved = moved + metric @ read @ torch.linalg.solve(gain, wanted - read.T @ moved)
+        return moved * self.deviation
+
     def edit(
-        self, change: Float[Tensor, " d"], level: float, origin: Origin, without: bool = False
+        self,
+        change: Float[Tensor, " d"],
+        level: float,
+        origin: Origin,
+        without: bool = False,
+        keep: Sequence[str] = (),
     ) -> InstantEdit:
         """The edit that brings every face to a level of a change.
 
         Args:
             without: bring faces from that level down to level 0 instead.
+            keep: words for what must not change.
+
+        Raises:
+            MethodError: see `kept`.
         """
         base = self.domain.base_model
-        levels = Scale.of(self.seen, change).level(self.seen)
-        vector = self.displacement(levels).expand(base.num_ws, -1)
-        scaled = (self.w - self.mean) / self.deviation
-        moment = scaled.T @ scaled / len(scaled) + _RIDGE * torch.eye(scaled.shape[1])
-        slope = torch.linalg.solve(moment, scaled.T @ (levels - levels.mean()) / len(scaled))
-        slope = slope / self.deviation
+        levels = self._levels(change)
+        vector = self.displacement(levels)
+        if keep:
+            vector = self.kept(vector, change, keep)
+        vector = vector.expand(base.num_ws, -1)
+        slope = self._reading(levels) / self.deviation
         start = float(levels.mean()) - float(self.mean @ slope)
         if without:
             return InstantEdit(-vector, -slope / level, start / level, base, Strength(), origin)
         return InstantEdit(vector, slope / level, (level - start) / level, base, Strength(), origin)
+
+    @cached_property
+    def _scaled(self) -> Float[Tensor, "samples w_dim"]:
+        return (self.w - self.mean) / self.deviation
+
+    @cached_property
+    def _moment(self) -> Float[Tensor, "w_dim w_dim"]:
+        size = self.w.shape[1]
+        return self._scaled.T @ self._scaled / len(self.w) + _RIDGE * torch.eye(size).to(self.w)
+
+    def _levels(self, change: Float[Tensor, " d"]) -> Float[Tensor, " samples"]:
+        return Scale.of(self.seen, change).level(self.seen)
+
+    def _reading(self, values: Float[Tensor, " samples"]) -> Float[Tensor, " w_dim"]:
+        """The linear map from scaled w to values of the samples, without its constant."""
+        product = self._scaled.T @ (values - values.mean()) / len(values)
+        return torch.linalg.solve(self._moment, product)
+
+    def _change(self, text: str) -> Float[Tensor, " d"]:
+        return text_change(self.domain, text, self.domain.neutral, ()).to(self.seen)
+
+    def _identity(self) -> Float[Tensor, "identity_dim w_dim"]:
+        """The map to the recognizer's embedding, in units in which it varies by 1 over samples."""
+        model: InstantModel = self.domain.instant
+        if model.identity is None:
+            raise MethodError(
+                "Got the identity as something to keep, but this instant model does not know how "
+                "the recognizer's embedding depends on the latent.",
+                got="identity",
+                expected=(),
+                remedy="Name what should be kept ('eyes', 'face shape'), use optimization, or make "
+                "the model again in a pipeline with a recognizer: recipes/train_instant.py.",
+            )
+        identity = model.identity.float() * self.deviation
+        varies = (identity @ self._moment * identity).sum()
+        return identity / varies.sqrt().clamp_min(1e-6)
 
 
 @dataclass(frozen=True)
@@ -268,3 +370,12 @@ def _moved(
         step = styles(step) - styles(torch.zeros_like(step))
     each = amounts.view(-1, *[1] * (step.ndim - 1))
     return Latents(faces.space, faces.codes + each * step)
+
+
+def _has(levels: Float[Tensor, " samples"]) -> Float[Tensor, " samples"]:
+    """How much each sample counts as one that has it, 0 to 1."""
+    return torch.sigmoid((levels - _MIDDLE) / _SOFTNESS)
+
+
+def _correlation(one: Float[Tensor, " samples"], other: Float[Tensor, " samples"]) -> float:
+    return float(torch.corrcoef(torch.stack([one, other]))[0, 1])

@@ -18,8 +18,9 @@ together; the last term keeps them different.
 learning rate, which is halved three times there and falls as a cosine here. The defaults differ in
 the same way as those of `optimization`, for the same reason: steps have equal lengths along the
 gradient in the units in which latents vary, CLIP looks at randomly shifted and scaled copies, and
-the *change* of the picture is compared with the change of the words. At a negative strength, the
-picture should change in the opposite way.
+the *change* of the picture is compared with the change of the words. The search starts from the
+edit of the instant method, if the domain has an instant model. At a negative strength, the picture
+should change in the opposite way.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylegan_hub.domain import Domain, Preprocessing
+from stylegan_hub.domain import Domain, Preprocessing, Units
 from stylegan_hub.edits.base import Edit, Origin, Strength
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.losses import clip_loss, directional_clip_loss
+from stylegan_hub.methods.fit import asked_change
+from stylegan_hub.methods.instant import Memory
 from stylegan_hub.methods.method import Nothing, Request, Words, register
 from stylegan_hub.methods.run import Run, Share, TrainableMethod
 from stylegan_hub.optimizers import MOMENTUM, EqualSteps
@@ -48,6 +51,7 @@ from stylegan_hub.views import random_views
 
 Masks = Literal["average", "union", "intersection"]
 Distance = Literal["l2", "l1", "cos"]
+_LEVEL = 0.9  # that the instant edit aims at, as by default
 _SMALL = 1e-6  # keeps the score of equal pictures finite
 
 
@@ -96,6 +100,9 @@ class Settings:
     """Augmented copies of each picture that CLIP looks at; 0 = the picture itself."""
     whiten: bool = True
     """Measure steps and lengths in the units in which latents vary."""
+    warm: bool = True
+    """Start from the instant method's edit, if there are words, an instant model and `whiten`. From
+    no change, the steps hardly reach a hat or a bald head."""
     preprocessing: Preprocessing = "proper"
     """"styleclip" leaves out CLIP's mean and std, as the official code of StyleCLIP does."""
     truncation_psi: float = 0.7
@@ -135,7 +142,7 @@ WITHOUT_WORDS = Settings(
 
 PAPER = Settings(
     steps=200, batch_size=2, lr=1e-3, clip_lambda=1.0, directional_lambda=0.0, l2_lambda=0.0,
-    strengths=(0.0, 1.0), views=0, whiten=False,
+    strengths=(0.0, 1.0), views=0, whiten=False, warm=False,
 )  # fmt: skip
 """The settings of eCLIPsed."""
 PAPER_WITHOUT_WORDS = replace(
@@ -192,8 +199,8 @@ class Local(TrainableMethod[Settings]):
     def account(self, origin: Origin) -> str:
         """How an edit was found, for its card."""
         return (
-            f"A direction that changes the region {origin.training.get('region')} and leaves the "
-            "rest alone (LELSD, eCLIPsed)."
+            f"A direction that changes one part of the picture ({origin.training.get('region')}) "
+            "and leaves the rest alone (LELSD, eCLIPsed)."
         )
 
 
@@ -236,7 +243,7 @@ class LocalRun(Run):
         super().__init__()
         self.settings = settings = settings or Local().default(domain, request)
         words = request if isinstance(request, Words) else None
-        self._prompt = None if words is None else words.text
+        self._words, self._prompt = words, None if words is None else words.text
         self._neutral = (words and words.neutral) or domain.neutral
         self._domain, self._space = domain, settings.space
         if faces is not None and faces.space is Space.S:
@@ -393,6 +400,19 @@ class LocalRun(Run):
             parts["clip"] = -clip_loss(seen, self._text).mean()
         return parts
 
+    @torch.no_grad()
+    def _instant(self, words: Words, units: Units) -> Tensor:
+        """The displacement that the instant method finds, in the units of the search."""
+        change, without = asked_change(self._domain, words)
+        edit = Memory(self._domain).edit(change, _LEVEL, Origin(), without)
+        vector = edit.vector.to(self._domain.device)
+        if self._space is Space.W:
+            vector = vector[0]
+        elif self._space is Space.S:
+            styles = self._domain.generator.styles
+            vector = (styles(vector[None]) - styles(torch.zeros_like(vector[None])))[0]
+        return units.from_codes(vector)
+
     def _mask(self, before: Tensor, after: Tensor) -> Float[Tensor, "n 1 h w"]:
         mask = combined(before, after, self.settings.masks)
         return 1 - mask if self.settings.background else mask
@@ -409,10 +429,13 @@ class LocalRun(Run):
         return codes * self._free
 
     def _start(self) -> Tensor:
-        """No change, or small random ones if directions should differ or there are no words."""
+        """No change or the instant edit, or small random ones if directions should differ or there
+        are no words."""
         settings = self.settings
         shape = (settings.directions, *_shape(self._domain, self._space))
-        if settings.whiten and settings.directions == 1 and self._prompt is not None:
+        if self._units and settings.directions == 1 and self._words is not None:
+            if settings.warm and self._domain.instant is not None:
+                return self._instant(self._words, self._units).view(shape)
             return torch.zeros(shape, device=self._domain.device)
         random = torch.randn(shape, generator=torch.Generator().manual_seed(settings.seed))
         size = settings.length or (settings.lr if settings.whiten else 1.0)

@@ -50,6 +50,8 @@ class Method(ABC, Generic[_Settings]):
         requests: the types of request that it answers.
         takes_region: whether it can search for a change inside a region. For other methods, a
             region is where an edit is shown, see `EditStack`.
+        takes_keep: whether its search itself keeps what `Words.keep` names. For other methods,
+            `keeping` removes from the edit what would change it.
         presets: settings by name, including "default". All are of one frozen dataclass.
         needs: optional components of a domain that the method requires, such as "parser".
         trainable: whether it takes minutes, so that `recipes/train.py` should run it.
@@ -61,6 +63,7 @@ class Method(ABC, Generic[_Settings]):
     summary: ClassVar[str]
     requests: ClassVar[tuple[type[Any], ...]] = (Words,)
     takes_region: ClassVar[bool] = False
+    takes_keep: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Any]]
     needs: ClassVar[frozenset[str]] = frozenset()
     trainable: ClassVar[bool] = False
@@ -147,7 +150,7 @@ class Method(ABC, Generic[_Settings]):
             neutral = request.neutral or domain.neutral
             note = {**edit.origin.training, "read_as": f"{neutral} -> {request.text}"}
             edit.origin = Origin(request.said, neutral, note)
-        if keep := getattr(request, "keep", ()):
+        if (keep := getattr(request, "keep", ())) and not self.takes_keep:
             edit = keeping(edit, domain, face, keep)
         edit = edit if face is None else fixed(edit, domain, face)
         return _judged(edit, domain, request, face) if isinstance(request, Words) else edit

@@ -148,6 +148,24 @@ class Course:
         """The edits learned so far, the best first."""
         return [self._finish(edit) for edit in self.run.edits()]
 
+    def state_dict(self) -> dict[str, Any]:
+        """Its progress. A new course of the same request and settings continues from it."""
+        return {
+            "index": self.index,
+            "run": self.run.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from the progress of an equal course, see `state_dict`.
+
+        Raises:
+            RuntimeError, ValueError: it is the progress of another kind of run.
+        """
+        self.run.load_state_dict(state["run"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.index = state["index"]
+
 
 class TrainableMethod(Method[_Settings]):
     """A method whose search is a `Run`; it implements `start` instead of `search`.

@@ -1,7 +1,8 @@
 """Words for what pictures may show: alternatives, two of which name a change.
 
-Discovery names its sliders with them, and they set the units in which `methods/fit.py` measures a
-change. Only words that have their own tokens in a CLIP are used.
+Discovery names its sliders with them, they set the units in which `methods/fit.py` measures a
+change, and `methods/instant.py` keeps all alternatives of a trait. Only words that have their own
+tokens in a CLIP are used.
 """
 
 from __future__ import annotations
@@ -60,6 +61,24 @@ THINGS: Alternatives = (
 )
 """Names for the pictures of other things."""
 
+# Names of groups that their entries do not contain, each with one of these entries.
+_TRAITS = {
+    "hair color": "black hair",
+    "hair style": "long hair",
+    "hairstyle": "long hair",
+    "haircut": "long hair",
+    "eye color": "blue eyes",
+    "skin color": "dark skin",
+    "expression": "a smiling *",
+    "mood": "a smiling *",
+    "smile": "a smiling *",
+    "age": "an old *",
+    "gender": "a * of a woman",
+    "sex": "a * of a woman",
+    "pose": "a * turned to the left",
+    "gaze": "a * looking to the left",
+    "shirt": "red clothes",
+}
 _FACE = re.compile(r"\b(faces?|portraits?|persons?|people|man|men|woman|women|heads?)\b", re.I)
 
 
@@ -87,3 +106,26 @@ def sentence(domain: Domain, entry: str) -> str:
         return f"{domain.neutral} with {entry}"
     noun = re.sub(r"^(an?|the)\s+", "", domain.neutral, flags=re.IGNORECASE)
     return entry.replace("*", noun)
+
+
+def trait(domain: Domain, name: str) -> list[list[str]]:
+    """Texts for the alternatives of what a word names, in groups of which a picture shows one.
+
+    "hair" gives the hair colors and the hair styles, "age" or "an old face" young and old. A word
+    that is not in the bank gives one text, "a face with" this word, or the word itself if it
+    describes a picture.
+    """
+    asked = re.sub(r"^(?:an?|the|his|her|their|its|my)\s+", "", name.strip().lower())
+    asked = re.sub(r"\s+", " ", asked.replace("colour", "color"))
+    whole = re.compile(rf"\b{re.escape(asked)}s?\b")
+    chosen = [
+        group
+        for group in alternatives(domain)
+        if _TRAITS.get(asked) in group
+        or any(whole.search(text) for entry in group for text in (entry, sentence(domain, entry)))
+    ]
+    if chosen and not whole.search(domain.neutral):
+        return [[sentence(domain, e) for e in group if not e.startswith("no ")] for group in chosen]
+    noun = re.sub(r"^(an?|the)\s+", "", domain.neutral, flags=re.IGNORECASE)
+    described = re.search(rf"\b{re.escape(noun)}\b", name, re.IGNORECASE)
+    return [[name if described else f"{domain.neutral} with {name}"]]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import statistics
 import time
-import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ from stylegan_hub.artifacts import write_metrics
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.stack import displaced
 from stylegan_hub.latents import Latents
+from stylegan_hub.metrics.clean import clean_limit
 from stylegan_hub.metrics.edit_success import edit_report, reports_by_group
 from stylegan_hub.metrics.identity_similarity import identity_similarity
+from stylegan_hub.metrics.judges import Judges
 from stylegan_hub.metrics.method_report import method_report
+from stylegan_hub.metrics.slider import slider_report
 from stylegan_hub.metrics.step_cosine import step_cosine
-from stylegan_hub.models.stylegan2 import StyleGAN2Generator
-from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import (
     ATTRIBUTES,
@@ -36,10 +37,7 @@ from stylegan_hub.portraits.attributes import (
     character_labels,
     label_index,
 )
-from stylegan_hub.portraits.reader import AttributeReader
 
-READER = "attribute-reader"
-"""The bundled reader of drawn portraits."""
 SHOWN = 8
 """Number of faces in the pictures of an edit."""
 GROUPED = ("skin", "age")
@@ -47,6 +45,7 @@ GROUPED = ("skin", "age")
 
 _BATCH_SIZE = 16
 _TIMED_EDITS = 8
+_SLID = 16  # faces on which the whole slider is rendered
 
 
 def parse_target(texts: Sequence[str]) -> dict[str, str]:
@@ -73,41 +72,10 @@ def parse_target(texts: Sequence[str]) -> dict[str, str]:
     return target
 
 
-def reader_for(pipe: StyleEditPipeline, name: str | None, target: object) -> AttributeReader | None:
-    """The attribute reader for the pictures of a pipeline; None if its readings mean nothing.
-
-    The bundled reader knows drawn portraits. It is used for the bundled generator, and for another
-    one only if a target implies that its pictures have these attributes.
-
-    Args:
-        name: bundled name, folder or Hub id; None for no reader.
-        target: what the reader should look for, or any true value to use it for this pipeline.
-
-    Raises:
-        NotFoundError, ArtifactError: there is no reader with this name, or it cannot be loaded.
-    """
-    if name is None:
-        return None
-    if name == READER and not target:
-        portraits = StyleGAN2Generator.from_pretrained(
-            resolve("portraits", "pipeline") / "generator"
-        )
-        if portraits.fingerprint() != pipe.base_model.fingerprint:
-            warnings.warn(
-                f"The {READER} knows only drawn portraits, and this pipeline has another "
-                "generator, so its readings are left out. If the pipeline does render drawn "
-                "portraits, give a target, or the reader as a folder (cards/attribute-reader).",
-                stacklevel=2,
-            )
-            return None
-    reader = AttributeReader.from_pretrained(resolve(name, "model"))
-    return reader.eval().to(pipe.device)
-
-
 @torch.no_grad()
 def measure_edit(
     pipe: StyleEditPipeline,
-    reader: AttributeReader | None,
+    judges: Judges,
     edit: Edit,
     target: Mapping[str, str],
     seeds: Sequence[int],
@@ -117,7 +85,7 @@ def measure_edit(
     """Edit the faces with these seeds and measure the result.
 
     Args:
-        reader: judge of success and collateral; None for pictures other than drawn portraits.
+        judges: without a reader for pictures other than drawn portraits.
         target: attributes and values that the edit asks for; empty without a reader.
         seeds: at least two; the edit must not have been trained on them.
         strength: the edit's default when None.
@@ -133,6 +101,10 @@ def measure_edit(
         - by_skin, by_age: success, faces (those that lacked the target) and collateral of the faces
             that had this skin or age before; with a reader, unless the target is about it;
         - identity_similarity: mean cosine; with a recognizer in the pipeline;
+        - judged_identity: the same by the judges' recognizer, which no loss uses;
+        - clean: share of the edited pictures that the critic accepts, see `metrics.clean`;
+        - smoothness, and with a reader monotone, and with a critic too useful_from and useful_to:
+            the slider over 16 faces, see `metrics.slider`;
         - clip_similarity_before, clip_similarity_after: mean cosine between picture and prompt;
             for an edit that has a prompt;
         - step_cosine_mean, step_cosine_std: see `step_cosine`;
@@ -143,6 +115,7 @@ def measure_edit(
             or a reader without a target.
         MismatchError: an edit of another generator.
     """
+    reader = judges.reader
     if bool(target) != (reader is not None):
         raise ValueError(
             f"Got the target {dict(target) or 'none'} and {'a' if reader else 'no'} reader; an "
@@ -188,6 +161,20 @@ def measure_edit(
     if (recognizer := getattr(pipe, "recognizer", None)) is not None:
         similarity = identity_similarity(recognizer, before, after, _BATCH_SIZE).mean()
         metrics["identity_similarity"] = _rounded(similarity)
+    if judges.recognizer is not None:
+        similarity = identity_similarity(judges.recognizer, before, after, _BATCH_SIZE).mean()
+        metrics["judged_identity"] = _rounded(similarity)
+    unedited = None
+    if judges.critic is not None:
+        unedited = judges.unedited(pipe, truncation_psi)
+        clean = judges.critic.score(after) > clean_limit(unedited)
+        metrics["clean"] = _rounded(clean.float().mean())
+    slid = slider_report(pipe, edit, start[:_SLID], reader, target, judges.critic, unedited)
+    metrics["smoothness"] = slid.smoothness
+    if slid.monotone is not None:
+        metrics["monotone"] = slid.monotone
+    if slid.useful is not None:
+        metrics["useful_from"], metrics["useful_to"] = slid.useful
     if edit.origin.prompt is not None:
         text = pipe.encode_text(edit.origin.prompt)[0]
         for when, images in (("before", before), ("after", after)):
@@ -237,7 +224,7 @@ def strengths(
 def write_quality(
     folder: Path,
     pipe: StyleEditPipeline,
-    reader: AttributeReader | None,
+    judges: Judges,
     edit: Edit,
     target: Mapping[str, str],
     seeds: Sequence[int],
@@ -253,11 +240,11 @@ def write_quality(
     Returns:
         The content of metrics.json.
     """
-    target = target if reader is not None else {}
-    judge = reader if target else None
-    metrics = measure_edit(pipe, judge, edit, target, seeds, strength, truncation_psi)
+    target = target if judges.reader is not None else {}
+    present = judges if target else replace(judges, reader=None)
+    metrics = measure_edit(pipe, present, edit, target, seeds, strength, truncation_psi)
     far = metrics["strength"]
-    metrics |= method_report(folder, pipe, reader, edit, seeds, far, truncation_psi)
+    metrics |= method_report(folder, pipe, judges.reader, edit, seeds, far, truncation_psi)
     shown = list(seeds[:SHOWN])
     pictures = folder / "images"
     image_files.save(

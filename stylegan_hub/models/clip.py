@@ -20,6 +20,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
+from stylegan_hub.bounds import MAX_LAYERS, MAX_SIDE, MAX_WIDTH, check_sizes
+
 START_TOKEN = "<|startoftext|>"
 END_TOKEN = "<|endoftext|>"
 _WORD_END = "</w>"
@@ -28,6 +30,17 @@ _WORD_PATTERN = (
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|"
     r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
+_BOUNDS = {
+    "hidden_size": MAX_WIDTH,
+    "intermediate_size": 4 * MAX_WIDTH,
+    "projection_dim": MAX_WIDTH,
+    "num_hidden_layers": MAX_LAYERS,
+    "num_attention_heads": MAX_LAYERS,
+    "max_position_embeddings": MAX_WIDTH,
+    "vocab_size": 1_000_000,
+    "image_size": MAX_SIDE,
+    "patch_size": MAX_SIDE,
+}
 # StyleCLIP enlarges by 7 and averages down by resolution / 32, which results in 224 px.
 _STYLECLIP_GRID = 32
 
@@ -90,6 +103,28 @@ def build_clip(
         projection_dim=embedding_dim,
     )
     return CLIPModel(config)
+
+
+def check_config(config: object) -> None:
+    """Check the untrusted config.json of a CLIP before transformers builds the model.
+
+    Raises:
+        ValueError: a size exceeds its bound, or the config names an implementation of attention
+            that transformers would download from the Hub and run.
+    """
+    waiting = [config]
+    while waiting:
+        part = waiting.pop()
+        if not isinstance(part, dict):
+            continue
+        check_sizes(part, _BOUNDS)
+        for key in ("attn_implementation", "_attn_implementation"):
+            if part.get(key) not in (None, "eager", "sdpa"):
+                raise ValueError(
+                    f"{key} is {part[key]!r}; expected 'eager' or 'sdpa', which need no code from "
+                    "the Hub. Remove it from the config."
+                )
+        waiting += part.values()
 
 
 def build_image_processor(image_size: int) -> CLIPImageProcessorPil:
@@ -232,6 +267,7 @@ def tokenize(tokenizer: CLIPTokenizer, texts: str | Sequence[str]) -> Tensor:
             raise ValueError(
                 f"Text {index} is empty ({text!r}); write some words, such as 'a smiling face'."
             )
+        check_unicode(text)
     rows: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     limit = tokenizer.model_max_length - 2  # the start and the end token take a place each
     for text, row in zip(texts, rows, strict=True):
@@ -249,6 +285,14 @@ def tokenize(tokenizer: CLIPTokenizer, texts: str | Sequence[str]) -> Tensor:
         kept = row[:limit]
         tokens[index, 1 : len(kept) + 1] = torch.tensor(kept, dtype=torch.int64)
     return tokens
+
+
+def check_unicode(text: str) -> None:
+    """Raise `ValueError` for a text with bytes that are not UTF-8, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"Got the text {text[:40]!r}; expected valid Unicode (UTF-8).") from error
 
 
 def _merges(learner: Tokenizer) -> list[tuple[str, str]]:

@@ -74,6 +74,7 @@ class InstantConfig:
         embedding_dim: size of CLIP's embeddings.
         base_model, clip: fields of `artifacts.BaseModel` and `artifacts.ClipModel`.
         fit: fields of `FitTable`; None if it was not made.
+        identity_dim: size of the recognizer's embeddings; 0 if there was no recognizer.
 
     Raises:
         ValueError: a size that is not an integer of 1 or more, or an invalid `FitTable` in fit.
@@ -85,11 +86,13 @@ class InstantConfig:
     base_model: dict[str, Any] = field(default_factory=dict)
     clip: dict[str, Any] = field(default_factory=dict)
     fit: dict[str, Any] | None = None
+    identity_dim: int = 0
 
     def __post_init__(self) -> None:
         check_sizes(
             vars(self), {"samples": _MAX_SAMPLES, "w_dim": MAX_WIDTH, "embedding_dim": MAX_WIDTH}
         )
+        check_sizes(vars(self), {"identity_dim": MAX_WIDTH}, least=0)
         _ = self.fit_table
 
     @property
@@ -112,10 +115,13 @@ class InstantModel(SavedWhole, ModelMixin, ConfigMixin):
     Attributes:
         w: `[samples, w_dim]`, with little or no truncation.
         seen: `[samples, embedding_dim]`, embeddings of length 1.
+        identity: `[identity_dim, w_dim]`, the linear map from w to the recognizer's embedding,
+            without its constant; None if there was no recognizer.
     """
 
     w: Tensor
     seen: Tensor
+    identity: Tensor | None
 
     @configured_by(InstantConfig)
     def __init__(self, config: InstantConfig) -> None:
@@ -125,6 +131,12 @@ class InstantModel(SavedWhole, ModelMixin, ConfigMixin):
         self.seen = nn.Parameter(
             torch.zeros(config.samples, config.embedding_dim), requires_grad=False
         )
+        if config.identity_dim:
+            self.identity = nn.Parameter(
+                torch.zeros(config.identity_dim, config.w_dim), requires_grad=False
+            )
+        else:
+            self.register_parameter("identity", None)
 
     @property
     def base_model(self) -> BaseModel:

@@ -26,6 +26,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from stylegan_hub.artifacts import parse_json
 from stylegan_hub.errors import ArtifactError, StyleganHubError
 from stylegan_hub.photos.photo import Photo
 
@@ -226,7 +227,7 @@ class Alignment:
     def from_json(text: str) -> Alignment:
         """Read the text that `to_json` gave; the text may be untrusted. Raises `ArtifactError`."""
         try:
-            state = json.loads(text)
+            state = parse_json(text)
             corners = [(float(x), float(y)) for x, y in state["quad"]]
             width, height = (int(side) for side in state["size"])
             name = state["name"]
@@ -238,7 +239,7 @@ class Alignment:
                 raise ValueError(f"four corners around an area were expected, got {corners}")
             if not isinstance(name, str) or name != name.replace("\\", "/").rpartition("/")[2]:
                 raise ValueError(f"a file name without folders was expected, got {name!r}")
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(f"The alignment of a photograph is damaged: {error}.") from error
         a, b, c, d = corners
         return Alignment((a, b, c, d), (width, height), name)

@@ -1,13 +1,18 @@
 """Invert and edit all photographs of a folder; failures are reported at the end.
 
-OUTPUT/latents/me-jpg.safetensors   one file per photograph (`Person`), used again next time
-OUTPUT/edited/me-jpg.png            the photograph with the edited face in it
-OUTPUT/sheet.png                    all photographs: aligned, rendered and edited side by side
+    OUTPUT/latents/me-jpg.safetensors   one file per photograph (`Person`), used again next time
+    OUTPUT/edited/me-jpg.png            the photograph with the edited face in it
+    OUTPUT/sheet.png                    all photographs: aligned, rendered and edited side by side
+
+`FolderReport` lists what was written and what failed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,6 +34,7 @@ from stylegan_hub.photos.person import Person, invert_photo
 from stylegan_hub.photos.photo import Photo, list_photos, read_photo
 
 SHEET_NAME = "sheet.png"
+_LONGEST = 160  # bytes of a name; file systems take 255, with what is added to it
 _SHOWN = 192  # pixels of a picture's longer side on the sheet
 
 
@@ -148,7 +154,7 @@ class Done:
 
 def edit_photo(how: How, path: Path, output: Path, name: str) -> Done:
     """Invert and edit one photograph, all of its faces or the largest, and write the results."""
-    slug = name.replace(".", "-").replace("/", "--")
+    slug = _slug(name)
     photo = read_photo(path)
     kept = output / "latents" / f"{slug}.safetensors"
     rows, result, is_reused = [], photo, True
@@ -173,6 +179,20 @@ def edit_photo(how: How, path: Path, output: Path, name: str) -> Done:
     if target is not None:
         image_files.save(result.image, target)
     return Done(kept, target, rows, is_reused)
+
+
+def _slug(name: str) -> str:
+    """The name of a photograph's results: "holiday/me.jpg" becomes "holiday--me-jpg".
+
+    If another photograph could have the same one, as "a.b.jpg" and "a-b.jpg", or if it is long, a
+    part of the name's hash follows.
+    """
+    slug = name.replace(".", "-").replace("/", "--")
+    is_unique = name.count(".") == 1 and re.search("--|-/|/-", name) is None
+    if is_unique and len(slug.encode()) <= _LONGEST:
+        return slug
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
+    return f"{slug[: _LONGEST // 4]}-{digest}"
 
 
 def _alignments(how: How, photo: Photo, kept: Path) -> list[Alignment]:

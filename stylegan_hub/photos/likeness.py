@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from stylegan_hub.artifacts import parse_json
 from stylegan_hub.domain import Domain
 from stylegan_hub.losses import identity_loss
 from stylegan_hub.models.clip import preprocess
@@ -34,6 +36,17 @@ class Likeness:
     def __str__(self) -> str:
         who = "not measured (no recognizer)" if self.identity is None else f"{self.identity:.2f}"
         return f"PSNR {self.psnr:.1f} dB, perceptual {self.perceptual:.3f}, identity {who}"
+
+    @staticmethod
+    def from_json(text: str) -> Likeness:
+        """Read what `to_dict` gave, as JSON; the text may be untrusted. Raises `ValueError`."""
+        said = parse_json(text, allow_nan=True)  # identical pictures have an infinite PSNR
+        if isinstance(said, dict):
+            values: list[Any] = [said.get(field.name) for field in fields(Likeness)]
+            numbers = values[:-1] if values[-1] is None else values  # without an identity
+            if all(type(number) in (int, float) for number in numbers):
+                return Likeness(*values)
+        raise ValueError(f"a likeness in numbers was expected, got {text[:80]!r}")
 
     def to_dict(self) -> dict[str, float | None]:
         """The attributes as plain values."""

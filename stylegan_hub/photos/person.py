@@ -8,16 +8,25 @@ fingerprint, the settings and the likeness that was reached.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import BaseModel, read_tensors, write_tensors
+from stylegan_hub.artifacts import (
+    BaseModel,
+    base_model_from,
+    parse_json,
+    read_tensors,
+    write_tensors,
+)
+from stylegan_hub.bounds import check_weights
 from stylegan_hub.domain import Domain, tunable_parameters
 from stylegan_hub.errors import ArtifactError
 from stylegan_hub.latents import Latents, Space
@@ -99,7 +108,7 @@ class Person:
                 "its header); expected a file written by `stylegan-hub invert`."
             )
         version = header.get("format_version", "")
-        if not version.isdecimal() or int(version) > FORMAT_VERSION:
+        if re.fullmatch(r"[0-9]{1,9}", version) is None or int(version) > FORMAT_VERSION:
             raise ArtifactError(
                 f"{path} has format_version {version!r}; this library reads {FORMAT_VERSION}. "
                 "Upgrade stylegan_hub to read it."
@@ -110,19 +119,38 @@ class Person:
                 raise ValueError(f"expected one latent in w_plus, got {latents!r}")
             if strange := [name for name in tensors if not name.startswith(_TUNED)]:
                 raise ValueError(f"it holds the unknown tensor {strange[0]!r}")
-            for name, tensor in (("codes", latents.codes), *tensors.items()):
-                if not tensor.is_floating_point() or not tensor.isfinite().all():
-                    raise ValueError(f"the numbers of {name!r} are not finite")
+            check_weights({"codes": latents.codes, **tensors}, "its tensors")
             return Person(
                 latents,
                 Alignment.from_json(header["alignment"]),
-                BaseModel(**json.loads(header["base_model"])),
+                base_model_from(parse_json(header["base_model"]), path),
                 {name.removeprefix(_TUNED): tensor for name, tensor in tensors.items()},
-                Likeness(**json.loads(header["likeness"])) if "likeness" in header else None,
-                dict(json.loads(header.get("settings", "{}"))),
+                Likeness.from_json(header["likeness"]) if "likeness" in header else None,
+                dict(parse_json(header.get("settings", "{}"))),
             )
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{path} is not a valid person file: {error}") from error
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise `ArtifactError` if a file other than a person's is at a path to save a person to.
+
+    A picture of a model often lies beside the model, `lora.png` beside `lora.safetensors`.
+    """
+    if not path.exists():
+        return
+    try:
+        with safe_open(path, framework="pt") as file:
+            is_person = "alignment" in (file.metadata() or {})
+    except (SafetensorError, OSError, ValueError):
+        is_person = False
+    if not is_person:
+        raise ArtifactError(
+            f"{path} holds something else; nothing was written.",
+            got=str(path),
+            expected="a new name, or a file of a person",
+            remedy="Give another name with --output, or move that file away.",
+        )
 
 
 def invert_photo(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import io
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from stylegan_hub.errors import ArtifactError, NotFoundError
 from stylegan_hub.images import to_rgb
+from stylegan_hub.storage import real
 
 HEIC = (".heic", ".heif")
 """Suffixes of pictures that phones take; reading them needs the package pillow-heif."""
@@ -28,7 +30,8 @@ SUFFIXES = (".avif", ".bmp", ".gif", *HEIC, ".jfif", ".jp2", ".jpeg", ".jpg", ".
             ".ppm", ".tif", ".tiff", ".webp")  # fmt: skip
 """Suffixes of the files that `list_photos` treats as pictures."""
 
-_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Formats of Pillow that are decoded; it would pass an EPS to Ghostscript."""
 _MAX_PIXELS = 1 << 27  # 134 million: cameras have 100
 _MAX_REDUCED = 1 << 30  # limit for JPEG, which can be decoded at a half, a quarter or an eighth
 _COMFORTABLE = 1 << 26  # 67 million: a larger JPEG is decoded at a half or less
@@ -94,7 +97,8 @@ def read_photo(path: str | Path) -> Photo:
         )
     data = path.read_bytes()
     picture, notes = _decoded(path, data)
-    image, name, _, more = _prepared(picture, path.name)
+    stored = os.fsencode(path.name).decode(errors="replace")  # files with it are in UTF-8
+    image, name, _, more = _prepared(picture, stored)
     return Photo(image, name, hashlib.sha256(data).hexdigest(), (*notes, *more))
 
 
@@ -131,13 +135,13 @@ def list_photos(
     folder = Path(folder)
     if not folder.is_dir():
         raise NotFoundError(f"There is no folder {folder}. Give a folder with pictures.")
-    made = None if results is None else Path(results).resolve()
+    made = None if results is None else real(results)
     photos, skipped = [], {}
     for path in sorted(folder.rglob("*") if subfolders else folder.iterdir()):
         name = path.relative_to(folder)
         if any(part.startswith(".") for part in name.parts[:-1]):
             continue  # its folder is hidden, which is noted once
-        if made is not None and made in path.resolve().parents and made != folder.resolve():
+        if made is not None and made in real(path).parents and made != real(folder):
             continue
         if path.is_dir() and subfolders and not path.name.startswith("."):
             continue
@@ -173,7 +177,7 @@ def _left_out(path: Path) -> str | None:
 def _decoded(path: Path, data: bytes) -> tuple[Image.Image, list[str]]:
     """The pixels of a file, and what was done to read them."""
     Image.init()  # otherwise Pillow knows only the most common formats
-    formats = [*_FORMATS, *(["HEIF"] if _reads_heic() else [])]
+    formats = [*FORMATS, *(["HEIF"] if _reads_heic() else [])]
     notes = []
     try:
         with _any_size():
@@ -188,7 +192,7 @@ def _decoded(path: Path, data: bytes) -> tuple[Image.Image, list[str]]:
         raise ArtifactError(_unknown(path, len(data))) from error
     except ArtifactError:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, RuntimeError) as error:
+    except Exception as error:  # a damaged file can make a decoder raise anything
         raise ArtifactError(
             f"{path} ({len(data)} bytes) is damaged or cut off: {error}. Copy or download it again."
         ) from error
@@ -242,12 +246,15 @@ def _unknown(path: Path, size: int) -> str:
         )
     else:
         advice = "If it is a picture, save it as PNG or JPEG."
-    return f"{path} ({size} bytes) cannot be read as {', '.join(_FORMATS)}. {advice}"
+    return f"{path} ({size} bytes) cannot be read as {', '.join(FORMATS)}. {advice}"
 
 
 def _prepared(picture: Image.Image, name: str) -> tuple[Image.Image, str, str, tuple[str, ...]]:
     notes = []
-    frames = getattr(picture, "n_frames", 1)
+    try:
+        frames = getattr(picture, "n_frames", 1)
+    except Exception:  # the pictures after the first one are damaged
+        frames = 1
     if frames > 1 and picture.format != "MPO":  # phones store depth maps as further pictures
         notes.append(f"It holds {frames} pictures; the first one was taken.")
     if min(picture.size) < _MIN_SIDE:

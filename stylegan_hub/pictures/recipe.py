@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -22,8 +21,8 @@ from xml.sax.saxutils import escape
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from stylegan_hub.artifacts import write_bytes
-from stylegan_hub.bounds import is_strength
+from stylegan_hub.artifacts import parse_json, write_bytes
+from stylegan_hub.bounds import is_strength, is_within
 from stylegan_hub.domain import Domain, Label
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.stack import EditStack, StackedEdit
@@ -114,7 +113,7 @@ class Recipe:
             ValueError: it is not a recipe, holds impossible values, or is from a newer version.
         """
         try:
-            said = json.loads(text)
+            said = parse_json(text)
             if (version := said["format_version"]) != FORMAT_VERSION:
                 raise ValueError(f"it has format_version {version!r}; expected {FORMAT_VERSION}")
             used = [Used(**entry) for entry in said["edits"]]
@@ -125,7 +124,7 @@ class Recipe:
                 tuple(used), said["pipeline"], said["fingerprint"], said["version"],
             )  # fmt: skip
             recipe._check()
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"The recipe in the picture cannot be read: {error}.") from error
         return recipe
 
@@ -135,7 +134,7 @@ class Recipe:
         for used in self.edits:
             texts.append(used.what)
             optional += [used.name, used.region, used.digest]
-            if type(used.strength) not in (int, float) or not is_strength(used.strength):
+            if not is_strength(used.strength):
                 raise ValueError(f"strength {used.strength!r}")
         for text in [*texts, *(text for text in optional if text is not None)]:
             if not isinstance(text, str) or len(text) > _MAX_LETTERS:
@@ -144,10 +143,13 @@ class Recipe:
             raise ValueError(f"it has {len(self.edits)} edits; at most {_MAX_EDITS} are read")
         if self.seed is not None and not (type(self.seed) is int and 0 <= self.seed <= _MAX_SEED):
             raise ValueError(f"seed {self.seed!r}")
-        psi = self.truncation_psi
-        if type(psi) not in (int, float) or not math.isfinite(psi) or abs(psi) > 10:
-            raise ValueError(f"truncation_psi {psi!r}")
-        numbers = self.label if isinstance(self.label, tuple) else (self.label or 0,)
+        if not is_within(self.truncation_psi, 10):
+            raise ValueError(f"truncation_psi {self.truncation_psi!r}")
+        numbers = (
+            self.label
+            if isinstance(self.label, tuple)
+            else (0 if self.label is None else self.label,)
+        )
         if len(numbers) > 10_000 or not all(type(n) in (int, float) for n in numbers):
             raise ValueError("its label is neither a number nor a list of numbers")
 
@@ -282,9 +284,9 @@ def read_recipe(path: str | Path) -> tuple[Recipe, bytes | None]:
         if text is None:
             raise ValueError("it has no recipe; only PNG pictures saved by stylegan-hub have one")
         recipe = Recipe.from_json(text)
-    except (OSError, ValueError, SyntaxError, MemoryError) as error:
+    except Exception as error:  # a damaged picture can make Pillow raise anything
         raise ArtifactError(
-            f"{path.name} cannot be opened as a face with edits: {error}.",
+            f"{path.name} cannot be opened as a face with edits: {str(error).rstrip('.')}.",
             remedy="Use the PNG as it was saved; other programs may remove the recipe. Any other "
             f"picture must be inverted first: stylegan-hub invert {path.name}.",
         ) from error

@@ -24,7 +24,8 @@ def region_mask(
     with torch.autocast(images.device.type, enabled=False):  # resizing does not support bfloat16
         masks = parser.masks(images.clamp(-1, 1).to(parser.dtype))
     indices = [parser.index(part) for part in region.parts]
-    return masks[:, indices].sum(1, keepdim=True).float().clamp(0, 1)
+    parts = torch.stack([masks[:, index] for index in indices], 1)
+    return parts.sum(1, keepdim=True).float().clamp(0, 1)
 
 
 def soft_mask(

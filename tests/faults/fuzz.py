@@ -58,6 +58,11 @@ def _file(suffix: str, read: Callable[[Path], object]) -> Callable[[bytes, Path]
 def _configs() -> Iterator[bytes]:
     for path in sorted((ROOT / "cards").glob("*/config.json"))[:12]:
         yield path.read_bytes()
+    base = {"id": None, "fingerprint": "f", "num_ws": 2, "w_dim": 3, "num_styles": 9}
+    part = {"kind": "direction", "format_version": 1, "space": "w_plus"}
+    part |= {"base_model": {**base, "resolution": 8}}
+    parts = [{"strength": 1, "config": part}]
+    yield json.dumps({**part, "kind": "combined", "parts": parts}).encode()
 
 
 def _config(data: bytes, folder: Path) -> object:
@@ -68,7 +73,7 @@ def _config(data: bytes, folder: Path) -> object:
 
     config = config_from(data, "config.json")
     config.pop("tensors_sha256", None)
-    tensors = {name: torch.zeros(2, 3) for name in ("vector", "reading", "coarse.0.weight")}
+    tensors = {name: torch.zeros(2, 3) for name in ("vector", "0.vector", "coarse.0.weight")}
     return edit_from_parts(config, tensors, "config.json")
 
 

@@ -53,17 +53,17 @@ function drawMoving() {
 }
 
 async function drawFaces() {
-  const tiles = find('faces');
-  tiles.replaceChildren(...seeds.map(seed => {
+  const tiles = seeds.map(seed => {
     const button = document.createElement('button');
     button.ariaLabel = `Face ${seed}`;
     button.append(document.createElement('canvas'));
     button.onclick = () => change({ face: { ...state.face, seed, latents: undefined } });
     return button;
-  }));
+  });
+  find('faces').replaceChildren(...tiles);
   for (const [i, seed] of seeds.entries()) {
     const face = { ...seeded(seed) };
-    put(tiles.children[i].firstChild, await engine.picture(face, [], TILE));
+    put(tiles[i].firstChild, await engine.picture(face, [], TILE));
   }
 }
 

@@ -1,0 +1,125 @@
+"""The networks that judge edits. None takes part in a loss, a search or a choice of settings.
+
+The attribute reader says what a picture shows, the critic whether it is clean, and a recognizer of
+its own whether the person is still the same. They are bundled for the drawn portraits, and mean
+nothing for pictures of another kind.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stylegan_hub.metrics.clean import Critic
+from stylegan_hub.models.recognizer import Recognizer
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
+from stylegan_hub.names import bundled, resolve
+from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.dataset import UNSEEN_SEED
+from stylegan_hub.portraits.reader import AttributeReader
+
+READER = "attribute-reader"
+"""The bundled reader of drawn portraits."""
+CRITIC = "critic"
+"""The bundled critic of drawn portraits."""
+RECOGNIZER = "identity-judge"
+"""The bundled recognizer of drawn portraits that no loss uses."""
+
+_UNEDITED = range(UNSEEN_SEED + 500_000, UNSEEN_SEED + 500_384)
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The networks that judge the edits of one pipeline. What a missing one judges is left out.
+
+    Attributes:
+        reader: finds attributes; judges success and collateral.
+        critic: judges whether edited pictures are clean.
+        recognizer: judges whether faces stay the same person; in no loss.
+    """
+
+    reader: AttributeReader | None = None
+    critic: Critic | None = None
+    recognizer: Recognizer | None = None
+
+    @torch.no_grad()
+    def unedited(self, pipe: StyleEditPipeline, truncation_psi: float) -> Float[Tensor, " n"]:
+        """The critic's scores of 384 unedited samples, which are kept."""
+        if self.critic is None:
+            raise ValueError("Got judges without a critic; expected one that scores samples.")
+        kept = self._unedited
+        key = (pipe.base_model.fingerprint, truncation_psi)
+        if key not in kept:
+            parts = [_UNEDITED[i : i + _AT_ONCE] for i in range(0, len(_UNEDITED), _AT_ONCE)]
+            scores = [
+                self.critic.score(pipe.synthesize(pipe.sample(part, truncation_psi)).clamp(-1, 1))
+                for part in parts
+            ]
+            kept[key] = torch.cat(scores)
+        return kept[key]
+
+    @cached_property
+    def _unedited(self) -> dict[tuple[str, float], Tensor]:
+        return {}
+
+
+def reader_for(pipe: StyleEditPipeline, name: str | None, target: object) -> AttributeReader | None:
+    """The attribute reader for the pictures of a pipeline; None if its readings mean nothing.
+
+    The bundled reader knows drawn portraits. It is used for the bundled generator, and for another
+    one only if a target implies that its pictures have these attributes.
+
+    Args:
+        name: bundled name, folder or Hub id; None for no reader.
+        target: what the reader should look for, or any true value to use it for this pipeline.
+
+    Raises:
+        NotFoundError, ArtifactError: there is no reader with this name, or it cannot be loaded.
+    """
+    if name is None:
+        return None
+    if name == READER and not target and not _has_bundled_generator(pipe):
+        warnings.warn(
+            f"The {READER} knows only drawn portraits, and this pipeline has another "
+            "generator, so its readings are left out. If the pipeline does render drawn "
+            "portraits, give a target, or the reader as a folder (cards/attribute-reader).",
+            stacklevel=2,
+        )
+        return None
+    reader = AttributeReader.from_pretrained(resolve(name, "model"))
+    return reader.eval().to(pipe.device)
+
+
+def judges_for(pipe: StyleEditPipeline, reader: str | None, target: object) -> Judges:
+    """The judges for the pictures of a pipeline.
+
+    The bundled critic and recognizer are used for the bundled generator, the only one whose samples
+    they have seen.
+
+    Args:
+        reader, target: see `reader_for`.
+
+    Raises:
+        NotFoundError, ArtifactError: a judge cannot be found or loaded.
+    """
+    chosen = reader_for(pipe, reader, target)
+    folders = bundled("model")
+    if not {CRITIC, RECOGNIZER} & folders.keys() or not _has_bundled_generator(pipe):
+        return Judges(chosen)
+    critic, recognizer = (
+        cls.from_pretrained(folders[name]).eval().to(pipe.device) if name in folders else None
+        for name, cls in ((CRITIC, Critic), (RECOGNIZER, Recognizer))
+    )
+    return Judges(chosen, critic, recognizer)
+
+
+def _has_bundled_generator(pipe: StyleEditPipeline) -> bool:
+    folder = resolve("portraits", "pipeline") / "generator"
+    portraits = StyleGAN2Generator.from_pretrained(folder)
+    return portraits.fingerprint() == pipe.base_model.fingerprint
