@@ -7,8 +7,9 @@ Two kinds of unseen portraits are inverted in every way: *generated* ones, whose
 that the same edits of the zoo can be judged before and after inversion; and *rendered* ones by the
 procedural renderer, which the generator has never produced. The attribute reader judges: an edit
 succeeds if the wanted attribute appears, and every other difference from the given picture (not
-from its reconstruction) is collateral. Writes metrics.json, a table (table.md) and a sheet of
-pictures.
+from its reconstruction) is collateral. For generated portraits the edited picture is also compared
+with the same edit of the true latent (edited PSNR). Writes metrics.json, a table (table.md) and a
+sheet of pictures.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ COLUMNS = {
     "perceptual": "perceptual",
     "identity": "identity",
     "kept": "attributes kept",
+    "edited_psnr": "edited PSNR (dB)",
     "success": "edit success",
     "collateral": "collateral",
     "seconds": "seconds",
@@ -85,10 +87,24 @@ class Config:
 
 @dataclass(frozen=True)
 class Inverted:
-    """The inversion of one portrait: the generator that renders it, and its latent."""
+    """The inversion of one portrait: the generator that renders it, and its latent.
+
+    With `picture`, renders get the details of this picture by the pipeline's detailer.
+    """
 
     pipe: StyleEditPipeline
     latents: Latents
+    picture: Tensor | None = None
+
+    def render(self, edits: Sequence[tuple[Edit, float]] = ()) -> Float[Tensor, "1 3 h w"]:
+        """The picture with some edits, in [-1, 1]."""
+        after = self.pipe.synthesize(displaced(self.pipe, self.latents, edits)).clamp(-1, 1)
+        if self.picture is None:
+            return after
+        before = self.pipe.synthesize(self.latents).clamp(-1, 1)
+        assert self.pipe.detailer is not None
+        detailed: Tensor = self.pipe.detailer(self.picture, before, after)
+        return detailed.clamp(-1, 1)
 
 
 Mode = Callable[[Tensor], list[Inverted]]
@@ -117,7 +133,8 @@ def main(config: Config) -> None:
             started = time.perf_counter()
             people = invert(some)
             seconds = (time.perf_counter() - started) / len(some)
-            values, sheet = measure(pipe, reader, people, some, edits)
+            truth = [Inverted(pipe, one) for one in known[:count]] if kind == "generated" else []
+            values, sheet = measure(pipe, reader, people, some, edits, truth)
             results[kind][name] = values | {"seconds": seconds, "images": float(len(some))}
             rows.append(sheet[:8])
             tqdm.write(f"{kind} {name}: " + ", ".join(
@@ -177,14 +194,25 @@ def modes(pipe: StyleEditPipeline, config: Config) -> dict[str, Mode]:
     ways: dict[str, Mode] = {}
     if pipe.encoder is not None:
         ways["encoder"] = lambda pictures: [Inverted(pipe, one) for one in pipe.invert(pictures)]
+        if pipe.detailer is not None:
+            ways["encoder, details"] = lambda pictures: with_details(ways["encoder"], pictures)
     else:
         print("The pipeline has no encoder: refinement starts from the average face.")
         warnings.filterwarnings("ignore", message="This pipeline has no encoder")
     for steps in config.refine_steps:
         ways[f"{start}, refined {steps}"] = refined(steps)
+    if pipe.detailer is not None and config.refine_steps:
+        last = f"{start}, refined {config.refine_steps[-1]}"
+        ways[f"{last}, details"] = lambda pictures: with_details(ways[last], pictures)
     if config.tune_steps:
         ways[f"{start}, refined {config.refine_steps[-1]}, tuned {config.tune_steps}"] = tuned
     return ways
+
+
+def with_details(invert: Mode, pictures: Tensor) -> list[Inverted]:
+    """The inversions of another way, whose renders get the details of the pictures."""
+    found = zip(invert(pictures), pictures.split(1), strict=True)
+    return [replace(one, picture=picture) for one, picture in found]
 
 
 @torch.no_grad()
@@ -194,17 +222,14 @@ def measure(
     people: Sequence[Inverted],
     pictures: Float[Tensor, "n 3 h w"],
     edits: Mapping[str, tuple[Edit, dict[str, str]]],
+    truth: Sequence[Inverted] = (),
 ) -> tuple[dict[str, float], Float[Tensor, "n 3 h w"]]:
-    """How close the renders are to the pictures, what edits do to them, and the renders."""
+    """How close the renders are to the pictures, what edits do to them, and the renders.
 
-    def draw(edit: Sequence[tuple[Edit, float]]) -> Tensor:
-        one_by_one = [
-            one.pipe.synthesize(displaced(one.pipe, one.latents, edit)).clamp(-1, 1)
-            for one in people
-        ]
-        return torch.cat(one_by_one)
-
-    drawn = draw([])
+    Args:
+        truth: the same portraits with their true latents, if they are known.
+    """
+    drawn = torch.cat([one.render() for one in people])
     reached = likeness(pipe, drawn, pictures)
     before, after = reader.read(pictures), reader.read(drawn)
     visible = applicable(before.labels)
@@ -214,8 +239,14 @@ def measure(
         if visible[name].any()
     ]
     success, collateral, count = 0.0, 0.0, 0
+    errors = []
     for edit, target in edits.values():
-        changed = reader.read(draw([(edit, edit.strength.default)]))
+        some = [(edit, edit.strength.default)]
+        edited = torch.cat([one.render(some) for one in people])
+        if truth:
+            wanted = torch.cat([one.render(some) for one in truth])
+            errors.append((edited - wanted).square().mean((1, 2, 3)))
+        changed = reader.read(edited)
         report = edit_report(before, changed, target)
         if report.count:
             success += report.success * report.count
@@ -229,10 +260,17 @@ def measure(
         "perceptual": sum(one.perceptual for one in reached) / len(reached),
         "identity": sum(known) / len(known) if known else math.nan,
         "kept": sum(kept) / len(kept),
+        "edited_psnr": psnr(torch.cat(errors)) if errors else math.nan,
         "success": success / count if count else math.nan,
         "collateral": collateral / count if count else math.nan,
         "edited": float(count),
     }, drawn
+
+
+def psnr(errors: Float[Tensor, " n"]) -> float:
+    """The mean PSNR in dB of pictures in [-1, 1]; infinite if all are exact."""
+    inexact = errors[errors > 0]
+    return float((10 * torch.log10(4 / inexact)).mean()) if len(inexact) else math.inf
 
 
 def write(
@@ -262,7 +300,7 @@ def write(
     for kind, ways in results.items():
         for name, values in ways.items():
             cells = [_cell(values[key], digits) for key, digits in zip(
-                COLUMNS, (1, 3, 2, 2, 2, 3, 1), strict=True
+                COLUMNS, (1, 3, 2, 2, 1, 2, 3, 1), strict=True
             )]  # fmt: skip
             lines.append(f"| {kind} | {name} | {values['images']:.0f} | {' | '.join(cells)} |")
     (config.output_dir / "table.md").write_text("\n".join(lines) + "\n")

@@ -1,4 +1,4 @@
-"""What the recipes that train a network on portraits share: its data, its log and its folder."""
+"""What the recipes that train a network share: its data, its log and its folder."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import write_bytes
+from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import Portraits, sample
 from stylegan_hub.portraits.dataset import UNSEEN_SEED, RenderCache
 from stylegan_hub.portraits.renderer import render
@@ -71,3 +72,24 @@ def write_network(
     write_bytes(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
     write_bytes(folder / "README.md", card.encode())
     print(f"The {folder.name} is in {folder}.")
+
+
+def check_addable(pipeline: str) -> None:
+    """Refuse --add for a pipeline that is not a folder of the user.
+
+    Raises:
+        SystemExit: `pipeline` is a name.
+    """
+    if not Path(pipeline).is_dir():
+        raise SystemExit(
+            f"Got --add with {pipeline!r}, which is not a folder. Copy the pipeline into a folder "
+            "of your own, or leave out --add."
+        )
+
+
+def add_to_pipeline(pipe: StyleEditPipeline, folder: Path, part: str, network: Any) -> None:
+    """Write a network, in half precision, into a pipeline's folder, whose other parts stay."""
+    network.half().save_pretrained(folder / part, overwrite=True)
+    pipe.register_modules(**{part: network.float()})
+    pipe.register_to_config(_name_or_path=None)
+    write_bytes(folder / pipe.config_name, pipe.to_json_string().encode())

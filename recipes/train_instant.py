@@ -18,6 +18,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 from command_line import run
+from network import add_to_pipeline, check_addable
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
@@ -52,11 +53,8 @@ class Config:
 def main(config: Config) -> None:
     state = PartialState()
     pipe = StyleEditPipeline.from_pretrained(config.pipeline, device=state.device)
-    if config.add and not Path(config.pipeline).is_dir():
-        raise SystemExit(
-            f"Got --add with {config.pipeline!r}, which is not a folder. Copy the pipeline into a "
-            "folder of your own, or leave out --add."
-        )
+    if config.add:
+        check_addable(config.pipeline)
     blocks = config.output_dir / "blocks"
     blocks.mkdir(parents=True, exist_ok=True)
     check_same_run(blocks / "run.json", pipe, config)
@@ -74,7 +72,7 @@ def main(config: Config) -> None:
         model = instant_model(pipe, (read_block(path) for path in paths))
         write(model, config.output_dir / "instant", config)
         if config.add:
-            add(model, pipe, Path(config.pipeline))
+            add_to_pipeline(pipe, Path(config.pipeline), "instant", model)
 
 
 def check_same_run(path: Path, pipe: StyleEditPipeline, config: Config) -> None:
@@ -105,14 +103,6 @@ def write(model: InstantModel, folder: Path, config: Config) -> None:
     model.float()
     write_bytes(folder / "README.md", card(model, config).encode())
     print(f"The instant model is in {folder}.")
-
-
-def add(model: InstantModel, pipe: StyleEditPipeline, folder: Path) -> None:
-    """Write the model into the pipeline's folder, whose other parts stay as they are."""
-    model.half().save_pretrained(folder / "instant", overwrite=True)
-    pipe.register_modules(instant=model.float())
-    pipe.register_to_config(_name_or_path=None)
-    write_bytes(folder / pipe.config_name, pipe.to_json_string().encode())
 
 
 def card(model: InstantModel, config: Config) -> str:

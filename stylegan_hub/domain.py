@@ -34,6 +34,7 @@ from stylegan_hub.models.clip import (
     encode_text,
     preprocess,
 )
+from stylegan_hub.models.detailer import Detailer
 from stylegan_hub.models.encoder import Encoder
 from stylegan_hub.models.identity import Identity, weights_state
 from stylegan_hub.models.instant import InstantModel
@@ -57,6 +58,7 @@ COMPONENTS: dict[str, tuple[str, str]] = {
     "parser": ("stylegan_hub.models.parser", "Parser"),
     "encoder": ("stylegan_hub.models.encoder", "Encoder"),
     "landmarker": ("stylegan_hub.models.landmarker", "Landmarker"),
+    "detailer": ("stylegan_hub.models.detailer", "Detailer"),
     "instant": ("stylegan_hub.models.instant", "InstantModel"),
 }
 RECIPES: Mapping[str, str] = {
@@ -64,6 +66,7 @@ RECIPES: Mapping[str, str] = {
     "parser": "recipes/train_parser.py",
     "encoder": "recipes/train_encoder.py",
     "landmarker": "recipes/train_landmarks.py",
+    "detailer": "recipes/train_detailer.py",
     "instant": "recipes/train_instant.py",
 }
 """The recipe that trains each component that a domain may lack."""
@@ -93,11 +96,12 @@ class Domain(SavedWhole, DiffusionPipeline):
     Args:
         generator: the frozen StyleGAN2.
         clip, tokenizer, image_processor: a CLIP that understands its pictures.
-        recognizer: tells faces apart. It and the next four are None if the pictures show no faces
+        recognizer: tells faces apart. It and the next five are None if the pictures show no faces
             or if none was trained; code that needs a missing one raises an error.
         parser: finds the parts of a face.
         encoder: finds the latent that renders a picture.
         landmarker: finds faces of this domain in a larger picture.
+        detailer: gives edited renders the details of their photograph.
         instant: finds the displacement for a requested change without a search.
         neutral: what all pictures of the domain show, in words, "a car"; edits with words start
             there unless other words are given.
@@ -122,6 +126,7 @@ class Domain(SavedWhole, DiffusionPipeline):
         parser: Parser | None = None,
         encoder: Encoder | None = None,
         landmarker: Landmarker | None = None,
+        detailer: Detailer | None = None,
         instant: InstantModel | None = None,
         neutral: str = NEUTRAL,
         label: int | list[float] | None = None,
@@ -142,6 +147,7 @@ class Domain(SavedWhole, DiffusionPipeline):
             parser=parser and parser.eval().requires_grad_(False),
             encoder=encoder and encoder.eval().requires_grad_(False),
             landmarker=landmarker and landmarker.eval().requires_grad_(False),
+            detailer=detailer and detailer.eval().requires_grad_(False),
             instant=instant and instant.eval().requires_grad_(False),
         )
         self.name: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -45,6 +46,7 @@ from demo.tabs.photo import (
     save_person,
 )
 from demo.upload import EVERYONE, POINTS, WHOLE, Upload, pairs, receive
+from stylegan_hub.models.detailer import Detailer
 from stylegan_hub.models.landmarker import Landmarker
 from stylegan_hub.photos.align import Landmarks, NoFaceError, align, cut
 from stylegan_hub.photos.comparison import Comparison
@@ -408,6 +410,16 @@ def test_put_back(inverted: Inverted, file: Path) -> None:
     assert put_back(inverted, kept) == (name, photo)
     _, face = put_back(inverted, session.without_edits(), "face")
     assert face.size == SIZE and (np.asarray(face) != before).any()
+
+
+def test_details_of_the_photo_are_pasted_too(inverted: Inverted) -> None:
+    pipe = copy.copy(inverted.studio.pipe)
+    pipe.register_modules(detailer=Detailer(patch=2, widths=(8, 8)).eval())
+    with_detailer = replace(inverted, studio=Studio(pipe))
+    session = edited(inverted)
+    plain = put_back(inverted, session)
+    assert put_back(with_detailer, session, detail=False) == plain
+    assert put_back(with_detailer, session) != plain
 
 
 def test_what_cannot_be_put_back(inverted: Inverted, tmp_path: Path) -> None:

@@ -198,6 +198,7 @@ def put_back(
     session: Session,
     where: Where = "changed",
     keep_own: float = 1.0,
+    detail: bool = True,
 ) -> tuple[str, Image.Image]:
     """A file name, and the photograph at its full size with the edited face in it.
 
@@ -224,7 +225,9 @@ def put_back(
         latents = session.latents if one is inverted else one.person.latents
         _, edited = one.studio.draw(replace(session, latents=latents))
         changed = changed or before.tobytes() != edited.tobytes()
-        result = paste_back(photo, one.person.alignment, edited, before, where, keep_own)
+        detailer = one.studio.pipe.detailer if detail else None
+        alignment = one.person.alignment
+        result = paste_back(photo, alignment, edited, before, where, keep_own, detailer)
         photo = replace(photo, image=result)
     if where == "changed" and not changed:
         raise ValueError(
@@ -401,6 +404,12 @@ def build(studio: Studio, stage: Stage) -> None:
             info="Hands, frames and hats stay as they are in the photo: the violet parts above.",
             buttons=[],
         )
+        detail = gr.Checkbox(
+            True,
+            label="Details of the photo",
+            info="Texture and light that the render lacks are taken from the photo.",
+            visible=pipe.detailer is not None,
+        )
         put = gr.Button("Paste back")
         pasted = gr.HTML(label="The edited photo", min_height=0, elem_id="pasted")
         save_photo = gr.DownloadButton("Save the photo", size="md", visible=False)
@@ -523,10 +532,10 @@ def build(studio: Studio, stage: Stage) -> None:
         put_on_desk(desk, back)
         return message(f"{back.upload.subject} is here again, with its edits.")
 
-    def paste(desk: Desk, where: Where, keep_own: float) -> tuple[str, Any]:
+    def paste(desk: Desk, where: Where, keep_own: float, detail: bool) -> tuple[str, Any]:
         with friendly():
             inverted = desk.photographs.get("inverted")
-            name, photo = put_back(inverted, desk.session, where, keep_own)
+            name, photo = put_back(inverted, desk.session, where, keep_own, detail)
         data = io.BytesIO()
         photo.save(data, "PNG", compress_level=_FAST)
         file = desk.photo_file("pasted", name, data.getvalue())
@@ -558,4 +567,5 @@ def build(studio: Studio, stage: Stage) -> None:
     stage.add_search(calm, [calm.click], make_neutral, {}, api_name="neutral")
     stage.restore(restore, [*placed, *of_person])
     stage.then_show(back.click(go_back, desk, stage.status, **PRIVATE))
-    put.click(paste, [desk, where, keep_own], [pasted, save_photo], api_name="paste", **_READING)
+    settings = [desk, where, keep_own, detail]
+    put.click(paste, settings, [pasted, save_photo], api_name="paste", **_READING)

@@ -19,6 +19,7 @@ from stylegan_hub.cli.console import (
     show_step,
 )
 from stylegan_hub.cli.options import (
+    DetailOption,
     KeepOwnOption,
     MarkOption,
     NeutralOption,
@@ -213,6 +214,7 @@ class _Written:
     mark: MarkOption = False
     paste: PasteOption = "changed"
     keep_own: KeepOwnOption = 1.0
+    detail: DetailOption = True
 
 
 @main.command()
@@ -305,6 +307,7 @@ def _write_edited(
             before,
             written.paste,
             written.keep_own,
+            studio.pipe.detailer if written.detail else None,
         )
         before = source.photo.image
     shown = images.grid([before, after], columns=2) if written.before_after else after

@@ -84,6 +84,16 @@ KeepOwnOption = Annotated[
 ]
 
 
+DetailOption = Annotated[
+    bool,
+    typer.Option(
+        "--detail/--no-detail",
+        help="Give an edited face the details of the photo that its render lacks, in one pass, if "
+        "the pipeline has a detailer.",
+    ),
+]
+
+
 RefineOption = Annotated[
     int,
     typer.Option(

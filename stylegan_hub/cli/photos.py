@@ -17,6 +17,7 @@ from stylegan_hub.cli.console import (
 )
 from stylegan_hub.cli.options import (
     AlignedOption,
+    DetailOption,
     DeviceOption,
     KeepOwnOption,
     PipelineOption,
@@ -177,6 +178,7 @@ def batch(
     ] = False,
     aligned: AlignedOption = False,
     keep_own: KeepOwnOption = 1.0,
+    detail: DetailOption = True,
     pipeline: PipelineOption = "portraits",
     device: DeviceOption = "auto",
     runtime: RuntimeOption = None,
@@ -206,7 +208,7 @@ def batch(
         loaded = [(load_edit(name), strength) for name, strength in wanted]
         chosen = [(e, e.strength.default if s is None else s) for e, s in loaded]
         pipe = open_studio(pipeline, device, runtime).pipe
-        found: dict[str, Any] = {"keep_own": keep_own, "subfolders": subfolders}
+        found: dict[str, Any] = {"keep_own": keep_own, "detail": detail, "subfolders": subfolders}
         found |= {"everyone": everyone, "aligned": aligned}
         report = _edited_folder(pipe, photos, output, chosen, refine, tune, paste, found)
     done, again = len(report.people), len(report.reused)

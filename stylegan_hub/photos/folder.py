@@ -26,6 +26,7 @@ from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.stack import displaced
 from stylegan_hub.errors import MismatchError
 from stylegan_hub.latents import Latents
+from stylegan_hub.models.detailer import Detailer
 from stylegan_hub.photos.align import Alignment, LandmarkProvider, align, cut, find_faces, whole
 from stylegan_hub.photos.finders import draws_faces, finder, framing, locate, undrawable_person
 from stylegan_hub.photos.invert import Refinement, Tuning
@@ -74,6 +75,7 @@ def edit_folder(
     everyone: bool = False,
     aligned: bool = False,
     keep_own: float = 1.0,
+    detail: bool = True,
 ) -> FolderReport:
     """Invert, edit and paste back every photograph of a folder.
 
@@ -91,6 +93,7 @@ def edit_folder(
         aligned: each photograph is an aligned picture already and is taken whole.
         keep_own: how much of what the generator cannot render stays the photograph's own, see
             `paste`.
+        detail: give edited faces the details of their photographs, if the pipeline has a detailer.
 
     Raises:
         NotFoundError: there is no such folder, or no picture in it.
@@ -99,7 +102,10 @@ def edit_folder(
     output, listed = Path(output), list_photos(photos, subfolders, output)
     for edit, _ in edits:
         edit.check_fits(domain.base_model)  # once up front, not once per photograph
-    how = How(domain, edits, refinement, tuning, provider, where, everyone, aligned, keep_own)
+    detailer = domain.detailer if detail else None
+    how = How(
+        domain, edits, refinement, tuning, provider, where, everyone, aligned, keep_own, detailer
+    )
     people: dict[str, Path] = {}
     edited: dict[str, Path] = {}
     reused: list[str] = []
@@ -140,6 +146,7 @@ class How:
     everyone: bool
     aligned: bool
     keep_own: float
+    detailer: Detailer | None
 
 
 @dataclass(frozen=True)
@@ -171,7 +178,9 @@ def edit_photo(how: How, path: Path, output: Path, name: str) -> Done:
         row = [cut(photo, person.alignment, (before.height, before.width)), before]
         if how.edits:
             after = _drawn(drawing, displaced(drawing, person.latents, how.edits))
-            pasted = paste(result, person.alignment, after, before, how.where, how.keep_own)
+            pasted = paste(
+                result, person.alignment, after, before, how.where, how.keep_own, how.detailer
+            )
             result = replace(result, image=pasted)
             row.append(after)
         rows.append([_on_sheet(picture) for picture in row])

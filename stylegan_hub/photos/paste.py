@@ -14,6 +14,8 @@ A whole face has an edge where it was cut out. If the picture before the edit is
 shifted to the photograph's colors at that edge, and the shift is spread over the inside as a
 membrane (Perez et al. 2003, "Poisson Image Editing", for a layer whose gradients are kept), so that
 no edge is visible.
+
+With a detailer, the edited face gets the photograph's details first (`models/detailer.py`).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stylegan_hub import images as image_files
+from stylegan_hub.models.detailer import Detailer
 from stylegan_hub.photos.align import Alignment, check_same, cut
 from stylegan_hub.photos.photo import Photo
 
@@ -56,6 +59,7 @@ def paste(
     before: Image.Image | None = None,
     where: Where = "changed",
     keep_own: float = 1.0,
+    detailer: Detailer | None = None,
 ) -> Image.Image:
     """The photograph with the edited face in it.
 
@@ -68,6 +72,7 @@ def paste(
             also meets the photo's colors there.
         keep_own: how much of what the generator cannot render stays the photograph's own, see
             `undrawn`: from 0 (nothing) to 1 (all). It needs `before`.
+        detailer: gives the face details of the photo that its render lacks. It needs `before`.
 
     Returns:
         An RGB picture as large as the photo. Outside the mask it is identical to the photo, bit by
@@ -75,7 +80,8 @@ def paste(
 
     Raises:
         ValueError: the photo has another size than the aligned one; the pictures have different
-            sizes or another shape than was cut out; or "changed" is used without `before`.
+            sizes or another shape than was cut out; or "changed" or a detailer is used without
+            `before`.
     """
     check_same(photo, alignment)
     width, height = alignment.extent
@@ -92,6 +98,8 @@ def paste(
         raise ValueError(
             "Got where='changed' without the picture before the edit. Give it, or use where='face'."
         )
+    if detailer is not None and before is None:
+        raise ValueError("Got a detailer without the picture before the edit. Give both.")
     if not 0 <= keep_own <= 1:
         raise ValueError(f"Got keep_own {keep_own}; expected 0 to 1.")
     face = image_files.from_pil(after)
@@ -101,7 +109,10 @@ def paste(
     if before is not None:
         drawn = image_files.from_pil(before)
         known = 1 - keep_own * _undrawn(original, drawn)
-        toned = face + _blurred_where(original - drawn, known, _TONE)
+        if detailer is None:
+            toned = face + _blurred_where(original - drawn, known, _TONE)
+        else:
+            toned = _detailed(detailer, original, drawn, face)
         mask = mask * known
         if where == "changed":
             mask = mask * _changed(face, drawn)
@@ -112,6 +123,28 @@ def paste(
     layer = image_files.to_pil(face)[0]
     alpha = Image.fromarray((mask[0, 0] * 255).round().to(torch.uint8).numpy())
     return _laid_over(photo.image, layer, alpha, alignment)
+
+
+def detailed(
+    detailer: Detailer, photograph: Image.Image, before: Image.Image, after: Image.Image
+) -> Image.Image:
+    """The edited render with the details of its aligned photograph.
+
+    Args:
+        photograph, before, after: aligned pictures of one size: what was cut out of the photo, its
+            render before the edit, and its render after it.
+
+    Raises:
+        ValueError: the sizes differ, or are smaller than the detailer allows.
+    """
+    pictures = (image_files.from_pil(picture) for picture in (photograph, before, after))
+    return image_files.to_pil(_detailed(detailer, *pictures))[0]
+
+
+@torch.no_grad()
+def _detailed(detailer: Detailer, original: Tensor, drawn: Tensor, face: Tensor) -> Tensor:
+    found = detailer(*(picture.to(detailer.device) for picture in (original, drawn, face)))
+    return found.cpu().clamp(-1, 1)
 
 
 def undrawn(photo: Photo, alignment: Alignment, before: Image.Image) -> Image.Image:
