@@ -19,7 +19,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from stylegan_hub.portraits.attributes import ATTRIBUTES, CHARACTERS, Portraits
-from stylegan_hub.portraits.requests import HAIR_COLORS, PARTS_SAID, requests
+from stylegan_hub.portraits.requests import HAIR_COLORS, PARTS_SAID, requests, with_what_shows_it
+from stylegan_hub.portraits.thesaurus import RARE
 
 
 @dataclass(frozen=True)
@@ -461,7 +462,9 @@ _REQUESTS = {
 }
 _NEUTRAL_SHARE = 0.04
 _PART_SHARE = 0.2  # of those
-_REQUEST_SHARE = 0.45  # of captions about one attribute, where requests are asked for
+# Of captions about one attribute, where requests are asked for:
+_REQUEST_SHARE = 0.3
+_RARE_SHARE = 0.4
 _COUNT_SHARES = {1: 0.42, 2: 0.23, 3: 0.15, 4: 0.09, 5: 0.06, 6: 0.04, 7: 0.025, 8: 0.015}
 _LOOSE_SHARE = 0.05
 _NAME_SHARE = 0.65
@@ -526,7 +529,8 @@ def describe(
         character: a name out of `CHARACTERS`, said in most of the captions.
         mention: attributes to speak of, in this order; by default one to eight are chosen. The
             hair color of a bald person is never spoken of, nor the look of closed eyes.
-        with_requests: whether some captions of one attribute ask for it ("add a hat").
+        with_requests: whether some captions of one attribute ask for it ("add a hat") or say it
+            in rarer words (`thesaurus`).
     """
     name = None
     if character is not None and rng.random() < _NAME_SHARE:
@@ -546,7 +550,13 @@ def describe(
         return Caption(f"{opening}{name}", facts)
 
     alone = len(mention) == 1 and name is None
-    if with_requests and alone and rng.random() < _REQUEST_SHARE:
+    way = rng.random() if with_requests and alone else 1.0
+    if way < _RARE_SHARE:
+        (attribute,) = mention
+        value = labels[attribute]
+        facts = with_what_shows_it(attribute, frozenset({value}))
+        return Caption(RARE[attribute, value].say(rng), facts)
+    if way < _RARE_SHARE + _REQUEST_SHARE:
         fulfilled = [
             (wanted, texts)
             for wanted, texts in _REQUESTS[mention[0]]
@@ -656,6 +666,8 @@ def vocabulary_texts() -> list[str]:
     tables += [words for loose in _LOOSE.values() for _, words in loose]
     for words in tables:
         pieces += [*words.adjectives, *words.traits, *words.clauses]
+    for rare in RARE.values():
+        pieces += [*rare.states, *rare.things, *rare.phrases]
     return pieces
 
 

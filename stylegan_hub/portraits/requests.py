@@ -202,6 +202,11 @@ def _facts(attribute: str, chosen: Sequence[str]) -> dict[str, frozenset[str]]:
         for value in ATTRIBUTES[attribute]
         if value in chosen or any(c[0] == "-" and c[1:] != value for c in chosen)
     )
+    return with_what_shows_it(attribute, values)
+
+
+def with_what_shows_it(attribute: str, values: frozenset[str]) -> dict[str, frozenset[str]]:
+    """Values of an attribute as facts, with those of others without which they are not seen."""
     facts = {attribute: values}
     if attribute == "hair_color":
         facts["hair_style"] = frozenset(ATTRIBUTES["hair_style"]) - {"bald"}
