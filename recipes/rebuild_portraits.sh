@@ -86,7 +86,7 @@ stage reader reader/reader train reader reader --cache "$RUNS/portraits"
 stage clip clip/metrics.json train clip clip --cache "$RUNS/portraits"
 stage clip-2 clip-2/metrics.json \
     train clip clip-2 --cache "$RUNS/portraits" --init_from "$RUNS/clip" \
-    --generator "$RUNS/generator" --max_train_steps 1500
+    --generator "$RUNS/generator" --max_train_steps 5000
 stage recognizer recognizer/recognizer train recognizer recognizer --cache "$RUNS/identities"
 # Another one, with another seed and other sizes, judges identity and is used in no training.
 stage judge judge/recognizer train recognizer judge --cache "$RUNS/identities" --seed 1 \
@@ -113,7 +113,10 @@ stage encoder encoder/encoder \
 stage bundled bundled/model_index.json bundle "$RUNS/bundled" \
     --parser "$RUNS/parser/parser" --encoder "$RUNS/encoder/encoder"
 
-# What is made of the whole pipeline: any words at once, how well they fit, what a likeness means.
+# What is made of the whole pipeline: details of photographs, any words at once, how well they fit,
+# what a likeness means.
+stage detailer bundled/detailer train detailer detailer --pipeline "$RUNS/bundled" \
+    --mixed_precision "${PRECISION:-no}" --add
 stage instant bundled/instant "$PYTHON" recipes/train_instant.py --pipeline "$RUNS/bundled" \
     --output_dir "$RUNS/instant" --add
 stage fit fit/metrics.json "$PYTHON" recipes/calibrate_fit.py --pipeline "$RUNS/bundled" \
