@@ -88,6 +88,8 @@ Preprocessing = Literal["proper", "styleclip"]
 _MAX_SEED = 2**63 - 1
 _SMALL = 1e-3  # deviations below this share of the largest one count as zero
 _UNIT_SAMPLES = 2048
+_SKETCHED = 8
+_SKETCH_PSNR = 33.0  # dB to the full picture made smaller
 
 
 class Domain(SavedWhole, DiffusionPipeline):
@@ -433,6 +435,43 @@ class Domain(SavedWhole, DiffusionPipeline):
             return self.generator.synthesis_from_styles(codes, "const", side)
         return self.generator.synthesis(codes, "const", side)
 
+    def sketch(self, latents: Latents) -> Float[Tensor, "n 3 h w"]:
+        """Pictures in the size that CLIP and the recognizer need; differentiable.
+
+        These networks look at a fraction of a large picture's pixels. If the picture of a smaller
+        block shows the same as the full one, searches render that, in a fraction of the time. For
+        some generators it does not, and this is the full picture.
+        """
+        return self.synthesize(latents, self.sketch_side)
+
+    @property
+    def sketch_side(self) -> int | None:
+        """The longer side of `sketch` in pixels; None for the full picture. Measured once."""
+        least = 2 * self.clip.config.vision_config.image_size  # views of it may be enlarged
+        if self.recognizer is not None:
+            least = max(least, self.recognizer.config["input_size"])
+        known = _SKETCH_SIDES.setdefault(self.generator, {})
+        if least not in known:
+            known[least] = self._sketch_side(least)
+        return known[least]
+
+    @torch.no_grad()
+    def _sketch_side(self, least: int) -> int | None:
+        """The smallest block of at least this size that is close to the full picture."""
+        sides = [side for side in self.generator.synthesis.resolutions if side >= least]
+        if len(sides) < 2 or self.generator.config.architecture != "skip":
+            return None
+        faces = self.sample(range(_SKETCHED), truncation_psi=0.7)
+        full = self.synthesize(faces).clamp(-1, 1).float()
+        for side in sides[:-1]:
+            small = self.synthesize(faces, side).clamp(-1, 1).float()
+            error = (
+                (small - image_files.resize(full, (small.shape[2], small.shape[3]))).square().mean()
+            )
+            if float(10 * torch.log10(4 / error.clamp_min(1e-9))) >= _SKETCH_PSNR:
+                return side
+        return None
+
     def block(self, max_resolution: int | None) -> int | None:
         """Resolution of the largest block within a size; None for the full picture."""
         network = self.generator.synthesis
@@ -666,6 +705,8 @@ class Units:
 
 
 # Generators are frozen, so their units stay valid once they are measured.
+# The generator's sketch side, by the least size.
+_SKETCH_SIDES: WeakKeyDictionary[nn.Module, dict[int, int | None]] = WeakKeyDictionary()
 _UNITS: WeakKeyDictionary[nn.Module, dict[Space, Units]] = WeakKeyDictionary()
 
 

@@ -415,7 +415,7 @@ def draw_pool(
     starts = range(0, samples, batch_size) if batches is None else batches
     rows = []
     for start in starts:
-        drawn = domain.synthesize(Latents(Space.Z, z[start : start + batch_size])).clamp(-1, 1)
+        drawn = domain.sketch(Latents(Space.Z, z[start : start + batch_size])).clamp(-1, 1)
         # The cosines will be multiplied by a large factor, so use full precision under autocast.
         with torch.autocast(drawn.device.type, enabled=False):
             rows.append(domain.encode_image(drawn.float()).float().cpu())
@@ -543,7 +543,7 @@ class Objective:
         losses = {"kl": kl_divergence(mean, log_variance).mean() / module.sizes.z_dim}
         loss = settings.kl_lambda * losses["kl"]
         if settings.reconstruction_lambda or settings.clip_lambda:
-            drawn = domain.synthesize(Latents(Space.W, w)).float()
+            drawn = domain.sketch(Latents(Space.W, w)).float()
             if settings.reconstruction_lambda:
                 assert self.captioner is not None
                 tokens = self.captioner.tokenize(texts)
@@ -597,7 +597,7 @@ def draw_from_text(
             w = torch.lerp(domain.generator.mapping.w_avg.to(w), w, truncation_psi)
             step = Step(index, len(numbers))
             if candidates > 1:
-                drawn = domain.synthesize(Latents(Space.W, w))
+                drawn = domain.sketch(Latents(Space.W, w))
                 similarity = domain.encode_image(drawn.clamp(-1, 1)).float() @ embedding[0]
                 best = slice(nearest := int(similarity.argmax()), nearest + 1)
                 note = f"similarity {float(similarity[nearest]):.3f}"

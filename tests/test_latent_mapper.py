@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -380,12 +380,15 @@ def test_steps_are_measured_in_units_of_the_latents(
 def test_identity_is_kept_by_the_recognizer(
     tiny_pipeline: StyleEditPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def recognizer(images: Tensor) -> Tensor:
-        return torch.nn.functional.normalize(images.mean((2, 3)), dim=1)
+    class MeanColor:
+        config: ClassVar = {"input_size": 16}
+
+        def __call__(self, images: Tensor) -> Tensor:
+            return torch.nn.functional.normalize(images.mean((2, 3)), dim=1)
 
     with pytest.raises(ValueError, match=r"id_lambda 0.1, .*no recognizer"):
         MapperRun(tiny_pipeline, Words("Milo"), PUBLISHED)
-    monkeypatch.setattr(tiny_pipeline, "recognizer", recognizer, raising=False)
+    monkeypatch.setattr(tiny_pipeline, "recognizer", MeanColor(), raising=False)
     objective = Objective(tiny_pipeline, Words("Milo"), PUBLISHED)
     mapper = new_mapper(tiny_pipeline)
     people = training_latents(tiny_pipeline, 4)

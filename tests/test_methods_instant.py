@@ -311,7 +311,7 @@ def test_the_map_to_the_recognizer_is_learned_from_samples(
     w = torch.randn(400, 16, generator=torch.Generator().manual_seed(0))
     truth = torch.randn(5, 16, generator=torch.Generator().manual_seed(1))
     domain = SimpleNamespace(
-        synthesize=lambda latents: latents.codes, recognizer=lambda codes: codes @ truth.T
+        sketch=lambda latents: latents.codes, recognizer=lambda codes: codes @ truth.T
     )
     torch.testing.assert_close(identity_map(domain, w), truth, rtol=0.2, atol=0.2)  # type: ignore[arg-type]
     model = make_instant_model(inverting_pipeline, samples=BLOCK)

@@ -360,9 +360,7 @@ def _looked_at(
 ) -> tuple[Slider, Float[Tensor, "2 3 h w"]]:
     """The effect of a candidate on faces, and pictures of both its ends on the first face."""
     vector = _in_space(domain, candidate.vector, faces.space)
-    ends = [
-        domain.synthesize(Latents(faces.space, faces.codes + sign * vector)) for sign in (-1, 1)
-    ]
+    ends = [domain.sketch(Latents(faces.space, faces.codes + sign * vector)) for sign in (-1, 1)]
     low, high = (domain.encode_image(images).float() for images in ends)
     each = high - low
     amount, consistency = float(each[0].norm()), 1.0

@@ -197,7 +197,7 @@ class EssenceRun(Run):
         seeds = range(settings.first_seed, settings.first_seed + settings.sources)
         self._sources = domain.sample(seeds, settings.truncation_psi).codes
         with torch.no_grad():
-            drawn = [domain.synthesize(Latents(Space.W_PLUS, w)) for w in self._sources.split(8)]
+            drawn = [domain.sketch(Latents(Space.W_PLUS, w)) for w in self._sources.split(8)]
         self._originals = torch.cat(drawn)
         self._span = self._principal_components()
         self.offset = nn.Parameter(self._starts())
@@ -295,7 +295,7 @@ class EssenceRun(Run):
             codes = self._sources[:1] + self.coefficients[self._best, 0] * vector
         else:
             codes = self._domain.lower(latents, Space.W_PLUS).codes + vector
-        return self._domain.synthesize(Latents(Space.W_PLUS, codes))
+        return self._domain.sketch(Latents(Space.W_PLUS, codes))
 
     def _losses(self, chosen: Tensor, views: Tensor, restarts: Tensor) -> dict[str, Tensor]:
         settings, domain = self.settings, self._domain
@@ -303,7 +303,7 @@ class EssenceRun(Run):
         steps = self.vectors()[restarts]
         far = self.coefficients[restarts][:, chosen]
         codes = self._sources[chosen] + far[..., None, None] * steps[:, None]
-        edited = domain.synthesize(Latents(Space.W_PLUS, codes.flatten(0, 1)))
+        edited = domain.sketch(Latents(Space.W_PLUS, codes.flatten(0, 1)))
 
         def look(images: Tensor) -> Float[Tensor, "views n d"]:
             return domain.look(images, views, settings.preprocessing)
@@ -332,7 +332,7 @@ class EssenceRun(Run):
         if settings.components is None:
             return None
         people = domain.sample(range(_WITNESSES), truncation_psi=1.0)
-        batches = (domain.synthesize(people[i : i + 16]) for i in range(0, _WITNESSES, 16))
+        batches = (domain.sketch(people[i : i + 16]) for i in range(0, _WITNESSES, 16))
         seen = [domain.encode_image(images, settings.preprocessing) for images in batches]
         embeddings = torch.cat(seen).float()
         mean = embeddings.mean(0)

@@ -122,7 +122,7 @@ def reached(domain: Domain, words: Words, edit: Edit, face: Latents | None) -> f
     faces = face
     if faces is None:
         faces = most_of(domain, scale, len(_SEEDS)) if without else domain.sample(_SEEDS)
-    images = domain.synthesize(EditStack().added(edit).apply(domain, faces))
+    images = domain.sketch(EditStack().added(edit).apply(domain, faces))
     levels = scale.level(domain.encode_image(images)).clamp(0, 1)
     return float(1 - levels.mean() if without else levels.mean())
 

@@ -130,9 +130,9 @@ class Gradient(Method[Settings]):
         descent = EqualSteps([offset], lr=settings.step_length, momentum=MOMENTUM)
         for step, s in enumerate(faces.split(settings.batch_size)):
             with torch.no_grad():
-                before = domain.encode_image(domain.synthesize(Latents(Space.S, s)))
+                before = domain.encode_image(domain.sketch(Latents(Space.S, s)))
             with torch.enable_grad():  # also inside a caller's no_grad
-                drawn = domain.synthesize(Latents(Space.S, move(s, offset)))
+                drawn = domain.sketch(Latents(Space.S, move(s, offset)))
                 seen = domain.encode_image(drawn)
                 loss = settings.clip_lambda * clip_loss(seen, text)
                 loss = loss + settings.directional_lambda * directional_clip_loss(

@@ -341,7 +341,7 @@ class _Looking:
         """
         domain, goal = self.memory.domain, self.settings.level
         scale = Scale.of(self.memory.seen, self.change)
-        images = domain.synthesize(faces)
+        images = domain.sketch(faces)
         amounts = torch.zeros(len(faces), device=images.device)
         looks = self.settings.looks
         for look in range(looks + 1):
@@ -353,7 +353,7 @@ class _Looking:
                 break
             missing = ((levels if self.without else goal - levels) / goal).clamp(-0.5, 1)
             amounts = (amounts + missing).clamp(0, _MOST)
-            images = domain.synthesize(_moved(domain, faces, amounts, self.edit.vector))
+            images = domain.sketch(_moved(domain, faces, amounts, self.edit.vector))
         return amounts
 
 

@@ -44,7 +44,7 @@ def sample_block(domain: Domain, index: int, seed: int = 0, label: Label | None 
     mean = domain.generator.mapping.w_avg.float().cpu()
     w = mean + psi * (w - mean)
     seen = [
-        domain.encode_image(domain.synthesize(Latents(Space.W, part))).float().cpu()
+        domain.encode_image(domain.sketch(Latents(Space.W, part))).float().cpu()
         for part in w.split(_AT_ONCE)
     ]
     return w, torch.cat(seen)
@@ -82,7 +82,7 @@ def identity_map(
         return None
     seen = torch.cat(
         [
-            domain.recognizer(domain.synthesize(Latents(Space.W, part))).float().cpu()
+            domain.recognizer(domain.sketch(Latents(Space.W, part))).float().cpu()
             for part in w.split(_AT_ONCE)
         ]
     )

@@ -76,6 +76,6 @@ def _gradient(domain: Domain, faces: Latents, words: str, space: Space) -> Tenso
     offset = torch.zeros_like(start[:1], requires_grad=True)
     with torch.enable_grad():
         codes = start + domain.units(space).to_codes(offset)
-        seen = domain.encode_image(domain.synthesize(Latents(space, codes)))
+        seen = domain.encode_image(domain.sketch(Latents(space, codes)))
         (gradient,) = torch.autograd.grad((seen @ change.T).mean(), offset)
     return F.normalize(gradient.flatten(1), dim=1).view_as(gradient)[0]

@@ -141,7 +141,7 @@ class Settings:
     preprocessing: Preprocessing = "proper"
     """"styleclip" leaves out CLIP's mean and std, as the official code does."""
     resolution: int | None = None
-    """Render only up to this resolution in training, as in StyleMC; None = full pictures."""
+    """Render only up to this resolution in training, as in StyleMC. None: the domain's `sketch`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "space", Space(self.space))
@@ -338,10 +338,10 @@ class Objective:
         return {"loss": torch.stack(weighted).sum(), **parts}
 
     def _draw(self, codes: Tensor) -> Tensor:
-        generator, resolution = self._domain.generator, self.settings.resolution
-        if self._space is Space.S:
-            return generator.synthesis_from_styles(codes, "const", resolution)
-        return generator.synthesis(codes, "const", resolution)
+        latents, resolution = Latents(self._space, codes), self.settings.resolution
+        if resolution is None:
+            return self._domain.sketch(latents)
+        return self._domain.synthesize(latents, resolution)
 
     def _length(self, steps: Tensor) -> Float[Tensor, " n"]:
         """Mean square over all layers and features in w_plus; in s summed over layers."""

@@ -293,7 +293,7 @@ class Objective:
     @torch.no_grad()
     def faces(self, codes: Tensor) -> Faces:
         """The faces with these codes, before the edit."""
-        images = self.domain.synthesize(Latents(self.space, codes))
+        images = self.domain.sketch(Latents(self.space, codes))
         identity = self.domain.recognizer(images) if self.settings.id_lambda else None
         return Faces(codes, images, identity)
 
@@ -306,11 +306,11 @@ class Objective:
     @torch.no_grad()
     def draw(self, codes: Tensor, offset: Tensor) -> Tensor:
         """Pictures with this offset."""
-        return self.domain.synthesize(Latents(self.space, codes + self.codes_of(offset)))
+        return self.domain.sketch(Latents(self.space, codes + self.codes_of(offset)))
 
     def __call__(self, faces: Faces, offset: Tensor, views: Tensor) -> Cost:
         settings = self.settings
-        images = self.domain.synthesize(Latents(self.space, faces.codes + self.codes_of(offset)))
+        images = self.domain.sketch(Latents(self.space, faces.codes + self.codes_of(offset)))
         seen = self.domain.look(images, views, settings.preprocessing)
         losses = settings.l2_lambda * latent_l2(offset)
         losses = losses + settings.clip_lambda * clip_loss(seen, self.text).mean(0)

@@ -194,8 +194,8 @@ class FromPairs(Method[Settings]):
             rest = [torch.arange(len(before)) != index for index in range(len(first))]
             offsets = [found_in(before[r], after[r], True, settings).offset for r in rest]
             edited = first.codes + units.to_codes(torch.stack(offsets)) * free
-        shown = domain.synthesize(Latents(settings.space, edited))
-        seen = domain.encode_image(shown) - domain.encode_image(domain.synthesize(first))
+        shown = domain.sketch(Latents(settings.space, edited))
+        seen = domain.encode_image(shown) - domain.encode_image(domain.sketch(first))
         wanted = _change(domain, request, faces, after_faces)
         likeness = F.cosine_similarity(seen, wanted, dim=1, eps=1e-6)
         steps.tell(shown[:1], f"likeness {float(likeness.mean()):.3f}")
@@ -312,7 +312,7 @@ def _change(domain: Domain, request: Pairs, before: Latents, after: Latents) -> 
     """The change of CLIP's embedding from before to after, for each pair or the sets' means."""
     seen = []
     for given, faces in ((request.before, before), (request.after, after)):
-        shown = given if isinstance(given, Tensor) else domain.synthesize(faces[:_SHOWN])
+        shown = given if isinstance(given, Tensor) else domain.sketch(faces[:_SHOWN])
         seen.append(domain.encode_image(shown[:_SHOWN]))
     if request.paired:
         return seen[1] - seen[0]

@@ -420,12 +420,12 @@ def _far_enough(domain: Domain, found: Direction, face: Latents, request: Words)
     than in random faces.
     """
     change = text_change(domain, request.text, str(request.neutral))
-    usual = domain.encode_image(domain.synthesize(domain.sample(range(_USUAL)))) @ change
+    usual = domain.encode_image(domain.sketch(domain.sample(range(_USUAL)))) @ change
     start = domain.lower(face, Space.S)
     factor = 1.0
     for factor in _FARTHER:
         moved = Latents(Space.S, start.codes + factor * found.vector.to(start.codes))
-        if float(domain.encode_image(domain.synthesize(moved)) @ change) >= float(usual.mean()):
+        if float(domain.encode_image(domain.sketch(moved)) @ change) >= float(usual.mean()):
             break
     origin = replace(found.origin, training={**found.origin.training, "factor": factor})
     return Direction(factor * found.vector, Space.S, found.base_model, found.strength, origin)
