@@ -245,11 +245,11 @@ def test_people_take_turns_in_the_cache(cache: Path) -> None:
 
 
 def test_cache_of_other_people(cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="portraits of 20 identities, asked for all different"):
+    with pytest.raises(ValueError, match="portraits of 20 identities, but all different"):
         RenderCache.build(cache, 1000, 32)
-    with pytest.raises(ValueError, match="portraits of 20 identities, asked for 30; choose"):
+    with pytest.raises(ValueError, match="portraits of 20 identities, but 30 identities were"):
         RenderCache.build(cache, 1000, 32, identities=30)
-    with pytest.raises(ValueError, match="portraits of 32 px, asked for 64 px; choose"):
+    with pytest.raises(ValueError, match="portraits of 32 px, but 64 px were"):
         RenderCache.build(cache, 1000, 64, identities=20)
     with pytest.raises(ValueError, match="Got 0 identities; expected at least one"):
         RenderCache.build(tmp_path, 1000, 32, identities=0)
