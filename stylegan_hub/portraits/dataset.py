@@ -128,7 +128,7 @@ class RenderCache:
         seeds = [int(i) for i in indices]
         if self.blends and any(seed % 2 for seed in seeds):
             raise ValueError(
-                f"{self.folder} was made with --blends, so pictures with odd numbers are blends and "
+                f"{self.folder} was made with --blends, so pictures with odd numbers are blends, "
                 "not portraits. Use even numbers only, or render another folder without --blends."
             )
         if self.identities is None:
