@@ -1,6 +1,6 @@
 #!/bin/sh
-# Rebuilds all bundled edits for the bundled portraits from scratch. Run recipes/rebuild_portraits.sh
-# first. If this script is started again, it continues where it stopped: an edit whose run is
+# Rebuilds all bundled edits for the bundled portraits from scratch; recipes/rebuild_portraits.sh
+# comes first. If this script is started again, it continues where it stopped: an edit whose run is
 # finished is skipped, and an interrupted training resumes from its last checkpoint.
 #
 #     sh recipes/rebuild_edits.sh

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Rebuilds all bundled models for drawn portraits from scratch. If it is started again, it continues
-# where it stopped: a stage whose result exists is skipped, and an interrupted training resumes from
-# its last checkpoint.
+# Rebuilds all bundled models for drawn portraits from scratch. If this script is started again, it
+# continues where it stopped: a stage whose result exists is skipped, and an interrupted training
+# resumes from its last checkpoint.
 #
 #     sh recipes/rebuild_portraits.sh              # all stages
 #     sh recipes/rebuild_portraits.sh synthesis    # the stages up to this one, inclusive
@@ -13,8 +13,8 @@
 #     BUNDLE        folder of the finished pipeline (default: cards/portraits); the judges are
 #                   written to folders beside it
 #
-# Afterwards, recipes/rebuild_edits.sh makes the edits. By default, one thread is used. Most of a day
-# on one core goes into the generator.
+# Afterwards, recipes/rebuild_edits.sh makes the edits. By default, one thread is used. The
+# generator takes most of a day on one core.
 set -eu
 cd "$(dirname "$0")/.."
 RUNS=${RUNS:-runs}
@@ -120,8 +120,8 @@ stage encoder encoder/encoder \
 stage bundled bundled/model_index.json bundle "$RUNS/bundled" \
     --parser "$RUNS/parser/parser" --encoder "$RUNS/encoder/encoder"
 
-# Parts that need the whole pipeline: the detailer, the instant method, the calibration of the fit of
-# words, and the calibration of likeness.
+# Parts that need the whole pipeline: the detailer, the instant method, the calibration of the fit
+# of words, and the calibration of likeness.
 stage detailer bundled/detailer train detailer detailer --pipeline "$RUNS/bundled" \
     --mixed_precision "${PRECISION:-no}" --add
 stage instant bundled/instant "$PYTHON" recipes/train_instant.py --pipeline "$RUNS/bundled" \
