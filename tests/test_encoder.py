@@ -214,7 +214,7 @@ def test_portraits_of_another_size_are_refused(tiny_pipeline_folder: Path, tmp_p
     train = recipe("train_encoder")
     (tmp_path / "cache.json").write_text('{"resolution": 64, "identities": null, "blends": false}')
     config = recipe_config(train, tiny_pipeline_folder, tmp_path, cache=tmp_path, resolution=16)
-    with pytest.raises(SystemExit, match="64 px, and this training takes 16 px"):
+    with pytest.raises(SystemExit, match="64 px, but this training needs 16 px"):
         train.main(config)
 
 
