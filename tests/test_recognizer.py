@@ -304,12 +304,12 @@ def test_the_recipe_learns_resumes_and_describes(
     assert metrics["images"] == 32 and metrics["clean"]["same_pairs"] == 8 * 6
     assert set(metrics["geometry_r2"]) == set(IDENTITY_GAUSSIANS)
     text = (whole / "recognizer" / "README.md").read_text()
-    assert f"{metrics['clean']['accuracy']:.3f}" in text and "20 people" in text
+    assert f"{metrics['clean']['accuracy']:.3f}" in text and "20 identities" in text
 
 
 def test_a_cache_without_people_is_refused(train: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "cache.json").write_text(json.dumps({"resolution": 32}))
-    with pytest.raises(SystemExit, match=r"one portrait of each person.*--identities 4000"):
+    with pytest.raises(SystemExit, match=r"one portrait of each identity.*--identities 4000"):
         train.main(train.Config(cache=tmp_path, output_dir=tmp_path / "run"))
 
 
