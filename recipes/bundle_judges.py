@@ -3,8 +3,8 @@
     python recipes/bundle_judges.py --reader runs/reader/reader --critic runs/critic/critic \\
         --recognizer runs/judge/recognizer --output_dir cards
 
-They become `attribute-reader`, `critic` and `identity-judge`, with their own metrics, pictures and
-cards. None of them takes part in a training, a search or a choice of settings.
+They become `attribute-reader`, `critic` and `identity-judge`, each with its metrics, pictures and
+card. None of them takes part in any training, search or choice of settings.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Config:
     critic: Path | None = None
     """Folder of the critic (recipes/train_critic.py)."""
     recognizer: Path | None = None
-    """Folder of a recognizer that no training uses (recipes/train_recognizer.py)."""
+    """Folder of a recognizer (recipes/train_recognizer.py) that no training uses."""
     output_dir: Path
     """Folder of the cards."""
     overwrite: bool = False

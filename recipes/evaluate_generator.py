@@ -1,23 +1,23 @@
-"""Measure a generator of drawn portraits against the renderer, and draw sheets to look at.
+"""Measure a generator of drawn portraits against the renderer, and save sheets of its pictures.
 
     python recipes/evaluate_generator.py --generator runs/generator/generator \\
         --output_dir runs/generator/evaluation
 
-`metrics.json` then holds
+The output folder then holds `metrics.json` with these values:
 
-- psnr: of samples at truncation 1 to the portraits that their z stand for, in dB;
-- detail: energy of the finest details (each pixel minus the mean of its 2 x 2 block) as a share
-  of that of the same drawings;
-- truncated_change: mean change of a picture when it is truncated to 0.7, as a share of the mean
-  difference of two samples; a generator that is linear in w would have 0.21;
-- truncated_difference: mean difference of two samples truncated to 0.3, as the same share;
-- between_psnr: of pictures on the way from one w to another to the drawings of what lies between
-  (whole hats, hair that morphs): ghosts lower it.
+- psnr: PSNR in dB of samples at truncation 1 to renders of the portraits that their z stands for;
+- detail: energy of the finest details (each pixel minus the mean of its 2 x 2 block), relative to
+  that of the same renders;
+- truncated_change: mean change of a sample when it is truncated to 0.7, relative to the mean
+  difference of two samples; 0.21 for a generator that is linear in w;
+- truncated_difference: mean difference of two samples truncated to 0.3, relative to the same mean;
+- between_psnr: PSNR in dB of pictures on the way from one w to another to renders of the same
+  blends (whole hats, hair that morphs); ghosts lower it.
 
-and the folder has `samples.png` (64 people at truncation 0.7, not selected), `truth.png` (a row of
-drawings, a row of samples, ...), `truncation.png` (truncation 0, 0.3, 0.5, 0.7, 0.85, 1) and
-`between.png` (eight steps between two people). With --of factors, w is taken from the factors
-instead of z: for a synthesis network whose mapping is not trained yet.
+It also holds four sheets: `samples.png` (64 samples at truncation 0.7, not selected), `truth.png`
+(rows of renders and of samples in turn), `truncation.png` (truncation 0, 0.3, 0.5, 0.7, 0.85 and 1)
+and `between.png` (eight steps between two samples). With --of factors, w comes from the factors
+instead of z, for a synthesis network whose mapping network is not trained yet.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class Config:
     generator: Path
     """Folder of the generator."""
     output_dir: Path
-    """Where metrics.json and the sheets go."""
+    """Folder of metrics.json and the sheets."""
     of: Literal["z", "factors"] = "z"
-    """Where w comes from: the mapping network, or the factors of the portraits."""
+    """Source of w: z and the mapping network, or the factors of the portraits."""
     resolution: int | None = None
-    """Stop at this resolution; None = whole pictures."""
+    """Resolution at which the synthesis stops. None: the generator's."""
     samples: int = 256
-    """How many people are measured."""
+    """Number of samples that are measured, at least 64."""
 
 
 def main(config: Config) -> None:
@@ -65,16 +65,16 @@ def main(config: Config) -> None:
     encoder = FactorEncoder(generator.config.w_dim)
 
     @torch.no_grad()
-    def draw(w: Tensor) -> Tensor:
-        """Pictures of w, a few at a time."""
+    def synthesize(w: Tensor) -> Tensor:
+        """The generator's pictures of w, rendered a few at a time."""
         ws = w[:, None].expand(-1, generator.num_ws, -1)
         parts = [
             generator.synthesis(part, noise_mode="const", resolution=size) for part in ws.split(16)
         ]
         return torch.cat(parts).clamp(-1, 1)
 
-    def drawings(factors: Tensor) -> Tensor:
-        """The renderer's pictures of factors, averaged down from the size that is trained on."""
+    def renders(factors: Tensor) -> Tensor:
+        """The renderer's pictures of factors, averaged down from the size used in training."""
         full = generator.config.img_resolution
         parts = [render_factors(part, full) for part in factors.split(16)]
         return avg_pool2d(torch.cat(parts), full // size)
@@ -87,13 +87,13 @@ def main(config: Config) -> None:
     center = torch.zeros_like(w[:1]) if config.of == "factors" else generator.mapping.w_avg[None]
 
     def truncated(psi: float) -> Tensor:
-        return draw(center.lerp(w, psi))
+        return synthesize(center.lerp(w, psi))
 
-    whole, truth, shrunk, small = truncated(1.0), drawings(factors), truncated(0.7), truncated(0.3)
+    whole, truth, shrunk, small = truncated(1.0), renders(factors), truncated(0.7), truncated(0.3)
     difference = mean_difference(whole, whole.roll(1, 0))
     shares = torch.linspace(0, 1, _STEPS)[:, None]
     ways = torch.cat([a.lerp(b, shares) for a, b in zip(w[:12:2], w[1:12:2], strict=True)])
-    between, meant = draw(ways), drawings(encoder.decode(ways))
+    between, meant = synthesize(ways), renders(encoder.decode(ways))
     metrics = {
         "samples": len(z),
         "resolution": size,
@@ -107,7 +107,7 @@ def main(config: Config) -> None:
     print(json.dumps(metrics, indent=1))
     config.output_dir.mkdir(parents=True, exist_ok=True)
     (config.output_dir / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    ladder = torch.stack([draw(center.lerp(w[:8], psi)) for psi in _LADDER], 1).flatten(0, 1)
+    ladder = torch.stack([synthesize(center.lerp(w[:8], psi)) for psi in _LADDER], 1).flatten(0, 1)
     pairs = torch.stack(
         [truth[:24].view(3, 8, 3, size, size), whole[:24].view(3, 8, 3, size, size)], 1
     )
@@ -131,7 +131,7 @@ def psnr(first: Tensor, second: Tensor) -> float:
 
 
 def detail(images: Tensor) -> float:
-    """Mean energy of what is lost when pictures are halved."""
+    """Mean energy of the details that are lost when pictures are halved in size."""
     coarse = avg_pool2d(images, 2).repeat_interleave(2, -1).repeat_interleave(2, -2)
     return float((images - coarse).square().mean())
 

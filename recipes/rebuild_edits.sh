@@ -1,13 +1,17 @@
 #!/bin/sh
-# Every bundled edit for the bundled portraits, from nothing, after recipes/rebuild_portraits.sh. It
-# goes on where it was stopped: an edit whose run is finished is skipped, and an interrupted
-# training resumes from its last checkpoint.
+# Rebuilds all bundled edits for the bundled portraits from scratch; recipes/rebuild_portraits.sh
+# comes first. If this script is started again, it continues where it stopped: an edit whose run is
+# finished is skipped, and an interrupted training resumes from its last checkpoint.
 #
 #     sh recipes/rebuild_edits.sh
 #
-# RUNS, PYTHON and PRECISION are those of rebuild_portraits.sh; CARDS is the folder of the edits
-# (default: cards), PIPELINE the pipeline (default: portraits). One thread is used; the mappers take
-# ten minutes each on one core, everything about five hours.
+# Environment variables:
+#     RUNS, PYTHON, PRECISION    as in rebuild_portraits.sh
+#     CARDS                      folder of the edits (default: cards)
+#     PIPELINE                   name or folder of the pipeline (default: portraits)
+#
+# By default, one thread is used. On one core, each mapper takes ten minutes, and all edits together
+# take about five hours.
 set -eu
 cd "$(dirname "$0")/.."
 RUNS=${RUNS:-runs}
@@ -18,7 +22,7 @@ PRECISION=${PRECISION:-no}
 export PYTHONPATH="${PYTHONPATH:-.}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 export OMP_WAIT_POLICY=passive
 
-# bundle NAME RESULT: copy the edit, and not its checkpoints, to the cards.
+# bundle NAME RESULT: copy the edit to the cards, without its checkpoints.
 bundle() {
     [ -e "$2/config.json" ] || { echo "$2 holds no edit."; exit 1; }
     rm -rf "${CARDS:?}/$1"
@@ -29,7 +33,7 @@ bundle() {
     echo "$CARDS/$1"
 }
 
-# train METHOD NAME OPTIONS...
+# train METHOD NAME OPTIONS...: train an edit and bundle it.
 train() {
     method=$1 name=$2
     shift 2
@@ -40,8 +44,8 @@ train() {
     bundle "$name" "$RUNS/$name"
 }
 
-# at_once NAME TEXT TARGETS: an edit by the instant method, measured like the others.
-at_once() {
+# instant NAME TEXT TARGETS...: make an edit with the instant method, measure it, and bundle it.
+instant() {
     name=$1 text=$2
     shift 2
     if [ ! -e "$RUNS/$name/README.md" ]; then
@@ -68,10 +72,10 @@ train mapper old --text "an old person with wrinkles" --target_attributes age=ol
 train mapper surprised --text "a surprised face" --target_attributes expression=surprised
 
 # The instant method.
-at_once bob-cut "a face with a bob cut" hair_style=bob
-at_once purple-hair "a face with purple hair" hair_color=purple
-at_once zuri "Zuri" character=Zuri
-at_once captain-otto "Captain Otto" "character=Captain Otto"
+instant bob-cut "a face with a bob cut" hair_style=bob
+instant purple-hair "a face with purple hair" hair_color=purple
+instant zuri "Zuri" character=Zuri
+instant captain-otto "Captain Otto" "character=Captain Otto"
 
 # Essences (TargetCLIP).
 for name in zuri milo ivy captain-otto; do

@@ -650,7 +650,7 @@ def test_the_recipes_say_what_they_need(
         train.main(train.Config(output_dir=tmp_path))
     with pytest.raises(SystemExit, match="--push_to_hub needs --hub_model_id"):
         train.main(train.Config(output_dir=tmp_path, push_to_hub=True))
-    with pytest.raises(SystemExit, match="needs --captioner"):
+    with pytest.raises(SystemExit, match="needs a captioner"):
         train.load_captioner(train.Config(output_dir=tmp_path, captioner=None))
     evaluate = recipe("evaluate_text_to_face")
     with pytest.raises(SystemExit, match="A comparison needs --output_dir"):

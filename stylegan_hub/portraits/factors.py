@@ -1,8 +1,8 @@
-"""From labels to drawable numbers: the factors behind a portrait's pixels.
+"""The factors of a portrait: the numbers from which the renderer makes its pixels.
 
-Every factor is a plain number a portrait `[n]`. They come in three groups, coarse (pose, face and
-hair shape, hat, glasses), medium (features and expression) and fine (colors), which is also how
-the bundled generator's layers are meant to divide the work.
+Each factor is one number per portrait, `[n]`. There are three groups: coarse (pose, face and hair
+shape, hat, glasses), medium (features and expression) and fine (colors). The layers of the bundled
+generator are meant to divide the work in the same way.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stylegan_hub.portraits.attributes import ATTRIBUTES, Portraits, sample
 
-# Each hair style is a point in one continuous shape space, so that in-betweens morph.
+# Each hair style is a point in one continuous shape space, so that styles morph into each other.
 #   volume: height above the skull; side: width beyond the skull; length: lowest point (y down);
 #   strip: 0 normal .. 1 mohawk; curl: waviness of outline and texture; frizz: fineness of curls;
 #   fringe: how far hair falls over the forehead; spike: jaggedness; cover: 0 bald .. 1 hair;
@@ -79,10 +79,11 @@ COLORS: tuple[str, ...] = ("background", "clothes", "skin", "hair", "eye", "lip"
 FINE: tuple[str, ...] = tuple(f"{name}_{c}" for name in COLORS for c in "rgb")
 FACTORS: tuple[str, ...] = (*COARSE, *MEDIUM, *FINE)
 
-_BLENDED = (COARSE, MEDIUM, FINE)  # groups of factors that `blends` may move apart
+_BLENDED = (COARSE, MEDIUM, FINE)  # groups of factors that `blends` may move independently
 
-# What is there or not. Between two portraits it appears whole, past the middle of the way, so that
-# what is rare has gone before the average of all portraits is reached.
+# Factors of things that are either present or absent. Between two portraits, such a thing appears
+# whole, past the middle of the way, so that rare things have disappeared before the average of all
+# portraits is reached.
 PRESENCE: tuple[str, ...] = (
     "hair_cover", "hair_wrap", "hat", "glasses", "earrings", "beard", "mustache", "teeth",
 )  # fmt: skip
@@ -90,7 +91,7 @@ _APPEARS = (0.50, 0.58)
 
 
 def factors(portraits: Portraits) -> dict[str, Tensor]:
-    """All numbers that the renderer draws from, each `[n]`, named by `FACTORS`."""
+    """All numbers that the renderer needs, each `[n]`, named by `FACTORS`."""
     p, labels = portraits, portraits.labels
     like = p.gaussians
 
@@ -99,7 +100,7 @@ def factors(portraits: Portraits) -> dict[str, Tensor]:
         return rows[labels[attribute]]
 
     def step(attribute: str, low: float, high: float, fill: float = 0.7) -> Tensor:
-        """An ordered label as a number: equal steps, with gaps so that labels stay distinct."""
+        """An ordered label as a number, in equal steps with gaps that keep the labels distinct."""
         count = len(ATTRIBUTES[attribute])
         place = (labels[attribute] + 0.5 + fill * (p.within_label(attribute) - 0.5)) / count
         return low + (high - low) * place
@@ -159,7 +160,7 @@ def factors(portraits: Portraits) -> dict[str, Tensor]:
     smiling = labels["expression"] == ATTRIBUTES["expression"].index("smiling")
     laughs = torch.sigmoid(6 * normal("mouth_open"))
     f["open"] = torch.where(smiling, f["open"] * laughs, f["open"] * (0.92 + 0.16 * laughs))
-    # Closed lids meet, whatever the mood.
+    # Closed lids meet, whatever the expression.
     f["eye_open"] = (1 + (expression[:, 5] - 1) * strength) * (1 - flag("eyes"))
     f["beard"] = flag("beard")
     f["mustache"] = flag("mustache")
@@ -168,7 +169,7 @@ def factors(portraits: Portraits) -> dict[str, Tensor]:
     f["freckles"] = flag("freckles") * (0.9 + 0.1 * torch.tanh(normal("eye_tint")))
 
     def color(name: str, rgb: Tensor, tint: str, amount: float) -> Tensor:
-        """A label's color, made a little lighter or darker and warmer or cooler."""
+        """A label's color, made a little lighter or darker, and warmer or cooler."""
         t = torch.tanh(normal(tint))[:, None]
         warm = torch.tensor([1.0, 0.0, -1.0]).to(like)
         rgb = rgb * (1 + amount * t) + 0.35 * amount * t * warm
@@ -180,7 +181,6 @@ def factors(portraits: Portraits) -> dict[str, Tensor]:
     color("clothes", pick("clothes", _CLOTHES_RGB), "clothes_tint", 0.10)
     skin_shade = 1 - 0.16 * (p.within_label("skin")[:, None] - 0.5)
     skin = color("skin", pick("skin", _SKIN_RGB) * skin_shade, "skin_tint", 0.04)
-    # Faded a little towards a common tone for old people, whose hair keeps its color name.
     hair_light = (0.03 * normal("hair_light"))[:, None]
     color("hair", pick("hair_color", _HAIR_RGB) + hair_light, "hair_tint", 0.08)
     color("eye", pick("eye_color", _EYE_RGB), "eye_tint", 0.10)
@@ -208,15 +208,15 @@ def factors(portraits: Portraits) -> dict[str, Tensor]:
 
 
 def factor_matrix(portraits: Portraits) -> Tensor:
-    """The factors as `[n, len(FACTORS)]` in their natural units, columns named by `FACTORS`."""
+    """The factors `[n, len(FACTORS)]` in their natural units; `FACTORS` names the columns."""
     values = factors(portraits)
     return torch.stack([values[name] for name in FACTORS], dim=1)
 
 
 def crisp(numbers: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Factors between those of portraits, with everything in `PRESENCE` moved to 0 or 1.
+    """Interpolated factors, with everything in `PRESENCE` moved to 0 or 1.
 
-    The factors of portraits themselves stay as they are.
+    The factors of actual portraits are unchanged.
     """
     low, high = _APPEARS
     shown = dict(numbers)
@@ -227,7 +227,7 @@ def crisp(numbers: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class FactorStatistics(NamedTuple):
-    """What the factors of many portraits are like, each `[len(FACTORS)]`."""
+    """Statistics of the factors of many portraits, each `[len(FACTORS)]`."""
 
     mean: Tensor
     std: Tensor
@@ -237,7 +237,7 @@ class FactorStatistics(NamedTuple):
 
 @functools.cache
 def factor_statistics() -> FactorStatistics:
-    """Of 4000 portraits."""
+    """The statistics of 4,000 portraits."""
     table = factor_matrix(sample(range(4000)))
     return FactorStatistics(
         table.mean(0), table.std(0).clamp_min(1e-3), table.amin(0), table.amax(0)
@@ -245,27 +245,27 @@ def factor_statistics() -> FactorStatistics:
 
 
 def blends(seeds: Sequence[int]) -> Tensor:
-    """Factors of portraits and of what lies between and beyond them, `[n, len(FACTORS)]`.
+    """Factors of portraits and of blends, which lie between or beyond them, `[n, len(FACTORS)]`.
 
-    Even seeds are the portraits of these seeds. Odd ones are shrunk towards the average of all
-    portraits (or a little beyond themselves), or lie on the way to another portrait, as a whole or
-    each group of factors at a place of its own. A generator that has seen their drawings knows
-    what truncation, interpolation and edits should look like.
+    An even seed gives the portrait of that seed. An odd seed gives a blend: its portrait moves
+    towards the average of all portraits (or a little away from it), or towards another portrait,
+    either as a whole or with a different share for each group of factors. A generator that has been
+    trained on renders of blends knows what truncation, interpolation and edits should look like.
     """
     mean, _, lowest, highest = factor_statistics()
     values = factor_matrix(sample(seeds))
     for row, seed in enumerate(seeds):
         if seed % 2 == 0:
             continue
-        draw = torch.Generator().manual_seed(seed)
-        kind, place = torch.rand(2, generator=draw).tolist()
+        generator = torch.Generator().manual_seed(seed)
+        kind, place = torch.rand(2, generator=generator).tolist()
         if kind < 0.45:
             end, shares = mean, torch.full_like(mean, -0.25 + 1.40 * place)  # 0: unchanged
         else:
-            other = int(torch.randint(2**40, (1,), generator=draw))
+            other = int(torch.randint(2**40, (1,), generator=generator))
             end, shares = factor_matrix(sample([other]))[0], torch.full_like(mean, place)
         if kind > 0.75:
-            groups = torch.rand(len(_BLENDED), generator=draw)
+            groups = torch.rand(len(_BLENDED), generator=generator)
             shares = torch.cat([s.expand(len(g)) for s, g in zip(groups, _BLENDED, strict=True)])
         values[row] += shares * (end - values[row])
     return values.clamp(lowest, highest)

@@ -1,25 +1,26 @@
-"""The paired route: training a StyleGAN2 by reconstruction, because the renderer knows the truth.
+"""The paired route: a StyleGAN2 is trained by reconstruction, because the renderer knows the truth.
 
-Adversarial training needs a GPU; on two CPU cores it is hopeless. But a drawn portrait comes with
-the numbers behind it, so generator and picture can be paired:
+Adversarial training needs a GPU and is not feasible on two CPU cores. However, every rendered
+portrait comes with the factors that it was rendered from, so each w can be paired with a picture.
+The stages are:
 
 1. *Synthesis.* W is a rotated copy of the space of factors, and the synthesis network learns to
-   draw from it. Since the way is linear, what lies between two points of W, or is truncated towards
-   its average, has a true drawing as well, and half of the pictures are such blends: so hats stay
-   whole on the way to no hat, hair styles morph without ghosts, and an unusual portrait lies far
-   from the average. Each group of factors (coarse, medium, fine) has its own subspace, and every
-   affine layer reads only the subspaces that its resolution may see. So layers divide the work as
-   in a StyleGAN trained on photographs, and colors reach the convolutions, not only toRGB
-   (StyleSpace methods never edit toRGB).
-2. *Mapping.* The portrait's Gaussian numbers become a direction of z, and the published mapping
-   network learns to turn z into w. After that the factors are not needed.
-3. *Details.* A freckle is too few pixels for a picture's loss to care about. Here portraits come in
-   pairs that differ in one attribute, and what counts is the share of their difference that the
-   network misses, so that a small difference weighs as much as a large one.
-4. *Together.* Mapping and synthesis are trained end to end: half of the portraits from z, the
-   other half and the blends from their factors.
+   render from it. The map from factors to w is linear. Therefore a point between two points of W,
+   or one that is truncated towards the average, has a true picture too. Half of the training
+   pictures are such blends, so that hats stay whole on the way to no hat, hair styles morph without
+   ghosts, and an unusual portrait lies far from the average. Each group of factors (coarse, medium,
+   fine) has its own subspace, and every affine layer reads only the subspaces that its resolution
+   may see. In this way the layers divide the work as in a StyleGAN trained on photographs, and
+   colors reach the convolutions and not only toRGB, which StyleSpace methods never edit.
+2. *Details.* A freckle covers too few pixels to matter in the loss of a whole picture. In this
+   stage, portraits come in pairs that differ in one attribute. The loss is the share of their
+   difference that the network misses, so that a small difference weighs as much as a large one.
+3. *Mapping.* The Gaussian numbers of a portrait become a direction of z, and the published mapping
+   network learns to turn z into w. The factors are not needed afterwards.
+4. *Together.* Mapping and synthesis are trained end to end: portraits from z, blends and named
+   characters from their factors.
 
-This is not how StyleGAN2 was trained in the paper; the networks are the published ones.
+StyleGAN2 was not trained in this way in the paper; the networks are the published ones.
 """
 
 from __future__ import annotations
@@ -47,21 +48,21 @@ from stylegan_hub.portraits.factors import (
 )
 
 _GROUPS = (COARSE, MEDIUM, FINE)
-# Resolutions of the layers that see each group; toRGB never sees colors (see the module's text).
+# Lowest and highest resolution of the layers that see each group; toRGB never sees colors.
 _VISIBLE = ((4, 64), (8, 256), (32, 1024))
 
-# The numbers that make z: all but the one that calls up named characters.
+# The numbers that z holds: all but the one that chooses named characters.
 _Z_GAUSSIANS = [i for i, name in enumerate(GAUSSIANS) if name != "character"]
 
 
 class FactorEncoder(nn.Module):
-    """Factors to w and back: standardized, and rotated group by group. Nothing in it is learned.
+    """Turns factors into w and back: they are standardized and rotated. Nothing is learned.
 
     Args:
         w_dim: size of w, at least `len(FACTORS)`.
 
     Raises:
-        ValueError: W is too small.
+        ValueError: w_dim is too small.
     """
 
     mean: Tensor
@@ -75,7 +76,7 @@ class FactorEncoder(nn.Module):
         generator = torch.Generator().manual_seed(0)
         rotation, _ = torch.linalg.qr(torch.randn(w_dim, w_dim, generator=generator))
         columns, start = [], 0
-        for group in _GROUPS:  # within its subspace a group is rotated again
+        for group in _GROUPS:  # each group is rotated again within its subspace
             turn, _ = torch.linalg.qr(torch.randn(len(group), len(group), generator=generator))
             columns.append(rotation[:, start : start + len(group)] @ turn)
             start += len(group)
@@ -83,10 +84,10 @@ class FactorEncoder(nn.Module):
         self.register_buffer("mean", statistics.mean)
         self.register_buffer("std", statistics.std)
         self.register_buffer("basis", torch.cat(columns, dim=1))  # [w_dim, factors], orthonormal
-        self.scale = (w_dim / len(FACTORS)) ** 0.5  # so that coordinates of w have variance 1
+        self.scale = (w_dim / len(FACTORS)) ** 0.5  # gives the coordinates of w a variance of 1
 
     def forward(self, factors: Float[Tensor, "n factors"]) -> Float[Tensor, "n w_dim"]:
-        """w of factors as `factor_matrix` returns them."""
+        """The w of factors, which are in the units of `factor_matrix`."""
         return ((factors.to(self.mean) - self.mean) / self.std) @ self.basis.T * self.scale
 
     def decode(self, w: Float[Tensor, "n w_dim"]) -> Float[Tensor, "n factors"]:
@@ -94,7 +95,7 @@ class FactorEncoder(nn.Module):
         return w @ self.basis / self.scale * self.std + self.mean
 
     def visible(self, resolution: int, is_to_rgb: bool) -> Float[Tensor, "w_dim w_dim"]:
-        """The projection of W to what a layer may see."""
+        """The projection of W onto the subspaces that a layer may see."""
         shown = torch.zeros(len(FACTORS))
         start = 0
         for group, (low, high) in zip(_GROUPS, _VISIBLE, strict=True):
@@ -105,10 +106,10 @@ class FactorEncoder(nn.Module):
 
 
 class LayerRoles:
-    """Keeps every affine layer of a generator blind to what its resolution may not see.
+    """Keeps every affine layer of a generator blind to the factors that it may not see.
 
-    The restriction is in the weights themselves (they are projected after each update), so the
-    stored generator is an ordinary StyleGAN2.
+    The restriction lies in the weights, which are projected after each update. Therefore the stored
+    generator is an ordinary StyleGAN2.
     """
 
     def __init__(self, generator: StyleGAN2Generator, encoder: FactorEncoder) -> None:
@@ -128,11 +129,11 @@ class LayerRoles:
 def z_of_portraits(
     portraits: Portraits, z_dim: int, generator: torch.Generator
 ) -> Float[Tensor, "n z_dim"]:
-    """A z whose direction stands for these portraits; `portraits_of_z` takes it back.
+    """The z whose directions stand for these portraits; `portraits_of_z` is the inverse.
 
-    The published mapping network normalizes z to length sqrt(z_dim), so the Gaussian numbers are
-    some of its coordinates after that, in a rotated frame; the other coordinates are random
-    and fill up the length.
+    The published mapping network normalizes z to length sqrt(z_dim). The Gaussian numbers are some
+    of the coordinates of the normalized z in a rotated frame. The other coordinates are random and
+    scaled so that z has this length.
 
     Raises:
         ValueError: z_dim is too small to hold the Gaussian numbers.
@@ -164,7 +165,7 @@ def _z_rotation(z_dim: int) -> Tensor:
 
 
 def face_weight(resolution: int) -> Float[Tensor, "1 1 h w"]:
-    """Weights of pixels in the reconstruction loss, mean 1: eyes and mouth count most."""
+    """Weights of the pixels in the reconstruction loss, mean 1; eyes and mouth count most."""
     axis = (torch.arange(resolution) + 0.5) * (2 / resolution) - 1
     x, y = axis[None, :], axis[:, None]
 
@@ -176,54 +177,54 @@ def face_weight(resolution: int) -> Float[Tensor, "1 1 h w"]:
     return (weight / weight.mean())[None, None]
 
 
-# Attributes whose difference covers few pixels: pairs differ in them three times as often.
+# Attributes that change few pixels: pairs differ in them three times as often as in others.
 _SMALL = ("freckles", "expression", "eye_color", "earrings", "mustache", "lipstick", "age")
 
 
 def pairs(seeds: Sequence[int]) -> tuple[Portraits, Portraits]:
-    """Portraits of these seeds, and the same with one attribute changed in each.
+    """The portraits of these seeds, and the same portraits with one attribute of each changed.
 
-    Which attribute changes, and to which value, depends on the seed alone.
+    The seed alone determines which attribute changes, and to which value.
     """
     before = sample(seeds)
     names = [*ATTRIBUTES, *_SMALL, *_SMALL]
     labels = {name: values.clone() for name, values in before.labels.items()}
     for row, seed in enumerate(seeds):
-        draw = torch.Generator().manual_seed(seed)
-        name = names[int(torch.randint(len(names), (), generator=draw))]
+        generator = torch.Generator().manual_seed(seed)
+        name = names[int(torch.randint(len(names), (), generator=generator))]
         count = len(ATTRIBUTES[name])
-        step = int(torch.randint(1, count, (), generator=draw))
+        step = int(torch.randint(1, count, (), generator=generator))
         labels[name][row] = (labels[name][row] + step) % count
     return before, before.with_labels(**labels)
 
 
 def change_loss(
-    drawn: Float[Tensor, "n 3 h w"],
-    drawn_after: Float[Tensor, "n 3 h w"],
+    images: Float[Tensor, "n 3 h w"],
+    images_after: Float[Tensor, "n 3 h w"],
     targets: Float[Tensor, "n 3 h w"],
     targets_after: Float[Tensor, "n 3 h w"],
 ) -> Tensor:
-    """The share of the difference of pairs that the drawings miss; 1 where they do not differ.
+    """The share of the targets' difference that the images miss; 1 if the images do not differ.
 
-    Pairs whose targets are alike (an attribute that a hat hides) count for nothing.
+    Pairs whose targets are alike (because a hat hides the attribute, for example) are left out.
     """
     change = targets_after - targets
     size = change.abs().mean((1, 2, 3))
-    missed = (drawn_after - drawn - change).abs().mean((1, 2, 3))
+    missed = (images_after - images - change).abs().mean((1, 2, 3))
     differs = size > _SMALLEST_CHANGE
     return ((missed / size.clamp_min(_SMALLEST_CHANGE)) * differs).sum() / differs.sum().clamp_min(
         1
     )
 
 
-_SMALLEST_CHANGE = 2e-4  # mean over a picture of values in [-1, 1]: a few pixels
+_SMALLEST_CHANGE = 2e-4  # a few pixels; mean difference of pictures in [-1, 1]
 _DETAIL_WEIGHT = 0.3
 
 
 def detail_loss(
     images: Float[Tensor, "n 3 h w"], targets: Float[Tensor, "n 3 h w"], weight: Tensor
 ) -> Tensor:
-    """What the structure of 5 x 5 windows differs in: 1 - SSIM without its term of brightness.
+    """Difference in structure of 5 x 5 windows: 1 - SSIM without the brightness term.
 
     Wang et al. 2004, equation 13. Faint texture counts as much as strong edges do.
     """
@@ -241,10 +242,11 @@ def detail_loss(
 def reconstruction_loss(
     images: Float[Tensor, "n 3 h w"], targets: Float[Tensor, "n 3 h w"], weight: Tensor
 ) -> Tensor:
-    """L1 and squared differences, L1 over a Laplacian pyramid, which cares for edges; structure.
+    """L1 and squared differences, L1 over a Laplacian pyramid (for edges), and `detail_loss`.
 
     Args:
-        weight: of pixels, `[1, 1, h, w]`; those on edges of the targets count up to twice as much.
+        weight: weights of the pixels, `[1, 1, h, w]`; up to twice as much for those on edges of
+            the targets.
     """
     edges = (targets - nn.functional.avg_pool2d(targets, 3, 1, 1)).abs().mean(1, keepdim=True)
     weight = weight * (1 + (8 * edges).clamp(max=1))

@@ -1,8 +1,9 @@
-"""Draws portraits: signed distances, soft shading, anti-aliased edges, batched torch.
+"""The renderer: makes pictures of portraits from their factors, in batches of torch tensors.
 
-Coordinates: x to the right and y down, both in [-1, 1] over the picture. A head is a cylinder
-for the turn of the face: features live on its surface at (u, v) and are seen through
-u = width * sin(asin(x / width) - yaw), so a turned face foreshortens as it should.
+Shapes are signed distances with anti-aliased edges and soft shading. Coordinates: x points to the
+right and y down, both in [-1, 1] over the picture. To turn the face, the head is a cylinder.
+Features lie on its surface at (u, v) and are seen through u = width * sin(asin(x / width) - yaw),
+so that a turned face is foreshortened correctly.
 """
 
 from __future__ import annotations
@@ -20,43 +21,48 @@ PARTS: tuple[str, ...] = (
     "lips", "mouth", "glasses", "hat", "earrings", "mustache",
 )  # fmt: skip
 
-_ZOOM = 0.72  # the picture shows this much of the plane around its middle
+_ZOOM = 0.72  # the part of the plane that the picture shows, around its middle
 _CENTER_Y = 0.03  # the middle of the head
 _PIVOT_Y = 0.66  # a tilted head turns around the base of the neck
-_CHUNK_PIXELS = 2**17  # a chunk of pictures whose planes stay in the processor's cache
+_CHUNK_PIXELS = 2**17  # pixels rendered at once, so that their planes fit in the processor's cache
 
 
 def render(portraits: Portraits, resolution: int) -> Tensor:
-    """Draw portraits as `[n, 3, resolution, resolution]` float32 in [-1, 1].
+    """Pictures of portraits, `[n, 3, resolution, resolution]` float32 in [-1, 1].
 
     Raises:
-        ValueError: a resolution outside 32 to 512.
+        ValueError: the resolution is not in 32 to 512.
     """
     return render_factors(factor_matrix(portraits), resolution)
 
 
 def render_factors(values: Tensor, resolution: int) -> Tensor:
-    """Draw what `factor_matrix` returns, or anything in between: pictures as of `render`.
+    """Pictures of factors, in the same format as those of `render`.
 
-    What is there or not (a hat, a beard) is drawn whole or not at all, however far between.
+    The factors may also lie between those of portraits. A thing that is either present or absent (a
+    hat, a beard) is then shown whole or not at all.
 
     Args:
-        values: `[n, len(FACTORS)]`, columns named by `FACTORS`.
+        values: `[n, len(FACTORS)]`; `FACTORS` names the columns.
 
     Raises:
-        ValueError: a resolution outside 32 to 512.
+        ValueError: the resolution is not in 32 to 512.
     """
     return _render(values, resolution, with_masks=False)[0]
 
 
 def render_with_masks(portraits: Portraits, resolution: int) -> tuple[Tensor, Tensor]:
-    """Pictures as `render` draws them, and masks int64 `[n, h, w]` with indices into `PARTS`."""
+    """The pictures of `render`, and masks int64 `[n, h, w]` with indices into `PARTS`.
+
+    Raises:
+        ValueError: the resolution is not in 32 to 512.
+    """
     return _render(factor_matrix(portraits), resolution, with_masks=True)
 
 
 def _render(values: Tensor, resolution: int, with_masks: bool) -> tuple[Tensor, Tensor]:
     if not 32 <= resolution <= 512:
-        raise ValueError(f"Got resolution {resolution}; portraits are drawn at 32 to 512 pixels.")
+        raise ValueError(f"Got resolution {resolution}; expected 32 to 512 pixels.")
     n, device = len(values), values.device
     images = torch.empty(n, 3, resolution, resolution, device=device)
     masks = torch.zeros(
@@ -67,7 +73,7 @@ def _render(values: Tensor, resolution: int, with_masks: bool) -> tuple[Tensor, 
     for start in range(0, n, max(chunk, 1)):
         part = slice(start, min(start + chunk, n))
         canvas = _Canvas.blank(part.stop - part.start, resolution, with_masks, device)
-        _draw(canvas, {name: v[part, None, None] for name, v in numbers.items()})
+        _paint(canvas, {name: v[part, None, None] for name, v in numbers.items()})
         images[part] = canvas.image.mul_(2).sub_(1).clamp_(-1, 1)
         if canvas.mask is not None:
             masks[part] = canvas.mask
@@ -75,13 +81,13 @@ def _render(values: Tensor, resolution: int, with_masks: bool) -> tuple[Tensor, 
 
 
 class _Canvas:
-    """Pictures in [0, 1] that are painted from back to front, and optionally their part masks.
+    """Pictures in [0, 1] that are painted from back to front, and optionally the masks of parts.
 
     Attributes:
-        x, y: where a pixel lies, `[n, h, w]` or with sides of 1.
-        pixel: the side of a pixel.
-        size: pixels of a side of the whole picture.
-        origin: column and row of the whole picture where this window begins.
+        x, y: coordinates of the pixels, broadcastable to `[n, h, w]`.
+        pixel: side of a pixel in these coordinates.
+        size: side of the whole picture in pixels.
+        origin: column and row of the whole picture at which this window begins.
     """
 
     def __init__(
@@ -101,7 +107,7 @@ class _Canvas:
         return cls(image, mask, axis[None, None, :], axis[None, :, None], resolution)
 
     def window(self, left: float, top: float, right: float, bottom: float) -> _Canvas:
-        """A view of a rectangle, so that small features do not cost a whole picture."""
+        """A view of a rectangle, in which small features can be painted at little cost."""
         bounds = (left, top, right, bottom)
         columns, rows = self._pixels(left, right, 0), self._pixels(top, bottom, 1)
         return _Canvas(
@@ -114,7 +120,7 @@ class _Canvas:
         )
 
     def cut(self, plane: Tensor, left: float, top: float, right: float, bottom: float) -> Tensor:
-        """The part of a plane [..., h, w] in a rectangle; planes of width or height 1 stay so."""
+        """The part of a plane [..., h, w] inside a rectangle; a width or height of 1 is kept."""
         if plane.shape[-1] > 1:
             plane = plane[..., self._pixels(left, right, 0)]
         return plane[..., self._pixels(top, bottom, 1), :] if plane.shape[-2] > 1 else plane
@@ -128,11 +134,14 @@ class _Canvas:
         return slice(first, last)
 
     def cover(self, distance: Tensor, softness: float = 1.0) -> Tensor:
-        """Coverage in [0, 1] of a shape given by its signed distance (negative inside)."""
+        """Coverage in [0, 1] of a shape, given its signed distance (negative inside)."""
         return (0.5 - distance / (softness * self.pixel)).clamp_(0, 1)
 
     def paint(self, color: Tensor, alpha: Tensor, part: str | None = None) -> None:
-        """Lay `color` [n, 3, 1 or h, 1 or w] over the picture where `alpha` [n, h, w] says."""
+        """Paint `color` [n, 3, 1 or h, 1 or w] over the picture with opacity `alpha` [n, h, w].
+
+        The mask of `part` gets the pixels whose opacity is above 0.5.
+        """
         self.image.lerp_(color.expand_as(self.image), alpha[:, None].expand_as(self.image))
         if part is not None and self.mask is not None:
             self.mask[alpha > 0.5] = PARTS.index(part)
@@ -155,20 +164,20 @@ def _smoothstep(low: float, high: float, value: Tensor) -> Tensor:
 
 
 def _smooth_maximum(a: Tensor, b: Tensor, radius: float) -> Tensor:
-    """The larger of both, with rounded corners: the intersection of two distances."""
+    """Intersection of two shapes, given their distances, with rounded corners."""
     near = (radius - (a - b).abs()).clamp_min(0)
     return torch.maximum(a, b) + near * near * (0.25 / radius)
 
 
 def _bump(x: Tensor, width: Tensor | float) -> Tensor:
-    """1 at zero, falling smoothly to almost nothing at 2 * width."""
+    """1 at zero, falling smoothly to almost 0 at 2 * width."""
     return torch.exp(-((x / width) ** 2))
 
 
-def _draw(canvas: _Canvas, f: dict[str, Tensor]) -> None:
-    _draw_background(canvas, f)
+def _paint(canvas: _Canvas, f: dict[str, Tensor]) -> None:
+    _paint_background(canvas, f)
 
-    # The head's own frame: rolled around the neck, nodding by pitch.
+    # The frame of the head is rolled around the neck and shifted by the pitch.
     roll, x, y = f["roll"], canvas.x, canvas.y - _PIVOT_Y
     cosine, sine = torch.cos(roll), torch.sin(roll)
     head = _Canvas(
@@ -180,31 +189,31 @@ def _draw(canvas: _Canvas, f: dict[str, Tensor]) -> None:
     )
     a, h = f["face_width"], f["face_length"]
     hx, hy = head.x, head.y
-    # Jaw: below the eyes the outline narrows, above it is a rounded skull.
+    # Below the eyes the outline narrows to the jaw; above them it is a rounded skull.
     narrow = 1 - f["jaw"] * _smoothstep(-0.15, 0.90, hy / h)
     face = _ellipse(hx / narrow, hy, a, h * (1 + 0.03 * f["chin"] * (hy > 0)))
     hair = _Hair(head, f)
 
-    hair.draw_back()
-    _draw_body(canvas, head, f)
-    hair.draw_locks()
-    _draw_head(head, f, face)
-    _draw_features(head, f, face)
-    hair.draw_front()
+    hair.paint_back()
+    _paint_body(canvas, head, f)
+    hair.paint_locks()
+    _paint_head(head, f, face)
+    _paint_features(head, f, face)
+    hair.paint_front()
     if f["earrings"].any():
-        _draw_earrings(head, f)
+        _paint_earrings(head, f)
     if f["glasses"].any():
-        _draw_glasses(head, f)
+        _paint_glasses(head, f)
     if f["hat"].any():
-        _draw_hat(head, f)
+        _paint_hat(head, f)
 
 
 def _tone(color: Tensor, red: float, green: float, blue: float) -> Tensor:
-    """A color with its channels scaled: skin gets redder where it gets darker."""
+    """A color with scaled channels, because skin gets redder where it gets darker."""
     return color * torch.tensor([red, green, blue], device=color.device)[None, :, None, None]
 
 
-def _draw_background(canvas: _Canvas, f: dict[str, Tensor]) -> None:
+def _paint_background(canvas: _Canvas, f: dict[str, Tensor]) -> None:
     x, y = canvas.x, canvas.y
     color = _rgb(f, "background")
     canvas.image.copy_(color * (1.0 - 0.05 * (y + 0.2) - 0.03 * x)[:, None])
@@ -212,7 +221,7 @@ def _draw_background(canvas: _Canvas, f: dict[str, Tensor]) -> None:
     canvas.paint((0.70 * color + 0.34).clamp(0, 1), 0.5 * disc.expand(len(color), -1, -1))
 
 
-def _draw_body(canvas: _Canvas, head: _Canvas, f: dict[str, Tensor]) -> None:
+def _paint_body(canvas: _Canvas, head: _Canvas, f: dict[str, Tensor]) -> None:
     bounds = (-1, 0.15, 1, 1)
     low, own = canvas.window(*bounds), head.window(*bounds)
     x, y = low.x - 0.2 * f["roll"], low.y
@@ -243,7 +252,7 @@ def _draw_body(canvas: _Canvas, head: _Canvas, f: dict[str, Tensor]) -> None:
     low.paint(_tone(clothes, 0.70, 0.69, 0.74), 0.45 * under)
 
 
-def _draw_head(head: _Canvas, f: dict[str, Tensor], face: Tensor) -> None:
+def _paint_head(head: _Canvas, f: dict[str, Tensor], face: Tensor) -> None:
     a, h, x, y = f["face_width"], f["face_length"], head.x, head.y
     skin = _rgb(f, "skin")
     ears = (-0.62, -0.20, 0.62, 0.32)
@@ -260,7 +269,7 @@ def _draw_head(head: _Canvas, f: dict[str, Tensor], face: Tensor) -> None:
 
     cover = head.cover(face)
     head.paint(skin, cover, "skin")
-    # Light from the upper left: a soft shadow side and a gentle glow.
+    # The light comes from the upper left and gives a soft shadow on the other side and a glow.
     turn = x / a + 0.30 * f["yaw"]
     shade = _smoothstep(0.30, 1.15, 0.92 * turn + 0.38 * y / h)
     head.paint(_tone(skin, 0.84, 0.73, 0.70), 0.72 * shade * cover)
@@ -268,48 +277,48 @@ def _draw_head(head: _Canvas, f: dict[str, Tensor], face: Tensor) -> None:
     head.paint((skin * 1.05 + 0.025).clamp(0, 1), 0.55 * glow * cover)
 
 
-def _draw_features(head: _Canvas, f: dict[str, Tensor], face: Tensor) -> None:
+def _paint_features(head: _Canvas, f: dict[str, Tensor], face: Tensor) -> None:
     bounds = (-0.50, -0.36, 0.50, 0.62)
     c, face = head.window(*bounds), head.cut(face, *bounds)
     inside = c.cover(face)
     u, v = _face_coordinates(c, f)
     skin = _rgb(f, "skin")
-    out = u.abs() - f["eye_spacing"]  # outward from the middle of each eye
+    out = u.abs() - f["eye_spacing"]  # distance outward from the middle of each eye
     eye_v = v - 0.015 - f["eye_height"]
     smile = (f["curve"] / 0.075).clamp(0, 1)
 
-    # Cheeks are round and rosy, more so in a smile.
+    # Cheeks are round and rosy, and more so in a smile.
     cheek = _smoothstep(
         0.100, 0.02, torch.sqrt((u.abs() - 0.205) ** 2 + (1.25 * (v - 0.150 + 0.015 * smile)) ** 2)
     )
     c.paint(_tone(skin, 1.0, 0.72, 0.70), (0.42 + 0.22 * smile) * cheek * inside)
 
     if f["freckles"].any():
-        _draw_freckles(c, f, u, v, inside)
+        _paint_freckles(c, f, u, v, inside)
     if f["wrinkles"].any():
-        _draw_wrinkles(c, f, u, v, out, eye_v, inside)
-    _draw_nose(c, f, u, v, inside)
+        _paint_wrinkles(c, f, u, v, out, eye_v, inside)
+    _paint_nose(c, f, u, v, inside)
     mouth_v = v - 0.258 - f["mouth_height"]
     if f["beard"].any():
-        _draw_beard(c, f, u, v, mouth_v, face)
+        _paint_beard(c, f, u, v, mouth_v, face)
     if f["mustache"].any():
-        _draw_mustache(c, f, u, mouth_v)
-    _draw_mouth(c, f, u, mouth_v, inside)
-    _draw_eyes(c, f, u, out, eye_v, smile, inside)
-    _draw_brows(c, f, out, eye_v, inside)
+        _paint_mustache(c, f, u, mouth_v)
+    _paint_mouth(c, f, u, mouth_v, inside)
+    _paint_eyes(c, f, u, out, eye_v, smile, inside)
+    _paint_brows(c, f, out, eye_v, inside)
 
 
 def _face_coordinates(canvas: _Canvas, f: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Where on the turned face a pixel lies: u across, v down, both in picture units."""
+    """Position of each pixel on the turned face: u across and v down, both in picture units."""
     a = f["face_width"] * 1.12
     angle = torch.asin((canvas.x / a).clamp(-0.985, 0.985))
     u = a * torch.sin(angle - f["yaw"] * 0.62)
-    # Wide faces keep their features in proportion to the width, half-way.
+    # Features scale half as much as the width of the face.
     u = u / (0.5 + 0.5 * f["face_width"] / 0.355)
     return u, canvas.y - f["pitch"]
 
 
-# Where freckles are: across the cheeks and the bridge of the nose, on both sides unlike.
+# Places (u, v) and sizes of freckles, on the cheeks and the bridge of the nose, not symmetric.
 _FRECKLES: tuple[tuple[float, float, float], ...] = (
     (-0.250, 0.100, 1.0), (-0.226, 0.158, 1.0), (-0.190, 0.108, 1.1), (-0.172, 0.164, 0.9),
     (-0.134, 0.122, 1.0), (-0.038, 0.066, 0.9), (0.034, 0.078, 0.9), (0.136, 0.116, 1.0),
@@ -317,7 +326,7 @@ _FRECKLES: tuple[tuple[float, float, float], ...] = (
 )  # fmt: skip
 
 
-def _draw_freckles(c: _Canvas, f: dict[str, Tensor], u: Tensor, v: Tensor, inside: Tensor) -> None:
+def _paint_freckles(c: _Canvas, f: dict[str, Tensor], u: Tensor, v: Tensor, inside: Tensor) -> None:
     spots = torch.full_like(u, 1.0)
     for place_u, place_v, size in _FRECKLES:
         spots = torch.minimum(spots, ((u - place_u) ** 2 + (v - place_v) ** 2).div_(size))
@@ -325,7 +334,7 @@ def _draw_freckles(c: _Canvas, f: dict[str, Tensor], u: Tensor, v: Tensor, insid
     c.paint(_tone(_rgb(f, "skin"), 0.60, 0.42, 0.30), 0.85 * f["freckles"] * dots * inside)
 
 
-def _draw_wrinkles(
+def _paint_wrinkles(
     c: _Canvas, f: dict[str, Tensor], u: Tensor, v: Tensor, out: Tensor, eye_v: Tensor,
     inside: Tensor,
 ) -> None:  # fmt: skip
@@ -335,12 +344,12 @@ def _draw_wrinkles(
     for height, width in ((-0.188, 0.0115), (-0.252, 0.0100)):
         wave = v - height - 0.010 * torch.cos(u * 11)
         lines = torch.maximum(lines, c.cover(wave.abs() - width, 1.6) * across)
-    # From the nose to the corners of the mouth
+    # Folds from the nose to the corners of the mouth
     t = ((v - 0.200) / 0.058).clamp(-1, 1)
     fold = (u.abs() - 0.122 - 0.036 * t + 0.016 * t * t).abs()
     fold = fold + 4 * ((v - 0.200).abs() - 0.058).clamp_min(0)
     lines = torch.maximum(lines, c.cover(fold - 0.0145 + 0.008 * t * t, 1.6))
-    # Bags under the eyes, crow's feet
+    # Bags under the eyes and crow's feet
     bag = (eye_v - 0.078 + 0.25 * out**2 / 0.09).abs()
     lines = torch.maximum(lines, c.cover(bag - 0.0110, 1.6) * _bump(out + 0.01, 0.060))
     for slope in (-0.30, 0.30):
@@ -353,12 +362,12 @@ def _draw_wrinkles(
     c.paint(_tone(skin, 0.62, 0.47, 0.43), 0.80 * f["wrinkles"] * lines * inside)
 
 
-def _draw_nose(c: _Canvas, f: dict[str, Tensor], u: Tensor, v: Tensor, inside: Tensor) -> None:
+def _paint_nose(c: _Canvas, f: dict[str, Tensor], u: Tensor, v: Tensor, inside: Tensor) -> None:
     skin, width = _rgb(f, "skin"), f["nose_width"]
     tip_v = v - 0.015 - f["nose_length"]
-    # The turned face shows the nose from its side: the tip moves further than the eyes.
+    # A turned face shows the nose from the side: its tip moves further than the eyes.
     tip_u = u - 0.060 * f["yaw"] * _smoothstep(-0.14, 0.02, tip_v)
-    # A shadow along the right side of the bridge, a light on the tip, a soft underside.
+    # A shadow along the right side of the bridge, a highlight on the tip and a soft underside
     bridge = _bump(tip_u - 0.55 * width, 0.020) * _smoothstep(-0.145, -0.03, tip_v)
     bridge = bridge * _smoothstep(0.02, -0.02, tip_v)
     c.paint(_tone(skin, 0.84, 0.73, 0.69), 0.55 * bridge * inside)
@@ -376,7 +385,7 @@ def _draw_nose(c: _Canvas, f: dict[str, Tensor], u: Tensor, v: Tensor, inside: T
         c.mask[(torch.maximum(outline, tip_v - 0.036) < 0) & (inside > 0.5)] = PARTS.index("nose")
 
 
-def _draw_eyes(
+def _paint_eyes(
     c: _Canvas, f: dict[str, Tensor], u: Tensor, out: Tensor, eye_v: Tensor, smile: Tensor,
     inside: Tensor,
 ) -> None:  # fmt: skip
@@ -395,7 +404,7 @@ def _draw_eyes(
     seen = inside * _smoothstep(0.0, 0.1, f["eye_open"])
     eye = c.cover(torch.maximum(torch.maximum(-y - upper, y - lower), beyond)) * seen
 
-    # The lid between its crease and the lashes; a closed eye is all lid.
+    # The lid lies between its crease and the lashes; a closed eye shows only the lid.
     crease = 0.018 + 1.16 * full * (0.6 + 0.4 * f["eye_open"].clamp(max=1))
     cover = torch.maximum(torch.maximum(-y - crease, y + upper), beyond + 0.004)
     c.paint(_tone(skin, 0.90, 0.78, 0.75), 0.75 * c.cover(cover, 2.0) * inside, "eyes")
@@ -406,7 +415,7 @@ def _draw_eyes(
     shade = 1 - 0.20 * _smoothstep(0.030, 0.0, y + upper)
     c.paint(white * shade[:, None], eye, "eyes")
 
-    # Both eyes look the same way: `out` is mirrored, the gaze is not.
+    # Both eyes look in the same direction: `out` is mirrored, but the gaze is not.
     side = torch.sign(u)
     px, py = out - side * f["gaze_x"], y - f["gaze_y"] + 0.006
     radius = torch.sqrt(px**2 + py**2)
@@ -421,7 +430,7 @@ def _draw_eyes(
     small = torch.sqrt((across - 0.018) ** 2 + (py - 0.020) ** 2)
     c.paint(torch.ones_like(iris), 0.55 * eye * c.cover(small - 0.0065, 1.4))
 
-    # Lashes: a line that thickens outward and ends in a small wing.
+    # The lashes are a line that thickens outward and ends in a small wing.
     thickness = 0.0080 + 0.0028 * t
     lash = torch.maximum((y + upper).abs() - thickness, beyond)
     tip = out - width
@@ -433,10 +442,10 @@ def _draw_eyes(
     c.paint(_tone(skin, 0.50, 0.36, 0.34), 0.55 * c.cover(under, 1.4) * inside)
 
 
-def _draw_brows(
+def _paint_brows(
     c: _Canvas, f: dict[str, Tensor], out: Tensor, eye_v: Tensor, inside: Tensor
 ) -> None:
-    # An arched stroke that thins outward; anger pulls the inner end down.
+    # A brow is an arched stroke that thins outward; anger pulls its inner end down.
     t = out / 0.105
     brow_y = eye_v + 0.110 + f["brow_height"] + f["brow_raise"]
     tilt = f["brow_angle"] * 0.5 + f["brow_slant"] + 0.04
@@ -449,10 +458,10 @@ def _draw_brows(
     c.paint(brows, c.cover(brow, 1.4) * inside, "brows")  # age turns brows grey before the hair
 
 
-def _draw_beard(
+def _paint_beard(
     c: _Canvas, f: dict[str, Tensor], u: Tensor, v: Tensor, mouth_v: Tensor, face: Tensor
 ) -> None:
-    # The lower face, up the sides to the ears, and some length below the chin.
+    # The beard covers the lower face, reaches up to the ears and extends below the chin.
     hair = _rgb(f, "hair")
     length = 0.030 + 0.026 * f["beard_length"]
     a, h = f["face_width"], f["face_length"]
@@ -460,7 +469,7 @@ def _draw_beard(
     hull = torch.minimum(hull, torch.maximum(face - 0.004, 0.25 * h - c.y))
     hull = hull - 0.008 * torch.cos(u * 26) * _smoothstep(0.15, 0.40, v)
     side = (u.abs() - 0.09).clamp_min(0)
-    top = mouth_v - 0.030 + 0.55 * side + 2.6 * side * side  # how far below its upper edge
+    top = mouth_v - 0.030 + 0.55 * side + 2.6 * side * side  # distance below the upper edge
     beard = _smooth_maximum(hull, -top, 0.05)
     hole = _ellipse(u, mouth_v - 0.010 - 0.3 * f["open"], 0.84 * f["mouth_width"],
                     0.050 + 0.62 * f["open"])  # fmt: skip
@@ -472,7 +481,7 @@ def _draw_beard(
     c.paint(hair * 0.66, 0.6 * cover * _smoothstep(0.02, 0.30, u + 0.25 * (v - 0.3)))
 
 
-def _draw_mustache(c: _Canvas, f: dict[str, Tensor], u: Tensor, mouth_v: Tensor) -> None:
+def _paint_mustache(c: _Canvas, f: dict[str, Tensor], u: Tensor, mouth_v: Tensor) -> None:
     hair = _rgb(f, "hair")
     reach = 1.06 * f["mouth_width"] * (1 + 2.0 * f["curve"].clamp_min(0))
     t = (u / reach).abs().clamp(max=1)
@@ -485,7 +494,7 @@ def _draw_mustache(c: _Canvas, f: dict[str, Tensor], u: Tensor, mouth_v: Tensor)
     c.paint(hair * 0.62, 0.55 * cover * _smoothstep(-0.002, -0.02, -middle))
 
 
-def _draw_mouth(
+def _paint_mouth(
     c: _Canvas, f: dict[str, Tensor], u: Tensor, mouth_v: Tensor, inside: Tensor
 ) -> None:
     # An open round mouth is narrower than a smile.
@@ -530,7 +539,7 @@ def _draw_mouth(
 
 
 class _Hair:
-    """One hair shape for all styles: a hull around the skull with a face opening."""
+    """The hair: one shape for all styles, a hull around the skull with an opening for the face."""
 
     def __init__(self, head: _Canvas, f: dict[str, Tensor]):
         self.head, self.f = head, f
@@ -541,35 +550,35 @@ class _Hair:
             f["hair_frizz"],
             f["hair_spike"],
         )
-        spike = spike * (1 - f["hat"])  # a hat flattens what lies under it
+        spike = spike * (1 - f["hat"])  # a hat flattens the hair under it
         volume = torch.lerp(f["hair_volume"], f["hair_volume"].clamp(max=0.03), f["hat"])
         side = torch.lerp(f["hair_side"], f["hair_side"].clamp(max=0.10), f["hat"])
         self.x = x + 0.035 * a * f["yaw"]  # the mass of hair turns against the face
         width = torch.lerp(a + side, 0.150 + 0 * a, strip)
-        # The crown of the hull is an ellipse around the temples, its lower end is cut.
+        # The crown of the hull is an ellipse around the temples; its lower end is cut off.
         crown_y = y + 0.09
         self.angle = torch.atan2(self.x, -crown_y)  # 0 points up
-        # Curls bulge like a cloud: round outward, cusps inward.
+        # Curls bulge like a cloud: rounded outward, with cusps inward.
         lobes = torch.cos(self.angle * (4 + 2 * frizz)).abs() * 1.6 - 1
         wave = (0.044 - 0.012 * frizz) * curl * lobes
         teeth = (self.angle * 8 / math.pi + 0.35).frac().sub(0.5).abs().mul(4).sub(1)
         top = _smoothstep(1.75, 1.15, self.angle.abs())
         jag = 0.055 * spike * teeth * top * (1 - strip)
-        # Straight hair is a little higher on the side that it is combed to.
+        # Straight hair is a little higher on the side to which it is combed.
         comb = 0.026 * f["hair_part"].tanh() * torch.sin(2 * self.angle) * (1 - curl) * (1 - strip)
         height = h - 0.09 + volume
-        below = crown_y.clamp_min(0)  # how far under the temples
+        below = crown_y.clamp_min(0)  # distance below the temples
         flare = 1 + 0.10 * f["hair_wrap"] * _smoothstep(0.0, 0.5, below)
         sway = 0.012 * f["hair_wrap"] * torch.sin(9 * y) * _smoothstep(0.1, 0.4, below)
         hull = _ellipse((self.x.abs() - sway) / flare, crown_y.clamp(max=0.0), width, height)
         hull = hull - wave - jag + comb
-        # A mohawk is a fin: it narrows upwards and its edge is toothed.
+        # A mohawk is a fin that narrows upwards and has a toothed edge.
         fin_teeth = 0.012 * strip * torch.sin(self.angle * 18)
         hull = hull + strip * 0.05 * _smoothstep(-0.30, -0.70, crown_y) - fin_teeth
         end = y - f["hair_length"] - 0.022 * curl * torch.cos(self.x * 20)
         rounded = 0.16 * f["hair_wrap"] * (self.x / width) ** 2
         self.hull = _smooth_maximum(hull, end + rounded, 0.07)
-        # For frizzy round hair the hull closes below as an ellipse instead of a cut.
+        # Frizzy round hair closes below as an ellipse instead of being cut off.
         ball = _ellipse(self.x, crown_y - 0.04, width, height) - wave
         self.hull = torch.lerp(self.hull, _smooth_maximum(ball, end, 0.22), frizz)
 
@@ -586,38 +595,37 @@ class _Hair:
         self.color = _rgb(f, "hair") * (light + texture - 0.06)[:, None] + 0.15 * gloss[:, None]
         self.alpha = f["hair_cover"]
 
-    def draw_back(self) -> None:
-        """The mass of hair behind head and neck."""
+    def paint_back(self) -> None:
+        """Paint the hair behind the head and the neck."""
         back = self.head.cover(self.hull) * self.alpha
         self.head.paint((self.color * 0.70).clamp(0, 1), back, "hair")
 
-    def draw_locks(self) -> None:
-        """Long hair falls over the shoulders on both sides of the neck."""
+    def paint_locks(self) -> None:
+        """Paint the long hair that falls over the shoulders on both sides of the neck."""
         f = self.f
         inner = 0.66 * f["face_width"] + 0.03 * torch.sin(8 * self.head.y) - self.x.abs()
         front = torch.maximum(self.hull, torch.maximum(inner, -0.2 - self.head.y))
         alpha = self.head.cover(front, 1.5) * _smoothstep(0.45, 0.75, f["hair_wrap"])
         self.head.paint(self.color.clamp(0, 1), alpha, "hair")
 
-    def draw_front(self) -> None:
-        """Hair on top of the head and beside the face, down to the hairline."""
+    def paint_front(self) -> None:
+        """Paint the hair on top of the head and beside the face, down to the hairline."""
         f, x, y = self.f, self.head.x, self.head.y
         a, h = f["face_width"], f["face_length"]
         u = x - 0.42 * a * f["yaw"]
         wrap, curl = f["hair_wrap"], f["hair_curl"]
-        half = a * (1.02 - 0.14 * wrap)  # how much of the width of the face stays open
+        half = a * (1.02 - 0.14 * wrap)  # half the width of the opening
         hairline = -0.64 * h + f["hair_fringe"]
-        # From the parting the hair falls to both sides.
+        # The hair falls to both sides of the parting.
         part = 0.35 * f["hair_part"].tanh() * (1 - curl)
         away = ((u / half - part) / (1 + part.abs())).abs().clamp(max=1.2)
         arc = (0.06 + 0.15 * (1 - 0.2 * wrap)) * away * away * away + 0.05 * away
         jagged = 0.018 * torch.sin(u * 20 + 1) * (0.45 + 0.9 * f["hair_spike"] + 0.6 * curl)
         top = y - hairline - arc - jagged + 0.02
         side = u.abs() - half * (1 + 0.05 * wrap - 0.9 * wrap * (y - 0.10).square())
-        opening = _smooth_maximum(-top, side, 0.16)  # negative where the face shows
-        # Short styles leave the ears and cheeks free below the temples.
+        opening = _smooth_maximum(-top, side, 0.16)  # negative where the face is visible
+        # Below the temples, short styles leave the ears and cheeks uncovered.
         opening = torch.where(wrap < 0.3, torch.minimum(opening, 0.02 - y), opening)
-        # The fin of a mohawk runs from the hairline over the crown.
         front = torch.maximum(self.hull, -opening)
         self.head.paint(self.color.clamp(0, 1), self.head.cover(front) * self.alpha, "hair")
         shadow = _bump(top.clamp_min(0), 0.040) * self.head.cover(opening)
@@ -627,7 +635,7 @@ class _Hair:
         self.head.paint(dark, 0.75 * skin_only * (1 - f["hair_strip"]))
 
 
-def _draw_earrings(head: _Canvas, f: dict[str, Tensor]) -> None:
+def _paint_earrings(head: _Canvas, f: dict[str, Tensor]) -> None:
     c = head.window(-0.62, 0.02, 0.62, 0.40)
     gold = torch.tensor([0.93, 0.72, 0.27], device=c.x.device)[None, :, None, None]
     gold = gold.expand(len(c.image), -1, 1, 1)
@@ -642,7 +650,7 @@ def _draw_earrings(head: _Canvas, f: dict[str, Tensor]) -> None:
         c.paint((gold * 1.12).clamp(0, 1), c.cover(stud, 1.2) * shown, "earrings")
 
 
-def _draw_glasses(head: _Canvas, f: dict[str, Tensor]) -> None:
+def _paint_glasses(head: _Canvas, f: dict[str, Tensor]) -> None:
     c = head.window(-0.56, -0.24, 0.56, 0.30)
     u, v = _face_coordinates(c, f)
     out = u.abs() - f["eye_spacing"]
@@ -671,7 +679,7 @@ def _draw_glasses(head: _Canvas, f: dict[str, Tensor]) -> None:
     c.paint(frame, alpha, "glasses")
 
 
-def _draw_hat(head: _Canvas, f: dict[str, Tensor]) -> None:
+def _paint_hat(head: _Canvas, f: dict[str, Tensor]) -> None:
     a, h, shown = f["face_width"], f["face_length"], f["hat"]
     x, y = head.x + 0.02 * f["yaw"], head.y
     brim_y = -0.44 * h + 0.06 * (1 - (x / a) ** 2) * -0.6

@@ -1,7 +1,8 @@
-"""What a person says to have a portrait changed: removals, additions, comparisons, commands.
+"""Requests to change a portrait: removals, additions, comparisons and commands.
 
-"Take the hat off", "younger", "dye the hair green". As captions they are true of the portraits
-that need no such change any more, which is how CLIP learns where a request leads.
+Examples are "take the hat off", "younger" and "dye the hair green". Used as captions, requests are
+true of the portraits in which they are already fulfilled. In this way CLIP learns what a request
+leads to.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ HAIR_COLORS: dict[str, tuple[str, ...]] = {
     "green": ("green", "emerald", "lime-green"),
 }
 
-# What can be put on and off, by its names with and without an article.
+# Things that can be added and removed: their names without and with an article.
 _THINGS: dict[str, tuple[tuple[str, str], ...]] = {
     "glasses": (("glasses", "glasses"), ("spectacles", "spectacles"), ("specs", "specs")),
     "hat": (("hat", "a hat"), ("cap", "a cap"), ("beanie", "a beanie")),
@@ -48,14 +49,15 @@ _DYEING = (
     "give him {c} hair", "change the hair color to {c}", "paint the hair {c}",
 )  # fmt: skip
 
-# Parts that every face has: true of all.
+# Texts about parts that every face has; they are true of all portraits.
 PARTS_SAID = (
     "a nose", "the nose", "ears", "the ears", "eyes", "a pair of eyes", "eyebrows", "brows",
     "a neck", "the neck", "a chin", "a mouth", "cheeks", "a forehead", "lips", "shoulders",
     "a face with a nose and a mouth", "two eyes and two ears", "a head on a neck",
 )  # fmt: skip
 
-# By attribute: the values that fulfill the request, and the request in many words.
+# An attribute, the values that fulfill a request ("-value": all but this one), and the ways to say
+# the request.
 _PLAIN: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("hair_style", ("bald",), (
         "cut the hair off", "shave the head", "remove the hair", "take away the hair",
@@ -171,7 +173,7 @@ _DOUBLE: tuple[Request, ...] = (
 
 
 def requests() -> Iterator[Request]:
-    """Every request, as the facts that make it fulfilled and its texts."""
+    """All requests: for each, the facts that fulfill it, and its texts."""
     for attribute, chosen, texts in _PLAIN:
         yield _facts(attribute, chosen), texts
     yield from _DOUBLE
@@ -196,7 +198,7 @@ def requests() -> Iterator[Request]:
 
 
 def _facts(attribute: str, chosen: Sequence[str]) -> dict[str, frozenset[str]]:
-    """Values of an attribute, "-value" being all but this one, and what shows them at all."""
+    """Values of an attribute, written as in `_PLAIN`, as facts of `with_what_shows_it`."""
     values = frozenset(
         value
         for value in ATTRIBUTES[attribute]
@@ -206,7 +208,7 @@ def _facts(attribute: str, chosen: Sequence[str]) -> dict[str, frozenset[str]]:
 
 
 def with_what_shows_it(attribute: str, values: frozenset[str]) -> dict[str, frozenset[str]]:
-    """Values of an attribute as facts, with those of others without which they are not seen."""
+    """Values of an attribute as facts, with facts of other attributes that make them visible."""
     facts = {attribute: values}
     if attribute == "hair_color":
         facts["hair_style"] = frozenset(ATTRIBUTES["hair_style"]) - {"bald"}

@@ -1,8 +1,8 @@
 """Rarer ways to say what a portrait shows, so that CLIP also knows the words of everyday speech.
 
-`captions` says most things in plain words. From here come synonyms, comparisons ("as white as a
-sheet"), idioms and the names of things that look alike in a drawing (a fedora is a hat). Many of
-them are WordNet's synonyms and hyponyms of the plain words, those of other meanings left out.
+`captions` uses plain words for most things. This module adds synonyms, comparisons ("as white as a
+sheet"), idioms, and names of things that look alike in a portrait (a fedora is a hat). Many of them
+are synonyms and hyponyms of the plain words in WordNet, without those that have another meaning.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rare:
-    """Texts about one value, by how they can be embedded.
+    """Texts about one value, grouped by the way in which they fit into a sentence.
 
     Attributes:
-        states: "the person is ...": adjectives and participles.
-        things: "the person has ...": nouns, with their article where they need one.
-        phrases: said as they are.
+        states: adjectives and participles, as in "the person is ...".
+        things: nouns, with an article if they need one, as in "the person has ...".
+        phrases: texts that are used unchanged.
     """
 
     states: tuple[str, ...] = ()
@@ -27,7 +27,7 @@ class Rare:
     phrases: tuple[str, ...] = ()
 
     def say(self, rng: random.Random) -> str:
-        """One of them, in a sentence or alone."""
+        """A random text, in a sentence or alone."""
         kinds = [(words, frames) for words, frames in (
             (self.states, _OF_STATES), (self.things, _OF_THINGS), (self.phrases, ("{x}",)),
         ) if words]  # fmt: skip
@@ -37,7 +37,7 @@ class Rare:
         return rng.choice(frames).format(x=text) if rng.random() < _FRAMED else text
 
 
-_FRAMED = 0.6
+_FRAMED = 0.6  # share of texts in a sentence
 _OF_STATES = (
     "looking {x}", "he looks {x}", "she looks {x}", "make him {x}", "make her {x}",
     "make them look {x}", "he is {x}", "she is {x}", "a {x} person", "a {x} face",
@@ -52,7 +52,7 @@ _OF_THINGS = (
 
 
 def _hair(*colors: str, things: tuple[str, ...] = (), phrases: tuple[str, ...] = ()) -> Rare:
-    """Names of a hair color."""
+    """The texts about a hair color, given its names as adjectives."""
     of_hair = tuple(f"{color} hair" for color in colors)
     return Rare((), of_hair + things, phrases)
 
