@@ -15,7 +15,7 @@ import weakref
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from PIL import Image
 
@@ -55,7 +55,10 @@ class Desk:
         searched: the session when the last search was requested.
         halted: whether the visitor pressed Stop since then.
         pages: the pages that show this desk now.
-        last_contact: the time of its last use, by `clock`.
+        last_contact: the time when it was last known to be wanted, by `clock`.
+        last_used: the time when it was last opened or changed.
+        evicted: "untold" after the server deleted its work to make room, "told" once a page said
+            so; empty otherwise, and after the next change.
         owner: identifies the desk in `Studio.search`.
         channel: a random word under which its rendered pictures are served.
     """
@@ -67,6 +70,7 @@ class Desk:
         key: str | None = None,
         root: Path | None = None,
         born: Callable[[Desk], None] = lambda desk: None,
+        grew: Callable[[Desk], None] = lambda desk: None,
         seeds: Sequence[int] = SEEDS,
     ) -> None:
         """An empty desk, except for a session.
@@ -76,6 +80,7 @@ class Desk:
             clock: returns the current time in seconds.
             root: the folder for its files; None for the system's temporary folder.
             born: called with this desk, and with each copy of it.
+            grew: called with this desk after it may have become larger.
             seeds: of the faces to choose from at first.
         """
         self.first = Session(seed=seeds[0])
@@ -86,8 +91,9 @@ class Desk:
         self.job: Job | None = None
         self.halted = False
         self.pages: set[str] = set()
-        self.last_contact = clock()
-        self._root, self._born, self._seeds = root, born, seeds
+        self.last_contact = self.last_used = clock()
+        self.evicted: Literal["", "untold", "told"] = ""
+        self._root, self._born, self._grew, self._seeds = root, born, grew, seeds
         self._lock = threading.RLock()
         self._home: Path | None = None
         self._empty()
@@ -118,7 +124,8 @@ class Desk:
         """
         with self._lock:
             changed = how(self.session)
-            now = self.last_contact = self.clock()
+            now = self.touch()
+            self.evicted = "" if self.evicted == "told" else self.evicted
             goes_on = (
                 gesture is not None
                 and gesture == self._gesture
@@ -129,7 +136,13 @@ class Desk:
                 self._future = []
             self._gesture, self._moved_at = gesture, now
             self.session = changed
-            return changed
+        self._grew(self)  # without the lock, since other desks may have to make room
+        return changed
+
+    def touch(self) -> float:
+        """Note that it is used; returns the time."""
+        self.last_contact = self.last_used = now = self.clock()
+        return now
 
     def of_newest(self, how: Callable[[Session], Shown]) -> Shown:
         """What `how` makes of the session, made again if the session has changed meanwhile.
@@ -153,7 +166,8 @@ class Desk:
             return self._go(self._future, self._past)
 
     def _go(self, source: list[Session], target: list[Session]) -> bool:
-        self._gesture, self.last_contact = None, self.clock()
+        self._gesture = None
+        self.touch()
         if not source:
             return False
         target.append(self.session)
@@ -235,7 +249,7 @@ class Desk:
             return Path(path)
         new = Path(tempfile.mkdtemp(dir=self._folder("photographs"))) / Path(path).name
         shutil.move(path, new)
-        self.last_contact = self.clock()
+        self.touch()
         return new
 
     def _folder(self, name: str) -> Path:
@@ -259,6 +273,32 @@ class Desk:
             old.unlink(missing_ok=True)
             if purpose:  # it has a folder of its own
                 shutil.rmtree(old.parent, ignore_errors=True)
+
+    # Memory
+
+    def held(self) -> list[Any]:
+        """What it keeps in memory, for `Room`."""
+        with self._lock:
+            sessions = [self.session, self.searched, *self._past, *self._future]
+            return [*sessions, {**self.things}, {**self.photographs}, self.job]
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a search or a training works for it, which would fill it again."""
+        is_searching = self.job is not None and not self.job.is_over
+        return is_searching or any(one.is_on for one in [*self.things.get("made", {}).values()])
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing on it that `clear` would delete."""
+        with self._lock:
+            kept = self._past, self._future, self.things, self.photographs, self.job
+            return self.session == self.first and not any(kept)
+
+    def evict(self) -> None:
+        """Delete everything to make room for others; its owner should be told."""
+        self.clear()
+        self.evicted = "untold"
 
     # The end
 
@@ -289,7 +329,7 @@ class Desk:
 
     def __deepcopy__(self, memo: object) -> Desk:
         """A new desk: gradio copies the first one for every user."""
-        return Desk(self.session, self.clock, root=self._root, born=self._born, seeds=self._seeds)
+        return Desk(self.session, self.clock, None, self._root, self._born, self._grew, self._seeds)
 
 
 def _newest(sessions: list[Session]) -> list[Session]:

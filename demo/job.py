@@ -68,6 +68,11 @@ class Job:
         """Wait until the work has ended, at most this long."""
         self._thread.join(seconds)
 
+    def held(self) -> object:
+        """What it keeps in memory, for `Room`."""
+        with self._lock:
+            return {**self.shown}
+
     def forget(self) -> None:
         """Forget what was shown, since it may show a photograph, except the status at the end.
 

@@ -197,6 +197,10 @@ class Making:
         if isinstance(self.plan.request, Picture | Pairs):
             self.give_up("Its pictures were deleted, so it cannot be continued; make it again.")
 
+    def held(self) -> object:
+        """What it keeps in memory, for `Room`; a training that runs holds more until its end."""
+        return self.plan, self.sheet, self.edit
+
     def _watch(self, search: Search[Step, list[Edit]]) -> None:
         for told in search:
             if isinstance(told, Waiting):

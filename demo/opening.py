@@ -11,7 +11,8 @@ from demo.components import message
 from demo.desk import Desk
 from demo.drafts import STORED
 from demo.job import Updates
-from demo.stage import PRIVATE, Stage
+from demo.question import Question
+from demo.stage import EVICTED, PRIVATE, Stage
 from demo.tabs.make import owner_of_trainings
 from demo.visits import KEPT_HOURS, PHOTOGRAPH_MINUTES, Visits
 from stylegan_hub.studio import Studio
@@ -21,7 +22,12 @@ KEPT = (
     f"{KEPT_HOURS} hours after you close this page; photographs and other pictures that you "
     f"upload for {PHOTOGRAPH_MINUTES} minutes. Only this browser has the key to them. A restart of "
     "the server deletes all of it, except what a link can hold: save what you want to keep. "
-    "What you type stays in this browser."
+    "If it runs out of room, it deletes what was unused the longest. What you type stays in this "
+    "browser."
+)
+_REALLY = (
+    "Delete your {noun}, its edits, the edits that you made, all that you uploaded and all that "
+    "you typed? It cannot be brought back."
 )
 _SECONDS_TO_STOP = 30.0
 _RESTARTED = "The server was restarted since you were here."
@@ -44,18 +50,21 @@ _FORGET = f"""() => {{
 }}"""
 
 
-def lost(kept: object, server: str) -> str:
+def lost(kept: object, server: str, evicted: bool = False) -> str:
     """What to tell a browser whose desk is gone; empty if there was nothing on it.
 
     Args:
         kept: what the browser stored of `Stage.kept`; untrusted.
         server: identifies this start of the server.
+        evicted: whether the desk was emptied to make room.
     """
     if not isinstance(kept, dict) or not (kept.get("link") or kept.get("missing")):
         return ""
-    why = _AWAY if kept.get("server") == server else _RESTARTED
     missing = kept.get("missing")
     named = ", ".join(map(str, missing)) if isinstance(missing, list) else ""
+    if evicted:
+        return f"{EVICTED} What a link can hold is back{f', but not {named}' if named else ''}."
+    why = _AWAY if kept.get("server") == server else _RESTARTED
     return f"{why} Your data is no longer here{f': {named}' if named else ''}."
 
 
@@ -70,6 +79,7 @@ class Opening:
         with gr.Accordion("Your data", open=False, elem_id="data"):
             gr.HTML(f'<p class="note">{KEPT.format(noun=studio.noun)}</p>')
             self._delete = gr.Button("Delete my data", size="md", variant="stop")
+            self._question = Question("Delete all of it", "Keep it", "delete-data")
 
     def wire(self, page: gr.Blocks) -> None:
         """Call it after all widgets exist, and before `Stage.wire`."""
@@ -93,7 +103,9 @@ class Opening:
             **PRIVATE,
         )
         stage.then_free(resumed, face=True)
-        forgotten = self._delete.click(self._forget, stage.desk, None, **PRIVATE)
+        self._question.ask_on(self._delete, self._ask, [])
+        self._question.hide_on()
+        forgotten = self._question.yes.click(self._forget, stage.desk, None, **PRIVATE)
         forgotten.success(None, js=_FORGET, **PRIVATE)
 
     def _open(self, kept: object, query: str, request: gr.Request) -> Updates:
@@ -101,7 +113,12 @@ class Opening:
         visit = self._visits.open(
             kept.get("key") if isinstance(kept, dict) else None, request.session_hash
         )
-        desk, said = visit.desk, "" if visit.is_back else lost(kept, self._visits.id)
+        desk, was_evicted = visit.desk, bool(visit.desk.evicted)
+        desk.evicted = ""
+        is_lost = was_evicted or not visit.is_back
+        said = lost(kept, self._visits.id, was_evicted) if is_lost else ""
+        if was_evicted and not said:
+            said = EVICTED
         asked = link.read(query)
         if asked.is_empty and said and isinstance(kept, dict):
             asked = link.read(str(kept.get("link", "")))
@@ -134,6 +151,9 @@ class Opening:
             yield self._stage.busy()
             async for shown in job.watch():
                 yield shown
+
+    def _ask(self) -> tuple[str, None]:
+        return _REALLY.format(noun=self._studio.noun), None
 
     def _forget(self, desk: Desk) -> None:
         for owner in (desk.owner, owner_of_trainings(desk)):

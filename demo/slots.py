@@ -25,10 +25,10 @@ class Slot:
     @classmethod
     def build(cls, regions: Sequence[str]) -> Slot:
         """Build the widgets, hidden until there is an edit."""
-        icon = {"size": "sm", "scale": 0, "min_width": 40}
+        symbol = {"size": "sm", "scale": 0, "min_width": 40}
         with gr.Row(visible=False, elem_classes="slot") as row:
             slider = gr.Slider(-2, 2, 1, step=0.05, label="Strength", buttons=[], interactive=True)
-            remove = gr.Button("Remove", **icon, elem_classes=["icon", "remove"])
+            remove = gr.Button("Remove", **symbol, elem_classes=["symbol", "remove"])
             region = gr.Dropdown(
                 _places(regions),
                 value="",
@@ -39,8 +39,8 @@ class Slot:
                 visible=bool(regions),
                 elem_classes="where",
             )
-            up = gr.Button("Up", **icon, elem_classes=["icon", "up"])
-            down = gr.Button("Down", **icon, elem_classes=["icon", "down"])
+            up = gr.Button("Up", **symbol, elem_classes=["symbol", "up"])
+            down = gr.Button("Down", **symbol, elem_classes=["symbol", "down"])
         return cls(row, slider, remove, region, up, down)
 
     @property

@@ -46,9 +46,15 @@ from stylegan_hub.studio import Studio
 FACES = COUNT
 NO_EDIT = "No edits yet. Each edit gets a slider here, which also goes below zero."
 WELCOME = "Pick {}, then say what should change or take an edit from the zoo."
+EVICTED = (
+    "This server had no room left for the work of all visitors. Yours was unused the longest, so "
+    "it was deleted."
+)
+_RELOAD = "Reload the page to get back what a link can hold."
 FAILED = "Nothing was changed."
 FAILED_IN_PART = "Only a part of this is on the face. Undo takes it off again."
 _MAX_RANDOM_SEED = 99_999
+_MAX_NAME = 100  # letters of a file's name in a message
 _DIVIDER = 14  # percent from the left, beside the face
 
 # Model calls take turns in the studio; a search must not block the sliders of other visitors.
@@ -76,6 +82,7 @@ _SECRET = "stylegan-hub-key"
 # See `channel.js`: gradio delivers the picture when a slider is released, but not while it moves.
 _MOVE = "(channel, ...strengths) => window.movePicture(channel, strengths)"
 _SETTLE = "channel => window.settlePicture(channel)"
+_DROPPED = "() => window.droppedFile"
 _CHANGED = "() => String(Math.random())"  # a new text each time
 
 Drawn = tuple[tuple[str, str], str]
@@ -212,6 +219,9 @@ class Stage:
                 f"The file of {noun} and edits", elem_id="stack-file", visible="hidden"
             )
             self._query = gr.Textbox(label="The link", visible="hidden")
+            self._dropped = gr.Textbox(label="The name of a dropped file", visible="hidden")
+            # The page's script clicks it, see `drop.js`.
+            self._refused = gr.Button("A file was dropped", elem_id="dropped", visible="hidden")
 
     def build_chooser(self) -> None:
         """Build the row of faces to choose from."""
@@ -342,6 +352,14 @@ class Stage:
         what = f"{self._studio.pipe.neutral} with {count} edit{'s' * (count != 1)}"
         return message(" ".join([f"Loaded {what}.", *map(without_folders, problems)]))
 
+    def _refuse(self, name: str) -> str:
+        """What to say of a dropped file that the page cannot open."""
+        said = f"“{name[:_MAX_NAME]}” cannot be opened here. " if name else ""
+        return message(
+            f"{said}Drop a PNG that was saved on this page, or a .safetensors file of "
+            f"{self._studio.pipe.neutral} and edits. The tab Photo takes photographs."
+        )
+
     def _link(self, desk: Desk) -> tuple[str, str]:
         query, missing = link.write(desk.session)
         said = "Copied a link to this face."
@@ -460,6 +478,9 @@ class Stage:
         loaded.failure(lambda: message(FAILED), None, self.status, **PRIVATE)
         self.then_show(loaded, face=True)
         self._show_faces_of_class(loaded)
+        self._refused.click(
+            self._refuse, self._dropped, self.status, js=_DROPPED, queue=False, **PRIVATE
+        )
         copied = self._copy_link.click(self._link, desk, [self._query, self.status], **PRIVATE)
         copied.success(None, self._query, None, js=_COPY, **PRIVATE)
 
@@ -705,6 +726,10 @@ class Stage:
         }
         for index, slot in enumerate(self._slots):
             shown |= slot.updates(session, index, self._studio.regions)
+        if desk.evicted:
+            # The browser keeps its link to the face, for a reload.
+            shown |= {self.status: message(f"{EVICTED} {_RELOAD}"), self.browser: gr.skip()}
+            desk.evicted = "told"
         try:
             shown[self.pictures], shown[self._save_picture] = self.draw(desk, session)
             if (found := newest_found(session)) is not None:

@@ -3,7 +3,8 @@
 A browser keeps a random key, and under it this server keeps a `Desk`: for a day after the last
 contact, photographs for half an hour. An open page stays in contact. Everything is in memory and in
 a folder that other users of the machine cannot read; a restart deletes it. A desk without a key
-belongs to a program and is kept for an hour, since the program cannot return to it.
+belongs to a program and is kept for an hour, since the program cannot return to it. If all desks
+together need too much memory, those unused the longest are emptied (`room.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demo.desk import SEEDS, Desk
+from demo.room import Room
 
 if TYPE_CHECKING:
     from gradio.state_holder import StateHolder
@@ -34,6 +36,7 @@ _KEPT_HOURS_OF_PROGRAMS = 1
 _MOST = 5000  # browsers; beyond that, those longest away are forgotten
 _SWEEP_SECONDS = 60.0
 _PREFIX = "stylegan-hub-visits-"
+_ROOM = Room()
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Visits:
         uploads: files that a browser sent and no desk took; deleted when photographs are.
         seeds: of the faces to choose from at first.
         place: the address of this page among those of other pipelines, see `Pipelines.place_of`.
+        room: the memory for the desks; by default that of all pages of this server together.
         sessions: returns gradio's record of the values of all widgets in each open page, once the
             page is served; gradio itself would keep 10,000 of them, after the pages were closed.
         id: identifies this start of the server.
@@ -70,6 +74,7 @@ class Visits:
     uploads: MutableSet[str] = field(default_factory=set)
     seeds: Sequence[int] = SEEDS
     place: str = ""
+    room: Room = _ROOM
     sessions: Callable[[], StateHolder | None] = lambda: None
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
@@ -84,7 +89,14 @@ class Visits:
 
     def new(self, key: str | None = None) -> Desk:
         """An empty desk; without a key, its owner cannot return to it."""
-        return Desk(clock=self.clock, key=key, root=self.root, born=self._watch, seeds=self.seeds)
+        return Desk(
+            clock=self.clock,
+            key=key,
+            root=self.root,
+            born=self._watch,
+            grew=self.room.hold,
+            seeds=self.seeds,
+        )
 
     def open(self, key: object, page: str | None = None) -> Visit:
         """The desk with this key, or a new one with a new key.
@@ -116,7 +128,7 @@ class Visits:
             Whether that is news.
         """
         with self._lock:
-            desk.last_contact = self.clock()
+            desk.touch()
             if page is None or self._by_page.get(page) is desk:
                 return False
             desk.pages.add(page)
@@ -158,6 +170,7 @@ class Visits:
             hours = KEPT_HOURS if desk.key is not None else _KEPT_HOURS_OF_PROGRAMS
             if away > hours * HOUR:
                 self.forget(desk)
+            self.room.hold(desk)  # searches and trainings may have put something on it
         self._sweep_folders(now - PHOTOGRAPH_MINUTES * 60)
         self._sweep_sessions()
 

@@ -41,6 +41,7 @@ from stylegan_hub.checkpoints.sources import Source
 from stylegan_hub.domain import NEUTRAL, check_channels
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.models.clip import build_image_processor
+from stylegan_hub.models.clip import load_clip as read_clip
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.pipeline import StyleEditPipeline
 
@@ -217,7 +218,7 @@ def load_clip(source: str) -> tuple[CLIPModel, CLIPTokenizer, CLIPImageProcessor
         if not (model / "model.safetensors").is_file() and pickle.is_file():
             clip = clip_from_pickle(CLIPConfig.from_pretrained(model), pickle)
         else:
-            clip = CLIPModel.from_pretrained(model, use_safetensors=True)
+            clip = read_clip(model)
         tokenizer = CLIPTokenizer.from_pretrained(words)
         if (pictures / "preprocessor_config.json").is_file():
             processor = CLIPImageProcessorPil.from_pretrained(pictures)

@@ -21,7 +21,7 @@ import torch
 from command_line import run
 from torch import Tensor
 from tqdm import tqdm
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
 from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import check_room, write_bytes
@@ -33,6 +33,7 @@ from stylegan_hub.metrics.zero_shot import (
     value_embeddings,
     zero_shot_accuracy,
 )
+from stylegan_hub.models.clip import load_clip
 from stylegan_hub.models.encoder import Encoder
 from stylegan_hub.models.landmarker import Landmarker
 from stylegan_hub.models.parser import Parser
@@ -94,7 +95,7 @@ def main(config: Config) -> None:
     landmarker = config.landmarker and Landmarker.from_pretrained(config.landmarker)
     pipe = StyleEditPipeline(
         generator=generator,
-        clip=CLIPModel.from_pretrained(config.clip / "clip"),
+        clip=load_clip(config.clip / "clip"),
         tokenizer=CLIPTokenizer.from_pretrained(config.clip / "tokenizer"),
         image_processor=CLIPImageProcessorPil.from_pretrained(config.clip / "image_processor"),
         recognizer=recognizer,

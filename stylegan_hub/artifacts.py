@@ -20,8 +20,8 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -30,7 +30,7 @@ from typing import Any, ClassVar, Self
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as tensors_to_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from stylegan_hub.bounds import BASE_MODEL, check_sizes, check_weights
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError, StyleganHubError
@@ -265,11 +265,70 @@ class SavedWhole:
         """
         check_no_checkpoint(name_or_path)
         try:
+            if issubclass(cls, nn.Module):
+                _check_complete(cls, Path(name_or_path, options.get("subfolder") or ""))
             return super().from_pretrained(name_or_path, *args, **options)  # type: ignore[misc]
         except StyleganHubError:
             raise
         except (ValueError, TypeError, KeyError, RuntimeError) as error:
             raise ArtifactError(f"{name_or_path} is not a valid {cls.__name__}: {error}") from error
+
+
+def _check_complete(cls: Any, folder: Path) -> None:
+    """Raise `ArtifactError` unless the weights in a folder are all that its config describes.
+
+    diffusers would fill what is missing with random numbers, and only print a warning.
+
+    Args:
+        cls: a model of diffusers.
+    """
+    from accelerate import init_empty_weights
+
+    files = sorted(folder.glob("diffusion_pytorch_model*.safetensors"))
+    if not files or not (folder / CONFIG_NAME).is_file():
+        return  # diffusers says which file is missing
+    got: dict[str, list[int]] = {}
+    for path in files:
+        with _readable(path), safe_open(path, framework="pt") as file:
+            got |= {name: file.get_slice(name).get_shape() for name in file.keys()}
+    with init_empty_weights():
+        model = cls.from_config(cls.load_config(folder))
+    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    missing = [name for name in expected if name not in got]
+    unlike = [
+        (name, got[name], shape)
+        for name, shape in expected.items()
+        if got.get(name, shape) != shape
+    ]
+    check_tensors(folder, missing, unlike)
+
+
+def check_tensors(
+    folder: Path,
+    missing: Sequence[str],
+    unlike: Sequence[tuple[str, Sequence[int], Sequence[int]]],
+) -> None:
+    """Raise `ArtifactError` if a model's folder lacks tensors, or has some of other shapes.
+
+    Args:
+        missing: names of tensors that the model has and the folder lacks.
+        unlike: names of tensors of other shapes, the shape in the folder, and that in the model.
+    """
+    said = []
+    if missing:
+        listed = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
+        said.append(f"lacks {len(missing)} of the tensors that its config describes ({listed})")
+    if unlike:
+        shown = [f"{name} is {list(got)}, not {list(wanted)}" for name, got, wanted in unlike[:3]]
+        listed = ", ".join(shown) + ", ..." * (len(unlike) > 3)
+        said.append(f"has tensors of other shapes ({listed})")
+    if said:
+        raise ArtifactError(
+            f"{folder} {' and '.join(said)}.",
+            got=tuple(missing) + tuple(name for name, _, _ in unlike),
+            expected="all tensors of the model",
+            remedy="Copy or download it again.",
+        )
 
 
 CHECKPOINTS = (".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin", ".npy", ".npz", ".safetensors")
@@ -319,9 +378,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     if not path.is_file():
         raise NotFoundError(f"There is no file {path}; expected a safetensors file.")
+    with _readable(path), safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise `ArtifactError` if a safetensors file turns out to be damaged."""
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+        yield
     except (SafetensorError, ValueError, KeyError) as error:
         raise ArtifactError(
             f"{path} ({path.stat().st_size} bytes) is damaged or not a safetensors file: {error}. "

@@ -25,13 +25,14 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import CONFIG_NAME, BaseModel, ClipModel, SavedWhole, parse_json
 from stylegan_hub.devices import chosen_device
-from stylegan_hub.errors import ArtifactError, MismatchError
+from stylegan_hub.errors import ArtifactError, MismatchError, StyleganHubError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.models.clip import (
     check_config,
     check_unicode,
     encode_image,
     encode_text,
+    load_clip,
     preprocess,
 )
 from stylegan_hub.models.detailer import Detailer
@@ -200,8 +201,20 @@ class Domain(SavedWhole, DiffusionPipeline):
         try:
             with locked(folder, shared=True):
                 domain = super().from_pretrained(
-                    folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+                    folder,
+                    dtype=torch.float32,
+                    local_files_only=True,
+                    use_safetensors=True,
+                    clip=load_clip(folder / "clip"),
                 )
+        except StyleganHubError as error:
+            said = str(error).removesuffix(error.remedy).strip()
+            raise ArtifactError(
+                f"The pipeline in {folder} cannot be loaded: {said}",
+                got=error.got,
+                expected=error.expected,
+                remedy=error.remedy or "Copy or download it again.",
+            ) from error
         except Exception as error:  # each component's library raises in its own way
             raise ArtifactError(
                 f"The pipeline in {folder} cannot be loaded: {error} Copy or download it again."

@@ -158,7 +158,7 @@ def run_shard(job: Job, output: str | Path, index: int, device: str = "auto") ->
         # In ASCII, because a file name may hold what Unicode counts as a line break, or bytes.
         text = "".join(json.dumps(line) + "\n" for line in lines)
         write_bytes(working / MANIFEST, text.encode())
-        working.chmod(0o755)
+        working.chmod(place.parent.stat().st_mode & 0o777)  # mkdtemp makes it private
         try:
             os.rename(working, place)
         except OSError:
@@ -279,7 +279,7 @@ def _computed(
         return
     names = _photos(output)[first : first + job.shard_size]
     refinement = Refinement(steps=job.refine) if job.refine else None
-    how = How(pipe, edits, refinement, None, None, "changed", False, False, 1.0)
+    how = How(pipe, edits, refinement, None, None, "changed", False, False, 1.0, True)
     assert job.photos is not None
     for name in names:
         try:

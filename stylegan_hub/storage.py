@@ -5,6 +5,9 @@ renamed, and from then on it is decided: its files are moved into the folder by 
 the writer was killed, by the next process that reads or writes there (`settle`). Writers and
 readers of a folder wait for each other (`locked`). So neither a full disk nor a kill nor a second
 writer can mix two versions. The next writer removes incomplete neighbors whose writer is gone.
+
+New files are as readable as the user's umask says. A file that is replaced passes on its mode, and
+its hidden neighbor is at no moment more readable.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ if sys.platform != "win32":
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file as a whole or not at all; missing parent folders are created.
 
+    A file that exists keeps its mode.
+
     Raises:
         StorageError: the disk refuses.
     """
@@ -39,12 +44,16 @@ def write_bytes(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
         partial = _partial(path)
+        mode = 0o600 if path.exists() else 0o666  # less the umask
         try:
-            with open(partial, "wb") as file, locked(file.fileno()):
+            with (
+                open(partial, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file,
+                locked(file.fileno()),
+            ):
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())  # some file systems report a full disk only here
-            os.replace(partial, path)
+            _replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -65,21 +74,34 @@ def staged(folder: str | Path) -> Iterator[Path]:
         _remove_leftovers(folder)
         staging = _partial(folder)
         staging.mkdir()
+        usual = staging.stat().st_mode & 0o777
+        staging.chmod(0o700)
         try:
             with locked(staging):  # the lock shows that the writer is alive
                 yield staging
-                _open_as_usual(staging)
+                _open_as_usual(staging, usual)
                 _commit(staging, folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def _open_as_usual(staging: Path) -> None:
-    """Let those read the files whom the user's umask lets; safetensors writes some for one user."""
-    usual = staging.stat().st_mode & 0o666
+def _open_as_usual(staging: Path, usual: int) -> None:
+    """Let those read the files whom the user's umask lets; safetensors writes some for one user.
+
+    Args:
+        usual: the mode of a new folder.
+    """
     for path in staging.rglob("*"):
         if path.is_file():
-            path.chmod(path.stat().st_mode | usual)
+            path.chmod(path.stat().st_mode | usual & 0o666)
+    staging.chmod(usual)
+
+
+def _replace(path: Path, target: Path) -> None:
+    """Rename a file; the one that it replaces passes on its mode."""
+    with suppress(FileNotFoundError):
+        path.chmod(target.stat().st_mode & 0o777)
+    os.replace(path, target)
 
 
 def settle(folder: str | Path) -> None:
@@ -105,6 +127,8 @@ def _commit(staging: Path, folder: Path) -> None:
     with locked(folder):
         for left in _decided(folder):  # from a writer that was killed
             _finish(left, folder)
+        # A private folder's files stay private; they must be movable to be finished or removed.
+        staging.chmod(folder.stat().st_mode & 0o777 | 0o700)
         decided = staging.with_suffix(".decided")
         os.rename(staging, decided)
         _finish(decided, folder)
@@ -118,7 +142,7 @@ def _finish(decided: Path, folder: Path) -> None:
             if path.is_file():
                 target = folder / path.relative_to(decided)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(path, target)
+                _replace(path, target)
     shutil.rmtree(decided, ignore_errors=True)
 
 

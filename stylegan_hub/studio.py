@@ -266,7 +266,10 @@ class Studio:
         if said != "hardly":
             return said, []
         with self._turns:
-            words = reading(Words(prompt), self.pipe.neutral)
+            try:
+                words = reading(Words(prompt), self.pipe.neutral)
+            except MethodError:  # the edit was saved with words that name nothing
+                return said, []
             return said, near_words(self.pipe, words)
 
     def target(self, picture: Image.Image) -> Image.Image:

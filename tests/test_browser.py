@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +22,12 @@ from programs import run_program
 from test_demo import browser, wait_for  # noqa: F401
 
 from stylegan_hub.browser import tfjs
-from stylegan_hub.browser.check import LIBRARY, check
+from stylegan_hub.browser.check import LIBRARY, check, chromium
 from stylegan_hub.browser.export import export_web, sizes_text, synthesis_files
-from stylegan_hub.browser.served import served
+from stylegan_hub.browser.served import ISOLATED, served
 from stylegan_hub.browser.static_page import StaticPage, write_static_page
 from stylegan_hub.edits.base import Edit
-from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
+from stylegan_hub.errors import ArtifactError, MethodError, MismatchError, NotFoundError
 from stylegan_hub.hub.space import space_sdk
 from stylegan_hub.methods.instant_training import BLOCK, make_instant_model
 from stylegan_hub.methods.method import Words
@@ -37,6 +39,15 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 SECONDS = 120
+# Chromium emulates a graphics card for WebGL and WebGPU on the processor.
+SOFTWARE_GPU = [
+    "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+    "--enable-unsafe-webgpu", "--enable-features=Vulkan", "--use-webgpu-adapter=swiftshader",
+]  # fmt: skip
+LOSE = {
+    "webgl": "tf.backend().gpgpu.gl.getExtension('WEBGL_lose_context').loseContext()",
+    "webgpu": "tf.backend().device.destroy()",
+}
 SAID = [
     "a smiling face", "without glasses", "no hat", "remove the beard", "take off his glasses",
     "older", "make her look younger", "less angry", "less old", "give him a hat", "add glasses",
@@ -48,13 +59,22 @@ SAID = [
     "make the hair a bit longer", "longer hair", "with a hat but no glasses", "less of a smile",
     "remove the hat and the glasses", "replace the hat with glasses", "not without glasses",
     "turn his hair into an afro", "add a hat, but keep the glasses", "なし帽子", "12345",
-    "more beard",
+    "more beard", "no hat and glasses", "no hat, glasses and beard", "no hat and a beard",
+    "neither a hat nor glasses nor a beard", "not smiling or angry", "a man without hat or beard",
+    "hat off, beard on", "hat and glasses off", "with the hat off", "glasses: none", "hair: red",
+    "hat: none, glasses: none", "lose weight", "put on some weight", "older man", "zero freckles",
+    "he isn\u2019t wearing a hat and glasses", "no glasses please, but a beard", "beard: yes",
+]  # fmt: skip
+NAMELESS = [
+    "remove everything", "everything off", "take it all off", "delete her", "no face", "undo", "no",
+    "add everything", "smiling, and remove everything",
 ]  # fmt: skip
 SEVERAL = [
     "older, smiling, with glasses", "red and curly hair", "without a hat or glasses",
     "a hat; a beard", "without hat, glasses or a beard", "Shave him!",
     "smiling, older, keep the hat",
-    "a face with a hat", "dark skin & green eyes", ", ,",
+    "a face with a hat", "dark skin & green eyes", ", ,", "no hat and glasses", "hat off, beard on",
+    "no hat, glasses, and smiling", "beard, hat and glasses off",
 ]  # fmt: skip
 
 
@@ -246,6 +266,68 @@ def test_ten_edits(blank: Page, pipe: StyleEditPipeline, edits: dict[str, Edit])
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize(
+    "taps",
+    [[1, 2, 4, 1], [[1, 3, 2, 1], [2, 4, 2, 1], [3, 1, 3, 1], [1, 1, 1, 1]]],
+    ids=["separable, not symmetric", "not separable"],
+)
+def test_filters(blank: Page, pipe: StyleEditPipeline, site: StaticPage, taps: Any) -> None:
+    generator = StyleGAN2Generator(
+        z_dim=16, w_dim=16, img_resolution=32, channels=[8] * 4, resample_filter=taps
+    )
+    other = StyleEditPipeline(generator, pipe.clip, pipe.tokenizer, pipe.image_processor)
+    folder = site.folder / f"wrong-filter-{len(json.dumps(taps))}"
+    folder.mkdir(exist_ok=True)
+    for name, data in synthesis_files(other).items():
+        (folder / name).write_bytes(data)
+    got = blank.evaluate(
+        """async name => {
+          const { openEngine } = await import('./library/client.js');
+          const pipeline = new URL(`./${name}/`, location.href).href;
+          const engine = await openEngine({ ...options, pipeline });
+          engine.close();
+          return engine.about.difference;
+        }""",
+        folder.name,
+    )
+    assert got <= 1
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("headers", "is_threaded"),
+    [
+        ({}, False),
+        (ISOLATED, True),
+        # tf.js makes its workers from blobs, and would wait for them forever.
+        ({**ISOLATED, "Content-Security-Policy": "worker-src 'self'"}, False),
+    ],
+    ids=["not isolated", "isolated", "isolated, but workers are forbidden"],
+)
+def test_threads(
+    browser: Browser,  # noqa: F811
+    site: StaticPage,
+    headers: dict[str, str],
+    is_threaded: bool,
+) -> None:
+    with served({"": site.folder}, headers=headers) as address:
+        page = browser.new_page()
+        page.set_default_timeout(SECONDS * 1000)
+        page.goto(f"{address}README.md")
+        about = page.evaluate(
+            """async () => {
+              const { openEngine } = await import('./library/client.js');
+              const here = name => new URL(`./${name}/`, location.href).href;
+              const options = { pipeline: here('pipeline'), library: here('tfjs') };
+              return (await openEngine(options)).about;
+            }"""
+        )
+        page.close()
+    assert about["difference"] <= 1
+    assert (about["threads"] > 1) == (is_threaded and (os.cpu_count() or 1) > 1)
+
+
+@pytest.mark.browser
 def test_only_what_has_changed_is_rendered(blank: Page) -> None:
     layers = blank.evaluate(
         """async () => {
@@ -273,19 +355,27 @@ def test_words(blank: Page, pipe: StyleEditPipeline) -> None:
 @pytest.mark.browser
 def test_words_are_read_as_in_python(blank: Page, pipe: StyleEditPipeline) -> None:
     got = blank.evaluate(
-        """async ([said, several]) => {
+        """async ([said, several, nameless]) => {
           const { Wording } = await import('./library/wording.js');
           const layout = await (await fetch('./pipeline/layout.json')).json();
           const wording = new Wording(layout.parts.instant.wording, layout.neutral);
-          return [said.map(text => wording.read(text)), several.map(text => wording.parts(text))];
+          const refusal = text => {
+            try { wording.read(text); } catch (error) { return error.message; }
+          };
+          return [said.map(text => wording.read(text)), several.map(text => wording.parts(text)),
+            nameless.map(refusal)];
         }""",
-        [SAID, SEVERAL],
+        [SAID, SEVERAL, NAMELESS],
     )
     for text, one in zip(SAID, got[0], strict=True):
         read = reading(Words(text), pipe.neutral)
         wanted = (read.text, read.neutral or pipe.neutral, read.removal)
         assert (one["text"], one["neutral"], one["removal"]) == wanted, text
     assert got[1] == [parts(text) for text in SEVERAL]
+    for text, refusal in zip(NAMELESS, got[2], strict=True):
+        with pytest.raises(MethodError) as caught:
+            reading(Words(text), pipe.neutral)
+        assert refusal == str(caught.value)
 
 
 @pytest.mark.browser
@@ -360,12 +450,12 @@ def test_bad_input(blank: Page, pipe: StyleEditPipeline, site: StaticPage, tmp_p
         ("self_test.safetensors", lambda data: b"\xff" * len(data), "cannot be read"),
     ):
         folder = site.folder / f"wrong-{message[:3].strip()}-{file[:4]}"
-        shutil.copytree(site.folder / "pipeline", folder)
+        shutil.copytree(site.folder / "pipeline", folder, dirs_exist_ok=True)
         (folder / file).write_bytes(change((folder / file).read_bytes()))
         address = blank.evaluate(f"new URL('./{folder.name}/', location.href).href")
         assert message in (said := told(opened, {"pipeline": address}))
         assert said.startswith("BrowserError") and said.count(". ") >= 1  # what to do
-    assert "Allow WebAssembly or WebGL" in told(opened, {"backends": []})
+    assert "allow WebAssembly or WebGL" in told(opened, {"backends": []})
 
     other = {**ten_edits(pipe)["instant"].config(), "base_model": {"fingerprint": "f" * 16}}
     weights = "await (await fetch('./pipeline/edits/instant.safetensors')).arrayBuffer()"
@@ -386,7 +476,7 @@ def test_bad_input(blank: Page, pipe: StyleEditPipeline, site: StaticPage, tmp_p
 
 @pytest.mark.browser
 def test_a_backend_that_is_lost(blank: Page) -> None:
-    """Rendering continues with another backend, if there is one; else the page says what to do."""
+    """No other backend is left, so the page says what to do."""
     said = blank.evaluate(
         """async () => {
           const { Engine } = await import('./library/engine.js');
@@ -398,13 +488,65 @@ def test_a_backend_that_is_lost(blank: Page) -> None:
           const heard = [];
           const engine = await Engine.open(
             { ...options, run: () => {}, notice: text => heard.push(text), backends: ['wasm'] });
-          engine.chosen.synthesis.pixels = () => { throw new Error('context lost'); };
+          engine.chosen.synthesis.pixels = async () => { throw new Error('context lost'); };
           try { await engine.picture({ seed: 0 }, []); }
           catch (error) { heard.push(`${error.name}: ${error.message}`); }
           return heard;
         }"""
     )
-    assert "wasm stopped working" in said[0] and "BrowserError" in said[1] and "full app" in said[1]
+    (told,) = said
+    assert told.startswith("BrowserError: wasm stopped working (context lost)")
+    assert "full app" in told
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LOSE)
+def test_a_graphics_card_is_lost_in_the_middle(
+    browser: Browser,  # noqa: F811
+    url: str,
+    pipe: StyleEditPipeline,
+    edits: dict[str, Edit],
+    name: str,
+) -> None:
+    graphics = browser.browser_type.launch(executable_path=chromium(), args=SOFTWARE_GPU)
+    page = graphics.new_page()
+    page.set_default_timeout(SECONDS * 1000)
+    page.goto(f"{url}README.md")
+    started = page.evaluate(
+        """async name => {
+          const { Engine } = await import('./library/engine.js');
+          const here = name => new URL(`./${name}/`, location.href).href;
+          const run = address => new Promise((done, fail) => Object.assign(
+            document.head.appendChild(document.createElement('script')),
+            { src: address, onload: done, onerror: fail }));
+          for (const file of ['core', `backend-${name}`, 'backend-wasm'])
+            await run(`${here('tfjs')}tf-${file}.es2017.min.js`);
+          window.notices = [];
+          window.engine = await Engine.open({ pipeline: here('pipeline'), library: here('tfjs'),
+            run: () => {}, notice: text => notices.push(text), backends: [name] });
+          engine.backends = [name, 'wasm'];
+          return [engine.info().backend, engine.info().difference];
+        }""",
+        name,
+    )
+    assert started == [name, pytest.approx(0, abs=1)]
+    wanted = pipe(seed=5, edits=[(edits["instant"], 1.0)]).images[0]
+    asked = "engine.picture({ seed: 5 }, [{ edit: 'instant', strength: 1 }])"
+    assert difference(page, asked, wanted) <= 2
+    other = pipe(seed=6, edits=[(edits["instant"], 1.0)]).images[0]
+    lost = (
+        f"(async () => {{ const next = {asked.replace('5', '6')}; {LOSE[name]}; return next; }})()"
+    )
+    assert difference(page, lost, other) <= 2
+    assert page.evaluate("engine.info().backend") == "wasm"
+    (notice,) = page.evaluate("notices")
+    assert notice.startswith(f"{name} stopped working")
+    assert difference(page, asked, wanted) <= 2
+    assert (
+        page.evaluate("engine.find('a hat', { seed: 5 }, []).then(found => found.name)") == "a hat"
+    )
+    graphics.close()
 
 
 # The page
@@ -472,6 +614,115 @@ def test_a_visit(browser: Browser, url: str, tmp_path: Path) -> None:  # noqa: F
     page.get_by_text("Check your connection").wait_for()
     context.close()
     assert [one for one in problems if not one.startswith((url, "blob:", "data:"))] == []
+
+
+def status_when_opened(page: Page, address: str) -> str:
+    """What the static page says once it is ready, or has given up."""
+    page.goto(address)
+    status = page.locator("#status")
+    wait_for(page, lambda: status.inner_text() != "Loading …")
+    return status.inner_text()
+
+
+DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes | None], str]] = {
+    "truncated weights": ("pipeline/generator.safetensors", lambda b: b[:-100], "it is cut short"),
+    "no weights": ("pipeline/generator.safetensors", lambda _: None, "404"),
+    "other numbers": (
+        "pipeline/generator.safetensors",
+        lambda b: b[:-5000] + b"\xff" * 5000,
+        "its picture differs from Python's",
+    ),
+    "another version": (
+        "pipeline/layout.json",
+        lambda b: b.replace(b'_version":1', b'_version":9'),
+        "same version",
+    ),
+    "no layout": ("pipeline/layout.json", lambda _: b"null", "stylegan-hub export --format web"),
+    "half a layout": (
+        "pipeline/layout.json",
+        lambda b: b.replace(b'"generator"', b'"no"'),
+        "has no generator",
+    ),
+    "no wasm": ("tfjs/tfjs-backend-wasm-threaded-simd.wasm", lambda _: None, "Allow WebAss"),
+    "a truncated script": (
+        "tfjs/tf-backend-wasm.es2017.min.js",
+        lambda b: b[:999],
+        "Load the page",
+    ),
+    "no engine": ("library/engine.js", lambda _: None, "The engine cannot be loaded"),
+    "no library": ("library/client.js", lambda _: None, "The page cannot start"),
+}
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_page(browser: Browser, site: StaticPage, tmp_path: Path, name: str) -> None:  # noqa: F811
+    """It says what is wrong, and works when the file is mended and the page loaded again."""
+    file, damaged, message = DAMAGE[name]
+    folder = shutil.copytree(site.folder, tmp_path / "page")
+    content = (folder / file).read_bytes()
+    (folder / file).unlink()
+    if (wrong := damaged(content)) is not None:
+        (folder / file).write_bytes(wrong)
+        os.utime(folder / file, (0, 0))  # else the server could take the mended file for this one
+    with served({"": folder}) as address:
+        page = browser.new_page()
+        page.set_default_timeout(SECONDS * 1000)
+        said = status_when_opened(page, address)
+        assert message.lower() in said.lower()
+        assert "bug" not in said and said.count(". ") >= 1  # what to do
+        (folder / file).write_bytes(content)
+        assert status_when_opened(page, address).startswith("Pick a face")
+        page.close()
+
+
+@pytest.mark.browser
+def test_a_damaged_copy_in_the_cache_is_replaced(browser: Browser, site: StaticPage) -> None:  # noqa: F811
+    with served({"": site.folder}) as address:
+        page = browser.new_page()
+        page.set_default_timeout(SECONDS * 1000)
+        status_when_opened(page, address)
+        page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+        file = "pipeline/generator.safetensors"
+        kept = f"caches.match('./{file}').then(answer => answer && answer.arrayBuffer())"
+        size = f"{kept}.then(bytes => bytes ? bytes.byteLength : 0)"
+        whole = (site.folder / file).stat().st_size
+        wait_for(page, lambda: page.evaluate(size) == whole)
+        page.evaluate(
+            """async file => {
+              for (const name of await caches.keys())
+                await (await caches.open(name)).put(`./${file}`, new Response('short'));
+            }""",
+            file,
+        )
+        assert status_when_opened(page, address).startswith("Pick a face")
+        wait_for(page, lambda: page.evaluate(size) == whole)
+        page.close()
+
+
+@pytest.mark.browser
+def test_a_browser_that_cannot_compute(browser: Browser, url: str) -> None:  # noqa: F811
+    without_wasm = browser.browser_type.launch(
+        executable_path=chromium(), args=["--no-sandbox", "--disable-gpu", "--js-flags=--jitless"]
+    )
+    said = status_when_opened(without_wasm.new_page(), url)
+    assert "no WebAssembly" in said and "use the full app" in said
+    without_wasm.close()
+
+
+@pytest.mark.browser
+def test_the_server_of_the_page(browser: Browser, site: StaticPage, tmp_path: Path) -> None:  # noqa: F811
+    serve = [sys.executable, "-m", "stylegan_hub.browser.served"]
+    with subprocess.Popen(
+        [*serve, str(site.folder), "--port", "0"], stdout=subprocess.PIPE, text=True
+    ) as server:
+        page = browser.new_page()
+        page.goto(server.stdout.readline().split()[0])  # type: ignore[union-attr]
+        assert page.evaluate("crossOriginIsolated")
+        page.close()
+        server.terminate()
+    refused = subprocess.run([*serve, str(tmp_path)], capture_output=True, text=True)
+    assert refused.returncode == 2 and "stylegan-hub space NAME --static" in refused.stderr
 
 
 def test_the_page_is_whole(site: StaticPage) -> None:

@@ -152,6 +152,60 @@ def test_words_are_searched_for_on_the_face_with_its_edits(
     assert "edits are applied before the search" in run("edit", "-h").stdout
 
 
+SEARCH = ("--steps", 2, "--method", "optimization", "--set", "shared_steps=0")
+
+
+def found_one_by_one(command: tuple[object, ...], folder: Path, picture: Path) -> bytes:
+    """The picture of an edit and two texts, each found in a run of its own."""
+    before: tuple[object, ...] = ("--edit", "a-hat:0.5")
+    for text in ("curly hair", "older"):
+        saved = folder / text.replace(" ", "-")
+        words = ("--text", text, "--save-edit", saved, *SEARCH)
+        result = run(*command, *before, *words, "-o", picture)
+        assert result.exit_code == 0, result.output
+        before = (*before, "--edit", saved)
+    return pixels(picture)
+
+
+@pytest.mark.usefixtures("bundled")
+def test_several_texts_and_edits_in_one_run(tiny_pipeline_folder: Path, output: Path) -> None:
+    command = ("edit", "--seed", 7, "--pipeline", tiny_pipeline_folder)
+    wanted = found_one_by_one(command, output.parent, output.with_name("wanted.png"))
+    words = ("--edit", "a-hat:0.5", "--text", "curly hair", "--text", "older", *SEARCH)
+    result = run(*command, *words, "-o", output)
+    assert result.exit_code == 0, result.output
+    assert pixels(output) == wanted
+    refused = run(*command, *words, "-o", output, "--save-edit", output.parent / "both")
+    assert refused.exit_code == 2 and "--save-edit saves one edit" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("film", "me.safetensors", "--seed", 7, "-o", "a.gif"), "Leave out --seed"),
+        (("edit", "me.png", "--truncation", 1, "-o", "a.png"), "Leave out --seed, --label and"),
+        (("film", "--photo", "me.png", "-o", "a.gif"), "No such option"),
+        (("many", "--seeds", "0-9", "--refine", 5, "-o", "faces"), "--refine needs --photos"),
+        (("many", "--photos", ".", "--truncation", 1, "-o", "x"), "--truncation needs --seeds"),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(
+    arguments: tuple[object, ...], said: str, tmp_path: Path, monkeypatch: MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 2 and said in " ".join(result.stderr.split()), result.output
+
+
+def test_a_text_that_names_nothing_is_refused_before_any_search(
+    tiny_pipeline_folder: Path, output: Path
+) -> None:
+    texts = ("--text", "curly hair", "--text", "remove everything")
+    result = run("edit", *texts, *SEARCH, "--pipeline", tiny_pipeline_folder, "-o", output)
+    assert result.exit_code == 1 and "names nothing that could change" in result.stderr
+    assert "Searching" not in result.stderr and not output.exists()
+
+
 def test_progress_is_the_searchs(tiny_pipeline_folder: Path, output: Path) -> None:
     """The search is longer than --steps: steps on random faces come first."""
     result = run(
@@ -399,6 +453,8 @@ def test_an_edit_is_not_saved_among_other_things(
         (2, ("--text", "hat", "--target", "x.png"), "Give only one of --text, --target"),
         (2, ("--before", "1"), "--before and --after belong together"),
         (2, ("--edit", "hat", "--region", "hair"), "Give --text too"),
+        (2, ("--text", "hat", "--photo", "me.png"), "--photo needs a person to paste"),
+        (2, ("--text", "hat", "--keep-own", "0.5"), "--keep-own needs a person to paste"),
         (2, ("--target", "x.png", "--keep", "hair"), "--keep needs --text"),
         (1, ("--target", "x.png"), "There is no file"),
         (1, ("--text", "hat", "--method", "magic"), "Got the method 'magic'; there are"),
@@ -646,6 +702,11 @@ def test_a_photo_is_inverted_edited_and_pasted_back(
     assert pixels(edited) != pixels(snapshot)
     assert run("edit", saved, "--edit", "a-hat:0", *model, "-o", edited).exit_code == 0
     assert pixels(edited) == pixels(snapshot)
+    wanted = found_one_by_one(("edit", saved, *model), tmp_path, tmp_path / "wanted.png")
+    words = ("--edit", "a-hat:0.5", "--text", "curly hair", "--text", "older", *SEARCH)
+    result = run("edit", saved, *words, *model, "-o", edited)
+    assert result.exit_code == 0, result.output
+    assert pixels(edited) == wanted != pixels(snapshot)  # all three are pasted into the photo
     face = tmp_path / "face.png"
     common = ("edit", saved, "--edit", "a-hat:1", "-o", face, *model)
     assert run(*common, "--paste", "none").exit_code == 0

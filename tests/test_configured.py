@@ -9,18 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
+from stylegan_hub.artifacts import SavedWhole
+from stylegan_hub.errors import ArtifactError
 from stylegan_hub.models.captioner import Captioner, CaptionerConfig
+from stylegan_hub.models.detailer import Detailer, DetailerConfig
 from stylegan_hub.models.discriminator import DiscriminatorConfig, StyleGAN2Discriminator
 from stylegan_hub.models.encoder import Encoder, EncoderConfig
+from stylegan_hub.models.instant import InstantConfig, InstantModel
 from stylegan_hub.models.landmarker import Landmarker, LandmarkerConfig
 from stylegan_hub.models.parser import Parser, ParserConfig
 from stylegan_hub.models.recognizer import Recognizer, RecognizerConfig
 from stylegan_hub.models.stylegan2 import GeneratorConfig, StyleGAN2Generator
 from stylegan_hub.names import cards_folder
+from stylegan_hub.portraits.paired import FactorEncoder
 from stylegan_hub.portraits.reader import AttributeReader, AttributeReaderConfig
 
 FOUR = {"units": (1, 1, 1, 1), "widths": (8, 8, 8, 8), "reduction": 4}
+MADE_FOR: dict[str, Any] = {"base_model": {}, "clip": {}}
 NETWORKS: list[tuple[type[Any], type[Any], dict[str, Any]]] = [
     (StyleGAN2Generator, GeneratorConfig, {"img_resolution": 16, "channels": (8, 8, 8)}),
     (StyleGAN2Discriminator, DiscriminatorConfig, {"img_resolution": 16, "channels": (8, 8, 8)}),
@@ -28,8 +36,10 @@ NETWORKS: list[tuple[type[Any], type[Any], dict[str, Any]]] = [
     (Recognizer, RecognizerConfig, {"input_size": 32, "embedding_dim": 8, **FOUR}),
     (Parser, ParserConfig, {"parts": ("hair", "skin"), "width": 4, "input_size": 32}),
     (Landmarker, LandmarkerConfig, {"input_size": 32, "widths": (8, 8, 8)}),
+    (Detailer, DetailerConfig, {"patch": 2, "widths": (8, 8)}),
     (Captioner, CaptionerConfig, {"vocabulary": ("a", "hat"), "widths": (8,), "blocks": (1,)}),
     (AttributeReader, AttributeReaderConfig, {"channels": (8, 8, 8), "attributes": {"hat": "ny"}}),
+    (InstantModel, InstantConfig, {"samples": 4, "w_dim": 3, "embedding_dim": 2, **MADE_FOR}),
 ]
 CARDS = {
     "portraits/generator": StyleGAN2Generator,
@@ -61,6 +71,37 @@ def test_a_config_is_the_arguments_and_the_file(
     )
     again = network.from_pretrained(tmp_path)
     assert all(again.state_dict()[name].equal(value) for name, value in built.state_dict().items())
+
+
+def test_the_networks_of_these_tests_are_all_that_can_be_saved() -> None:
+    networks = {one for one in SavedWhole.__subclasses__() if issubclass(one, torch.nn.Module)}
+    assert networks == {network for network, _, _ in NETWORKS} | {FactorEncoder}
+
+
+@pytest.mark.parametrize(("network", "config", "chosen"), NETWORKS)
+def test_weights_are_read_completely_or_not_at_all(
+    network: type[Any], config: type[Any], chosen: dict[str, Any], tmp_path: Path
+) -> None:
+    """diffusers alone would fill what is missing with random numbers."""
+    network(**chosen).save_pretrained(tmp_path)
+    path = tmp_path / network.saved_as
+    whole = load_file(path)
+    missing, unlike = sorted(whole)[0], sorted(whole)[-1]
+    for damage, said in (
+        ({missing: None}, rf"lacks 1 of the tensors that its config describes \({missing}\)"),
+        (
+            {unlike: torch.zeros(3, 1, 7)},
+            rf"has tensors of other shapes \({unlike} is \[3, 1, 7\], not",
+        ),
+        (dict.fromkeys(whole), rf"lacks {len(whole)} of the tensors"),
+    ):
+        kept = {name: tensor for name, tensor in (whole | damage).items() if tensor is not None}
+        save_file(kept, path, {"format": "pt"})
+        with pytest.raises(ArtifactError, match=said) as caught:
+            network.from_pretrained(tmp_path)
+        assert str(tmp_path) in str(caught.value) and set(caught.value.got) == set(damage)
+    save_file(whole | {"more": torch.zeros(1)}, path, {"format": "pt"})
+    network.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("card", CARDS)

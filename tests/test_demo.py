@@ -720,6 +720,15 @@ def open_page(browser: Browser, url: str) -> Iterator[Page]:
     assert [entry for entry in problems if not entry.startswith(own)] == []
 
 
+# Buttons under the picture whose text is wider than they are.
+_CUT_OFF = """[...document.querySelectorAll(":is(#history, #actions, #files) button")]
+    .filter(button => button.scrollWidth > button.clientWidth).map(button => button.innerText)"""
+# Arrows of accordions and of the handle between the two pictures; gradio writes them as letters.
+_UNSEEN = """[...document.querySelectorAll(".label-wrap .icon, #pictures .icon-wrap .icon")]
+    .filter(arrow => parseFloat(getComputedStyle(arrow).fontSize) === 0)
+    .map(arrow => arrow.outerHTML)"""
+
+
 @pytest.mark.browser
 def test_a_visit(visit: Page, tmp_path: Path) -> None:
     """On a phone; the tests after it have a desktop's screen."""
@@ -728,6 +737,8 @@ def test_a_visit(visit: Page, tmp_path: Path) -> None:
     page.locator("#faces button").nth(3).click()
     wait_for(page, lambda: page.get_by_label("Seed").input_value() == "3")
     before = wait_for_other_picture(page, "")
+    assert page.evaluate(_CUT_OFF) == []
+    assert page.evaluate(_UNSEEN) == []
 
     set_steps(page, 10)
     page.get_by_role("button", name="a hat", exact=True).click()

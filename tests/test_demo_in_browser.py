@@ -133,6 +133,28 @@ def test_other_files_have_other_addresses() -> None:
 
 
 @pytest.mark.browser
+def test_damaged_weights_leave_the_server_at_work(
+    browser: Browser,  # noqa: F811
+    studio: Studio,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    need_tfjs()
+    files = in_browser.synthesis_files(studio.pipe)
+    files["generator.safetensors"] = files["generator.safetensors"][:-100]
+    monkeypatch.setattr(in_browser, "synthesis_files", lambda _: files)
+    for url in serve(studio):
+        for page in open_page(browser, f"{url}?edit=afro"):
+            slider = page.get_by_role("slider", name="range slider for afro", exact=True)
+            slider.wait_for()
+            before = wait_for_other_picture(page, "")
+            line = page.locator("#renderer")
+            wait_for(page, lambda line=line: "by the server" in line.inner_text())
+            assert "this browser cannot" in line.inner_text()
+            slider.press("ArrowLeft")
+            wait_for_other_picture(page, before)
+
+
+@pytest.mark.browser
 def test_fifty_moves_ask_nobody(
     browser: Browser,  # noqa: F811
     studio: Studio,

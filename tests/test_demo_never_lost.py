@@ -452,6 +452,12 @@ def test_two_browsers_a_restart_and_the_end(
     assert [path for path in tmp_path.rglob("*.jpg") if "visits" in str(path)]
     page.get_by_role("button", name="Your data").click()
     press(page, "Delete my data")
+    page.get_by_text("Delete your face, its edits").wait_for()
+    press(page, "Keep it")
+    page.locator("#delete-data").wait_for(state="hidden")
+    assert slider_of(page, "afro").is_visible()
+    press(page, "Delete my data")
+    press(page, "Delete all of it")
     slider_of(page, "afro").wait_for(state="hidden")
     wait_for(page, lambda: page.get_by_label("Seed").input_value() == "0")
     wait_for_other_picture(page, "")

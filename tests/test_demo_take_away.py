@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import logging
 import weakref
 import zipfile
@@ -470,20 +471,62 @@ def test_take_away_in_the_browser(
         kept = page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})")
         assert ME not in kept and ME not in caplog.text
         page.get_by_label("Token with write access").fill(ME)
+        unpublish = page.locator("#unpublish")
         page.get_by_role("button", name="Unpublish").click()
+        unpublish.get_by_text("Delete me/my-hat from the Hub?").wait_for()
+        unpublish.get_by_role("button", name="Keep it").click()
+        unpublish.wait_for(state="hidden")
+        assert [*server.repositories] == ["me/my-hat"]
+        page.get_by_role("button", name="Unpublish").click()
+        unpublish.get_by_role("button", name="Delete it from the Hub").click()
         page.get_by_text("was deleted from the Hub").wait_for()
-        assert server.repositories == {}
+        assert server.repositories == {} and unpublish.is_hidden()
+
+        tab(page, "Make your own")
+        question = page.locator("#delete-edit")
+        page.get_by_role("button", name="Delete", exact=True).click()
+        question.get_by_text("Delete “my hat”? It cannot be brought back.").wait_for()
+        assert page.locator("#make").is_enabled()  # the question locks nothing
+        question.get_by_role("button", name="Keep it").click()
+        question.wait_for(state="hidden")
+        assert page.get_by_text("“my hat” is ready").is_visible()
+        page.get_by_role("button", name="Delete", exact=True).click()
+        question.get_by_role("button", name="Delete it").click()
+        page.get_by_text("“my hat” is ready").wait_for(state="hidden")
+        assert question.is_hidden()
 
 
-def drop(page: Any, data: bytes) -> None:
-    """Drop a PNG on the page."""
+@pytest.mark.browser
+def test_a_dropped_file_of_another_kind_is_answered(
+    browser: Browser,  # noqa: F811
+    url: str,
+) -> None:
+    plain = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(plain, "PNG")
+    for page in open_page(browser, url):
+        wait_for_other_picture(page, "")
+        for name in ("notes.txt", "edits.zip", "IMG_1.HEIC", "me <b>.jpg", "folder"):
+            drop(page, b"something else", name)
+            said = f"“{name}” cannot be opened here. Drop a PNG that was saved on this page"
+            page.get_by_text(said).wait_for()
+        page.get_by_role("button", name="Start over").click()
+        page.get_by_text("Undo brings back").wait_for()
+        drop(page, b"something else", "folder")  # the same once more
+        page.get_by_text("“folder” cannot be opened here").wait_for()
+        drop(page, plain.getvalue(), "plain.png")
+        page.get_by_text("only PNG pictures saved by stylegan-hub have one").wait_for()
+        page.get_by_text("Nothing was changed.").wait_for()
+
+
+def drop(page: Any, data: bytes, name: str = "face.png") -> None:
+    """Drop a file on the page."""
     page.evaluate(
-        """bytes => {
-          const file = new File([new Uint8Array(bytes)], 'face.png', { type: 'image/png' });
+        """([name, bytes]) => {
+          const file = new File([new Uint8Array(bytes)], name);
           const dataTransfer = new DataTransfer();
           dataTransfer.items.add(file);
           const how = { bubbles: true, cancelable: true, dataTransfer };
           document.querySelector('header').dispatchEvent(new DragEvent('drop', how));
         }""",
-        [*data],
+        [name, [*data]],
     )

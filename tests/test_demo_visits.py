@@ -13,13 +13,17 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
+import torch
 from PIL import Image
 from test_session import make_edit
 
 from demo.desk import Desk, change
 from demo.job import Job
 from demo.opening import lost
+from demo.room import Room
 from demo.visits import HOUR, KEPT_HOURS, PHOTOGRAPH_MINUTES, Visits
+from stylegan_hub.artifacts import BaseModel
+from stylegan_hub.edits.direction import Direction
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.session import Session
 
@@ -365,6 +369,107 @@ def test_what_a_restart_lost() -> None:
     for nothing in (None, "x", {}, empty, {"link": "", "missing": None}):
         assert lost(nothing, "b") == ""
     assert lost({"link": "seed=7", "missing": 3}, "b")
+
+
+# Room
+
+
+EDIT_BYTES = 10 * 16 * 4
+
+
+@pytest.fixture
+def room() -> Room:
+    """Room for five of the edits that `busy_desk` puts on a desk."""
+    return Room(5 * EDIT_BYTES)
+
+
+@pytest.fixture
+def crowded(clock: Clock, tmp_path: Path, room: Room) -> Visits:
+    return Visits(clock, tmp_path, room=room)
+
+
+def worked(visits: Visits, clock: Clock, edits: int = 1, page: str | None = None) -> Desk:
+    """A desk with some edits of its own, each used a minute after all that was before."""
+    desk = visits.open(None, page).desk
+    clock.now += MINUTE
+    for _ in range(edits):
+        edit = Direction(torch.randn(10, 16), "w_plus", BaseModel(None, "0" * 16, 10, 16, 160, 32))
+        desk.change(lambda session, edit=edit: session.with_edit(edit))
+    return desk
+
+
+def test_the_work_unused_the_longest_makes_room(crowded: Visits, clock: Clock, room: Room) -> None:
+    first, second, third = (worked(crowded, clock, 2) for _ in range(3))
+    assert room.total <= room.largest
+    assert first.is_empty and first.evicted == "untold" and not first.undo()
+    assert len(second.session.edits) == len(third.session.edits) == 2
+    clock.now += MINUTE
+    assert crowded.open(second.key).desk is second  # it is used now
+    fourth = worked(crowded, clock, 2)
+    assert third.is_empty and not second.is_empty and not fourth.is_empty
+    assert crowded.open(first.key).is_back  # its owner can be told
+
+
+def test_work_that_a_page_shows_or_that_goes_on_stays_longer(crowded: Visits, clock: Clock) -> None:
+    shown = worked(crowded, clock, 2, page="page")
+    closed = worked(crowded, clock, 2)
+    worked(crowded, clock, 2)
+    assert closed.is_empty and not shown.is_empty
+
+    other = worked(crowded, clock, 3)
+    ends = threading.Event()
+    shown.job = Job(iter(lambda: ends.wait() and {}, {}))
+    try:
+        worked(crowded, clock, 1, page="other page")
+        worked(crowded, clock, 1, page="third page")
+        assert shown.is_busy and not shown.is_empty and other.is_empty
+    finally:
+        ends.set()
+
+
+def test_what_several_desks_hold_counts_once(crowded: Visits, clock: Clock, room: Room) -> None:
+    (applied,) = worked(crowded, clock).session.edits
+    others = [crowded.open(None).desk for _ in range(20)]
+    for desk in others:
+        desk.change(lambda session: session.with_edit(applied.edit))
+    assert EDIT_BYTES <= room.total < 2 * EDIT_BYTES and not any(d.is_empty for d in others)
+
+
+def test_a_desk_that_is_gone_needs_no_room(crowded: Visits, clock: Clock, room: Room) -> None:
+    desk = worked(crowded, clock, 4)
+    assert room.total >= 4 * EDIT_BYTES
+    crowded.forget(desk)
+    crowded.sweep()
+    assert room.total < EDIT_BYTES
+    desk = worked(crowded, clock, 4)
+    assert room.total >= 4 * EDIT_BYTES
+    crowded.forget(desk)
+    del desk
+    gc.collect()
+    assert room.total < EDIT_BYTES
+
+
+def test_everything_on_a_desk_is_weighed(crowded: Visits, room: Room) -> None:
+    desk, before = crowded.open(None).desk, room.total
+    desk.things["preview"] = [picture()]
+    desk.photographs["upload"] = {"file": b"x" * 1000}
+    desk.job = Job(iter([{"status": "y" * 500}]))
+    desk.job.join(10)
+    crowded.sweep()
+    assert room.total - before >= 8 * 8 * 3 + 1000 + 500
+
+
+def test_who_lost_work_is_told(crowded: Visits, clock: Clock) -> None:
+    kept = {"link": "seed=7", "missing": ["“essence of cat”"]}
+    told = lost(kept, crowded.id, evicted=True)
+    assert "no room left" in told and "essence of cat" in told and "24 hours" not in told
+    desk = worked(crowded, clock, 2)
+    desk.evict()
+    desk.change(lambda session: session.with_seed(3))
+    assert desk.evicted == "untold"  # no page has said so yet
+    desk.evicted = "told"
+    desk.change(lambda session: session.with_seed(4))
+    assert desk.evicted == ""
 
 
 # Work

@@ -11,6 +11,7 @@ import torch
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.stack import EditStack
+from stylegan_hub.errors import MethodError
 from stylegan_hub.latents import Latents
 from stylegan_hub.methods.method import Words
 from stylegan_hub.methods.optimization import Settings, displacements
@@ -69,7 +70,7 @@ def test_a_command_is_a_wish(said: str, target: str) -> None:
 @pytest.mark.parametrize(
     "said",
     [
-        "add", "grow the hair", "turn him into a king", "make it a mohawk", "no", "without", "less",
+        "grow the hair", "turn him into a king", "make it a mohawk", "keep the hat on",
         "a face with a hat", "a smiling face", "afro", "a mohawk", "a noble face", "🎩", "12345",
         "nose", "a knotted scarf", "glasses", "a man who lost his hat", "an unshaven face",
         "a happy face", "red hair, green eyes and a beard", "a man and a woman", "ohne Hut", "?",
@@ -106,6 +107,22 @@ def gone(said: str) -> set[str]:
         ("shave him", False, {"a beard"}),
         ("clean-shaven", False, {"a beard"}),
         ("less hair", False, {"hair"}),
+        ("no hat and glasses", True, {"glasses"}),
+        ("no hat, glasses and beard", True, {"glasses", "a beard"}),
+        ("a face with no hat & glasses", True, {"glasses"}),
+        ("a face with neither a hat nor glasses nor a beard", True, {"glasses", "a beard"}),
+        ("hat and glasses off", True, {"glasses"}),
+        ("with the hat off", True, set()),
+        ("hat: none", True, set()),
+        ("hat: none, glasses: no", True, {"glasses"}),
+        ("Hat = off; glasses - none", True, {"glasses"}),
+        ("hat? No!", True, set()),
+        ("he isn't wearing a hat and glasses", True, {"glasses"}),
+        ("no more glasses", False, {"glasses"}),
+        ("glasses removed", False, {"glasses"}),
+        ("zero freckles", False, {"freckles"}),
+        ("he has no beard", False, {"a beard"}),
+        ("shave", False, {"a beard"}),
     ],
 )
 def test_what_is_taken_away_in_other_words(said: str, hats: bool, rest: set[str]) -> None:
@@ -143,11 +160,54 @@ def test_a_face_can_stop_doing_something(said: str) -> None:
         ("with a hat 🎩 please", "with a hat"),
         ("replace the hat with glasses", "add glasses but no hat"),
         ("glasses instead of a hat", "glasses and no hat"),
+        ("hat off, beard on", "add a beard but no hat"),
+        ("beard: yes", "add a beard"),
+        ("hair: red", "red hair"),
+        ("no glasses please, but a beard", "no glasses, but a beard"),
+        ("lose weight", "slimmer"),
+        ("make him lose a few pounds", "slimmer"),
+        ("put on some weight", "chubbier"),
+        ("older man", "older"),
+        ("neither smiling nor angry", "not smiling or angry"),
     ],
 )
 def test_the_same_wish_in_other_words(said: str, plain: str) -> None:
     one, other = (reading(Words(text), "a face") for text in (said, plain))
     assert (one.text, one.neutral, one.removal) == (other.text, other.neutral, other.removal)
+
+
+def test_losing_weight_is_the_opposite_of_gaining_it() -> None:
+    lost, gained = (reading(Words(said), "a face") for said in ("lose weight", "gain weight"))
+    assert (lost.text, lost.neutral) == (gained.neutral, gained.text)
+    assert lost.text == "a slim face" and not lost.removal
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["remove everything", "everything off", "take it all off", "without anything",
+     "remove all of it", "remove everything but the hat", "smiling, and remove everything",
+     "delete her", "get rid of the face", "no face", "lose the head", "add everything", "nothing",
+     "undo", "please reset everything", "start over", "remove", "add", "no", "without", "less"],
+)  # fmt: skip
+def test_what_names_nothing_is_refused_with_advice(said: str) -> None:
+    with pytest.raises(MethodError, match="names nothing that could change") as caught:
+        reading(Words(said), "a face")
+    assert "remove the hat" in caught.value.remedy and "start over" in caught.value.remedy
+
+
+def test_what_a_picture_shows_beside_its_subject_can_be_removed() -> None:
+    assert reading(Words("remove the man"), "a house").neutral == "a house with a man"
+    with pytest.raises(MethodError, match="names nothing"):
+        reading(Words("remove the house"), "a house")
+
+
+def test_the_subject_of_a_removal_stays() -> None:
+    read = reading(Words("a man without hat or beard"), "a face")
+    assert (read.text, read.neutral, read.removal) == (
+        "a man",
+        "a man with a hat and a beard",
+        True,
+    )
 
 
 def test_longer_is_the_opposite_of_shorter() -> None:
@@ -245,6 +305,11 @@ def test_a_hat_that_was_added_can_be_taken_off(
         ("remove the hat and add glasses", ["remove the hat", "add glasses"]),
         ("remove the hat and smile", ["remove the hat", "smile"]),
         ("no beard and long hair", ["no beard", "long hair"]),
+        ("no hat and glasses", ["no hat", "no glasses"]),
+        ("no hat and a beard", ["no hat", "a beard"]),
+        ("no hat, glasses, and smiling", ["no hat", "glasses", "smiling"]),
+        ("smiling, hat off", ["smiling", "no hat"]),
+        ("hat off, beard on", ["no hat", "add beard"]),
         ("take his glasses off and make him smile", ["take his glasses off", "make him smile"]),
         ("salt and pepper hair", ["salt and pepper hair"]),
         ("Shave him!", ["Shave him"]),

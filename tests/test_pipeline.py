@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from stylegan_hub import domain
 from stylegan_hub.edits.direction import Direction
@@ -552,3 +553,25 @@ def test_a_file_in_bfloat16_is_another_generator(
     pipe.to(torch.bfloat16).save_pretrained(tmp_path / "stored")
     stored = StyleEditPipeline.from_pretrained(tmp_path / "stored")
     assert stored.base_model.fingerprint != fingerprint
+
+
+@pytest.mark.parametrize("part", ["clip", "generator"])
+def test_a_pipeline_without_some_weights_is_refused(
+    tiny_pipeline_folder: Path, tmp_path: Path, part: str
+) -> None:
+    """The libraries that load the parts would fill what is missing with random numbers."""
+    folder = tmp_path / "pipe"
+    shutil.copytree(tiny_pipeline_folder, folder)
+    (path,) = (folder / part).glob("*.safetensors")
+    whole = load_file(path)
+    *names, last = sorted(whole)
+    save_file({name: whole[name] for name in names}, path, {"format": "pt"})
+    said = rf"{part} lacks 1 of the tensors that its config describes \({last}\)"
+    with pytest.raises(ArtifactError, match=said) as caught:
+        StyleEditPipeline.from_pretrained(folder)
+    assert caught.value.got == (last,) and "download it again" in caught.value.remedy
+    save_file(whole | {last: torch.zeros(3, 1)}, path, {"format": "pt"})
+    with pytest.raises(
+        ArtifactError, match=rf"{part} has tensors of other shapes \({last} is \[3, 1\]"
+    ):
+        StyleEditPipeline.from_pretrained(folder)

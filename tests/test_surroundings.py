@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from stylegan_hub.storage import staged, write_bytes
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -65,3 +67,48 @@ def test_a_model_is_as_readable_as_the_umask_says(tmp_path: Path) -> None:
             os.umask(before)
         modes = {path.stat().st_mode & 0o777 for path in (tmp_path / f"{umask}").iterdir()}
         assert modes == {mode}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="other users and modes")
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path: Path) -> None:
+    """Also if it is in a folder that is written as a whole; new files follow the umask."""
+    before = os.umask(0o022)
+    try:
+        for mode in (0o600, 0o640, 0o666):
+            note = tmp_path / f"{mode:o}.txt"
+            note.write_bytes(b"old")
+            note.chmod(mode)
+            write_bytes(note, b"new")
+            assert note.read_bytes() == b"new" and note.stat().st_mode & 0o777 == mode
+        write_bytes(tmp_path / "fresh.txt", b"new")
+        assert (tmp_path / "fresh.txt").stat().st_mode & 0o777 == 0o644
+
+        folder = tmp_path / "folder"
+        with staged(folder) as staging:
+            (staging / "a").write_bytes(b"old")
+        assert [path.stat().st_mode & 0o777 for path in (folder, folder / "a")] == [0o755, 0o644]
+        folder.chmod(0o700)
+        (folder / "a").chmod(0o600)
+        with staged(folder) as staging:
+            assert staging.stat().st_mode & 0o777 == 0o700
+            (staging / "a").write_bytes(b"new")
+            (staging / "b").write_bytes(b"new")
+        modes = [path.stat().st_mode & 0o777 for path in (folder, folder / "a", folder / "b")]
+        assert modes == [0o700, 0o600, 0o644] and (folder / "a").read_bytes() == b"new"
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="other users and modes")
+def test_the_data_is_at_no_moment_more_readable_than_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note, seen = tmp_path / "note.txt", []
+    note.write_bytes(b"old")
+    note.chmod(0o600)
+    flush = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda file: (seen.append(os.fstat(file).st_mode & 0o777), flush(file))
+    )
+    write_bytes(note, b"new")
+    assert seen == [0o600]

@@ -29,6 +29,7 @@ from demo.frames import check_room
 from demo.job import Updates
 from demo.making import LENGTHS, Making, planned, plot
 from demo.open_choices import open_choice
+from demo.question import Question
 from demo.stage import PRIVATE, Stage
 from demo.tabs.more import Filled
 from stylegan_hub.methods.method import Nothing, Pairs, Picture, Words, get, known
@@ -159,6 +160,7 @@ def build(studio: Studio, stage: Stage) -> None:
         resume = gr.Button("Continue", size="md", min_width=80)
         save = gr.DownloadButton("Save as zip", size="md", min_width=80)
         delete = gr.Button("Delete", size="md", min_width=80)
+    question = Question("Delete it", "Keep it", "delete-edit")
     timer = gr.Timer(_SECONDS, active=False)
     listed = [mine, panel, own, put, cancel, resume, save]
 
@@ -235,8 +237,13 @@ def build(studio: Studio, stage: Stage) -> None:
             go_on(desk, _chosen(desk, chosen))
         return show(desk, chosen)
 
-    def remove(desk: Desk, chosen: str | None) -> Updates:
-        if (making := made(desk).pop(chosen or "", None)) is not None:
+    def ask(desk: Desk, chosen: str | None) -> tuple[str, str | None]:
+        if chosen not in made(desk):
+            return "", None
+        return f"Delete “{chosen}”? It cannot be brought back.", chosen
+
+    def remove(desk: Desk, asked: str | None) -> Updates:
+        if (making := made(desk).pop(asked or "", None)) is not None:
             making.stop()
             making.give_up("It was deleted.")
         return show(desk, None)
@@ -284,7 +291,9 @@ def build(studio: Studio, stage: Stage) -> None:
     again = resume.click(take_up, [desk, mine], listed, api_name="go_on", **quick)
     for event in (begun, again):
         event.success(watch, desk, timer, queue=False, **PRIVATE)
-    delete.click(remove, [desk, mine], listed, **quick, **PRIVATE)
+    question.ask_on(delete, ask, [desk, mine])
+    question.hide_on(mine.input)
+    question.yes.click(remove, [desk, question.asked], listed, **quick, **PRIVATE)
     stage.then_show(put.click(put_on, [desk, mine], stage.status, api_name="put_on"))
     stage.restore(restore, [*listed, timer, *uploads])
 

@@ -17,10 +17,11 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
-from demo.components import data_url, friendly, message, plain
+from demo.components import data_url, friendly, help_with, message, plain
 from demo.desk import Desk
 from demo.job import Updates
 from demo.open_choices import open_choice
+from demo.question import Question
 from demo.stage import PRIVATE, Stage
 from demo.tabs.make import made
 from stylegan_hub import hub
@@ -37,6 +38,7 @@ from stylegan_hub.studio import Studio
 SHOWN = range(1, 7)
 """Seeds of the faces on the card's strip."""
 _ALL = "all"
+HELP = "Save an edit as a folder with a card, or publish it on the Hub. You see the card first."
 _NOTHING = "Nothing to share yet: find or make an edit, and it will be listed here."
 _LIKENESS = {
     "No real person: words or generated faces": "nobody",
@@ -168,6 +170,7 @@ def _text(card: str) -> str:
 def build(studio: Studio, stage: Stage) -> None:
     """Build the widgets and connect them."""
     in_space = os.environ.get("SPACE_ID") is not None
+    help_with(HELP)
     what = open_choice(gr.Dropdown([], label="Share", info=_NOTHING, elem_id="share"))
     name = gr.Textbox("", label="Name", placeholder="my-afro")
     license = gr.Dropdown(
@@ -203,6 +206,7 @@ def build(studio: Studio, stage: Stage) -> None:
     with gr.Row(visible=False) as back:
         which = open_choice(gr.Dropdown([], label="Published here", min_width=160))
         take_back = gr.Button("Unpublish", size="md", variant="stop", min_width=100)
+    question = Question("Delete it from the Hub", "Keep it", "unpublish")
 
     def list_all(desk: Desk, what: str | None) -> object:
         choices = sharable(desk)
@@ -238,6 +242,11 @@ def build(studio: Studio, stage: Stage) -> None:
             said: f'<p role="status">Published: {link}. {whose}</p>',
             **listed(published),
         }
+
+    def ask(desk: Desk, which: str | None) -> tuple[str, str | None]:
+        if which not in desk.things.get("published", {}):
+            return "", None
+        return f"Delete {which} from the Hub? What others downloaded stays with them.", which
 
     def delete(desk: Desk, which: str | None, token: str, login: gr.OAuthToken | None) -> Updates:
         published: dict[str, str] = desk.things.setdefault("published", {})
@@ -283,8 +292,10 @@ def build(studio: Studio, stage: Stage) -> None:
     # Never part of the API for programs: a token is typed in by its owner.
     for event in (
         send.click(send_it, [desk, private, token], outcome, **PRIVATE),
-        take_back.click(delete, [desk, which, token], outcome, **PRIVATE),
+        question.yes.click(delete, [desk, question.asked, token], outcome, **PRIVATE),
     ):
         event.success(lambda: "", None, token, queue=False, **PRIVATE)
         event.failure(lambda: "", None, token, queue=False, **PRIVATE)
+    question.ask_on(take_back, ask, [desk, which])
+    question.hide_on(which.input)
     stage.restore(restore, [what, ready, strip, card, save, back, which])

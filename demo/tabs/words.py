@@ -298,13 +298,14 @@ def build(studio: Studio, stage: Stage) -> None:
             studio.pipe.neutral, label="Instead of", info="What pictures show without the change."
         )
         with gr.Column(visible=True) as settings:
+            shared = optimization.Optimization.presets["default"].shared_steps
             steps = gr.Slider(
                 10,
                 300,
                 optimization.Settings.steps,
                 step=10,
                 label="Steps",
-                info="More steps take longer and come closer to the words.",
+                info=f"On this face, after {shared} on other faces. More come closer to the words.",
                 buttons=[],
             )
             space = gr.Radio(list(SPACES.items()), value="w_plus", label="What may move")

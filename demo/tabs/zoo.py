@@ -33,7 +33,7 @@ from stylegan_hub.hub import EditInfo
 from stylegan_hub.session import Session
 from stylegan_hub.studio import Studio
 
-HELP = "Click an edit of the zoo to apply it to the face; its card opens beside the gallery."
+HELP = "Click an edit of the zoo to apply it to the face and to read its card."
 NOTHING = (
     "No edit for this generator is bundled. Load one by its name on the Hub, or make one as the "
     "README describes."

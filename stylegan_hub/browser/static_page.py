@@ -20,13 +20,14 @@ from stylegan_hub.hub.space import replaced
 from stylegan_hub.pipeline import StyleEditPipeline
 
 _HERE = Path(__file__).parent
-# Files needed for the first picture, besides those at the top; with wasm, the largest backend.
+# Files needed for the first picture, besides those at the top; with wasm, the largest backend, and
+# with threads.
 _FIRST = (
-    "library/", "tfjs/tf-core", "tfjs/tf-backend-wasm", "tfjs/tfjs-backend-wasm-simd",
+    "library/", "tfjs/tf-core", "tfjs/tf-backend-wasm", "tfjs/tfjs-backend-wasm-threaded-simd",
     "pipeline/layout", "pipeline/generator", "pipeline/self_test",
 )  # fmt: skip
 # Files also cached for offline use from the start; other parts are cached once they are used.
-_KEPT = ("pipeline/text", "pipeline/instant")
+_KEPT = ("tfjs/tfjs-backend-wasm-simd", "pipeline/text", "pipeline/instant")
 _SPACE = """---
 title: {title}
 emoji: 🎨
@@ -35,6 +36,10 @@ colorTo: gray
 sdk: static
 app_file: index.html
 license: apache-2.0
+custom_headers:
+  cross-origin-embedder-policy: require-corp
+  cross-origin-opener-policy: same-origin
+  cross-origin-resource-policy: cross-origin
 ---
 
 # {title}
@@ -43,7 +48,10 @@ Change a face with words and sliders. Everything is computed in the visitor's br
 leaves the device, and no server is needed. Made with stylegan-hub. The folder includes tf.js {tfjs}
 (Apache-2.0, Google LLC) in `tfjs/`.
 
-Serve the folder with any file server, for example `python -m http.server -d .`.
+Serve the folder with any file server. With the headers `Cross-Origin-Opener-Policy: same-origin`
+and `Cross-Origin-Embedder-Policy: require-corp`, browsers let the page compute with several
+threads. A Space sends them, as stated above, and so does
+`python -m stylegan_hub.browser.served .`.
 """
 
 

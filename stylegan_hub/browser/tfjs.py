@@ -1,9 +1,8 @@
 """tf.js, the library that computes in the browser: fetched once from npm, pinned, and cached.
 
-It is not part of this project: its six files have 1.9 MB, and npm has them at a fixed version. Each
-file is compared with its sha256 whenever it is read. Its license is Apache-2.0, as stated at the
-top of each script. Its build with threads is not used: version 4.22.0 starts only one thread when
-asked for several (tensorflow/tfjs issue 8513).
+It is not part of this project: its seven files have 2.3 MB, and npm has them at a fixed version.
+Each file is compared with its sha256 whenever it is read. Its license is Apache-2.0, as stated at
+the top of each script.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ PACKAGES = {
         "tf-backend-wasm.es2017.min.js",
         "tfjs-backend-wasm.wasm",
         "tfjs-backend-wasm-simd.wasm",
+        "tfjs-backend-wasm-threaded-simd.wasm",
     ),
     "tfjs-backend-webgl": ("tf-backend-webgl.es2017.min.js",),
     "tfjs-backend-webgpu": ("tf-backend-webgpu.es2017.min.js",),
@@ -42,6 +42,8 @@ SHA256 = {
         "70a5d516060464e5269f01c74bac1772d6b8ab6cb612acf16b5cdaf61f78d892",
     "tfjs-backend-wasm-simd.wasm":
         "77ebb28a6d34f371dbbf2086b7f2de8994acd8ea5a3cf1fa24d2c26c840cac7b",
+    "tfjs-backend-wasm-threaded-simd.wasm":
+        "c052228d4bef185c27bbe59a9e029570c78bbb9f08b3cb46b597851650373de2",
     "tf-backend-webgl.es2017.min.js":
         "083d15b0b29957c27ef44f521932c5e13f8fc25980006504c6942b66a782cbdd",
     "tf-backend-webgpu.es2017.min.js":

@@ -27,7 +27,7 @@ from stylegan_hub.cli.options import (
     PipelineOption,
     spread,
 )
-from stylegan_hub.cli.start import Source, Start, face_of
+from stylegan_hub.cli.start import PhotoOption, Source, Start, face_of
 from stylegan_hub.cli.values import changes_of, check_folder, check_picture
 
 if TYPE_CHECKING:
@@ -49,8 +49,12 @@ EditedOption = Annotated[
 
 
 TextOption = Annotated[
-    str | None,
-    typer.Option(help="What the picture should show, such as 'a face with purple hair'."),
+    list[str] | None,
+    typer.Option(
+        "--text",
+        help="What the picture should show, such as 'a face with purple hair'. If it is repeated, "
+        "an edit is found for each text, one after the other.",
+    ),
 ]
 
 
@@ -130,7 +134,7 @@ ChooseOption = Annotated[
 
 
 StrengthOption = Annotated[
-    float | None, typer.Option(help="Strength of the found edit. By default the edit's default.")
+    float | None, typer.Option(help="Strength of each found edit. By default the edit's default.")
 ]
 
 
@@ -156,7 +160,7 @@ BeforeAfterOption = Annotated[
 class _Asked:
     """Options of `edit`: what to search for, and how."""
 
-    text: TextOption = None
+    texts: TextOption = None
     neutral: NeutralOption = None
     target: TargetOption = None
     before: BeforeOption = None
@@ -179,7 +183,7 @@ class _Asked:
     @property
     def anything(self) -> bool:
         """Whether there is anything to search for."""
-        by = (self.text is not None, self.target is not None, self.pairs, self.method != AUTO)
+        by = (bool(self.texts), self.target is not None, self.pairs, self.method != AUTO)
         return any(by)
 
     @property
@@ -187,19 +191,19 @@ class _Asked:
         """Settings by name; raises `UsageError` for a text that is not 'name=value'."""
         return changes_of(self.settings, self.steps)
 
-    def request(self) -> Request:
-        """The request, without a region."""
+    def requests(self) -> list[Request]:
+        """The requests in their order, without a region; only texts can be several."""
         from stylegan_hub.methods.method import Nothing, Pairs, Picture, Words
 
-        if self.text is not None:
-            return Words(self.text, self.neutral, tuple(self.keep or ()))
+        if self.texts:
+            return [Words(text, self.neutral, tuple(self.keep or ())) for text in self.texts]
         if self.target is not None:
             from stylegan_hub.photos.photo import read_photo
 
-            return Picture(read_photo(self.target).image, self.target.stem)
+            return [Picture(read_photo(self.target).image, self.target.stem)]
         if self.before and self.after:
-            return Pairs(_pictures(self.before), _pictures(self.after), not self.unpaired)
-        return Nothing()
+            return [Pairs(_pictures(self.before), _pictures(self.after), not self.unpaired)]
+        return [Nothing()]
 
 
 @dataclass(frozen=True)
@@ -212,6 +216,7 @@ class _Written:
     overwrite: OverwriteOption = False
     before_after: BeforeAfterOption = False
     mark: MarkOption = False
+    photo: PhotoOption = None
     paste: PasteOption = "changed"
     keep_own: KeepOwnOption = 1.0
     detail: DetailOption = True
@@ -222,14 +227,16 @@ class _Written:
 def edit(*, start: Start, asked: _Asked, written: _Written) -> None:
     """Change one face with words, a picture, pairs of pictures, or saved edits.
 
-    All --edit edits are applied before the search starts. Edits are displacements that add up, so
-    their order does not matter. A face from a photo is pasted back into the photo.
+    All --edit edits are applied before the search starts, and each --text is searched for on the
+    face with the edits found before. Edits are displacements that add up, so their order does not
+    matter. A face from a photo is pasted back into the photo.
 
     \b
     Examples:
       stylegan-hub edit --seed 7 --text "a face with purple hair" -o purple.png
       stylegan-hub edit --seed 7 --edit afro-hair:1.2 --edit surprised:-0.5 -o both.png
       stylegan-hub edit --seed 7 --text "a hat" --method table --keep glasses -o hat.png
+      stylegan-hub edit --seed 7 --text older --text "a hat" --edit afro-hair:1 -o all-three.png
       stylegan-hub edit --seed 7 --text "curly hair" --region hair --before-after -o curls.png
       stylegan-hub edit --seed 7 --target cat.png -o cat-like.png
       stylegan-hub edit me.safetensors --edit afro-hair:1 -o me-with-an-afro.png
@@ -237,7 +244,7 @@ def edit(*, start: Start, asked: _Asked, written: _Written) -> None:
     with reporting():
         _check_options(start, asked, written)
         output = _edited_name(written.output, start.person)
-        session, source = face_of(start, written.paste)
+        session, source = face_of(start, written.paste, written.photo)
         studio = open_studio(
             start.pipeline,
             start.device,
@@ -331,12 +338,14 @@ def _check_options(start: Start, asked: _Asked, written: _Written) -> None:
     Raises:
         ValueError: the found edit could not be applied or saved afterwards.
     """
-    by_words, by_picture = asked.text is not None, asked.target is not None
+    by_words, by_picture = bool(asked.texts), asked.target is not None
     if by_words + by_picture + asked.pairs > 1:
         raise UsageError("Give only one of --text, --target, and --before with --after.")
     if asked.pairs and not (asked.before and asked.after):
         raise UsageError("--before and --after belong together; give at least one of each.")
     is_opened = start.person is not None and start.person.suffix.lower() == ".png"
+    is_inverted = start.person is not None and not is_opened
+    is_pasted = is_inverted and written.paste != "none"
     if not asked.anything and not start.edits and not is_opened:
         raise UsageError(
             "Got nothing to do. Give --text, or --edit, or both; `stylegan-hub edit --help` "
@@ -350,10 +359,16 @@ def _check_options(start: Start, asked: _Asked, written: _Written) -> None:
         ("--neutral needs --text", asked.neutral, by_words, "--text"),
         ("--keep needs --text", asked.keep, by_words, "--text"),
         ("--unpaired needs --before", asked.unpaired, asked.pairs, "--before and --after"),
+        ("--photo needs a person to paste", written.photo, is_pasted, "a file from invert"),
+        ("--keep-own needs a person to paste", written.keep_own != 1, is_pasted, "such a file"),
         ("--overwrite needs --save-edit", written.overwrite, written.save_edit, "--save-edit"),
     ):
         if given and not needed:
             raise UsageError(f"{option}. Give {what} too.")
+    if written.save_edit is not None and len(asked.texts or ()) > 1:
+        raise UsageError(
+            "--save-edit saves one edit. Give one --text, and the others in runs of their own."
+        )
     _ = asked.changes
     if written.strength is not None:
         from stylegan_hub.bounds import MAX_STRENGTH, is_strength
@@ -381,20 +396,26 @@ def _pictures(given: list[str]) -> list[Any]:
 
 
 def _with_found(studio: Studio, session: Session, asked: _Asked, written: _Written) -> Session:
-    """Search for the requested edit on the present face, and add it to the session."""
+    """Search for the requested edits on the present face, and add each to the session."""
     from stylegan_hub.methods.choose import within
 
-    request = asked.request()
-    for word in studio.unfamiliar(asked.text or ""):
+    for word in studio.unfamiliar(" ".join(asked.texts or ())):
         typer.echo(f"Warning: this CLIP has no token for {word!r} and may misread it.", err=True)
     if asked.region is not None:
         studio.region("", [asked.region])  # refuses an unknown region before the search
-    method = _method(studio, session, request, asked)
-    request, shown_in = within(method, request, asked.region)
-    found = _chosen(_search(studio, session, request, method, asked), asked.choose)
-    if written.save_edit is not None:
-        found.save_pretrained(written.save_edit, written.overwrite)
-    return session.with_stack(session.stack.added(found, written.strength, shown_in))
+    requests = asked.requests()
+    for request in requests:  # refuses an unsuitable text before the first search
+        method = _method(studio, session, request, asked)
+        checked, _ = within(method, request, asked.region)
+        method.checked_request(studio.pipe, checked)
+    for request in requests:
+        method = _method(studio, session, request, asked)
+        request, shown_in = within(method, request, asked.region)
+        found = _chosen(_search(studio, session, request, method, asked), asked.choose)
+        if written.save_edit is not None:
+            found.save_pretrained(written.save_edit, written.overwrite)
+        session = session.with_stack(session.stack.added(found, written.strength, shown_in))
+    return session
 
 
 def _method(studio: Studio, session: Session, request: Request, asked: _Asked) -> Method[Any]:

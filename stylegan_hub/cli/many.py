@@ -21,6 +21,8 @@ from stylegan_hub.cli.values import check_folder, interval_of, named_strength
 if TYPE_CHECKING:
     pass
 
+_TRUNCATION = 0.7
+
 
 @main.command()
 def many(
@@ -33,7 +35,7 @@ def many(
     ] = None,
     edits: EditsOption = None,
     refine: RefineOption = 0,
-    truncation: TruncationOption = 0.7,
+    truncation: TruncationOption = _TRUNCATION,
     max_resolution: MaxResolutionOption = None,
     shard_size: Annotated[int, typer.Option(min=1, help="Seeds or photos per shard.")] = 256,
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Precision.")] = "float32",
@@ -61,6 +63,10 @@ def many(
     with reporting():
         if (seeds is None) == (photos is None):
             raise UsageError("Give either --seeds or --photos.")
+        if seeds is not None and refine:
+            raise UsageError("--refine needs --photos: seeds are not inverted.")
+        if photos is not None and truncation != _TRUNCATION:
+            raise UsageError("--truncation needs --seeds: photos are not sampled.")
         check_folder(output)
         from stylegan_hub import many as jobs
         from stylegan_hub.memory import keep_freed_memory

@@ -126,5 +126,5 @@ def _write_static_page(
     typer.echo(
         f"Wrote {page.folder} with {len(names)} edits: {page.total / 1e6:.1f} MB, of which "
         f"{page.first / 1e6:.1f} MB are loaded for the first picture. Try it with "
-        f"python -m http.server -d {page.folder}"
+        f"python -m stylegan_hub.browser.served {page.folder}"
     )

@@ -166,7 +166,7 @@ def film(
 
         from stylegan_hub.pictures import marked, recipe_of, save_film
 
-        session, source = face_of(start, "none")
+        session, source = face_of(start)
         studio = open_studio(
             start.pipeline,
             start.device,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stylegan_hub.cli.console import one_line, open_studio
+from stylegan_hub.cli.console import UsageError, one_line, open_studio
 from stylegan_hub.cli.options import (
     DeviceOption,
     EditsOption,
@@ -52,7 +52,6 @@ class Start:
     seed: SeedOption = 0
     label: LabelOption = None
     edits: EditsOption = None
-    photo: PhotoOption = None
     truncation: TruncationOption = 0.7
     pipeline: PipelineOption = "portraits"
     device: DeviceOption = "auto"
@@ -67,11 +66,24 @@ class Source:
     photo: Photo | None
 
 
-def face_of(start: Start, paste: str) -> tuple[Session, Source | None]:
-    """A session for a seed or for a person in a file, with its edits."""
+def face_of(
+    start: Start, paste: str = "none", photo: Path | None = None
+) -> tuple[Session, Source | None]:
+    """A session for a seed or for a person in a file, with its edits.
+
+    Args:
+        paste: what is pasted into the photo; "none" if the photo is not needed.
+        photo: where the photo is, if not beside the person's file.
+    """
     from stylegan_hub.photos.person import Person
     from stylegan_hub.session import Session
 
+    own = (start.seed, start.label, start.truncation)
+    if start.person is not None and own != (Start.seed, Start.label, Start.truncation):
+        raise UsageError(
+            f"{start.person.name} holds a face. Leave out --seed, --label and --truncation, which "
+            "choose another one."
+        )
     session = Session(start.seed, truncation_psi=start.truncation, label=label_of(start.label))
     if start.person is None:
         return _with_edits(session, start.edits), None
@@ -81,9 +93,9 @@ def face_of(start: Start, paste: str) -> tuple[Session, Source | None]:
     if person.is_portrait:
         typer.echo("Note: A drawn portrait is not pasted into the photo.", err=True)
     is_pasted = paste != "none" and not person.is_portrait
-    photo = _photo_of(person, start.photo, start.person.parent) if is_pasted else None
+    found = _photo_of(person, photo, start.person.parent) if is_pasted else None
     session = replace(session, latents=person.latents)
-    return _with_edits(session, start.edits), Source(person, photo)
+    return _with_edits(session, start.edits), Source(person, found)
 
 
 def _opened(picture: Path, pipeline: str) -> Session:

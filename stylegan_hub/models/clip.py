@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -20,6 +21,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
+from stylegan_hub.artifacts import check_tensors
 from stylegan_hub.bounds import MAX_LAYERS, MAX_SIDE, MAX_WIDTH, check_sizes
 
 START_TOKEN = "<|startoftext|>"
@@ -43,6 +45,27 @@ _BOUNDS = {
 }
 # StyleCLIP enlarges by 7 and averages down by resolution / 32, which results in 224 px.
 _STYLECLIP_GRID = 32
+
+
+def load_clip(folder: Path) -> CLIPModel:
+    """A CLIP from a folder with its `config.json` and safetensors files, complete.
+
+    transformers alone would fill what is missing with random numbers, and only print a warning.
+
+    Raises:
+        ArtifactError: tensors are missing or have other shapes.
+        OSError, ValueError: no such files, or no CLIP.
+    """
+    model, read = CLIPModel.from_pretrained(
+        folder,
+        dtype=torch.float32,
+        local_files_only=True,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,  # they are reported below
+        output_loading_info=True,
+    )
+    check_tensors(folder, sorted(read["missing_keys"]), sorted(read["mismatched_keys"]))
+    return model.eval()
 
 
 def build_clip(

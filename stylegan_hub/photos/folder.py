@@ -26,7 +26,6 @@ from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.stack import displaced
 from stylegan_hub.errors import MismatchError
 from stylegan_hub.latents import Latents
-from stylegan_hub.models.detailer import Detailer
 from stylegan_hub.photos.align import Alignment, LandmarkProvider, align, cut, find_faces, whole
 from stylegan_hub.photos.finders import draws_faces, finder, framing, locate, undrawable_person
 from stylegan_hub.photos.invert import Refinement, Tuning
@@ -102,9 +101,8 @@ def edit_folder(
     output, listed = Path(output), list_photos(photos, subfolders, output)
     for edit, _ in edits:
         edit.check_fits(domain.base_model)  # once up front, not once per photograph
-    detailer = domain.detailer if detail else None
     how = How(
-        domain, edits, refinement, tuning, provider, where, everyone, aligned, keep_own, detailer
+        domain, edits, refinement, tuning, provider, where, everyone, aligned, keep_own, detail
     )
     people: dict[str, Path] = {}
     edited: dict[str, Path] = {}
@@ -146,7 +144,7 @@ class How:
     everyone: bool
     aligned: bool
     keep_own: float
-    detailer: Detailer | None
+    detail: bool
 
 
 @dataclass(frozen=True)
@@ -178,8 +176,9 @@ def edit_photo(how: How, path: Path, output: Path, name: str) -> Done:
         row = [cut(photo, person.alignment, (before.height, before.width)), before]
         if how.edits:
             after = _drawn(drawing, displaced(drawing, person.latents, how.edits))
+            detailer = how.domain.detailer if how.detail else None
             pasted = paste(
-                result, person.alignment, after, before, how.where, how.keep_own, how.detailer
+                result, person.alignment, after, before, how.where, how.keep_own, detailer
             )
             result = replace(result, image=pasted)
             row.append(after)

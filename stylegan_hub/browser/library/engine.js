@@ -8,7 +8,7 @@
  * @typedef {{data: Uint8ClampedArray, width: number, height: number}} Pixels RGBA
  */
 
-import { chooseBackend, isLost, TOLERANCE } from './backend.js';
+import { BACKENDS, chooseBackend, TOLERANCE } from './backend.js';
 import { TextTower, VisionTower } from './clip.js';
 import { checkedEdit, displacement } from './edits.js';
 import { Encoder } from './encoder.js';
@@ -41,7 +41,8 @@ export class Engine {
    * @param {string} options.pipeline address of the folder with `layout.json`
    * @param {string} options.library address of the folder with tf.js
    * @param {(address: string) => void} options.run runs a classic script
-   * @param {string[]} [options.backends] that may be used
+   * @param {string[]} [options.backends] that may be used, also in software; by default all that
+   *   a graphics card runs, and wasm
    * @param {(text: string) => void} [options.notice] called with texts that the user should see
    * @returns {Promise<Engine>}
    * @throws {BrowserError}
@@ -50,7 +51,7 @@ export class Engine {
     const engine = new Engine();
     engine.address = pipeline;
     engine.notice = notice;
-    engine.layout = checkedLayout(await engine.#json('layout.json'));
+    engine.layout = await engine.#read('layout.json', checkedLayout);
     const scripts = new Set();
     engine.load = file => {
       if (!scripts.has(file)) run(new URL(file, library).href);
@@ -72,6 +73,7 @@ export class Engine {
     const { layout, chosen } = this;
     return {
       backend: chosen.name,
+      threads: chosen.threads,
       milliseconds: chosen.milliseconds,
       difference: chosen.difference,
       neutral: layout.neutral,
@@ -103,7 +105,7 @@ export class Engine {
    */
   async pictureOf(s, resolution) {
     const begin = performance.now();
-    const pixels = await this.#withBackend(({ synthesis }) => synthesis.pixels(s, resolution));
+    const pixels = await this.#computed(() => this.chosen.synthesis.pixels(s, resolution));
     return { ...pixels, milliseconds: performance.now() - begin,
       layers: this.chosen.synthesis.layersRendered };
   }
@@ -152,16 +154,19 @@ export class Engine {
    * @param {Applied[]} applied the edits that the face has
    * @returns {Promise<object>} what a page shows about it, with `fit`, `verdict` and `advice`
    */
-  async find(said, face, applied) {
+  find(said, face, applied) {
+    return this.#computed(() => this.#find(said, face, applied));
+  }
+
+  async #find(said, face, applied) {
     const [instant, vision] = await Promise.all([this.#part('instant'), this.#part('vision')]);
     const start = await this.#styles(face, applied);
     const see = async (step, amount) => {
       const by = this.mapping.styles(this.mapping.repeated(step), true);
       const s = start.map((number, i) => number + amount * by[i]);
-      return this.#withBackend(({ tf, synthesis }) => {
-        const image = framed(tf, synthesis.render(s), this.layout.generator.config);
-        return vision.encode(image).finally(() => image.dispose());
-      });
+      const { tf, synthesis } = this.chosen;
+      const image = framed(tf, synthesis.render(s), this.layout.generator.config);
+      return vision.encode(image).finally(() => image.dispose());
     };
     const { step, fit, verdict, advice, request } = await instant.find(said, { see });
     const { num_ws: layers, w_dim: width } = this.layout.generator.config;
@@ -197,8 +202,7 @@ export class Engine {
     for (let i = 0; i < colors.length; i++) {
       colors[i] = data[4 * Math.floor(i / 3) + i % 3] / 127.5 - 1;
     }
-    const encoder = await this.#part('encoder');
-    const ws = await this.#withBackend(() => encoder.ws(colors, size));
+    const ws = await this.#computed(async () => (await this.#part('encoder')).ws(colors, size));
     this.#found.push(ws);
     return { latents: this.#found.length - 1 };
   }
@@ -310,31 +314,45 @@ export class Engine {
     return s;
   }
 
-  /** Computes with the chosen backend; if it was lost, continues with another one. */
-  async #withBackend(work) {
-    try {
-      const result = await work(this.chosen);
-      if (!isLost(this.chosen.tf)) return result;
-    } catch (error) {
-      if (error instanceof BrowserError) throw error;
-      console.warn(error);
+  /** What `work` computes; if the backend fails, it is computed again with another one. */
+  async #computed(work) {
+    for (;;) {
+      try {
+        return await this.chosen.guard.result(work());
+      } catch (error) {
+        if (error instanceof BrowserError) throw error;
+        console.warn(error);
+        await this.#replaceBackend(error);
+      }
     }
-    this.#excluded.push(this.chosen.name);
-    this.notice(`${this.chosen.name} stopped working; another backend renders the pictures now.`);
-    for (const name of ['text', 'vision', 'encoder', 'instant']) this.#parts.delete(name);
+  }
+
+  async #replaceBackend({ message }) {
+    const { name, synthesis } = this.chosen;
+    this.#excluded.push(name);
+    if (!this.#wanted().length) {
+      throw new BrowserError(`${name} stopped working (${message}), and nothing else can compute ` +
+        'pictures here. Load the page again, or use the full app.');
+    }
+    synthesis.dispose();
+    this.#parts.clear(); // they hold tensors of this backend
     await this.#choose();
-    return work(this.chosen);
+    this.notice(`${name} stopped working; ${this.chosen.name} computes the pictures now.`);
+  }
+
+  #wanted() {
+    return (this.backends ?? BACKENDS).filter(name => !this.#excluded.includes(name));
   }
 
   async #choose() {
-    const wanted = this.backends ?? ['webgpu', 'webgl', 'wasm'];
     this.chosen = await chooseBackend({
       load: this.load,
       wasm: this.library,
       config: this.layout.generator.config,
       tensors: this.tensors,
       expected: this.expected,
-      names: wanted.filter(name => !this.#excluded.includes(name)),
+      names: this.#wanted(),
+      hasSoftware: Boolean(this.backends),
     });
   }
 
@@ -371,35 +389,44 @@ export class Engine {
     return this.#file(this.layout[name]);
   }
 
-  async #file({ file, bytes }) {
-    const buffer = await (await this.#fetch(file)).arrayBuffer();
-    if (buffer.byteLength !== bytes) {
-      throw new BrowserError(`${file} has ${buffer.byteLength} bytes, expected ${bytes}: it is cut ` +
-        'short or from another export. Load the page again; if that does not help, copy all files ' +
-        'of one export again.');
-    }
-    return readSafetensors(buffer, file);
-  }
-
-  async #json(name) {
-    const text = await (await this.#fetch(name)).text();
-    try {
-      return JSON.parse(text);
-    } catch (error) {
-      throw new BrowserError(`${name} is not JSON (${error.message}). Export the pipeline again.`);
-    }
-  }
-
-  async #fetch(name) {
-    const answer = await fetch(new URL(name, this.address)).catch(error => {
-      throw new BrowserError(`${name} cannot be loaded (${error.message}). Check your connection.`);
+  #file({ file, bytes }) {
+    return this.#read(file, buffer => {
+      if (buffer.byteLength !== bytes) {
+        throw new BrowserError(`${file} has ${buffer.byteLength} bytes, expected ${bytes}: it is cut ` +
+          'short or from another export. Load the page again; if that does not help, copy all files ' +
+          'of one export again.');
+      }
+      return readSafetensors(buffer, file);
     });
-    if (!answer.ok) {
-      throw new BrowserError(`${name} cannot be loaded (${answer.status} ${answer.statusText}). ` +
-        'Load the page again, or export the pipeline again.');
+  }
+
+  /** What `read` makes of a file; if it refuses a copy from a cache, of the server's file. */
+  async #read(name, read) {
+    const bytes = await this.#bytes(name, 'default');
+    try {
+      return read(bytes);
+    } catch {
+      return read(await this.#bytes(name, 'reload'));
     }
-    this.#fetched.add(answer.url);
-    return answer;
+  }
+
+  async #bytes(name, cache) {
+    const notLoaded = (why, remedy) => {
+      throw new BrowserError(`${name} cannot be loaded (${why}). ${remedy}`);
+    };
+    try {
+      const answer = await fetch(new URL(name, this.address), { cache });
+      if (!answer.ok) {
+        notLoaded(`${answer.status} ${answer.statusText}`.trim(),
+          'Load the page again, or export the pipeline again.');
+      }
+      const bytes = await answer.arrayBuffer();
+      this.#fetched.add(answer.url);
+      return bytes;
+    } catch (error) {
+      if (error instanceof BrowserError) throw error;
+      return notLoaded(error.message, 'Check your connection and load the page again.');
+    }
   }
 
   /** The addresses of all loaded files. */
@@ -409,11 +436,17 @@ export class Engine {
 }
 
 /**
- * @param {object} layout
+ * @param {ArrayBuffer} bytes of `layout.json`
  * @returns {object}
- * @throws {BrowserError} the format is another one or of a newer version
+ * @throws {BrowserError} it is not JSON, or the format is another one or of another version
  */
-export function checkedLayout(layout) {
+export function checkedLayout(bytes) {
+  let layout;
+  try {
+    layout = JSON.parse(new TextDecoder().decode(bytes));
+  } catch (error) {
+    throw new BrowserError(`layout.json is not JSON (${error.message}). Export the pipeline again.`);
+  }
   if (layout?.format !== FORMAT) {
     throw new BrowserError(`layout.json is of the format ${layout?.format}; expected ${FORMAT}. ` +
       'Make it with stylegan-hub export --format web.');
@@ -421,6 +454,11 @@ export function checkedLayout(layout) {
   if (layout.format_version !== FORMAT_VERSION) {
     throw new BrowserError(`layout.json has format_version ${layout.format_version}; this page ` +
       `reads ${FORMAT_VERSION}. Export the pipeline and the page with the same version.`);
+  }
+  for (const name of ['generator', 'self_test', 'parts', 'edits']) {
+    if (typeof layout[name] !== 'object') {
+      throw new BrowserError(`layout.json has no ${name}. Export the pipeline again.`);
+    }
   }
   return layout;
 }

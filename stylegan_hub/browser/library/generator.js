@@ -184,25 +184,26 @@ function buildConvolution(tf, config, tensors, layer, isFirst) {
   const isUp = layer.name.endsWith('conv0');
   const energy = energies(weight);
   const bias = take('bias', [outs]).data;
-  const noise = config.use_noise
-    ? take('noise_const', [side, side]).data.map(n => n * take('noise_strength').data[0])
+  const noise = config.use_noise ? take('noise_const', [side, side]).data
     : new Float32Array(side * side);
+  const strength = config.use_noise ? take('noise_strength').data[0] : 0;
   const added = new Float32Array(side * side * outs);
-  for (let pixel = 0, at = 0; pixel < noise.length; pixel++) {
-    for (let o = 0; o < outs; o++) added[at++] = (noise[pixel] + bias[o]) * Math.SQRT2;
+  let at = 0;
+  for (const one of noise) {
+    for (let o = 0; o < outs; o++) added[at++] = (one * strength + bias[o]) * Math.SQRT2;
   }
   const constants = {
     added: tf.tensor(added, [1, side, side, outs]),
-    slope: tf.scalar(0.2),
+    slope: tf.fill([outs], 0.2), // for each channel, because wasm is 15 times slower with a scalar
   };
   if (isUp) {
     const { even, odd } = rowKernels(weight);
-    constants.even = tf.tensor(even, [2, 2, ins, 2 * outs]);
-    constants.odd = tf.tensor(odd, [1, 2, ins, 2 * outs]);
+    constants.kernels = [
+      tf.tensor(even, [2, 2, ins, 2 * outs]), tf.tensor(odd, [1, 2, ins, 2 * outs])];
     constants.filters = depthwiseFilters(take('resample_filter'), outs)
       .map(({ data, shape }) => tf.tensor(data, shape));
   } else {
-    constants.kernel = tf.tensor(channelsLast(weight), [size, size, ins, outs]);
+    constants.kernels = [tf.tensor(channelsLast(weight), [size, size, ins, outs])];
   }
   if (isFirst) {
     const constant = tensorOf(tensors, `synthesis.b${side}.const`, [ins, side, side]);
@@ -211,25 +212,28 @@ function buildConvolution(tf, config, tensors, layer, isFirst) {
   }
   const clamp = config.conv_clamp;
 
-  // As in the paper, styles and demodulation are multiplied into the kernel, which is smaller than
-  // the features. The activation's gain is included, since it commutes with a leaky ReLU.
-  const scalesOf = styles => {
-    const scales = new Float32Array(ins * outs);
-    for (let o = 0; o < outs; o++) {
-      let sum = DEMODULATION_EPS;
-      for (let i = 0; i < ins; i++) sum += styles[i] * styles[i] * energy[o * ins + i];
-      const scale = Math.SQRT2 / Math.sqrt(sum);
-      for (let i = 0; i < ins; i++) scales[i * outs + o] = styles[i] * scale;
-    }
-    return tf.tensor(scales, [ins, outs]);
-  };
-  const render = (x, image, styles) => {
-    const scales = scalesOf(styles);
+  // Styles and demodulation are multiplied into the kernels, as in the paper, or into the features,
+  // whichever has fewer numbers. wasm prepares a kernel that does not change only once.
+  const isOfFeatures = (isUp ? side / 2 : side) ** 2 < size * size * outs;
+  const columns = isUp ? 2 : 1; // even and odd columns are side by side in a kernel's channels
+
+  // The activation's gain is included, since it commutes with a leaky ReLU.
+  const demodulation = styles => Float32Array.from({ length: outs }, (_, o) => {
+    let sum = DEMODULATION_EPS;
+    for (let i = 0; i < ins; i++) sum += styles[i] * styles[i] * energy[o * ins + i];
+    return Math.SQRT2 / Math.sqrt(sum);
+  });
+  const convolved = (x, kernels) => isUp ? doubled(tf, x, kernels, constants.filters)
+    : tf.conv2d(x, kernels[0], 1, 'same');
+  const render = (before, image, styles) => {
+    const x = constants.start ?? before;
+    const gains = demodulation(styles);
     let y;
-    if (isUp) {
-      y = doubled(tf, x, constants, tf.tile(scales, [1, 2]));
+    if (isOfFeatures) {
+      y = tf.mul(convolved(tf.mul(x, tf.tensor(styles)), constants.kernels), tf.tensor(gains));
     } else {
-      y = tf.conv2d(constants.start ?? x, tf.mul(constants.kernel, scales), 1, 'same');
+      const scales = tf.tensor(products(styles, gains, columns), [ins, columns * outs]);
+      y = convolved(x, constants.kernels.map(kernel => tf.mul(kernel, scales)));
     }
     y = tf.prelu(tf.add(y, constants.added), constants.slope);
     return { x: clamp ? tf.clipByValue(y, -clamp, clamp) : y, image };
@@ -242,11 +246,10 @@ function buildConvolution(tf, config, tensors, layer, isFirst) {
  * ordinary ones, for the even and the odd rows, whose channels hold even and odd columns side by
  * side, because transposed convolutions and depthToSpace are many times slower in wasm.
  */
-function doubled(tf, x, { even, odd, filters }, scales) {
+function doubled(tf, x, [even, odd], filters) {
   const side = x.shape[1];
   const outs = even.shape[3] / 2;
-  const rows = (kernel, top) => tf.conv2d(x, tf.mul(kernel, scales), 1,
-    [[0, 0], [top, 1], [1, 1], [0, 0]]);
+  const rows = (kernel, top) => tf.conv2d(x, kernel, 1, [[0, 0], [top, 1], [1, 1], [0, 0]]);
   let y = interleaved(tf, rows(even, 1), rows(odd, 0));
   for (const filter of filters) {
     const [before, after] = [0, 1].map(axis => {
@@ -255,7 +258,7 @@ function doubled(tf, x, { even, odd, filters }, scales) {
     });
     y = tf.depthwiseConv2d(y, filter, 1, [[0, 0], before, after, [0, 0]]);
   }
-  return tf.slice(y, 0, [1, 2 * side, 2 * side, outs]);
+  return y.shape[1] === 2 * side ? y : tf.slice(y, 0, [1, 2 * side, 2 * side, outs]);
 }
 
 /** Joins two `[1, h, w, 2 * c]`, the even and the odd rows, to one `[1, 2 * h, 2 * w, c]`. */
@@ -317,16 +320,32 @@ function rowKernels({ data, shape: [outs, ins] }) {
   return { even: kernel([2, 0]), odd: kernel([1]) };
 }
 
-/** The filter after upsampling, with its gain of 4: vertical and horizontal if it is separable. */
+/**
+ * The filter after upsampling, with its gain of 4: a vertical and a horizontal one if it is
+ * separable, which is many times faster.
+ */
 function depthwiseFilters({ data, shape }, channels) {
   const repeat = (taps, height, width) => {
     const turned = [...taps].reverse(); // because backends compute a correlation
     return { data: Float32Array.from(turned.flatMap(tap => Array(channels).fill(tap))),
       shape: [height, width, channels, 1] };
   };
-  if (shape.length === 2) return [repeat(data.map(tap => 4 * tap), ...shape)];
-  const taps = data.map(tap => 2 * tap);
-  return [repeat(taps, taps.length, 1), repeat(taps, 1, taps.length)];
+  const factors = shape.length === 1 ? [data, data] : factorsOf(data, shape);
+  if (!factors) return [repeat(data.map(tap => 4 * tap), ...shape)];
+  const [vertical, horizontal] = factors.map(taps => taps.map(tap => 2 * tap));
+  return [repeat(vertical, vertical.length, 1), repeat(horizontal, 1, horizontal.length)];
+}
+
+/** Two rows of taps whose outer product is the filter; null if there are none. */
+function factorsOf(data, [height, width]) {
+  const sums = (count, places) => Float32Array.from({ length: count }, (_, i) =>
+    data.reduce((sum, tap, at) => places(at) === i ? sum + tap : sum, 0));
+  const vertical = sums(height, at => Math.floor(at / width));
+  const total = vertical.reduce((sum, tap) => sum + tap);
+  const horizontal = sums(width, at => at % width).map(tap => tap / total);
+  const isProduct = data.every((tap, at) =>
+    Math.abs(tap - vertical[Math.floor(at / width)] * horizontal[at % width]) < 1e-6);
+  return isProduct ? [vertical, horizontal] : null;
 }
 
 /** `[out, in, h, w]` to `[h, w, in, out]`. */
@@ -341,11 +360,23 @@ function channelsLast({ data, shape: [outs, ins, height, width] }) {
   return result;
 }
 
+/** The products of all pairs, `[a, times, b]`, repeated along the middle axis. */
+function products(a, b, times) {
+  const result = new Float32Array(a.length * times * b.length);
+  let at = 0;
+  for (const one of a) {
+    for (let i = 0; i < times; i++) for (const other of b) result[at++] = one * other;
+  }
+  return result;
+}
+
 /** Squared length of each kernel, `[out * in]`. */
 function energies({ data, shape: [outs, ins] }) {
   const result = new Float32Array(outs * ins);
   const area = data.length / result.length;
-  for (let at = 0; at < data.length; at++) result[Math.floor(at / area)] += data[at] ** 2;
+  for (let pair = 0, at = 0; pair < result.length; pair++) {
+    for (let place = 0; place < area; place++) result[pair] += data[at++] ** 2;
+  }
   return result;
 }
 

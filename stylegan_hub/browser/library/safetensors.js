@@ -83,13 +83,16 @@ function numbers(dtype, bytes) {
   if (dtype === 'F32') return new Float32Array(bytes);
   if (dtype === 'I32') return new Int32Array(bytes);
   if (dtype === 'U8') return new Uint8Array(bytes);
-  return Float32Array.from(new Uint16Array(bytes), half => HALVES[half >> 10] *
-    ((half >> 10) % 32 ? 1 + (half & 1023) / 1024 : (half & 1023) / 1024));
+  const halves = new Uint16Array(bytes);
+  const result = new Float32Array(halves.length);
+  for (let i = 0; i < result.length; i++) result[i] = HALVES[halves[i]]; // faster than `from`
+  return result;
 }
 
-// The factor for the fraction of a half-precision number, by sign and exponent.
-const HALVES = Float64Array.from({ length: 64 }, (_, bits) => {
-  const exponent = bits % 32;
+// All half-precision numbers, by their bits.
+const HALVES = Float32Array.from({ length: 1 << 16 }, (_, bits) => {
+  const exponent = (bits >> 10) % 32;
+  const fraction = (bits & 1023) / 1024;
   const size = exponent === 31 ? Infinity : 2 ** (Math.max(exponent, 1) - 15);
-  return bits < 32 ? size : -size;
+  return (bits >> 15 ? -size : size) * (exponent ? 1 + fraction : fraction);
 });

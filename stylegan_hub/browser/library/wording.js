@@ -9,6 +9,8 @@
  * @property {string} said the text as typed
  */
 
+import { BrowserError } from './safetensors.js';
+
 export class Wording {
   /** @param {object} rules from `wording.rules()` in Python */
   constructor(rules, neutral) {
@@ -17,12 +19,17 @@ export class Wording {
     this.removals = rules.removals.map(pattern);
     this.rewrites = rules.rewrites.map(([source, plain]) => [new RegExp(source, 'giu'), plain]);
     this.comparedParts = rules.compared_parts.map(pattern);
+    this.notes = rules.notes.map(([source, plain]) => [pattern(source), plain]);
     for (const name of ['addition', 'made', 'colored', 'shaped', 'less', 'doing', 'between',
       'negated', 'named', 'sharing', 'shared', 'kept', 'bare', 'letter', 'dangling', 'ending',
-      'owner']) {
+      'owner', 'alternative', 'unnamed', 'vague', 'whole', 'pronoun', 'article']) {
       this[name] = pattern(rules[name]);
     }
     this.goesOn = pattern(rules.goes_on);
+    this.bareNoun = pattern(rules.bare_noun);
+    this.byCommand = pattern(rules.by_command);
+    this.forAll = pattern(rules.for_all);
+    this.unnamedError = rules.unnamed_error;
     this.emoji = new RegExp(rules.emoji, 'gu');
     this.quotes = rules.quotes;
     this.compared = new Map(Object.entries(rules.compared));
@@ -40,12 +47,17 @@ export class Wording {
    *
    * @param {string} said
    * @returns {Request}
+   * @throws {BrowserError} the text names nothing that could change, "remove everything"
    */
   read(said) {
     const typed = said.trim();
     const [text] = this.#withoutKept(this.#tidy(typed));
-    let changes = this.#separated(text).map(one => this.#single(one));
-    if (changes.length > 1 && !changes.some(({ removal }) => removal)) changes = [change(text)];
+    const pieces = this.#separated(text);
+    let changes = pieces.map(one => this.#single(one));
+    const isCaption = pieces.every(one => this.#plain(one) === one);
+    if (changes.length > 1 && isCaption && !changes.some(({ removal }) => removal)) {
+      changes = [change(text)];
+    }
     const first = changes.length === 1 ? changes[0] : this.#together(changes);
     const wanted = text === typed.replace(/[.! ]+$/, '') && first.text === text ? typed : first.text;
     return { text: wanted, neutral: first.neutral ?? this.neutral, removal: first.removal,
@@ -62,7 +74,7 @@ export class Wording {
     // Single spaces: on a long run of them, the expressions would take quadratic time.
     const said = text.replace(/\s+/g, ' ').replace(/^[ .!;,]+|[ .!;,]+$/g, '');
     const [plain, kept] = said ? this.#withoutKept(this.#tidy(said)) : ['', []];
-    const found = this.#separated(plain);
+    const found = this.#separated(plain).map(one => this.#plain(one));
     if (found.length < 2) return found.length ? [said] : [];
     return kept.length ? found.map(one => `${one}, keeping ${kept.join(' and ')}`) : found;
   }
@@ -90,25 +102,42 @@ export class Wording {
     const pieces = text.split(this.between);
     const found = [];
     for (let i = 0; i < pieces.length; i += 2) {
-      let piece = pieces[i].trim();
+      let piece = (pieces[i].replace(this.ending, '') || pieces[i]).trim();
       if (!piece) continue;
       const last = found.at(-1);
       const negated = last && this.negated.exec(last);
       const shared = last && this.sharing.test(last) && this.shared.exec(piece);
-      const later = pieces.slice(i - 1).filter((_, index) => index % 2 === 0);
-      if (negated && this.#isNegatedToo(negated[0], piece, later)) piece = `${negated[0]} ${piece}`;
-      else if (shared) found[found.length - 1] = `${last} ${shared[0]}`;
+      const forAll = last && pieces[i - 1].trim() !== ',' && this.forAll.exec(piece);
+      if (negated && this.#isNegatedToo(negated[0], piece, pieces.slice(i - 1))) {
+        piece = `${negated[0]} ${piece}`;
+      } else if (shared) found[found.length - 1] = `${last} ${shared[0]}`;
+      else if (forAll) this.#shareBackwards(found, forAll[0]);
       found.push(piece);
     }
     return found;
   }
 
-  #isNegatedToo(negation, piece, betweens) {
-    if (this.negated.test(piece) || !this.named.test(piece) || this.#saysHow(piece)) return false;
-    const alternative = /\bn?or\b/i;
-    if (alternative.test(betweens[0])) return true;
-    const listed = betweens[0].trim() === ',' && betweens.some(one => alternative.test(one));
-    return (listed || this.goesOn.test(negation)) && !/but/i.test(betweens[0]);
+  #shareBackwards(found, ending) {
+    for (let i = found.length - 1; i >= 0; i--) {
+      if (!this.named.test(found[i]) || this.#saysHow(found[i])) return;
+      found[i] += ending;
+    }
+  }
+
+  #plain(piece) {
+    return this.notes.reduce((text, [pattern, said]) => text.replace(pattern, said), piece);
+  }
+
+  #isNegatedToo(negation, piece, rest) {
+    if (this.negated.test(piece) || this.forAll.test(piece) || !this.named.test(piece)) return false;
+    const at = rest.findIndex((between, index) => index % 2 === 0 && between.trim() !== ',');
+    if (at >= 0 && this.alternative.test(rest[at])) {
+      return !(this.byCommand.test(negation) && this.#saysHow(piece));
+    }
+    if (this.#saysHow(piece) || /but/i.test(rest[0])) return false;
+    if (this.goesOn.test(negation)) return true;
+    return at >= 0 && rest.slice(1, at + 2).filter((_, index) => index % 2 === 0)
+      .every(noun => this.bareNoun.test(noun.trim()) && !this.#saysHow(noun.trim()));
   }
 
   #saysHow(word) {
@@ -121,8 +150,10 @@ export class Wording {
     return this.plain.has(word) || this.adjectives.some(end => word.endsWith(end));
   }
 
-  #single(text) {
+  #single(said) {
     const { neutral } = this;
+    const text = this.#plain(said);
+    if (this.unnamed.test(text)) throw this.#unnamed(said);
     const bare = text.replace(this.bare, '');
     const pair = this.compared.get(bare.toLowerCase());
     if (pair) return change(...pair.map(how => this.#described(how)));
@@ -130,7 +161,7 @@ export class Wording {
       const groups = pattern.exec(text)?.groups;
       if (!groups) continue;
       return change(...this.compared.get(groups.how.toLowerCase())
-        .map(how => `${neutral} with ${this.#thing(`${how} ${groups.part}`)}`));
+        .map(how => this.#having(how, groups.part)));
     }
     const doing = this.doing.exec(text)?.groups;
     if (doing) {
@@ -143,9 +174,18 @@ export class Wording {
     for (const pattern of this.removals) {
       const groups = pattern.exec(bare)?.groups;
       if (!groups) continue;
-      const subject = (groups.subject ?? '').replace(/^[ ,]+|[ ,]+$/g, '') || neutral;
+      let subject = (groups.subject ?? '').replace(/^[ ,]+|[ ,]+$/g, '');
+      if (!subject || this.pronoun.test(subject)) subject = neutral;
+      const { thing } = groups;
+      if (this.vague.test(thing) || this.#isWhole(thing)) throw this.#unnamed(said);
+      const how = thing.toLowerCase();
+      if (this.plain.has(how) || [...this.verbs.values()].includes(how) || how.endsWith('ed')) {
+        return change(subject, this.#described(thing, subject), true);
+      }
       return change(subject, `${subject} with ${this.#thing(groups.thing)}`, true);
     }
+    const added = this.addition.exec(text)?.groups.thing.replace(this.owner, '');
+    if (added && this.vague.test(added)) throw this.#unnamed(said);
     return this.#wish(text);
   }
 
@@ -179,11 +219,12 @@ export class Wording {
   }
 
   #together(changes) {
-    const { neutral } = this;
+    let { neutral } = this;
     const once = texts => [...new Set(texts)];
-    const wanted = once(changes.map(one => one.text).filter(text => text !== neutral));
+    let wanted = once(changes.map(one => one.text).filter(text => text !== neutral));
     let gone = changes.map(one => one.neutral).filter(Boolean);
-    if (wanted.length) return change(wanted.join(', '), once(gone).join(', '));
+    if (wanted.length === 1 && changes.every(({ removal }) => removal)) [[neutral], wanted] = [wanted, []];
+    if (wanted.length) return change(wanted.join(', '), once(gone).join(', ') || undefined);
     const start = `${neutral} with `;
     if (gone.every(one => one.startsWith(start))) {
       gone = gone.map((one, index) => (index ? one.slice(start.length) : one));
@@ -191,8 +232,23 @@ export class Wording {
     return change(neutral, once(gone).join(' and '), true);
   }
 
-  #described(how) {
-    return `${article(how)} ${how} ${this.neutral.replace(/^(?:an?|the)\s+/i, '')}`;
+  #unnamed(text) {
+    return new BrowserError(this.unnamedError.replace('{text}', () => text));
+  }
+
+  #isWhole(thing) {
+    const shown = this.neutral.replace(this.article, '');
+    const isEqual = thing.toLowerCase() === shown.toLowerCase();
+    return isEqual || (this.whole.test(shown) && this.whole.test(thing));
+  }
+
+  #having(how, part) {
+    if (this.#isWhole(part)) return this.#described(how);
+    return `${this.neutral} with ${this.#thing(`${how} ${part}`)}`;
+  }
+
+  #described(how, subject = this.neutral) {
+    return `${article(how)} ${how} ${subject.replace(this.article, '')}`;
   }
 
   #thing(name) {

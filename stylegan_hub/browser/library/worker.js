@@ -1,6 +1,11 @@
 // Runs an `Engine` beside the page, in a classic worker because tf.js consists of classic scripts.
 
-const opening = import('./engine.js');
+const opening = import('./engine.js').catch(error => {
+  const message = `The engine cannot be loaded (${error.message}). Check your connection and load ` +
+    'the page again; if that does not help, use a newer browser.';
+  throw Object.assign(new Error(message), { name: 'BrowserError' });
+});
+opening.catch(() => {}); // the answer to each call reports it
 let engine = null;
 let last = Promise.resolve(); // calls are answered one after the other
 

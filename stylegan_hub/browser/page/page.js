@@ -324,9 +324,10 @@ function wire() {
   });
 }
 
-function introduce({ backend, milliseconds, neutral, labels, edits, has }) {
+function introduce({ backend, threads, milliseconds, neutral, labels, edits, has }) {
   document.title = find('title').textContent = `Change ${neutral} with words`;
-  find('engine').textContent = `Rendered by this browser: ${backend}, ` +
+  find('engine').textContent = `Rendered by this browser: ${backend}` +
+    `${threads > 1 ? ` with ${threads} threads` : ''}, ` +
     `${Math.round(milliseconds)} ms for a full-size picture.`;
   find('class-label').hidden = !labels;
   find('class').max = labels - 1;
@@ -355,10 +356,11 @@ async function open() {
   say(problems.join(' ') || 'Pick a face and describe the change, or choose an edit.');
   document.body.dataset.ready = 'yes';
   await drawFaces();
-  await engine.prepare();
   navigator.serviceWorker?.addEventListener('controllerchange', keepLoaded);
+  // It caches everything, so it waits until the faces are there. It fails without https.
+  navigator.serviceWorker?.register('./service_worker.js').catch(() => {});
+  await engine.prepare();
   await keepLoaded();
 }
 
-navigator.serviceWorker?.register('./service_worker.js').catch(() => {}); // fails without https
 open().catch(tell);

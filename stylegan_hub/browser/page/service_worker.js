@@ -37,7 +37,7 @@ async function answer(request) {
   const cache = await caches.open(CACHE);
   const address = request.mode === 'navigate' ? self.registration.scope : request.url;
   const kept = await cache.match(address, { ignoreSearch: true });
-  if (kept) return kept;
+  if (kept && request.cache !== 'reload') return kept; // 'reload': the kept copy is damaged
   const found = await fetch(request);
   if (found.status === 200) await cache.put(address, found.clone());
   return found;
