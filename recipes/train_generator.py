@@ -63,6 +63,7 @@ from stylegan_hub.portraits.paired import (
     LayerRoles,
     change_loss,
     face_weight,
+    move_bias_down,
     pairs,
     portraits_of_z,
     reconstruction_loss,
@@ -313,6 +314,7 @@ def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: Fact
         average = training.ema["generator"]
         if from_z:
             set_w_avg(average, config.z_dim)
+        move_bias_down(average)
         average.save_pretrained(config.output_dir / "generator")
 
 

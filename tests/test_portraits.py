@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.portraits.attributes import (
     ATTRIBUTES,
     CHARACTERS,
@@ -34,6 +35,7 @@ from stylegan_hub.portraits.paired import (
     FactorEncoder,
     change_loss,
     detail_loss,
+    move_bias_down,
     pairs,
     portraits_of_z,
     z_of_portraits,
@@ -342,3 +344,21 @@ def test_export_writes_the_celeba_hq_layout(tmp_path: Path) -> None:
         assert mask.size == (32, 32) and max(mask.tobytes()) < len(PARTS)
     assert json.loads((tmp_path / "parts.json").read_text()) == list(PARTS)
     assert set(json.loads((tmp_path / "attributes.json").read_text())["0"]) == set(ATTRIBUTES)
+
+
+def test_the_last_bias_moves_to_the_block_before() -> None:
+    torch.manual_seed(0)
+    generator = StyleGAN2Generator(z_dim=16, w_dim=16, img_resolution=32, channels=[8] * 4)
+    with torch.no_grad():
+        generator.synthesis.get_parameter("b32.torgb.bias").copy_(torch.tensor([0.5, -0.2, 0.1]))
+        ws = generator.mapping(torch.randn(2, 16))
+        full, small = (
+            generator.synthesis(ws, noise_mode="none", resolution=size) for size in (32, 16)
+        )
+        move_bias_down(generator)
+        full_after, small_after = (
+            generator.synthesis(ws, noise_mode="none", resolution=size) for size in (32, 16)
+        )
+    torch.testing.assert_close(full_after[..., 2:-2, 2:-2], full[..., 2:-2, 2:-2])
+    shift = (small_after - small).mean((0, 2, 3))
+    torch.testing.assert_close(shift, torch.tensor([0.5, -0.2, 0.1]), atol=1e-5, rtol=1e-4)

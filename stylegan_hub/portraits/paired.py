@@ -164,6 +164,22 @@ def _z_rotation(z_dim: int) -> Tensor:
     return torch.linalg.qr(torch.randn(z_dim, z_dim, generator=generator))[0]
 
 
+@torch.no_grad()
+def move_bias_down(generator: StyleGAN2Generator) -> None:
+    """Move the bias of the last toRGB layer to the one before, whose picture then has its tone.
+
+    Training only sees the full picture, so the last bias hides what the smaller picture lacks. The
+    full picture stays the same except for its outermost pixels. Searches and encoders can then use
+    the smaller one (`Domain.sketch`).
+    """
+    before, last = (
+        generator.synthesis.get_parameter(f"b{resolution}.torgb.bias")
+        for resolution in generator.synthesis.resolutions[-2:]
+    )
+    before += last
+    last.zero_()
+
+
 def face_weight(resolution: int) -> Float[Tensor, "1 1 h w"]:
     """Weights of the pixels in the reconstruction loss, mean 1; eyes and mouth count most."""
     axis = (torch.arange(resolution) + 0.5) * (2 / resolution) - 1
