@@ -293,9 +293,12 @@ def launch(
         prevent_thread_lock=True,
         # Otherwise gradio gives up if its first page takes 3 s, as on a small or busy machine.
         _frontend=False,
+        quiet=True,  # gradio would advise changing the call of launch()
         **options(page),
     )
+    print(f"The page is at {page.local_url} (Ctrl-C stops it).", flush=True)
     if page.share_url:  # with GRADIO_SHARE
+        print(f"It is public at {page.share_url}.", flush=True)
         names.add(name_in(page.share_url))
     # Measures beside the page which runtime renders fastest here, for the next start.
     threading.Thread(target=studio.pipe.runtime.measure, daemon=True).start()
