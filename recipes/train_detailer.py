@@ -28,12 +28,13 @@ from command_line import run
 from jaxtyping import Float, UInt8
 from network import add_to_pipeline, check_addable, log_line, write_network
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from stylegan_hub import images as image_files
+from stylegan_hub.artifacts import write_bytes
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.models.detailer import Detailer
 from stylegan_hub.optimizers import Muon
@@ -134,7 +135,6 @@ def optimizer_of(detailer: Detailer, config: Config) -> Muon:
 def made(pipe: StyleEditPipeline, seeds: range, config: Config) -> Pictures:
     """The pictures of these seeds; the output folder keeps them in blocks, for a resumed run."""
     folder = config.output_dir / "pictures"
-    folder.mkdir(parents=True, exist_ok=True)
     blocks = []
     for start in tqdm(range(seeds.start, seeds.stop, _AT_ONCE), desc="making pictures"):
         path = folder / f"{start}.safetensors"
@@ -146,9 +146,7 @@ def made(pipe: StyleEditPipeline, seeds: range, config: Config) -> Pictures:
         generator = torch.Generator().manual_seed(start)
         rows = [*edited(pipe, part[rendered:], generator), *unedited(pipe, part[:rendered], config)]
         blocks.append(torch.cat(rows))
-        partial = path.with_suffix(".partial")
-        save_file({"pictures": blocks[-1]}, partial)
-        partial.replace(path)
+        write_bytes(path, save({"pictures": blocks[-1]}))
     return torch.cat(blocks)
 
 

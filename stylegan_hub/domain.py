@@ -478,9 +478,8 @@ class Domain(SavedWhole, DiffusionPipeline):
         full = self.synthesize(faces).clamp(-1, 1).float()
         for side in sides[:-1]:
             small = self.synthesize(faces, side).clamp(-1, 1).float()
-            error = (
-                (small - image_files.resize(full, (small.shape[2], small.shape[3]))).square().mean()
-            )
+            reduced = image_files.resize(full, (small.shape[2], small.shape[3]))
+            error = (small - reduced).square().mean()
             if float(10 * torch.log10(4 / error.clamp_min(1e-9))) >= _SKETCH_PSNR:
                 return side
         return None

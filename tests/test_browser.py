@@ -243,8 +243,8 @@ def test_the_check_in_chromium(browser: Browser, site: StaticPage, tmp_path: Pat
     names = [one.name for one in result.compared]
     assert len(names) == 8 + 10 and {"picture", "found", "inverted", "edit mapper-s"} <= {*names}
     wrong = shutil.copytree(site.folder / "pipeline", tmp_path / "wrong")
-    write_layout(wrong, '"format_version":1', '"format_version":2')
-    with pytest.raises(ArtifactError, match="format_version 2; this page reads 1"):
+    write_layout(wrong, '"format_version":2', '"format_version":3')
+    with pytest.raises(ArtifactError, match="format_version 3; this page reads 2"):
         check(wrong)
 
 
@@ -438,7 +438,7 @@ def test_bad_input(blank: Page, pipe: StyleEditPipeline, site: StaticPage, tmp_p
         ("generator.safetensors", lambda data: data[:-100], "cut short"),
         (
             "layout.json",
-            lambda data: data.replace(b'_version":1', b'_version":9'),
+            lambda data: data.replace(b'_version":2', b'_version":9'),
             "format_version 9",
         ),
         ("layout.json", lambda data: data[:50], "not JSON"),
@@ -634,7 +634,7 @@ DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes | None], str]] = {
     ),
     "another version": (
         "pipeline/layout.json",
-        lambda b: b.replace(b'_version":1', b'_version":9'),
+        lambda b: b.replace(b'_version":2', b'_version":9'),
         "same version",
     ),
     "no layout": ("pipeline/layout.json", lambda _: b"null", "stylegan-hub export --format web"),

@@ -202,6 +202,10 @@ def put_back(
 ) -> tuple[str, Image.Image]:
     """A file name, and the photograph at its full size with the edited face in it.
 
+    Args:
+        where, keep_own: see `photos.paste.paste`.
+        detail: give the face the details of the photograph, if the pipeline has a detailer.
+
     Raises:
         ValueError: no photo was inverted, the session shows another face, nothing was edited, or
             the photograph is no longer there.

@@ -40,7 +40,7 @@ from stylegan_hub.storage import staged
 from stylegan_hub.version import __version__
 
 FORMAT = "stylegan-hub-web"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 LAYOUT_NAME = "layout.json"
 KINDS: tuple[type[Edit], ...] = (Direction, InstantEdit, LatentMapper)
 """Kinds of edits that the browser library supports."""
