@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from command_line import run
-from network import log_line, pictures_of, write_network
+from network import check_same_run, log_line, pictures_of, write_network
 from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn import functional as F
@@ -59,6 +59,8 @@ def main(config: Config) -> None:
     pipe = StyleEditPipeline.from_pretrained(config.pipeline, device=training_device())
     if pipe.parser is None:
         raise SystemExit(f"{config.pipeline} has no parser. Run recipes/train_parser.py first.")
+    generator = {"generator": pipe.base_model.fingerprint}
+    check_same_run(config.output_dir / "pictures.json", generator)
     torch.manual_seed(config.seed)
     critic = Critic().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(critic.parameters(), lr=config.learning_rate, weight_decay=0.02)

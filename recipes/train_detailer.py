@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from command_line import run
 from jaxtyping import Float, UInt8
-from network import add_to_pipeline, check_addable, log_line, write_network
+from network import add_to_pipeline, check_addable, check_same_run, log_line, write_network
 from PIL import Image
 from safetensors.torch import load_file, save
 from torch import Generator, Tensor, nn
@@ -34,7 +34,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import write_bytes
+from stylegan_hub.artifacts import tensors_digest, write_bytes
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.models.detailer import Detailer
 from stylegan_hub.optimizers import Muon
@@ -93,6 +93,13 @@ def main(config: Config) -> None:
     pipe = StyleEditPipeline.from_pretrained(config.pipeline, device=training_device())
     if pipe.encoder is None:
         raise SystemExit(f"{config.pipeline} has no encoder. Run recipes/train_encoder.py first.")
+    mine = {
+        "generator": pipe.base_model.fingerprint,
+        "encoder": tensors_digest(pipe.encoder.state_dict()),
+        "images": str(config.images),
+        "rendered_share": config.rendered_share,
+    }
+    check_same_run(config.output_dir / "pictures.json", mine)
     height = pipe.generator.img_size[0]
     torch.manual_seed(config.seed)
     detailer = Detailer(config.patch or max(1, height // 64), config.widths, config.blocks)
