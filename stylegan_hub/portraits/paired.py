@@ -176,7 +176,7 @@ def move_bias_down(generator: StyleGAN2Generator) -> None:
         generator.synthesis.get_parameter(f"b{resolution}.torgb.bias")
         for resolution in generator.synthesis.resolutions[-2:]
     )
-    before += last
+    before.add_(last)
     last.zero_()
 
 
