@@ -141,7 +141,7 @@ class Instant(Method[Settings]):
 
     def rank(self, domain: Domain, request: Request, face: Latents | None) -> float:
         """Highest for words; low for pictures, which `essence` follows more closely."""
-        return 4.0 if isinstance(request, Words) else 0.5
+        return 5.0 if isinstance(request, Words) else 0.5
 
     def caption(self, origin: Origin) -> str:
         """The words, or the name of the picture."""
