@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from command_line import run
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPImageProcessorPil, CLIPTokenizer
@@ -123,8 +124,13 @@ def main(config: Config) -> None:
             metrics[name] = json.loads((part / "metrics.json").read_text())
     write_bytes(config.output_dir / "metrics.json", json.dumps(metrics, indent=1).encode())
     shutil.rmtree(config.output_dir / "images", ignore_errors=True)
-    image_files.save(image_files.grid(half, columns=8), config.output_dir / "images/samples.webp")
-    image_files.save(mixing_sheet(pipe), config.output_dir / "images/style-mixing.webp")
+    sheets = {
+        "samples.webp": image_files.grid(half, columns=8),
+        "style-mixing.webp": mixing_sheet(pipe),
+    }
+    for name, sheet in sheets.items():
+        path = config.output_dir / "images" / name
+        image_files.save(sheet, path, image_files.SHEET_QUALITY)
     write_bytes(config.output_dir / "README.md", card(pipe, metrics, config).encode())
     print(json.dumps(metrics, indent=1))
 
@@ -230,7 +236,7 @@ def _with_mean(values: dict[str, float]) -> dict[str, float]:
 
 
 @torch.no_grad()
-def mixing_sheet(pipe: StyleEditPipeline) -> object:
+def mixing_sheet(pipe: StyleEditPipeline) -> Image.Image:
     """A style-mixing grid: the first column gives the coarse layers, the first row the others."""
     rows, columns = pipe.sample(range(100, 105)), pipe.sample(range(200, 206))
     blank = torch.ones(1, 3, *[pipe.generator.config.img_resolution] * 2)

@@ -86,7 +86,7 @@ def write_network(
     """
     network.to(memory_format=torch.contiguous_format).save_pretrained(folder, overwrite=True)
     for name, picture in (pictures or {}).items():
-        image_files.save(picture, folder / "images" / name)
+        image_files.save(picture, folder / "images" / name, image_files.SHEET_QUALITY)
     write_bytes(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
     write_bytes(folder / "README.md", card.encode())
     print(f"The {folder.name} is in {folder}.")

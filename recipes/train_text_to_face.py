@@ -353,7 +353,9 @@ def export(network: TextToFace, pipe: StyleEditPipeline, config: Config) -> None
     # The network is measured as it is stored, in half precision.
     network.half().float().requires_grad_(False)
     folder = network.save_pretrained(config.output_dir, overwrite=True)  # the run's own folder
-    image_files.save(sheet(pipe, network), folder / "images" / "captions.webp")
+    image_files.save(
+        sheet(pipe, network), folder / "images" / "captions.webp", image_files.SHEET_QUALITY
+    )
     if config.captions:
         reader = (
             AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
