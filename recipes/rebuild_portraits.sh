@@ -123,14 +123,15 @@ stage bundled bundled/model_index.json bundle "$RUNS/bundled" \
 # Parts that need the whole pipeline: the detailer, the instant method, the calibration of the fit
 # of words, and the calibration of likeness.
 stage detailer bundled/detailer train detailer detailer --pipeline "$RUNS/bundled" \
-    --mixed_precision "${PRECISION:-no}" --add
+    --samples 1200 --max_train_steps 1500 --mixed_precision "${PRECISION:-no}" --add
 stage instant bundled/instant "$PYTHON" recipes/train_instant.py --pipeline "$RUNS/bundled" \
     --output_dir "$RUNS/instant" --add
 stage fit fit/metrics.json "$PYTHON" recipes/calibrate_fit.py --pipeline "$RUNS/bundled" \
     --reader "$RUNS/reader/reader" --output_dir "$RUNS/fit" --add
 stage likeness likeness/photographs.json "$PYTHON" recipes/evaluate_photographs.py \
     --pipeline "$RUNS/bundled" --calibrate "$RUNS/bundled" --output_dir "$RUNS/likeness"
-stage critic critic/critic train critic critic --pipeline "$RUNS/bundled"
+stage critic critic/critic train critic critic --pipeline "$RUNS/bundled" \
+    --samples 3000 --max_train_steps 1000
 
 rm -rf "$BUNDLE"
 cp -r "$RUNS/bundled" "$BUNDLE"
