@@ -59,7 +59,7 @@ instant() {
 # The table of global directions (StyleCLIP, section 6).
 if [ ! -e "$RUNS/directions/direction_table/config.json" ]; then
     "$PYTHON" recipes/build_direction_table.py --pipeline "$PIPELINE" \
-        --output_dir "$RUNS/directions" --resume_from_checkpoint latest
+        --output_dir "$RUNS/directions" --drawn_above 0.1 --resume_from_checkpoint latest
 fi
 bundle portraits-directions "$RUNS/directions/direction_table"
 
@@ -70,12 +70,18 @@ train mapper mohawk --text "a face with a mohawk" --target_attributes hair_style
 train mapper glasses --text "a person with glasses" --target_attributes glasses=yes
 train mapper old --text "an old person with wrinkles" --target_attributes age=old
 train mapper surprised --text "a surprised face" --target_attributes expression=surprised
+# A named character is many attributes at once, and rare among samples: it needs a mapper.
+character() {
+    name=$1 text=$2
+    train mapper "$name" --text "$text" --target_attributes "character=$text" \
+        --mapper_type single --latent_l2_lambda 0.02 --max_train_steps 250
+}
+character zuri Zuri
+character captain-otto "Captain Otto"
 
 # The instant method.
 instant bob-cut "a face with a bob cut" hair_style=bob
 instant purple-hair "a face with purple hair" hair_color=purple
-instant zuri "Zuri" character=Zuri
-instant captain-otto "Captain Otto" "character=Captain Otto"
 
 # Essences (TargetCLIP).
 for name in zuri milo ivy captain-otto; do
@@ -105,6 +111,7 @@ fi
 if [ ! -e "$RUNS/text-to-face/README.md" ]; then
     "$PYTHON" recipes/train_text_to_face.py --cache "$RUNS/portraits" --pipeline "$PIPELINE" \
         --captioner "$RUNS/captioner/captioner" --output_dir "$RUNS/text-to-face" \
+        --warm_start_samples 8000 --max_train_steps 900 \
         --mixed_precision "$PRECISION" --resume_from_checkpoint latest
 fi
 bundle text-to-face "$RUNS/text-to-face"
