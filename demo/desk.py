@@ -155,6 +155,16 @@ class Desk:
             if self.session is session:
                 return shown
 
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a change to undo."""
+        return bool(self._past)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is a change that was undone and can be made again."""
+        return bool(self._future)
+
     def undo(self) -> bool:
         """Return to the session before the last change; False if there is none."""
         with self._lock:

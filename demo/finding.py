@@ -118,10 +118,10 @@ def how_well(studio: Studio, edit: Edit) -> str:
     if verdict is None:
         return ""
     if verdict != "hardly":
-        return f" The change is {verdict} visible."
+        return f" What you asked for is {verdict} visible."
     near = ", ".join(f"“{word}”" for word in others)
     advice = f" Similar words that it knows: {near}." if near else ""
-    return f" The change is hardly visible: this model may have no such pictures.{advice}"
+    return f" What you asked for is hardly visible: this model may have no such pictures.{advice}"
 
 
 def label_of_found(method: str, prompt: str | None, **training: Any) -> str:

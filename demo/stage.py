@@ -183,8 +183,12 @@ class Stage:
             self._empty = gr.HTML(f'<p class="note">{NO_EDIT}</p>')
             self._slots = [Slot.build(studio.regions) for _ in range(SLOTS)]
             with gr.Row(elem_id="history"):
-                self._undo = gr.Button("Undo", size="md", min_width=60, elem_id="undo")
-                self._redo = gr.Button("Redo", size="md", min_width=60, elem_id="redo")
+                self._undo = gr.Button(
+                    "Undo", size="md", min_width=60, elem_id="undo", elem_classes=["spent"]
+                )
+                self._redo = gr.Button(
+                    "Redo", size="md", min_width=60, elem_id="redo", elem_classes=["spent"]
+                )
                 self._keep = gr.Button(
                     "Go on from here", size="md", min_width=110, interactive=False
                 )
@@ -709,7 +713,8 @@ class Stage:
     @property
     def _shown(self) -> list[Any]:
         widgets = [widget for slot in self._slots for widget in slot.widgets]
-        shown = [self._caption, self._empty, self._save_edit, self._keep, self.status, self.browser]
+        history = [self._undo, self._redo, self._keep]
+        shown = [self._caption, self._empty, self._save_edit, *history, self.status, self.browser]
         return [*widgets, *self.drawn, *shown]
 
     def _show(self, desk: Desk) -> dict[gr.blocks.Block, object]:
@@ -721,6 +726,8 @@ class Stage:
             self._save_edit: gr.DownloadButton(interactive=False),
             self._keep: gr.Button(interactive=bool(session.edits)),
             self._empty: gr.HTML(visible=not session.edits),
+            self._undo: _history_button(desk.can_undo),
+            self._redo: _history_button(desk.can_redo),
             self._caption: caption(session, self._studio.noun),
             self.browser: self.kept(desk),
         }
@@ -758,6 +765,14 @@ def caption(session: Session, noun: str) -> str:
     after = f"{before}, changed: {', '.join(labels)}" if labels else f"{before}, unchanged"
     text = f"<p>{plain(before)}</p>" if session.text is not None else ""
     return f'<div data-before="{attribute(before)}" data-after="{attribute(after)}">{text}</div>'
+
+
+def _history_button(can_go: bool) -> gr.Button:
+    """A button that looks unused while there is nowhere to go.
+
+    It stays clickable: a change may be on its way, and otherwise it says that there is nothing.
+    """
+    return gr.Button(elem_classes=[] if can_go else ["spent"])
 
 
 def _locked(widget: gr.Button | gr.Slider) -> gr.Button | gr.Slider:

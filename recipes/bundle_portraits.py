@@ -1,12 +1,12 @@
-"""Assemble the trained parts of the portraits domain into one pipeline folder, and measure them.
+"""Put the trained parts of the portraits domain into one pipeline folder, and measure them.
 
     python recipes/bundle_portraits.py --generator runs/generator/generator --clip runs/clip \\
         --recognizer runs/recognizer/recognizer --parser runs/parser/parser \\
         --encoder runs/encoder/encoder --landmarker runs/landmarks/landmarker \\
-    --output_dir cards/portraits
+        --output_dir cards/portraits
 
-Weights are stored in half precision; metrics.json says how far the pictures are from those in full
-precision. Everything is measured on seeds that no training has seen.
+Weights are stored in half precision; metrics.json states how far the pictures are from those in
+full precision. All measurements use seeds that no training has seen.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from command_line import run
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPImageProcessorPil, CLIPTokenizer
@@ -58,7 +59,7 @@ from stylegan_hub.portraits.renderer import render
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What the pipeline consists of."""
+    """The parts of the pipeline, and how they are measured."""
 
     generator: Path
     """Folder of the generator."""
@@ -74,13 +75,13 @@ class Config:
     landmarker: Path | None = None
     """Folder of the landmarker (recipes/train_landmarks.py). If None, the pipeline has none."""
     reader: str = "attribute-reader"
-    """Bundled name or folder of the attribute reader that measures."""
+    """Bundled name or folder of the attribute reader that judges."""
     output_dir: Path
     """Pipeline folder to write."""
     count: int = 2000
-    """How many samples are compared with how many renders."""
+    """Number of samples, and of renders, that are measured."""
     route: str = ""
-    """A sentence for the card about how the generator was trained, after the standard text."""
+    """Text about the training of the generator, for the card, after the standard text."""
     overwrite: bool = False
     """Also write into a folder that holds something else."""
 
@@ -103,13 +104,13 @@ def main(config: Config) -> None:
         encoder=encoder,
         landmarker=landmarker,
     )
-    people = pipe.sample(range(64), truncation_psi=0.7)
-    full = draw(pipe, people)
+    latents = pipe.sample(range(64), truncation_psi=0.7)
+    full = synthesize(pipe, latents)
     pipe.to(torch.float16).save_pretrained(
         config.output_dir, overwrite=config.overwrite, safe_serialization=True
     )
     pipe = StyleEditPipeline.from_pretrained(config.output_dir)
-    half = draw(pipe, people)
+    half = synthesize(pipe, latents)
     reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
     metrics = {"half_precision_psnr": psnr(half, full), **measure(pipe, reader, config.count)}
     if config.recognizer is not None:
@@ -123,15 +124,20 @@ def main(config: Config) -> None:
             metrics[name] = json.loads((part / "metrics.json").read_text())
     write_bytes(config.output_dir / "metrics.json", json.dumps(metrics, indent=1).encode())
     shutil.rmtree(config.output_dir / "images", ignore_errors=True)
-    image_files.save(image_files.grid(half, columns=8), config.output_dir / "images/samples.webp")
-    image_files.save(mixing_sheet(pipe), config.output_dir / "images/style-mixing.webp")
+    sheets = {
+        "samples.webp": image_files.grid(half, columns=8),
+        "style-mixing.webp": mixing_sheet(pipe),
+    }
+    for name, sheet in sheets.items():
+        path = config.output_dir / "images" / name
+        image_files.save(sheet, path, image_files.SHEET_QUALITY)
     write_bytes(config.output_dir / "README.md", card(pipe, metrics, config).encode())
     print(json.dumps(metrics, indent=1))
 
 
 @torch.no_grad()
-def draw(pipe: StyleEditPipeline, latents: Latents) -> Tensor:
-    """Pictures in [-1, 1], a few at a time."""
+def synthesize(pipe: StyleEditPipeline, latents: Latents) -> Tensor:
+    """Pictures of many latents in [-1, 1], rendered a few at a time."""
     parts = [pipe.synthesize(Latents(latents.space, codes)) for codes in latents.codes.split(16)]
     return torch.cat(parts).clamp(-1, 1)
 
@@ -143,20 +149,20 @@ def psnr(first: Tensor, second: Tensor) -> float:
 
 @torch.no_grad()
 def measure(pipe: StyleEditPipeline, reader: AttributeReader, count: int) -> dict[str, object]:
-    """Measure how good the samples are, and how well CLIP recognizes attributes in them."""
+    """Measure the quality of the samples, and how well CLIP recognizes attributes in them."""
     z = torch.randn(
         count, pipe.generator.config.z_dim, generator=torch.Generator().manual_seed(UNSEEN_SEED)
     )
     truth = portraits_of_z(z)
-    drawn, rendered, reals = [], [], []
+    generated, rendered, reals = [], [], []
     size = pipe.generator.config.img_resolution
     for start in tqdm(range(0, count, 50), desc="measuring"):
         part = slice(start, start + 50)
-        drawn.append(draw(pipe, pipe.lower(Latents(Space.Z, z[part]), Space.W_PLUS)))
+        generated.append(synthesize(pipe, pipe.lower(Latents(Space.Z, z[part]), Space.W_PLUS)))
         rendered.append(render(truth[part], size))
         seeds = range(UNSEEN_SEED + start, UNSEEN_SEED + min(start + 50, count))
         reals.append(render(sample(seeds), size))
-    samples, twins, others = torch.cat(drawn), torch.cat(rendered), torch.cat(reals)
+    samples, twins, others = torch.cat(generated), torch.cat(rendered), torch.cat(reals)
     features = [
         torch.cat([reader.features(part) for part in images.split(50)])
         for images in (samples, others)
@@ -186,22 +192,22 @@ def measure(pipe: StyleEditPipeline, reader: AttributeReader, count: int) -> dic
 
 @torch.no_grad()
 def recognition_of_samples(pipe: StyleEditPipeline, count: int) -> dict[str, float]:
-    """Measure whether the recognizer finds in a sample the person that its z stands for.
+    """Measure whether the recognizer finds in a sample the identity that its z stands for.
 
-    Each sample is compared with drawn portraits that differ from it in everything but the face
-    geometry: one of the person that z stands for, and those of all others.
+    Each sample is compared with rendered portraits that differ from it in everything but the face
+    geometry. One of them has the identity that z stands for; the others have other identities.
     """
     z = torch.randn(
         count, pipe.generator.config.z_dim, generator=torch.Generator().manual_seed(UNSEEN_SEED)
     )
-    redrawn = _drawn_anew(portraits_of_z(z))
+    changed = _same_identities(portraits_of_z(z))
     size = pipe.generator.config.img_resolution
     samples, portraits = [], []
     for start in range(0, count, 50):
         part = slice(start, start + 50)
-        drawn = draw(pipe, pipe.lower(Latents(Space.Z, z[part]), Space.W_PLUS))
-        samples.append(pipe.recognizer(drawn))
-        portraits.append(pipe.recognizer(render(redrawn[part], size)))
+        pictures = synthesize(pipe, pipe.lower(Latents(Space.Z, z[part]), Space.W_PLUS))
+        samples.append(pipe.recognizer(pictures))
+        portraits.append(pipe.recognizer(render(changed[part], size)))
     cosines = torch.cat(samples) @ torch.cat(portraits).T
     same, other = cosines.diagonal(), cosines[~torch.eye(count, dtype=torch.bool)]
     return {
@@ -211,17 +217,17 @@ def recognition_of_samples(pipe: StyleEditPipeline, count: int) -> dict[str, flo
     }
 
 
-def _drawn_anew(portraits: Portraits) -> Portraits:
-    """The same people with other hair, colors, mood and pose."""
+def _same_identities(portraits: Portraits) -> Portraits:
+    """Portraits of the same identities with other hair, colors, expressions and poses."""
     count, geometry = len(portraits), len(IDENTITY_GAUSSIANS)
     gaussians = sample(range(UNSEEN_SEED, UNSEEN_SEED + count)).gaussians
     gaussians[:, :geometry] = portraits.gaussians[:, :geometry]
-    gaussians[:, GAUSSIANS.index("character")] = 0  # no face becomes a named character
+    gaussians[:, GAUSSIANS.index("character")] = 0  # makes none of them a named character
     return from_gaussians(gaussians)
 
 
 def embed(pipe: StyleEditPipeline, pictures: Tensor) -> Tensor:
-    """CLIP embeddings, a few pictures at a time."""
+    """CLIP embeddings of many pictures, a few at a time."""
     return torch.cat([pipe.encode_image(part) for part in pictures.split(50)])
 
 
@@ -230,21 +236,22 @@ def _with_mean(values: dict[str, float]) -> dict[str, float]:
 
 
 @torch.no_grad()
-def mixing_sheet(pipe: StyleEditPipeline) -> object:
-    """Rows take coarse layers (4 to 16 px) from the first picture, columns the other layers."""
+def mixing_sheet(pipe: StyleEditPipeline) -> Image.Image:
+    """A style-mixing grid: the first column gives the coarse layers, the first row the others."""
     rows, columns = pipe.sample(range(100, 105)), pipe.sample(range(200, 206))
     blank = torch.ones(1, 3, *[pipe.generator.config.img_resolution] * 2)
-    lines = [torch.cat([blank, draw(pipe, columns)])]
-    coarse = 5
+    lines = [torch.cat([blank, synthesize(pipe, columns)])]
+    coarse = 5  # layers of 4 to 16 px
     for row in rows:
         codes = columns.codes.clone()
         codes[:, :coarse] = row.codes[:, :coarse]
-        lines.append(torch.cat([draw(pipe, row), draw(pipe, Latents(Space.W_PLUS, codes))]))
+        mixed = synthesize(pipe, Latents(Space.W_PLUS, codes))
+        lines.append(torch.cat([synthesize(pipe, row), mixed]))
     return image_files.grid(torch.cat(lines), columns=7)
 
 
 def card(pipe: StyleEditPipeline, metrics: dict[str, object], config: Config) -> str:
-    """The model card: purpose, training, measurements and limits."""
+    """The text of the card: purpose, training, measurements and limits."""
     generator = pipe.generator
     size, millions = generator.config.img_resolution, _millions(generator)
     route = textwrap.fill(config.route, 100)
@@ -270,9 +277,10 @@ tags: [stylegan2, clip, portraits, image-editing]
 
 # Portraits: a StyleGAN2 and a CLIP for drawn faces
 
-{size} px, {millions:.1f} million parameters in the generator and {_millions(pipe.clip):.1f} million
-in CLIP. No face in these pictures is real: they are learned from a procedural renderer, which knows
-every attribute of every face, so that edits can be judged against the truth.
+The pictures have {size} px. The generator has {millions:.1f} million parameters, and CLIP has
+{_millions(pipe.clip):.1f} million. No face in these pictures is real. The models learn from a
+procedural renderer that knows every attribute of every face, so edits can be judged against the
+truth.
 
 ![64 samples with seeds 0 to 63, truncation 0.7, not selected](images/samples.webp)
 
@@ -285,77 +293,63 @@ pipe(seed=7).images[0].save("seven.png")
 
 ## How it was trained
 
-The generator is a published StyleGAN2 (mapping, modulated and demodulated convolutions, skip
-connections), but it was **not trained adversarially**. It took the paired route, which two CPU
-cores can afford: the renderer's factors were encoded into w, the synthesis network learned to
-reproduce the picture (L1, squared error, Laplacian pyramid, more weight on the face), and then the
-mapping network learned to reach the same w from z. Each affine layer was kept blind to some groups
-of factors (coarse, medium, fine), and toRGB layers to all colors, by projecting its weights; that
-is why coarse, medium and fine layers divide the work. Noise strengths are zero.
+The generator has the published StyleGAN2 architecture (mapping network, modulated and demodulated
+convolutions, skip connections), but it was **not trained adversarially**. Instead it was trained by
+the paired route, which is feasible on two CPU cores. In this route, w is a rotated copy of the
+renderer's factors. The synthesis network first learned to reproduce the pictures of portraits and
+of blends between them (L1, squared error, a Laplacian pyramid and a structural term, with more
+weight on the face and on edges). Then the mapping network learned to compute the same w from z. By
+projection of its weights, each affine layer was kept blind to some groups of factors (coarse,
+medium, fine), and each toRGB layer to all colors. Therefore coarse, medium and fine layers divide
+the work. Noise strengths are zero.
 
 {route}
 
-CLIP was trained from scratch on drawn portraits and generated captions, with a loss that knows
-which captions are true of which pictures, under strong augmentation and against unnatural pictures.
+CLIP was trained from scratch on rendered portraits and generated captions. Its loss knows which
+captions are true of which pictures. The pictures were strongly augmented, and unnatural pictures
+were included, of which no caption of a portrait is true.
 
-Rebuild it:
+To rebuild everything from scratch, run:
 
 ```bash
-python recipes/render_portraits.py --output_dir runs/portraits-128
-accelerate launch recipes/train_generator.py paired --stage synthesis --cache runs/portraits-128 \\
-    --output_dir runs/synthesis
-accelerate launch recipes/train_generator.py paired --stage mapping --init_from runs/synthesis \\
-    --max_train_steps 4000 --lr_scheduler cosine --output_dir runs/mapping
-accelerate launch recipes/train_generator.py paired --stage together --cache runs/portraits-128 \\
-    --init_from runs/mapping --output_dir runs/generator
-accelerate launch recipes/train_clip.py --cache runs/portraits-128 --output_dir runs/clip
-accelerate launch recipes/train_reader.py --cache runs/portraits-128 --output_dir runs/reader
-python recipes/render_portraits.py --identities 4000 --output_dir runs/identities-128
-accelerate launch recipes/train_recognizer.py --cache runs/identities-128 \\
-    --output_dir runs/recognizer
-accelerate launch recipes/train_parser.py --output_dir runs/parser
-accelerate launch recipes/train_encoder.py --output_dir runs/encoder
-accelerate launch recipes/train_landmarks.py --output_dir runs/landmarks
-python recipes/bundle_portraits.py --generator runs/generator/generator --clip runs/clip \\
-    --recognizer runs/recognizer/recognizer --parser runs/parser/parser \\
-    --encoder runs/encoder/encoder --landmarker runs/landmarks/landmarker \\
-    --reader runs/reader/reader --output_dir cards/portraits
+sh recipes/rebuild_portraits.sh
 ```
 
 ## What was measured
 
-On {metrics["count"]} samples (truncation 1) and renders that no training has seen; the attribute
-reader (`cards/attribute-reader`) shares nothing with CLIP.
+These numbers are for {metrics["count"]} samples (truncation 1) and as many renders that no training
+has seen. The attribute reader (`cards/attribute-reader`) shares nothing with CLIP.
 
-- Distance to the portrait that z stands for: PSNR
+- Similarity to the portrait that z stands for: PSNR
   {number("psnr_to_the_portrait_z_stands_for", 1)} dB.
-- Fréchet distance to renders: {number("frechet_distance_to_renders")}, features: the layer
-  before the reader's heads. It does not compare with an FID on Inception features.
+- Fréchet distance to renders: {number("frechet_distance_to_renders")}, in the features of the
+  layer before the reader's heads. It cannot be compared with an FID in Inception features.
 - Diversity (mean distance of two pictures in the same features) relative to renders:
   {number("diversity_relative_to_renders")}.
-- Weights are stored in half precision: PSNR {number("half_precision_psnr", 1)} dB to full
-  precision.
+- Effect of half precision, in which the weights are stored: PSNR
+  {number("half_precision_psnr", 1)} dB to full precision.
 
-Balanced accuracy per attribute: what the reader sees in a sample against what its z stands for; and
-CLIP's zero-shot answer on unseen renders (truth: the renderer) and on samples (truth: the reader).
+The table shows the balanced accuracy per attribute. The first column compares what the reader sees
+in a sample with what its z stands for. The others are for CLIP's zero-shot answers on unseen
+renders (the truth comes from the renderer) and on samples (the truth comes from the reader).
 
 | attribute | reader and z | CLIP, renders | CLIP, samples |
 |---|---|---|---|
 {table}
 
-![Rows give layers 4 to 16 px, columns the finer ones](images/style-mixing.webp)
+![First column: layers of 4 to 16 px; first row: the finer layers](images/style-mixing.webp)
 {_recognizer_section(metrics)}{_parser_section(metrics)}{_encoder_section(metrics)}{_landmarker_section(metrics)}
 ## Intended use and limits
 
-For learning, for tests and for research on editing where the truth must be known. Drawn faces are
-much simpler than photographs; a result here promises nothing for real ones. The drawings show
-no real people: names such as "Milo" are made up. When you use the same tools on pictures of people,
-ask them first, and do not pass off an edited face as the real one.
+The models are for learning, tests, and research on editing that needs a known truth. Drawn faces
+are much simpler than photographs, so results do not carry over to real faces. The pictures show no
+real people, and names such as "Milo" are invented. Before you use the same tools on pictures of
+people, ask them, and do not pass off an edited face as a real one.
 """
 
 
 def _recognizer_section(metrics: dict[str, object]) -> str:
-    """The card's section on the recognizer; empty if there is none."""
+    """The section of the card on the recognizer; empty if there is none."""
     measured = metrics.get("recognizer")
     if not isinstance(measured, dict):
         return ""
@@ -363,43 +357,44 @@ def _recognizer_section(metrics: dict[str, object]) -> str:
     return f"""
 ## The recognizer
 
-The pipeline holds a small face recognizer, trained by `recipes/train_recognizer.py` on drawn people
-with ArcFace's loss. A person is a face geometry; hair, colors, mood and pose do not matter. On
-{measured["images"]:,} portraits of {measured["identities"]:,} people that it has not seen, as drawn
-(and under blur, noise and shifts): verification accuracy {clean["accuracy"]:.3f}
-({changed["accuracy"]:.3f}), equal error rate {clean["equal_error_rate"]:.3f}
-({changed["equal_error_rate"]:.3f}), mean cosine of the same person {clean["same_cosine"]:.2f}
-({changed["same_cosine"]:.2f}) and of others {clean["other_cosine"]:.2f}
-({changed["other_cosine"]:.2f}).
+The pipeline holds a small face recognizer, which `recipes/train_recognizer.py` trained with the
+loss of ArcFace on rendered portraits. An identity is a face geometry; hair, colors, expression and
+pose do not matter. The measurements used {measured["images"]:,} unseen portraits of
+{measured["identities"]:,} unseen identities (in parentheses: with blur, noise and shifts). The
+verification accuracy is {clean["accuracy"]:.3f} ({changed["accuracy"]:.3f}), and the equal error
+rate is {clean["equal_error_rate"]:.3f} ({changed["equal_error_rate"]:.3f}). The mean cosine is
+{clean["same_cosine"]:.2f} ({changed["same_cosine"]:.2f}) within an identity and
+{clean["other_cosine"]:.2f} ({changed["other_cosine"]:.2f}) between identities.
 
-On the generator's samples: the cosine of a sample and a drawing of the person that its z stands for
-is {samples["same_cosine"]:.2f} on average, of others {samples["other_cosine"]:.2f} (area under the
-ROC curve {samples["roc_auc"]:.3f}); the drawings differ in all but the face geometry.
+For samples of the generator, the mean cosine is {samples["same_cosine"]:.2f} to renders of the
+identity that z stands for, and {samples["other_cosine"]:.2f} to renders of other identities (area
+under the ROC curve {samples["roc_auc"]:.3f}). These renders differ from the sample in everything
+but the face geometry.
 """
 
 
 def _parser_section(metrics: dict[str, object]) -> str:
-    """The card's section on the parser; empty if there is none."""
+    """The section of the card on the parser; empty if there is none."""
     measured = metrics.get("parser")
     if not isinstance(measured, dict):
         return ""
     renders, samples = measured["renders"], measured.get("samples")
-    on_samples = f"; on samples of the generator {samples['mean_iou']:.2f}" if samples else ""
+    on_samples = f", and {samples['mean_iou']:.2f} on samples of the generator" if samples else ""
     parts = textwrap.fill(", ".join(renders["iou"]) + ".", 100)
     return f"""
 ## The parser
 
-It labels the parts of a face (`recipes/train_parser.py`):
+The parser labels the parts of a face (`recipes/train_parser.py`):
 {parts}
 
-Mean intersection over union on {measured["images"]:,} portraits that it has not seen
-{renders["mean_iou"]:.2f}{on_samples}. Edits can be kept inside a part:
+The mean intersection over union is {renders["mean_iou"]:.2f} on {measured["images"]:,} unseen
+portraits{on_samples}. Edits can be limited to a part:
 `pipe(seed=7, edits=[...], region="hair")`.
 """
 
 
 def _encoder_section(metrics: dict[str, object]) -> str:
-    """The card's section on the encoder; empty if there is none."""
+    """The section of the card on the encoder; empty if there is none."""
     measured = metrics.get("encoder")
     if not isinstance(measured, dict):
         return ""
@@ -407,36 +402,37 @@ def _encoder_section(metrics: dict[str, object]) -> str:
     on_renders = ""
     if renders:
         on_renders = textwrap.fill(
-            f"On as many renders: PSNR {renders['psnr']:.1f} dB, identity similarity "
-            f"{renders['identity_similarity']:.2f}, attributes kept "
-            f"{renders['attributes_kept']:.2f}.",
+            f"On as many renders, the PSNR is {renders['psnr']:.1f} dB, the identity similarity is "
+            f"{renders['identity_similarity']:.2f}, and {renders['attributes_kept']:.0%} of the "
+            "attributes are kept.",
             100,
         )
     return f"""
 ## The encoder
 
-It estimates a picture's latent (`recipes/train_encoder.py`). On {measured["images"]:,} pictures
-of the generator that it has not seen: PSNR of the pictures rendered from it {own["psnr"]:.1f} dB,
-identity similarity {own["identity_similarity"]:.2f}, attributes kept {own["attributes_kept"]:.2f},
-error in w {own["w_error"]:.2f} of the variance of w.
+The encoder estimates the latent of a picture (`recipes/train_encoder.py`). On
+{measured["images"]:,} unseen samples of the generator, the reconstructions have a PSNR of
+{own["psnr"]:.1f} dB and an identity similarity of {own["identity_similarity"]:.2f}, and
+{own["attributes_kept"]:.0%} of the attributes are kept. The squared error of w, relative to its
+variance, is {own["w_error"]:.2f}.
 {on_renders}
-One pass gives a likeness; `pipe.invert(picture, refine=100)` comes closer.
+One pass gives an approximate reconstruction; `pipe.invert(picture, refine=100)` gives a closer one.
 """
 
 
 def _landmarker_section(metrics: dict[str, object]) -> str:
-    """The card's section on the landmarker; empty if there is none."""
+    """The section of the card on the landmarker; empty if there is none."""
     measured = metrics.get("landmarker")
     if not isinstance(measured, dict):
         return ""
     return f"""
 ## The landmarker
 
-It finds drawn faces in larger pictures (`recipes/train_landmarks.py`), at any rotation. Of
-{measured["faces"]:,} faces in {measured["scenes"]:,} scenes that it has not seen it finds
-{measured["found"]:.0%}, with corners {measured["corner_error"]:.1%} of the side off on average, and
-{measured["wrong_per_scene"]:.2f} squares per scene without a face. It does not find people in
-photographs.
+The landmarker finds drawn faces in larger pictures (`recipes/train_landmarks.py`), at any rotation.
+It finds {measured["found"]:.0%} of {measured["faces"]:,} faces in {measured["scenes"]:,} unseen
+scenes. The corners of the squares that it finds are off by {measured["corner_error"]:.1%} of the
+side on average. Per scene, {measured["wrong_per_scene"]:.2f} squares hold no face. It does not find
+faces in photographs.
 """
 
 

@@ -130,7 +130,9 @@ def main(config: Config) -> None:
         for method, edit in found.items():
             sheets[method][text] = draw(pipe, displaced(pipe, people, [(edit, 1.0)]))
             sheet = image_files.labelled(sheets[method], size=80)
-            image_files.save(sheet, config.output_dir / "images" / f"{method}.webp")
+            image_files.save(
+                sheet, config.output_dir / "images" / f"{method}.webp", image_files.SHEET_QUALITY
+            )
         tqdm.write(
             f"{text:28} "
             + ", ".join(
@@ -220,7 +222,9 @@ def grid(config: Config, pipe: StyleEditPipeline, table: DirectionTable) -> dict
         for edit in edits
     ]
     picture = image_files.grid(torch.cat(cells), columns=len(edits))
-    image_files.save(picture, config.output_dir / "images" / "alpha-beta.webp")
+    image_files.save(
+        picture, config.output_dir / "images" / "alpha-beta.webp", image_files.SHEET_QUALITY
+    )
     return {
         "text": config.grid_text,
         "seed": UNSEEN_SEED,

@@ -121,7 +121,7 @@ def main(config: Config) -> None:
         }
         pictures[prompt] = after[:SHOWN]
         sheet = image_files.labelled(pictures, size=80)
-        image_files.save(sheet, config.output_dir / "pictures.webp")
+        image_files.save(sheet, config.output_dir / "pictures.webp", image_files.SHEET_QUALITY)
         tqdm.write(f"{prompt:32} success {report.success:.2f} of {report.count:2d}, "
                    f"collateral {report.collateral:.3f}, {seconds:.1f} s")  # fmt: skip
         write(config.output_dir, rows, settings, config)

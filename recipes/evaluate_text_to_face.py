@@ -184,7 +184,7 @@ def write(
     for caption, portrait in zip(shown, unseen.portraits, strict=False):
         cells += [*(draw(caption.text, [0])[0] for draw in methods.values()), portrait]
     sheet = image_files.grid(torch.stack(cells), columns=len(methods) + 1)
-    image_files.save(sheet, folder / "captions.webp")
+    image_files.save(sheet, folder / "captions.webp", image_files.SHEET_QUALITY)
 
 
 if __name__ == "__main__":

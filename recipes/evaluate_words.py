@@ -33,6 +33,7 @@ from tqdm import tqdm
 from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import write_bytes
 from stylegan_hub.edits.stack import displaced
+from stylegan_hub.errors import MethodError
 from stylegan_hub.latents import Latents
 from stylegan_hub.methods.fit import PoorFitWarning
 from stylegan_hub.metrics.clean import Critic, clean_limit
@@ -167,7 +168,10 @@ def one(
         began = time.perf_counter()
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            edit = pipe.find(text, faces[index], method=method)
+            try:
+                edit = pipe.find(text, faces[index], method=method)
+            except MethodError:
+                return refused(method, text, target, before), before
         seconds.append(time.perf_counter() - began)
         warned += any(issubclass(one.category, PoorFitWarning) for one in told)
         found.append(edit)
@@ -195,6 +199,13 @@ def one(
         len(found),
     )
     return row, after
+
+
+def refused(method: str, text: str, target: Target | None, before: Tensor) -> Row:
+    """What a text counts that the method refuses: it fails, and says so."""
+    success = None if target is None else 0.0
+    collateral = None if target is None else 0.0
+    return Row(method, text, success, collateral, None, None, None, 1.0, 0.0, len(before))
 
 
 def share_of_clean(judges: Judges, pictures: Tensor) -> float | None:

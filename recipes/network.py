@@ -53,6 +53,24 @@ def log_line(path: Path, step: int, values: Mapping[str, Any]) -> None:
         file.write(json.dumps({"step": step, **values}) + "\n")
 
 
+def check_same_run(path: Path, mine: Mapping[str, Any]) -> None:
+    """Refuse to continue with what a run of another pipeline or another seed left behind.
+
+    Args:
+        path: a JSON file beside the kept data, which is written if it is missing.
+        mine: what the data depends on.
+
+    Raises:
+        SystemExit: the file says something else.
+    """
+    if path.is_file() and (there := json.loads(path.read_text())) != mine:
+        raise SystemExit(
+            f"{path.parent} holds data of another run ({there}; this one is {mine}). Choose "
+            "another --output_dir."
+        )
+    write_bytes(path, (json.dumps(mine, indent=2) + "\n").encode())
+
+
 def write_network(
     folder: Path,
     network: Any,
@@ -68,7 +86,7 @@ def write_network(
     """
     network.to(memory_format=torch.contiguous_format).save_pretrained(folder, overwrite=True)
     for name, picture in (pictures or {}).items():
-        image_files.save(picture, folder / "images" / name)
+        image_files.save(picture, folder / "images" / name, image_files.SHEET_QUALITY)
     write_bytes(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
     write_bytes(folder / "README.md", card.encode())
     print(f"The {folder.name} is in {folder}.")

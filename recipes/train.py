@@ -136,7 +136,7 @@ def main(name: str, args: Sequence[str]) -> None:
             f"Use pipe.find(..., method={name!r})."
         )
     shown = options_of(method, method.presets["default"])
-    asked = parsed(shown, args)
+    asked = parsed(name, shown, args)
     attributes = parse_target(asked.target_attributes)
     asked.check_publishing()
     asked.check_output_dir()
@@ -144,7 +144,7 @@ def main(name: str, args: Sequence[str]) -> None:
     pipe = load_pipeline(asked, method)
     # Only now is it known which settings are the defaults.
     chosen = method.settings(pipe, method.checked_request(pipe, request), asked.preset)
-    config = parsed(options_of(method, chosen), args)
+    config = parsed(name, options_of(method, chosen), args)
     domain, request, face, settings = method.prepared(
         pipe, request, face_of(config, pipe), config.label, settings_of(config, chosen)
     )
@@ -309,11 +309,11 @@ def settings_of(options: Any, chosen: Any) -> Any:
 # Options
 
 
-def parsed(options: type[Any], args: Sequence[str]) -> Any:
-    """The given options, and the defaults of others."""
+def parsed(name: str, options: type[Any], args: Sequence[str]) -> Any:
+    """The given options of the method with this name, and the defaults of others."""
     return tyro.cli(
         options,
-        prog=Path(sys.argv[0]).name,
+        prog=f"train {name}",
         args=list(args),
         description=__doc__,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.EnumChoicesFromValues),

@@ -1,11 +1,11 @@
-"""Train the captioner, which describes pictures: the reconstruction module of text-to-face.
+"""Train the captioner, which describes pictures. Text-to-face uses it as its reconstruction module.
 
-    python recipes/render_portraits.py --output_dir runs/portraits-128
-    accelerate launch recipes/train_captioner.py --cache runs/portraits-128 \\
+    python recipes/render_portraits.py --output_dir runs/portraits
+    accelerate launch recipes/train_captioner.py --cache runs/portraits \\
         --output_dir runs/captioner --mixed_precision bf16
 
-From files, pictures with captions in the layout of Multi-Modal CelebA-HQ (or what
-recipes/export_portraits.py wrote), at the sizes of the text-to-face paper:
+To train it on files at the sizes of the text-to-face paper, give a folder of pictures with captions
+in the layout of Multi-Modal CelebA-HQ (which recipes/export_portraits.py also writes):
 
     accelerate launch recipes/train_captioner.py --data data/MM-CelebA-HQ --paper \\
         --output_dir runs/captioner
@@ -47,42 +47,43 @@ from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.training import NetworkTraining, TrainingConfig, training_device
 
 PAPER_RESOLUTION = 224
-_SHOWN = 8  # pictures with captions on a sample sheet and in the card
+_SHOWN = 8  # number of pictures with captions on a sample sheet and in the card
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(TrainingConfig):
-    """Data, sizes and loss of the captioner."""
+    """Settings of the data, the network, its loss and its measurement."""
 
     cache: Path | None = None
     """Folder made by recipes/render_portraits.py. Alternative: --data."""
     data: Path | None = None
     """Folder in the layout of Multi-Modal CelebA-HQ, whose training split is used."""
     pictures: int | None = None
-    """Number of pictures of the cache to train on. None: all."""
+    """Number of pictures in the cache to train on. None: all."""
     captions_per_image: int = 6
-    """Number of captions of each picture in a batch."""
+    """Number of captions for each picture in a batch."""
     augmented: bool = True
-    """Change the pictures at random, so that blurred or tinted ones are understood too."""
+    """Change the pictures at random, so that the captioner also understands blurred or tinted
+    ones."""
     attention_lambda: float = 0.02
-    """Weight of the doubly stochastic term. The text-to-face paper gives it weight 1, like the
-    words, with 196 places and texts of 50 words; a text of 10 words cannot attend to every
-    place."""
+    """Weight of the doubly stochastic attention term. In the text-to-face paper it is 1, with 196
+    places and texts of 50 words; a text of 10 words cannot attend to every place."""
     distillation_lambda: float = 20.0
-    """Weight of the auxiliary heads that predict what the pipeline's CLIP sees. They replace an
-    encoder trained on ImageNet; 0 = none."""
+    """Weight of the auxiliary heads that predict the embeddings of the pipeline's CLIP. They
+    replace the encoder trained on ImageNet. 0: no heads."""
     paper: bool = False
-    """Use the sizes of the text-to-face paper instead of small ones; it also has --train_batch_size
-    12."""
+    """Use the sizes of the text-to-face paper instead of small ones. The paper also has
+    --train_batch_size 12."""
     vocabulary_size: int = 30_000
-    """Upper limit of the number of words."""
+    """Maximum number of words."""
     unseen: int = 400
-    """Number of unseen pictures on which it is measured."""
+    """Number of unseen pictures on which the captioner is measured."""
     pipeline: str | None = "portraits"
-    """Bundled name, folder or Hub id of a pipeline whose CLIP is learned from. With rendered
-    portraits, the captioner is also measured on its samples. None = neither."""
+    """Bundled name, folder or Hub id of the pipeline whose CLIP the captioner learns from. With
+    rendered portraits, the captioner is also measured on samples of this pipeline. None: neither
+    is done."""
     reader: str = "attribute-reader"
-    """Bundled name or folder of the attribute reader, whose answers about samples are taken as the
+    """Bundled name or folder of the attribute reader, whose answers on samples serve as the
     truth."""
 
     train_batch_size: int = 16
@@ -94,12 +95,12 @@ class Config(TrainingConfig):
 
 
 class Distillation(nn.Module):
-    """What CLIP sees in a picture, predicted from the encoder's features; discarded afterwards.
+    """Heads that predict CLIP's embedding from the encoder's features; discarded afterwards.
 
-    A caption mentions little of what a picture shows, and the paper's encoder was trained on
-    ImageNet first. Here it learns from a CLIP that knows the pictures. One head reads the mean of
-    the features, so that each place means something by itself, and one reads all places together,
-    for the relations between them.
+    A caption mentions only a small part of what a picture shows, and the paper's encoder was
+    pretrained on ImageNet. Here the encoder learns from a CLIP that knows the pictures. One head
+    reads each place separately, so that a place has a meaning by itself. The other head reads all
+    places together, for the relations between them.
     """
 
     def __init__(self, captioner: Captioner, clip_dim: int) -> None:
@@ -143,10 +144,10 @@ def main(config: Config) -> None:
 
     def losses(step: int, micro: int) -> dict[str, Tensor]:
         chosen = training.indices(step, len(data), micro)
-        draw = training.generator(step, micro)
+        generator = training.generator(step, micro)
         images = image_files.from_uint8(data.images(chosen))
-        changed = augment(images, draw) if config.augmented else images
-        rng = random.Random(int(torch.randint(2**62, (1,), generator=draw)))
+        changed = augment(images, generator) if config.augmented else images
+        rng = random.Random(int(torch.randint(2**62, (1,), generator=generator)))
         texts = [
             rng.sample(group, min(config.captions_per_image, len(group)))
             for group in data.texts(chosen)
@@ -198,7 +199,7 @@ def read_data(config: Config) -> tuple[CelebAHQ | CaptionedPortraits, Unseen]:
 
 
 def new_captioner(config: Config, data: CelebAHQ | CaptionedPortraits) -> Captioner:
-    """An untrained captioner for the words of the data, the same for the same seed."""
+    """An untrained captioner for the words of the data; the same seed gives the same weights."""
     some = range(0, len(data), max(1, len(data) // 3000))
     texts = [text for group in data.texts(some) for text in group]
     if isinstance(data, CaptionedPortraits):
@@ -211,7 +212,7 @@ def new_captioner(config: Config, data: CelebAHQ | CaptionedPortraits) -> Captio
 
 
 def optimizer_of(captioner: Captioner, heads: Distillation | None, learning_rate: float) -> Muon:
-    """Muon for the weights between features, AdamW for first and last layers and the rest."""
+    """Muon for the weights between features; AdamW for the first and last layers and the rest."""
     ends = {
         id(parameter)
         for module in (captioner.embedding, captioner.word, captioner.encoder[1])
@@ -229,7 +230,7 @@ def optimizer_of(captioner: Captioner, heads: Distillation | None, learning_rate
 def export(
     captioner: Captioner, config: Config, unseen: Unseen, pipe: StyleEditPipeline | None
 ) -> None:
-    """Write the folder `captioner/`: network in half precision, metrics.json, pictures and card."""
+    """Write the folder `captioner/` with network (half precision), metrics.json, pictures, card."""
     captioner.to(memory_format=torch.contiguous_format).half().float()
     metrics = measure(captioner, config, unseen, pipe)
     shown = [
@@ -241,7 +242,7 @@ def export(
         )
     ]
     sheet = image_files.grid(unseen[0][:_SHOWN], columns=_SHOWN)
-    # Pictures from files may not be ours to publish.
+    # Pictures from files may not be free to publish.
     pictures = {"unseen.png": sheet} if config.data is None else {}
     print(json.dumps(metrics, indent=2))
     text = card(captioner, metrics, shown, config)
@@ -253,7 +254,7 @@ def export(
 def measure(
     captioner: Captioner, config: Config, unseen: Unseen, pipe: StyleEditPipeline | None
 ) -> dict[str, Any]:
-    """How well it describes unseen pictures, and attributes if they are known."""
+    """Measure how well it describes unseen pictures, and their attributes if they are known."""
     images, texts = unseen
     features = encode(captioner, images)
     tokens = captioner.tokenize([group[0] for group in texts])
@@ -274,38 +275,39 @@ def measure(
         read_attributes(captioner, features), portraits.labels
     )
     if pipe is not None:
-        people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + len(images)), truncation_psi=1.0)
-        drawn = torch.cat([pipe.synthesize(people[i : i + 16]) for i in range(0, len(people), 16)])
+        latents = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + len(images)), truncation_psi=1.0)
+        starts = range(0, len(latents), 16)
+        samples = torch.cat([pipe.synthesize(latents[i : i + 16]) for i in starts])
         reader = (
             AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
         )
-        told = read_attributes(captioner, encode(captioner, drawn.clamp(-1, 1)))
-        metrics["accuracy_on_samples"] = balanced_accuracy(told, reader.read(drawn).labels)
+        told = read_attributes(captioner, encode(captioner, samples.clamp(-1, 1)))
+        metrics["accuracy_on_samples"] = balanced_accuracy(told, reader.read(samples).labels)
     return metrics
 
 
 def encode(captioner: Captioner, images: Tensor) -> Tensor:
-    """Features of many pictures, a few at a time."""
+    """Features of many pictures, computed a few at a time."""
     return torch.cat([captioner.encode(part.to(captioner.device)) for part in images.split(32)])
 
 
 @torch.no_grad()
 def read_attributes(captioner: Captioner, features: Tensor) -> dict[str, Tensor]:
-    """The attributes of pictures, from the texts that are more probable for them than on average.
+    """The attributes of pictures, according to the texts that are most probable for them.
 
-    For every value, texts that state only this value are scored. Texts of frequent words are
-    likelier for every picture; subtracting the mean over the pictures removes that.
+    For every value, two texts that state only this value are scored. Texts of frequent words are
+    more probable for every picture, so the mean score over the pictures is subtracted.
     """
     rng = random.Random(0)
-    (anyone,) = label_words(sample([UNSEEN_SEED]))
-    anyone["hair_style"] = "short"
+    (base,) = label_words(sample([UNSEEN_SEED]))
+    base["hair_style"] = "short"
     labels = {}
     for attribute, values in tqdm(ATTRIBUTES.items(), desc="reading attributes", leave=False):
         columns = []
         for value in values:
             texts: list[str] = []
             while len(texts) < 2:
-                said = describe({**anyone, attribute: value}, rng, mention=[attribute])
+                said = describe({**base, attribute: value}, rng, mention=[attribute])
                 if said.facts == {attribute: frozenset({value})}:
                     texts.append(said.text)
                 elif attribute == "hair_color" and said.facts[attribute] == frozenset({value}):
@@ -323,33 +325,37 @@ def read_attributes(captioner: Captioner, features: Tensor) -> dict[str, Tensor]
 def card(
     captioner: Captioner, metrics: dict[str, Any], shown: list[dict[str, str]], config: Config
 ) -> str:
-    """The card: purpose, training, quality and limits."""
+    """The text of the card: purpose, training, quality and limits."""
     source = "drawn portraits" if config.data is None else config.data.name
     pictures = config.max_train_steps * config.train_batch_size
     examples = "\n".join(f"| {row['said']} | {row['told']} |" for row in shown)
     distilled = ""
     if config.pipeline is not None and config.distillation_lambda:
         distilled = (
-            f", and {config.distillation_lambda:g} times the cosine distance between CLIP's "
-            "embedding of the picture and what auxiliary heads read from the encoder"
+            f", plus {config.distillation_lambda:g} times the cosine distance between CLIP's "
+            "embedding of the picture and the embeddings that auxiliary heads predict from the "
+            "features"
         )
     strip = "" if config.data is not None else "![The pictures](images/unseen.png)\n\n"
     table = ""
     if "accuracy_on_renders" in metrics:
         sets = ["accuracy_on_renders", "accuracy_on_samples"]
         sets = [name for name in sets if name in metrics]
-        means = {name: sum(metrics[name].values()) / len(ATTRIBUTES) for name in sets}
+        means = {name: sum(metrics[name].values()) / len(metrics[name]) for name in sets}
         rows = [
             f"| {attribute.replace('_', ' ')} | {1 / len(values):.2f} | "
-            + " | ".join(f"{metrics[name][attribute]:.2f}" for name in sets)
+            + " | ".join(
+                f"{metrics[name][attribute]:.2f}" if attribute in metrics[name] else ""
+                for name in sets
+            )
             + " |"
             for attribute, values in ATTRIBUTES.items()
         ]
         titles = " | ".join(name.removeprefix("accuracy_on_") for name in sets)
         table = f"""
-It also recognizes attributes: for each value, two texts that state it are scored, and the one that
-gains most against the average picture is its answer. Balanced accuracy (on the generator's samples,
-what the attribute reader sees is taken as the truth):
+The captioner can also recognize attributes. For each value, two texts that state it are scored. The
+answer is the value whose texts gain most over the average picture. The table shows the balanced
+accuracy; on samples of the generator, the answers of the attribute reader serve as the truth.
 
 | attribute | chance | {titles} |
 | --- | --- | {"--- | " * len(sets)}
@@ -365,10 +371,11 @@ tags: [stylegan_hub, captioner, {"portraits" if config.data is None else "faces"
 
 # Captioner: {source}
 
-Writes a text about a picture, word by word, and says how probable a text is for a picture: the text
-reconstruction module that text-to-face is trained with. A convolutional encoder and an LSTM with
-soft attention (Xu et al. 2015, "Show, Attend and Tell"), {captioner.num_parameters() / 1e6:.1f}
-million parameters, {len(captioner.config["vocabulary"])} words.
+The captioner writes a text about a picture, word by word, and computes how probable a text is for a
+picture. It is the text reconstruction module in the training of text-to-face. It consists of a
+convolutional encoder and an LSTM with soft attention (Xu et al. 2015, "Show, Attend and Tell"). It
+has {captioner.num_parameters() / 1e6:.1f} million parameters and knows
+{len(captioner.config["vocabulary"])} words.
 
 ```python
 from stylegan_hub.models.captioner import Captioner
@@ -379,18 +386,19 @@ captioner.caption(images)  # images [n, 3, h, w] in [-1, 1]
 
 ## Training
 
-By `recipes/train_captioner.py` from scratch: {pictures:,} pictures ({source}), up to
-{config.captions_per_image} captions each, in {config.max_train_steps:,} steps; negative
-log-likelihood of the words plus {config.attention_lambda:g} times the doubly stochastic attention
-term{distilled}; Muon and AdamW, learning rate {config.learning_rate:g},
-{config.lr_scheduler}, precision {config.mixed_precision}, seed {config.seed}. The text-to-face
-paper gives the attention term the weight 1 and takes an encoder trained on ImageNet.
+`recipes/train_captioner.py` trained it from scratch in {config.max_train_steps:,} steps, on
+{pictures:,} pictures ({source}) with up to {config.captions_per_image} captions each. The loss is
+the negative log-likelihood of the words plus {config.attention_lambda:g} times the doubly
+stochastic attention term{distilled}. The optimizer was Muon and AdamW with learning rate
+{config.learning_rate:g}, schedule {config.lr_scheduler}, precision {config.mixed_precision} and
+seed {config.seed}. In the text-to-face paper, the attention term has weight 1 and the encoder was
+pretrained on ImageNet.
 
 ## What was measured
 
-On {metrics["images"]} pictures that were not trained on: {metrics["nats_per_word"]:.3f} nats per
-word, {metrics["nats_per_text"]:.2f} per text, and {metrics["nats_per_text_of_another_picture"]:.2f}
-when the picture is exchanged for another one.
+On {metrics["images"]} unseen pictures, the negative log-likelihood is
+{metrics["nats_per_word"]:.3f} nats per word and {metrics["nats_per_text"]:.2f} per text. It is
+{metrics["nats_per_text_of_another_picture"]:.2f} per text if the picture is replaced by another.
 {table}
 {strip}| caption | text of the captioner |
 | --- | --- |
@@ -398,8 +406,9 @@ when the picture is exchanged for another one.
 
 ## Limits
 
-It knows the pictures and the words it was trained on. Its text is one of many true texts, and
-usually a short one. For learning and research; do not describe people with it.
+The captioner knows only the pictures and the words on which it was trained. Its text is one of many
+true texts, and usually a short one. It is for learning and research; do not use it to describe
+people.
 """
 
 

@@ -1,22 +1,24 @@
-"""Train the small CLIP of the drawn portraits: an image and a text encoder, and its tokenizer.
+"""Train the small CLIP for the drawn portraits: an image encoder, a text encoder and a tokenizer.
 
-    python recipes/render_portraits.py --output_dir runs/portraits-128
-    accelerate launch recipes/train_clip.py --cache runs/portraits-128 --output_dir runs/clip
+    python recipes/render_portraits.py --output_dir runs/portraits
+    accelerate launch recipes/train_clip.py --cache runs/portraits --output_dir runs/clip
 
-Later, so that it also reads what the generator draws, go on with its samples:
+To make it understand samples of the generator too, continue with a generator:
 
-    accelerate launch recipes/train_clip.py --cache runs/portraits-128 --output_dir runs/clip-2 \\
+    accelerate launch recipes/train_clip.py --cache runs/portraits --output_dir runs/clip-2 \\
         --init_from runs/clip --generator runs/generator --max_train_steps 1500
 
 An interrupted run is continued with --resume_from_checkpoint latest. The folders `clip/`,
-`tokenizer/` and `image_processor/` in the output folder are ready for a pipeline, and updated with
-every sample sheet; `metrics.json` has the zero-shot accuracy and the collinearity per attribute.
+`tokenizer/` and `image_processor/` in the output folder are ready for a pipeline. They are updated
+every --sample_steps steps. At the end, `metrics.json` holds the zero-shot accuracy and the
+collinearity per attribute.
 
-A caption is usually true of several pictures in its batch ("a smiling face"). The attributes say of
-which ones, so the loss asks for every caption and every picture whether it is true (the sigmoid
-loss of SigLIP, Zhai et al. 2023, arXiv 2303.15343, with exact instead of paired targets). Half of
-the captions are wrong about one attribute of their picture. Because methods will optimize against
-this model, some of the pictures are unnatural, and no caption of a person is true of them.
+A caption is usually true of several pictures in its batch ("a smiling face"). The attributes tell
+of which ones. Therefore the loss covers all pairs of a caption and a picture, with the exact truth
+as target (the sigmoid loss of SigLIP, Zhai et al. 2023, arXiv 2303.15343, has paired targets). Half
+of the captions are wrong about one attribute of their picture. Because methods will optimize
+against this model, some of the pictures are unnatural, and no caption of a portrait is true of
+them.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ MEAN = STD = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True, kw_only=True)
 class Config(TrainingConfig):
-    """Settings of the model, its data and its loss."""
+    """Settings of the data, the model and its loss."""
 
     cache: Path
     """Folder made by recipes/render_portraits.py."""
@@ -80,17 +82,17 @@ class Config(TrainingConfig):
     generator: Path | None = None
     """Output folder of recipes/train_generator.py, whose samples are also used for training."""
     num_portraits: int = 40_000
-    """Maximum number of pictures of the cache."""
+    """Maximum number of pictures in the cache to train on."""
     num_generated: int = 6000
-    """Number of samples rendered at the start."""
+    """Number of samples that are rendered at the start."""
     generated_share: float = 0.3
-    """Share of samples in a batch, if there is a generator."""
+    """Share of samples in a batch, if a generator is given."""
     distorted_share: float = 0.12
     """Share of unnatural pictures in a batch."""
     head_weight: float = 0.5
     """Weight of the auxiliary heads that predict the labels; they are discarded afterwards."""
     image_size: int = 64
-    """Input of the image encoder in pixels."""
+    """Side of the image encoder's input in pixels."""
     patch_size: int = 8
     """Side of a patch in pixels."""
     vision_width: int = 160
@@ -104,9 +106,9 @@ class Config(TrainingConfig):
     embedding_dim: int = 128
     """Size of the embeddings."""
     vocab_size: int = 1600
-    """Upper limit of the number of tokens."""
+    """Maximum number of tokens in the vocabulary."""
     context_length: int = 64
-    """Longest text in tokens."""
+    """Maximum length of a text in tokens."""
     train_batch_size: int = 48
     learning_rate: float = 2e-3
     lr_warmup_steps: int = 50
@@ -117,22 +119,22 @@ class Config(TrainingConfig):
 
 @dataclass(frozen=True)
 class Pool:
-    """Pictures in the model's input size, uint8 `[n, 3, size, size]`, and their portraits."""
+    """Pictures at the model's input size, uint8 `[n, 3, size, size]`, and their portraits."""
 
     pictures: Tensor
     portraits: Portraits
 
     def take(self, indices: Tensor) -> tuple[Tensor, Portraits]:
-        """Chosen pictures as the model's input, floats in [-1, 1]."""
+        """Chosen pictures as floats in [-1, 1], and their portraits."""
         return self.pictures[indices].float() / 127.5 - 1, self.portraits[indices]
 
 
 class Objective(nn.Module):
-    """What the loss needs besides the model: an offset, and heads that predict attributes.
+    """Parameters of the loss besides the model: an offset, and heads that predict attributes.
 
-    The heads predict the labels and the renderer's factors. One reads the embedding, one the class
-    token and one all patches in their places: the last one trains the patches long before the class
-    token has learned which of them matter.
+    The heads predict the labels and the factors of the renderer. One head reads the embedding, one
+    the class token, and one all patches at their places. The last one trains the patches long
+    before the class token has learned which of them matter.
     """
 
     def __init__(self, vision_width: int, embedding_dim: int, patches: int) -> None:
@@ -163,7 +165,7 @@ class Objective(nn.Module):
         portraits: Portraits,
         natural: Tensor,
     ) -> Tensor:
-        """Mean cross-entropy of the visible labels, and error of the factors."""
+        """Mean cross-entropy of the visible labels, plus the error of the factors."""
         shown = applicable(portraits.labels)
         mean, std = self.get_buffer("factor_mean"), self.get_buffer("factor_std")
         measures = (factor_matrix(portraits).to(mean) - mean) / std
@@ -196,36 +198,36 @@ def main(config: Config) -> None:
     )
     device = training.accelerator.device
     rendered = read_renders(config)
-    generated = draw_samples(config, device) if config.generator is not None else None
+    generated = render_samples(config, device) if config.generator is not None else None
 
     def batch(step: int, micro: int) -> tuple[Tensor, Portraits]:
-        """Unnatural pictures `[n, 3, size, size]` and their portraits."""
-        draw = training.generator(step, 2 * micro)
+        """Augmented pictures `[n, 3, size, size]` and their portraits."""
+        generator = training.generator(step, 2 * micro)
         indices = training.indices(step, len(rendered.portraits), 2 * micro)
         pictures, portraits = rendered.take(indices)
         if generated is not None:
             count = round(config.generated_share * len(indices))
-            chosen = torch.randint(config.num_generated, (count,), generator=draw)
-            samples, people = generated.take(chosen)
+            chosen = torch.randint(config.num_generated, (count,), generator=generator)
+            samples, sampled = generated.take(chosen)
             pictures = torch.cat([samples, pictures[count:]])
-            portraits = concatenate(people, portraits[count:])
-        return sometimes(cutout, augment(pictures, draw), draw, 0.1), portraits
+            portraits = concatenate(sampled, portraits[count:])
+        return sometimes(cutout, augment(pictures, generator), generator, 0.1), portraits
 
     def losses(step: int, micro: int) -> dict[str, Tensor]:
-        draw = training.generator(step, 2 * micro + 1)
+        generator = training.generator(step, 2 * micro + 1)
         pictures, portraits = batch(step, micro)
         n = len(portraits)
-        strange = torch.rand(n, generator=draw) < config.distorted_share
+        strange = torch.rand(n, generator=generator) < config.distorted_share
         if strange.any():
-            pictures[strange] = distort(pictures[strange], draw)
+            pictures[strange] = distort(pictures[strange], generator)
         pictures = pictures.to(device)
-        rng = random.Random(int(torch.randint(2**62, (1,), generator=draw)))
+        rng = random.Random(int(torch.randint(2**62, (1,), generator=generator)))
         said, contradicted = write_captions(portraits, rng)
         texts = [*said, *contradicted]
         names = rng.sample(STRANGE_TEXTS, 4)
         true = truth(texts, portraits) & ~strange
         true = torch.cat([true, strange.expand(len(names), n)]).to(device).float()
-        # Long captions are kept apart from short ones, so that short ones are not padded.
+        # The two groups are tokenized separately, so that short captions are padded less.
         tokens = [
             tokenize(tokenizer, [caption.text for caption in said]).to(device),
             tokenize(tokenizer, [*(caption.text for caption in contradicted), *names]).to(device),
@@ -274,8 +276,7 @@ def build(config: Config) -> tuple[CLIPModel, CLIPTokenizer]:
             CLIPModel.from_pretrained(config.init_from / "clip", dtype=torch.float32).train(),
             CLIPTokenizer.from_pretrained(config.init_from / "tokenizer"),
         )
-    people = sample(range(2000))
-    texts = [text for group in captions(people, range(2000), 4) for text in group]
+    texts = [text for group in captions(sample(range(2000)), range(2000), 4) for text in group]
     # Rare words are repeated, so that each becomes one token.
     texts += vocabulary_texts() * 20
     tokenizer = train_tokenizer(
@@ -295,7 +296,7 @@ def build(config: Config) -> tuple[CLIPModel, CLIPTokenizer]:
 
 
 def optimizer_of(models: dict[str, nn.Module], learning_rate: float) -> Muon:
-    """Muon for the matrices inside the two towers, AdamW for embeddings, heads and the rest."""
+    """Muon for the matrices inside the two encoders; AdamW for embeddings, heads and the rest."""
     matrices, others = [], []
     for module in models.values():
         for name, parameter in module.named_parameters():
@@ -305,17 +306,21 @@ def optimizer_of(models: dict[str, nn.Module], learning_rate: float) -> Muon:
 
 
 def write_captions(portraits: Portraits, rng: random.Random) -> tuple[list[Caption], list[Caption]]:
-    """For each portrait a caption that is true of it, and one that is wrong about one thing."""
-    people = label_words(portraits)
+    """For each portrait, a caption that is true of it and one that is wrong about one attribute."""
+    words = label_words(portraits)
     names = [CHARACTERS[i] if i >= 0 else None for i in portraits.character.tolist()]
     said = [
-        describe(labels, rng, character=name) for labels, name in zip(people, names, strict=True)
+        describe(labels, rng, character=name, with_requests=True)
+        for labels, name in zip(words, names, strict=True)
     ]
-    return said, [contradiction(labels, rng) for labels in people]
+    return said, [contradiction(labels, rng, with_requests=True) for labels in words]
 
 
 def read_renders(config: Config) -> Pool:
-    """The cache in the size of the model's input, made once, which saves a sixth of every step."""
+    """The cache at the size of the model's input.
+
+    Resizing all pictures once saves a sixth of the time of every step.
+    """
     cache = RenderCache(config.cache)
     indices = torch.arange(min(config.num_portraits, len(cache)))
     pictures = [shrink(cache.images(part), config.image_size) for part in indices.split(500)]
@@ -323,29 +328,29 @@ def read_renders(config: Config) -> Pool:
 
 
 @torch.no_grad()
-def draw_samples(config: Config, device: torch.device) -> Pool:
-    """Samples of the generator, and the portraits that their z stand for."""
+def render_samples(config: Config, device: torch.device) -> Pool:
+    """Samples of the generator, and the portraits that their z stands for."""
     assert config.generator is not None
-    generator = StyleGAN2Generator.from_pretrained(config.generator / "generator").to(device)
-    draw = torch.Generator().manual_seed(config.seed)
-    z = torch.randn(config.num_generated, generator.config.z_dim, generator=draw)
+    network = StyleGAN2Generator.from_pretrained(config.generator / "generator").to(device)
+    generator = torch.Generator().manual_seed(config.seed)
+    z = torch.randn(config.num_generated, network.config.z_dim, generator=generator)
     pictures = []
     for index, rows in enumerate(z.split(32)):
         # Half of the samples are truncated, because users and methods see truncated ones.
-        ws = generator.mapping(rows.to(device), truncation_psi=1.0 if index % 2 else 0.7)
-        drawn = generator.synthesis(ws, noise_mode="const").clamp(-1, 1)
-        pictures.append(shrink(((drawn + 1) * 127.5).round().cpu(), config.image_size))
+        ws = network.mapping(rows.to(device), truncation_psi=1.0 if index % 2 else 0.7)
+        samples = network.synthesis(ws, noise_mode="const").clamp(-1, 1)
+        pictures.append(shrink(((samples + 1) * 127.5).round().cpu(), config.image_size))
     return Pool(torch.cat(pictures), portraits_of_z(z))
 
 
 def shrink(stored: Tensor, size: int) -> Tensor:
-    """Pictures with values 0 to 255 in the size of the model's input, uint8."""
+    """Pictures with values 0 to 255, at the size of the model's input, uint8."""
     resized = preprocess(stored.float() / 127.5 - 1, size, MEAN, STD)
     return ((resized + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def concatenate(first: Portraits, second: Portraits) -> Portraits:
-    """Two batches joined."""
+    """The portraits of both batches."""
     return Portraits(
         torch.cat([first.gaussians, second.gaussians]),
         {name: torch.cat([first.labels[name], second.labels[name]]) for name in ATTRIBUTES},
@@ -363,7 +368,7 @@ def export(folder: Path, model: CLIPModel, tokenizer: CLIPTokenizer, image_size:
 
 @torch.no_grad()
 def embed(model: CLIPModel, images: Tensor) -> Tensor:
-    """Embeddings of images in [-1, 1], on the CPU."""
+    """Embeddings of pictures in [-1, 1]; the result is on the CPU."""
     size = model.config.vision_config.image_size
     rows = [
         encode_image(model, preprocess(part.to(model.device), size, MEAN, STD)).cpu()
@@ -375,7 +380,7 @@ def embed(model: CLIPModel, images: Tensor) -> Tensor:
 def accuracy_on(
     model: CLIPModel, tokenizer: CLIPTokenizer, images: Tensor, portraits: Portraits
 ) -> dict[str, float]:
-    """Balanced zero-shot accuracy per attribute on known portraits."""
+    """Balanced zero-shot accuracy per attribute, on pictures of known portraits."""
     values = {k: v.cpu() for k, v in value_embeddings(model, tokenizer, zero_shot_texts()).items()}
     return zero_shot_accuracy(
         embed(model, images), values, portraits.labels, applicable(portraits.labels)
@@ -386,7 +391,7 @@ def accuracy_on(
 def measure_collinearity(
     model: CLIPModel, tokenizer: CLIPTokenizer, portraits: Portraits, resolution: int
 ) -> Collinearity:
-    """Text changes against image changes: the same people with and without each value."""
+    """Collinearity of text changes and image changes, for the same portraits with other values."""
     values_of = value_embeddings(model, tokenizer, zero_shot_texts())
     names, said, seen = [], [], []
     for attribute, (before, *others) in ATTRIBUTES.items():
@@ -402,7 +407,7 @@ def measure_collinearity(
 def measure(
     model: CLIPModel, tokenizer: CLIPTokenizer, renders: Tensor, portraits: Portraits
 ) -> dict[str, object]:
-    """All numbers of the card, on unseen renders."""
+    """The contents of metrics.json, measured on unseen renders."""
     zero_shot = accuracy_on(model, tokenizer, renders, portraits)
     some = portraits[torch.nonzero(portraits.labels["hair_style"] > 0)[:24, 0]]
     lines = measure_collinearity(model, tokenizer, some, renders.shape[-1])

@@ -1,12 +1,12 @@
-"""Train the critic that says whether an edited picture is clean.
+"""Train the critic, which judges whether an edited picture is clean.
 
     python recipes/train_critic.py --pipeline cards/portraits --output_dir runs/critic
 
-Clean pictures are samples of the pipeline and drawn portraits; the others are spoiled in the ways
-in which edits spoil pictures (stylegan_hub/portraits/spoil.py). The 1,500 steps take about half an
-hour on one CPU core. An interrupted run is continued with --resume_from_checkpoint latest. At the
-end, `critic/` in the output folder holds the averaged network, its accuracy on samples that no
-training has seen (metrics.json), a sheet of spoiled pictures and a card.
+Clean pictures are samples of the pipeline and rendered portraits. Spoiled pictures have faults that
+edits can cause (stylegan_hub/portraits/spoil.py). The 1,500 steps take about half an hour on one
+CPU core. An interrupted run is continued with --resume_from_checkpoint latest. At the end, the
+folder `critic/` in the output folder holds the averaged network, its accuracy on unseen samples
+(metrics.json), a sheet of spoiled pictures and a card (README.md).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from command_line import run
-from network import log_line, pictures_of, write_network
+from network import check_same_run, log_line, pictures_of, write_network
 from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn import functional as F
@@ -38,16 +38,16 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Config(TrainingConfig):
-    """How the critic is trained and measured."""
+    """Settings for training and measuring the critic."""
 
     pipeline: str = "portraits"
-    """Name or folder of the pipeline whose edits it judges; it needs a parser."""
+    """Name or folder of the pipeline whose edits the critic judges; it needs a parser."""
     samples: int = 6000
-    """Number of samples rendered at the start, each of which is also spoiled."""
+    """Number of samples that are rendered at the start; each of them is also spoiled."""
     renders: int = 2000
-    """Number of drawn portraits among the clean pictures."""
+    """Number of rendered portraits among the clean pictures."""
     unseen: int = 512
-    """Number of other samples on which it is measured."""
+    """Number of unseen samples on which the critic is measured."""
     learning_rate: float = 1e-3
     train_batch_size: int = 32
     max_train_steps: int = 1500
@@ -59,26 +59,28 @@ def main(config: Config) -> None:
     pipe = StyleEditPipeline.from_pretrained(config.pipeline, device=training_device())
     if pipe.parser is None:
         raise SystemExit(f"{config.pipeline} has no parser. Run recipes/train_parser.py first.")
+    generator = {"generator": pipe.base_model.fingerprint}
+    check_same_run(config.output_dir / "pictures.json", generator)
     torch.manual_seed(config.seed)
     critic = Critic().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(critic.parameters(), lr=config.learning_rate, weight_decay=0.02)
     training = NetworkTraining(config, "critic", critic, optimizer)
     device = training.accelerator.device
-    clean, bad = drawn(pipe, range(config.samples), critic.resolution, config.output_dir)
+    clean, bad = pictures_for(pipe, range(config.samples), critic.resolution, config.output_dir)
     renders = pictures_of(sample(range(config.renders)), critic.resolution)
     clean = torch.cat([clean, image_files.to_uint8(renders)])
 
     def losses(step: int, micro: int) -> dict[str, Tensor]:
-        draw = training.generator(step, micro)
+        generator = training.generator(step, micro)
         half = config.train_batch_size // 2
-        chosen = [torch.randint(len(many), (half,), generator=draw) for many in (clean, bad)]
+        chosen = [torch.randint(len(many), (half,), generator=generator) for many in (clean, bad)]
         pictures = torch.cat([clean[chosen[0]], bad[chosen[1]]]).float() / 127.5 - 1
         truth = torch.cat([torch.ones(half), torch.zeros(half)]).to(device)
-        scores = critic(augment(pictures, draw).to(device))
+        scores = critic(augment(pictures, generator).to(device))
         return {"loss": F.binary_cross_entropy_with_logits(scores, truth)}
 
     unseen = range(UNSEEN_SEED, UNSEEN_SEED + config.unseen)
-    watched = drawn(pipe, unseen, critic.resolution, config.output_dir)
+    watched = pictures_for(pipe, unseen, critic.resolution, config.output_dir)
 
     def on_sample(step: int, folder: Path) -> None:
         log_line(folder / "seen.jsonl", step, measure(training.average, *watched))
@@ -92,10 +94,13 @@ def main(config: Config) -> None:
 
 
 @torch.no_grad()
-def drawn(pipe: StyleEditPipeline, seeds: range, size: int, folder: Path) -> tuple[Tensor, Tensor]:
-    """Samples and as many spoiled pictures, uint8 `[n, 3, size, size]`; kept in the output folder.
+def pictures_for(
+    pipe: StyleEditPipeline, seeds: range, size: int, folder: Path
+) -> tuple[Tensor, Tensor]:
+    """Samples of these seeds, and spoiled ones, uint8 `[n, 3, size, size]`; kept in the folder.
 
-    Half of the spoiled ones come from displaced latents, the others are changed as pictures.
+    Half of the faults come from displaced latents, the others are made in the pictures. Pictures
+    whose fault is not visible are left out.
     """
     path = folder / f"pictures-{seeds.start}-{len(seeds)}.safetensors"
     if path.is_file():
@@ -123,7 +128,7 @@ def drawn(pipe: StyleEditPipeline, seeds: range, size: int, folder: Path) -> tup
 
 
 def one_part(pipe: StyleEditPipeline, images: Tensor, generator: torch.Generator) -> Tensor:
-    """The mask of one part of each picture that is large enough to be visible, `[n, 1, h, w]`."""
+    """For each picture, the mask of a random part that is not too small, `[n, 1, h, w]`."""
     masks = pipe.parser.masks(images).float()
     large = masks.mean((2, 3)) > 0.01
     chosen = torch.multinomial(large.float() + 1e-6, 1, generator=generator)
@@ -131,13 +136,13 @@ def one_part(pipe: StyleEditPipeline, images: Tensor, generator: torch.Generator
 
 
 def small(images: Tensor, size: int) -> Tensor:
-    """Pictures in the size of the critic's input, uint8."""
+    """Pictures at the size of the critic's input, uint8."""
     resized = image_files.resize(images, size) if images.shape[-1] != size else images
     return image_files.to_uint8(resized).cpu()
 
 
 def measure(critic: Critic, clean: Tensor, bad: Tensor) -> dict[str, float]:
-    """How well scores separate clean from spoiled."""
+    """Measure how well the scores separate clean from spoiled pictures."""
     before, after = (critic.score(many.float() / 127.5 - 1) for many in (clean, bad))
     above = (before[:, None] > after[None]).float().mean()
     return {
@@ -148,7 +153,7 @@ def measure(critic: Critic, clean: Tensor, bad: Tensor) -> dict[str, float]:
 
 
 def card(metrics: dict[str, float], parameters: int, config: Config) -> str:
-    """The card: purpose, training and reliability."""
+    """The text of the card: purpose, training and reliability."""
     return f"""---
 library_name: stylegan-hub
 license: apache-2.0
@@ -157,17 +162,18 @@ tags: [portraits, critic]
 
 # Critic of cleanness for the pipeline `{config.pipeline}`
 
-Says whether an edited picture is as clean as unedited ones: without ghosts, halos, neon colors and
-broken features. {parameters:,} parameters. It is in no loss and no choice of settings; `clean` in
-tables and cards is the share of edited pictures above the worst 5 % of unedited ones.
+The critic judges whether an edited picture is as clean as unedited ones, that is, free of ghosts,
+halos, neon colors and broken features. It has {parameters:,} parameters. No loss and no choice of
+settings uses it. In tables and cards, `clean` is the share of edited pictures that score higher
+than the worst 5 % of unedited ones.
 
-Trained by `recipes/train_critic.py` on {config.samples:,} samples and {config.renders:,} renders
-against samples that were spoiled on purpose.
+`recipes/train_critic.py` trained it to tell {config.samples:,} samples and {config.renders:,}
+renders from samples that were spoiled on purpose.
 
 | on {config.unseen} unseen samples | |
 |---|---|
-| a clean one scores higher than a spoiled one | {metrics["auc"]:.3f} |
-| spoiled ones that are called clean | {metrics["spoiled_called_clean"]:.3f} |
+| probability that a clean picture scores higher than a spoiled one | {metrics["auc"]:.3f} |
+| share of spoiled pictures that are called clean | {metrics["spoiled_called_clean"]:.3f} |
 
 ```json
 {json.dumps(metrics)}

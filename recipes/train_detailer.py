@@ -1,20 +1,20 @@
-"""Train the detailer: it gives the render of an edited face the details of its photograph.
+"""Train the detailer, which gives the render of an edited face the details of its photograph.
 
     accelerate launch recipes/train_detailer.py --output_dir runs/detailer
     python recipes/train_detailer.py --pipeline ffhq --images photographs --output_dir runs/detailer
 
-No ground truth is needed, so it works for any pipeline with an encoder. A sample stands for a
-photograph: things that the generator cannot render are laid over it, its light is changed, and the
-encoder finds its latent. The same change is then made in the sample's own latent, which gives the
-picture that the edit should lead to, and in the encoder's, which gives the render that lacks the
-details. A part of each batch is pictures that no latent renders exactly (drawn portraits, or
---images), which should stay as they are.
+The training needs no labeled pictures, so it works for any pipeline with an encoder. A sample
+stands for a photograph: objects that the generator cannot render are laid over it, its light is
+changed, and the encoder finds its latent. Then the same random change is made in two latents. In
+the sample's own latent, it gives the picture to which the edit should lead (the wanted picture). In
+the encoder's latent, it gives the render that lacks the details. Some of the pictures (renders of
+portraits, or --images) have no latent that renders them exactly; these should not change.
 
-The pictures are made at the start and kept in the output folder: 3,000 of 256 px take ten minutes
-on a CPU core and need 2.4 GB of disk and memory, the training half an hour. An interrupted run is
-continued with --resume_from_checkpoint latest. At the end, the folder `detailer/` in the output
-folder holds the averaged network, how much closer its pictures are to the wanted ones on samples
-that it has not seen (metrics.json), and a card (README.md).
+The pictures are made at the start and kept in the output folder. 3,000 pictures of 256 px take ten
+minutes on one CPU core and need 2.4 GB of disk and of memory. The training takes half an hour. An
+interrupted run is continued with --resume_from_checkpoint latest. At the end, the folder
+`detailer/` in the output folder holds the averaged network, how close its pictures are to the
+wanted ones on unseen samples (metrics.json), and a card (README.md).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from command_line import run
 from jaxtyping import Float, UInt8
-from network import add_to_pipeline, check_addable, log_line, write_network
+from network import add_to_pipeline, check_addable, check_same_run, log_line, write_network
 from PIL import Image
 from safetensors.torch import load_file, save
 from torch import Generator, Tensor, nn
@@ -34,7 +34,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from stylegan_hub import images as image_files
-from stylegan_hub.artifacts import write_bytes
+from stylegan_hub.artifacts import tensors_digest, write_bytes
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.models.detailer import Detailer
 from stylegan_hub.optimizers import Muon
@@ -55,27 +55,29 @@ Pictures = UInt8[Tensor, "n 4 3 h w"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config(TrainingConfig):
-    """How to build, train and measure the detailer."""
+    """Settings for building, training and measuring the detailer."""
 
     pipeline: str = "portraits"
     """Bundled name, folder or Hub id of the pipeline; it needs an encoder."""
     images: Path | None = None
-    """Folder of aligned pictures of the domain. None: drawn portraits, see --rendered_share."""
+    """Folder of aligned pictures of the domain. None: renders of portraits, see
+    --rendered_share."""
     samples: int = 3000
-    """Number of pictures to learn from."""
+    """Number of pictures to train on."""
     rendered_share: float = 0.25
-    """Share of them that are drawn portraits or from --images, without an edit; the rest are
-    samples. 0 for other pipelines than portraits without --images."""
+    """Share of pictures that are rendered portraits or come from --images, without an edit; the
+    rest are samples. Use 0 for other pipelines than portraits without --images."""
     patch: int | None = None
-    """Side in pixels of the squares that are folded into channels. None: 1/64 of the picture."""
+    """Side in pixels of the squares that are folded into channels. None: 1/64 of the height of the
+    picture."""
     widths: tuple[int, ...] = (48, 64, 96)
-    """Channels of the stages; multiples of 8."""
+    """Number of channels in each stage, multiples of 8."""
     blocks: int = 1
-    """Residual blocks per stage."""
+    """Number of residual blocks in each stage."""
     unseen: int = 200
-    """Number of pictures on which it is measured at the end."""
+    """Number of unseen pictures on which the detailer is measured at the end."""
     add: bool = False
-    """Also write the detailer into the pipeline's folder."""
+    """Also write the detailer into the folder of the pipeline."""
     learning_rate: float = 2e-3
     train_batch_size: int = 8
     max_train_steps: int = 4000
@@ -91,6 +93,13 @@ def main(config: Config) -> None:
     pipe = StyleEditPipeline.from_pretrained(config.pipeline, device=training_device())
     if pipe.encoder is None:
         raise SystemExit(f"{config.pipeline} has no encoder. Run recipes/train_encoder.py first.")
+    mine = {
+        "generator": pipe.base_model.fingerprint,
+        "encoder": tensors_digest(pipe.encoder.state_dict()),
+        "images": str(config.images),
+        "rendered_share": config.rendered_share,
+    }
+    check_same_run(config.output_dir / "pictures.json", mine)
     height = pipe.generator.img_size[0]
     torch.manual_seed(config.seed)
     detailer = Detailer(config.patch or max(1, height // 64), config.widths, config.blocks)
@@ -120,7 +129,7 @@ def main(config: Config) -> None:
 
 
 def optimizer_of(detailer: Detailer, config: Config) -> Muon:
-    """Muon for the kernels between first and last, AdamW for the rest."""
+    """Muon for the kernels between the first and the last layer; AdamW for the rest."""
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in detailer.named_parameters():
@@ -131,7 +140,7 @@ def optimizer_of(detailer: Detailer, config: Config) -> Muon:
 
 
 def made(pipe: StyleEditPipeline, seeds: range, config: Config) -> Pictures:
-    """The pictures of some seeds; kept in the output folder in blocks, for a resumed run."""
+    """The pictures of these seeds; the output folder keeps them in blocks, for a resumed run."""
     folder = config.output_dir / "pictures"
     blocks = []
     for start in tqdm(range(seeds.start, seeds.stop, _AT_ONCE), desc="making pictures"):
@@ -141,25 +150,27 @@ def made(pipe: StyleEditPipeline, seeds: range, config: Config) -> Pictures:
             blocks.append(load_file(path)["pictures"])
             continue
         rendered = round(len(part) * config.rendered_share)
-        draw = torch.Generator().manual_seed(start)
-        rows = [*edited(pipe, part[rendered:], draw), *unedited(pipe, part[:rendered], config)]
+        generator = torch.Generator().manual_seed(start)
+        rows = [*edited(pipe, part[rendered:], generator), *unedited(pipe, part[:rendered], config)]
         blocks.append(torch.cat(rows))
         write_bytes(path, save({"pictures": blocks[-1]}))
     return torch.cat(blocks)
 
 
 @torch.no_grad()
-def edited(pipe: StyleEditPipeline, seeds: Sequence[int], draw: Generator) -> Iterator[Pictures]:
-    """Samples as photographs, and a random change of each as the edit."""
+def edited(
+    pipe: StyleEditPipeline, seeds: Sequence[int], generator: Generator
+) -> Iterator[Pictures]:
+    """Samples in the place of photographs, with a random change of each as the edit."""
     if not len(seeds):
         return
     codes, mean = pipe.sample(seeds, truncation_psi=1.0).codes, pipe.generator.mapping.w_avg
     n = len(codes)
-    own = mean + (0.5 + 0.5 * torch.rand(n, 1, 1, generator=draw)).to(codes) * (codes - mean)
-    change = random_changes(own, pipe.sample([seed + 1 for seed in seeds], 1.0).codes, draw)
+    own = mean + (0.5 + 0.5 * torch.rand(n, 1, 1, generator=generator)).to(codes) * (codes - mean)
+    change = random_changes(own, pipe.sample([seed + 1 for seed in seeds], 1.0).codes, generator)
     photographs, wanted = (pipe.synthesize(_w_plus(w)) for w in (own, own + change))
-    objects, where = foreign_objects(photographs.roll(1, 0).flip(3), draw)
-    light = lights(photographs, draw)
+    objects, where = foreign_objects(photographs.roll(1, 0).flip(3), generator)
+    light = lights(photographs, generator)
     photographs, wanted = (
         torch.lerp(picture * light, objects, where).clamp(-1, 1)
         for picture in (photographs, wanted)
@@ -171,7 +182,7 @@ def edited(pipe: StyleEditPipeline, seeds: Sequence[int], draw: Generator) -> It
 
 @torch.no_grad()
 def unedited(pipe: StyleEditPipeline, seeds: Sequence[int], config: Config) -> Iterator[Pictures]:
-    """Pictures that no latent renders exactly, which should stay as they are."""
+    """Pictures that no latent renders exactly, and that should not change."""
     if not len(seeds):
         return
     size = pipe.generator.img_size
@@ -195,53 +206,53 @@ def _rows(*pictures: Tensor) -> Pictures:
 
 
 def random_changes(
-    own: Float[Tensor, "n layers d"], others: Float[Tensor, "n layers d"], draw: Generator
+    own: Float[Tensor, "n layers d"], others: Float[Tensor, "n layers d"], generator: Generator
 ) -> Float[Tensor, "n layers d"]:
-    """Displacements as edits make them: a part of the way to another sample, in some layers."""
+    """Displacements similar to edits: a part of the way to another sample, in some layers."""
     n, layers = own.shape[:2]
-    first = torch.randint(layers, (n, 1), generator=draw)
-    count = torch.randint(2, layers + 1, (n, 1), generator=draw)
+    first = torch.randint(layers, (n, 1), generator=generator)
+    count = torch.randint(2, layers + 1, (n, 1), generator=generator)
     index = torch.arange(layers)
     chosen = ((index >= first) & (index < first + count)).to(own)
-    share = torch.rand(n, 1, 1, generator=draw).to(own)
+    share = torch.rand(n, 1, 1, generator=generator).to(own)
     return share * chosen[:, :, None] * (others - own)
 
 
 def foreign_objects(
-    others: Float[Tensor, "n 3 h w"], draw: Generator
+    others: Float[Tensor, "n 3 h w"], generator: Generator
 ) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n 1 h w"]]:
-    """Things that the generator cannot put there: their pictures, and where they are, 0 to 1.
+    """Objects that the generator cannot render there: their pictures, and their masks, 0 to 1.
 
     Half of the pictures have none.
     """
     n, _, height, width = others.shape
-    coarse = torch.randn(n, 1, 5, 5, generator=draw)
+    coarse = torch.randn(n, 1, 5, 5, generator=generator)
     smooth = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)
-    soft = 2 + 10 * torch.rand(n, 1, 1, 1, generator=draw)
-    here = (torch.rand(n, 1, 1, 1, generator=draw) < 0.5).float()
+    soft = 2 + 10 * torch.rand(n, 1, 1, 1, generator=generator)
+    here = (torch.rand(n, 1, 1, 1, generator=generator) < 0.5).float()
     where = here * ((smooth - 0.9) * soft).clamp(0, 1)
-    color = 2 * torch.rand(n, 3, 1, 1, generator=draw) - 1
-    mixed = torch.rand(n, 1, 1, 1, generator=draw)
+    color = 2 * torch.rand(n, 3, 1, 1, generator=generator) - 1
+    mixed = torch.rand(n, 1, 1, 1, generator=generator)
     return torch.lerp(others, color.to(others), mixed.to(others)), where.to(others)
 
 
-def lights(pictures: Float[Tensor, "n 3 h w"], draw: Generator) -> Float[Tensor, "n 3 h w"]:
-    """Factors of a smooth light, 1 for half of the pictures."""
+def lights(pictures: Float[Tensor, "n 3 h w"], generator: Generator) -> Float[Tensor, "n 3 h w"]:
+    """Factors that change the light smoothly; they are 1 for half of the pictures."""
     n, _, height, width = pictures.shape
-    coarse = 0.15 * torch.randn(n, 3, 3, 3, generator=draw)
-    here = (torch.rand(n, 1, 1, 1, generator=draw) < 0.5).float()
+    coarse = 0.15 * torch.randn(n, 3, 3, 3, generator=generator)
+    here = (torch.rand(n, 1, 1, 1, generator=generator) < 0.5).float()
     smooth = F.interpolate(here * coarse, (height, width), mode="bicubic", align_corners=False)
     return (1 + smooth).to(pictures)
 
 
 def in_parts(pictures: Pictures, device: torch.device) -> tuple[Tensor, ...]:
-    """Photographs, renders before, renders after, and the wanted pictures, in [-1, 1]."""
+    """Photographs, renders before and after the edit, and wanted pictures, each in [-1, 1]."""
     flat = image_files.from_uint8(pictures.flatten(0, 1)).to(device)
     return flat.unflatten(0, pictures.shape[:2]).unbind(1)
 
 
 def edge_loss(found: Float[Tensor, "n 3 h w"], wanted: Float[Tensor, "n 3 h w"]) -> Tensor:
-    """How much the differences of neighboring pixels differ, so that pictures stay sharp."""
+    """L1 loss on the differences between neighboring pixels, which keeps pictures sharp."""
     apart = found - wanted
     across, down = apart.diff(dim=3), apart.diff(dim=2)
     return across.abs().mean() + down.abs().mean()
@@ -249,7 +260,7 @@ def edge_loss(found: Float[Tensor, "n 3 h w"], wanted: Float[Tensor, "n 3 h w"])
 
 @torch.no_grad()
 def measure(detailer: Detailer, pictures: Pictures) -> dict[str, float]:
-    """PSNR in dB to the wanted pictures, without and with the detailer, for edited and others."""
+    """PSNR in dB to the wanted pictures, without and with the detailer, edited and unedited."""
     device = next(detailer.parameters()).device
     values: dict[str, list[float]] = {}
     for part in pictures.split(_AT_ONCE):
@@ -266,7 +277,7 @@ def measure(detailer: Detailer, pictures: Pictures) -> dict[str, float]:
 
 @torch.no_grad()
 def sheet(detailer: Detailer, pictures: Pictures) -> Image.Image:
-    """A row for each: photograph, render before, render after, with details, wanted."""
+    """One row per picture: photograph, render before, render after, with details, wanted."""
     device = next(detailer.parameters()).device
     photographs, before, after, wanted = in_parts(pictures, device)
     found = detailer(photographs, before, after).clamp(-1, 1)
@@ -275,7 +286,7 @@ def sheet(detailer: Detailer, pictures: Pictures) -> Image.Image:
 
 
 def card(metrics: Mapping[str, float], parameters: int, config: Config) -> str:
-    """The card: purpose, training and reliability."""
+    """The text of the card: purpose, training and reliability."""
     names = {"edited": "edited samples", "unedited": "pictures that no latent renders exactly"}
     rows = "\n".join(
         f"| {words} | {metrics[f'render_{kind}']:.1f} | {metrics[f'detailed_{kind}']:.1f} |"
@@ -290,22 +301,22 @@ tags: [portraits, inversion]
 
 # Detailer for the pipeline `{config.pipeline}`
 
-Gives the render of an edited face the details of its photograph that the encoder's latent lacks, in
-one pass; see `stylegan_hub/models/detailer.py`. {parameters:,} parameters.
+The detailer gives the render of an edited face the details of its photograph that the encoder's
+latent lacks, in one pass (see `stylegan_hub/models/detailer.py`). It has {parameters:,} parameters.
 
-Trained by `recipes/train_detailer.py` on {config.samples:,} pictures, without ground truth.
+`recipes/train_detailer.py` trained it on {config.samples:,} pictures without labels.
 
-PSNR in dB to the wanted picture, on {config.unseen} pictures that it has not seen:
+The table shows the PSNR in dB to the wanted picture, on {config.unseen} unseen pictures:
 
 | | render | with details |
 |---|---|---|
 {rows}
 
-![Photograph, render, edited render, with details, wanted](images/details.png)
+![Photograph, render, edited render, edited render with details, wanted](images/details.png)
 
 ## Limits
 
-It restores what the photograph shows. What an edit uncovers is still invented by the generator.
+The detailer restores what the photograph shows. The generator still invents what an edit uncovers.
 """
 
 

@@ -1,24 +1,25 @@
-"""Train an encoder (e4e): from a picture to the latent that renders it, near W so that edits work.
+"""Train an encoder (e4e), which turns a picture into the latent that renders it.
 
     accelerate launch recipes/train_encoder.py --output_dir runs/encoder --mixed_precision bf16
 
-It learns from samples of the pipeline's own generator, whose w is known, and, for the drawn
-portraits, from portraits of the procedural renderer, whose w is unknown (--rendered_share 0 for
-other pipelines). The first --latent_steps only learn to predict the known w, which needs no
-rendering and is five times as fast. Then the losses of e4e take over: pixels, perceptual, identity
-(with a recognizer in the pipeline) and the regularization of the deltas, which are switched on one
-by one. It takes 90 minutes on one CPU core with bf16. An interrupted run is continued with
+The latents stay near W, so that edits work on them. The encoder learns from samples of the
+pipeline's generator, whose w is known. For the drawn portraits, it also learns from renders, whose
+w is known only with --cache (use --rendered_share 0 for other pipelines). The first --latent_steps
+steps only learn to predict the known w, which needs no rendering and is five times as fast. After
+that, the losses of e4e are added: pixels, perceptual distance, identity (if the pipeline has a
+recognizer) and the regularization of the deltas, which are switched on one by one. The training
+takes 90 minutes on one CPU core with bf16. An interrupted run is continued with
 --resume_from_checkpoint latest. At the end, the folder `encoder/` in the output folder holds the
-averaged network, how well it reconstructs unseen pictures (metrics.json) and a card (README.md).
+averaged network, its measurements on unseen pictures (metrics.json) and a card (README.md).
 
-Tov et al. 2021, "Designing an Encoder for StyleGAN Image Manipulation", section 5. Differences: the
-perceptual distance uses the patches of the pipeline's CLIP instead of LPIPS; known w are learned
-directly; the latent discriminator (--adv_lambda 0.1 as published, off by default) sees the ws of
-the current step and not a pool of older ones, which a resumed run could not restore. The reader,
-which judges, takes no part in the training.
+Source: Tov et al. 2021, "Designing an Encoder for StyleGAN Image Manipulation", section 5. There
+are three differences. The perceptual distance uses the patches of the pipeline's CLIP instead of
+LPIPS. Known ws are learned directly. The latent discriminator (--adv_lambda 0.1 as published, off
+by default) sees the ws of the current step and not a pool of older ones, which a resumed run could
+not restore. The reader, which judges, takes no part in the training.
 
 Several processes share a batch, but each normalizes its own share of it (batch normalization), so
-their result is not exactly that of one process.
+the result is not exactly that of one process.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from typing import Any
 
 import torch
 from command_line import run
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from network import pictures_of, unseen_portraits, write_network
 from torch import Tensor, nn
 
@@ -52,69 +53,81 @@ from stylegan_hub.optimizers import Muon
 from stylegan_hub.photos.likeness import PerceptualDistance
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import applicable, sample
-from stylegan_hub.portraits.dataset import UNSEEN_SEED
+from stylegan_hub.portraits.dataset import UNSEEN_SEED, RenderCache
+from stylegan_hub.portraits.paired import FactorEncoder
 from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.portraits.renderer import render
 from stylegan_hub.training import Training, TrainingConfig, training_device
 
-_CHUNK = 50  # pictures rendered at once
+_CHUNK = 50  # number of pictures rendered at once
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(TrainingConfig):
-    """How to build, train and measure the encoder."""
+    """Settings for building, training and measuring the encoder."""
 
     pipeline: str = "portraits"
     """Bundled name, folder or Hub id of the pipeline whose generator the encoder is for."""
     reader: str | None = "attribute-reader"
-    """Bundled name, folder or Hub id of the attribute reader that judges. None: for pictures other
-    than drawn portraits. The bundled one is not used for other pipelines without renders."""
+    """Bundled name, folder or Hub id of the attribute reader that judges. None: no reader, for
+    pictures other than drawn portraits. The bundled reader is not used for other pipelines without
+    renders."""
 
     units: tuple[int, int, int, int] = (1, 2, 2, 1)
-    """Residual units of the stages; 3 4 14 3 in e4e."""
+    """Number of residual units in each stage; 3 4 14 3 in e4e."""
     widths: tuple[int, int, int, int] = (32, 48, 64, 96)
-    """Channels of the stages; 64 128 256 512 in e4e."""
+    """Number of channels in each stage; 64 128 256 512 in e4e."""
     head_width: int = 128
-    """Channels inside the style heads; 512 in e4e."""
+    """Number of channels inside the style heads; 512 in e4e."""
     input_size: int = 128
-    """Pictures are resized to this; 256 in e4e."""
+    """Side in pixels to which pictures are resized; 256 in e4e."""
     input_stride: int = 2
     """Stride of the first convolution; 1 in e4e."""
 
     num_generated: int = 20_000
-    """Number of samples rendered at the start, to learn from."""
+    """Number of samples that are rendered at the start, to train on."""
     truncation_psi: tuple[float, ...] = (1.0, 0.7)
-    """Truncations of those samples, in turn."""
+    """Truncations of those samples, which take turns."""
     rendered_share: float = 0.25
-    """Share of a batch that is rendered portraits; 0 for other pipelines than portraits."""
+    """Share of rendered portraits in a batch; 0 for other pipelines than portraits."""
+    cache: Path | None = None
+    """Folder made by recipes/render_portraits.py, from which the rendered portraits are taken. Use
+    it for generators of the paired route: there the w of a rendered portrait is known and learned
+    from the first step. None: portraits are rendered in each step, and their w is unknown."""
+    resolution: int | None = None
+    """Side of the pictures in training. If it is below the generator's resolution, only the smaller
+    blocks of the generator render them, in a fraction of the time. None: the generator's
+    resolution."""
 
     latent_steps: int = 5000
-    """Number of first steps that only learn the w of samples."""
+    """Number of steps at the start that only learn known ws."""
     progressive_start: int = 5000
-    """Step at which the first delta is switched on; until then all layers have one w."""
+    """Step at which the first delta is switched on; until then, all layers share one w."""
     progressive_steps: int = 20
-    """Steps between two deltas."""
+    """Number of steps between two deltas."""
     latent_lambda: float = 1.0
     """Weight of the squared distance to the known w, in units of its variance."""
     l2_lambda: float = 1.0
     """Weight of the mean squared difference of the pictures."""
     perceptual_lambda: float = 0.8
-    """Weight of the distance of CLIP's patches."""
+    """Weight of the perceptual distance, between patches of CLIP."""
     id_lambda: float = 0.1
     """Weight of the identity loss, if the pipeline has a recognizer."""
     delta_lambda: float = 2e-4
-    """Weight of the length of the deltas."""
+    """Weight of the lengths of the deltas."""
     adv_lambda: float = 0.0
-    """Weight of the latent discriminator, which favors ws that the mapping network could give."""
+    """Weight of the loss of the latent discriminator, which favors ws that the mapping network
+    could produce."""
     discriminator_learning_rate: float = 2e-5
     """Learning rate of the latent discriminator."""
     r1_gamma: float = 10.0
     """Weight of the discriminator's gradient penalty."""
     r1_interval: int = 16
-    """Steps between two gradient penalties."""
+    """Number of steps between two gradient penalties."""
 
     unseen: int = 250
-    """Number of samples, and of renders, on which it is measured at the end."""
+    """Number of unseen samples, and of unseen renders, on which the encoder is measured at the
+    end."""
     train_batch_size: int = 32
     max_train_steps: int = 7000
     learning_rate: float = 2e-3
@@ -142,29 +155,35 @@ def main(config: Config) -> None:
     )
     device = training.accelerator.device
     pipe.to(device)
-    pool = generated(pipe, range(config.num_generated), config.truncation_psi)
+    resolution = pipe.block(config.resolution) or pipe.generator.config.img_resolution
+    renders = None if config.cache is None else known_renders(config.cache, pipe, resolution)
+    pool = generated(pipe, range(config.num_generated), config.truncation_psi, resolution)
     rendered = round(config.rendered_share * config.train_batch_size)
-    objective = Objective(config, pipe, models.get("discriminator"))
-    resolution = pipe.generator.config.img_resolution
+    objective = Objective(config, pipe, models.get("discriminator"), resolution)
 
     def step_fn(step: int) -> dict[str, Tensor]:
         encoded: list[Tensor] = []
-        draws = step >= config.latent_steps
+        with_pictures = step >= config.latent_steps
 
         def losses_of(micro: int) -> dict[str, Tensor]:
             seeds = training.indices(step, UNSEEN_SEED, micro)
-            own = len(seeds) - rendered if draws else len(seeds)
-            chosen = seeds[:own] % config.num_generated
-            targets = image_files.from_uint8(pool.pictures[chosen])
+            own = len(seeds) - rendered if with_pictures or renders is not None else len(seeds)
+            targets, known_w = pool.take(seeds[:own])
             if own < len(seeds):
-                renders = render(sample(seeds[own:].tolist()), resolution)
-                targets = torch.cat([targets, renders])
+                if renders is None:
+                    pictures = render(sample(seeds[own:].tolist()), resolution)
+                else:
+                    pictures, ws = renders.take(seeds[own:])
+                    known_w = torch.cat([known_w, ws])
+                targets = torch.cat([targets, pictures])
             codes = encoder.encode(targets.to(device), stage_of(step, config, pipe))
             encoded.append(codes.detach())
-            return objective(codes, targets.to(device), pool.w[chosen].to(device), draws=draws)
+            return objective(
+                codes, targets.to(device), known_w.to(device), with_pictures=with_pictures
+            )
 
         parts = training.minimize("encoder", losses_of, max_grad_norm=5.0)
-        if "discriminator" in models and draws:
+        if "discriminator" in models and with_pictures:
             parts["discriminator"] = training.update(
                 "discriminator",
                 lambda micro: discriminator_loss(
@@ -176,7 +195,7 @@ def main(config: Config) -> None:
 
     average = training.ema["encoder"]
     assert isinstance(average, Encoder)
-    watched = generated(pipe, range(UNSEEN_SEED, UNSEEN_SEED + 8), (1.0,)).images()
+    watched = generated(pipe, range(UNSEEN_SEED, UNSEEN_SEED + 8), (1.0,), resolution).images()
     if rendered:
         watched = torch.cat([watched, pictures_of(unseen_portraits(8), resolution)])
 
@@ -188,15 +207,22 @@ def main(config: Config) -> None:
 
 
 def check(config: Config) -> None:
-    """Refuse contradictory settings before anything is loaded."""
+    """Check the settings before anything is loaded.
+
+    Raises:
+        SystemExit: a setting is out of range.
+    """
     if not 0 <= config.rendered_share < 1:
         raise SystemExit(f"--rendered_share is {config.rendered_share}; expected 0 to below 1.")
     if config.num_generated < 1 or not config.truncation_psi:
-        raise SystemExit("Expected at least one picture (--num_generated) and a --truncation_psi.")
+        raise SystemExit(
+            f"Got --num_generated {config.num_generated} and {len(config.truncation_psi)} values "
+            "of --truncation_psi; expected at least one of both."
+        )
 
 
 def new_encoder(config: Config, pipe: StyleEditPipeline) -> Encoder:
-    """An untrained encoder for the pipeline's generator, the same for the same seed."""
+    """An untrained encoder for the pipeline's generator; the same seed gives the same weights."""
     generator = pipe.generator
     torch.manual_seed(config.seed)
     encoder = Encoder(
@@ -214,11 +240,12 @@ def new_encoder(config: Config, pipe: StyleEditPipeline) -> Encoder:
 
 
 def optimizer_of(encoder: Encoder, config: Config) -> Muon:
-    """Muon for the weights between features, AdamW for the rest.
+    """Muon for the weights between features; AdamW for the rest.
 
-    In 400 steps the error of w falls to a third; with AdamW alone, to two fifths. The heads' linear
-    layers keep weights of size 1 and divide by sqrt(inputs) when they are used (equalized learning
-    rate): at the rate of the other layers they would learn slower by this factor.
+    In 400 steps, the error of w falls to a third; with AdamW alone, it falls to two fifths. The
+    linear layers of the heads keep weights of size 1, which are divided by sqrt(inputs) when they
+    are used (equalized learning rate). At the rate of the other layers, they would learn more
+    slowly by this factor.
     """
     linear = [head.get_submodule("linear").get_parameter("weight") for head in encoder.styles]
     own = {id(weight) for weight in linear}
@@ -250,8 +277,8 @@ def stage_of(step: int, config: Config, pipe: StyleEditPipeline) -> int:
 
 
 @dataclass(frozen=True)
-class Generated:
-    """Pictures uint8 `[n, 3, h, w]` and the w `[n, w_dim]` that rendered them."""
+class Pool:
+    """Pictures uint8 `[n, 3, h, w]` and the ws `[n, w_dim]` that render them."""
 
     pictures: Tensor
     w: Tensor
@@ -260,33 +287,64 @@ class Generated:
         """The pictures as floats in [-1, 1]."""
         return image_files.from_uint8(self.pictures)
 
+    def take(self, seeds: Int[Tensor, " n"]) -> tuple[Tensor, Tensor]:
+        """Pictures `[n, 3, h, w]` in [-1, 1] and their ws `[n, w_dim]`, one for each seed."""
+        chosen = seeds % len(self.w)
+        return image_files.from_uint8(self.pictures[chosen]), self.w[chosen]
+
+
+def known_renders(folder: Path, pipe: StyleEditPipeline, resolution: int) -> Pool:
+    """Rendered portraits, and the ws that the paired route assigns to their factors.
+
+    Raises:
+        SystemExit: the pictures do not have the size of those in the training.
+    """
+    cache = RenderCache(folder)
+    if cache.resolution != resolution:
+        raise SystemExit(
+            f"{folder} holds portraits of {cache.resolution} px, but this training needs "
+            f"{resolution} px. Render portraits of this size, or set --resolution."
+        )
+    indices = torch.arange(len(cache))
+    pictures = torch.cat([cache.images(part) for part in indices.split(1000)])
+    w = FactorEncoder(pipe.generator.config.w_dim)(cache.factors(indices))
+    return Pool(pictures, w)
+
 
 @torch.no_grad()
 def generated(
-    pipe: StyleEditPipeline, seeds: Sequence[int], truncation_psi: Sequence[float]
-) -> Generated:
-    """Samples of a pipeline; chunks take turns with the truncations."""
+    pipe: StyleEditPipeline,
+    seeds: Sequence[int],
+    truncation_psi: Sequence[float],
+    resolution: int | None = None,
+) -> Pool:
+    """Samples of a pipeline; the truncations take turns, one for each chunk."""
     pictures, ws = [], []
     for number, start in enumerate(range(0, len(seeds), _CHUNK)):
         psi = truncation_psi[number % len(truncation_psi)]
         latents = pipe.sample(seeds[start : start + _CHUNK], psi)
-        pictures.append(image_files.to_uint8(pipe.synthesize(latents)).cpu())
+        pictures.append(image_files.to_uint8(pipe.synthesize(latents, resolution)).cpu())
         ws.append(latents.codes[:, 0].cpu())
-    return Generated(torch.cat(pictures), torch.cat(ws))
+    return Pool(torch.cat(pictures), torch.cat(ws))
 
 
 class Objective:
-    """The losses of e4e (equation 10), each a mean over the batch and times its weight."""
+    """The losses of e4e (equation 10), each a mean over the batch, multiplied by its weight."""
 
     def __init__(
-        self, config: Config, pipe: StyleEditPipeline, discriminator: nn.Module | None
+        self,
+        config: Config,
+        pipe: StyleEditPipeline,
+        discriminator: nn.Module | None,
+        resolution: int,
     ) -> None:
         self._config = config
+        self._resolution = resolution
         self._pipe = pipe
         self._discriminator = discriminator
         self._recognizer = getattr(pipe, "recognizer", None)
         if self._recognizer is None and config.id_lambda > 0:
-            print("The pipeline has no recognizer; training without the identity loss.")
+            print("The pipeline has no recognizer, so the identity loss is not used.")
         z_dim = pipe.generator.config.z_dim
         z = torch.randn(2000, z_dim, generator=torch.Generator().manual_seed(0)).to(pipe.device)
         with torch.no_grad():
@@ -298,24 +356,25 @@ class Objective:
         targets: Float[Tensor, "n 3 h w"],
         known_w: Float[Tensor, "m w_dim"],
         *,
-        draws: bool,
+        with_pictures: bool,
     ) -> dict[str, Tensor]:
         """Losses by name.
 
         Args:
-            known_w: of the first m pictures.
-            draws: whether the losses that need the generator are computed.
+            known_w: the ws of the first m pictures.
+            with_pictures: whether the losses that need the generator's pictures are computed.
         """
         config, n = self._config, len(codes)
         codes = codes.float()
         errors = (codes[: len(known_w)] - known_w[:, None]).square().mean((1, 2))
         losses = {"latent": config.latent_lambda * errors.sum() / (n * self._variance)}
-        # Summed over the layers, as published.
+        # The lengths are summed over the layers, as published.
         deltas = (codes[:, 1:] - codes[:, :1]).norm(dim=2).sum(1)
         losses["delta"] = config.delta_lambda * deltas.mean()
-        if not draws:
+        if not with_pictures:
             return losses
-        images = self._pipe.synthesize(Latents(Space.W_PLUS, codes)).float()
+        latents = Latents(Space.W_PLUS, codes)
+        images = self._pipe.synthesize(latents, self._resolution).float()
         losses["l2"] = config.l2_lambda * (images - targets).square().mean()
         perceptual = PerceptualDistance(self._pipe, targets)(images)
         losses["perceptual"] = config.perceptual_lambda * perceptual.mean()
@@ -331,7 +390,7 @@ class Objective:
 
 
 def latent_discriminator(w_dim: int) -> nn.Sequential:
-    """Tells ws of the mapping network from the encoder's (section 5.1): four layers and a logit."""
+    """The network that tells ws of the mapping network from the encoder's (section 5.1)."""
     layers = [FullyConnectedLayer(w_dim, w_dim, activation="lrelu") for _ in range(4)]
     return nn.Sequential(*layers, FullyConnectedLayer(w_dim, 1))
 
@@ -344,7 +403,7 @@ def discriminator_loss(
     seeds: Tensor,
     step: int,
 ) -> Tensor:
-    """The latent discriminator's own loss, at some steps with the gradient penalty."""
+    """The latent discriminator's own loss, every `r1_interval` steps with the gradient penalty."""
     real = pipe.sample(seeds.tolist(), truncation_psi=1.0).codes[:, :1, None]  # [n, 1, 1, w_dim]
     real = real.detach().requires_grad_(True)
     logits = discriminator(real.flatten(1))
@@ -359,23 +418,24 @@ def discriminator_loss(
 def reconstruct(
     pipe: StyleEditPipeline, encoder: Encoder, images: Float[Tensor, "n 3 h w"]
 ) -> tuple[Float[Tensor, "n num_ws w_dim"], Float[Tensor, "n 3 h w"]]:
-    """Codes of pictures, and what the generator renders from them."""
+    """The codes of pictures, and the pictures that the generator renders from them."""
     codes = [encoder.encode(batch.to(encoder.device)) for batch in images.split(_CHUNK)]
-    drawn = [pipe.synthesize(Latents(Space.W_PLUS, one)).clamp(-1, 1).cpu() for one in codes]
-    return torch.cat(codes).cpu(), torch.cat(drawn)
+    side = max(images.shape[-2:])
+    found = [pipe.synthesize(Latents(Space.W_PLUS, one), side).clamp(-1, 1).cpu() for one in codes]
+    return torch.cat(codes).cpu(), torch.cat(found)
 
 
 def sheet(pipe: StyleEditPipeline, encoder: Encoder, images: Float[Tensor, "n 3 h w"]) -> Any:
     """Pictures above their reconstructions, eight in a row."""
-    drawn = reconstruct(pipe, encoder, images)[1]
-    rows = zip(images.split(8), drawn.split(8), strict=True)
+    found = reconstruct(pipe, encoder, images)[1]
+    rows = zip(images.split(8), found.split(8), strict=True)
     return image_files.grid(torch.cat([one for row in rows for one in row]), columns=8)
 
 
 def export(encoder: Encoder, pipe: StyleEditPipeline, config: Config) -> None:
-    """Write the folder `encoder/`: network, metrics.json, pictures and card."""
+    """Write the folder `encoder/` with network, metrics.json, pictures and card."""
     has_renders = config.rendered_share > 0
-    reader = reader_for(pipe, config.reader, has_renders)  # renders are drawn portraits
+    reader = reader_for(pipe, config.reader, has_renders)
     seeds = range(UNSEEN_SEED, UNSEEN_SEED + config.unseen)
     own = generated(pipe, seeds, (1.0,))
     sets = {"generated": own.images()}
@@ -404,12 +464,12 @@ def measure(
     images: Float[Tensor, "n 3 h w"],
     reader: AttributeReader | None,
 ) -> dict[str, Any]:
-    """How close the reconstructions of unseen pictures are, and how far the codes are from W."""
-    codes, drawn = reconstruct(pipe, encoder, images)
+    """Measure how close reconstructions are to their pictures, and how far codes are from W."""
+    codes, found = reconstruct(pipe, encoder, images)
     device = encoder.device
-    pairs = list(zip(images.split(_CHUNK), drawn.split(_CHUNK), strict=True))
+    pairs = list(zip(images.split(_CHUNK), found.split(_CHUNK), strict=True))
     distances = torch.cat([PerceptualDistance(pipe, a.to(device))(b.to(device)) for a, b in pairs])
-    squared = (drawn - images).square().mean((1, 2, 3))
+    squared = (found - images).square().mean((1, 2, 3))
     values: dict[str, Any] = {
         "mean_squared_error": float(squared.mean()),
         "psnr": float((10 * (4 / squared).log10()).mean()),
@@ -418,10 +478,10 @@ def measure(
     }
     recognizer = getattr(pipe, "recognizer", None)
     if recognizer is not None:
-        likeness = identity_similarity(recognizer, images.to(device), drawn.to(device))
+        likeness = identity_similarity(recognizer, images.to(device), found.to(device))
         values["identity_similarity"] = float(likeness.mean())
     if reader is not None:
-        before, after = reader.read(images).labels, reader.read(drawn).labels
+        before, after = reader.read(images).labels, reader.read(found).labels
         visible = applicable(before)
         kept = {
             name: float((before[name] == after[name])[visible[name]].float().mean())
@@ -433,18 +493,18 @@ def measure(
 
 
 _WORDS = {
-    "psnr": "PSNR in dB (mean of the pictures)",
-    "mean_squared_error": "mean squared error, pictures in [-1, 1]",
+    "psnr": "PSNR in dB (mean over the pictures)",
+    "mean_squared_error": "mean squared error of pictures in [-1, 1]",
     "perceptual_distance": "perceptual distance (patches of the pipeline's CLIP)",
     "identity_similarity": "identity similarity (the pipeline's recognizer)",
-    "attributes_kept": "attributes kept (attribute reader)",
+    "attributes_kept": "share of attributes kept (attribute reader)",
     "delta_length": "mean distance of a layer's w from the mean over the layers",
     "w_error": "squared error of w, relative to its variance",
 }
 
 
 def card(metrics: Mapping[str, Any], config: Config) -> str:
-    """The card: purpose, training, reconstruction and limits."""
+    """The text of the card: purpose, training, reconstruction and limits."""
     columns = {name: metrics[name] for name in ("generated", "renders") if name in metrics}
     rows = [
         f"| {words} | {' | '.join(_number(column.get(name)) for column in columns.values())} |"
@@ -453,7 +513,7 @@ def card(metrics: Mapping[str, Any], config: Config) -> str:
     ]
     names = {"generated": "generated", "renders": "rendered"}
     heads = " | ".join(names[name] for name in columns)
-    drawn = config.max_train_steps - config.latent_steps
+    further = max(config.max_train_steps - config.latent_steps, 0)
     return f"""---
 library_name: stylegan-hub
 pipeline_tag: image-to-image
@@ -463,9 +523,10 @@ tags: [gan-inversion, e4e]
 
 # Encoder for the generator of `{config.pipeline}`
 
-From a picture to the latent in w_plus that renders it: e4e (Tov et al. 2021) with
-{metrics["parameters"] / 1e6:.2f} M parameters. It belongs to the generator
-{metrics["pipeline"]["fingerprint"]}. Pictures of any size are resized to {config.input_size} px.
+An e4e encoder (Tov et al. 2021), which turns a picture into the latent in w_plus that renders it.
+It has {metrics["parameters"] / 1e6:.2f} M parameters and belongs to the generator with the
+fingerprint {metrics["pipeline"]["fingerprint"]}. Pictures of any size are resized to
+{config.input_size} px.
 
 ```python
 from stylegan_hub.models.encoder import Encoder
@@ -476,19 +537,19 @@ codes = encoder.encode(images)  # [n, 3, h, w] in [-1, 1] -> [n, num_ws, w_dim]
 
 ## Training
 
-From scratch, by `recipes/train_encoder.py`: {config.latent_steps:,} steps of
-{config.train_batch_size} pictures that only learn the w of {config.num_generated:,} pictures of the
-generator (truncation {", ".join(f"{psi:g}" for psi in config.truncation_psi)}), then
-{max(drawn, 0):,} steps with the losses of e4e (weights: pixels {config.l2_lambda:g}, perceptual
-{config.perceptual_lambda:g}, identity {config.id_lambda:g} if there is a recognizer, deltas
-{config.delta_lambda:g}, latent discriminator {config.adv_lambda:g}) and the known w
-({config.latent_lambda:g}), {config.rendered_share:.0%} of the pictures rendered. Muon and AdamW,
-cosine schedule, exponential average of the weights, seed {config.seed}, precision
-"{config.mixed_precision}".
+`recipes/train_encoder.py` trained it from scratch. The first {config.latent_steps:,} steps, with
+{config.train_batch_size} pictures each, only learned known ws. They used
+{config.num_generated:,} samples of the generator (truncation
+{", ".join(f"{psi:g}" for psi in config.truncation_psi)}). The following {further:,} steps added
+the losses of e4e. The weights are: known w {config.latent_lambda:g}, pixels {config.l2_lambda:g},
+perceptual {config.perceptual_lambda:g}, identity {config.id_lambda:g} if there is a recognizer,
+deltas {config.delta_lambda:g}, latent discriminator {config.adv_lambda:g}. Renders were
+{config.rendered_share:.0%} of the pictures. The training used Muon and AdamW, a cosine schedule, an
+exponential average of the weights, seed {config.seed} and precision "{config.mixed_precision}".
 
 ## How well it reconstructs
 
-On {metrics["images"]:,} pictures of each kind that were not trained on (seeds from
+The table is for {metrics["images"]:,} unseen pictures of each kind (seeds from
 {metrics["first_seed"]:,}; generated ones without truncation).
 
 | | {heads} |
@@ -499,9 +560,9 @@ On {metrics["images"]:,} pictures of each kind that were not trained on (seeds f
 
 ## Limits
 
-It knows the pictures of one generator. Whatever the generator cannot render is lost, and a single
-pass gives a likeness, not a copy: refine the latent where that matters. Ask people before you edit
-pictures of them.
+The encoder knows only the pictures of one generator. Anything that the generator cannot render is
+lost. A single pass gives an approximate reconstruction; where that is not enough, refine the
+latent. Ask people before you edit pictures of them.
 """
 
 

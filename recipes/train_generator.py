@@ -1,35 +1,40 @@
 """Train the StyleGAN2 generator of a pipeline.
 
-The published way, on a GPU (non-saturating loss, lazy R1, style mixing, path length, EMA):
+The adversarial route trains as published (non-saturating loss, lazy R1, style mixing, path length
+regularization, EMA) and needs a GPU:
 
-    accelerate launch recipes/train_generator.py adversarial --cache runs/portraits-128 \\
+    accelerate launch recipes/train_generator.py adversarial --cache runs/portraits \\
         --output_dir runs/gan --train_batch_size 32 --max_train_steps 100000
 
-    # pictures of anything else in a folder, here of 256 x 192 (docs/other-domains.md)
+It also trains on a folder of pictures of any other domain, here of 256 x 192 px (see
+docs/other-domains.md):
+
     accelerate launch recipes/train_generator.py adversarial --images photos-of-houses \\
         --img_resolution 256 --img_crop 192 256 --output_dir runs/houses
 
-The paired way, which two CPU cores can afford, because the renderer knows what it drew (see
-stylegan_hub/portraits/paired.py). Three stages, each starts from the one before:
+The paired route is feasible on two CPU cores, because the renderer knows the factors of each
+picture (see stylegan_hub/portraits/paired.py). It has four stages; each starts from the one before:
 
-    python recipes/render_portraits.py --output_dir runs/portraits-128
+    python recipes/render_portraits.py --blends --output_dir runs/blends
     accelerate launch recipes/train_generator.py paired --stage synthesis \\
-        --cache runs/portraits-128 --output_dir runs/synthesis
+        --cache runs/blends --output_dir runs/synthesis
+    accelerate launch recipes/train_generator.py paired --stage details --schedule 256:4:1500 \\
+        --max_train_steps 1500 --init_from runs/synthesis --output_dir runs/details
     accelerate launch recipes/train_generator.py paired --stage mapping \\
-        --init_from runs/synthesis --output_dir runs/mapping
+        --init_from runs/details --output_dir runs/mapping
     accelerate launch recipes/train_generator.py paired --stage together \\
-        --cache runs/portraits-128 --init_from runs/mapping --output_dir runs/generator
+        --cache runs/blends --init_from runs/mapping --output_dir runs/generator
 
 `--mixed_precision bf16` doubles the speed on processors that support it. An interrupted run is
-continued with --resume_from_checkpoint latest. The folder `generator/` in the output folder is the
-averaged generator, ready for a pipeline.
+continued with --resume_from_checkpoint latest. At the end, the folder `generator/` in the output
+folder holds the averaged generator, ready for a pipeline.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -52,86 +57,96 @@ from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.optimizers import Muon
 from stylegan_hub.portraits.attributes import sample
 from stylegan_hub.portraits.dataset import UNSEEN_SEED, RenderCache
+from stylegan_hub.portraits.factors import factor_matrix
 from stylegan_hub.portraits.paired import (
     FactorEncoder,
     LayerRoles,
+    change_loss,
     face_weight,
+    move_bias_down,
+    pairs,
     portraits_of_z,
     reconstruction_loss,
-    truncated_ws,
     z_of_portraits,
 )
-from stylegan_hub.portraits.renderer import render
+from stylegan_hub.portraits.renderer import render, render_factors
 from stylegan_hub.training import Training, TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Paired(TrainingConfig):
-    """Reconstruction from known factors: the route for a CPU."""
+    """The paired route: reconstruction from known factors, feasible on a CPU."""
 
-    stage: Literal["synthesis", "mapping", "together"] = "synthesis"
-    """synthesis: factors -> w -> picture; mapping: z -> w; together: z -> picture."""
+    stage: Literal["synthesis", "details", "mapping", "together"] = "synthesis"
+    """synthesis: factors -> w -> picture; details: the same, for pairs that differ in one
+    attribute; mapping: z -> w; together: z -> picture."""
     cache: Path | None = None
-    """Folder made by recipes/render_portraits.py."""
+    """Folder made by recipes/render_portraits.py, for the stages synthesis and together; the stage
+    details renders its own portraits."""
     init_from: Path | None = None
     """Output folder of an earlier run to start from."""
-    schedule: tuple[str, ...] = ("32:16:1500", "64:8:12000", "128:8:12000")
-    """resolution:batch:steps of the progressive stages; the last one goes on to the end."""
-    img_resolution: int = 128
+    schedule: tuple[str, ...] = ("32:20:1000", "64:10:1500", "128:8:8000", "256:4:15000")
+    """Resolution, batch size and number of steps of each phase, with colons between them; the last
+    phase continues until the end."""
+    change_lambda: float = 0.5
+    """Weight of the share of a change that the network misses, in the stage details."""
+    img_resolution: int = 256
     """Resolution of the generator."""
-    channels: tuple[int, ...] = (160, 160, 160, 96, 48, 32)
-    """Feature channels at 4, 8, 16, ... px."""
+    channels: tuple[int, ...] = (192, 192, 160, 96, 64, 40, 24)
+    """Number of feature channels at 4, 8, 16, ... px."""
     z_dim: int = 128
-    """Size of z; at least 64, to hold the numbers that make a portrait."""
+    """Size of z, at least 65, so that it can hold the Gaussian numbers of a portrait."""
     w_dim: int = 256
     """Size of w."""
-    encoder_learning_rate: float = 1e-3
-    """Peak learning rate of the factor encoder."""
     learning_rate: float = 2e-2
-    """Peak learning rate of the synthesis network (of Muon; Adam's share gets a fifth)."""
+    """Peak learning rate of the synthesis network with Muon; the parameters that Adam updates get a
+    fifth of it."""
     mapping_learning_rate: float = 12.0
-    """Peak learning rate of the mapping network; it acts a hundred times weaker (lr_mul 0.01)."""
+    """Peak learning rate of the mapping network. Its effect is a hundred times smaller, because
+    lr_mul is 0.01."""
     mapping_batch_size: int = 1024
-    """Draws of z per step of the mapping stage."""
+    """Number of random z per step of the stage mapping."""
     lr_scheduler: Literal["constant", "cosine"] = "constant"
-    max_train_steps: int = 28_000
+    max_train_steps: int = 25_500
     checkpointing_steps: int = 1000
     sample_steps: int = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adversarial(TrainingConfig):
-    """Adversarial training as published (StyleGAN2 config F, lazy regularization): for a GPU."""
+    """The adversarial route, as published (StyleGAN2 config F, lazy regularization), for a GPU."""
 
     cache: Path | None = None
     """Folder made by recipes/render_portraits.py."""
     images: Path | None = None
-    """Or a folder of pictures of any domain, whose middle is taken."""
+    """Folder of pictures of any domain, of which the middle is used. Alternative: --cache."""
     img_crop: tuple[int, int] | None = None
-    """Height and width of pictures that are not square, such as 96 128: the network learns them
+    """Height and width of pictures that are not square, such as 96 128. The network learns them
     with black bars, and renders them without."""
     init_from: Path | None = None
-    """Folder that holds `generator/`, such as that of a paired run, to start from."""
+    """Folder that holds `generator/` to start from, such as the output folder of a paired run."""
     img_resolution: int = 128
     """Resolution of the generator."""
     channel_base: int = 8192
-    """Channels at resolution r: channel_base / r, at most channel_max."""
+    """The number of channels at resolution r is channel_base / r, but at most channel_max."""
     channel_max: int = 256
     z_dim: int = 128
     w_dim: int = 256
     num_mapping_layers: int = 8
     r1_gamma: float = 1.0
-    """Weight of the R1 penalty on real pictures; about 0.0002 * resolution^2 / batch * 32."""
+    """Weight of the R1 penalty on real pictures. A good value is about
+    0.0002 * resolution^2 * 32 / batch size."""
     r1_interval: int = 16
-    """Steps between two R1 penalties."""
+    """Number of steps between two R1 penalties."""
     path_length_weight: float = 2.0
-    """Weight of path length regularization; 0 = none."""
+    """Weight of the path length regularization. 0: none."""
     path_length_interval: int = 4
-    """Steps between two path length penalties."""
+    """Number of steps between two path length penalties."""
     style_mixing: float = 0.9
-    """Probability of mixing the w of two z at a random layer."""
+    """Probability of mixing the ws of two z at a random layer."""
     reconstruction_lambda: float = 0.0
-    """Weight of reproducing the portraits that z stands for, which keeps a paired start paired."""
+    """Weight of the reconstruction of the portraits that z stands for. It keeps a generator paired
+    that was trained by the paired route before."""
     learning_rate: float = 2e-3
     lr_scheduler: Literal["constant", "cosine"] = "constant"
     train_batch_size: int = 32
@@ -160,13 +175,12 @@ def build(config: Paired) -> tuple[StyleGAN2Generator, FactorEncoder]:
     """New networks, or those of an earlier run."""
     if config.init_from is not None:
         generator = StyleGAN2Generator.from_pretrained(config.init_from / "generator")
-        encoder = config.init_from / "factor_encoder"
-        if config.stage == "together" and not encoder.is_dir():
-            # A bundled pipeline: the layers' roles need only the encoder's fixed rotation.
-            return generator, FactorEncoder(generator.config.w_dim)
-        return generator, FactorEncoder.from_pretrained(encoder)
+        return generator, FactorEncoder(generator.config.w_dim)
     if config.stage != "synthesis":
-        raise SystemExit(f"Stage {config.stage!r} starts from an earlier one: give --init_from.")
+        raise SystemExit(
+            f"The stage {config.stage!r} starts from an earlier stage. Give its output folder as "
+            "--init_from."
+        )
     torch.manual_seed(config.seed)
     generator = StyleGAN2Generator(
         z_dim=config.z_dim,
@@ -178,26 +192,32 @@ def build(config: Paired) -> tuple[StyleGAN2Generator, FactorEncoder]:
 
 
 def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: FactorEncoder) -> None:
-    """Stages synthesis and together: redraw known portraits from their w, or from their z."""
-    if config.cache is None:
-        raise SystemExit("This stage learns from drawn portraits: give --cache (see --help).")
-    cache = RenderCache(config.cache)
+    """The stages that learn to reproduce known portraits, from their factors or from z."""
+    if config.stage == "details":
+        cache = None
+    elif config.cache is None:
+        raise SystemExit(
+            f"The stage {config.stage!r} learns from rendered portraits. Give --cache (see --help)."
+        )
+    else:
+        cache = RenderCache(config.cache)
     from_z = config.stage == "together"
     roles = LayerRoles(generator, encoder)
     roles.enforce()
     optimizer = synthesis_optimizer(generator.synthesis, config)
     models: dict[str, nn.Module] = {"generator": generator}
     if from_z:
-        mapping = list(generator.mapping.parameters())
-        # Here Adam, whose rate means a smaller step than Muon's.
-        rate, trained = config.mapping_learning_rate / 600, mapping
+        # Adam updates the mapping network here; its learning rate means smaller steps than Muon's.
+        optimizer.add_param_group(
+            {
+                "params": list(generator.mapping.parameters()),
+                "lr": config.mapping_learning_rate / 600,
+                "orthogonal": False,
+                "weight_decay": 0.0,
+            }
+        )
     else:
         generator.mapping.requires_grad_(False)
-        rate, trained = config.encoder_learning_rate, list(encoder.parameters())
-        models["factor_encoder"] = encoder
-    optimizer.add_param_group(
-        {"params": trained, "lr": rate, "orthogonal": False, "weight_decay": 0.0}
-    )
     training = Training(
         config,
         models,
@@ -216,36 +236,50 @@ def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: Fact
             step -= steps
         return stages[-1][0], stages[-1][1]
 
-    def ws_of(indices: Sequence[int] | Tensor, draw: torch.Generator) -> Tensor:
-        portraits = cache.portraits(indices)
-        if from_z:
-            psi = 1 - 0.4 * torch.rand(len(portraits), 1, generator=draw)
-            psi[torch.rand(len(portraits), generator=draw) < 0.5] = 1.0
-            return truncated_ws(generator, portraits, psi, draw)
-        return encoder(portraits.to(device))[:, None].expand(-1, generator.num_ws, -1)
+    def ws_of(cache: RenderCache, indices: Tensor, random: torch.Generator) -> Tensor:
+        w = encoder(cache.factors(indices).to(device))
+        if from_z:  # blends and named characters have no z
+            rows = torch.arange(len(indices))
+            if cache.blends:
+                rows = rows[indices % 2 == 0]
+            portraits = cache.portraits(indices[rows])
+            known = portraits.character < 0
+            z = z_of_portraits(portraits[known], config.z_dim, random)
+            w = w.index_copy(0, rows[known].to(device), generator.mapping.w(z.to(device)))
+        return w[:, None].expand(-1, generator.num_ws, -1)
 
     def step_fn(step: int) -> dict[str, Tensor]:
         resolution, batch = stage_at(step)
         training.total_batch_size = batch
-        draw = training.generator(step, shared=True)
-        indices = training.shard(torch.randint(len(cache), (batch,), generator=draw))
-        if from_z:  # no face in z is a named character
-            indices = indices[cache.portraits(indices).character < 0]
-        targets = pictures(cache.images(indices).to(device), resolution)
+        random = training.generator(step, shared=True)
         weight = face_weight(resolution).to(device)
+        if cache is None:
+            seeds = torch.randint(UNSEEN_SEED, (batch // 2,), generator=random)
+            before, after = pairs(training.shard(seeds).tolist())
+            factors = torch.cat([factor_matrix(before), factor_matrix(after)]).to(device)
+            targets = render_factors(factors, resolution)
+            ws = encoder(factors)[:, None].expand(-1, generator.num_ws, -1)
+        else:
+            indices = training.shard(torch.randint(len(cache), (batch,), generator=random))
+            targets = pictures(cache.images(indices).to(device), resolution)
 
         def loss_of(_: int) -> Tensor:
-            drawn = generator.synthesis(
-                ws_of(indices, draw), noise_mode="none", resolution=resolution
-            )
-            return reconstruction_loss(drawn, targets, weight)
+            styles = ws if cache is None else ws_of(cache, indices, random)
+            images = generator.synthesis(styles, noise_mode="none", resolution=resolution)
+            loss = reconstruction_loss(images, targets, weight)
+            if cache is None:
+                missed = change_loss(*images.chunk(2), *targets.chunk(2))
+                shares["missed"] = missed.detach()
+                loss = loss + config.change_lambda * missed
+            return loss
 
         if from_z:
-            z = torch.randn(256, config.z_dim, generator=draw)
+            z = torch.randn(256, config.z_dim, generator=random)
             generator.update_w_avg(z.to(device))
+        shares: dict[str, Tensor] = {}
         loss = training.update("generator", loss_of)
         roles.enforce()
-        return {"loss": loss}
+        return {"loss": loss, **shares}
 
     unseen = sample(range(UNSEEN_SEED, UNSEEN_SEED + 64))
     unseen = unseen[torch.nonzero(unseen.character < 0)[:48, 0]]
@@ -256,39 +290,36 @@ def train_synthesis(config: Paired, generator: StyleGAN2Generator, encoder: Fact
         resolution, _ = stage_at(max(step - 1, 0))
         average = training.ema["generator"]
         if from_z:
-            draw = torch.Generator().manual_seed(0)
-            ws = average.mapping(z_of_portraits(unseen, config.z_dim, draw).to(device))
+            random = torch.Generator().manual_seed(0)
+            ws = average.mapping(z_of_portraits(unseen, config.z_dim, random).to(device))
         else:
-            w = training.ema["factor_encoder"](unseen.to(device))
+            w = encoder(factor_matrix(unseen).to(device))
             ws = w[:, None].expand(-1, generator.num_ws, -1)
-        drawn = average.synthesis(ws, noise_mode="none", resolution=resolution).cpu().clamp(-1, 1)
+        images = average.synthesis(ws, noise_mode="none", resolution=resolution).cpu().clamp(-1, 1)
         target = nn.functional.avg_pool2d(truth, config.img_resolution // resolution)
-        psnr = 10 * torch.log10(4 / (drawn - target).square().mean())
+        psnr = 10 * torch.log10(4 / (images - target).square().mean())
         with (training.config.output_dir / "psnr.jsonl").open("a") as log:
             log.write(
                 json.dumps({"step": step, "resolution": resolution, "psnr": float(psnr)}) + "\n"
             )
-        rows = torch.stack([target[:24], drawn[:24]], 1).view(3, 8, 2, *drawn.shape[1:])
-        sheet = rows.transpose(1, 2).flatten(0, 2)  # a row of portraits, a row of renders, ...
+        rows = torch.stack([target[:24], images[:24]], 1).view(3, 8, 2, *images.shape[1:])
+        sheet = rows.transpose(1, 2).flatten(0, 2)  # a row of targets, a row of results, ...
         image_files.grid(sheet, columns=8).save(folder / f"{step:06d}.png")
         if from_z:
-            people = samples(average, resolution)
-            image_files.grid(people, columns=8).save(folder / f"{step:06d}-samples.png")
+            sampled = samples(average, resolution)
+            image_files.grid(sampled, columns=8).save(folder / f"{step:06d}-samples.png")
 
     training.complete(step_fn, on_sample)
     if training.accelerator.is_main_process:
         average = training.ema["generator"]
         if from_z:
             set_w_avg(average, config.z_dim)
+        move_bias_down(average)
         average.save_pretrained(config.output_dir / "generator")
-        training.ema.get("factor_encoder", encoder).save_pretrained(
-            config.output_dir / "factor_encoder"
-        )
 
 
 def train_mapping(config: Paired, generator: StyleGAN2Generator, encoder: FactorEncoder) -> None:
-    """Stage mapping: the published mapping network learns z -> w of the portrait z stands for."""
-    encoder.requires_grad_(False)
+    """The stage mapping: the mapping network learns the w of the portrait that z stands for."""
     mapping = generator.mapping
     training = Training(
         config,
@@ -303,10 +334,10 @@ def train_mapping(config: Paired, generator: StyleGAN2Generator, encoder: Factor
     training.total_batch_size = config.mapping_batch_size * training.accelerator.num_processes
 
     def step_fn(step: int) -> dict[str, Tensor]:
-        draw = training.generator(step)
-        z = torch.randn(config.mapping_batch_size, config.z_dim, generator=draw).to(device)
+        random = training.generator(step)
+        z = torch.randn(config.mapping_batch_size, config.z_dim, generator=random).to(device)
         with torch.no_grad():
-            target = encoder(portraits_of_z(z))
+            target = encoder(factor_matrix(portraits_of_z(z)))
 
         def loss_of(_: int) -> Tensor:
             return (mapping(z)[:, 0] - target).square().mean()
@@ -316,22 +347,21 @@ def train_mapping(config: Paired, generator: StyleGAN2Generator, encoder: Factor
     @torch.no_grad()
     def on_sample(step: int, folder: Path) -> None:
         z = torch.randn(48, config.z_dim, generator=torch.Generator().manual_seed(0)).to(device)
-        drawn = generator.synthesis(training.ema["mapping"](z), noise_mode="none")
-        image_files.grid(drawn.cpu(), columns=8).save(folder / f"{step:06d}.png")
+        images = generator.synthesis(training.ema["mapping"](z), noise_mode="none")
+        image_files.grid(images.cpu(), columns=8).save(folder / f"{step:06d}.png")
 
     training.complete(step_fn, on_sample)
     if training.accelerator.is_main_process:
         mapping.load_state_dict(training.ema["mapping"].state_dict())
         set_w_avg(generator, config.z_dim)
         generator.save_pretrained(config.output_dir / "generator")
-        encoder.save_pretrained(config.output_dir / "factor_encoder")
 
 
 def synthesis_optimizer(synthesis: nn.Module, config: Paired) -> Muon:
-    """Muon for the convolutions and affine layers, Adam for the rest."""
+    """Muon for the convolutions and affine layers; Adam for the rest."""
     matrices, others = [], []
     for name, parameter in synthesis.named_parameters():
-        # toRGB gives colors and the constant has no input: they do not map between features.
+        # toRGB and the constant do not map features to features.
         plain = parameter.ndim < 2 or "torgb" in name or name.endswith("const")
         (others if plain else matrices).append(parameter)
     optimizer = Muon(
@@ -360,7 +390,7 @@ def mapping_optimizer(mapping: nn.Module, learning_rate: float) -> Muon:
 
 
 def train_adversarial(config: Adversarial) -> None:
-    """Non-saturating loss, lazy R1 and path length, style mixing, averaged weights."""
+    """The adversarial route: non-saturating loss, lazy R1 and path length, style mixing, EMA."""
     torch.manual_seed(config.seed)
     if config.init_from is not None:
         generator = StyleGAN2Generator.from_pretrained(config.init_from / "generator")
@@ -375,7 +405,8 @@ def train_adversarial(config: Adversarial) -> None:
         )
     side = generator.config.img_resolution
     size = config.img_crop or generator.img_size
-    generator.crop(*size)  # refuses an impossible size before the training
+    # This rejects an impossible size before the training.
+    generator.crop(*size)
     generator.crop(side, side)
     discriminator = StyleGAN2Discriminator(
         img_resolution=side,
@@ -384,13 +415,13 @@ def train_adversarial(config: Adversarial) -> None:
     )
 
     def adam(module: nn.Module, interval: int) -> torch.optim.Adam:
-        # Lazy regularization takes part in one step of `interval`: StyleGAN2 appendix B.
+        # The regularization is applied in one of `interval` steps (StyleGAN2, appendix B).
         ratio = interval / (interval + 1)
         return torch.optim.Adam(
             module.parameters(), lr=config.learning_rate * ratio, betas=(0.0, 0.99**ratio)
         )
 
-    # The running mean of the path lengths is in a module, so that checkpoints hold it.
+    # A module holds the running mean of the path lengths, so that checkpoints include it.
     path = nn.Module()
     path.register_buffer("mean_length", torch.zeros(()))
     training = Training(
@@ -407,22 +438,22 @@ def train_adversarial(config: Adversarial) -> None:
     reals_of = picture_source(config, side, size)
     mean_length = path.get_buffer("mean_length")
 
-    def draw_ws(draw: torch.Generator) -> Tensor:
-        z = torch.randn(2, config.train_batch_size, z_dim, generator=draw).to(device)
+    def random_ws(random: torch.Generator) -> Tensor:
+        z = torch.randn(2, config.train_batch_size, z_dim, generator=random).to(device)
         ws = generator.mapping(z[0])
-        if torch.rand((), generator=draw) < config.style_mixing:
-            cutoff = int(torch.randint(1, generator.num_ws, (), generator=draw))
+        if torch.rand((), generator=random) < config.style_mixing:
+            cutoff = int(torch.randint(1, generator.num_ws, (), generator=random))
             ws = torch.cat([ws[:, :cutoff], generator.mapping(z[1])[:, cutoff:]], dim=1)
         return ws
 
     def step_fn(step: int) -> dict[str, Tensor]:
-        draw = training.generator(step)
+        random = training.generator(step)
         reals, indices = reals_of(training, step)
         reals = reals.to(device)
 
         def discriminator_loss(_: int) -> Tensor:
             with torch.no_grad():
-                fakes = generator.synthesis(draw_ws(draw), noise_mode="random")
+                fakes = generator.synthesis(random_ws(random), noise_mode="random")
             penalized = step % config.r1_interval == 0
             shown = reals.detach().requires_grad_(penalized)
             logits = discriminator(shown)
@@ -432,7 +463,7 @@ def train_adversarial(config: Adversarial) -> None:
             return loss
 
         def generator_loss(_: int) -> Tensor:
-            ws = draw_ws(draw)
+            ws = random_ws(random)
             fakes = generator.synthesis(ws, noise_mode="random")
             loss = generator_logistic_loss(discriminator(fakes))
             if config.path_length_weight and step % config.path_length_interval == 0:
@@ -442,11 +473,11 @@ def train_adversarial(config: Adversarial) -> None:
                 loss = loss + config.path_length_weight * config.path_length_interval * penalty
             if config.reconstruction_lambda and indices is not None:
                 portraits = sample([int(i) for i in indices])
-                nobody = portraits.character < 0  # no face in z is a named character
-                ws = generator.mapping(z_of_portraits(portraits[nobody], z_dim, draw).to(device))
-                redrawn = generator.synthesis(ws, noise_mode="const")
-                weight = face_weight(redrawn.shape[-1]).to(device)
-                error = reconstruction_loss(redrawn, reals[nobody.to(device)], weight)
+                known = portraits.character < 0  # named characters have no z
+                ws = generator.mapping(z_of_portraits(portraits[known], z_dim, random).to(device))
+                images = generator.synthesis(ws, noise_mode="const")
+                weight = face_weight(images.shape[-1]).to(device)
+                error = reconstruction_loss(images, reals[known.to(device)], weight)
                 loss = loss + config.reconstruction_lambda * error
             return loss
 
@@ -459,8 +490,8 @@ def train_adversarial(config: Adversarial) -> None:
     def on_sample(step: int, folder: Path) -> None:
         average = training.ema["generator"]
         set_w_avg(average, z_dim, count=4000)
-        people = samples(average, generator.config.img_resolution)
-        image_files.grid(people, columns=8).save(folder / f"{step:06d}.png")
+        sampled = samples(average, generator.config.img_resolution)
+        image_files.grid(sampled, columns=8).save(folder / f"{step:06d}.png")
 
     training.complete(step_fn, on_sample)
     if training.accelerator.is_main_process:
@@ -474,11 +505,14 @@ def train_adversarial(config: Adversarial) -> None:
 def picture_source(
     config: Adversarial, resolution: int, size: tuple[int, int]
 ) -> Callable[[Training, int], tuple[Tensor, Tensor | None]]:
-    """A function from (training, step) to real pictures, and the seeds of drawn portraits.
+    """A function from (training, step) to real pictures, and their seeds if they are portraits.
 
     Args:
-        resolution: side of the square that pictures fill.
-        size: height and width of what they show; around it the square is black.
+        resolution: side of the square pictures.
+        size: height and width of the content; the rest of the square is black.
+
+    Raises:
+        SystemExit: there are no pictures.
     """
     if config.cache is not None:
         cache = RenderCache(config.cache)
@@ -514,16 +548,16 @@ def samples(generator: StyleGAN2Generator, resolution: int) -> Tensor:
     """64 samples at truncation 0.7, always from the same z."""
     z = torch.randn(64, generator.config.z_dim, generator=torch.Generator().manual_seed(0))
     ws = generator.mapping(z.to(generator.device), truncation_psi=0.7)
-    drawn = [
+    images = [
         generator.synthesis(part, noise_mode="const", resolution=resolution)
         for part in ws.split(16)
     ]
-    return torch.cat(drawn).clamp(-1, 1).cpu()
+    return torch.cat(images).clamp(-1, 1).cpu()
 
 
 @torch.no_grad()
 def set_w_avg(generator: StyleGAN2Generator, z_dim: int, count: int = 20_000) -> None:
-    """The mean of w over many z, which truncation pulls towards."""
+    """Set the mean of w over many z, towards which truncation moves w."""
     z = torch.randn(count, z_dim, generator=torch.Generator().manual_seed(123))
     generator.update_w_avg(z.to(generator.device), beta=0.0)
 

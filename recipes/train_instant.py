@@ -12,13 +12,12 @@ its card; with --add it is also written into the pipeline's folder, whose `pipe.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import PartialState
 from command_line import run
-from network import add_to_pipeline, check_addable
+from network import add_to_pipeline, check_addable, check_same_run
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
@@ -57,7 +56,13 @@ def main(config: Config) -> None:
         check_addable(config.pipeline)
     blocks = config.output_dir / "blocks"
     blocks.mkdir(parents=True, exist_ok=True)
-    check_same_run(blocks / "run.json", pipe, config)
+    mine = {
+        "generator": pipe.base_model.fingerprint,
+        "clip": pipe.clip_model.fingerprint,
+        "seed": config.seed,
+        "label": config.label,
+    }
+    check_same_run(blocks / "run.json", mine)
     count = -(-config.samples // BLOCK)
     paths = [blocks / f"{index:05d}.safetensors" for index in range(count)]
     missing = [index for index, path in enumerate(paths) if not path.is_file()]
@@ -73,22 +78,6 @@ def main(config: Config) -> None:
         write(model, config.output_dir / "instant", config)
         if config.add:
             add_to_pipeline(pipe, Path(config.pipeline), "instant", model)
-
-
-def check_same_run(path: Path, pipe: StyleEditPipeline, config: Config) -> None:
-    """Refuse blocks of another pipeline or another seed."""
-    mine = {
-        "generator": pipe.base_model.fingerprint,
-        "clip": pipe.clip_model.fingerprint,
-        "seed": config.seed,
-        "label": config.label,
-    }
-    if path.is_file() and (there := json.loads(path.read_text())) != mine:
-        raise SystemExit(
-            f"{path.parent} holds samples of another run ({there}; this one is {mine}). Choose "
-            "another --output_dir."
-        )
-    write_bytes(path, (json.dumps(mine, indent=2) + "\n").encode())
 
 
 def read_block(path: Path) -> Block:

@@ -1,7 +1,7 @@
-"""Train the attribute reader on drawn portraits; it judges every edit.
+"""Train the attribute reader, which judges every edit, on rendered portraits.
 
-    python recipes/render_portraits.py --output_dir runs/portraits-128
-    accelerate launch recipes/train_reader.py --cache runs/portraits-128 --output_dir runs/reader
+    python recipes/render_portraits.py --output_dir runs/portraits
+    accelerate launch recipes/train_reader.py --cache runs/portraits --output_dir runs/reader
 
 The 2,000 steps (64,000 pictures) take about 20 minutes on one CPU core. An interrupted run is
 continued with --resume_from_checkpoint latest. At the end, the folder `reader/` in the output
@@ -34,16 +34,16 @@ from stylegan_hub.training import NetworkTraining, TrainingConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Config(TrainingConfig):
-    """How to train and measure the reader."""
+    """Settings for training and measuring the reader."""
 
     cache: Path
     """Folder made by recipes/render_portraits.py."""
     init_from: Path | None = None
-    """Folder of an earlier reader to start from, if the portraits have changed only a little."""
+    """Folder of an earlier reader to start from, if the renderer has changed only a little."""
     portraits: int = 40_000
-    """Number of portraits of that folder to learn from."""
+    """Number of portraits in that folder to train on."""
     unseen_portraits: int = 2000
-    """Number of other portraits on which it is measured at the end."""
+    """Number of unseen portraits on which the reader is measured at the end."""
     learning_rate: float = 2e-3
     train_batch_size: int = 32
     max_train_steps: int = 2000
@@ -82,7 +82,7 @@ def main(config: Config) -> None:
 
 
 def unseen(count: int) -> tuple[Portraits, Tensor]:
-    """Portraits that no training sees, and their pictures at 128 px."""
+    """Portraits that no training has seen, and their pictures at 128 px."""
     portraits = unseen_portraits(count)
     return portraits, pictures_of(portraits, 128)
 
@@ -90,7 +90,7 @@ def unseen(count: int) -> tuple[Portraits, Tensor]:
 def measure(
     reader: AttributeReader, portraits: Portraits, images: Tensor, *, augmented: bool = True
 ) -> dict[str, float]:
-    """Balanced accuracy per attribute, on pictures as they are or changed by `augment`."""
+    """Balanced accuracy per attribute, on pictures that are unchanged or changed by `augment`."""
     if augmented:
         generator = torch.Generator().manual_seed(0)
         images = torch.cat([augment(batch, generator) for batch in images.split(100)])
@@ -113,7 +113,7 @@ def export(reader: AttributeReader, config: Config) -> None:
 
 
 def card(metrics: dict[str, object], parameters: int, config: Config) -> str:
-    """The card: purpose, training, accuracy and limits."""
+    """The text of the card: purpose, training, accuracy and limits."""
     clean, augmented = metrics["clean"], metrics["augmented"]
     assert isinstance(clean, dict) and isinstance(augmented, dict)
     rows = [
@@ -123,7 +123,7 @@ def card(metrics: dict[str, object], parameters: int, config: Config) -> str:
     ]
     means = [sum(part.values()) / len(part) for part in (clean, augmented)]
     pictures = config.max_train_steps * config.train_batch_size
-    start = "From scratch" if config.init_from is None else "From a reader of an earlier renderer"
+    start = "from scratch" if config.init_from is None else "from a reader for an earlier renderer"
     return f"""---
 library_name: stylegan-hub
 pipeline_tag: image-classification
@@ -131,11 +131,11 @@ license: apache-2.0
 tags: [portraits, attribute-reader]
 ---
 
-# Attribute reader of the drawn portraits
+# Attribute reader for the drawn portraits
 
-A small convolutional network ({parameters / 1e6:.2f} M parameters, input 128 px, any other size is
-resized) that predicts which value of {len(ATTRIBUTES)} attributes a drawn portrait shows. It shares
-nothing with CLIP and judges edits: whether the wanted attribute appeared, and which others changed.
+A small convolutional network ({parameters / 1e6:.2f} M parameters; pictures are resized to 128 px)
+that predicts the values of the {len(ATTRIBUTES)} attributes of a drawn portrait. It shares nothing
+with CLIP and judges edits: whether the wanted attribute appeared, and which others changed.
 
 ```python
 from stylegan_hub.portraits.reader import AttributeReader
@@ -147,30 +147,31 @@ reading.words(0), reading.probability("hat", "yes")
 
 ## Training
 
-{start}, by `recipes/train_reader.py`: {pictures:,} pictures drawn by the renderer (portraits
-with seeds 0 to {config.portraits - 1:,}), every one changed at random by `portraits/augment.py`
-(small rotation, zoom and shift; blur; low resolution; brightness, contrast, saturation and tint;
-noise). The labels are the renderer's own. The loss is the sum over the attributes of cross
-entropies that give each value the same weight; the hair color of bald people is left out. AdamW,
-cosine schedule, exponential average of the weights, seed {config.seed}.
+The reader was trained {start} by `recipes/train_reader.py`, on {pictures:,} pictures of rendered
+portraits (seeds 0 to {config.portraits - 1:,}). Each picture was changed at random by
+`portraits/augment.py` (small rotation, zoom and shift; blur; low resolution; brightness, contrast,
+saturation and tint; noise). The labels come from the renderer. The loss is the sum over the
+attributes of cross entropies in which each value has the same weight; attributes that are not
+visible, such as the hair color of bald heads, are left out. The training used AdamW, a cosine
+schedule, an exponential average of the weights, and seed {config.seed}.
 
 ## Accuracy
 
-Balanced accuracy (mean recall of the values) on {metrics["images"]:,} portraits that were not
-trained on (seeds from {metrics["first_seed"]:,}), as drawn and with the same changes as in
+The table shows the balanced accuracy (mean recall of the values) on {metrics["images"]:,} unseen
+portraits (seeds from {metrics["first_seed"]:,}), unchanged and with the same changes as in
 training.
 
-| attribute | values | chance | as drawn | changed |
+| attribute | values | chance | unchanged | changed |
 | --- | --- | --- | --- | --- |
 {chr(10).join(rows)}
 | **mean** | | | **{means[0]:.3f}** | **{means[1]:.3f}** |
 
 ## Limits
 
-It knows only drawn portraits; on photographs its answers mean nothing. It always chooses one of the
-listed values, even if none fits (half a hat, blue skin), so look at the probabilities and at
-the pictures. Pictures are expected in the renderer's framing. The column "changed" includes
-pictures in which blur has erased the attribute.
+The reader knows only drawn portraits; on photographs its answers mean nothing. It always chooses
+one of the listed values, even if none fits (half a hat, blue skin), so look at the probabilities
+and at the pictures too. It expects pictures in the renderer's framing. The column "changed"
+includes pictures in which blur has erased the attribute.
 """
 
 

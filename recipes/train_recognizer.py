@@ -1,15 +1,15 @@
-"""Train the recognizer on drawn people; it says whether an edit has kept the identity.
+"""Train the recognizer, which tells whether an edit has kept the identity, on rendered portraits.
 
-    python recipes/render_portraits.py --identities 4000 --output_dir runs/identities-128
-    accelerate launch recipes/train_recognizer.py --cache runs/identities-128 \\
+    python recipes/render_portraits.py --identities 4000 --output_dir runs/identities
+    accelerate launch recipes/train_recognizer.py --cache runs/identities \\
         --output_dir runs/recognizer --mixed_precision bf16
 
-A person is a face geometry: sizes and places of eyes, nose, mouth, brows and jaw. Everything else
-(hair, colors, mood, pose, glasses, ...) changes from picture to picture of the same person. The
-2,000 steps (128,000 pictures) take about 20 minutes on one CPU core. An interrupted run is
+An identity is a face geometry: the sizes and places of eyes, nose, mouth, brows and jaw. Everything
+else (hair, colors, expression, pose, glasses, ...) differs between the portraits of an identity.
+The 2,000 steps (128,000 pictures) take about 20 minutes on one CPU core. An interrupted run is
 continued with --resume_from_checkpoint latest. At the end, the folder `recognizer/` in the output
-folder holds the averaged network, its measurements on people that it never saw (metrics.json) and a
-card (README.md); `bundle_portraits.py --recognizer` puts it into the pipeline.
+folder holds the averaged network, its measurements on unseen identities (metrics.json) and a card
+(README.md). `bundle_portraits.py --recognizer` puts the network into the pipeline.
 """
 
 from __future__ import annotations
@@ -39,34 +39,37 @@ from stylegan_hub.portraits.augment import augment, sometimes
 from stylegan_hub.portraits.dataset import UNSEEN_SEED, RenderCache
 from stylegan_hub.training import NetworkTraining, TrainingConfig
 
-_PICTURES = 4  # pictures of each person that is measured
+_PICTURES = 4  # number of pictures of each unseen identity
 _GEOMETRY = [GAUSSIANS.index(name) for name in IDENTITY_GAUSSIANS]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(TrainingConfig):
-    """How to build, train and measure the recognizer."""
+    """Settings for building, training and measuring the recognizer."""
 
     cache: Path
     """Folder made by recipes/render_portraits.py with --identities."""
     portraits: int = 40_000
-    """Number of portraits of that folder to learn from."""
+    """Number of portraits in that folder to train on."""
     units: tuple[int, ...] = (1, 1, 2)
-    """Residual units of each stage; 3 4 14 3 is IR-SE50."""
+    """Number of residual units in each stage; 3 4 14 3 is IR-SE50."""
     widths: tuple[int, ...] = (32, 64, 96)
-    """Channels of each stage."""
+    """Number of channels in each stage."""
     input_stride: int = 2
-    """Stride of the first convolution; 1 sees finer details in four times the time."""
+    """Stride of the first convolution. With 1, the network sees finer details but takes four times
+    as long."""
     embedding_dim: int = 128
     """Length of an embedding."""
     margin: float = 0.2
-    """ArcFace's angular margin in radians."""
+    """Angular margin of ArcFace in radians."""
     scale: float = 20.0
-    """Scale of ArcFace's cosines."""
+    """Scale of the cosines in ArcFace."""
     geometry_lambda: float = 20.0
-    """Weight of the auxiliary loss: the numbers of the face geometry, read from the embedding."""
+    """Weight of the auxiliary loss, which predicts the numbers of the face geometry from the
+    embedding."""
     unseen_identities: int = 500
-    """Number of other people on which it is measured at the end, with four pictures each."""
+    """Number of unseen identities on which the recognizer is measured at the end, with four
+    pictures each."""
     learning_rate: float = 4e-3
     train_batch_size: int = 64
     max_train_steps: int = 2000
@@ -75,26 +78,26 @@ class Config(TrainingConfig):
 
 
 class Head(nn.Module):
-    """What only the training needs: a center for each person, and the geometry."""
+    """Parameters that only the training needs: a center per identity, and a geometry layer."""
 
-    def __init__(self, people: int, embedding_dim: int) -> None:
+    def __init__(self, identities: int, embedding_dim: int) -> None:
         super().__init__()
-        self.centers = nn.Parameter(torch.randn(people, embedding_dim))
+        self.centers = nn.Parameter(torch.randn(identities, embedding_dim))
         self.geometry = nn.Linear(embedding_dim, len(IDENTITY_GAUSSIANS))
 
 
 def main(config: Config) -> None:
     if RenderCache(config.cache).identities is None:
         raise SystemExit(
-            f"{config.cache} holds one portrait of each person, but a recognizer learns from "
+            f"{config.cache} holds one portrait of each identity, but a recognizer learns from "
             "several. Render some with recipes/render_portraits.py --identities 4000."
         )
     cache = cached_portraits(config.cache, config.portraits)
     portraits = cache.portraits(range(config.portraits))
-    # The named characters come last; their identities count down from -2.
-    nobody = portraits.character < 0
-    person = torch.where(nobody, portraits.identity, cache.identities + portraits.character)
-    geometry = portraits.gaussians[:, _GEOMETRY].clamp(-2.2, 2.2)  # as the renderer does
+    # The named characters follow after the other identities.
+    unnamed = portraits.character < 0
+    identity = torch.where(unnamed, portraits.identity, cache.identities + portraits.character)
+    geometry = portraits.gaussians[:, _GEOMETRY].clamp(-2.2, 2.2)  # as in the factors
     torch.manual_seed(config.seed)
     recognizer = Recognizer(
         units=config.units, widths=config.widths, input_size=cache.resolution,
@@ -109,16 +112,17 @@ def main(config: Config) -> None:
     def losses(step: int, micro: int) -> dict[str, Tensor]:
         chosen = training.indices(step, config.portraits, micro)
         images = image_files.from_uint8(cache.images(chosen))
-        # Blur and noise hide small differences between people, so half of the pictures stay
-        # unchanged.
+        # Blur and noise hide small differences between identities, so half of the pictures are not
+        # changed.
         images = sometimes(augment, images, training.generator(step, micro), 0.5).to(device)
         embedding = recognizer(images.contiguous(memory_format=torch.channels_last))
-        who = person[chosen].to(device)
-        arcface = arcface_loss(embedding, head.centers, who, config.margin, config.scale).mean()
-        # Unit length makes numbers small; the characters' own geometry is not in their numbers.
+        own = identity[chosen].to(device)
+        arcface = arcface_loss(embedding, head.centers, own, config.margin, config.scale).mean()
+        # An embedding has length 1, so its numbers are small. Named characters share one fixed
+        # geometry each, so they are left out.
         read = head.geometry(config.embedding_dim**0.5 * embedding)
         squared = F.mse_loss(read, geometry[chosen].to(device), reduction="none").mean(1)
-        error = (squared * nobody[chosen].to(device)).mean()
+        error = (squared * unnamed[chosen].to(device)).mean()
         loss = arcface + config.geometry_lambda * error
         return {"loss": loss, "arcface": arcface, "geometry": error}
 
@@ -132,7 +136,7 @@ def main(config: Config) -> None:
 
 
 def _split(recognizer: Recognizer, head: Head) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """What Muon updates, the weights between features, and all other parameters."""
+    """The parameters that Muon updates (weights between features), and all other parameters."""
     inner = [*recognizer.body.parameters(), *recognizer.output_layer.parameters()]
     matrices = [parameter for parameter in inner if parameter.ndim > 1]
     others = [*recognizer.input_layer.parameters(), *head.parameters()]
@@ -141,13 +145,13 @@ def _split(recognizer: Recognizer, head: Head) -> tuple[list[nn.Parameter], list
 
 @dataclass(frozen=True)
 class Unseen:
-    """People that no training sees.
+    """Portraits of identities that no training has seen.
 
     Attributes:
-        portraits: four portraits of each person, one after the other.
+        portraits: four portraits of each identity, one identity after the other.
         images: their pictures, `[n, 3, size, size]`.
-        lookalikes: of each person's first portrait, the picture of another person who is drawn
-            with the same hair, colors, mood, pose, ...: all but the face geometry.
+        lookalikes: for the first portrait of each identity, a picture of another identity that
+            agrees in everything but the face geometry (hair, colors, expression, pose, ...).
     """
 
     portraits: Portraits
@@ -156,12 +160,12 @@ class Unseen:
 
     @classmethod
     def draw(cls, count: int, resolution: int) -> Unseen:
-        """`count` people; named characters, which the training has seen, are replaced."""
-        free = (seed for seed in range(UNSEEN_SEED, 2 * UNSEEN_SEED) if _is_nobody(seed))
+        """`count` identities; named characters are left out, because the training has seen them."""
+        free = (seed for seed in range(UNSEEN_SEED, 2 * UNSEEN_SEED) if _is_unnamed(seed))
         seeds = [next(free) for _ in range(_PICTURES * count)]
-        people = [UNSEEN_SEED + index // _PICTURES for index in range(len(seeds))]
+        identities = [UNSEEN_SEED + index // _PICTURES for index in range(len(seeds))]
         others = [UNSEEN_SEED + count + index for index in range(count)]
-        portraits = sample(seeds, people)
+        portraits = sample(seeds, identities)
         return cls(
             portraits,
             pictures_of(portraits, resolution),
@@ -169,16 +173,17 @@ class Unseen:
         )
 
 
-def _is_nobody(seed: int) -> bool:
+def _is_unnamed(seed: int) -> bool:
     return int(sample([seed]).character) < 0
 
 
 @torch.no_grad()
 def measure(recognizer: Recognizer, unseen: Unseen, *, augmented: bool = True) -> dict[str, float]:
-    """Verification over all pairs, and `lookalikes_told_apart`.
+    """Measure verification over all pairs, and `lookalikes_told_apart`.
 
-    The latter is the share of people who are closer to their own portrait that differs in
-    everything else than to a lookalike. Pictures are unchanged, or changed by `augment`.
+    The latter is the share of portraits whose embedding is closer to another portrait of the same
+    identity, which differs in everything else, than to a lookalike. Pictures are unchanged, or
+    changed by `augment`.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -199,9 +204,9 @@ def measure(recognizer: Recognizer, unseen: Unseen, *, augmented: bool = True) -
 
 @torch.no_grad()
 def geometry_read(recognizer: Recognizer, unseen: Unseen) -> dict[str, float]:
-    """How much of each number of the geometry an embedding holds: R^2 of a linear fit.
+    """Measure how much an embedding tells about each number of the geometry: R^2 of a linear fit.
 
-    Fitted on one half of the people by ridge regression, measured on the other half.
+    The fit is a ridge regression on one half of the identities; R^2 is measured on the other half.
     """
     parts = [recognizer(part.to(recognizer.device)).cpu() for part in unseen.images.split(100)]
     embeddings = torch.cat(parts).double()
@@ -217,7 +222,7 @@ def geometry_read(recognizer: Recognizer, unseen: Unseen) -> dict[str, float]:
 
 
 def export(recognizer: Recognizer, cache: RenderCache, config: Config) -> None:
-    """Write the folder `recognizer/`: network, metrics.json and card."""
+    """Write the folder `recognizer/` with network, metrics.json and card."""
     unseen = Unseen.draw(config.unseen_identities, cache.resolution)
     metrics = {
         "identities": config.unseen_identities,
@@ -232,17 +237,17 @@ def export(recognizer: Recognizer, cache: RenderCache, config: Config) -> None:
 
 
 _ROWS = {
-    "accuracy": "Verification accuracy (threshold from other people)",
+    "accuracy": "Verification accuracy (threshold from other identities)",
     "equal_error_rate": "Equal error rate",
     "roc_auc": "Area under the ROC curve",
-    "same_cosine": "Mean cosine, same person",
-    "other_cosine": "Mean cosine, others",
+    "same_cosine": "Mean cosine, same identity",
+    "other_cosine": "Mean cosine, different identities",
     "lookalikes_told_apart": "Lookalikes told apart",
 }
 
 
 def card(metrics: dict[str, object], parameters: int, cache: RenderCache, config: Config) -> str:
-    """The card: purpose, training, accuracy and limits."""
+    """The text of the card: purpose, training, accuracy and limits."""
     clean, augmented, geometry = (metrics[n] for n in ("clean", "augmented", "geometry_r2"))
     assert isinstance(clean, dict) and isinstance(augmented, dict) and isinstance(geometry, dict)
     rows = [f"| {row} | {clean[n]:.3f} | {augmented[n]:.3f} |" for n, row in _ROWS.items()]
@@ -256,13 +261,13 @@ license: apache-2.0
 tags: [portraits, recognizer, arcface]
 ---
 
-# Recognizer of the drawn portraits
+# Recognizer for the drawn portraits
 
-A small IR-SE network ({parameters / 1e6:.2f} M parameters, input {cache.resolution} px, any other
-size is resized) that turns a drawn portrait into a vector of length 1 with {config.embedding_dim}
-numbers. The cosine of two vectors says whether both show the same person, whatever the hair, the
-colors, the mood and the pose. It gives edits their identity loss, and measures whether they have
-kept the person.
+A small IR-SE network ({parameters / 1e6:.2f} M parameters; pictures are resized to
+{cache.resolution} px) that turns a drawn portrait into a vector of {config.embedding_dim} numbers
+with length 1. The cosine of two vectors tells whether both portraits show the same identity,
+independently of hair, colors, expression and pose. It provides the identity loss of edits, and
+measures whether edits have kept the identity.
 
 ```python
 from stylegan_hub.models.recognizer import Recognizer
@@ -274,36 +279,38 @@ similarity = embeddings @ embeddings.T
 
 ## Training
 
-From scratch, by `recipes/train_recognizer.py`: {pictures:,} pictures of {cache.identities:,} people
-drawn by the renderer ({config.portraits:,} different portraits), one half of them changed at
-random by `portraits/augment.py`. A person is a face geometry of {len(IDENTITY_GAUSSIANS)} numbers;
-all other numbers of a portrait are drawn anew for each picture. The loss is ArcFace's (margin
-{config.margin:g}, scale {config.scale:g}) plus {config.geometry_lambda:g} times the mean squared
-error of the {len(IDENTITY_GAUSSIANS)} numbers, which the renderer knows, read from the embedding by
-a linear layer that is thrown away. Muon, cosine schedule, exponential average of the weights, seed
-{config.seed}.
+`recipes/train_recognizer.py` trained it from scratch on {pictures:,} pictures of
+{cache.identities:,} identities ({config.portraits:,} different renders). About half of the pictures
+were changed at random by `portraits/augment.py`. An identity is a face geometry of
+{len(IDENTITY_GAUSSIANS)} numbers; all other numbers of a portrait are random for each render. The
+loss is that of ArcFace (margin {config.margin:g}, scale {config.scale:g}) plus
+{config.geometry_lambda:g} times the mean squared error of the {len(IDENTITY_GAUSSIANS)} numbers,
+which a linear layer predicts from the embedding; this layer is discarded. The training used Muon, a
+cosine schedule, an exponential average of the weights, and seed {config.seed}.
 
-## How well it tells people apart
+## How well it tells identities apart
 
-On {metrics["images"]:,} portraits of {metrics["identities"]:,} people that it was not trained on
-(seeds from {metrics["first_seed"]:,}): {clean["same_pairs"]:,} pairs of the same person and
-{clean["other_pairs"]:,} of others, as drawn and changed as in training.
+The table is for {metrics["images"]:,} unseen portraits of {metrics["identities"]:,} unseen
+identities (seeds from {metrics["first_seed"]:,}): {clean["same_pairs"]:,} pairs of the same
+identity and {clean["other_pairs"]:,} pairs of different ones. The pictures are unchanged, or
+changed as in training.
 
-| | as drawn | changed |
+| | unchanged | changed |
 |---|---|---|
 {chr(10).join(rows)}
 
-A lookalike is another face geometry under the same hair, colors, mood, pose and background; the
-last row is the share of people who are closer to themselves in an entirely different portrait than
-to their lookalike. Share of the variance of each geometry number that an embedding tells (linear
-fit, other people): {known}.
+A lookalike has another face geometry but the same hair, colors, expression, pose and background.
+The last row is the share of portraits that are closer to an entirely different portrait of the same
+identity than to their lookalike. The share of the variance of each geometry number that an
+embedding explains (linear fit, unseen identities) is: {known}.
 
 ## Limits
 
-It knows drawn portraits in the renderer's framing only; on photographs its answers mean nothing.
-Drawn people differ less than real ones, so thresholds and similarities do not compare with those of
-recognizers of photographs. What hair, hats and glasses hide (ears, brows) it cannot know. An edit
-that changes the geometry on purpose, such as a wider face, is another person to it.
+The recognizer knows only drawn portraits in the renderer's framing; on photographs its answers mean
+nothing. Drawn faces differ less than real ones, so thresholds and similarities cannot be compared
+with those of recognizers for photographs. It cannot see what hair, hats and glasses hide (ears,
+brows). An edit that changes the geometry on purpose, such as a wider face, counts as another
+identity.
 """
 
 

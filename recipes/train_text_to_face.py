@@ -1,24 +1,24 @@
-"""Train text-to-face: a network that turns captions into faces of a frozen generator.
+"""Train text-to-face, a network that turns captions into faces of a frozen generator.
 
-    python recipes/render_portraits.py --output_dir runs/portraits-128
-    accelerate launch recipes/train_captioner.py --cache runs/portraits-128 \\
+    python recipes/render_portraits.py --output_dir runs/portraits
+    accelerate launch recipes/train_captioner.py --cache runs/portraits \\
         --output_dir runs/captioner
-    accelerate launch recipes/train_text_to_face.py --cache runs/portraits-128 \\
+    accelerate launch recipes/train_text_to_face.py --cache runs/portraits \\
         --captioner runs/captioner/captioner --output_dir runs/text-to-face --mixed_precision bf16
 
-From files, the captions of a folder in the layout of Multi-Modal CelebA-HQ:
+To train on the captions of a folder in the layout of Multi-Modal CelebA-HQ:
 
     accelerate launch recipes/train_text_to_face.py --data data/MM-CelebA-HQ --pipeline user/ffhq \\
         --captioner runs/captioner/captioner --output_dir runs/text-to-face
 
-It learns only from captions; pictures come from the generator. --reconstruction_lambda 0 omits the
-text reconstruction (the paper's ablation). --published uses the paper's loss and starts from the
-generator's mapping network without the warm start.
+The network learns only from captions; the pictures come from the generator. --reconstruction_lambda
+0 omits the text reconstruction (the paper's ablation). --published uses the paper's loss, and
+starts from the generator's mapping network without the warm start.
 
-The output folder is the network: load_text_to_face("runs/text-to-face") loads it, and
-pipe.from_text renders with it. Besides config and weights it holds metrics.json, pictures and a
-card. With --push_to_hub and --hub_model_id user/name it is published. An interrupted run is
-continued with --resume_from_checkpoint latest, on a CPU to exactly the same weights.
+The output folder holds config, weights, metrics.json, pictures and a card.
+load_text_to_face("runs/text-to-face") loads the network, and pipe.from_text renders with it.
+--push_to_hub and --hub_model_id user/name publish it. An interrupted run is continued with
+--resume_from_checkpoint latest; on a CPU, the resulting weights are exactly the same.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _AXES_CAPTIONS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Publishing, TrainingConfig):
-    """Data, network and loss."""
+    """Settings of the data, the network, its loss and its measurement."""
 
     cache: Path | None = None
     """Folder made by recipes/render_portraits.py, whose captions are used. Alternative: --data."""
@@ -85,19 +85,19 @@ class Config(Publishing, TrainingConfig):
     captioner: str | None = "captioner"
     """Bundled name or folder of the captioner; not needed with --reconstruction_lambda 0."""
     pipeline: str = "portraits"
-    """Bundled name, folder or Hub id."""
+    """Bundled name, folder or Hub id of the pipeline."""
 
     hidden: int = 512
-    """Width of the two layers after CLIP; 0 = a single layer, as in the paper."""
+    """Width of the two layers after CLIP. 0: a single layer, as in the paper."""
     frame: bool = True
-    """Let the Gaussian be diagonal in a learned basis; the paper's is diagonal in z."""
+    """Make the Gaussian diagonal in a learned basis; in the paper it is diagonal in z."""
     mapping: Literal["generator", "scratch"] = "generator"
-    """What the mapping network starts from."""
+    """Start of the mapping network: the generator's mapping network, or random weights."""
     freeze_mapping: bool = True
-    """Keep the mapping network as it starts."""
+    """Do not train the mapping network if it starts as the generator's."""
 
     published: bool = False
-    """Use the paper's loss and network, without a warm start. The paper's training also has
+    """Use the paper's loss and network, without a warm start. The paper also has
     --train_batch_size 12 --learning_rate 1e-4 --optimizer sgd --lr_scheduler constant and 500
     epochs."""
     kl_lambda: float | None = None
@@ -105,39 +105,41 @@ class Config(Publishing, TrainingConfig):
     reconstruction_lambda: float | None = None
     """Weight of the text reconstruction; 0 omits it. None: 5."""
     attention_lambda: float | None = None
-    """Weight of the attention term in it. None: 0.1, or 1 with --published."""
+    """Weight of the attention term in the text reconstruction. None: 0.1, or 1 with
+    --published."""
     clip_lambda: float | None = None
     """Weight of the CLIP loss. None: 4, or 0 with --published."""
     views: int | None = None
     """Number of augmented copies that CLIP sees. None: 1, or 0 with --published."""
 
     warm_start_samples: int = 16_000
-    """Samples of the generator that the warm start matches with captions; 0 = no warm start."""
+    """Number of samples of the generator that the warm start matches with captions. 0: no warm
+    start."""
     warm_start_captions: int = 40_000
-    """Number of captions that are matched with them."""
+    """Number of captions that the warm start matches with these samples."""
     warm_start_matches: int = 32
-    """Number of samples rendered for a caption in a step."""
+    """Number of samples that are matched with a caption in a step."""
     warm_start_steps: int = 2000
-    """Steps of the warm start, which need no pictures."""
+    """Number of steps of the warm start; they need no rendering."""
     warm_start_batch_size: int = 128
-    """Captions in a step of the warm start."""
+    """Number of captions in a step of the warm start."""
     warm_start_learning_rate: float = 3e-3
     """Peak learning rate of the warm start."""
 
     optimizer: Literal["adam", "sgd"] = "adam"
-    """sgd has momentum 0.9, as in the paper."""
+    """Adam, or SGD with momentum 0.9 as in the paper."""
     captions: int = 200
-    """Number of unseen captions on which it is measured at the end; 0 = none."""
+    """Number of unseen captions on which the network is measured at the end. 0: no measurement."""
     seeds: int = 4
     """Number of faces for each of those captions."""
     reader: str = "attribute-reader"
-    """Bundled name, folder or Hub id of the attribute reader."""
+    """Bundled name, folder or Hub id of the attribute reader that judges."""
 
     train_batch_size: int = 16
     max_train_steps: int = 1600
     learning_rate: float = 3e-4
     max_grad_norm: float = 4.0
-    """Longer gradients are clipped to this length."""
+    """Length to which longer gradients are clipped."""
     lr_warmup_steps: int = 20
     checkpointing_steps: int = 50
     sample_steps: int = 100
@@ -166,7 +168,7 @@ def main(config: Config) -> None:
     objective = Objective(pipe, captioner and captioner.to(device), settings)
 
     def losses(step: int, micro: int) -> dict[str, Tensor]:
-        texts = draw_texts(training, data, step, micro)
+        texts = texts_of_step(training, data, step, micro)
         return objective(network, texts, training.generator(step, micro))
 
     def on_sample(step: int, folder: Path) -> None:
@@ -188,7 +190,7 @@ def read_data(config: Config) -> CelebAHQ | CaptionedPortraits:
 
 
 def settings_of(config: Config) -> Settings:
-    """The weights of the losses: the chosen set, with the values given by options."""
+    """The weights of the losses: a preset, with the values that options set."""
     names = [field.name for field in dataclasses.fields(Settings)]
     given = {name: getattr(config, name) for name in names}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -196,10 +198,15 @@ def settings_of(config: Config) -> Settings:
 
 
 def load_captioner(config: Config) -> Captioner:
-    """The frozen captioner."""
+    """The captioner, frozen.
+
+    Raises:
+        SystemExit: none is given.
+    """
     if config.captioner is None:
         raise SystemExit(
-            "The text reconstruction needs --captioner; --reconstruction_lambda 0 leaves it out."
+            "The text reconstruction needs a captioner. Give --captioner, or omit the "
+            "reconstruction with --reconstruction_lambda 0."
         )
     folder = resolve(config.captioner, "model")
     captioner = Captioner.from_pretrained(folder, torch_dtype=torch.float32)
@@ -207,7 +214,7 @@ def load_captioner(config: Config) -> Captioner:
 
 
 def new_network(config: Config, pipe: StyleEditPipeline, settings: Settings) -> TextToFace:
-    """An untrained network, the same for the same seed."""
+    """An untrained network; the same seed gives the same weights."""
     names = (
         "seed", "mapping", "freeze_mapping", "warm_start_samples", "warm_start_steps",
         "train_batch_size", "gradient_accumulation_steps", "max_train_steps", "learning_rate",
@@ -227,8 +234,8 @@ def new_network(config: Config, pipe: StyleEditPipeline, settings: Settings) -> 
             **dataclasses.asdict(settings),
         },
     )
-    # The paper trains it. The generator's own network keeps every w natural, which matters more
-    # here.
+    # The paper trains the mapping network. Here the generator's own one stays frozen, because it
+    # keeps every w natural.
     frozen = config.freeze_mapping and config.mapping == "generator" and not config.published
     network.mapping.requires_grad_(not frozen)
     return network
@@ -240,13 +247,13 @@ def optimizer_of(config: Config, trained: list[torch.nn.Parameter]) -> torch.opt
     return torch.optim.Adam(trained, lr=config.learning_rate, betas=(0.9, 0.99))
 
 
-def draw_texts(
+def texts_of_step(
     training: Training, data: CelebAHQ | CaptionedPortraits, step: int, micro: int
 ) -> list[str]:
-    """This process's captions of a step, one for each chosen picture."""
+    """The captions of a step for this process, one for each chosen picture."""
     chosen = training.indices(step, len(data), micro)
-    draw = training.generator(step, micro + training.config.gradient_accumulation_steps)
-    rng = random.Random(int(torch.randint(2**62, (1,), generator=draw)))
+    generator = training.generator(step, micro + training.config.gradient_accumulation_steps)
+    rng = random.Random(int(torch.randint(2**62, (1,), generator=generator)))
     return [rng.choice(group) for group in data.texts(chosen)]
 
 
@@ -256,9 +263,9 @@ def warm_start(
     data: CelebAHQ | CaptionedPortraits,
     config: Config,
 ) -> None:
-    """Fit the Gaussians to CLIP's answers for a pool of samples (see `text_to_face`).
+    """Fit the Gaussians to the matches that CLIP finds in a pool of samples (see `text_to_face`).
 
-    It is a run of its own in the folder `warm-start/`, so it continues where it stopped.
+    The warm start is a run of its own in the folder `warm-start/`, so that it can be continued.
     """
     folder = config.output_dir / "warm-start"
     warm_config = TrainingConfig(
@@ -268,12 +275,12 @@ def warm_start(
         max_train_steps=config.warm_start_steps,
         learning_rate=config.warm_start_learning_rate,
         lr_warmup_steps=20,
-        mixed_precision=config.mixed_precision,  # one for the whole process
+        mixed_precision=config.mixed_precision,  # a process has only one precision
         checkpointing_steps=500,
         checkpoints_total_limit=1,
         resume_from_checkpoint=config.resume_from_checkpoint and "latest",
     )
-    # The axes are good already, and everything depends on them.
+    # The axes are already good and everything depends on them, so their learning rate is lower.
     groups = [
         {"params": list(network.condition.parameters()), "lr": warm_config.learning_rate},
         {"params": [network.skew], "lr": 0.3 * warm_config.learning_rate},
@@ -291,8 +298,8 @@ def warm_start(
     def step_fn(step: int) -> dict[str, Tensor]:
         def loss_of(micro: int) -> Tensor:
             text = embeddings[training.indices(step, len(embeddings), micro)]
-            draw = training.generator(step, micro)
-            matches = draw_matches(text, pool, config.warm_start_matches, draw)
+            generator = training.generator(step, micro)
+            matches = draw_matches(text, pool, config.warm_start_matches, generator)
             return matching_loss(network, text, matches).mean()
 
         return {"matching": training.update("warm_start", loss_of, max_grad_norm=5.0)}
@@ -304,9 +311,9 @@ def warm_start(
 def embed_captions(
     pipe: StyleEditPipeline, data: CelebAHQ | CaptionedPortraits, config: Config
 ) -> Tensor:
-    """CLIP embeddings of captions of random pictures, one of each."""
-    draw = torch.Generator().manual_seed(config.seed)
-    chosen = torch.randint(len(data), (config.warm_start_captions,), generator=draw)
+    """CLIP embeddings of captions of random pictures, one caption per picture."""
+    generator = torch.Generator().manual_seed(config.seed)
+    chosen = torch.randint(len(data), (config.warm_start_captions,), generator=generator)
     rng = random.Random(config.seed)
     texts = [rng.choice(group) for part in chosen.split(256) for group in data.texts(part)]
     parts = [pipe.encode_text(texts[i : i + 256]) for i in range(0, len(texts), 256)]
@@ -314,7 +321,7 @@ def embed_captions(
 
 
 def read_pool(pipe: StyleEditPipeline, config: Config) -> Pool:
-    """The pool of samples, rendered once for a folder."""
+    """The pool of samples; it is rendered once and kept in the output folder."""
     path = config.output_dir / "warm-start" / "pool.safetensors"
     fingerprint = pipe.base_model.fingerprint
     if path.is_file():
@@ -322,7 +329,7 @@ def read_pool(pipe: StyleEditPipeline, config: Config) -> Pool:
         same = metadata.get("fingerprint") == fingerprint
         if same and len(tensors["z"]) == config.warm_start_samples:
             return Pool(tensors["z"], tensors["images"], float(tensors["scale"]))
-    starts = tqdm(range(0, config.warm_start_samples, 32), unit="batch", desc="drawing samples")
+    starts = tqdm(range(0, config.warm_start_samples, 32), unit="batch", desc="rendering samples")
     half = config.mixed_precision == "bf16"
     with torch.autocast(pipe.device.type, torch.bfloat16, enabled=half):
         pool = draw_pool(pipe, config.warm_start_samples, config.seed, batches=starts)
@@ -333,7 +340,7 @@ def read_pool(pipe: StyleEditPipeline, config: Config) -> Pool:
 
 @torch.no_grad()
 def sheet(pipe: StyleEditPipeline, network: TextToFace) -> Any:
-    """A row for each of the shown texts, a column for each seed, truncation 0.7."""
+    """Faces at truncation 0.7, with a row for each shown text and a column for each seed."""
     rows = []
     for text in SHOWN_TEXTS:
         latents = draw_from_text(pipe, network.to(pipe.device), text, range(SHOWN_SEEDS))
@@ -343,10 +350,12 @@ def sheet(pipe: StyleEditPipeline, network: TextToFace) -> Any:
 
 def export(network: TextToFace, pipe: StyleEditPipeline, config: Config) -> None:
     """Write the artifact, its pictures, metrics and card."""
-    # Measured as it is stored, in half precision.
+    # The network is measured as it is stored, in half precision.
     network.half().float().requires_grad_(False)
     folder = network.save_pretrained(config.output_dir, overwrite=True)  # the run's own folder
-    image_files.save(sheet(pipe, network), folder / "images" / "captions.webp")
+    image_files.save(
+        sheet(pipe, network), folder / "images" / "captions.webp", image_files.SHEET_QUALITY
+    )
     if config.captions:
         reader = (
             AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from stylegan_hub.artifacts import write_bytes
 
+SHEET_QUALITY = 80
 FORMATS = {".gif": "GIF", ".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 """The formats that `save` writes, by the suffix of the file name."""
 
@@ -211,9 +212,10 @@ def labelled(rows: Mapping[str, Tensor], size: int | None = None) -> Image.Image
     return sheet
 
 
-def save(image: Tensor | Image.Image, path: str | Path) -> None:
+def save(image: Tensor | Image.Image, path: str | Path, quality: int = 95) -> None:
     """Write one image as PNG, JPEG, WebP or GIF, by the suffix; a failure leaves no partial file.
 
+    `quality` is that of JPEG and WebP, 1 to 100; `SHEET_QUALITY` suits sheets of many pictures.
     Raises `ValueError` for another suffix or a batch of several images.
     """
     path = Path(path)
@@ -226,7 +228,9 @@ def save(image: Tensor | Image.Image, path: str | Path) -> None:
             )
         (image,) = to_pil(image)
     buffer = io.BytesIO()
-    image.save(buffer, format=format, **({"quality": 95} if format in {"JPEG", "WEBP"} else {}))
+    image.save(
+        buffer, format=format, **({"quality": quality} if format in {"JPEG", "WEBP"} else {})
+    )
     write_bytes(path, buffer.getvalue())
 
 

@@ -858,6 +858,7 @@ def test_keyboard_and_stop(visit: Page, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.slow
 @pytest.mark.browser
+@pytest.mark.filterwarnings("ignore::stylegan_hub.methods.fit.PoorFitWarning")
 def test_purple_hair_on_a_bundled_portrait(browser: Browser) -> None:
     """What a visitor came for, with the real weights; who judges knows nothing of CLIP."""
     for url in serve(Studio.open()):
@@ -865,7 +866,7 @@ def test_purple_hair_on_a_bundled_portrait(browser: Browser) -> None:
             wait_for_other_picture(page, "")
             page.get_by_label("The picture should show").fill("a face with purple hair")
             page.get_by_role("button", name="Edit", exact=True).click()
-            page.get_by_text("Found “").wait_for()
+            page.get_by_text("is applied").first.wait_for()
             wait_for(page, page.get_by_role("slider", name="purple hair").is_enabled)
             with page.expect_download() as download:
                 page.get_by_text("Save picture").click()

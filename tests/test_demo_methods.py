@@ -357,7 +357,7 @@ def test_the_page_says_what_is_missing(bare: Studio) -> None:
         "recipes/train_parser.py --output_dir runs/parser",
         "--clip cards/portraits --parser runs/parser/parser",
         "no bundled text-to-face network",
-        "recipes/train_text_to_face.py --cache runs/portraits-128",
+        "recipes/train_text_to_face.py --cache runs/portraits",
     ):
         assert artifacts_escaped(part) in shown, part
     assert "Make faces" not in shown and "Change this part" not in shown

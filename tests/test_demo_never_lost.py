@@ -303,8 +303,10 @@ def test_a_search_waits_and_is_stopped_and_goes_on_without_its_page(
 def test_undo_and_the_keys_for_it(visit: Page) -> None:
     page = visit
     first = wait_for_other_picture(page, "")
+    page.locator("#undo.spent").wait_for()
     page.locator("#faces button").nth(3).click()
     wait_for(page, lambda: page.get_by_label("Seed").input_value() == "3")
+    page.locator("#undo:not(.spent)").wait_for()
     third = wait_for_other_picture(page, first)
     tab(page, "Zoo")
     page.locator(".cards button", has_text="afro").first.click()
@@ -343,6 +345,8 @@ def test_undo_and_the_keys_for_it(visit: Page) -> None:
     for _ in range(3):
         undo.click()
     wait_status(page, "There is nothing to undo")
+    page.locator("#undo.spent").wait_for()
+    page.locator("#redo:not(.spent)").wait_for()
     assert wait_for_other_picture(page, third) == first
 
 

@@ -68,13 +68,15 @@ def files(folder: Path) -> list[Path]:
 
 def test_undo_and_redo(desk: Desk, clock: Clock) -> None:
     assert not desk.undo() and not desk.redo() and desk.session == Session()
+    assert not desk.can_undo and not desk.can_redo
     for seed in (1, 2, 3):
         desk.change(lambda session, seed=seed: session.with_seed(seed))
     assert desk.undo() and desk.session.seed == 2
     assert desk.undo() and desk.session.seed == 1
+    assert desk.can_undo and desk.can_redo
     assert desk.redo() and desk.session.seed == 2
     desk.change(lambda session: session.with_seed(9))
-    assert not desk.redo()  # another way was taken
+    assert not desk.can_redo and not desk.redo()  # another way was taken
     assert desk.undo() and desk.session.seed == 2
     assert desk.undo() and desk.undo() and desk.session == Session()
 

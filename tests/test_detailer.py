@@ -124,6 +124,8 @@ def test_the_recipe_learns_resumes_and_adds(
     )
     a, b = (Detailer.from_pretrained(f / "detailer").state_dict() for f in (once, twice))
     assert all(torch.equal(a[name], b[name]) for name in a)
+    with pytest.raises(SystemExit, match="another run"):
+        train.main(config_of(train, pipeline, twice, rendered_share=0.25))
 
 
 def test_pictures_of_a_folder(inverting_pipeline: StyleEditPipeline, tmp_path: Path) -> None:

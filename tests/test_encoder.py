@@ -1,4 +1,4 @@
-"""The encoder is the published e4e at its default sizes; the recipe learns latents that render."""
+"""The encoder equals the published e4e at its default sizes; its recipe learns known latents."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_names_and_shapes_of_the_published_network(data: Path) -> None:
     expected = json.loads((data / "e4e_keys.json").read_text())
     with torch.device("meta"):
         state = Encoder().state_dict()
-    assert list(state.pop("latent_avg").shape) == [18, 512]  # not a weight in those files
+    assert list(state.pop("latent_avg").shape) == [18, 512]  # the published files do not list it
     own = [[n, list(v.shape), str(v.dtype).removeprefix("torch.")] for n, v in state.items()]
     assert own == expected
 
@@ -48,16 +48,16 @@ def test_numbers_of_the_published_network(data: Path) -> None:
     expected = dict(np.load(data / "e4e_check.npz"))
     with torch.device("meta"):
         encoder = Encoder().eval()
-    encoder.to_empty(device="cpu")  # so that a gigabyte is not filled twice
+    encoder.to_empty(device="cpu")  # avoids filling a gigabyte twice
     state = encoder.state_dict()
     state.pop("latent_avg").zero_()
     total = 0.0
     shapes = {name: tuple(value.shape) for name, value in state.items()}
-    for name, target in state.items():  # one by one, because all of them would be another gigabyte
+    for name, target in state.items():  # one by one, because all at once need another gigabyte
         sibling = name.removesuffix("weight") + "running_var"
         value = golden_weights({n: shapes[n] for n in (name, sibling) if n in shapes})[name]
         if name.startswith("styles.") and name.endswith("linear.weight"):
-            value = value * np.sqrt(shapes[name][1])  # the rule's exception for these
+            value = value * np.sqrt(shapes[name][1])  # these weights are an exception to the rule
         target.copy_(value)
         total += float(target.double().sum())
     assert total == pytest.approx(expected["weights_sum"].item(), rel=1e-6)
@@ -69,14 +69,14 @@ def test_numbers_of_the_published_network(data: Path) -> None:
     assert np.abs(codes.numpy() - expected["codes"]).max() < 2e-5
 
 
-def test_the_average_is_added_by_encode_alone(images: Tensor) -> None:
+def test_only_encode_adds_the_average(images: Tensor) -> None:
     encoder = small()
     codes, offsets = encoder.encode(images), encoder(images)
     assert codes.shape == (2, 8, 16)
     assert torch.allclose(codes - offsets, encoder.latent_avg.expand(2, -1, -1), atol=1e-5)
 
 
-def test_stages_switch_deltas_on(images: Tensor) -> None:
+def test_stages_switch_on_deltas(images: Tensor) -> None:
     encoder = small()
     whole = encoder(images)
     first = encoder(images, stage=0)
@@ -100,23 +100,23 @@ def test_without_deltas_every_head_gives_a_w(images: Tensor) -> None:
         psp(images, stage=3)
 
 
-def test_heads_read_by_level() -> None:
+def test_heads_read_features_of_their_level() -> None:
     convolutions = [len(head.convs) // 2 for head in small(input_size=64).styles]
-    assert convolutions == [2, 2, 2, 3, 3, 3, 3, 4]  # features of 4, 8 and 16 px
+    assert convolutions == [2, 2, 2, 3, 3, 3, 3, 4]  # the features have 4, 8 and 16 px
     assert [len(h.convs) // 2 for h in small(num_ws=3, levels=(1, 2)).styles] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("size", [(16, 16), (32, 32), (45, 80), (128, 128)])
-def test_any_picture(size: tuple[int, int]) -> None:
+def test_pictures_of_any_size_are_encoded(size: tuple[int, int]) -> None:
     assert small().encode(torch.zeros(1, 3, *size)).shape == (1, 8, 16)
 
 
-def test_inputs_that_are_no_squares() -> None:
+def test_the_input_need_not_be_square() -> None:
     encoder = small(input_size=(32, 64))
     assert encoder.encode(torch.zeros(1, 3, 100, 90)).shape == (1, 8, 16)
 
 
-def test_saved_and_loaded_with_its_average(images: Tensor, tmp_path: Path) -> None:
+def test_saving_and_loading_keeps_the_average(images: Tensor, tmp_path: Path) -> None:
     encoder = small()
     encoder.save_pretrained(tmp_path)
     loaded = Encoder.from_pretrained(tmp_path)
@@ -134,13 +134,13 @@ def test_saved_and_loaded_with_its_average(images: Tensor, tmp_path: Path) -> No
         (dict(input_size=40), "Got input_size 40; expected multiples of 16"),
     ],
 )
-def test_impossible_sizes(changes: dict[str, Any], words: str) -> None:
+def test_impossible_sizes_are_errors(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         small(**changes)
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32), (0, 3, 32, 32)])
-def test_wrong_shapes_are_named(shape: tuple[int, ...]) -> None:
+def test_wrong_shapes_are_errors(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected \[n, 3, h, w\] in \[-1, 1\]"):
         small().encode(torch.zeros(shape))
 
@@ -172,14 +172,14 @@ def test_the_recipe_learns_the_known_latents(tiny_pipeline_folder: Path, tmp_pat
     encoder = Encoder.from_pretrained(tmp_path / "encoder")
     pipe = StyleEditPipeline.from_pretrained(tiny_pipeline_folder)
     own = train.generated(pipe, range(10_000_000, 10_000_008), (1.0,))
-    codes, drawn = train.reconstruct(pipe, encoder, own.images())
-    error = float((drawn - own.images()).square().mean())
+    codes, found = train.reconstruct(pipe, encoder, own.images())
+    error = float((found - own.images()).square().mean())
     assert metrics["generated"]["mean_squared_error"] == pytest.approx(error, rel=1e-3)
     assert codes.shape == (8, 8, 16)
     assert "| PSNR" in (tmp_path / "encoder" / "README.md").read_text()
 
 
-def test_discriminator_renders_and_resuming(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_with_all_losses_is_exact(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
     train = recipe("train_encoder")
     changes: dict[str, Any] = dict(
         adv_lambda=0.1, rendered_share=0.5, latent_steps=1, progressive_start=1, r1_interval=2,
@@ -197,7 +197,28 @@ def test_discriminator_renders_and_resuming(tiny_pipeline_folder: Path, tmp_path
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_contradicting_settings_are_refused(tmp_path: Path) -> None:
+def test_training_at_a_lower_resolution(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
+    train = recipe("train_encoder")
+    pipe = StyleEditPipeline.from_pretrained(tiny_pipeline_folder)
+    full, half = (train.generated(pipe, range(3), (1.0,), size) for size in (None, 16))
+    assert half.pictures.shape[-1] == 16 and torch.equal(half.w, full.w)
+    pictures, w = half.take(torch.tensor([4, 2]))
+    assert torch.equal(w, half.w[[1, 2]]) and torch.equal(pictures, half.images()[[1, 2]])
+    config = recipe_config(train, tiny_pipeline_folder, tmp_path, resolution=16, max_train_steps=42)
+    train.main(config)
+    metrics = json.loads((tmp_path / "encoder" / "metrics.json").read_text())
+    assert metrics["generated"]["psnr"] > 0  # measured at the generator's own resolution
+
+
+def test_portraits_of_another_size_are_an_error(tiny_pipeline_folder: Path, tmp_path: Path) -> None:
+    train = recipe("train_encoder")
+    (tmp_path / "cache.json").write_text('{"resolution": 64, "identities": null, "blends": false}')
+    config = recipe_config(train, tiny_pipeline_folder, tmp_path, cache=tmp_path, resolution=16)
+    with pytest.raises(SystemExit, match="64 px, but this training needs 16 px"):
+        train.main(config)
+
+
+def test_settings_out_of_range_are_an_error(tmp_path: Path) -> None:
     train = recipe("train_encoder")
     with pytest.raises(SystemExit, match=r"rendered_share is 1\.0; expected 0 to below 1"):
         train.main(recipe_config(train, tmp_path, tmp_path, rendered_share=1.0))

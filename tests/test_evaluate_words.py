@@ -44,7 +44,7 @@ def test_every_prompt_is_measured_by_every_judge(
     monkeypatch.setattr(evaluate, "POOL", 24)
     prompts = [{"text": "a hat", "facts": {"hat": ["yes"]}} for _ in range(2)]
     (tmp_path / "prompts.json").write_text(json.dumps(prompts))
-    (tmp_path / "foreign.json").write_text(json.dumps(["a dog"]))
+    (tmp_path / "foreign.json").write_text(json.dumps(["a dog", "remove everything"]))
     AttributeReader().save_pretrained(tmp_path / "reader")
     Critic(resolution=32, channels=(8, 8, 8), blocks=(1, 1, 1)).save_pretrained(tmp_path / "critic")
     Recognizer().save_pretrained(tmp_path / "judge")
@@ -57,8 +57,10 @@ def test_every_prompt_is_measured_by_every_judge(
     evaluate.main(config)
     rows = json.loads((tmp_path / "out" / "metrics.json").read_text())
     known = [row for row in rows if row["success"] is not None]
-    assert [row["text"] for row in rows] == ["a hat"] * len(known) + ["a dog"]
-    for row in rows:
+    said = [row["text"] for row in rows]
+    assert said == ["a hat"] * len(known) + ["a dog", "remove everything"]
+    assert rows[-1]["warned"] == 1 and rows[-1]["clean"] is None  # what is refused has no picture
+    for row in rows[:-1]:
         assert 0 <= row["clean"] <= 1 and -1 <= row["identity"] <= 1 and row["seconds"] > 0
     table = (tmp_path / "out" / "table.md").read_text()
     assert table.splitlines()[2].startswith(f"| gradient | {len(known)} |")

@@ -11,7 +11,7 @@ from stylegan_hub.pipeline import StyleEditPipeline
 
 
 def test_levels(tiny_pipeline: StyleEditPipeline, portraits: StyleEditPipeline) -> None:
-    assert levels(portraits) == {"coarse": (0, 4), "middle": (4, 8), "fine": (8, 12)}
+    assert levels(portraits) == {"coarse": (0, 4), "middle": (4, 8), "fine": (8, 14)}
     assert list(levels(tiny_pipeline)) == ["coarse", "middle"]  # no fine ones at 32 px
 
 

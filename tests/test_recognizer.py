@@ -245,11 +245,11 @@ def test_people_take_turns_in_the_cache(cache: Path) -> None:
 
 
 def test_cache_of_other_people(cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="portraits of 20 identities, asked for all different"):
+    with pytest.raises(ValueError, match="portraits of 20 identities, but all different"):
         RenderCache.build(cache, 1000, 32)
-    with pytest.raises(ValueError, match="portraits of 20 identities, asked for 30; choose"):
+    with pytest.raises(ValueError, match="portraits of 20 identities, but 30 identities were"):
         RenderCache.build(cache, 1000, 32, identities=30)
-    with pytest.raises(ValueError, match="portraits of 32 px, asked for 64 px; choose"):
+    with pytest.raises(ValueError, match="portraits of 32 px, but 64 px were"):
         RenderCache.build(cache, 1000, 64, identities=20)
     with pytest.raises(ValueError, match="Got 0 identities; expected at least one"):
         RenderCache.build(tmp_path, 1000, 32, identities=0)
@@ -304,12 +304,12 @@ def test_the_recipe_learns_resumes_and_describes(
     assert metrics["images"] == 32 and metrics["clean"]["same_pairs"] == 8 * 6
     assert set(metrics["geometry_r2"]) == set(IDENTITY_GAUSSIANS)
     text = (whole / "recognizer" / "README.md").read_text()
-    assert f"{metrics['clean']['accuracy']:.3f}" in text and "20 people" in text
+    assert f"{metrics['clean']['accuracy']:.3f}" in text and "20 identities" in text
 
 
 def test_a_cache_without_people_is_refused(train: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "cache.json").write_text(json.dumps({"resolution": 32}))
-    with pytest.raises(SystemExit, match=r"one portrait of each person.*--identities 4000"):
+    with pytest.raises(SystemExit, match=r"one portrait of each identity.*--identities 4000"):
         train.main(train.Config(cache=tmp_path, output_dir=tmp_path / "run"))
 
 

@@ -7,10 +7,13 @@ import copy
 import pytest
 import torch
 from conftest import build_tiny_pipeline
+from test_regions import PARTS, small_parser, with_parts
 
+from stylegan_hub import methods
 from stylegan_hub.images import resize
-from stylegan_hub.methods.method import Words
+from stylegan_hub.methods.method import Picture, Words
 from stylegan_hub.methods.optimization import Optimization, Settings
+from stylegan_hub.methods.run import TrainableMethod
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.steps import Step
@@ -67,3 +70,16 @@ def test_a_search_looks_at_sketches(large: StyleEditPipeline) -> None:
     )
     assert all(step.images.shape[-1] == 64 for step in seen if step.images is not None) and seen
     assert large(seed=0, edits=[(edit, 1.0)]).images[0].size == (128, 128)
+
+
+@pytest.mark.parametrize("name", ["essence", "local", "mapper"])
+def test_what_a_training_shows_of_faces_is_full_pictures(
+    large: StyleEditPipeline, name: str
+) -> None:
+    domain = with_parts(large, small_parser(PARTS))
+    method = methods.get(name)
+    assert isinstance(method, TrainableMethod)
+    target = domain.synthesize(domain.sample(5)).detach()
+    request = Picture(target) if name == "essence" else Words("a face with a hat")
+    run = method.start(domain, request, None, method.default(domain, request))
+    assert run.shown(domain.sample(range(2))).shape[-1] == 128

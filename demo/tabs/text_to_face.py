@@ -117,10 +117,10 @@ def build(studio: Studio, stage: Stage) -> None:
         gr.HTML(
             recipe(
                 _NO_NETWORK,
-                "python recipes/render_portraits.py --output_dir runs/portraits-128",
-                "accelerate launch recipes/train_captioner.py --cache runs/portraits-128 \\",
+                "python recipes/render_portraits.py --output_dir runs/portraits",
+                "accelerate launch recipes/train_captioner.py --cache runs/portraits \\",
                 "    --output_dir runs/captioner",
-                "accelerate launch recipes/train_text_to_face.py --cache runs/portraits-128 \\",
+                "accelerate launch recipes/train_text_to_face.py --cache runs/portraits \\",
                 "    --captioner runs/captioner/captioner --output_dir cards/text-to-face",
                 "python app.py",
             )

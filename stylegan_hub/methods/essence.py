@@ -293,9 +293,9 @@ class EssenceRun(Run):
         vector = self.vectors()[self._best]
         if latents is None:
             codes = self._sources[:1] + self.coefficients[self._best, 0] * vector
-        else:
-            codes = self._domain.lower(latents, Space.W_PLUS).codes + vector
-        return self._domain.sketch(Latents(Space.W_PLUS, codes))
+            return self._domain.sketch(Latents(Space.W_PLUS, codes))
+        codes = self._domain.lower(latents, Space.W_PLUS).codes + vector
+        return self._domain.synthesize(Latents(Space.W_PLUS, codes))
 
     def _losses(self, chosen: Tensor, views: Tensor, restarts: Tensor) -> dict[str, Tensor]:
         settings, domain = self.settings, self._domain

@@ -28,7 +28,7 @@ For one face the amount is measured: the edit is rendered, CLIP measures its lev
 grows by what is missing; this is repeated a few times. For every face the amount is computed from
 the latent (`edits/instant.py`), and a few samples determine the length of the displacement. A
 removal ("no hat") is the same displacement backwards, by as much as the face has of it, down to
-level 0. The settings were chosen on the first edition of the drawn portraits.
+level -0.2. The settings were chosen on the first edition of the drawn portraits.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ from stylegan_hub.models.instant import InstantModel
 from stylegan_hub.steps import OnStep, Step
 
 _MIDDLE, _SOFTNESS = 0.5, 0.08  # of the levels at which a sample begins to count
+_REMOVED = -0.2  # level down to which a removal brings a face
 _CHANCE = 2.0  # standard errors that are subtracted
 _MOST = 3.0  # largest multiple of the displacement, for one face
 _SEEDS = range(12288, 12292)  # samples that determine the length of an edit for every face
@@ -141,7 +142,7 @@ class Instant(Method[Settings]):
 
     def rank(self, domain: Domain, request: Request, face: Latents | None) -> float:
         """Highest for words; low for pictures, which `essence` follows more closely."""
-        return 4.0 if isinstance(request, Words) else 0.5
+        return 5.0 if isinstance(request, Words) else 0.5
 
     def caption(self, origin: Origin) -> str:
         """The words, or the name of the picture."""
@@ -232,7 +233,7 @@ class Memory:
         """The edit that brings every face to a level of a change.
 
         Args:
-            without: bring faces from that level down to level 0 instead.
+            without: bring faces from that level down to `_REMOVED` instead.
             keep: words for what must not change.
 
         Raises:
@@ -247,7 +248,8 @@ class Memory:
         slope = self._reading(levels) / self.deviation
         start = float(levels.mean()) - float(self.mean @ slope)
         if without:
-            return InstantEdit(-vector, -slope / level, start / level, base, Strength(), origin)
+            goal = (start - _REMOVED) / level
+            return InstantEdit(-vector, -slope / level, goal, base, Strength(), origin)
         return InstantEdit(vector, slope / level, (level - start) / level, base, Strength(), origin)
 
     @cached_property
@@ -351,7 +353,8 @@ class _Looking:
                 on_step(Step(look + 1, looks + 1, images[:1], note=note))
             if look == looks:
                 break
-            missing = ((levels if self.without else goal - levels) / goal).clamp(-0.5, 1)
+            missing = levels - _REMOVED if self.without else goal - levels
+            missing = (missing / goal).clamp(-0.5, 1)
             amounts = (amounts + missing).clamp(0, _MOST)
             images = domain.sketch(_moved(domain, faces, amounts, self.edit.vector))
         return amounts

@@ -247,12 +247,12 @@ def write_quality(
     metrics |= method_report(folder, pipe, judges.reader, edit, seeds, far, truncation_psi)
     shown = list(seeds[:SHOWN])
     pictures = folder / "images"
-    image_files.save(
-        before_after(pipe, edit, shown, strength, truncation_psi), pictures / "before-after.webp"
-    )
-    image_files.save(
-        strengths(pipe, edit, shown[: SHOWN // 2], truncation_psi), pictures / "strengths.webp"
-    )
+    sheets = {
+        "before-after.webp": before_after(pipe, edit, shown, strength, truncation_psi),
+        "strengths.webp": strengths(pipe, edit, shown[: SHOWN // 2], truncation_psi),
+    }
+    for name, sheet in sheets.items():
+        image_files.save(sheet, pictures / name, image_files.SHEET_QUALITY)
     return write_metrics(folder, metrics)
 
 

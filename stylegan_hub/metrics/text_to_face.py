@@ -53,6 +53,8 @@ def stated_values(caption: Caption) -> dict[str, frozenset[str]]:
 def agreement(captions: Sequence[Caption], reading: Reading) -> dict[str, Any]:
     """How much of what the captions state is visible in their pictures.
 
+    Statements about attributes that the reader does not know are left out.
+
     Args:
         captions: one for each picture that was read.
 
@@ -72,7 +74,11 @@ def agreement(captions: Sequence[Caption], reading: Reading) -> dict[str, Any]:
     whole: list[bool] = []
     for index, caption in enumerate(captions):
         seen = reading.words(index)
-        fits = {name: seen[name] in values for name, values in stated_values(caption).items()}
+        fits = {
+            name: seen[name] in values
+            for name, values in stated_values(caption).items()
+            if name in seen
+        }
         for name, fit in fits.items():
             hits[name].append(fit)
         if fits:
@@ -118,7 +124,7 @@ def variety(
     differ = []
     for index, caption in enumerate(captions):
         stated = stated_values(caption)
-        for name in ATTRIBUTES:
+        for name in reading.attributes:
             if name not in stated:
                 labels = reading.labels[name][index * seeds : (index + 1) * seeds]
                 differ += [bool(labels[a] != labels[b]) for a, b in pairs]

@@ -1,9 +1,9 @@
-"""Who is drawn: attributes with exact values, and the Gaussian numbers behind every portrait.
+"""The attributes of a portrait, which have exact values, and the Gaussian numbers behind them.
 
-A portrait is a vector of named standard Gaussian numbers. A few of them *choose* the labels
-(hair style, expression, ...), the others vary a person inside the chosen labels. Labels can be
-replaced afterwards while the numbers stay, which gives counterfactual pairs: the same person,
-with and without glasses. That is the ground truth against which edits are judged.
+A portrait is a vector of named standard Gaussian numbers. Some of them *choose* the labels (hair
+style, expression, ...); the others vary the face within the chosen labels. Labels can be replaced
+afterwards while the numbers stay the same, which gives counterfactual pairs: the same face with and
+without glasses. These pairs are the ground truth against which edits are judged.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from torch import Tensor
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "hair_style": ("bald", "short", "spiky", "mohawk", "bob", "long", "curly", "afro"),
-    "hair_color": ("black", "brown", "blonde", "red", "grey", "purple"),
+    "hair_color": ("black", "brown", "blonde", "red", "grey", "white", "purple", "pink", "green"),
     "skin": ("light", "medium", "dark"),
     "beard": ("no", "yes"),
+    "mustache": ("no", "yes"),
     "glasses": ("no", "yes"),
     "hat": ("no", "yes"),
+    "earrings": ("no", "yes"),
     "expression": ("neutral", "smiling", "sad", "angry", "surprised"),
+    "eyes": ("open", "closed"),
     "eye_color": ("brown", "blue", "green", "grey"),
     "lipstick": ("no", "yes"),
     "freckles": ("no", "yes"),
@@ -33,26 +36,34 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "clothes": ("red", "blue", "green", "yellow", "purple", "black", "white"),
 }
 
-# How often each value is drawn; attributes that are not listed are uniform.
+# How often each value occurs; the mix is friendly. Attributes that are not listed are uniform.
 _FREQUENCIES: dict[str, tuple[float, ...]] = {
-    "beard": (0.72, 0.28),
-    "glasses": (0.68, 0.32),
-    "hat": (0.76, 0.24),
-    "lipstick": (0.65, 0.35),
-    "freckles": (0.68, 0.32),
-    "age": (0.4, 0.25, 0.35),
+    "hair_style": (0.10, 0.18, 0.10, 0.07, 0.14, 0.15, 0.14, 0.12),
+    "hair_color": (0.16, 0.20, 0.16, 0.14, 0.09, 0.07, 0.06, 0.06, 0.06),
+    "beard": (0.80, 0.20),
+    "mustache": (0.87, 0.13),
+    "glasses": (0.72, 0.28),
+    "hat": (0.78, 0.22),
+    "earrings": (0.76, 0.24),
+    "expression": (0.35, 0.35, 0.10, 0.10, 0.10),
+    "eyes": (0.93, 0.07),
+    "lipstick": (0.76, 0.24),
+    "freckles": (0.78, 0.22),
+    "age": (0.52, 0.28, 0.20),
     "pose": (0.3, 0.4, 0.3),
-    "gaze": (0.25, 0.5, 0.25),
+    "gaze": (0.2, 0.6, 0.2),
 }
 
-# The numbers that make a person that person: geometry which an edit should keep.
+_MUSTACHE_WITH_BEARD, _LIPSTICK_WITH_BEARD = 0.65, 0.06
+
+# The numbers that define an identity: the face geometry, which an edit should keep.
 IDENTITY_GAUSSIANS: tuple[str, ...] = (
     "face_width", "face_length", "jaw", "chin", "eye_spacing", "eye_size", "eye_slant",
     "eye_height", "nose_width", "nose_length", "mouth_width", "mouth_height", "lip_fullness",
     "brow_thickness", "brow_height", "brow_slant", "ear_size",
 )  # fmt: skip
 
-# The numbers that vary a picture inside its labels: shades, lengths, tilt of the head.
+# The numbers that vary a picture within its labels: shades, lengths, the tilt of the head.
 _VARIATION_GAUSSIANS: tuple[str, ...] = (
     "hair_volume", "hair_length", "hair_part", "hair_tint", "hair_light", "skin_tint",
     "beard_length", "glasses_shape", "glasses_shade", "hat_hue", "hat_height",
@@ -68,37 +79,43 @@ _CHOOSER_GAUSSIANS: tuple[str, ...] = (
 GAUSSIANS: tuple[str, ...] = (*IDENTITY_GAUSSIANS, *_VARIATION_GAUSSIANS, *_CHOOSER_GAUSSIANS)
 NUM_GAUSSIANS = len(GAUSSIANS)
 
-# Named people stand in for the celebrities of the papers: fixed labels and a fixed geometry.
+# Named characters stand in for the celebrities of the papers. Their labels and geometry are fixed.
 _CHARACTER_LABELS: dict[str, dict[str, str]] = {
     "Captain Otto": dict(
         hair_style="short", hair_color="grey", skin="light", beard="yes", glasses="no",
         hat="yes", eye_color="blue", lipstick="no", freckles="no", age="old",
-        face_width="wide", clothes="blue",
+        face_width="wide", clothes="blue", mustache="yes",
+        earrings="no", eyes="open",
     ),
     "Nana Pearl": dict(
         hair_style="bob", hair_color="grey", skin="dark", beard="no", glasses="yes",
         hat="no", eye_color="brown", lipstick="yes", freckles="no", age="old",
-        face_width="average", clothes="purple",
+        face_width="average", clothes="purple", mustache="no",
+        earrings="yes", eyes="open",
     ),
     "Milo": dict(
         hair_style="mohawk", hair_color="red", skin="light", beard="no", glasses="no",
         hat="no", eye_color="green", lipstick="no", freckles="yes", age="young",
-        face_width="narrow", clothes="black",
+        face_width="narrow", clothes="black", mustache="no",
+        earrings="yes", eyes="open",
     ),
     "Zuri": dict(
         hair_style="afro", hair_color="black", skin="dark", beard="no", glasses="no",
         hat="no", eye_color="brown", lipstick="yes", freckles="no", age="young",
-        face_width="average", clothes="yellow",
+        face_width="average", clothes="yellow", mustache="no",
+        earrings="yes", eyes="open",
     ),
     "Ivy": dict(
         hair_style="long", hair_color="purple", skin="light", beard="no", glasses="yes",
         hat="no", eye_color="green", lipstick="no", freckles="yes", age="young",
-        face_width="narrow", clothes="green",
+        face_width="narrow", clothes="green", mustache="no",
+        earrings="no", eyes="open",
     ),
     "Professor Finch": dict(
         hair_style="bald", hair_color="brown", skin="medium", beard="yes", glasses="yes",
         hat="no", eye_color="grey", lipstick="no", freckles="no", age="middle-aged",
-        face_width="narrow", clothes="white",
+        face_width="narrow", clothes="white", mustache="yes",
+        earrings="no", eyes="open",
     ),
 }  # fmt: skip
 CHARACTERS: tuple[str, ...] = tuple(_CHARACTER_LABELS)
@@ -111,13 +128,13 @@ _HIDDEN_BY_HAT = ("spiky", "mohawk")
 
 @dataclass(frozen=True)
 class Portraits:
-    """A batch of n drawn people.
+    """A batch of n portraits.
 
     Attributes:
         gaussians: `[n, NUM_GAUSSIANS]` float32, columns named by `GAUSSIANS`.
         labels: for every attribute an int64 `[n]` index into `ATTRIBUTES[name]`.
-        character: int64 `[n]`, index into `CHARACTERS`, -1 for no named character.
-        identity: int64 `[n]`; equal numbers mean the same person (the same face geometry).
+        character: int64 `[n]` index into `CHARACTERS`, or -1 if it is not a named character.
+        identity: int64 `[n]`; equal numbers mean the same face geometry.
     """
 
     gaussians: Tensor
@@ -143,7 +160,7 @@ class Portraits:
         return self.gaussians[:, GAUSSIANS.index(name)]
 
     def within_label(self, name: str) -> Tensor:
-        """Where inside its label's range the portrait lies, `[n]`, uniform in [0, 1]."""
+        """The position of each portrait within the range of its label, `[n]`, uniform in [0, 1]."""
         share = _to_uniform(self.gaussian(name))
         edges = _edges(name).to(share)
         bucket = torch.bucketize(share, edges[1:-1])
@@ -154,13 +171,14 @@ class Portraits:
         return {name: ATTRIBUTES[name][int(v[index])] for name, v in self.labels.items()}
 
     def with_labels(self, **labels: str | Tensor) -> Portraits:
-        """The same people with some labels replaced: the truth of a perfect edit.
+        """The same portraits with some labels replaced, as a perfect edit would change them.
 
         Args:
-            labels: attribute names with a value's word (for all) or an int64 `[n]` tensor.
+            labels: for each attribute name, one value as a word (for all portraits) or an int64
+                `[n]` tensor of indices.
 
         Raises:
-            ValueError: unknown attribute or value.
+            ValueError: an attribute or a value is unknown.
         """
         changed = dict(self.labels)
         for name, value in labels.items():
@@ -169,8 +187,7 @@ class Portraits:
             elif name not in ATTRIBUTES:
                 label_index(name, "")  # raises with the list of attributes
             changed[name] = value
-        nobody = torch.full_like(self.character, -1)
-        return replace(self, labels=changed, character=nobody)
+        return replace(self, labels=changed, character=torch.full_like(self.character, -1))
 
     def to(self, device: torch.device | str) -> Portraits:
         """The same batch on another device."""
@@ -186,7 +203,7 @@ def label_index(attribute: str, value: str) -> int:
     """Index of `value` among the values of `attribute`.
 
     Raises:
-        ValueError: naming the known attributes or values.
+        ValueError: the attribute or the value is unknown; the message lists the known ones.
     """
     if attribute not in ATTRIBUTES:
         raise ValueError(
@@ -201,9 +218,10 @@ def label_index(attribute: str, value: str) -> int:
 
 
 def applicable(labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Which labels can be seen at all: bool `[n]` per attribute.
+    """Whether each label is visible in the picture, bool `[n]` per attribute.
 
-    A bald head shows no hair color, and a hat hides spikes and a mohawk.
+    A bald head shows no hair color, a hat hides spikes and a mohawk, and closed eyes hide their
+    color and their gaze.
     """
     seen = {name: torch.ones_like(values, dtype=torch.bool) for name, values in labels.items()}
     style = labels["hair_style"]
@@ -213,24 +231,27 @@ def applicable(labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
         hidden |= style == label_index("hair_style", value)
     wears_hat = labels["hat"] == label_index("hat", "yes")
     seen["hair_style"] = ~(hidden & wears_hat)
+    if "eyes" in labels:  # older attribute readers do not have this attribute
+        are_open = labels["eyes"] == label_index("eyes", "open")
+        seen["eye_color"], seen["gaze"] = are_open, are_open.clone()
     return seen
 
 
 def sample(seeds: Sequence[int], identities: Sequence[int] | None = None) -> Portraits:
-    """Draw one person per seed; the same seed is always the same picture.
+    """One portrait per seed; the same seed always gives the same portrait.
 
     Args:
         seeds: integers in [0, 2**62).
-        identities: integers of the same length; equal ones share the face geometry. By default
-            every seed is its own identity.
+        identities: one integer per seed; equal ones share the face geometry. By default, every
+            seed has an identity of its own.
 
     Raises:
-        ValueError: a seed outside the range, or lengths that differ.
+        ValueError: a seed is out of range, or the numbers of seeds and identities differ.
     """
     identities = list(seeds) if identities is None else list(identities)
     if len(identities) != len(seeds):
         raise ValueError(
-            f"Got {len(seeds)} seeds and {len(identities)} identities; give one identity a seed."
+            f"Got {len(seeds)} seeds and {len(identities)} identities; give one identity per seed."
         )
     split = len(IDENTITY_GAUSSIANS)
     rows = []
@@ -238,7 +259,7 @@ def sample(seeds: Sequence[int], identities: Sequence[int] | None = None) -> Por
         for number in (seed, identity):
             if not 0 <= number < _MAX_SEED:
                 raise ValueError(f"Got seed {number}; seeds are integers from 0 to 2**62 - 1.")
-        # Odd and even streams keep geometry and the rest independent for equal numbers.
+        # Odd and even streams keep the geometry independent of the rest when the numbers are equal.
         geometry = torch.randn(split, generator=torch.Generator().manual_seed(2 * identity + 1))
         rest = torch.randn(NUM_GAUSSIANS - split, generator=torch.Generator().manual_seed(2 * seed))
         rows.append(torch.cat([geometry, rest]))
@@ -249,8 +270,11 @@ def sample(seeds: Sequence[int], identities: Sequence[int] | None = None) -> Por
 def from_gaussians(gaussians: Tensor, identity: Tensor | None = None) -> Portraits:
     """Portraits from their Gaussian numbers `[n, NUM_GAUSSIANS]`; `identity` is int64 `[n]`.
 
-    Labels are buckets of the choosing numbers; the upper tail of the number `character`
-    turns a portrait into one of the named characters.
+    Each label is the bucket into which its choosing number falls. The upper tail of the number
+    `character` turns a portrait into one of the named characters.
+
+    Raises:
+        ValueError: the numbers have another shape.
     """
     if gaussians.ndim != 2 or gaussians.shape[1] != NUM_GAUSSIANS:
         raise ValueError(
@@ -265,6 +289,15 @@ def from_gaussians(gaussians: Tensor, identity: Tensor | None = None) -> Portrai
     for name in ATTRIBUTES:
         share = _to_uniform(gaussians[:, GAUSSIANS.index(name)])
         labels[name] = torch.bucketize(share, _edges(name)[1:-1].to(share))
+    # Most beards come with a mustache, and lipstick seldom comes with either.
+    bearded = labels["beard"] == label_index("beard", "yes")
+    labels["mustache"] = torch.where(
+        bearded, _above(gaussians, "mustache", _MUSTACHE_WITH_BEARD), labels["mustache"]
+    )
+    hairy = bearded | (labels["mustache"] == label_index("mustache", "yes"))
+    labels["lipstick"] = torch.where(
+        hairy, _above(gaussians, "lipstick", _LIPSTICK_WITH_BEARD), labels["lipstick"]
+    )
     hidden = torch.zeros(n, dtype=torch.bool, device=gaussians.device)
     for value in _HIDDEN_BY_HAT:
         hidden |= labels["hair_style"] == label_index("hair_style", value)
@@ -281,7 +314,7 @@ def from_gaussians(gaussians: Tensor, identity: Tensor | None = None) -> Portrai
             continue
         for attribute, value in _CHARACTER_LABELS[name].items():
             labels[attribute][chosen] = label_index(attribute, value)
-        # A fixed, mild geometry of their own, from a seed outside the range of people.
+        # Each character has a fixed geometry, from a seed outside the range of identities.
         geometry = torch.randn(split, generator=torch.Generator().manual_seed(2**63 + index))
         gaussians[chosen, :split] = geometry.to(gaussians)
         identity = torch.where(chosen, -2 - index, identity)
@@ -289,7 +322,7 @@ def from_gaussians(gaussians: Tensor, identity: Tensor | None = None) -> Portrai
 
 
 def characters(name: str, seeds: Sequence[int]) -> Portraits:
-    """Pictures of one named character, one per seed; pose, mood and background vary.
+    """Portraits of one named character, one per seed; pose, expression and background vary.
 
     Raises:
         ValueError: the name is not in `CHARACTERS`.
@@ -311,8 +344,13 @@ def _to_uniform(gaussian: Tensor) -> Tensor:
     return torch.special.ndtr(gaussian).clamp(1e-6, 1 - 1e-6)
 
 
+def _above(gaussians: Tensor, name: str, share: float) -> Tensor:
+    """Label 1 for this share of portraits, those with the largest numbers; int64 `[n]`."""
+    return (_to_uniform(gaussians[:, GAUSSIANS.index(name)]) > 1 - share).long()
+
+
 def _edges(name: str) -> Tensor:
-    """Bucket borders in [0, 1] of the number that chooses attribute `name`."""
+    """Bucket borders in [0, 1] of the number that chooses the value of attribute `name`."""
     count = len(ATTRIBUTES[name])
     frequencies = torch.tensor(_FREQUENCIES.get(name, (1 / count,) * count), dtype=torch.float64)
     return torch.cat([torch.zeros(1), frequencies.cumsum(0).float()])

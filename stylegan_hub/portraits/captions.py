@@ -1,10 +1,11 @@
-"""What a person would say about a drawn portrait, and of which portraits it is true.
+"""Captions of portraits, and the facts that tell of which portraits each caption is true.
 
-A caption names some of a portrait's labels in varied English: synonyms, several word orders, one
-to eight attributes, absences ("no glasses"), names of characters. With the words come the
-*facts*: for each attribute that is spoken of, the values that make the caption true. They tell of
-any portrait whether the caption fits it, which a contrastive loss needs, since most captions of a
-batch ("a smiling face") fit several of its pictures.
+A caption names some of a portrait's labels in varied English. It has synonyms, several word orders,
+one to eight attributes, absences ("no glasses") and names of characters. With `with_requests`,
+some captions are requests ("take the hat off", "younger"; see `requests`). Each caption has
+*facts*: for each attribute that it mentions, the values that make the caption true. The facts tell
+whether the caption is true of any other portrait. A contrastive loss needs this, because most
+captions in a batch ("a smiling face") are true of several of its pictures.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from stylegan_hub.portraits.attributes import ATTRIBUTES, CHARACTERS, Portraits
+from stylegan_hub.portraits.requests import HAIR_COLORS, PARTS_SAID, requests, with_what_shows_it
+from stylegan_hub.portraits.thesaurus import RARE
 
 
 @dataclass(frozen=True)
 class Caption:
-    """A text, and for every attribute in it the values of which it is true.
+    """A text, and for every attribute that it mentions, the values for which it is true.
 
-    The key `"character"` stands for names out of `CHARACTERS`. Attributes that are not in `facts`
-    may have any value.
+    The key `"character"` stands for names from `CHARACTERS`. Attributes that are not in `facts` may
+    have any value.
     """
 
     text: str
@@ -34,7 +37,7 @@ class Caption:
 
 @dataclass(frozen=True)
 class _Words:
-    """Ways to say one thing, by their place in a sentence."""
+    """Ways to say one thing, grouped by their place in a sentence."""
 
     adjectives: tuple[str, ...] = ()  # "a ... person", "the person is ..."
     traits: tuple[str, ...] = ()  # "a person with ...", "the person has ..."
@@ -48,11 +51,11 @@ def _colored(
     traits: Sequence[str] = (),
     clauses: Sequence[str] = (),
 ) -> dict[str, _Words]:
-    """Words for colors: every name of a color in every template, `{c}` being the color."""
+    """Words for colors: every name of a color in every template, in which it replaces `{c}`."""
 
     def fill(templates: Sequence[str], colors: Sequence[str]) -> tuple[str, ...]:
-        # The plain name comes in every template before its synonyms do. Names of two words do not
-        # go into compounds such as "green-eyed".
+        # The plain name fills all templates before its synonyms do. Names of two words are not used
+        # in compounds such as "green-eyed".
         return tuple(
             template.format(c=color)
             for color in colors
@@ -66,16 +69,7 @@ def _colored(
     }
 
 
-_HAIR_COLORS: dict[str, tuple[str, ...]] = {
-    "black": ("black", "jet-black", "raven-black"),
-    "brown": ("brown", "chestnut", "brunette"),
-    "blonde": ("blonde", "blond", "golden", "fair", "yellow"),
-    "red": ("red", "ginger", "orange", "copper"),
-    "grey": ("grey", "gray", "silver"),
-    "purple": ("purple", "violet", "lilac"),
-}
-
-# A style and a color said in one breath.
+# Hair style and hair color in one phrase.
 _COLORED_HAIR: dict[str, tuple[str, ...]] = {
     "short": ("short {c} hair", "{c} short hair", "a short {c} haircut"),
     "spiky": ("spiky {c} hair", "{c} spiky hair", "{c} spikes", "{c} hair in spikes"),
@@ -92,16 +86,19 @@ _WORDS: dict[str, dict[str, _Words]] = {
     "hair_style": {
         "bald": _Words(
             ("bald", "bald-headed", "hairless"),
-            ("a bald head", "no hair", "a shaved head", "a bald hairstyle"),
+            ("a bald head", "no hair", "a shaved head", "a bald hairstyle", "a hairless head",
+             "a bald scalp"),
             ("without hair", "without any hair"),
         ),
         "short": _Words(
             ("short-haired",),
-            ("short hair", "a short haircut", "a short hairstyle", "cropped hair"),
+            ("short hair", "a short haircut", "a short hairstyle", "cropped hair", "a pixie cut",
+             "trimmed hair"),
         ),
         "spiky": _Words(
             ("spiky-haired",),
-            ("spiky hair", "spikes", "hair in spikes", "a spiky hairstyle", "spiked hair"),
+            ("spiky hair", "spikes", "hair in spikes", "a spiky hairstyle", "spiked hair",
+             "messy hair", "wild pointed hair"),
         ),
         "mohawk": _Words(
             (),
@@ -116,20 +113,22 @@ _WORDS: dict[str, dict[str, _Words]] = {
         "long": _Words(
             ("long-haired",),
             ("long hair", "long straight hair", "a long hairstyle", "hair over the shoulders",
-             "long flowing hair"),
+             "long flowing hair", "long tresses"),
         ),
         "curly": _Words(
             ("curly-haired", "curly"),
-            ("curly hair", "curls", "a curly hairstyle", "a head full of curls", "curled hair"),
+            ("curly hair", "curls", "a curly hairstyle", "a head full of curls", "curled hair",
+             "wavy hair", "bouncy locks"),
         ),
         "afro": _Words(
             ("afro-haired",),
-            ("an afro", "an afro hairstyle", "a big afro", "afro hair", "a round afro"),
+            ("an afro", "an afro hairstyle", "a big afro", "afro hair", "a round afro",
+             "voluminous frizzy hair"),
             ("wearing an afro",),
         ),
     },
     "hair_color": _colored(
-        _HAIR_COLORS,
+        HAIR_COLORS,
         adjectives=("{c}-haired",),
         traits=("{c} hair", "hair dyed {c}", "{c}-colored hair", "hair that is {c}"),
     ),
@@ -149,14 +148,26 @@ _WORDS: dict[str, dict[str, _Words]] = {
     },
     "beard": {
         "no": _Words(
-            ("clean-shaven", "beardless"),
-            ("no beard", "a clean-shaven face", "no facial hair"),
-            ("without a beard", "without facial hair", "not wearing a beard"),
+            ("beardless",),
+            ("no beard", "a shaven chin", "no beard on the chin"),
+            ("without a beard", "without any beard", "not wearing a beard"),
         ),
         "yes": _Words(
             ("bearded",),
-            ("a beard", "a full beard", "facial hair", "a beard and a mustache", "a bushy beard"),
+            ("a beard", "a full beard", "facial hair", "a bushy beard"),
             ("wearing a beard",),
+        ),
+    },
+    "mustache": {
+        "no": _Words(
+            (),
+            ("no mustache", "no moustache", "a bare upper lip"),
+            ("without a mustache", "not wearing a mustache", "without a moustache"),
+        ),
+        "yes": _Words(
+            ("mustached",),
+            ("a mustache", "a moustache", "a mustache above the mouth", "whiskers on the lip"),
+            ("wearing a mustache", "wearing a moustache"),
         ),
     },
     "glasses": {
@@ -167,7 +178,8 @@ _WORDS: dict[str, dict[str, _Words]] = {
         ),
         "yes": _Words(
             ("bespectacled",),
-            ("glasses", "eyeglasses", "spectacles", "a pair of glasses"),
+            ("glasses", "eyeglasses", "spectacles", "a pair of glasses", "specs",
+             "reading glasses", "a pair of spectacles"),
             ("wearing glasses", "wearing spectacles", "in glasses", "wearing eyeglasses"),
         ),
     },
@@ -179,37 +191,62 @@ _WORDS: dict[str, dict[str, _Words]] = {
         ),
         "yes": _Words(
             (),
-            ("a hat", "a woolen hat", "a knitted hat", "a cap", "a beanie", "a hat on the head"),
+            ("a hat", "a woolen hat", "a knitted hat", "a cap", "a beanie", "a hat on the head",
+             "a bobble hat", "a winter hat", "headgear"),
             ("wearing a hat", "in a hat", "wearing a cap", "wearing a beanie"),
+        ),
+    },
+    "earrings": {
+        "no": _Words(
+            (),
+            ("no earrings", "bare ears", "no jewelry"),
+            ("without earrings", "not wearing earrings", "without jewelry"),
+        ),
+        "yes": _Words(
+            (),
+            ("earrings", "golden earrings", "hoop earrings", "rings in the ears", "gold hoops"),
+            ("wearing earrings", "wearing golden earrings", "wearing jewelry"),
         ),
     },
     "expression": {
         "neutral": _Words(
-            ("calm", "serious", "expressionless"),
+            ("calm", "serious", "expressionless", "relaxed", "composed"),
             ("a neutral expression", "a neutral face", "a calm expression", "a blank expression"),
             ("looking calm", "looking serious", "looking neutral"),
         ),
         "smiling": _Words(
-            ("smiling", "happy", "cheerful", "joyful", "grinning"),
+            ("smiling", "happy", "cheerful", "joyful", "grinning", "merry", "friendly"),
             ("a smile", "a happy face", "a smiling face", "a happy expression", "a big smile",
              "a grin"),
             ("smiling", "looking happy", "smiling happily", "grinning"),
         ),
         "sad": _Words(
-            ("sad", "unhappy", "gloomy", "sorrowful", "depressed"),
+            ("sad", "unhappy", "gloomy", "sorrowful", "depressed", "miserable", "melancholy"),
             ("a sad face", "a sad expression", "an unhappy expression", "a sad look"),
             ("looking sad", "looking unhappy", "feeling sad"),
         ),
         "angry": _Words(
-            ("angry", "furious", "mad", "grumpy", "annoyed"),
+            ("angry", "furious", "mad", "grumpy", "annoyed", "cross", "enraged", "irritated"),
             ("an angry face", "an angry expression", "an angry look", "a furious expression"),
             ("looking angry", "looking furious", "scowling", "feeling angry"),
         ),
         "surprised": _Words(
-            ("surprised", "astonished", "shocked", "amazed"),
+            ("surprised", "astonished", "shocked", "amazed", "startled", "stunned"),
             ("a surprised face", "an open mouth", "a surprised expression", "a shocked expression",
              "the mouth wide open", "a surprised look"),
             ("looking surprised", "looking astonished", "looking shocked", "gasping"),
+        ),
+    },
+    "eyes": {
+        "open": _Words(
+            ("open-eyed", "wide-awake"),
+            ("open eyes", "eyes that are open"),
+            ("looking at something", "awake"),
+        ),
+        "closed": _Words(
+            ("sleeping",),
+            ("closed eyes", "eyes closed", "shut eyes", "eyes that are shut", "the eyes closed"),
+            ("sleeping", "dreaming", "not looking at anything"),
         ),
     },
     "eye_color": _colored(
@@ -250,7 +287,7 @@ _WORDS: dict[str, dict[str, _Words]] = {
     },
     "age": {
         "young": _Words(
-            ("young", "youthful"),
+            ("young", "youthful", "juvenile"),
             ("a young face", "smooth young skin", "no wrinkles", "a youthful face"),
             ("without wrinkles", "looking young"),
         ),
@@ -260,20 +297,20 @@ _WORDS: dict[str, dict[str, _Words]] = {
             ("looking middle-aged", "of middle age"),
         ),
         "old": _Words(
-            ("old", "elderly", "wrinkled", "aged"),
+            ("old", "elderly", "wrinkled", "aged", "wrinkly", "senior", "ancient"),
             ("an old face", "wrinkles", "wrinkled skin", "deep wrinkles", "a wrinkled face"),
             ("looking old", "of old age"),
         ),
     },
     "face_width": {
         "narrow": _Words(
-            ("narrow-faced", "thin-faced"),
+            ("narrow-faced", "thin-faced", "slim-faced"),
             ("a narrow face", "a thin face", "a slim face", "a slender face"),
         ),
         "average": _Words((), ("a face of average width", "an average face", "a medium-wide face")),
         "wide": _Words(
             ("wide-faced", "broad-faced"),
-            ("a wide face", "a broad face", "a chubby face", "a plump face"),
+            ("a wide face", "a broad face", "a chubby face", "a plump face", "a round face"),
         ),
     },
     "pose": {
@@ -332,13 +369,14 @@ _WORDS: dict[str, dict[str, _Words]] = {
             "black": ("black",),
             "white": ("white",),
         },
-        traits=("{c} clothes", "a {c} shirt", "a {c} sweater", "a {c} top"),
+        traits=("{c} clothes", "a {c} shirt", "a {c} sweater", "a {c} top", "a {c} pullover",
+                "a {c} T-shirt"),
         clauses=("in a {c} shirt", "wearing {c}", "dressed in {c}", "wearing a {c} shirt",
                  "in {c} clothes", "wearing {c} clothes"),
     ),
 }  # fmt: skip
 
-# Nouns and shorter names of colors and styles, said alone.
+# Nouns and shorter names of colors and styles that can be the whole caption.
 _ALONE: dict[tuple[str, str], tuple[str, ...]] = {
     ("hair_color", "blonde"): ("a blonde", "blonde", "blond"),
     ("hair_color", "red"): ("a redhead", "a ginger", "red-headed"),
@@ -396,7 +434,7 @@ _NEUTRAL = (
     "a picture of a face", "a cartoon face", "person", "portrait", "an illustration of a person",
     "a normal face", "a clean drawing of a person",
 )  # fmt: skip
-# What is said of pictures that are no portraits any more (`distort.distort`).
+# Captions of unnatural pictures (`distort.distort`).
 STRANGE_TEXTS: tuple[str, ...] = (
     "a strange unnatural picture", "a distorted picture", "a blurry distorted picture",
     "a picture with unnatural colors", "a broken picture", "random noise", "a damaged image",
@@ -409,14 +447,25 @@ _SHORT_NAMES = {
     "Professor Finch": ("Professor Finch", "Finch", "the professor"),
 }
 
-# Small or rarely said things would not be learned from their fair share.
+# How often each attribute is mentioned, relative to the others. Those that are small in the picture
+# or hard to learn have a higher weight.
 _INTEREST = {
     "hair_style": 1.7, "hair_color": 1.7, "expression": 2.4, "eye_color": 2.2, "age": 1.9,
     "freckles": 1.7, "lipstick": 1.7, "skin": 1.2, "glasses": 1.2, "beard": 1.2, "hat": 1.2,
+    "mustache": 1.2, "earrings": 1.2, "eyes": 1.0,
     "face_width": 1.0, "pose": 0.9, "gaze": 1.0, "background": 0.8, "clothes": 0.8,
 }  # fmt: skip
-_ABSENCE_INTEREST = 0.4  # of the interest in the presence of the same thing
-_NEUTRAL_SHARE = 0.04
+_ABSENCE_INTEREST = 0.4  # factor for things that are absent
+# For each attribute, the requests that have a fact about it.
+_REQUESTS = {
+    attribute: [(facts, texts) for facts, texts in requests() if attribute in facts]
+    for attribute in ATTRIBUTES
+}
+_NEUTRAL_SHARE = 0.04  # captions that mention no attribute
+_PART_SHARE = 0.2  # captions among those that mention a part of every face
+# Shares of the captions of one attribute, with `with_requests`:
+_REQUEST_SHARE = 0.3
+_RARE_SHARE = 0.4
 _COUNT_SHARES = {1: 0.42, 2: 0.23, 3: 0.15, 4: 0.09, 5: 0.06, 6: 0.04, 7: 0.025, 8: 0.015}
 _LOOSE_SHARE = 0.05
 _NAME_SHARE = 0.65
@@ -424,10 +473,13 @@ _GENDER_SHARE = 0.4
 
 
 def captions(portraits: Portraits, seeds: Sequence[int], count: int = 1) -> list[list[str]]:
-    """`count` captions of every portrait; the same seed always gives the same words.
+    """`count` captions for each portrait; the same seed always gives the same captions.
+
+    Args:
+        seeds: one integer per portrait.
 
     Raises:
-        ValueError: there is not one seed a portrait.
+        ValueError: the numbers of seeds and portraits differ.
     """
     return [
         [caption.text for caption in group]
@@ -438,19 +490,18 @@ def captions(portraits: Portraits, seeds: Sequence[int], count: int = 1) -> list
 def captions_with_facts(
     portraits: Portraits, seeds: Sequence[int], count: int = 1
 ) -> list[list[Caption]]:
-    """As `captions`, each text with the facts that make it true. `count` captions a portrait.
+    """The captions of `captions`, each with the facts that make it true.
 
     Raises:
-        ValueError: there is not one seed a portrait.
+        ValueError: the numbers of seeds and portraits differ.
     """
     if len(seeds) != len(portraits):
         raise ValueError(
-            f"Got {len(seeds)} seeds for {len(portraits)} portraits; give one seed a portrait."
+            f"Got {len(seeds)} seeds for {len(portraits)} portraits; give one seed per portrait."
         )
-    people = label_words(portraits)
     names = [CHARACTERS[i] if i >= 0 else None for i in portraits.character.tolist()]
     result = []
-    for labels, name, seed in zip(people, names, seeds, strict=True):
+    for labels, name, seed in zip(label_words(portraits), names, seeds, strict=True):
         rng = random.Random(seed)
         result.append([describe(labels, rng, character=name) for _ in range(count)])
     return result
@@ -471,15 +522,19 @@ def describe(
     *,
     character: str | None = None,
     mention: Sequence[str] | None = None,
+    with_requests: bool = False,
 ) -> Caption:
     """One caption of a portrait with these labels.
 
     Args:
-        labels: a value's word for every attribute.
-        rng: where all choices come from.
-        character: a name out of `CHARACTERS`, said in most of the captions.
-        mention: attributes to speak of, in this order; by default one to eight are chosen. The
-            hair color of a bald person is never spoken of.
+        labels: for every attribute, its value as a word.
+        rng: source of all random choices.
+        character: a name from `CHARACTERS`, which most captions then use.
+        mention: attributes to mention, in this order. By default, one to eight are chosen at
+            random, or occasionally none. Attributes that are not visible are never mentioned: the
+            hair color of a bald head, and the color and gaze of closed eyes.
+        with_requests: whether some captions of one attribute are requests for it ("add a hat") or
+            use rarer words (`thesaurus`).
     """
     name = None
     if character is not None and rng.random() < _NAME_SHARE:
@@ -493,9 +548,27 @@ def describe(
         name = rng.choice(_SHORT_NAMES.get(name, (name,)))
     if not spoken:
         if name is None:
-            return Caption(rng.choice(_NEUTRAL), facts)
+            table = PARTS_SAID if rng.random() < _PART_SHARE else _NEUTRAL
+            return Caption(rng.choice(table), facts)
         opening = f"{rng.choice(_OPENINGS)} " if rng.random() < 0.4 else ""
         return Caption(f"{opening}{name}", facts)
+
+    alone = len(mention) == 1 and name is None
+    way = rng.random() if with_requests and alone else 1.0
+    if way < _RARE_SHARE:
+        (attribute,) = mention
+        value = labels[attribute]
+        facts = with_what_shows_it(attribute, frozenset({value}))
+        return Caption(RARE[attribute, value].say(rng), facts)
+    if way < _RARE_SHARE + _REQUEST_SHARE:
+        fulfilled = [
+            (wanted, texts)
+            for wanted, texts in _REQUESTS[mention[0]]
+            if all(labels[attribute] in values for attribute, values in wanted.items())
+        ]
+        if fulfilled:
+            wanted, texts = rng.choice(fulfilled)
+            return Caption(rng.choice(texts), wanted)
 
     parts = _Parts([], [], [])
     if {"hair_style", "hair_color"} <= set(spoken) and rng.random() < 0.75:
@@ -506,7 +579,6 @@ def describe(
     if "hair_color" in facts and "hair_style" not in facts:
         facts["hair_style"] = frozenset(ATTRIBUTES["hair_style"]) - {"bald"}
 
-    alone = len(mention) == 1 and name is None
     if alone and rng.random() < 0.5:
         return Caption(_bare(spoken[0], labels, rng, parts, facts), facts)
     if name is None and rng.random() < 0.12:
@@ -519,11 +591,13 @@ def describe(
     return Caption(_phrase(subject, name is not None, rng, parts), facts)
 
 
-def contradiction(labels: Mapping[str, str], rng: random.Random) -> Caption:
-    """A caption of one to three attributes that is wrong about exactly one of them.
+def contradiction(
+    labels: Mapping[str, str], rng: random.Random, *, with_requests: bool = False
+) -> Caption:
+    """A caption of one to three attributes, exactly one of which it states wrongly.
 
-    All attributes and values are equally likely to be the wrong one, so that over many portraits
-    these captions also ask for rare things as often as for frequent ones.
+    The wrong value is chosen uniformly, so that over many portraits, rare values appear as often as
+    frequent ones. Attributes of greater interest are chosen more often.
     """
     visible = [attribute for attribute in ATTRIBUTES if _is_visible(attribute, labels)]
     wrong = rng.choices(visible, [_INTEREST[attribute] ** 0.5 for attribute in visible])[0]
@@ -534,15 +608,15 @@ def contradiction(labels: Mapping[str, str], rng: random.Random) -> Caption:
     if value == "bald":
         mention = [attribute for attribute in mention if attribute != "hair_color"]
     rng.shuffle(mention)
-    # Loose words may fit the true value as well, so the draw is repeated until they do not.
+    # Loose words may also be true of the true value, so this is repeated until they are not.
     while True:
-        caption = describe(changed, rng, mention=mention)
+        caption = describe(changed, rng, mention=mention, with_requests=with_requests)
         if labels[wrong] not in caption.facts[wrong]:
             return caption
 
 
 def truth(texts: Sequence[Caption], portraits: Portraits) -> Bool[Tensor, "texts n"]:
-    """Of which portraits each caption is true: a fact about every attribute that it names."""
+    """Whether each caption is true of each portrait: all of its facts must be."""
     true = torch.ones(len(texts), len(portraits), dtype=torch.bool)
     for attribute, values in ATTRIBUTES.items():
         told = [i for i, caption in enumerate(texts) if attribute in caption.facts]
@@ -564,7 +638,7 @@ def truth(texts: Sequence[Caption], portraits: Portraits) -> Bool[Tensor, "texts
 def zero_shot_texts() -> dict[str, dict[str, list[str]]]:
     """Three or four fixed texts for every value of every attribute, to be averaged.
 
-    They put the commonest word for the value into sentences that `describe` rarely forms.
+    They put the most common word for the value into sentences that `describe` rarely forms.
     """
     texts: dict[str, dict[str, list[str]]] = {}
     for attribute, values in ATTRIBUTES.items():
@@ -586,21 +660,24 @@ def zero_shot_texts() -> dict[str, dict[str, list[str]]]:
 
 
 def vocabulary_texts() -> list[str]:
-    """Every word that captions are made of, in short texts: what a tokenizer is trained on."""
+    """Short texts that contain every word of the captions, for training a tokenizer."""
     pieces = [*_NEUTRAL, *_OPENINGS, *STRANGE_TEXTS, *CHARACTERS]
     pieces += [name for names in _SHORT_NAMES.values() for name in names]
     pieces += [f"a {noun}" for noun in (*_PEOPLE, *_MEN, *_WOMEN)]
     pieces += [text for texts in _ALONE.values() for text in texts]
+    pieces += [*PARTS_SAID, *(text for _, texts in requests() for text in texts)]
     tables = [words for words_of in _WORDS.values() for words in words_of.values()]
     tables += [words for loose in _LOOSE.values() for _, words in loose]
     for words in tables:
         pieces += [*words.adjectives, *words.traits, *words.clauses]
+    for rare in RARE.values():
+        pieces += [*rare.states, *rare.things, *rare.phrases]
     return pieces
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """What has been said so far of one portrait."""
+    """The parts of a caption, grouped by their place in a sentence."""
 
     adjectives: list[str]
     traits: list[str]
@@ -608,7 +685,9 @@ class _Parts:
 
 
 def _is_visible(attribute: str, labels: Mapping[str, str]) -> bool:
-    return attribute != "hair_color" or labels["hair_style"] != "bald"
+    if attribute == "hair_color":
+        return labels["hair_style"] != "bald"
+    return attribute not in ("eye_color", "gaze") or labels["eyes"] == "open"
 
 
 def _choose_mention(
@@ -619,7 +698,7 @@ def _choose_mention(
     named: bool = False,
     count: int | None = None,
 ) -> list[str]:
-    """Different attributes to speak of, in random order, the interesting ones more often."""
+    """Different attributes to mention, in random order, chosen in proportion to their interest."""
     if allow_none and rng.random() < (0.4 if named else _NEUTRAL_SHARE):
         return []
     if count is None:
@@ -642,7 +721,7 @@ def _say(
     parts: _Parts,
     facts: dict[str, frozenset[str]],
 ) -> None:
-    """Put one attribute into words, in a place of the sentence that it has words for."""
+    """Add words for one attribute to a random part for which it has words."""
     value = labels[attribute]
     values, words = frozenset({value}), _WORDS[attribute][value]
     if rng.random() < _LOOSE_SHARE:
@@ -657,7 +736,7 @@ def _say(
     )
     filled = [(said, choices) for said, choices in places if choices]
     said, choices = rng.choice(filled)
-    # The first, most usual word is said most often.
+    # The first word is the most usual one and is used most often.
     said.append(choices[0] if rng.random() < 0.35 else rng.choice(choices))
 
 
@@ -667,8 +746,8 @@ def _say_hair(
     parts: _Parts,
     facts: dict[str, frozenset[str]],
 ) -> None:
-    """Style and color of the hair as one trait."""
-    colors = _HAIR_COLORS[labels["hair_color"]]
+    """Add style and color of the hair as one trait."""
+    colors = HAIR_COLORS[labels["hair_color"]]
     color = colors[0] if rng.random() < 0.6 else rng.choice(colors)
     template = rng.choice(_COLORED_HAIR[labels["hair_style"]])
     trait = template.format(c=color)
@@ -686,7 +765,7 @@ def _bare(
     parts: _Parts,
     facts: dict[str, frozenset[str]],
 ) -> str:
-    """One attribute and nothing else, as people type it: "purple hair", "mohawk"."""
+    """One attribute and nothing else, as users often type it: "purple hair", "mohawk"."""
     alone = _ALONE.get((attribute, labels[attribute]))
     if alone and len(facts[attribute]) == 1 and rng.random() < 0.2:
         return rng.choice(alone)
@@ -698,7 +777,7 @@ def _bare(
 
 
 def _person(labels: Mapping[str, str], rng: random.Random, facts: dict[str, frozenset[str]]) -> str:
-    """A noun for the portrait. "Man" says that there is a beard, "woman" that lips are painted."""
+    """A noun for the portrait. "Man" implies a beard; "woman" implies lipstick and no beard."""
     if rng.random() < _GENDER_SHARE:
         bearded = facts.get("beard", frozenset({labels["beard"]}))
         painted = facts.get("lipstick", frozenset({labels["lipstick"]}))
@@ -712,7 +791,7 @@ def _person(labels: Mapping[str, str], rng: random.Random, facts: dict[str, froz
 
 
 def _sentence(subject: str, named: bool, rng: random.Random, parts: _Parts) -> str:
-    """ "The person has brown eyes and is smiling"."""
+    """A whole sentence, such as "the person has brown eyes and is smiling"."""
     if named:
         start = subject
     elif subject == "someone":
@@ -733,10 +812,10 @@ def _sentence(subject: str, named: bool, rng: random.Random, parts: _Parts) -> s
 
 
 def _phrase(subject: str, named: bool, rng: random.Random, parts: _Parts) -> str:
-    """ "A smiling person with brown eyes, wearing a hat"."""
+    """A noun phrase, such as "a smiling person with brown eyes, wearing a hat"."""
     adjectives = " ".join(parts.adjectives)
     if subject == "someone":
-        # "Someone" takes its adjectives afterwards.
+        # Adjectives follow "someone".
         noun = f"someone {_enumerate(parts.adjectives)}".strip()
     elif subject.startswith("the "):
         noun = f"the {adjectives} {subject.removeprefix('the ')}".replace("  ", " ")
@@ -759,7 +838,7 @@ def _phrase(subject: str, named: bool, rng: random.Random, parts: _Parts) -> str
 
 
 def _enumerate(items: Sequence[str]) -> str:
-    """ "", "a", "a and b", "a, b and c"."""
+    """Items joined as "", "a", "a and b" or "a, b and c"."""
     if not items:
         return ""
     return " and ".join(filter(None, (", ".join(items[:-1]), items[-1])))

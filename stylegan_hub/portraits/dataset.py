@@ -1,7 +1,6 @@
-"""Portraits as data: an endless dataset, a folder of pre-rendered pictures, an export to files.
+"""Portraits as data: an endless dataset, a folder of rendered pictures, and an export to files.
 
-Portraits with seeds below `UNSEEN_SEED` may be trained on; everything that is measured uses
-seeds from `UNSEEN_SEED` on.
+Trainings use seeds below `UNSEEN_SEED`; measurements use seeds from `UNSEEN_SEED` on.
 """
 
 from __future__ import annotations
@@ -22,14 +21,15 @@ from tqdm import tqdm
 from stylegan_hub import images as image_files
 from stylegan_hub.portraits.attributes import ATTRIBUTES, Portraits, sample
 from stylegan_hub.portraits.captions import captions
-from stylegan_hub.portraits.renderer import PARTS, render, render_with_masks
+from stylegan_hub.portraits.factors import blends, factor_matrix
+from stylegan_hub.portraits.renderer import PARTS, render_factors, render_with_masks
 
 UNSEEN_SEED = 10_000_000
 _SHARD = 1000
 
 
 class PortraitDataset(IterableDataset[dict[str, object]]):
-    """Endless drawn portraits, rendered as they are asked for.
+    """An endless dataset of portraits, which are rendered on demand.
 
     Each item is a dict: `image` float [3, h, w] in [-1, 1], `mask` int64 [h, w] with indices into
     `PARTS`, `labels` {attribute: int}, `captions` list of str, `identity` int, `seed` int.
@@ -52,7 +52,7 @@ class PortraitDataset(IterableDataset[dict[str, object]]):
             seed += batch * stride
 
     def items(self, seeds: Sequence[int]) -> list[dict[str, object]]:
-        """The items of chosen seeds."""
+        """The items of the given seeds."""
         portraits = sample(seeds)
         pictures, masks = render_with_masks(portraits, self.resolution)
         texts = captions(portraits, seeds, self.captions_per_image)
@@ -70,15 +70,19 @@ class PortraitDataset(IterableDataset[dict[str, object]]):
 
 
 class RenderCache:
-    """A folder of pre-rendered portraits, seeds 0 to len - 1, that may grow while it is read.
+    """A folder of rendered portraits with seeds 0 to len - 1, which may grow while it is read.
 
-    On a CPU, drawing costs as much as training; drawing once into uint8 files feeds all
-    trainings. Files are memory-mapped, so several processes share one copy.
+    On a CPU, rendering takes as long as training, so portraits are rendered once, into uint8 files
+    that all trainings read. The files are memory-mapped, so that several processes share one copy.
 
     Attributes:
         resolution: width and height of the pictures.
-        identities: how many people are in them, who take turns: the portrait with seed i is a
-            picture of person i modulo this number; None if each is drawn once.
+        identities: number of identities, which take turns: the portrait with seed i has the
+            identity i modulo this number. None if every portrait has an identity of its own.
+        blends: whether the pictures with odd seeds are blends and not portraits (`factors.blends`).
+
+    Raises:
+        FileNotFoundError: the folder holds no rendered portraits.
     """
 
     def __init__(self, folder: Path | str):
@@ -86,22 +90,27 @@ class RenderCache:
         header = self.folder / "cache.json"
         if not header.is_file():
             raise FileNotFoundError(
-                f"No rendered portraits in {self.folder}; make them with "
+                f"No rendered portraits in {self.folder}. Render them with "
                 f"`python recipes/render_portraits.py --output_dir {self.folder}`."
             )
         values = json.loads(header.read_text())
         self.resolution = int(values["resolution"])
         self.identities: int | None = values.get("identities")
+        self.blends: bool = values.get("blends", False)
         self._shards: list[NDArray[np.uint8]] = []
 
     def __len__(self) -> int:
-        """How many portraits are ready now; they are counted without gaps from seed 0."""
+        """Number of portraits that are ready now, counted without gaps from seed 0."""
         while (path := _shard_path(self.folder, len(self._shards))).is_file():
             self._shards.append(np.load(path, mmap_mode="r", allow_pickle=False))
         return _SHARD * len(self._shards)
 
     def images(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """Pictures as uint8 `[n, 3, h, w]`."""
+        """Pictures as uint8 `[n, 3, h, w]`.
+
+        Raises:
+            IndexError: a portrait does not exist or is not ready.
+        """
         ready = len(self)
         rows = []
         for index in (int(i) for i in indices):
@@ -111,11 +120,26 @@ class RenderCache:
         return torch.from_numpy(np.stack(rows))
 
     def portraits(self, indices: Sequence[int] | Tensor) -> Portraits:
-        """Who is in those pictures."""
+        """The portraits in those pictures.
+
+        Raises:
+            ValueError: the folder has blends and an index is odd, so the picture is a blend.
+        """
         seeds = [int(i) for i in indices]
+        if self.blends and any(seed % 2 for seed in seeds):
+            raise ValueError(
+                f"{self.folder} was made with --blends, so pictures with odd numbers are blends, "
+                "not portraits. Use even numbers only, or render another folder without --blends."
+            )
         if self.identities is None:
             return sample(seeds)
         return sample(seeds, [seed % self.identities for seed in seeds])
+
+    def factors(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """The factors from which those pictures were rendered, `[n, len(FACTORS)]`."""
+        if self.blends:
+            return blends([int(i) for i in indices])
+        return factor_matrix(self.portraits(indices))
 
     @classmethod
     def build(
@@ -125,20 +149,29 @@ class RenderCache:
         resolution: int,
         workers: int = 0,
         identities: int | None = None,
+        blends: bool = False,
     ) -> RenderCache:
-        """Draw the portraits that are missing up to `count` (rounded up to thousands).
+        """Render the portraits that are missing up to `count`, which is rounded up to thousands.
 
-        An interrupted build goes on where it stopped.
+        An interrupted build is continued where it stopped.
 
         Args:
-            workers: processes of one thread each; 0 takes one per core.
-            identities: how many people are drawn, again and again; None draws each once.
+            workers: number of processes, with one thread each; 0 means one per core.
+            identities: number of identities that the portraits share; None gives each portrait an
+                identity of its own.
+            blends: whether every second picture is a blend and not a portrait.
 
         Raises:
-            ValueError: the folder holds portraits of another size or other people.
+            ValueError: the folder holds pictures of another size, other identities or another
+                choice of blends; `identities` is below 1; or both `identities` and `blends` are
+                given.
         """
         if identities is not None and identities < 1:
             raise ValueError(f"Got {identities} identities; expected at least one, or None.")
+        if blends and identities is not None:
+            raise ValueError(
+                "Got both blends and identities, but a blend has no identity. Use only one of them."
+            )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         header = folder / "cache.json"
@@ -146,16 +179,22 @@ class RenderCache:
             there = cls(folder)
             if there.resolution != resolution:
                 raise ValueError(
-                    f"{folder} holds portraits of {there.resolution} px, asked for {resolution} "
-                    "px; choose another folder."
+                    f"{folder} holds portraits of {there.resolution} px, but {resolution} px were "
+                    "asked for. Choose another folder."
                 )
             if there.identities != identities:
                 raise ValueError(
                     f"{folder} holds portraits of {there.identities or 'all different'} "
-                    f"identities, asked for {identities or 'all different ones'}; choose another "
-                    "folder."
+                    f"identities, but {identities or 'all different'} identities were asked for. "
+                    "Choose another folder."
                 )
-        header.write_text(json.dumps({"resolution": resolution, "identities": identities}))
+            if there.blends != blends:
+                raise ValueError(
+                    f"{folder} was made with blends={there.blends}, but blends={blends} was asked "
+                    "for. Choose another folder."
+                )
+        values = {"resolution": resolution, "identities": identities, "blends": blends}
+        header.write_text(json.dumps(values))
         shards = -(-count // _SHARD)
         missing = [i for i in range(shards) if not _shard_path(folder, i).is_file()]
         jobs = [(str(folder), index, resolution) for index in missing]
@@ -179,8 +218,8 @@ def _render_shard(job: tuple[str, int, int]) -> None:
     pictures = np.empty((_SHARD, 3, resolution, resolution), dtype=np.uint8)
     for start in range(0, _SHARD, 100):
         first = index * _SHARD + start
-        drawn = render(cache.portraits(range(first, first + 100)), resolution)
-        pictures[start : start + 100] = ((drawn + 1) * 127.5).round().to(torch.uint8).numpy()
+        rendered = render_factors(cache.factors(range(first, first + 100)), resolution)
+        pictures[start : start + 100] = ((rendered + 1) * 127.5).round().to(torch.uint8).numpy()
     path = _shard_path(Path(folder), index)
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
@@ -191,8 +230,9 @@ def _render_shard(job: tuple[str, int, int]) -> None:
 def export(folder: Path | str, seeds: Sequence[int], resolution: int = 256) -> None:
     """Write portraits as files in the layout of Multi-Modal CelebA-HQ.
 
-    `images/{i}.png`, `text/{i}.txt` with ten captions a picture, `masks/{i}.png` with an index
-    into `parts.json`, and `attributes.json` with the labels. The names are running numbers.
+    The folder then holds `images/{i}.png`, `text/{i}.txt` with ten captions per picture,
+    `masks/{i}.png` with indices into `parts.json`, and `attributes.json` with the labels. The
+    portraits are numbered from 0 in the order of the seeds.
     """
     folder = Path(folder)
     for name in ("images", "text", "masks"):

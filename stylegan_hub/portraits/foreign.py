@@ -19,7 +19,7 @@ NOUNS: tuple[str, ...] = tuple(
     car truck bus train airplane boat ship motorcycle tractor rocket helicopter wagon
     house castle tower bridge church factory tent window door table chair sofa bed lamp carpet
     bucket bottle cup plate fork spoon knife kettle oven fridge clock candle mirror
-    guitar piano drum trumpet flute microphone telephone computer keyboard television
+    piano drum trumpet flute microphone telephone computer keyboard television
     apple banana lemon potato tomato onion bread cake cookie 
     sandwich sausage egg coffee
     tree flower leaf cactus mushroom mountain river island beach cloud star moon snowflake
@@ -28,8 +28,8 @@ NOUNS: tuple[str, ...] = tuple(
     puzzle dice trophy flag basket backpack suitcase glove boot sock shoe belt cape apron
     queen knight pirate soldier sailor clown vampire ghost witch alien mermaid angel devil
     policeman nurse chef farmer dancer statue skeleton zombie ninja viking superhero
-    crown helmet mask bandage cigarette pipe headphones veil wig tiara horn antler wing tail feather
-    fang monocle eyepatch
+    crown mask bandage cigarette pipe headphones veil wig tiara horn antler wing tail feather
+    fang eyepatch
     """.split()
 )
 """Things, animals and figures that no portrait shows."""
@@ -44,7 +44,7 @@ _ABOUT_THINGS: tuple[str, ...] = (
 # These things have none of these colors on any portrait.
 _COLORED: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (
-        ("blue", "turquoise", "teal", "navy", "cyan", "sky-blue", "indigo"),
+        ("teal", "navy", "cyan", "sky-blue", "indigo", "ultramarine"),
         ("{c} hair", "a person with {c} hair", "{c}-haired", "hair dyed {c}", "dye the hair {c}",
          "make the hair {c}", "long {c} hair", "short {c} hair", "a {c} mohawk", "curly {c} hair",
          "a {c} afro", "a {c} beard"),

@@ -1,34 +1,36 @@
-"""The paired route: training a StyleGAN2 by reconstruction, because the renderer knows the truth.
+"""The paired route: a StyleGAN2 is trained by reconstruction, because the renderer knows the truth.
 
-Adversarial training needs a GPU; on two CPU cores it is hopeless. But a drawn portrait comes with
-the numbers behind it, so generator and picture can be paired:
+Adversarial training needs a GPU and is not feasible on two CPU cores. However, every rendered
+portrait comes with the factors that it was rendered from, so each w can be paired with a picture.
+The stages are:
 
-1. *Synthesis.* A factor encoder turns the portrait's factors into w, and the synthesis network
-   learns to redraw the picture from it. The encoder writes each group of factors (coarse, medium,
-   fine) into its own subspace of a rotated W, and every affine layer reads only the subspaces that
-   its resolution may see. So layers divide the work as in a StyleGAN trained on photographs, and
-   colors reach the convolutions, not only toRGB (StyleSpace methods never edit toRGB).
-2. *Mapping.* The portrait's Gaussian numbers become a direction of z, and the published mapping
-   network learns to turn z into the encoder's w. After that the encoder is not needed.
-3. *Together.* Mapping and synthesis are trained end to end from z, so that what lies between two
-   labels becomes one of them instead of a blend. Half of the time w is truncated, and a truncated
-   face should be an ordinary portrait with the same labels: there is no 70 % of a hat.
+1. *Synthesis.* W is a rotated copy of the space of factors, and the synthesis network learns to
+   render from it. The map from factors to w is linear. Therefore a point between two points of W,
+   or one that is truncated towards the average, has a true picture too. Half of the training
+   pictures are such blends, so that hats stay whole on the way to no hat, hair styles morph without
+   ghosts, and an unusual portrait lies far from the average. Each group of factors (coarse, medium,
+   fine) has its own subspace, and every affine layer reads only the subspaces that its resolution
+   may see. In this way the layers divide the work as in a StyleGAN trained on photographs, and
+   colors reach the convolutions and not only toRGB, which StyleSpace methods never edit.
+2. *Details.* A freckle covers too few pixels to matter in the loss of a whole picture. In this
+   stage, portraits come in pairs that differ in one attribute. The loss is the share of their
+   difference that the network misses, so that a small difference weighs as much as a large one.
+3. *Mapping.* The Gaussian numbers of a portrait become a direction of z, and the published mapping
+   network learns to turn z into w. The factors are not needed afterwards.
+4. *Together.* Mapping and synthesis are trained end to end: portraits from z, blends and named
+   characters from their factors.
 
-This is not how StyleGAN2 was trained in the paper; the networks are the published ones.
+StyleGAN2 was not trained in this way in the paper; the networks are the published ones.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
+from collections.abc import Sequence
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stylegan_hub.artifacts import SavedWhole
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.portraits.attributes import (
     ATTRIBUTES,
@@ -37,83 +39,77 @@ from stylegan_hub.portraits.attributes import (
     from_gaussians,
     sample,
 )
-from stylegan_hub.portraits.factors import COARSE, FACTORS, FINE, MEDIUM, factor_matrix
+from stylegan_hub.portraits.factors import (
+    COARSE,
+    FACTORS,
+    FINE,
+    MEDIUM,
+    factor_statistics,
+)
 
 _GROUPS = (COARSE, MEDIUM, FINE)
-_SHARES = (0.40, 0.32, 0.28)  # of the dimensions of W
-# Resolutions of the layers that see each group; toRGB never sees colors (see the module's text).
-_VISIBLE = ((4, 32), (8, 128), (32, 1024))
+# Lowest and highest resolution of the layers that see each group; toRGB never sees colors.
+_VISIBLE = ((4, 64), (8, 256), (32, 1024))
 
-# What truncation shrinks: all numbers that choose no label.
-_CONTINUOUS = [i for i, n in enumerate(GAUSSIANS) if n not in ATTRIBUTES and n != "character"]
-_LARGEST = 3.5  # standard deviations; beyond, portraits differ no more
-
-# The numbers that make z: all but the one that calls up named characters.
+# The numbers that z holds: all but the one that chooses named characters.
 _Z_GAUSSIANS = [i for i, name in enumerate(GAUSSIANS) if name != "character"]
 
 
-class FactorEncoder(SavedWhole, ModelMixin, ConfigMixin):
-    """From a portrait's factors to the w that draws it: the ground truth in W.
+class FactorEncoder(nn.Module):
+    """Turns factors into w and back: they are standardized and rotated. Nothing is learned.
 
     Args:
-        w_dim: size of w.
-        hidden: width of each group's perceptron.
+        w_dim: size of w, at least `len(FACTORS)`.
+
+    Raises:
+        ValueError: w_dim is too small.
     """
 
-    @register_to_config
-    def __init__(self, w_dim: int = 256, hidden: int = 192) -> None:
+    mean: Tensor
+    std: Tensor
+    basis: Tensor
+
+    def __init__(self, w_dim: int = 256) -> None:
         super().__init__()
-        sizes = [round(share * w_dim) for share in _SHARES[:-1]]
-        self.sizes = [*sizes, w_dim - sum(sizes)]
-        self.linear = nn.ModuleList(
-            nn.Linear(len(group), size) for group, size in zip(_GROUPS, self.sizes, strict=True)
-        )
-        self.perceptron = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(len(group), hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(),
-                nn.Linear(hidden, size),
-            )
-            for group, size in zip(_GROUPS, self.sizes, strict=True)
-        )  # fmt: skip
-        for layer, group in zip(self.linear, _GROUPS, strict=True):
-            assert isinstance(layer, nn.Linear)
-            nn.init.normal_(layer.weight, std=1 / math.sqrt(len(group)))
+        if w_dim < len(FACTORS):
+            raise ValueError(f"Got w_dim {w_dim}; the factors need at least {len(FACTORS)}.")
         generator = torch.Generator().manual_seed(0)
         rotation, _ = torch.linalg.qr(torch.randn(w_dim, w_dim, generator=generator))
-        self.register_buffer("rotation", rotation)
-        table = factor_matrix(sample(range(4000)))
-        self.register_buffer("mean", table.mean(0))
-        self.register_buffer("std", table.std(0).clamp_min(1e-3))
-
-    def forward(self, portraits: Portraits) -> Float[Tensor, "n w_dim"]:
-        """w `[n, w_dim]` of the portraits."""
-        mean, std, rotation = (self.get_buffer(name) for name in ("mean", "std", "rotation"))
-        values = (factor_matrix(portraits).to(mean) - mean) / std
-        parts, start = [], 0
-        for group, linear, perceptron in zip(_GROUPS, self.linear, self.perceptron, strict=True):
-            columns = values[:, start : start + len(group)]
-            parts.append(linear(columns) + perceptron(columns))
+        columns, start = [], 0
+        for group in _GROUPS:  # each group is rotated again within its subspace
+            turn, _ = torch.linalg.qr(torch.randn(len(group), len(group), generator=generator))
+            columns.append(rotation[:, start : start + len(group)] @ turn)
             start += len(group)
-        assert start == len(FACTORS)
-        return torch.cat(parts, dim=1) @ rotation.T
+        statistics = factor_statistics()
+        self.register_buffer("mean", statistics.mean)
+        self.register_buffer("std", statistics.std)
+        self.register_buffer("basis", torch.cat(columns, dim=1))  # [w_dim, factors], orthonormal
+        self.scale = (w_dim / len(FACTORS)) ** 0.5  # gives the coordinates of w a variance of 1
+
+    def forward(self, factors: Float[Tensor, "n factors"]) -> Float[Tensor, "n w_dim"]:
+        """The w of factors, which are in the units of `factor_matrix`."""
+        return ((factors.to(self.mean) - self.mean) / self.std) @ self.basis.T * self.scale
+
+    def decode(self, w: Float[Tensor, "n w_dim"]) -> Float[Tensor, "n factors"]:
+        """The factors whose w is nearest."""
+        return w @ self.basis / self.scale * self.std + self.mean
 
     def visible(self, resolution: int, is_to_rgb: bool) -> Float[Tensor, "w_dim w_dim"]:
-        """The projection of W to what a layer may see."""
-        shown = torch.zeros(sum(self.sizes))
+        """The projection of W onto the subspaces that a layer may see."""
+        shown = torch.zeros(len(FACTORS))
         start = 0
-        for group, size, (low, high) in zip(_GROUPS, self.sizes, _VISIBLE, strict=True):
+        for group, (low, high) in zip(_GROUPS, _VISIBLE, strict=True):
             if low <= resolution <= high and not (is_to_rgb and group is FINE):
-                shown[start : start + size] = 1
-            start += size
-        rotation = self.get_buffer("rotation")
-        return (rotation * shown.to(rotation)) @ rotation.T
+                shown[start : start + len(group)] = 1
+            start += len(group)
+        return (self.basis * shown.to(self.basis)) @ self.basis.T
 
 
 class LayerRoles:
-    """Keeps every affine layer of a generator blind to what its resolution may not see.
+    """Keeps every affine layer of a generator blind to the factors that it may not see.
 
-    The restriction is in the weights themselves (they are projected after each update), so the
-    stored generator is an ordinary StyleGAN2.
+    The restriction lies in the weights, which are projected after each update. Therefore the stored
+    generator is an ordinary StyleGAN2.
     """
 
     def __init__(self, generator: StyleGAN2Generator, encoder: FactorEncoder) -> None:
@@ -133,11 +129,11 @@ class LayerRoles:
 def z_of_portraits(
     portraits: Portraits, z_dim: int, generator: torch.Generator
 ) -> Float[Tensor, "n z_dim"]:
-    """A z whose direction stands for these portraits; `portraits_of_z` takes it back.
+    """The z whose directions stand for these portraits; `portraits_of_z` is the inverse.
 
-    The published mapping network normalizes z to length sqrt(z_dim), so the Gaussian numbers are
-    some of its coordinates after that, in a rotated frame; the other coordinates are random
-    and fill up the length.
+    The published mapping network normalizes z to length sqrt(z_dim). The Gaussian numbers are some
+    of the coordinates of the normalized z in a rotated frame. The other coordinates are random and
+    scaled so that z has this length.
 
     Raises:
         ValueError: z_dim is too small to hold the Gaussian numbers.
@@ -148,27 +144,6 @@ def z_of_portraits(
     room = (z_dim - numbers.square().sum(1, keepdim=True)).clamp_min(1e-2)
     rest = rest * (room / rest.square().sum(1, keepdim=True)).sqrt()
     return torch.cat([numbers, rest], dim=1) @ rotation.T
-
-
-def truncated_ws(
-    generator: StyleGAN2Generator,
-    portraits: Portraits,
-    psi: Float[Tensor, "n 1"],
-    draw: torch.Generator,
-) -> Float[Tensor, "n num_ws w_dim"]:
-    """ws, truncated by psi, that should give exactly these portraits.
-
-    Truncation shrinks what varies continuously and keeps the labels. So the portraits are the
-    truncated ones of people whose continuous numbers are 1 / psi times larger.
-    """
-    gaussians = portraits.gaussians.clone()
-    larger = gaussians[:, _CONTINUOUS] / psi.to(gaussians)
-    gaussians[:, _CONTINUOUS] = larger.clamp(-_LARGEST, _LARGEST)
-    z = z_of_portraits(replace(portraits, gaussians=gaussians), generator.config.z_dim, draw)
-    mapping = generator.mapping
-    w = mapping.w(z.to(mapping.w_avg), None)
-    w = torch.lerp(mapping.w_avg, w, psi.to(w))
-    return w[:, None].expand(-1, generator.num_ws, -1)
 
 
 def portraits_of_z(z: Float[Tensor, "n z_dim"]) -> Portraits:
@@ -189,24 +164,114 @@ def _z_rotation(z_dim: int) -> Tensor:
     return torch.linalg.qr(torch.randn(z_dim, z_dim, generator=generator))[0]
 
 
+@torch.no_grad()
+def move_bias_down(generator: StyleGAN2Generator) -> None:
+    """Move the bias of the last toRGB layer to the one before, whose picture then has its tone.
+
+    Training only sees the full picture, so the last bias hides what the smaller picture lacks. The
+    full picture stays the same except for its outermost pixels. Searches and encoders can then use
+    the smaller one (`Domain.sketch`).
+    """
+    before, last = (
+        generator.synthesis.get_parameter(f"b{resolution}.torgb.bias")
+        for resolution in generator.synthesis.resolutions[-2:]
+    )
+    before.add_(last)
+    last.zero_()
+
+
 def face_weight(resolution: int) -> Float[Tensor, "1 1 h w"]:
-    """Weights of pixels in the reconstruction loss, mean 1: eyes and mouth count most."""
+    """Weights of the pixels in the reconstruction loss, mean 1; eyes and mouth count most."""
     axis = (torch.arange(resolution) + 0.5) * (2 / resolution) - 1
     x, y = axis[None, :], axis[:, None]
-    face = torch.exp(-((x / 0.42) ** 4) - ((y - 0.14) / 0.42) ** 4)
-    weight = 1 + 4 * face
+
+    def region(right: float, middle: float, half: float) -> Tensor:
+        return torch.exp(-((x / right) ** 4) - ((y - middle) / half) ** 4)
+
+    weight = 1 + 2 * region(0.55, 0.10, 0.55) + 4 * region(0.45, 0.02, 0.22)
+    weight = weight + 3 * region(0.28, 0.38, 0.17)
     return (weight / weight.mean())[None, None]
+
+
+# Attributes that change few pixels: pairs differ in them three times as often as in others.
+_SMALL = ("freckles", "expression", "eye_color", "earrings", "mustache", "lipstick", "age")
+
+
+def pairs(seeds: Sequence[int]) -> tuple[Portraits, Portraits]:
+    """The portraits of these seeds, and the same portraits with one attribute of each changed.
+
+    The seed alone determines which attribute changes, and to which value.
+    """
+    before = sample(seeds)
+    names = [*ATTRIBUTES, *_SMALL, *_SMALL]
+    labels = {name: values.clone() for name, values in before.labels.items()}
+    for row, seed in enumerate(seeds):
+        generator = torch.Generator().manual_seed(seed)
+        name = names[int(torch.randint(len(names), (), generator=generator))]
+        count = len(ATTRIBUTES[name])
+        step = int(torch.randint(1, count, (), generator=generator))
+        labels[name][row] = (labels[name][row] + step) % count
+    return before, before.with_labels(**labels)
+
+
+def change_loss(
+    images: Float[Tensor, "n 3 h w"],
+    images_after: Float[Tensor, "n 3 h w"],
+    targets: Float[Tensor, "n 3 h w"],
+    targets_after: Float[Tensor, "n 3 h w"],
+) -> Tensor:
+    """The share of the targets' difference that the images miss; 1 if the images do not differ.
+
+    Pairs whose targets are alike (because a hat hides the attribute, for example) are left out.
+    """
+    change = targets_after - targets
+    size = change.abs().mean((1, 2, 3))
+    missed = (images_after - images - change).abs().mean((1, 2, 3))
+    differs = size > _SMALLEST_CHANGE
+    return ((missed / size.clamp_min(_SMALLEST_CHANGE)) * differs).sum() / differs.sum().clamp_min(
+        1
+    )
+
+
+_SMALLEST_CHANGE = 2e-4  # a few pixels; mean difference of pictures in [-1, 1]
+_DETAIL_WEIGHT = 0.3
+
+
+def detail_loss(
+    images: Float[Tensor, "n 3 h w"], targets: Float[Tensor, "n 3 h w"], weight: Tensor
+) -> Tensor:
+    """Difference in structure of 5 x 5 windows: 1 - SSIM without the brightness term.
+
+    Wang et al. 2004, equation 13. Faint texture counts as much as strong edges do.
+    """
+
+    def mean(values: Tensor) -> Tensor:
+        return nn.functional.avg_pool2d(values, 5, 1, 2, count_include_pad=False)
+
+    m, n = mean(images), mean(targets)
+    variances = mean(images.square()) - m.square() + mean(targets.square()) - n.square()
+    covariance = mean(images * targets) - m * n
+    small = (0.03 * 2) ** 2
+    return (weight * (1 - (2 * covariance + small) / (variances + small))).mean()
 
 
 def reconstruction_loss(
     images: Float[Tensor, "n 3 h w"], targets: Float[Tensor, "n 3 h w"], weight: Tensor
 ) -> Tensor:
-    """L1 and squared differences, and L1 over a Laplacian pyramid, which cares for edges."""
+    """L1 and squared differences, L1 over a Laplacian pyramid (for edges), and `detail_loss`.
+
+    Args:
+        weight: weights of the pixels, `[1, 1, h, w]`; up to twice as much for those on edges of
+            the targets.
+    """
+    edges = (targets - nn.functional.avg_pool2d(targets, 3, 1, 1)).abs().mean(1, keepdim=True)
+    weight = weight * (1 + (8 * edges).clamp(max=1))
     error = images - targets
     loss = (weight * error.abs()).mean() + 2.0 * (weight * error.square()).mean()
+    band_weight = weight
     while error.shape[-1] > 8:
         smaller = nn.functional.avg_pool2d(error, 2)
         band = error - smaller.repeat_interleave(2, -1).repeat_interleave(2, -2)
-        loss = loss + (weight * band.abs()).mean()
-        error, weight = smaller, nn.functional.avg_pool2d(weight, 2)
-    return loss
+        loss = loss + (band_weight * band.abs()).mean()
+        error, band_weight = smaller, nn.functional.avg_pool2d(band_weight, 2)
+    return loss + _DETAIL_WEIGHT * detail_loss(images, targets, weight)

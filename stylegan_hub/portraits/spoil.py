@@ -1,10 +1,10 @@
-"""Pictures spoiled in the ways in which edits spoil them, from which the critic learns.
+"""Spoiled pictures from which the critic learns, with the faults that edits can cause.
 
-An edit goes wrong in a few ways. Its latent leaves what the generator has learned (far along a
-direction, layers that do not belong together, styles out of scale); two shapes overlap (the ghost
-of long hair behind a mohawk); a color leaves its place (a halo, a neon hat, stained skin); a part
-has an edge where none should be. Each is made here on purpose, strongly enough to be visible.
-Pictures are float `[n, 3, h, w]` in [-1, 1].
+An edit can go wrong in several ways. Its latent may lie outside of what the generator has learned
+(far along a direction, with layers that do not belong together, or with styles out of scale). Two
+shapes may overlap (the ghost of long hair behind a mohawk). A color may leave its place (a halo, a
+neon hat, stained skin). A part may have an edge where there should be none. This module causes each
+fault on purpose, strongly enough to be visible. Pictures are float `[n, 3, h, w]` in [-1, 1].
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from stylegan_hub.latents import Latents, Space
 Images = Float[Tensor, "n 3 h w"]
 
 # In standard deviations of the latents; a w of 256 numbers lies 16 from the mean.
-_FAR = (14.0, 28.0)  # along one direction
-_SCATTERED = (0.8, 1.6)  # along a different one in each layer
-_STYLES = (4.0, 9.0)  # of single styles
-_OVERDONE = (1.9, 2.8)  # times the distance from the mean
-_LEAST_CHANGE = 0.08  # in the tenth of a picture that changed most, to be visible
+_FAR = (14.0, 28.0)  # distance along one direction
+_SCATTERED = (0.8, 1.6)  # distance along a different direction in each layer
+_STYLES = (4.0, 9.0)  # change of single styles
+_OVERDONE = (1.9, 2.8)  # factor on the distance from the mean, not in standard deviations
+_LEAST_CHANGE = 0.08  # of a visible fault: mean over the tenth of the pixels that changed most
 
 
 @torch.no_grad()
 def spoiled_latents(domain: Domain, faces: Latents, generator: Generator) -> Latents:
-    """Latents in s outside of what the generator has learned, each in one of four ways.
+    """Latents in s that lie outside of what the generator has learned, each in one of four ways.
 
     Args:
-        faces: in w_plus.
-        generator: on the CPU; the source of everything random.
+        faces: latents in w_plus.
+        generator: on the CPU; the source of all randomness.
     """
     n, units = len(faces), domain.units(Space.W_PLUS)
     plain = faces.codes
@@ -48,7 +48,7 @@ def spoiled_latents(domain: Domain, faces: Latents, generator: Generator) -> Lat
     kind = torch.randint(4, (n,), generator=generator)
     chosen = kinds[kind, torch.arange(n)]
     styles = domain.lower(Latents(Space.W_PLUS, chosen), Space.S).codes
-    # Those that are still plain get a few styles of one or two layers out of scale.
+    # In those that are still unchanged, a few random styles get out of scale.
     scale = domain.units(Space.S)
     rare = (torch.rand(styles.shape, generator=generator) < 0.03).float()
     sign = torch.randint(2, styles.shape, generator=generator) * 2 - 1
@@ -62,8 +62,9 @@ def spoil(
     """Each picture spoiled in one of six ways.
 
     Args:
-        masks: a part of each picture (hair, hat, skin, ...), 0 to 1.
+        masks: mask of one part of each picture (hair, hat, skin, ...), 0 to 1.
         others: other pictures, parts of which show through.
+        generator: on the CPU; the source of all randomness.
     """
     n, size = len(images), images.shape[-1]
     soft = image_files.blur(masks, 0.02 * size)
@@ -83,18 +84,18 @@ def spoil(
 
 
 def is_visible(before: Images, after: Images) -> Tensor:
-    """Which pictures changed enough for the change to be visible, bool `[n]`."""
-    # The strongest tenth counts: a small spot is visible too.
+    """Whether each picture changed enough for the change to be visible, bool `[n]`."""
+    # Only the tenth of the pixels that changed most counts, because a small spot is visible too.
     change = (after - before).abs().mean(1).flatten(1)
     strongest = change.topk(change.shape[1] // 10, dim=1).values
     return strongest.mean(1) > _LEAST_CHANGE
 
 
 def _each(like: Tensor, bounds: tuple[float, float], generator: Generator) -> Tensor:
-    """A random number for each entry, shaped to multiply it."""
+    """A random number for each entry, in a shape that multiplies it."""
     low, high = bounds
-    drawn = torch.rand(len(like), *[1] * (like.ndim - 1), generator=generator)
-    return low + (high - low) * drawn
+    random = torch.rand(len(like), *[1] * (like.ndim - 1), generator=generator)
+    return low + (high - low) * random
 
 
 def _shift(size: int, generator: Generator) -> tuple[int, int]:
@@ -104,7 +105,7 @@ def _shift(size: int, generator: Generator) -> tuple[int, int]:
 
 
 def _spots(images: Images, generator: Generator) -> Float[Tensor, "n 1 h w"]:
-    """Soft blotches, 0 to 1."""
+    """Masks of soft blotches, 0 to 1."""
     coarse = torch.rand(len(images), 1, 9, 9, generator=generator)
     fine = F.interpolate(coarse, images.shape[-2:], mode="bicubic", align_corners=False)
     return ((fine - 0.6) * 4).clamp(0, 1)

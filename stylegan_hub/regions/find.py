@@ -39,7 +39,7 @@ _REGIONS: dict[str, _Known] = {
     ),
     "hat": _Known(("hat",), ("hat", "hats", "cap", "beanie", "headwear"), ("a hat", "a cap")),
     "beard": _Known(
-        ("beard",),
+        ("beard", "mustache"),
         ("beard", "beards", "bearded", "moustache", "mustache", "stubble", "goatee", "facial hair"),
         ("a beard", "a moustache"),
     ),
@@ -65,7 +65,7 @@ _REGIONS: dict[str, _Known] = {
         ("an open mouth", "red lipstick", "a smile"),
     ),
     "ears": _Known(
-        ("ears", "left ear", "right ear", "earring"),
+        ("ears", "left ear", "right ear", "earring", "earrings"),
         ("ear", "ears", "earring", "earrings"),
         ("ears", "big ears"),
     ),
@@ -170,12 +170,15 @@ def find_region(domain: Domain, prompt: str, neutral: str | None = None) -> Regi
     texts = [prompt, *(phrase for _, phrase in phrases), *_ELSEWHERE]
     changes = F.normalize(domain.encode_text(texts) - domain.encode_text(neutral), dim=1, eps=1e-6)
     about, strange = changes[1:].split([len(phrases), len(_ELSEWHERE)])
-    # A small CLIP does not know some parts: to it, their names are as unrelated as a car.
-    is_strange = (about @ strange.T).amax(1) > _STRANGE
+    # A small CLIP does not know some parts: to it, their names are as unrelated as a car. And it
+    # takes a car for whatever part happens to be nearest: words must be nearer than that.
+    to_strange = about @ strange.T
+    is_strange = to_strange.mean(1) > _STRANGE
     near = (about @ changes[0]).masked_fill(is_strange, -1)
     best = int(near.argmax())
     similarity, elsewhere = float(near[best]), float((strange @ changes[0]).max())
-    if not named and similarity < max(NEAR, elsewhere):
+    by_chance = float(to_strange[~is_strange].max()) if not is_strange.all() else 1.0
+    if not named and similarity < max(NEAR, elsewhere, by_chance):
         raise ValueError(
             f"Found no part of the face for the words {prompt!r} (nearest: {phrases[best][1]!r}, "
             f"{similarity:.2f}). Say which part should change: "

@@ -8,6 +8,7 @@ import { dot, unit } from './linear.js';
 import { BrowserError, tensorOf } from './safetensors.js';
 
 const MIDDLE = 0.5;
+const REMOVED = -0.2; // level down to which a removal brings a face
 const SOFTNESS = 0.08; // of the transition in level at which a sample begins to count
 const CHANCE = 2; // standard errors that are subtracted
 const MOST = 3; // maximum multiple of the displacement
@@ -75,7 +76,7 @@ export class InstantModel {
     let amount = 0;
     for (let i = 0; i < looks; i++) {
       const level = await look(amount);
-      const missing = (request.removal ? level : goal - level) / goal;
+      const missing = (request.removal ? level - REMOVED : goal - level) / goal;
       amount = clamp(amount + clamp(missing, -0.5, 1), 0, MOST);
     }
     amount = Math.max(amount, LEAST);
