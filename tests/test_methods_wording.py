@@ -276,8 +276,9 @@ def test_a_hat_that_was_added_can_be_taken_off(
         with torch.no_grad():
             return reader.read(pipe.synthesize(latents).clamp(-1, 1)).labels["hat"]
 
-    bare = pipe.sample(range(60_000, 60_008))
-    assert hats(bare).sum() == 0
+    some = pipe.sample(range(60_000, 60_016))
+    bare = Latents(some.space, some.codes[hats(some) == 0][:8])
+    assert len(bare) == 8
     settings = Settings(steps=8, shared_steps=24, shared_faces=6, views=1)
     added = displacements(pipe, Words("a face with a hat"), bare, settings)
     shown = []

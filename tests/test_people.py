@@ -410,7 +410,7 @@ def test_the_shell_says_what_it_draws(hopper: Image.Image, tmp_path: Path) -> No
     edited = CliRunner().invoke(main, ["edit", str(person), "--edit", "afro-hair:1"])
     assert edited.exit_code == 0, edited.output
     with Image.open(tmp_path / "hopper-edited.png") as picture:
-        assert picture.size == (128, 128)  # not pasted into the photograph
+        assert picture.size == (256, 256)  # not pasted into the photograph
 
 
 @pytest.mark.slow
