@@ -28,6 +28,7 @@ from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import check_room, write_bytes
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.balanced_accuracy import balanced_accuracy
+from stylegan_hub.metrics.edit_quality import draw
 from stylegan_hub.metrics.frechet import frechet_distance
 from stylegan_hub.metrics.verification import roc_auc
 from stylegan_hub.metrics.zero_shot import (
@@ -105,12 +106,12 @@ def main(config: Config) -> None:
         landmarker=landmarker,
     )
     latents = pipe.sample(range(64), truncation_psi=0.7)
-    full = synthesize(pipe, latents)
+    full = draw(pipe, latents)
     pipe.to(torch.float16).save_pretrained(
         config.output_dir, overwrite=config.overwrite, safe_serialization=True
     )
     pipe = StyleEditPipeline.from_pretrained(config.output_dir)
-    half = synthesize(pipe, latents)
+    half = draw(pipe, latents)
     reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
     metrics = {"half_precision_psnr": psnr(half, full), **measure(pipe, reader, config.count)}
     if config.recognizer is not None:
@@ -135,13 +136,6 @@ def main(config: Config) -> None:
     print(json.dumps(metrics, indent=1))
 
 
-@torch.no_grad()
-def synthesize(pipe: StyleEditPipeline, latents: Latents) -> Tensor:
-    """Pictures of many latents in [-1, 1], rendered a few at a time."""
-    parts = [pipe.synthesize(Latents(latents.space, codes)) for codes in latents.codes.split(16)]
-    return torch.cat(parts).clamp(-1, 1)
-
-
 def psnr(first: Tensor, second: Tensor) -> float:
     """Peak signal-to-noise ratio in dB of pictures in [-1, 1]."""
     return float(10 * torch.log10(4 / (first - second).square().mean().clamp_min(1e-12)))
@@ -158,7 +152,7 @@ def measure(pipe: StyleEditPipeline, reader: AttributeReader, count: int) -> dic
     size = pipe.generator.config.img_resolution
     for start in tqdm(range(0, count, 50), desc="measuring"):
         part = slice(start, start + 50)
-        generated.append(synthesize(pipe, pipe.lower(Latents(Space.Z, z[part]), Space.W_PLUS)))
+        generated.append(draw(pipe, pipe.lower(Latents(Space.Z, z[part]), Space.W_PLUS)))
         rendered.append(render(truth[part], size))
         seeds = range(UNSEEN_SEED + start, UNSEEN_SEED + min(start + 50, count))
         reals.append(render(sample(seeds), size))
@@ -205,7 +199,7 @@ def recognition_of_samples(pipe: StyleEditPipeline, count: int) -> dict[str, flo
     samples, portraits = [], []
     for start in range(0, count, 50):
         part = slice(start, start + 50)
-        pictures = synthesize(pipe, pipe.lower(Latents(Space.Z, z[part]), Space.W_PLUS))
+        pictures = draw(pipe, pipe.lower(Latents(Space.Z, z[part]), Space.W_PLUS))
         samples.append(pipe.recognizer(pictures))
         portraits.append(pipe.recognizer(render(changed[part], size)))
     cosines = torch.cat(samples) @ torch.cat(portraits).T
@@ -240,13 +234,13 @@ def mixing_sheet(pipe: StyleEditPipeline) -> Image.Image:
     """A style-mixing grid: the first column gives the coarse layers, the first row the others."""
     rows, columns = pipe.sample(range(100, 105)), pipe.sample(range(200, 206))
     blank = torch.ones(1, 3, *[pipe.generator.config.img_resolution] * 2)
-    lines = [torch.cat([blank, synthesize(pipe, columns)])]
+    lines = [torch.cat([blank, draw(pipe, columns)])]
     coarse = 5  # layers of 4 to 16 px
     for row in rows:
         codes = columns.codes.clone()
         codes[:, :coarse] = row.codes[:, :coarse]
-        mixed = synthesize(pipe, Latents(Space.W_PLUS, codes))
-        lines.append(torch.cat([synthesize(pipe, row), mixed]))
+        mixed = draw(pipe, Latents(Space.W_PLUS, codes))
+        lines.append(torch.cat([draw(pipe, row), mixed]))
     return image_files.grid(torch.cat(lines), columns=7)
 
 

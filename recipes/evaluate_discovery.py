@@ -98,7 +98,8 @@ def main(config: Config) -> None:
         shown[caption(edit)] = torch.stack(steps, 1).flatten(0, 1)
         write(config, seconds, rows)
         sheet = dict(list(shown.items())[: config.shown])
-        image_files.labelled(sheet, 72).save(config.output_dir / "discovery.webp", quality=80)
+        picture = image_files.labelled(sheet, 72)
+        image_files.save(picture, config.output_dir / "discovery.webp", image_files.SHEET_QUALITY)
     print((config.output_dir / "table.md").read_text())
 
 

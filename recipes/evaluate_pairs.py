@@ -122,7 +122,8 @@ def main(config: Config) -> None:
             if (given, count, name) == ("pairs", config.compared, "default"):
                 shown[f"{attribute} {value}"] = edited[: config.shown]
             write(config.output_dir, rows)
-        image_files.labelled(shown, 96).save(config.output_dir / "pairs.webp", quality=80)
+        picture = image_files.labelled(shown, 96)
+        image_files.save(picture, config.output_dir / "pairs.webp", image_files.SHEET_QUALITY)
     print((config.output_dir / "table.md").read_text())
 
 

@@ -223,7 +223,7 @@ def write(config: Config, rows: Sequence[Row], sheets: dict[str, Tensor]) -> Non
     for method, pictures in sheets.items():
         small = torch.nn.functional.interpolate(pictures, (128, 128), mode="area")
         sheet = image_files.grid(image_files.to_pil(small), columns=10)
-        sheet.save(config.output_dir / f"{method}.webp", quality=85)
+        image_files.save(sheet, config.output_dir / f"{method}.webp", quality=85)
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -28,7 +28,8 @@ For one face the amount is measured: the edit is rendered, CLIP measures its lev
 grows by what is missing; this is repeated a few times. For every face the amount is computed from
 the latent (`edits/instant.py`), and a few samples determine the length of the displacement. A
 removal ("no hat") is the same displacement backwards, by as much as the face has of it, down to
-level -0.2. The settings were chosen on the first edition of the drawn portraits.
+level -0.2. This level was chosen on the drawn portraits of 256 px, the other settings on those of
+128 px.
 """
 
 from __future__ import annotations
