@@ -36,12 +36,9 @@ from stylegan_hub.edits.stack import displaced
 from stylegan_hub.errors import MethodError
 from stylegan_hub.latents import Latents
 from stylegan_hub.methods.fit import PoorFitWarning
-from stylegan_hub.metrics.clean import Critic, clean_limit
 from stylegan_hub.metrics.edit_quality import draw
 from stylegan_hub.metrics.edit_success import Target, edit_report, lacks
-from stylegan_hub.metrics.identity_similarity import identity_similarity
-from stylegan_hub.metrics.judges import READER
-from stylegan_hub.models.recognizer import Recognizer
+from stylegan_hub.metrics.judges import READER, Judges, judges_for
 from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.reader import AttributeReader, Reading
@@ -69,10 +66,6 @@ class Config:
     """Number of faces for each prompt."""
     reader: str = READER
     """Name, folder or Hub id of the attribute reader."""
-    critic: str | None = None
-    """Folder of a critic (recipes/train_critic.py). If None, cleanness is not measured."""
-    judge: str | None = None
-    """Folder of a recognizer that no method uses. If None, identity is not measured."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.faces <= POOL:
@@ -101,23 +94,14 @@ class Row:
     faces: int
 
 
-@dataclass(frozen=True)
-class Judges:
-    """The networks that judge the pictures; none of them is in a loss."""
-
-    reader: AttributeReader
-    critic: Critic | None
-    limit: float
-    recognizer: Recognizer | None
-
-
 @torch.no_grad()
 def main(config: Config) -> None:
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
     pool = pipe.sample(range(FIRST_SEED, FIRST_SEED + POOL))
     pictures = draw(pipe, pool)
-    judges = judges_of(config, pictures)
-    reading = judges.reader.read(pictures)
+    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
+    judges = judges_for(pipe, None, None)
+    reading = reader.read(pictures)
     prompts = json.loads(config.prompts.read_text())
     rows, sheets = [], {}
     for method in config.methods:
@@ -128,7 +112,7 @@ def main(config: Config) -> None:
                 print(f"No face lacks what {prompt['text']!r} asks for.")
                 continue
             row, after = one(
-                pipe, judges, method, prompt["text"], prompt["facts"],
+                pipe, judges, reader, method, prompt["text"], prompt["facts"],
                 Latents(pool.space, pool.codes[chosen]), pictures[chosen], reading.of(chosen),
             )  # fmt: skip
             rows.append(row)
@@ -136,25 +120,15 @@ def main(config: Config) -> None:
         sheets[method] = torch.cat(shown)
         some, seen = pool[: config.faces], pictures[: config.faces]
         for text in json.loads(config.foreign.read_text()):
-            rows.append(one(pipe, judges, method, text, None, some, seen, None)[0])
+            rows.append(one(pipe, judges, reader, method, text, None, some, seen, None)[0])
         write(config, rows, sheets)
     print((config.output_dir / "table.md").read_text())
-
-
-def judges_of(config: Config, unedited: Tensor) -> Judges:
-    """Load the judges, and measure what the critic says about unedited pictures."""
-    critic = None if config.critic is None else Critic.from_pretrained(config.critic).eval()
-    return Judges(
-        AttributeReader.from_pretrained(resolve(config.reader, "model")).eval(),
-        critic,
-        0.0 if critic is None else clean_limit(critic.score(unedited)),
-        None if config.judge is None else Recognizer.from_pretrained(config.judge).eval(),
-    )
 
 
 def one(
     pipe: StyleEditPipeline,
     judges: Judges,
+    reader: AttributeReader,
     method: str,
     text: str,
     target: Target | None,
@@ -182,17 +156,16 @@ def one(
     after = torch.cat([pipe.synthesize(each) for each in edited]).clamp(-1, 1)
     report = None
     if target is not None and read_before is not None:
-        report = edit_report(read_before, judges.reader.read(after), target)
+        report = edit_report(read_before, reader.read(after), target)
+    seen = judges.appearance(pipe, before, after)
     fits = [edit.origin.fit for edit in found if edit.origin.fit is not None]
     row = Row(
         method,
         text,
         None if report is None else report.success,
         None if report is None else report.collateral,
-        share_of_clean(judges, after),
-        None
-        if judges.recognizer is None
-        else float(identity_similarity(judges.recognizer, before, after).mean()),
+        seen.get("clean"),
+        seen.get("judged_identity"),
         fmean(fits) if fits else None,
         warned / len(found),
         median(seconds),
@@ -206,13 +179,6 @@ def refused(method: str, text: str, target: Target | None, before: Tensor) -> Ro
     success = None if target is None else 0.0
     collateral = None if target is None else 0.0
     return Row(method, text, success, collateral, None, None, None, 1.0, 0.0, len(before))
-
-
-def share_of_clean(judges: Judges, pictures: Tensor) -> float | None:
-    """The share of pictures that the critic scores above the limit of unedited ones."""
-    if judges.critic is None:
-        return None
-    return float((judges.critic.score(pictures) > judges.limit).float().mean())
 
 
 def write(config: Config, rows: Sequence[Row], sheets: dict[str, Tensor]) -> None:
