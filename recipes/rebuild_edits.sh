@@ -111,7 +111,6 @@ fi
 if [ ! -e "$RUNS/text-to-face/README.md" ]; then
     "$PYTHON" recipes/train_text_to_face.py --cache "$RUNS/portraits" --pipeline "$PIPELINE" \
         --captioner "$RUNS/captioner/captioner" --output_dir "$RUNS/text-to-face" \
-        --warm_start_samples 8000 --max_train_steps 900 \
         --mixed_precision "$PRECISION" --resume_from_checkpoint latest
 fi
 bundle text-to-face "$RUNS/text-to-face"

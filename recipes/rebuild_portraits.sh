@@ -131,7 +131,7 @@ stage fit fit/metrics.json "$PYTHON" recipes/calibrate_fit.py --pipeline "$RUNS/
 stage likeness likeness/photographs.json "$PYTHON" recipes/evaluate_photographs.py \
     --pipeline "$RUNS/bundled" --calibrate "$RUNS/bundled" --output_dir "$RUNS/likeness"
 stage critic critic/critic train critic critic --pipeline "$RUNS/bundled" \
-    --samples 3000 --max_train_steps 1000
+    --samples 6000 --max_train_steps 6000 --mixed_precision "${PRECISION:-no}"
 
 rm -rf "$BUNDLE"
 cp -r "$RUNS/bundled" "$BUNDLE"
