@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from stylegan_hub.methods.prompt_bank import text_change
 from stylegan_hub.methods.table import DirectionTable, load_directions
 from stylegan_hub.metrics.edit_quality import SHOWN, draw, measure_edit
 from stylegan_hub.metrics.edit_success import edit_report
-from stylegan_hub.metrics.judges import Judges
+from stylegan_hub.metrics.judges import Judges, judges_for
 from stylegan_hub.names import public_name, resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
@@ -67,6 +67,13 @@ TEXTS: dict[str, dict[str, str]] = {
     "a wide face": {"face_width": "wide"},
 }
 METHODS = ("table", "gradient")
+COLUMNS = {
+    "success": "success",
+    "collateral": "collateral",
+    "clean": "clean",
+    "judged_identity": "identity",
+    "seconds_to_find": "seconds",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +117,7 @@ class Config:
 def main(config: Config) -> None:
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
     reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
+    judges = replace(judges_for(pipe, None, None), reader=reader)
     table = load_directions(config.table)
     texts = config.texts or tuple(TEXTS)
     result: dict[str, Any] = {
@@ -125,7 +133,7 @@ def main(config: Config) -> None:
     people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + SHOWN))
     sheets = {method: {"before": draw(pipe, people)} for method in METHODS}
     for text in tqdm(texts):
-        row, found = compare(config, pipe, reader, table, text)
+        row, found = compare(config, pipe, judges, table, text)
         result["texts"][text] = row
         for method, edit in found.items():
             sheets[method][text] = draw(pipe, displaced(pipe, people, [(edit, 1.0)]))
@@ -147,7 +155,7 @@ def main(config: Config) -> None:
 def compare(
     config: Config,
     pipe: StyleEditPipeline,
-    reader: AttributeReader,
+    judges: Judges,
     table: DirectionTable,
     text: str,
 ) -> tuple[dict[str, Any], dict[str, Direction]]:
@@ -163,7 +171,7 @@ def compare(
             request = Words(text, config.neutral)
             edit = pipe.find(request, method="gradient", settings=config.gradient)
         seconds = round(time.perf_counter() - began, 2)
-        metrics = measure_edit(pipe, Judges(reader), edit, TEXTS[text], seeds)
+        metrics = measure_edit(pipe, judges, edit, TEXTS[text], seeds)
         row[method] = {**metrics, "seconds_to_find": seconds}
         found[method] = edit
     # Compared in standard deviations of each channel, over the channels that both may move.
@@ -243,7 +251,9 @@ def rank_correlation(first: Tensor, second: Tensor) -> float:
 def write(folder: Path, result: dict[str, Any]) -> None:
     """Write metrics.json and table.md; the means are over the texts."""
     rows = result["texts"]
-    keys = [(method, key) for method in METHODS for key in ("success", "collateral")]
+    any_row = next(iter(rows.values()))["table"]
+    rated = [key for key in COLUMNS if key in any_row]
+    keys = [(method, key) for method in METHODS for key in rated]
     mean: dict[str, Any] = {method: {} for method in METHODS}
     for method, key in keys:
         values = [row[method][key] for row in rows.values() if row[method][key] is not None]
@@ -251,10 +261,10 @@ def write(folder: Path, result: dict[str, Any]) -> None:
     for key in ("cosine", "rank_correlation"):
         mean[key] = round(sum(row[key] for row in rows.values()) / len(rows), 4)
     result["mean"] = mean
+    titles = [f"{method}: {' | '.join(COLUMNS[key] for key in rated)}" for method in METHODS]
     lines = [
-        "| text | n | table: success | collateral | gradient: success | collateral "
-        "| cosine | rank correlation |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| text | n | {' | '.join(titles)} | cosine | rank correlation |",
+        f"|---|---|{'---|' * len(keys)}---|---|",
     ]
     for text, row in [*rows.items(), ("**mean**", mean)]:
         numbers = [shown(row[method][key]) for method, key in keys]

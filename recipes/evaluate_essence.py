@@ -42,7 +42,7 @@ from stylegan_hub.methods.essence import Essence, target_picture
 from stylegan_hub.methods.method import Picture, method_of
 from stylegan_hub.metrics.edit_quality import draw
 from stylegan_hub.metrics.essence_transfer import essence_report
-from stylegan_hub.metrics.judges import reader_for
+from stylegan_hub.metrics.judges import judges_for
 from stylegan_hub.metrics.method_report import TARGET_NAME
 from stylegan_hub.names import bundled, resolve
 from stylegan_hub.optimizers import MOMENTUM, EqualSteps
@@ -55,7 +55,8 @@ COLUMNS = (
     ("target_similarity_before", "CLIP before"),
     ("target_similarity_after", "CLIP after"),
     ("change_consistency", "consistency"),
-    ("identity_similarity", "identity"),
+    ("clean", "clean"),
+    ("judged_identity", "identity"),
     ("attributes_taken", "taken"),
     ("attributes_kept", "kept"),
     ("seconds_per_image", "s/image"),
@@ -91,7 +92,7 @@ def main(config: Config) -> None:
     if not folders:
         raise SystemExit("Got nothing to measure. Give folders of essences, or train one first.")
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
-    reader = reader_for(pipe, config.reader, None)
+    judges = judges_for(pipe, config.reader, None)
     people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.samples))
     before = draw(pipe, people)
     result: dict[str, Any] = {
@@ -111,8 +112,11 @@ def main(config: Config) -> None:
             began = time.perf_counter()
             pictures = draw(pipe, moved(people[:count]))
             seconds = (time.perf_counter() - began) / count
-            rows[method] = essence_report(pipe, reader, before[:count], pictures, target)
-            rows[method] = {k: round(v, 4) for k, v in rows[method].items()}
+            report = {
+                **essence_report(pipe, judges.reader, before[:count], pictures, target),
+                **judges.appearance(pipe, before[:count], pictures),
+            }
+            rows[method] = {k: round(v, 4) for k, v in report.items()}
             rows[method] |= {"images": count, "seconds_per_image": round(seconds, 3)}
             drawn[method] = pictures[few]
         result["essences"][folder.name] = rows

@@ -37,6 +37,7 @@ from stylegan_hub.methods.local import Local, Settings
 from stylegan_hub.methods.method import Words, method_of
 from stylegan_hub.metrics.edit_quality import draw, parse_target
 from stylegan_hub.metrics.edit_success import edit_report
+from stylegan_hub.metrics.judges import Judges, judges_for
 from stylegan_hub.metrics.method_report import either_mask, local_report
 from stylegan_hub.models.parser import Parser
 from stylegan_hub.names import bundled, resolve
@@ -50,6 +51,8 @@ COLUMNS = (
     ("success", "success"),
     ("success_images", "n"),
     ("collateral", "collateral"),
+    ("clean", "clean"),
+    ("judged_identity", "identity"),
     ("change_inside_region", "change inside"),
     ("distance_outside_region", "distance outside"),
     ("clip_similarity", "CLIP"),
@@ -103,6 +106,7 @@ def main(config: Config) -> None:
         own = Parser.from_pretrained(config.parser).eval().requires_grad_(False).to(pipe.device)
         pipe.register_modules(parser=own)
     reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
+    judges = judges_for(pipe, None, None)
     result: dict[str, Any] = {
         "samples": config.samples, "first_seed": UNSEEN_SEED, "threads": torch.get_num_threads(),
         "edits": {},
@@ -114,7 +118,7 @@ def main(config: Config) -> None:
         drawn = [draw(pipe, people[:8])]
         for how, blend in DRAWN.items():
             pictures = edited(pipe, edit, people, edit.strength.default, blend)
-            rows[how] = measured(pipe, reader, edit, people, pictures, target)
+            rows[how] = measured(pipe, judges, reader, edit, people, pictures, target)
             drawn.append(pictures[:8])
         result["edits"][folder.name] = rows
         picture = image_files.grid(torch.cat(drawn), columns=8)
@@ -123,7 +127,7 @@ def main(config: Config) -> None:
     if config.table_1:
         result["table_1"] = {}
         for prompt in tqdm(config.prompts, unit="prompt"):
-            result["table_1"][prompt] = compared(config, pipe, reader, prompt)
+            result["table_1"][prompt] = compared(config, pipe, judges, reader, prompt)
             write(config.output_dir, result)
     print((config.output_dir / "table.md").read_text())
 
@@ -163,6 +167,7 @@ def region_of(edit: Edit) -> Region:
 @torch.no_grad()
 def measured(
     pipe: StyleEditPipeline,
+    judges: Judges,
     reader: AttributeReader,
     edit: Edit,
     people: Latents,
@@ -174,6 +179,7 @@ def measured(
     inside = either_mask(pipe, before, after, region_of(edit))
     inside = 1 - inside if edit.origin.training["background"] else inside
     row: dict[str, Any] = local_report(reader, before, after, inside)
+    row |= judges.appearance(pipe, before, after)
     if target:
         report = edit_report(reader.read(before), reader.read(after), target)
         row |= {
@@ -189,7 +195,11 @@ def measured(
 
 
 def compared(
-    config: Config, pipe: StyleEditPipeline, reader: AttributeReader, prompt: str
+    config: Config,
+    pipe: StyleEditPipeline,
+    judges: Judges,
+    reader: AttributeReader,
+    prompt: str,
 ) -> dict[str, Any]:
     """The variants of eCLIPsed's Table 1 for one text, on unseen faces.
 
@@ -216,13 +226,13 @@ def compared(
         edit = pipe.find(request, given, method="local", settings=settings)
         seconds = round(time.perf_counter() - began, 1)
         pictures = edited(pipe, edit, people, 1.0, None)
-        rows[name] = measured(pipe, reader, edit, people, pictures, target)
+        rows[name] = measured(pipe, judges, reader, edit, people, pictures, target)
         rows[name]["seconds_to_find"] = seconds
         drawn.append(pictures[:8])
         if given is None:
             continue
         own = edited(pipe, edit, given, 1.0, None)
-        rows[f"{name}, on that person"] = measured(pipe, reader, edit, given, own, target)
+        rows[f"{name}, on that person"] = measured(pipe, judges, reader, edit, given, own, target)
     picture = image_files.grid(torch.cat(drawn), columns=8)
     name = f"table-1-{prompt.replace(' ', '-')}.png"
     image_files.save(picture, config.output_dir / "images" / name)

@@ -2,8 +2,9 @@
 
     python recipes/evaluate_optimization.py --output_dir runs/optimization
 
-The attribute reader judges faces that no training has seen. Writes metrics.json, a table (table.md)
-and a sheet of pictures (pictures.webp); docs/results.md shows them.
+Faces that no training has seen are judged by networks that no search uses: the attribute reader,
+the critic and a second recognizer. Writes metrics.json, a table (table.md) and a sheet of pictures
+(pictures.webp); docs/results.md shows them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import Literal
 
 import torch
 from command_line import run
-from torch import Tensor
 from tqdm import tqdm
 
 from stylegan_hub import images as image_files
@@ -24,7 +24,7 @@ from stylegan_hub.latents import Latents
 from stylegan_hub.methods.method import Words
 from stylegan_hub.methods.optimization import PUBLISHED, Settings, displacements
 from stylegan_hub.metrics.edit_success import edit_report
-from stylegan_hub.metrics.identity_similarity import identity_similarity
+from stylegan_hub.metrics.judges import judges_for
 from stylegan_hub.names import public_name, resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import character_labels
@@ -62,6 +62,15 @@ PROMPTS: dict[str, dict[str, str]] = {
     "Nana Pearl": character_labels("Nana Pearl"),
 }
 
+COLUMNS = {
+    "success": ("success", ".2f"),
+    "collateral": ("collateral", ".3f"),
+    "clean": ("clean", ".2f"),
+    "judged_identity": ("identity", ".2f"),
+    "clip_gain": ("CLIP gain", "+.2f"),
+    "seconds": ("seconds", ".1f"),
+}
+"""Titles and formats of the table's columns."""
 SHOWN = 8  # faces on the sheet of pictures
 
 
@@ -93,6 +102,7 @@ def main(config: Config) -> None:
     config.output_dir.mkdir(parents=True, exist_ok=True)
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
     reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
+    judges = judges_for(pipe, None, None)
     settings = PUBLISHED if config.published else config.settings
     rows: dict[str, dict[str, object]] = {}
     people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.samples))
@@ -116,7 +126,7 @@ def main(config: Config) -> None:
         rows[prompt] = {
             **asdict(report),
             "clip_gain": float(gain.mean()),
-            "identity": identity(pipe, before, after),
+            **judges.appearance(pipe, before, after),
             "seconds": seconds,
         }
         pictures[prompt] = after[:SHOWN]
@@ -127,19 +137,12 @@ def main(config: Config) -> None:
         write(config.output_dir, rows, settings, config)
 
 
-def identity(pipe: StyleEditPipeline, before: Tensor, after: Tensor) -> float:
-    """Mean similarity of the faces before and after; NaN without a recognizer."""
-    if pipe.recognizer is None:
-        return float("nan")
-    return float(identity_similarity(pipe.recognizer, before, after).mean())
-
-
 def write(
     folder: Path, rows: dict[str, dict[str, object]], settings: Settings, config: Config
 ) -> None:
     """Write metrics.json and table.md."""
-    keys = ("success", "collateral", "clip_gain", "identity", "seconds")
-    mean = {key: sum(float(str(row[key])) for row in rows.values()) / len(rows) for key in keys}
+    rated = [key for key in COLUMNS if all(key in row for row in rows.values())]
+    mean = {key: sum(float(str(row[key])) for row in rows.values()) / len(rows) for key in rated}
     result = {
         "pipeline": public_name(config.pipeline),
         "samples": config.samples,
@@ -150,18 +153,12 @@ def write(
     }
     (folder / "metrics.json").write_text(json.dumps(result, indent=1))
     lines = [
-        "| prompt | success | n | collateral | identity | CLIP gain | seconds |",
-        "|---|---|---|---|---|---|---|",
+        f"| prompt | n | {' | '.join(COLUMNS[key][0] for key in rated)} |",
+        f"|---|---|{'---|' * len(rated)}",
     ]
-    for prompt, row in rows.items():
-        lines.append(
-            f"| {prompt} | {row['success']:.2f} | {row['count']} | {row['collateral']:.3f} "
-            f"| {row['identity']:.2f} | {row['clip_gain']:+.2f} | {row['seconds']:.1f} |"
-        )
-    lines.append(
-        f"| **mean** | **{mean['success']:.2f}** | | **{mean['collateral']:.3f}** "
-        f"| **{mean['identity']:.2f}** | **{mean['clip_gain']:+.2f}** | **{mean['seconds']:.1f}** |"
-    )
+    for prompt, row in [*rows.items(), ("**mean**", {**mean, "count": ""})]:
+        cells = [format(row[key], COLUMNS[key][1]) for key in rated]
+        lines.append(f"| {prompt} | {row['count']} | {' | '.join(cells)} |")
     (folder / "table.md").write_text("\n".join(lines) + "\n")
 
 

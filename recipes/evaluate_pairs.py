@@ -31,7 +31,7 @@ from stylegan_hub.methods.method import Pairs
 from stylegan_hub.methods.pairs import DEFAULT, MEAN, REFINED, Settings
 from stylegan_hub.metrics.edit_quality import draw
 from stylegan_hub.metrics.edit_success import edit_report
-from stylegan_hub.metrics.judges import READER
+from stylegan_hub.metrics.judges import READER, judges_for
 from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import Portraits, applicable, label_index, sample
@@ -81,6 +81,8 @@ class Row:
     settings: str
     success: float
     collateral: float
+    clean: float | None
+    judged_identity: float | None
     faces: int
     agreement_before: float | None
     agreement_after: float | None
@@ -93,6 +95,7 @@ class Row:
 def main(config: Config) -> None:
     pipe = StyleEditPipeline.from_pretrained("portraits")
     reader = AttributeReader.from_pretrained(resolve(READER, "model")).eval().to(pipe.device)
+    judges = judges_for(pipe, None, None)
     faces = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.samples))
     start = draw(pipe, faces)
     before = reader.read(start)
@@ -112,10 +115,12 @@ def main(config: Config) -> None:
             seconds = time.process_time() - began
             edited = draw(pipe, displaced(pipe, faces, [(edit, 1.0)]))
             report = edit_report(before, reader.read(edited), target)
+            seen = judges.appearance(pipe, start, edited)
             rows.append(
                 Row(
                     f"{attribute}={value}", given, count, name,
-                    report.success, report.collateral, report.count, *proxies(edit), seconds,
+                    report.success, report.collateral, seen.get("clean"),
+                    seen.get("judged_identity"), report.count, *proxies(edit), seconds,
                 )
             )  # fmt: skip
             print(rows[-1], flush=True)
@@ -191,8 +196,8 @@ def write(folder: Path, rows: list[Row]) -> None:
         folder / "metrics.json",
         (json.dumps([asdict(row) for row in rows], indent=2) + "\n").encode(),
     )
-    columns = ("success", "collateral", "agreement_before", "agreement_after", "residual",
-               "likeness", "seconds")  # fmt: skip
+    columns = ("success", "collateral", "clean", "judged_identity", "agreement_before",
+               "agreement_after", "residual", "likeness", "seconds")  # fmt: skip
     titles = [column.replace("_", " ") for column in columns]
     lines = [
         f"| given | of each | settings | {' | '.join(titles)} |",

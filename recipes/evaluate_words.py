@@ -3,13 +3,17 @@
     python recipes/evaluate_words.py --pipeline portraits --output_dir runs/words
     python recipes/evaluate_words.py --pipeline portraits --output_dir runs/words \\
         --methods instant optimization --faces 8
+    python recipes/evaluate_words.py --output_dir runs/words --methods instant \\
+        --prompts recipes/plain_prompts.json --keep glasses "hair color" age identity
 
 Every method finds an edit for each prompt of recipes/heldout_prompts.json, on a few faces that lack
 what it asks for, and applies it with its default strength. For each edited face, the attribute
 reader says whether it has what was asked for (success) and what else changed (collateral), the
 critic whether the picture is clean, and a recognizer that no method uses whether it is the same
 person. Texts about things that no portrait can show (recipes/heldout_foreign.json) are tried as
-well: for these, a warning is the right answer.
+well: for these, a warning is the right answer. recipes/plain_prompts.json has texts that name one
+attribute each. With --keep, every prompt is measured without and with these words to keep, and the
+share of the kept attributes that flipped is measured too.
 
 Writes metrics.json (every prompt), table.md for docs/results.md and, for each method, a sheet
 `METHOD.webp` in which every prompt has a face before and after.
@@ -21,7 +25,7 @@ import json
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
 
@@ -36,12 +40,10 @@ from stylegan_hub.edits.stack import displaced
 from stylegan_hub.errors import MethodError
 from stylegan_hub.latents import Latents
 from stylegan_hub.methods.fit import PoorFitWarning
-from stylegan_hub.metrics.clean import Critic, clean_limit
+from stylegan_hub.methods.method import Words
 from stylegan_hub.metrics.edit_quality import draw
 from stylegan_hub.metrics.edit_success import Target, edit_report, lacks
-from stylegan_hub.metrics.identity_similarity import identity_similarity
-from stylegan_hub.metrics.judges import READER
-from stylegan_hub.models.recognizer import Recognizer
+from stylegan_hub.metrics.judges import READER, Judges, judges_for
 from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.reader import AttributeReader, Reading
@@ -67,12 +69,10 @@ class Config:
     """A list of texts about things that no picture of this domain can show."""
     faces: int = 4
     """Number of faces for each prompt."""
+    keep: tuple[str, ...] = ()
+    """What should not change, such as glasses, "hair color" or identity."""
     reader: str = READER
     """Name, folder or Hub id of the attribute reader."""
-    critic: str | None = None
-    """Folder of a critic (recipes/train_critic.py). If None, cleanness is not measured."""
-    judge: str | None = None
-    """Folder of a recognizer that no method uses. If None, identity is not measured."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.faces <= POOL:
@@ -84,6 +84,7 @@ class Row:
     """One prompt by one method; shares over its faces.
 
     Attributes:
+        kept: share of the attributes to keep that flipped; None if there are none.
         fit: the mean of the edits' own estimates; None if a method gives none.
         warned: share of edits that came with a `PoorFitWarning`.
         seconds: median time of one edit; loading is not counted.
@@ -95,20 +96,11 @@ class Row:
     collateral: float | None
     clean: float | None
     identity: float | None
+    kept: float | None
     fit: float | None
     warned: float
     seconds: float
     faces: int
-
-
-@dataclass(frozen=True)
-class Judges:
-    """The networks that judge the pictures; none of them is in a loss."""
-
-    reader: AttributeReader
-    critic: Critic | None
-    limit: float
-    recognizer: Recognizer | None
 
 
 @torch.no_grad()
@@ -116,62 +108,56 @@ def main(config: Config) -> None:
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
     pool = pipe.sample(range(FIRST_SEED, FIRST_SEED + POOL))
     pictures = draw(pipe, pool)
-    judges = judges_of(config, pictures)
-    reading = judges.reader.read(pictures)
+    reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
+    judges = judges_for(pipe, None, None)
+    reading = reader.read(pictures)
     prompts = json.loads(config.prompts.read_text())
     rows, sheets = [], {}
-    for method in config.methods:
+    for method, keep in requests(config):
+        name = f"{method}, keeping" if keep else method
         shown = []
-        for prompt in tqdm(prompts, desc=method, disable=None):
+        for prompt in tqdm(prompts, desc=name, disable=None):
             chosen = lacks(reading, prompt["facts"]).nonzero()[: config.faces, 0]
             if not len(chosen):
                 print(f"No face lacks what {prompt['text']!r} asks for.")
                 continue
-            row, after = one(
-                pipe, judges, method, prompt["text"], prompt["facts"],
+            kept = tuple(word for word in keep if attribute_of(word) not in prompt["facts"])
+            row, flips, after = one(
+                pipe, judges, reader, method, kept, prompt["text"], prompt["facts"],
                 Latents(pool.space, pool.codes[chosen]), pictures[chosen], reading.of(chosen),
             )  # fmt: skip
-            rows.append(row)
+            rows.append(replace(row, method=name, kept=kept_flips(flips, prompt["facts"], config)))
             shown += [pictures[chosen[:1]], after[:1]]
-        sheets[method] = torch.cat(shown)
+        sheets[name] = torch.cat(shown)
         some, seen = pool[: config.faces], pictures[: config.faces]
-        for text in json.loads(config.foreign.read_text()):
-            rows.append(one(pipe, judges, method, text, None, some, seen, None)[0])
+        for text in () if keep else json.loads(config.foreign.read_text()):
+            rows.append(one(pipe, judges, reader, method, (), text, None, some, seen, None)[0])
         write(config, rows, sheets)
     print((config.output_dir / "table.md").read_text())
-
-
-def judges_of(config: Config, unedited: Tensor) -> Judges:
-    """Load the judges, and measure what the critic says about unedited pictures."""
-    critic = None if config.critic is None else Critic.from_pretrained(config.critic).eval()
-    return Judges(
-        AttributeReader.from_pretrained(resolve(config.reader, "model")).eval(),
-        critic,
-        0.0 if critic is None else clean_limit(critic.score(unedited)),
-        None if config.judge is None else Recognizer.from_pretrained(config.judge).eval(),
-    )
 
 
 def one(
     pipe: StyleEditPipeline,
     judges: Judges,
+    reader: AttributeReader,
     method: str,
+    keep: tuple[str, ...],
     text: str,
     target: Target | None,
     faces: Latents,
     before: Tensor,
     read_before: Reading | None,
-) -> tuple[Row, Tensor]:
-    """One prompt, and its edited faces."""
+) -> tuple[Row, dict[str, float], Tensor]:
+    """One prompt: its row, the flips of each attribute, and its edited faces."""
     found, seconds, warned = [], [], 0
     for index in range(len(faces)):
         began = time.perf_counter()
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             try:
-                edit = pipe.find(text, faces[index], method=method)
+                edit = pipe.find(Words(text, keep=keep), faces[index], method=method)
             except MethodError:
-                return refused(method, text, target, before), before
+                return refused(method, text, target, before), {}, before
         seconds.append(time.perf_counter() - began)
         warned += any(issubclass(one.category, PoorFitWarning) for one in told)
         found.append(edit)
@@ -182,37 +168,48 @@ def one(
     after = torch.cat([pipe.synthesize(each) for each in edited]).clamp(-1, 1)
     report = None
     if target is not None and read_before is not None:
-        report = edit_report(read_before, judges.reader.read(after), target)
+        report = edit_report(read_before, reader.read(after), target)
+    seen = judges.appearance(pipe, before, after)
     fits = [edit.origin.fit for edit in found if edit.origin.fit is not None]
     row = Row(
         method,
         text,
         None if report is None else report.success,
         None if report is None else report.collateral,
-        share_of_clean(judges, after),
-        None
-        if judges.recognizer is None
-        else float(identity_similarity(judges.recognizer, before, after).mean()),
+        seen.get("clean"),
+        seen.get("judged_identity"),
+        None,
         fmean(fits) if fits else None,
         warned / len(found),
         median(seconds),
         len(found),
     )
-    return row, after
+    return row, {} if report is None else report.flips, after
+
+
+def requests(config: Config) -> list[tuple[str, tuple[str, ...]]]:
+    """Every method, without and, if there is something to keep, with it."""
+    kinds = ((), config.keep) if config.keep else ((),)
+    return [(method, keep) for method in config.methods for keep in kinds]
+
+
+def kept_flips(flips: dict[str, float], target: Target, config: Config) -> float | None:
+    """The mean share of flips of the attributes to keep that the target does not ask for."""
+    names = {attribute_of(word) for word in config.keep} - set(target)
+    shares = [share for name, share in flips.items() if name in names]
+    return fmean(shares) if shares else None
+
+
+def attribute_of(word: str) -> str:
+    """The attribute that a word to keep names: "hair color" is hair_color."""
+    return word.replace(" ", "_")
 
 
 def refused(method: str, text: str, target: Target | None, before: Tensor) -> Row:
     """What a text counts that the method refuses: it fails, and says so."""
     success = None if target is None else 0.0
     collateral = None if target is None else 0.0
-    return Row(method, text, success, collateral, None, None, None, 1.0, 0.0, len(before))
-
-
-def share_of_clean(judges: Judges, pictures: Tensor) -> float | None:
-    """The share of pictures that the critic scores above the limit of unedited ones."""
-    if judges.critic is None:
-        return None
-    return float((judges.critic.score(pictures) > judges.limit).float().mean())
+    return Row(method, text, success, collateral, None, None, None, None, 1.0, 0.0, len(before))
 
 
 def write(config: Config, rows: Sequence[Row], sheets: dict[str, Tensor]) -> None:
@@ -229,9 +226,9 @@ def write(config: Config, rows: Sequence[Row], sheets: dict[str, Tensor]) -> Non
 def table(rows: Sequence[Row]) -> str:
     """A row for each method, and one for each prompt with less than half success."""
     lines = [
-        "| method | prompts | success | collateral | clean | identity | warned, of those that "
-        "succeed / fail / cannot be | seconds |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| method | prompts | success | collateral | clean | identity | flips of what was kept "
+        "| warned, of those that succeed / fail / cannot be | seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for method in dict.fromkeys(row.method for row in rows):
         mine = [row for row in rows if row.method == method]
@@ -242,7 +239,7 @@ def table(rows: Sequence[Row]) -> str:
         cells = [
             method, str(len(known)), mean([row.success for row in known]),
             mean([row.collateral for row in known]), mean([row.clean for row in known]),
-            mean([row.identity for row in known]),
+            mean([row.identity for row in known]), mean([row.kept for row in known]),
             f"{mean(good)} / {mean(bad)} / {mean([row.warned for row in foreign])}",
             f"{median([row.seconds for row in mine]):.2f}",
         ]  # fmt: skip

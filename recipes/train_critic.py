@@ -29,8 +29,8 @@ from stylegan_hub.metrics.clean import Critic, clean_limit, clean_share
 from stylegan_hub.names import public_name
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import sample
-from stylegan_hub.portraits.augment import augment
-from stylegan_hub.portraits.spoil import is_visible, spoil, spoiled_latents
+from stylegan_hub.portraits.augment import noise, random_affine, sometimes
+from stylegan_hub.portraits.spoil import is_visible, spoil, spoiled_latents, unfinished
 from stylegan_hub.training import NetworkTraining, TrainingConfig, training_device
 
 UNSEEN_SEED = 16_000_000
@@ -77,7 +77,9 @@ def main(config: Config) -> None:
         chosen = [torch.randint(len(many), (half,), generator=generator) for many in (clean, bad)]
         pictures = torch.cat([clean[chosen[0]], bad[chosen[1]]]).float() / 127.5 - 1
         truth = torch.cat([torch.ones(half), torch.zeros(half)]).to(device)
-        scores = critic(augment(pictures, generator).to(device))
+        # No blur and no other colors: softness and color are what many faults consist of.
+        moved = sometimes(noise, random_affine(pictures, generator), generator, 0.3)
+        scores = critic(moved.to(device))
         return {"loss": F.binary_cross_entropy_with_logits(scores, truth)}
 
     unseen = range(UNSEEN_SEED, UNSEEN_SEED + config.unseen)
@@ -100,8 +102,9 @@ def pictures_for(
 ) -> tuple[Tensor, Tensor]:
     """Samples of these seeds, and spoiled ones, uint8 `[n, 3, size, size]`; kept in the folder.
 
-    Half of the faults come from displaced latents, the others are made in the pictures. Pictures
-    whose fault is not visible are left out.
+    A third of the faults are unfinished edits, a third come from latents outside of what the
+    generator has learned, and a third are made in the pictures. Pictures whose fault is not visible
+    are left out.
     """
     path = folder / f"pictures-{seeds.start}-{len(seeds)}.safetensors"
     if path.is_file():
@@ -115,7 +118,10 @@ def pictures_for(
         codes, mean = pipe.sample(part, truncation_psi=1.0).codes, pipe.generator.mapping.w_avg
         faces = Latents(Space.W_PLUS, mean + psi * (codes - mean))
         before = pipe.synthesize(faces)
-        if (start // _AT_ONCE) % 2:
+        kind = (start // _AT_ONCE) % 3
+        if kind == 0:
+            after = pipe.synthesize(unfinished(pipe, faces, generator))
+        elif kind == 1:
             after = pipe.synthesize(spoiled_latents(pipe, faces, generator))
         else:
             masks = one_part(pipe, before, generator)

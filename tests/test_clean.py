@@ -15,8 +15,10 @@ from stylegan_hub.latents import Space
 from stylegan_hub.metrics.clean import Critic, CriticConfig, clean_limit, clean_share
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import sample
+from stylegan_hub.portraits.factors import FACTORS
+from stylegan_hub.portraits.paired import FactorEncoder
 from stylegan_hub.portraits.renderer import render
-from stylegan_hub.portraits.spoil import is_visible, spoil, spoiled_latents
+from stylegan_hub.portraits.spoil import is_visible, spoil, spoiled_latents, unfinished
 
 SMALL = {"resolution": 32, "channels": (8, 8, 8), "blocks": (1, 1, 1), "last_channels": 8}
 
@@ -74,12 +76,34 @@ def test_spoiled_latents_are_off_what_samples_are(tiny_pipeline: StyleEditPipeli
     assert (moved.abs().amax(1) > 1.5).float().mean() > 0.95
 
 
+def test_unfinished_faces_have_something_halfway_or_a_garish_color(
+    portraits: StyleEditPipeline,
+) -> None:
+    faces = portraits.sample(range(32))
+    moved = unfinished(portraits, faces, torch.Generator().manual_seed(0))
+    encoder = FactorEncoder(faces.codes.shape[2])
+    before, after = (encoder.decode(latents.codes.mean(1)) for latents in (faces, moved))
+    changed = {
+        tuple(FACTORS[i] for i in row.nonzero()[:, 0].tolist())
+        for row in (after - before).abs() > 1e-3
+    }
+    things = {names[0] for names in changed if len(names) == 1}
+    assert things >= {"hat", "beard", "glasses"} and {"skin_r", "skin_g", "skin_b"} in map(
+        set, changed
+    )
+    for thing in things:
+        column = after[:, FACTORS.index(thing)]
+        halfway = column[(column - before[:, FACTORS.index(thing)]).abs() > 1e-3]
+        assert halfway.min() > 0.4 and halfway.max() < 0.64
+
+
 def test_the_critic_learns_and_resumes(
     tiny_pipeline: StyleEditPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = recipe("train_critic")
     with_parts(tiny_pipeline, small_parser(PARTS)).save_pretrained(tmp_path / "pipe")
     monkeypatch.setattr(train, "Critic", lambda: Critic(**SMALL))
+    monkeypatch.setattr(train, "unfinished", spoiled_latents)  # no factors fit into a tiny w
     common = dict(
         pipeline=str(tmp_path / "pipe"), samples=32, renders=16, unseen=32, train_batch_size=8,
         checkpointing_steps=2, sample_steps=2, lr_warmup_steps=1,

@@ -11,6 +11,7 @@ from test_recipes import recipe
 
 from stylegan_hub.metrics.clean import Critic
 from stylegan_hub.metrics.edit_success import edit_report, lacks, shows
+from stylegan_hub.metrics.judges import Judges
 from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.portraits.attributes import ATTRIBUTES, label_index
 from stylegan_hub.portraits.reader import AttributeReader, Reading
@@ -46,13 +47,13 @@ def test_every_prompt_is_measured_by_every_judge(
     (tmp_path / "prompts.json").write_text(json.dumps(prompts))
     (tmp_path / "foreign.json").write_text(json.dumps(["a dog", "remove everything"]))
     AttributeReader().save_pretrained(tmp_path / "reader")
-    Critic(resolution=32, channels=(8, 8, 8), blocks=(1, 1, 1)).save_pretrained(tmp_path / "critic")
-    Recognizer().save_pretrained(tmp_path / "judge")
+    critic = Critic(resolution=32, channels=(8, 8, 8), blocks=(1, 1, 1)).eval()
+    judges = Judges(None, critic, Recognizer().eval())
+    monkeypatch.setattr(evaluate, "judges_for", lambda *_: judges)
     config = evaluate.Config(
         output_dir=tmp_path / "out", pipeline=str(tiny_pipeline_folder), methods=("gradient",),
         prompts=tmp_path / "prompts.json", foreign=tmp_path / "foreign.json", faces=2,
-        reader=str(tmp_path / "reader"), critic=str(tmp_path / "critic"),
-        judge=str(tmp_path / "judge"),
+        reader=str(tmp_path / "reader"),
     )  # fmt: skip
     evaluate.main(config)
     rows = json.loads((tmp_path / "out" / "metrics.json").read_text())

@@ -23,7 +23,6 @@ from stylegan_hub.artifacts import write_metrics
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.stack import displaced
 from stylegan_hub.latents import Latents
-from stylegan_hub.metrics.clean import clean_limit
 from stylegan_hub.metrics.edit_success import edit_report, reports_by_group
 from stylegan_hub.metrics.identity_similarity import identity_similarity
 from stylegan_hub.metrics.judges import Judges
@@ -161,14 +160,9 @@ def measure_edit(
     if (recognizer := getattr(pipe, "recognizer", None)) is not None:
         similarity = identity_similarity(recognizer, before, after, _BATCH_SIZE).mean()
         metrics["identity_similarity"] = _rounded(similarity)
-    if judges.recognizer is not None:
-        similarity = identity_similarity(judges.recognizer, before, after, _BATCH_SIZE).mean()
-        metrics["judged_identity"] = _rounded(similarity)
-    unedited = None
-    if judges.critic is not None:
-        unedited = judges.unedited(pipe, truncation_psi)
-        clean = judges.critic.score(after) > clean_limit(unedited)
-        metrics["clean"] = _rounded(clean.float().mean())
+    appearance = judges.appearance(pipe, before, after, truncation_psi)
+    metrics |= {name: _rounded(value) for name, value in appearance.items()}
+    unedited = None if judges.critic is None else judges.unedited(pipe, truncation_psi)
     slid = slider_report(pipe, edit, start[:_SLID], reader, target, judges.critic, unedited)
     metrics["smoothness"] = slid.smoothness
     if slid.monotone is not None:

@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stylegan_hub.metrics.clean import Critic
+from stylegan_hub.metrics.clean import Critic, clean_share
+from stylegan_hub.metrics.identity_similarity import identity_similarity
 from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.names import bundled, resolve
@@ -47,6 +48,33 @@ class Judges:
     reader: AttributeReader | None = None
     critic: Critic | None = None
     recognizer: Recognizer | None = None
+
+    @torch.no_grad()
+    def appearance(
+        self,
+        pipe: StyleEditPipeline,
+        before: Float[Tensor, "n 3 h w"],
+        after: Float[Tensor, "n 3 h w"],
+        truncation_psi: float = 0.7,
+    ) -> dict[str, float]:
+        """What critic and recognizer say about edited pictures, whatever the edit asked for.
+
+        Args:
+            before, after: the same faces, in [-1, 1].
+            truncation_psi: of these faces, 0 to 1.
+
+        Returns:
+            - clean: share in [0, 1] of edited pictures that the critic accepts;
+            - judged_identity: mean cosine of before and after for the recognizer.
+        """
+        found = {}
+        if self.critic is not None:
+            unedited = self.unedited(pipe, truncation_psi)
+            found["clean"] = clean_share(unedited, self.critic.score(after))
+        if self.recognizer is not None:
+            similarity = identity_similarity(self.recognizer, before, after, _AT_ONCE)
+            found["judged_identity"] = float(similarity.mean())
+        return found
 
     @torch.no_grad()
     def unedited(self, pipe: StyleEditPipeline, truncation_psi: float) -> Float[Tensor, " n"]:

@@ -1,10 +1,11 @@
 """Spoiled pictures from which the critic learns, with the faults that edits can cause.
 
-An edit can go wrong in several ways. Its latent may lie outside of what the generator has learned
-(far along a direction, with layers that do not belong together, or with styles out of scale). Two
-shapes may overlap (the ghost of long hair behind a mohawk). A color may leave its place (a halo, a
-neon hat, stained skin). A part may have an edge where there should be none. This module causes each
-fault on purpose, strongly enough to be visible. Pictures are float `[n, 3, h, w]` in [-1, 1].
+An edit can go wrong in several ways. It may stop halfway (a beard that is only a shade on the chin,
+transparent glasses). Its latent may lie outside of what the generator has learned (far along a
+direction, with layers that do not belong together, or with styles out of scale). Two shapes may
+overlap (the ghost of long hair behind a mohawk). A color may leave its place (a halo, a neon hat,
+stained skin). A part may have an edge where there should be none. This module causes each fault on
+purpose, strongly enough to be visible. Pictures are float `[n, 3, h, w]` in [-1, 1].
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from torch.nn import functional as F
 from stylegan_hub import images as image_files
 from stylegan_hub.domain import Domain
 from stylegan_hub.latents import Latents, Space
+from stylegan_hub.portraits.factors import COLORS, FACTORS, factor_statistics
+from stylegan_hub.portraits.paired import FactorEncoder
+
+_THINGS = ("hair_cover", "hat", "glasses", "earrings", "beard", "mustache")
 
 Images = Float[Tensor, "n 3 h w"]
 
@@ -25,6 +30,8 @@ _FAR = (14.0, 28.0)  # distance along one direction
 _SCATTERED = (0.8, 1.6)  # distance along a different direction in each layer
 _STYLES = (4.0, 9.0)  # change of single styles
 _OVERDONE = (1.9, 2.8)  # factor on the distance from the mean, not in standard deviations
+_HALFWAY = (0.42, 0.62)  # between absent and present; further off, the generator decides
+_GARISH = (1.8, 3.0)  # factor on the distance of a color from its mean
 _LEAST_CHANGE = 0.08  # of a visible fault: mean over the tenth of the pixels that changed most
 
 
@@ -54,6 +61,35 @@ def spoiled_latents(domain: Domain, faces: Latents, generator: Generator) -> Lat
     sign = torch.randint(2, styles.shape, generator=generator) * 2 - 1
     push = scale.to_codes(rare * sign * _each(styles, _STYLES, generator))
     return Latents(Space.S, styles + push * (kind == 3)[:, None])
+
+
+@torch.no_grad()
+def unfinished(domain: Domain, faces: Latents, generator: Generator) -> Latents:
+    """Latents in w_plus of faces with something halfway, or with a color that is too strong.
+
+    The generator of the drawn portraits encodes their factors in w (`portraits/paired.py`). Here a
+    thing is neither absent nor present, or a color is out of range.
+
+    Args:
+        faces: latents in w_plus of the drawn portraits' generator.
+        generator: on the CPU; the source of all randomness.
+    """
+    n, codes = len(faces), faces.codes
+    encoder = FactorEncoder(codes.shape[2])
+    values = encoder.decode(codes.mean(1))
+    mean = factor_statistics().mean
+    moved = values.clone()
+    halfway = torch.randint(2, (n,), generator=generator).bool().tolist()
+    things = torch.randint(len(_THINGS), (n,), generator=generator).tolist()
+    colors = torch.randint(len(COLORS), (n,), generator=generator).tolist()
+    shares, factors = (_each(values, bounds, generator)[:, 0] for bounds in (_HALFWAY, _GARISH))
+    for row in range(n):
+        if halfway[row]:
+            moved[row, FACTORS.index(_THINGS[things[row]])] = shares[row]
+        else:
+            color = [FACTORS.index(f"{COLORS[colors[row]]}_{c}") for c in "rgb"]
+            moved[row, color] = mean[color] + factors[row] * (values[row, color] - mean[color])
+    return Latents(Space.W_PLUS, codes + (encoder(moved) - encoder(values))[:, None])
 
 
 def spoil(
