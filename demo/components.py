@@ -179,9 +179,8 @@ def most_words(studio: Studio) -> int:
 
 
 def name_of(studio: Studio) -> str:
-    """The pipeline's name for visitors; for a folder, its name without its path."""
-    name = studio.pipe.name or "portraits"
-    return Path(name).name if Path(name).is_absolute() else name
+    """The pipeline's name for visitors, see `names.public_name`."""
+    return studio.pipe.name or "portraits"
 
 
 def recipe(why: str, *commands: str) -> str:

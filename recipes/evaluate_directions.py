@@ -37,7 +37,7 @@ from stylegan_hub.methods.table import DirectionTable, load_directions
 from stylegan_hub.metrics.edit_quality import SHOWN, draw, measure_edit
 from stylegan_hub.metrics.edit_success import edit_report
 from stylegan_hub.metrics.judges import Judges, judges_for
-from stylegan_hub.names import resolve
+from stylegan_hub.names import public_name, resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
 from stylegan_hub.portraits.reader import AttributeReader
@@ -121,7 +121,7 @@ def main(config: Config) -> None:
     table = load_directions(config.table)
     texts = config.texts or tuple(TEXTS)
     result: dict[str, Any] = {
-        "table": config.table,
+        "table": public_name(config.table),
         "samples": config.samples,
         "first_seed": UNSEEN_SEED,
         "neutral": config.neutral,

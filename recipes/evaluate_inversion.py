@@ -34,7 +34,7 @@ from stylegan_hub.edits.base import Edit, load_edit
 from stylegan_hub.edits.stack import displaced
 from stylegan_hub.latents import Latents
 from stylegan_hub.metrics.edit_success import edit_report
-from stylegan_hub.names import bundled, resolve
+from stylegan_hub.names import bundled, public_name, resolve
 from stylegan_hub.photos.invert import Refinement, Tuning
 from stylegan_hub.photos.likeness import likeness
 from stylegan_hub.pipeline import StyleEditPipeline, Tuned
@@ -157,7 +157,7 @@ def zoo(names: Sequence[str], pipe: StyleEditPipeline) -> dict[str, tuple[Edit, 
         edit = load_edit(folder)
         fits = edit.base_model.fingerprint == pipe.base_model.fingerprint
         if target and fits:
-            found[name] = (edit, target)
+            found[folder.name] = (edit, target)
         elif names:
             why = "has no target in its metrics.json" if fits else "is for another generator"
             raise SystemExit(f"{name} cannot be judged: it {why}.")
@@ -278,7 +278,7 @@ def write(
 ) -> None:
     """Write metrics.json and table.md."""
     content: dict[str, Any] = {
-        "pipeline": config.pipeline,
+        "pipeline": public_name(config.pipeline),
         "first_seed": UNSEEN_SEED,
         "truncation_psi": config.truncation_psi,
         "edits": list(edits),

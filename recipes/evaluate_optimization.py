@@ -25,7 +25,7 @@ from stylegan_hub.methods.method import Words
 from stylegan_hub.methods.optimization import PUBLISHED, Settings, displacements
 from stylegan_hub.metrics.edit_success import edit_report
 from stylegan_hub.metrics.judges import judges_for
-from stylegan_hub.names import resolve
+from stylegan_hub.names import public_name, resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import character_labels
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
@@ -144,7 +144,7 @@ def write(
     rated = [key for key in COLUMNS if all(key in row for row in rows.values())]
     mean = {key: sum(float(str(row[key])) for row in rows.values()) / len(rows) for key in rated}
     result = {
-        "pipeline": config.pipeline,
+        "pipeline": public_name(config.pipeline),
         "samples": config.samples,
         "first_seed": UNSEEN_SEED,
         "settings": asdict(settings),

@@ -26,6 +26,7 @@ from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import write_bytes
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.metrics.clean import Critic, clean_limit, clean_share
+from stylegan_hub.names import public_name
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import sample
 from stylegan_hub.portraits.augment import noise, random_affine, sometimes
@@ -166,7 +167,7 @@ license: apache-2.0
 tags: [portraits, critic]
 ---
 
-# Critic of cleanness for the pipeline `{config.pipeline}`
+# Critic of cleanness for the pipeline `{public_name(config.pipeline)}`
 
 The critic judges whether an edited picture is as clean as unedited ones, that is, free of ghosts,
 halos, neon colors and broken features. It has {parameters:,} parameters. No loss and no choice of

@@ -37,6 +37,7 @@ from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import tensors_digest, write_bytes
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.models.detailer import Detailer
+from stylegan_hub.names import public_name
 from stylegan_hub.optimizers import Muon
 from stylegan_hub.photos.align import cut, middle
 from stylegan_hub.photos.photo import list_photos, read_photo
@@ -299,7 +300,7 @@ license: apache-2.0
 tags: [portraits, inversion]
 ---
 
-# Detailer for the pipeline `{config.pipeline}`
+# Detailer for the pipeline `{public_name(config.pipeline)}`
 
 The detailer gives the render of an edited face the details of its photograph that the encoder's
 latent lacks, in one pass (see `stylegan_hub/models/detailer.py`). It has {parameters:,} parameters.

@@ -446,7 +446,7 @@ def export(encoder: Encoder, pipe: StyleEditPipeline, config: Config) -> None:
         "images": config.unseen,
         "first_seed": UNSEEN_SEED,
         "parameters": encoder.num_parameters(),
-        "pipeline": {"name": config.pipeline, "fingerprint": pipe.base_model.fingerprint},
+        "pipeline": {"name": pipe.name, "fingerprint": pipe.base_model.fingerprint},
     }
     metrics |= {name: measure(pipe, encoder, images, reader) for name, images in sets.items()}
     codes = reconstruct(pipe, encoder, sets["generated"])[0]
@@ -521,7 +521,7 @@ license: apache-2.0
 tags: [gan-inversion, e4e]
 ---
 
-# Encoder for the generator of `{config.pipeline}`
+# Encoder for the generator of `{metrics["pipeline"]["name"]}`
 
 An e4e encoder (Tov et al. 2021), which turns a picture into the latent in w_plus that renders it.
 It has {metrics["parameters"] / 1e6:.2f} M parameters and belongs to the generator with the

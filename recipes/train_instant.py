@@ -103,7 +103,7 @@ license: apache-2.0
 tags: [instant-edits]
 ---
 
-# Instant model for the pipeline `{config.pipeline}`
+# Instant model for the pipeline `{sizes.base_model["id"]}`
 
 The w of {sizes.samples:,} samples of the generator {sizes.base_model["fingerprint"]}, and what the
 CLIP {sizes.clip["fingerprint"]} sees in them. From it `pipe.find("a face with a hat")` makes an

@@ -206,7 +206,7 @@ def export(parser: Parser, config: Config) -> None:
         pipe = StyleEditPipeline.from_pretrained(config.pipeline, device=training_device())
         samples, sample_masks = generated(pipe, range(UNSEEN_SEED, UNSEEN_SEED + count), size)
         metrics["samples"] = measured(predict(parser, samples), sample_masks)
-        metrics["pipeline"] = {"name": config.pipeline, "fingerprint": pipe.base_model.fingerprint}
+        metrics["pipeline"] = {"name": pipe.name, "fingerprint": pipe.base_model.fingerprint}
         sheet += [samples[:8], paint(predict(parser, samples[:8])), paint(sample_masks[:8])]
     text = card(metrics, parser.num_parameters(), config)
     pictures = {"parts.png": image_files.grid(torch.cat(sheet), columns=8)}

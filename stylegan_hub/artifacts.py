@@ -97,7 +97,7 @@ class BaseModel:
     """Which generator an edit belongs to.
 
     Attributes:
-        id: bundled name, Hub id or folder it came from, for display.
+        id: where it came from, see `names.public_name`, for display.
         fingerprint: short hash of its weights; this decides whether an edit fits.
         num_ws, w_dim, num_styles, resolution: its sizes.
         revision: commit on the Hub, if it came from there.
@@ -110,6 +110,9 @@ class BaseModel:
     num_styles: int
     resolution: int
     revision: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", _without_place(self.id))
 
     def check_same(self, loaded: BaseModel, what: str) -> None:
         """Raise `MismatchError`, with both fingerprints, unless `loaded` is this generator.
@@ -136,12 +139,20 @@ class ClipModel:
     """Which CLIP an artifact was made with.
 
     Attributes:
-        id: where it came from, for display.
+        id: where it came from, see `names.public_name`, for display.
         fingerprint: short hash of its weights; this decides whether the artifact fits.
     """
 
     id: str | None
     fingerprint: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", _without_place(self.id))
+
+
+def _without_place(id: str | None) -> str | None:
+    """An id as `names.public_name` makes it; earlier versions recorded where a folder was."""
+    return f"./{Path(id).name}" if id is not None and os.path.isabs(id) else id
 
 
 # Writing

@@ -43,7 +43,7 @@ from stylegan_hub.models.landmarker import Landmarker
 from stylegan_hub.models.parser import Parser
 from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
-from stylegan_hub.names import resolve
+from stylegan_hub.names import public_name, resolve
 from stylegan_hub.runtime import PYTORCH, Runtime
 from stylegan_hub.storage import locked
 from stylegan_hub.views import seen_through
@@ -219,7 +219,7 @@ class Domain(SavedWhole, DiffusionPipeline):
             raise ArtifactError(
                 f"The pipeline in {folder} cannot be loaded: {error} Copy or download it again."
             ) from error
-        domain.name = str(name_or_path)
+        domain.name = public_name(name_or_path)
         # Cast afterwards: the fingerprints of generator and CLIP are those of the stored weights.
         domain = domain if dtype is torch.float32 else domain.to(dtype)
         domain = domain if place.type == "cpu" else domain.to(place)

@@ -22,7 +22,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import parse_json
 from stylegan_hub.edits.base import Edit, load_edit
 from stylegan_hub.errors import ArtifactError, NotFoundError
+from stylegan_hub.names import public_name
 from stylegan_hub.photos.folder import How, edit_photo
 from stylegan_hub.photos.invert import Refinement
 from stylegan_hub.photos.photo import list_photos
@@ -117,7 +118,7 @@ def begin(job: Job, output: str | Path) -> int:
     """
     output = Path(output)
     path = output / JOB
-    described = {key: _plain(value) for key, value in asdict(job).items()}
+    described = _public(job)
     if path.is_file():
         before = _described_job(path)
         if before != described:
@@ -253,6 +254,23 @@ def _photos(output: Path) -> list[str]:
     return os.fsdecode((output / PHOTOS).read_bytes()).split("\n")[:-1]
 
 
+def _public(job: Job) -> dict[str, Any]:
+    """The job as its file holds it.
+
+    The output may be shared, so folders have only their own names, and a digest of their paths
+    tells those of the same name apart.
+    """
+    named = replace(
+        job,
+        pipeline=public_name(job.pipeline),
+        photos=job.photos and public_name(Path(job.photos)),
+        edits=tuple((public_name(name), strength) for name, strength in job.edits),
+    )
+    places = repr((job.pipeline, job.photos, [name for name, _ in job.edits])).encode()
+    described = {key: _plain(value) for key, value in asdict(named).items()}
+    return described | {"places": hashlib.sha256(places).hexdigest()[:16]}
+
+
 def _described_job(path: Path) -> dict[str, Any]:
     try:
         if isinstance(job := parse_json(path.read_bytes()), dict):
@@ -285,7 +303,7 @@ def _computed(
         try:
             done = edit_photo(how, Path(job.photos, name), folder, name)
         except (ValueError, OSError, ImportError) as error:
-            yield {"item": name, "error": str(error)}
+            yield {"item": name, "error": str(error).replace(str(Path(job.photos, name)), name)}
             continue
         files = [done.kept] if done.edited is None else [done.kept, done.edited]
         yield {"item": name} | _described(files, folder, index)

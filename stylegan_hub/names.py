@@ -221,6 +221,26 @@ def resolve(
     return folder
 
 
+def public_name(name_or_path: str | Path) -> str:
+    """What files that are saved or shared call something that `resolve` finds.
+
+    The folders in which a folder lies are private, and mean nothing on another machine. So a folder
+    has its own name only, "./cars"; with the "./" it is not taken for a name on the Hub.
+
+    Returns:
+        A bundled name (also for the folder of a bundled card), a Hub id, or "./" and the name of a
+        folder.
+    """
+    name = str(name_or_path)
+    if isinstance(name_or_path, str) and name in bundled():
+        return name
+    if not os.path.isdir(name_or_path) and (repo := hub_id(name)) is not None:
+        return repo
+    own = Path(os.path.abspath(name)).name
+    card = bundled().get(own)
+    return own if card is not None and card.resolve() == Path(name).resolve() else f"./{own}"
+
+
 def _check_holds(folder: Path, name: str, kind: str) -> None:
     found, expected = kind_of(folder), find_kind(kind)
     if found is not None and found.family == kind:

@@ -186,6 +186,19 @@ def tiny_pipeline_folder(
     return folder
 
 
+def check_says_nothing_of(place: Path, folder: Path) -> None:
+    """Fail if a file of a folder, or its name, says where something lies on this machine.
+
+    Args:
+        place: of the pipeline, or of another folder that went into it.
+    """
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        assert bytes(place) not in path.read_bytes(), path
+        assert str(place) not in str(path.relative_to(folder))
+
+
 def build_tiny_pipeline(seed: int) -> StyleEditPipeline:
     with torch.random.fork_rng():
         torch.manual_seed(seed)

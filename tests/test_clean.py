@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import check_says_nothing_of
 from test_recipes import recipe
 from test_regions import PARTS, small_parser, with_parts
 
@@ -115,6 +116,7 @@ def test_the_critic_learns_and_resumes(
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parted" / name).read_bytes()
     metrics = json.loads((tmp_path / "whole" / "critic" / "metrics.json").read_text())
     assert 0 <= metrics["auc"] <= 1
+    check_says_nothing_of(tmp_path, tmp_path / "whole" / "critic")
     (tmp_path / "whole" / "pictures.json").write_text('{"generator": "0123"}')
     with pytest.raises(SystemExit, match="another run"):
         train.main(train.Config(output_dir=tmp_path / "whole", max_train_steps=4, **common))

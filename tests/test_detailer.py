@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import check_says_nothing_of
 from PIL import Image, ImageDraw
 from test_photos import inside, scene
 from test_recipes import recipe
@@ -117,6 +118,7 @@ def test_the_recipe_learns_resumes_and_adds(
     for kind in ("edited", "unedited"):
         assert metrics[f"detailed_{kind}"] > metrics[f"render_{kind}"] + 3
     assert "| edited samples |" in (once / "detailer" / "README.md").read_text()
+    check_says_nothing_of(tmp_path, once / "detailer")
     assert StyleEditPipeline.from_pretrained(pipeline, runtime="pytorch").detailer is not None
     train.main(config_of(train, pipeline, twice, max_train_steps=2))
     train.main(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import check_says_nothing_of
 from test_recipes import recipe
 from test_recognizer import golden_weights
 from torch import Tensor
@@ -177,6 +178,7 @@ def test_the_recipe_learns_the_known_latents(tiny_pipeline_folder: Path, tmp_pat
     assert metrics["generated"]["mean_squared_error"] == pytest.approx(error, rel=1e-3)
     assert codes.shape == (8, 8, 16)
     assert "| PSNR" in (tmp_path / "encoder" / "README.md").read_text()
+    check_says_nothing_of(tiny_pipeline_folder.parent, tmp_path / "encoder")
 
 
 def test_a_resumed_run_with_all_losses_is_exact(tiny_pipeline_folder: Path, tmp_path: Path) -> None:

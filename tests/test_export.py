@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import check_says_nothing_of
 from typer.testing import CliRunner
 
 from stylegan_hub.cli import main
@@ -106,6 +107,8 @@ def test_every_part_in_every_format(
     made = export(parts, tmp_path / "out", format, generator="f", latent="w_plus", resolution=32)
     assert [part.name for part in made.parts] == ["generator", "clip_image", "clip_text", "encoder"]
     assert all(part.error < 1e-4 for part in made.parts)
+    for place in (tmp_path, Path(__file__).parents[1], Path(torch.__file__).parents[1]):
+        check_says_nothing_of(place, tmp_path / "out")
     again = read_export(tmp_path / "out")
     assert again == made
     ws = pipe.sample([1, 2, 3, 4, 5], truncation_psi=1.0).codes  # not the traced batch size

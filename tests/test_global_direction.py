@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import check_says_nothing_of
 from foreign import with_tensor
 from programs import run_program
 from test_recipes import recipe
@@ -559,6 +560,7 @@ def test_evaluation_runs_end_to_end(
     assert set(row) == {"table", "gradient", "cosine", "rank_correlation"}
     assert -1 <= row["cosine"] <= 1 and len(result["sweep"]) == 2
     assert "| a face with a hat | " in (tmp_path / "out" / "table.md").read_text()
+    check_says_nothing_of(tmp_path, tmp_path / "out")
     pictures = sorted(path.name for path in (tmp_path / "out" / "images").iterdir())
     assert pictures == ["alpha-beta.webp", "gradient.webp", "table.webp"]
     with pytest.raises(ValueError, match=r"Got the texts \['a cat'\]; expected .*a face with"):

@@ -287,6 +287,8 @@ def damage(folder: Path, what: str) -> None:
             (folder / "notes.md").write_text("use " + "hf_" + "a1B2" * 9)
         case "key":
             (folder / "notes.txt").write_text("-----BEGIN " + "RSA PRIVATE KEY-----")
+        case "home":
+            (folder / "notes.md").write_text(f"from {Path.home()}/faces")
         case "no card":
             (folder / "README.md").unlink()
         case "bare card":
@@ -318,6 +320,7 @@ def damage(folder: Path, what: str) -> None:
         ("secret name", r"holds my_token\.txt, named like a secret"),
         ("secret text", r"notes\.md holds what looks like a secret \(hf_a\.\.\.\)"),
         ("key", r"notes\.txt holds what looks like a secret"),
+        ("home", r"notes\.md holds the path of a file or folder of yours, .*Remove the path"),
         ("no card", r"has no README\.md, and a repository needs a card"),
         ("bare card", r"README\.md has no metadata for the Hub; begin it"),
         ("broken card", r"The metadata of .*README\.md cannot be read: while parsing"),
@@ -901,6 +904,7 @@ def written(
         vector = torch.ones(8, 16)
         Direction(vector, "w_plus", tiny_pipeline.base_model).save_pretrained(cards / name)
         write_card(cards / name)
+        (cards / name / "training_config.json").write_text("{}")  # stays at home
     make_folder(cards / "cars")  # for another generator
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STYLEGAN_HUB_CARDS", str(cards))
@@ -918,6 +922,7 @@ def test_a_space_is_ready(written: tuple[Path, hub.Space]) -> None:
     # With what the login and the MCP server need, which the header promises.
     assert f"\ngradio[mcp,oauth]=={header['sdk_version']}\n" in pinned
     assert {path.name for path in (folder / "cards").iterdir()} == {"tiny", "afro", "beard"}
+    assert not list(folder.rglob("training_config.json"))
     assert 'launch("tiny")' in (folder / "app.py").read_text()
     assert not [path for path in folder.rglob("*") if path.suffix in (".pyc", ".pkl", ".pt")]
     hub.write_space(folder, "tiny", ["afro"])  # written again

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import build_tiny_pipeline
+from conftest import build_tiny_pipeline, check_says_nothing_of
 from typer.testing import CliRunner
 
 from stylegan_hub import many
@@ -89,6 +90,9 @@ def test_another_job_does_not_go_on(tiny_pipeline_folder: Path, tmp_path: Path) 
     begin(job_of(tiny_pipeline_folder), tmp_path)
     with pytest.raises(ArtifactError, match="belongs to another job: truncation_psi differ"):
         begin(job_of(tiny_pipeline_folder, truncation_psi=1.0), tmp_path)
+    namesake = shutil.copytree(tiny_pipeline_folder, tmp_path / "other" / "tiny")
+    with pytest.raises(ArtifactError, match="belongs to another job: places differ"):
+        begin(job_of(namesake), tmp_path)
     for wrong in ({"seeds": None}, {"photos": "."}, {"seeds": (3, 3)}, {"shard_size": 0}):
         with pytest.raises(ValueError, match=r"Give either|Got"):
             job_of(tiny_pipeline_folder, **wrong)
@@ -114,6 +118,7 @@ def test_photographs(
     assert [line["item"] for line in lines] == ["0.png", "1.png", "2.png"]
     assert progress.failed == sum("error" in line for line in lines) >= 1
     assert "error" in lines[1]
+    check_says_nothing_of(tmp_path, out)
 
 
 @pytest.mark.slow

@@ -615,9 +615,9 @@ def test_the_page_says_what_is_missing(studio: Studio, folder: Path) -> None:
     shown = str(build(studio).get_config_file()["components"])
     for part in (
         "locates the parts of a picture",
-        f"--generator {folder.name}/generator",
+        f"--generator ./{folder.name}/generator",
         "There is no bundled text-to-face network for this generator",
-        f"--pipeline {folder.name} --reconstruction_lambda 0",
+        f"--pipeline ./{folder.name} --reconstruction_lambda 0",
         "a house in red",
     ):
         assert part in shown, part

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import check_says_nothing_of
 from PIL import Image
 from test_recipes import recipe
 from torch import Tensor
@@ -321,6 +322,7 @@ def test_inversion_is_measured(
     assert "| generated | encoder | 2 |" in (tmp_path / "out" / "table.md").read_text()
     with Image.open(tmp_path / "out" / "sheet.png") as sheet:
         assert sheet.size == (32, 9 * 32)
+    check_says_nothing_of(tmp_path, tmp_path / "out")
 
 
 def test_whole_pictures_are_inverted(pipe: StyleEditPipeline, targets: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from conftest import check_says_nothing_of
 from test_recipes import recipe
 from torch import Tensor, nn
 
 from stylegan_hub import methods
+from stylegan_hub.artifacts import RUN_FILES
 from stylegan_hub.domain import Domain
 from stylegan_hub.edits.base import Edit, Origin, load_edit
 from stylegan_hub.edits.direction import Direction
@@ -124,6 +127,8 @@ def test_a_method_from_outside_is_trained_as_find_finds_it(
     assert json.loads((folder / "metrics.json").read_text())["strength"] == 3.0
     for name in ("README.md", "images/before-after.webp", "samples/step-000006.png"):
         assert (folder / name).is_file(), name
+    shared = shutil.copytree(folder, tmp_path / "sent", ignore=shutil.ignore_patterns(*RUN_FILES))
+    check_says_nothing_of(tiny_pipeline_folder.parent, shared)
 
 
 def test_settings_are_options(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
 
 from stylegan_hub.export.parts import Part
 
@@ -34,4 +35,10 @@ def traced(part: Part, dtype: torch.dtype = torch.float32) -> ExportedProgram:
     shapes = tuple({0: count} if x.ndim else None for x in inputs)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch and transformers warn about their own code
-        return torch.export.export(network, inputs, dynamic_shapes=shapes)
+        program = torch.export.export(network, inputs, dynamic_shapes=shapes)
+    # PyTorch notes for each operation the lines of code that it is from, with their paths on this
+    # machine, and both formats would save them.
+    for graph in program.graph_module.modules():
+        for node in graph.graph.nodes if isinstance(graph, GraphModule) else ():
+            node.meta.pop("stack_trace", None)
+    return program

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -57,9 +58,9 @@ def publish(
     """Publish an edit, a direction table or a pipeline on the Hub, as one commit.
 
     The folder is checked first: it must load and have a card, and must not contain links, hidden
-    files, secrets or types of files that an artifact does not need. Files that training leaves
-    beside the edit (checkpoints, samples, log) are not sent. Files that are only in the repository
-    stay there. If nothing has changed, no commit is made.
+    files, secrets, paths in your home folder or types of files that an artifact does not need.
+    Files that training leaves beside the edit (checkpoints, samples, log) are not sent. Files that
+    are only in the repository stay there. If nothing has changed, no commit is made.
 
     Args:
         folder: as `save_pretrained` wrote it, with a card (`hub.write_card`).
@@ -305,7 +306,7 @@ def _checked_files(folder: Path) -> dict[str, Path]:
 
 
 def _check_file(path: Path, name: str, folder: Path) -> None:
-    """Raise `ArtifactError` unless the file is of an allowed type, whole, and holds no secret."""
+    """Raise `ArtifactError` unless a file has an allowed type, is whole, and is not private."""
     suffix = path.suffix.lower()
     if _SECRET_NAME.search(path.name):
         raise ArtifactError(f"{folder} holds {name}, named like a secret; move it away.")
@@ -328,6 +329,13 @@ def _check_file(path: Path, name: str, folder: Path) -> None:
                 raise ArtifactError(
                     f"{folder}: {name} holds what looks like a secret "
                     f"({found.group()[:4]}...); remove it, and revoke it."
+                )
+            home = os.path.expanduser("~")
+            if home not in ("~", "/") and f"{home}/" in text:
+                raise ArtifactError(
+                    f"{folder}: {name} holds the path of a file or folder of yours, {home}/...",
+                    remedy="Remove the path. Saving an edit again leaves out where its pipeline "
+                    "is; then write its card again.",
                 )
             if suffix == ".json":
                 json.loads(text)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stylegan_hub import clone, names
-from stylegan_hub.artifacts import CONFIG_NAME, TENSORS_NAME, write_bytes
+from stylegan_hub.artifacts import CONFIG_NAME, RUN_FILES, STALE_NAME, TENSORS_NAME, write_bytes
 from stylegan_hub.errors import ArtifactError
 from stylegan_hub.hub.cards import LIBRARY
 from stylegan_hub.hub.list import edit_info
@@ -30,7 +30,8 @@ PYTHON = "3.12.12"
 _LIBRARY = Path(__file__).parents[1]
 # What the page needs besides the library.
 _PAGE = ("demo", "requirements.txt", "LICENSE", "docs/targets")
-_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "_cards", "_clone", ".*")
+_LEFT_OUT = ("__pycache__", "*.pyc", "_cards", "_clone", ".*")
+_LEFT_OUT_OF_CARDS = (*_LEFT_OUT, *RUN_FILES, STALE_NAME)
 _APP = '''"""The page, as this Space starts it. Written by `stylegan-hub space`."""
 
 import os
@@ -222,7 +223,7 @@ def _put_pipeline(pipeline: str, cards: Path, token: str | None) -> tuple[str, s
     is_on_hub = pipeline not in names.bundled() and not Path(pipeline).is_dir()
     if is_on_hub:
         return pipeline, base, neutral
-    _copy(source, cards / source.resolve().name)
+    _copy(source, cards / source.resolve().name, _LEFT_OUT_OF_CARDS)
     return source.resolve().name, base, neutral
 
 
@@ -247,7 +248,7 @@ def _put_edit(edit: str, fingerprint: str, cards: Path, token: str | None) -> st
     name = repo.partition("@")[0].rpartition("/")[2] if is_on_hub and repo else (
         source.resolve().name
     )  # fmt: skip
-    _copy(source, cards / name)
+    _copy(source, cards / name, _LEFT_OUT_OF_CARDS)
     return name
 
 
@@ -259,13 +260,14 @@ def _put_parts(fingerprint: str, cards: Path) -> None:
             continue
         is_artifact = (folder / TENSORS_NAME).is_file() and (folder / CONFIG_NAME).is_file()
         if not is_artifact or edit_info(name).fingerprint in (None, fingerprint):
-            _copy(folder, cards / name)
+            _copy(folder, cards / name, _LEFT_OUT_OF_CARDS)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, left_out: Sequence[str] = _LEFT_OUT) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
-        shutil.copytree(source, target, ignore=_LEFT_OUT, dirs_exist_ok=True)
+        ignored = shutil.ignore_patterns(*left_out)
+        shutil.copytree(source, target, ignore=ignored, dirs_exist_ok=True)
     elif source.is_file():
         shutil.copy2(source, target)
 

@@ -151,7 +151,7 @@ class DirectionTable:
             relevance * chosen,
             self.index,
             self.s_std,
-            self.base_model,
+            domain.base_model,
             Origin(
                 target,
                 neutral,
@@ -161,7 +161,7 @@ class DirectionTable:
                     "channels": int(chosen.sum()),
                     "threshold": float(relevance[chosen].abs().min()),
                     "templates": len(templates),
-                    "clip": asdict(self.clip),
+                    "clip": asdict(domain.clip_model),
                     "table": dict(self.training),
                 },
             ),

@@ -157,15 +157,12 @@ class Recipe:
 def recipe_of(domain: Domain, session: Session) -> Recipe:
     """How the picture of a session is made."""
     base = domain.base_model
-    name = base.id
-    if name is not None and Path(name).is_absolute():
-        name = Path(name).name  # the path on this machine means nothing elsewhere
     return Recipe(
         seed=session.seed if session.latents is None else None,
         truncation_psi=session.truncation_psi,
         label=session.label,
         edits=tuple(_used(applied) for applied in session.edits),
-        pipeline=name,
+        pipeline=base.id,
         fingerprint=base.fingerprint,
     )
 
