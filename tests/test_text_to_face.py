@@ -445,6 +445,9 @@ def test_agreement_counts_statements() -> None:
     seen = reading_of([{"hat": "yes", "glasses": "yes"}, {"hair_color": "grey"}, {}, {}])
     found = agreement(captions, seen)
     assert found["statements"] == 2 / 4 and found["whole_captions"] == 1 / 3
+    assert found["described"] == found["statements"]
+    named = agreement([*captions[:1], fact(character="Ivy")], seen.of([0, 0]))
+    assert named["described"] == 1 / 2 and named["statements"] != 1 / 2
     assert found["attributes"] == {
         "hat": {"share": 0.5, "count": 2},
         "glasses": {"share": 0.0, "count": 1},

@@ -66,6 +66,7 @@ _SHARES = {
     "attributes_kept": "Share of all attributes that stayed as they were",
     "change_inside_region": "Share of the pixels' change that lies inside the region",
     "statements": "Statements of the texts that are true of the faces",
+    "described": "The same for texts that name no character",
     "whole_captions": "Faces for which everything in their text is true",
     "unspoken": "Attributes that the text leaves open in which two of its faces differ",
 }

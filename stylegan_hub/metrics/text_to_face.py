@@ -60,6 +60,7 @@ def agreement(captions: Sequence[Caption], reading: Reading) -> dict[str, Any]:
 
     Returns:
         - statements: share of all statements that are true;
+        - described: the same for captions that name no character; None if there are none;
         - whole_captions: share of the pictures for which all statements are true;
         - attributes: for each attribute, the share of true statements and the count of statements.
 
@@ -71,6 +72,7 @@ def agreement(captions: Sequence[Caption], reading: Reading) -> dict[str, Any]:
             f"Got {len(captions)} captions for {len(reading)} pictures; give one for each."
         )
     hits: dict[str, list[bool]] = {name: [] for name in ATTRIBUTES}
+    described: list[bool] = []
     whole: list[bool] = []
     for index, caption in enumerate(captions):
         seen = reading.words(index)
@@ -81,6 +83,8 @@ def agreement(captions: Sequence[Caption], reading: Reading) -> dict[str, Any]:
         }
         for name, fit in fits.items():
             hits[name].append(fit)
+        if "character" not in caption.facts:
+            described += fits.values()
         if fits:
             whole.append(all(fits.values()))
     if not whole:
@@ -90,6 +94,7 @@ def agreement(captions: Sequence[Caption], reading: Reading) -> dict[str, Any]:
     everything = list(itertools.chain.from_iterable(hits.values()))
     return {
         "statements": sum(everything) / len(everything),
+        "described": sum(described) / len(described) if described else None,
         "whole_captions": sum(whole) / len(whole),
         "attributes": {
             name: {"share": sum(fits) / len(fits), "count": len(fits)}
@@ -260,6 +265,7 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     titles = {
         "captions": "captions",
         "statements": "statements that are true",
+        "described": "statements that are true, if no character is named",
         "whole_captions": "whole captions that are true",
         "distance": "perceptual distance between seeds",
         "unspoken": "unspoken attributes that differ between seeds",
