@@ -1,10 +1,10 @@
 """Store the networks that judge edits as cards, in half precision.
 
-    python recipes/bundle_judges.py --reader runs/reader/reader --critic runs/critic/critic \\
+    python recipes/bundle_judges.py --reader runs/reader/reader \\
         --recognizer runs/judge/recognizer --output_dir cards
 
-They become `attribute-reader`, `critic` and `identity-judge`, each with its metrics, pictures and
-card. None of them takes part in any training, search or choice of settings.
+They become `attribute-reader` and `identity-judge`, each with its metrics, pictures and
+card. Neither takes part in any training, search or choice of settings.
 """
 
 from __future__ import annotations
@@ -16,13 +16,11 @@ from pathlib import Path
 from command_line import run
 
 from stylegan_hub.artifacts import CARD_NAME, METRICS_NAME, check_room
-from stylegan_hub.metrics.clean import Critic
 from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.portraits.reader import AttributeReader
 
 CARDS = {
     "reader": ("attribute-reader", AttributeReader),
-    "critic": ("critic", Critic),
     "recognizer": ("identity-judge", Recognizer),
 }
 
@@ -33,8 +31,6 @@ class Config:
 
     reader: Path | None = None
     """Folder of the attribute reader (recipes/train_reader.py)."""
-    critic: Path | None = None
-    """Folder of the critic (recipes/train_critic.py)."""
     recognizer: Path | None = None
     """Folder of a recognizer (recipes/train_recognizer.py) that no training uses."""
     output_dir: Path

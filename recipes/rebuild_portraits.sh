@@ -130,10 +130,8 @@ stage fit fit/metrics.json "$PYTHON" recipes/calibrate_fit.py --pipeline "$RUNS/
     --reader "$RUNS/reader/reader" --output_dir "$RUNS/fit" --add
 stage likeness likeness/photographs.json "$PYTHON" recipes/evaluate_photographs.py \
     --pipeline "$RUNS/bundled" --calibrate "$RUNS/bundled" --output_dir "$RUNS/likeness"
-stage critic critic/critic train critic critic --pipeline "$RUNS/bundled" \
-    --samples 6000 --max_train_steps 6000 --mixed_precision "${PRECISION:-no}"
 
 rm -rf "$BUNDLE"
 cp -r "$RUNS/bundled" "$BUNDLE"
-"$PYTHON" recipes/bundle_judges.py --reader "$RUNS/reader/reader" --critic "$RUNS/critic/critic" \
+"$PYTHON" recipes/bundle_judges.py --reader "$RUNS/reader/reader" \
     --recognizer "$RUNS/judge/recognizer" --output_dir "$(dirname "$BUNDLE")" --overwrite

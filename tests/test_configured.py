@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 
 from stylegan_hub.artifacts import SavedWhole
 from stylegan_hub.errors import ArtifactError
-from stylegan_hub.metrics.clean import Critic, CriticConfig
 from stylegan_hub.models.captioner import Captioner, CaptionerConfig
 from stylegan_hub.models.detailer import Detailer, DetailerConfig
 from stylegan_hub.models.discriminator import DiscriminatorConfig, StyleGAN2Discriminator
@@ -39,7 +38,6 @@ NETWORKS: list[tuple[type[Any], type[Any], dict[str, Any]]] = [
     (Detailer, DetailerConfig, {"patch": 2, "widths": (8, 8)}),
     (Captioner, CaptionerConfig, {"vocabulary": ("a", "hat"), "widths": (8,), "blocks": (1,)}),
     (AttributeReader, AttributeReaderConfig, {"channels": (8, 8, 8), "attributes": {"hat": "ny"}}),
-    (Critic, CriticConfig, {"resolution": 32, "channels": (8, 8, 8), "last_channels": 8}),
     (InstantModel, InstantConfig, {"samples": 4, "w_dim": 3, "embedding_dim": 2, **MADE_FOR}),
 ]
 CARDS = {

@@ -18,7 +18,6 @@ BUDGET = {
     ("cards/portraits/instant/", ("",)): ("the instant model", 6.5),
     ("cards/portraits/", ("",)): ("the other parts of the pipeline", 24.5),
     ("cards/attribute-reader/", ("",)): ("the reader", 2.5),
-    ("cards/critic/", ("",)): ("the critic", 1.5),
     ("cards/identity-judge/", ("",)): ("the judge of identity", 2.5),
     ("cards/face-finder/", ("",)): ("the finder of faces", 1.5),
     ("cards/", ("",)): ("the edits", 14.0),

@@ -60,7 +60,7 @@ _MOST_SAMPLES = 100_000
 _SHARES = {
     "success": "Success: faces without the target that show it afterwards",
     "collateral": "Collateral: other attributes that changed too",
-    "clean": "Clean: edited pictures that the critic accepts, as it does 95 % of unedited ones",
+    "clean": "Clean: edited pictures without visible faults; 95 % of unedited ones are clean",
     "monotone": "Monotone: steps of the slider at which the target does not decrease",
     "attributes_taken": "Attributes of the target picture that faces lacked and now show",
     "attributes_kept": "Share of all attributes that stayed as they were",

@@ -44,7 +44,7 @@ GROUPED = ("skin", "age")
 
 _BATCH_SIZE = 16
 _TIMED_EDITS = 8
-_SLID = 16  # faces on which the whole slider is rendered
+_SLID = 8  # faces on which the whole slider is rendered
 
 
 def parse_target(texts: Sequence[str]) -> dict[str, str]:
@@ -103,7 +103,7 @@ def measure_edit(
         - judged_identity: the same by the judges' recognizer, which no loss uses;
         - clean: share of the edited pictures that the critic accepts, see `metrics.clean`;
         - smoothness, and with a reader monotone, and with a critic too useful_from and useful_to:
-            the slider over 16 faces, see `metrics.slider`;
+            the slider over 8 faces, see `metrics.slider`;
         - clip_similarity_before, clip_similarity_after: mean cosine between picture and prompt;
             for an edit that has a prompt;
         - step_cosine_mean, step_cosine_std: see `step_cosine`;

@@ -1,8 +1,8 @@
 """The networks that judge edits. None takes part in a loss, a search or a choice of settings.
 
-The attribute reader says what a picture shows, the critic whether it is clean, and a recognizer of
-its own whether the person is still the same. They are bundled for the drawn portraits, and mean
-nothing for pictures of another kind.
+The attribute reader says what a picture shows, the critic whether it is clean (it redraws the
+picture), and a recognizer of its own whether the person is still the same. All three are made for
+the drawn portraits, and mean nothing for pictures of another kind.
 """
 
 from __future__ import annotations
@@ -19,19 +19,17 @@ from stylegan_hub.metrics.clean import Critic, clean_share
 from stylegan_hub.metrics.identity_similarity import identity_similarity
 from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
-from stylegan_hub.names import bundled, resolve
+from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
 from stylegan_hub.portraits.reader import AttributeReader
 
 READER = "attribute-reader"
 """The bundled reader of drawn portraits."""
-CRITIC = "critic"
-"""The bundled critic of drawn portraits."""
 RECOGNIZER = "identity-judge"
 """The bundled recognizer of drawn portraits that no loss uses."""
 
-_UNEDITED = range(UNSEEN_SEED + 500_000, UNSEEN_SEED + 500_384)
+_UNEDITED = range(UNSEEN_SEED + 500_000, UNSEEN_SEED + 500_256)
 _AT_ONCE = 16
 
 
@@ -78,7 +76,7 @@ class Judges:
 
     @torch.no_grad()
     def unedited(self, pipe: StyleEditPipeline, truncation_psi: float) -> Float[Tensor, " n"]:
-        """The critic's scores of 384 unedited samples, which are kept."""
+        """The critic's scores of 256 unedited samples, which are kept."""
         if self.critic is None:
             raise ValueError("Got judges without a critic; expected one that scores samples.")
         kept = self._unedited
@@ -127,8 +125,7 @@ def reader_for(pipe: StyleEditPipeline, name: str | None, target: object) -> Att
 def judges_for(pipe: StyleEditPipeline, reader: str | None, target: object) -> Judges:
     """The judges for the pictures of a pipeline.
 
-    The bundled critic and recognizer are used for the bundled generator, the only one whose samples
-    they have seen.
+    The critic and the bundled recognizer are used for the bundled generator only.
 
     Args:
         reader, target: see `reader_for`.
@@ -137,13 +134,10 @@ def judges_for(pipe: StyleEditPipeline, reader: str | None, target: object) -> J
         NotFoundError, ArtifactError: a judge cannot be found or loaded.
     """
     chosen = reader_for(pipe, reader, target)
-    folders = bundled("model")
-    if not {CRITIC, RECOGNIZER} & folders.keys() or not _has_bundled_generator(pipe):
+    if not _has_bundled_generator(pipe):
         return Judges(chosen)
-    critic, recognizer = (
-        cls.from_pretrained(folders[name]).eval().to(pipe.device) if name in folders else None
-        for name, cls in ((CRITIC, Critic), (RECOGNIZER, Recognizer))
-    )
+    recognizer = Recognizer.from_pretrained(resolve(RECOGNIZER, "model")).eval().to(pipe.device)
+    critic = None if getattr(pipe, "encoder", None) is None else Critic(pipe)
     return Judges(chosen, critic, recognizer)
 
 

@@ -9,7 +9,7 @@ equal size. Here 21 strengths from 0 to the highest are rendered:
     smoothness  mean over faces of (mean change of the picture from step to step) / (largest one):
                 1 if all steps have one size, 1/20 if the whole change happens in one
     useful      the range of strengths in which at least half of the faces show the attribute and
-                at least nine of ten pictures are clean
+                at least four of five pictures are clean
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from stylegan_hub.portraits.reader import AttributeReader
 
 STRENGTHS = 21
 SLACK = 0.02
-_MOST_SHOW, _MOST_CLEAN = 0.5, 0.9
+_MOST_SHOW, _MOST_CLEAN = 0.5, 0.8
 
 
 @dataclass(frozen=True)
