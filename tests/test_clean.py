@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
+from test_recipes import recipe
 from torch import Tensor
 
 from stylegan_hub import images as image_files
+from stylegan_hub.metrics import judges
 from stylegan_hub.metrics.clean import Critic, clean_limit, clean_share
+from stylegan_hub.metrics.judges import Judges
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import sample
 from stylegan_hub.portraits.factors import FACTORS, factor_matrix
@@ -86,3 +92,28 @@ def test_scores_do_not_depend_on_the_batch(portraits: StyleEditPipeline) -> None
     assert scores.shape == (3,) and torch.allclose(scores, critic.score(pictures, 2), atol=0.02)
     with pytest.raises(ValueError, match=r"\[n, 3, h, w\]"):
         critic.score(pictures[:, :2])
+
+
+class Bright:
+    """A critic that likes bright pictures."""
+
+    def score(self, images: Tensor) -> Tensor:
+        return images.mean((1, 2, 3))
+
+
+def test_the_critic_is_compared_with_the_eye(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate = recipe("evaluate_clean")
+    monkeypatch.setattr(evaluate, "judges_for", lambda *_: Judges(None, Bright()))  # type: ignore[arg-type]
+    monkeypatch.setattr(judges, "_UNEDITED", range(4))
+    rows = json.loads(evaluate.LOOKED_AT.read_text())
+    assert len(rows) >= 200 and {type(row["clean"]) for row in rows} == {bool}
+    few = tmp_path / "few.json"
+    few.write_text(json.dumps(rows[:5]))
+    evaluate.main(evaluate.Config(output_dir=tmp_path, looked_at=few))
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert list(found)[-1] == "all" and found["all"]["pictures"] == 5 and len(found) == 6
+    assert found["all"]["eye"] == pytest.approx(sum(row["clean"] for row in rows[:5]) / 5)
+    assert (tmp_path / "table.md").read_text().count("\n") == 8
+    assert (tmp_path / "sheet.webp").is_file()
