@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from stylegan_hub.methods.gradient import Settings
 from stylegan_hub.methods.method import Words
 from stylegan_hub.methods.prompt_bank import text_change
 from stylegan_hub.methods.table import DirectionTable, load_directions
-from stylegan_hub.metrics.edit_quality import SHOWN, draw, measure_edit
+from stylegan_hub.metrics.edit_quality import SHOWN, draw
 from stylegan_hub.metrics.edit_success import edit_report
 from stylegan_hub.metrics.judges import Judges, judges_for
 from stylegan_hub.names import public_name, resolve
@@ -117,7 +117,7 @@ class Config:
 def main(config: Config) -> None:
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
     reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
-    judges = replace(judges_for(pipe, None, None), reader=reader)
+    judges = judges_for(pipe, None, None)
     table = load_directions(config.table)
     texts = config.texts or tuple(TEXTS)
     result: dict[str, Any] = {
@@ -133,7 +133,7 @@ def main(config: Config) -> None:
     people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + SHOWN))
     sheets = {method: {"before": draw(pipe, people)} for method in METHODS}
     for text in tqdm(texts):
-        row, found = compare(config, pipe, judges, table, text)
+        row, found = compare(config, pipe, judges, reader, table, text)
         result["texts"][text] = row
         for method, edit in found.items():
             sheets[method][text] = draw(pipe, displaced(pipe, people, [(edit, 1.0)]))
@@ -156,11 +156,13 @@ def compare(
     config: Config,
     pipe: StyleEditPipeline,
     judges: Judges,
+    reader: AttributeReader,
     table: DirectionTable,
     text: str,
 ) -> tuple[dict[str, Any], dict[str, Direction]]:
     """Both directions for a text, the quality of each, and how close they are."""
-    seeds = range(UNSEEN_SEED, UNSEEN_SEED + config.samples)
+    people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.samples))
+    before = draw(pipe, people)
     row: dict[str, Any] = {}
     found: dict[str, Direction] = {}
     for method in METHODS:
@@ -171,8 +173,14 @@ def compare(
             request = Words(text, config.neutral)
             edit = pipe.find(request, method="gradient", settings=config.gradient)
         seconds = round(time.perf_counter() - began, 2)
-        metrics = measure_edit(pipe, judges, edit, TEXTS[text], seeds)
-        row[method] = {**metrics, "seconds_to_find": seconds}
+        after = draw(pipe, displaced(pipe, people, [(edit, 1.0)]))
+        report = edit_report(reader.read(before), reader.read(after), TEXTS[text])
+        row[method] = {
+            **asdict(report),
+            "success": report.success if report.count else None,
+            **judges.appearance(pipe, before, after),
+            "seconds_to_find": seconds,
+        }
         found[method] = edit
     # Compared in standard deviations of each channel, over the channels that both may move.
     unit = table.s_std[table.index].clamp_min(1e-8)
@@ -268,7 +276,7 @@ def write(folder: Path, result: dict[str, Any]) -> None:
     ]
     for text, row in [*rows.items(), ("**mean**", mean)]:
         numbers = [shown(row[method][key]) for method, key in keys]
-        count = row["table"].get("success_images", "")
+        count = row["table"].get("count", "")
         lines.append(
             f"| {text} | {count} | {' | '.join(numbers)} | {row['cosine']:.2f} "
             f"| {row['rank_correlation']:.2f} |"

@@ -67,7 +67,10 @@ def slider_report(
     """
     far = max(edit.strength.max, edit.strength.default)
     steps = torch.linspace(0, far, STRENGTHS).tolist()
-    shown, scores, sizes, last = [], [], [], None
+    shown: list[Tensor] = []
+    scores: dict[int, Tensor] = {}  # by step; a strength that does not show enough is not scored
+    sizes: list[Tensor] = []
+    last = None
     for strength in steps:
         images = domain.synthesize(displaced(domain, faces, [(edit, strength)])).clamp(-1, 1)
         if last is not None:
@@ -76,15 +79,15 @@ def slider_report(
             reading = reader.read(images)
             parts = [reading.probability(name, value) for name, value in target.items()]
             shown.append(torch.stack(parts).mean(0).cpu())
-        if critic is not None:
-            scores.append(critic.score(images))
+            if critic is not None and _most_show(shown[-1]):
+                scores[len(shown) - 1] = critic.score(images)
         last = images
     changes = torch.stack(sizes)
     largest = changes.amax(0).clamp_min(1e-9)
     return SliderReport(
         _monotone(torch.stack(shown)) if shown else None,
         round(float((changes.mean(0) / largest).mean()), 4),
-        _useful(steps, shown, scores, unedited),
+        _useful(steps, scores, unedited),
     )
 
 
@@ -96,20 +99,22 @@ def _monotone(shown: Float[Tensor, "steps n"]) -> float | None:
     return round(float(rises.float().mean()), 4)
 
 
+def _most_show(probability: Float[Tensor, " n"]) -> bool:
+    return float((probability >= 0.5).float().mean()) >= _MOST_SHOW
+
+
 def _useful(
     steps: list[float],
-    shown: list[Tensor],
-    scores: list[Tensor],
+    scores: dict[int, Tensor],
     unedited: Tensor | None,
 ) -> tuple[float, float] | None:
     """Both ends of the longest run of strengths that show the attribute and are clean."""
-    if not shown or not scores or unedited is None:
+    if not scores or unedited is None:
         return None
     limit = clean_limit(unedited)
     good = [
-        float((p >= 0.5).float().mean()) >= _MOST_SHOW
-        and float((s > limit).float().mean()) >= _MOST_CLEAN
-        for p, s in zip(shown, scores, strict=True)
+        index in scores and float((scores[index] > limit).float().mean()) >= _MOST_CLEAN
+        for index in range(len(steps))
     ]
     best: tuple[int, int] | None = None
     first = 0
