@@ -24,7 +24,7 @@ from stylegan_hub.methods.wording import reading
 from stylegan_hub.models.instant import FitTable, InstantConfig
 from stylegan_hub.pipeline import StyleEditPipeline
 
-TABLE = FitTable(spread=0.1, close=0.0, varied=0.1, calibrated=True)
+TABLE = FitTable(bimodal=0.5, close=0.0, varied=0.1, calibrated=True)
 
 
 def with_table(tiny: StyleEditPipeline, table: FitTable | None) -> StyleEditPipeline:
@@ -93,7 +93,7 @@ def test_what_is_measured(pipe: StyleEditPipeline) -> None:
     away = fit.features(pipe, reading(Words("no hat"), pipe.neutral), 0.5, TABLE)
     assert away[0] == pytest.approx(low[0]) and away[1] == pytest.approx(low[1])
     units = fit.uncalibrated(pipe, pipe.instant.seen)
-    assert not units.calibrated and units.spread > 0 and units.varied > 0
+    assert not units.calibrated and 0 < units.bimodal < 1 and units.varied > 0
     again = with_table(pipe, None)
     assert fit.table(again) is fit.table(again) and fit.table(pipe) == TABLE
 
@@ -146,8 +146,8 @@ def test_impossible_fits(pipe: StyleEditPipeline, tmp_path: Path, value: object)
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"spread": 0.0},
-        {"spread": math.inf},
+        {"bimodal": math.nan},
+        {"bimodal": math.inf},
         {"varied": -1.0},
         {"weights": [1, 2]},
         {"weights": ["a", 1, 2]},
@@ -171,7 +171,7 @@ def test_the_calibration_learns_what_works() -> None:
         for i in range(400)
     ]
     table = calibrate.fitted(rows[:200], TABLE)
-    assert table.calibrated and table.spread == TABLE.spread
+    assert table.calibrated and table.bimodal == TABLE.bimodal
     assert table.weights[1] > table.weights[2] > abs(table.weights[0])
     report = calibrate.report(table, rows[200:], rows[:3])
     assert report["brier"] < 0.1 and report["warned_of_what_worked"] < 0.12

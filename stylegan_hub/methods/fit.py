@@ -3,13 +3,14 @@
 A search always finds some edit: for "a dog" it finds some change of a portrait that raises CLIP's
 similarity. Three numbers distinguish such an edit from one that does what was asked for:
 
-    spread     how much samples of the domain differ along the change, relative to the median word
-               of a bank; close to 0 for words that no sample shows
+    bimodal    how clearly samples of the domain either show it or do not: Sarle's bimodality
+               coefficient of their places along the change, relative to that of the median word of
+               a bank; a thing that no sample shows gives one cluster instead of two
     closeness  how close the nearest samples come to the text, in standard deviations from the mean
                of the bank; for a change between two texts, that of the less close text
     reached    the level of edited pictures (`methods/level.py`), 0 to 1
 
-The result is fit = sigmoid(bias + weights . (log spread, closeness, reached)). Weights and limit
+The result is fit = sigmoid(bias + weights . (bimodal, closeness, reached)). Weights and limit
 are a small table stored with the instant model (`models/instant.py`). `recipes/calibrate_fit.py`
 calibrates them on known attributes: fit is then the probability that an attribute reader, which no
 search uses, finds what was asked for. Without such a table, the weights of the drawn portraits are
@@ -18,7 +19,6 @@ used, and fit is called uncalibrated.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 from weakref import WeakKeyDictionary
@@ -40,7 +40,6 @@ from stylegan_hub.models.instant import FitTable, InstantModel
 
 _SEEDS = range(12296, 12300)  # faces on which an edit for every face is measured
 _CLEAR = 0.75
-_LEAST_SPREAD = 1e-3
 _TABLES: WeakKeyDictionary[InstantModel, FitTable] = WeakKeyDictionary()
 
 Verdict = Literal["clearly", "partly", "hardly"]
@@ -73,18 +72,16 @@ def uncalibrated(domain: Domain, seen: Float[Tensor, "samples d"]) -> FitTable:
     seen = seen.float()
     neutral = encode_prompt(domain, domain.neutral)
     texts = [encode_prompt(domain, sentence(domain, entry)) for entry in known_entries(domain)]
-    spreads = torch.stack([(seen @ (text - neutral).to(seen)).std() for text in texts])
+    modes = torch.stack([_bimodality(seen @ (text - neutral).to(seen)) for text in texts])
     close = torch.stack([_closeness(seen, text) for text in texts])
     varied = float(close.std()) if len(close) > 1 else 1.0
-    return FitTable(
-        max(float(spreads.median()), _LEAST_SPREAD), float(close.mean()), max(varied, 1e-3)
-    )
+    return FitTable(float(modes.median()), float(close.mean()), max(varied, 1e-3))
 
 
 def features(
     domain: Domain, words: Words, reached: float, units: FitTable
 ) -> tuple[float, float, float]:
-    """log spread, closeness and the reached level of a request, as defined above.
+    """Bimodality, closeness and the reached level of a request, as defined above.
 
     Args:
         reached: the level that edited pictures reach.
@@ -93,13 +90,13 @@ def features(
     seen = domain.instant.seen.float()
     neutral = domain.neutral if words.neutral is None else words.neutral
     texts = [encode_prompt(domain, text).to(seen) for text in (words.text, neutral)]
-    spread = float((seen @ (texts[0] - texts[1])).std()) / units.spread
+    bimodal = float(_bimodality(seen @ (texts[0] - texts[1])))
     spoken = [
         t for t, said in zip(texts, (words.text, neutral), strict=True) if said != domain.neutral
     ]
     close = min(float(_closeness(seen, text)) for text in spoken or texts)
     return (
-        math.log(max(spread, _LEAST_SPREAD)),
+        bimodal - units.bimodal,
         (close - units.close) / units.varied,
         min(max(reached, 0.0), 1.0),
     )
@@ -179,6 +176,13 @@ def near_words(domain: Domain, words: Words, count: int = 3) -> list[str]:
     likeness = (offered @ asked.T)[:, 0]
     nearest = [entries[int(i)] for i in likeness.argsort(descending=True)[:count]]
     return [sentence(domain, entry) if "*" in entry else entry for entry in nearest]
+
+
+def _bimodality(places: Float[Tensor, " samples"]) -> Tensor:
+    """Sarle's coefficient: 1 for two points, 0.56 for even ones, 0.33 for a Gaussian."""
+    deviations = (places - places.mean()) / places.std(correction=0).clamp_min(1e-9)
+    skewness, kurtosis = (deviations**power for power in (3, 4))
+    return (skewness.mean().square() + 1) / kurtosis.mean().clamp_min(1e-9)
 
 
 def _closeness(seen: Float[Tensor, "samples d"], text: Float[Tensor, " d"]) -> Tensor:

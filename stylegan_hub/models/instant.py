@@ -30,10 +30,11 @@ class FitTable:
     """The units and weights of a domain from which `methods/fit.py` computes a fit.
 
     Attributes:
-        spread: standard deviation of samples along the change that the median word asks for.
+        bimodal: bimodality coefficient of the samples along the change that the median word asks
+            for, 0 to 1.
         close, varied: mean and standard deviation, over the words of the bank, of the inner product
             between a text and the samples nearest to it.
-        weights, bias: of a logistic regression on log(spread), closeness and the level reached.
+        weights, bias: of a logistic regression on bimodality, closeness and the level reached.
         limit: lowest fit that does not count as poor.
         calibrated: whether weights and limit were fitted to known attributes of this domain; if
             not, they are those of the drawn portraits.
@@ -42,7 +43,7 @@ class FitTable:
         ValueError: a value that is not a finite number, or a limit outside of 0 to 1.
     """
 
-    spread: float
+    bimodal: float
     close: float
     varied: float
     weights: tuple[float, float, float] = _WEIGHTS
@@ -51,15 +52,15 @@ class FitTable:
     calibrated: bool = False
 
     def __post_init__(self) -> None:
-        numbers = (self.spread, self.close, self.varied, *self.weights, self.bias, self.limit)
+        numbers = (self.bimodal, self.close, self.varied, *self.weights, self.bias, self.limit)
         finite = all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
         if not finite or len(self.weights) != 3 or not 0 <= self.limit <= 1:
             raise ValueError(f"Got {self}; expected finite numbers, and a limit from 0 to 1.")
-        if self.spread <= 0 or self.varied <= 0 or type(self.calibrated) is not bool:
-            raise ValueError(f"Got {self}; expected spread and varied above 0.")
+        if self.varied <= 0 or type(self.calibrated) is not bool:
+            raise ValueError(f"Got {self}; expected varied above 0.")
 
     def fit(self, values: tuple[float, float, float]) -> float:
-        """The fit, 0 to 1, for values of log(spread), closeness and the level reached."""
+        """The fit, 0 to 1, for values of bimodality, closeness and the level reached."""
         logit = self.bias + sum(w * v for w, v in zip(self.weights, values, strict=True))
         return 1 / (1 + math.exp(-min(max(logit, -30.0), 30.0)))
 
@@ -97,8 +98,9 @@ class InstantConfig:
 
     @property
     def fit_table(self) -> FitTable | None:
-        """The table in `fit`; None if there is none."""
-        if self.fit is None:
+        """The table in `fit`; None if there is none, or one that an earlier version made."""
+        # Earlier tables have a spread instead, so their weights belong to another number.
+        if self.fit is None or "spread" in self.fit:
             return None
         try:
             return FitTable(**{**self.fit, "weights": tuple(self.fit.get("weights", _WEIGHTS))})

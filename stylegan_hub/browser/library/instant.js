@@ -13,7 +13,6 @@ const SOFTNESS = 0.08; // of the transition in level at which a sample begins to
 const CHANCE = 2; // standard errors that are subtracted
 const MOST = 3; // maximum multiple of the displacement
 const MIN_SPAN = 1e-4;
-const LEAST_SPREAD = 1e-3;
 const SAME = 1e-4;
 const CLEAR = 0.75;
 const NEAR_WORDS = 3;
@@ -127,15 +126,14 @@ export class InstantModel {
   #fit(request, wanted, neutral, reached) {
     const units = this.config.fit;
     const difference = minus(wanted, neutral);
-    const spread = deviation(this.seen.map(seen => dot(seen, difference))) / units.spread;
+    const bimodal = bimodality(this.seen.map(seen => dot(seen, difference)));
     const spoken = [[request.text, wanted], [request.neutral, neutral]]
       .filter(([text]) => text !== this.wording.neutral).map(([, embedding]) => embedding);
     const close = Math.min(...(spoken.length ? spoken : [wanted, neutral]).map(embedding => {
       const places = this.seen.map(seen => dot(seen, embedding));
       return top(places, this.config.top_share);
     }));
-    const values = [Math.log(Math.max(spread, LEAST_SPREAD)), (close - units.close) / units.varied,
-      reached];
+    const values = [bimodal - units.bimodal, (close - units.close) / units.varied, reached];
     const logit = units.bias + sum(values.map((value, i) => value * units.weights[i]));
     return Math.round(1000 / (1 + Math.exp(-clamp(logit, -30, 30)))) / 1000;
   }
@@ -180,9 +178,12 @@ function rowsOf({ data, shape: [count, width] }) {
   return Array.from({ length: count }, (_, row) => data.subarray(row * width, (row + 1) * width));
 }
 
-function deviation(numbers) {
+/** Sarle's bimodality coefficient: 1 for two single points, 0.33 for a Gaussian. */
+function bimodality(numbers) {
   const mean = sum(numbers) / numbers.length;
-  return Math.sqrt(sum(numbers.map(number => (number - mean) ** 2)) / (numbers.length - 1));
+  const moment = power => sum(numbers.map(number => (number - mean) ** power)) / numbers.length;
+  const variance = Math.max(moment(2), 1e-18);
+  return ((moment(3) / variance ** 1.5) ** 2 + 1) / Math.max(moment(4) / variance ** 2, 1e-9);
 }
 
 const sum = numbers => numbers.reduce((total, number) => total + number, 0);
