@@ -460,7 +460,7 @@ def test_take_away_in_the_browser(
         page.get_by_label("Name", exact=True).fill("my-hat")
         page.get_by_label("No real person").check()
         page.locator("#prepare").click()
-        page.locator("#card img").wait_for()
+        page.locator("#share-card img").wait_for()
         page.get_by_label("Token with write access").fill(ME)
         page.locator("#publish").click()
         page.get_by_text("Published:").wait_for()
