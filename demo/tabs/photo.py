@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import math
 import tempfile
-import time
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
