@@ -197,7 +197,17 @@ def launch_options(page: Page, names: Collection[str] = ()) -> dict[str, Any]:
     scripts = [drafts.script(), *(path.read_text(encoding="utf-8") for path in files)]
     return {
         "theme": gr.themes.Soft(
-            primary_hue="violet", secondary_hue="violet", neutral_hue="stone", radius_size="lg"
+            primary_hue="violet",
+            secondary_hue="violet",
+            neutral_hue="stone",
+            radius_size="lg",
+            # Gradio's files of the theme's own font are of two fonts, and its semibold ones of this
+            # one lack letters.
+            font=(
+                gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)),
+                "system-ui",
+                "sans-serif",
+            ),
         ),
         "css_paths": _CSS,
         "head": f'<meta name="description" content="{INTRODUCTION}">'

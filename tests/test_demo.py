@@ -720,9 +720,15 @@ def open_page(browser: Browser, url: str) -> Iterator[Page]:
     assert [entry for entry in problems if not entry.startswith(own)] == []
 
 
-# Buttons under the picture whose text is wider than they are.
-_CUT_OFF = """[...document.querySelectorAll(":is(#history, #actions, #files) button")]
-    .filter(button => button.scrollWidth > button.clientWidth).map(button => button.innerText)"""
+# Buttons under the picture whose text is wider than they are, and boxes that hide a part of theirs.
+_CUT_OFF = """[
+  ...[...document.querySelectorAll(":is(#history, #actions, #files) button")]
+    .filter(button => button.scrollWidth > button.clientWidth).map(button => button.innerText),
+  ...[...document.querySelectorAll("textarea")]
+    .filter(box => box.scrollHeight > box.clientHeight).map(box => box.value || box.placeholder),
+]"""
+_TWICE = """[...document.querySelectorAll("[id]")].map(one => one.id)
+    .filter((id, place, all) => id && all.indexOf(id) < place)"""
 # Arrows of accordions and of the handle between the two pictures; gradio writes them as letters.
 _UNSEEN = """[...document.querySelectorAll(".label-wrap .icon, #pictures .icon-wrap .icon")]
     .filter(arrow => parseFloat(getComputedStyle(arrow).fontSize) === 0)
@@ -755,7 +761,10 @@ def test_a_visit(visit: Page, tmp_path: Path) -> None:
     assert fits(page)
     page.set_viewport_size(DESKTOP)
     wait_for(page, lambda: fits(page))
+    assert page.evaluate(_CUT_OFF) == []
     page.set_viewport_size(PHONE)
+    assert page.evaluate(_CUT_OFF) == []
+    assert page.evaluate(_TWICE) == []
 
     slider = page.get_by_role("slider", name="afro")
     wait_for(page, slider.is_enabled)

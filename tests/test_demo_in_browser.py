@@ -165,7 +165,7 @@ def test_fifty_moves_ask_nobody(
 
     def slow(self: Rendering, session: Session, *options: Any) -> Image.Image:
         if len(options) == 2:  # a moving one
-            time.sleep(3)
+            time.sleep(1)  # far more than this browser takes
         return picture(self, session, *options)
 
     monkeypatch.setattr(Rendering, "picture", slow)

@@ -206,7 +206,7 @@ def test_part_shown(studio: Studio) -> None:
     assert "hair: the word 'hair'" in html
     assert 'alt="The face; marked: hair"' in html and "data:image/webp" in html
     html = part_shown(studio, session, "", ["left side", "eyes"], background=True)
-    assert "all but left side, eyes: as given" in html
+    assert "all but left side, eyes: your choice" in html
     assert "Unknown region" in part_shown(studio, session, "", ["tail"])
     assert "<img" not in part_shown(studio, session, "", ["tail"])
 
@@ -421,7 +421,7 @@ def test_local_edit_and_stack_over_http(client: Client, url: str, tmp_path: Path
     _, status, html = client.predict(
         words="a hat", names=["left side"], steps=10, layers=[0, 1, 2], api_name="/local"
     )
-    assert "Found “a hat (left side)”" in status and "left side: as given" in html
+    assert "Found “a hat (left side)”" in status and "left side: your choice" in html
     (_, everywhere), _ = client.predict(1, 2, api_name="/strength")
     (before, limited), picture = client.predict(1, "left side", api_name="/region")
     assert pixels(everywhere) != pixels(limited) != pixels(before)

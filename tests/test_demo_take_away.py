@@ -460,7 +460,7 @@ def test_take_away_in_the_browser(
         page.get_by_label("Name", exact=True).fill("my-hat")
         page.get_by_label("No real person").check()
         page.locator("#prepare").click()
-        page.locator("#card img").wait_for()
+        page.locator("#share-card img").wait_for()
         page.get_by_label("Token with write access").fill(ME)
         page.locator("#publish").click()
         page.get_by_text("Published:").wait_for()
@@ -480,7 +480,8 @@ def test_take_away_in_the_browser(
         page.get_by_role("button", name="Unpublish").click()
         unpublish.get_by_role("button", name="Delete it from the Hub").click()
         page.get_by_text("was deleted from the Hub").wait_for()
-        assert server.repositories == {} and unpublish.is_hidden()
+        assert server.repositories == {}
+        unpublish.wait_for(state="hidden")
 
         tab(page, "Make your own")
         question = page.locator("#delete-edit")
@@ -493,7 +494,7 @@ def test_take_away_in_the_browser(
         page.get_by_role("button", name="Delete", exact=True).click()
         question.get_by_role("button", name="Delete it").click()
         page.get_by_text("“my hat” is ready").wait_for(state="hidden")
-        assert question.is_hidden()
+        question.wait_for(state="hidden")
 
 
 @pytest.mark.browser

@@ -21,7 +21,7 @@ from stylegan_hub.regions.find import Region, find_region, named_region, regions
 from stylegan_hub.regions.join import draw_within
 from stylegan_hub.regions.mask import region_mask, soft_mask
 
-LEFT = Region("left side", ("left side",), "as given")
+LEFT = Region("left side", ("left side",), "your choice")
 
 
 class SidesParser(Parser):
@@ -130,8 +130,8 @@ def test_words_about_no_part(portraits: StyleEditPipeline, prompt: str) -> None:
 def test_regions_by_name(portraits: StyleEditPipeline) -> None:
     assert named_region(portraits, "mouth").parts == ("mouth", "lips")
     both = named_region(portraits, "hair, hat")
-    assert (both.name, both.parts, both.reason) == ("hair, hat", ("hair", "hat"), "as given")
-    assert str(both) == "hair, hat (hair, hat; as given)"
+    assert (both.name, both.parts, both.reason) == ("hair, hat", ("hair", "hat"), "your choice")
+    assert str(both) == "hair, hat (hair, hat; your choice)"
     assert named_region(portraits, "lips").parts == ("lips",)
     assert "necklace" not in regions_of(portraits.parser)
     for name in ("tail", "hair, tail"):

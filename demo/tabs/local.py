@@ -206,7 +206,7 @@ def build(studio: Studio, stage: Stage) -> None:
             scale=4,
             min_width=180,
         )
-        start = gr.Button("Change this part", variant="primary", scale=0, min_width=140)
+        start = gr.Button("Change this part", variant="primary", scale=0, min_width=120)
     names = gr.CheckboxGroup(
         studio.regions,
         value=[],

@@ -65,7 +65,7 @@ def build(studio: Studio, stage: Stage) -> None:
         f'<p class="note">Mix this {studio.noun} with the styles of another one. Edits stay on it.'
         "</p>"
     )
-    with gr.Row(elem_id="second"):
+    with gr.Row(elem_classes="ask"):
         seed = gr.Number(
             _SECOND, label=f"Seed of the second {studio.noun}", precision=0, minimum=0,
             min_width=120,

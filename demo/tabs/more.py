@@ -376,5 +376,8 @@ def build(studio: Studio, stage: Stage, tabbed: Collection[str]) -> None:
 
 
 def _about(method: Method[Any]) -> str:
-    hints = "; or ".join(_HINTS[kind] for kind in ways(method))
+    kinds = ways(method)
+    hints = "; or ".join(_HINTS[kind] for kind in kinds)
+    if kinds == [Nothing]:
+        hints = "There is nothing to fill in"
     return f'<p class="note">{plain(method.summary)} {plain(hints)}.</p>'

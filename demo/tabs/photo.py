@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import math
 import tempfile
-import time
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,6 @@ import gradio as gr
 from PIL import Image
 
 from demo.components import (
-    after,
     for_screen,
     friendly,
     heading,
@@ -138,7 +136,6 @@ def invert(
     """
     if upload is None:
         raise ValueError(_NO_PHOTO)
-    started = time.monotonic()
     photo = read(upload.path)
     refinement = Refinement(steps=int(refine)) if refine else None
     tuning = Tuning(steps=int(tune)) if tune else None
@@ -166,7 +163,7 @@ def invert(
     if found is None:
         return
     subject = f"A portrait after {upload.name}" if found.person.is_portrait else upload.subject
-    text = f"{subject} is here{after(started)}; your edits apply to it."
+    text = f"{subject} is here; your edits apply to it."
     yield Moment(message(text), (found.drawn, found.drawn), inverted=found)
 
 
@@ -358,7 +355,7 @@ def build(studio: Studio, stage: Stage) -> None:
         with gr.Row(visible=False) as taking_back:
             undo = gr.Button("Undo point", size="sm", min_width=80)
             clear = gr.Button("Clear points", size="sm", min_width=80)
-        faces = thumbnails("Faces found", "faces", 4, visible=False)
+        faces = thumbnails("Faces found", "found-faces", 4, visible=False)
         choice = open_choice(gr.Radio([], label="The face is"))
         with gr.Accordion("Points without a mouse", open=False, visible=of_faces):
             gr.HTML('<p class="note">In pixels of the photo; (0, 0) is at the top left.</p>')

@@ -183,7 +183,7 @@ def build(studio: Studio, stage: Stage) -> None:
         info="A look is part of a person: share one of a real person only if they agreed.",
     )
     prepare = gr.Button("Show the card", variant="primary", elem_id="prepare")
-    with gr.Column(visible=False, elem_id="card") as ready:
+    with gr.Column(visible=False, elem_id="share-card") as ready:
         strip = gr.HTML(label="Before and after", min_height=0)
         with gr.Accordion("The card", open=False):
             card = gr.Markdown(label="The card")

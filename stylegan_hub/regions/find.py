@@ -147,7 +147,7 @@ def named_region(domain: Domain, name: str) -> Region:
             "regions by commas."
         )
     parts = dict.fromkeys(part for one in names for part in known[one])
-    return Region(", ".join(names), tuple(parts), "as given")
+    return Region(", ".join(names), tuple(parts), "your choice")
 
 
 def find_region(domain: Domain, prompt: str, neutral: str | None = None) -> Region:
