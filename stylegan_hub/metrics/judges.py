@@ -19,7 +19,7 @@ from stylegan_hub.metrics.clean import Critic, clean_share
 from stylegan_hub.metrics.identity_similarity import identity_similarity
 from stylegan_hub.models.recognizer import Recognizer
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
-from stylegan_hub.names import resolve
+from stylegan_hub.names import bundled, resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
 from stylegan_hub.portraits.reader import AttributeReader
@@ -134,9 +134,10 @@ def judges_for(pipe: StyleEditPipeline, reader: str | None, target: object) -> J
         NotFoundError, ArtifactError: a judge cannot be found or loaded.
     """
     chosen = reader_for(pipe, reader, target)
-    if not _has_bundled_generator(pipe):
+    folders = bundled("model")
+    if RECOGNIZER not in folders or not _has_bundled_generator(pipe):
         return Judges(chosen)
-    recognizer = Recognizer.from_pretrained(resolve(RECOGNIZER, "model")).eval().to(pipe.device)
+    recognizer = Recognizer.from_pretrained(folders[RECOGNIZER]).eval().to(pipe.device)
     critic = None if getattr(pipe, "encoder", None) is None else Critic(pipe)
     return Judges(chosen, critic, recognizer)
 
