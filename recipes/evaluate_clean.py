@@ -1,4 +1,4 @@
-"""Compare what the critic calls clean with the verdicts of someone who looked at the pictures.
+"""Compare what the critic calls clean with what the eye called clean.
 
     python recipes/evaluate_clean.py --output_dir runs/clean
 
