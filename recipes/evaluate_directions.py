@@ -30,6 +30,7 @@ from stylegan_hub import images as image_files
 from stylegan_hub.artifacts import write_bytes
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.stack import displaced
+from stylegan_hub.latents import Latents
 from stylegan_hub.methods.gradient import Settings
 from stylegan_hub.methods.method import Words
 from stylegan_hub.methods.prompt_bank import text_change
@@ -40,7 +41,7 @@ from stylegan_hub.metrics.judges import Judges, judges_for
 from stylegan_hub.names import public_name, resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.dataset import UNSEEN_SEED
-from stylegan_hub.portraits.reader import AttributeReader
+from stylegan_hub.portraits.reader import AttributeReader, Reading
 
 TEXTS: dict[str, dict[str, str]] = {
     "a face with purple hair": {"hair_color": "purple"},
@@ -114,6 +115,15 @@ class Config:
             raise ValueError(f"Got the texts {unknown}; expected some of: {', '.join(TEXTS)}.")
 
 
+@dataclass(frozen=True)
+class Faces:
+    """The faces on which every text is measured, and what the reader sees in them before."""
+
+    latents: Latents
+    pictures: Tensor
+    reading: Reading
+
+
 def main(config: Config) -> None:
     pipe = StyleEditPipeline.from_pretrained(config.pipeline)
     reader = AttributeReader.from_pretrained(resolve(config.reader, "model")).eval().to(pipe.device)
@@ -130,10 +140,13 @@ def main(config: Config) -> None:
         result["sweep"] = sweep(config, pipe, reader, table, texts)
     result["grid"] = grid(config, pipe, table)
     result["texts"] = {}
+    latents = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.samples))
+    pictures = draw(pipe, latents)
+    faces = Faces(latents, pictures, reader.read(pictures))
     people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + SHOWN))
     sheets = {method: {"before": draw(pipe, people)} for method in METHODS}
     for text in tqdm(texts):
-        row, found = compare(config, pipe, judges, reader, table, text)
+        row, found = compare(config, pipe, judges, reader, table, text, faces)
         result["texts"][text] = row
         for method, edit in found.items():
             sheets[method][text] = draw(pipe, displaced(pipe, people, [(edit, 1.0)]))
@@ -159,10 +172,9 @@ def compare(
     reader: AttributeReader,
     table: DirectionTable,
     text: str,
+    faces: Faces,
 ) -> tuple[dict[str, Any], dict[str, Direction]]:
     """Both directions for a text, the quality of each, and how close they are."""
-    people = pipe.sample(range(UNSEEN_SEED, UNSEEN_SEED + config.samples))
-    before = draw(pipe, people)
     row: dict[str, Any] = {}
     found: dict[str, Direction] = {}
     for method in METHODS:
@@ -173,12 +185,12 @@ def compare(
             request = Words(text, config.neutral)
             edit = pipe.find(request, method="gradient", settings=config.gradient)
         seconds = round(time.perf_counter() - began, 2)
-        after = draw(pipe, displaced(pipe, people, [(edit, 1.0)]))
-        report = edit_report(reader.read(before), reader.read(after), TEXTS[text])
+        after = draw(pipe, displaced(pipe, faces.latents, [(edit, 1.0)]))
+        report = edit_report(faces.reading, reader.read(after), TEXTS[text])
         row[method] = {
             **asdict(report),
             "success": report.success if report.count else None,
-            **judges.appearance(pipe, before, after),
+            **judges.appearance(pipe, faces.pictures, after),
             "seconds_to_find": seconds,
         }
         found[method] = edit

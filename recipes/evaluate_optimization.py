@@ -2,8 +2,8 @@
 
     python recipes/evaluate_optimization.py --output_dir runs/optimization
 
-Faces that no training has seen are judged by networks that no search uses: the attribute reader,
-the critic and a second recognizer. Writes metrics.json, a table (table.md) and a sheet of pictures
+Faces that no training has seen are judged by what no search uses: the attribute reader, the critic
+and a second recognizer. Writes metrics.json, a table (table.md) and a sheet of pictures
 (pictures.webp); docs/results.md shows them.
 """
 
@@ -109,6 +109,7 @@ def main(config: Config) -> None:
     batches = [people[i : i + config.batch_size] for i in range(0, len(people), config.batch_size)]
     with torch.no_grad():
         before = pipe.synthesize(people)
+    read_before = reader.read(before)
     pictures = {"before": before[:SHOWN]}
     for prompt in tqdm(config.prompts or PROMPTS):
         started = time.perf_counter()
@@ -122,7 +123,7 @@ def main(config: Config) -> None:
             after = pipe.synthesize(Latents(settings.space, start + moved))
             text = pipe.encode_text(prompt)
             gain = (pipe.encode_image(after) - pipe.encode_image(before)) @ text.T
-        report = edit_report(reader.read(before), reader.read(after), PROMPTS[prompt])
+        report = edit_report(read_before, reader.read(after), PROMPTS[prompt])
         rows[prompt] = {
             **asdict(report),
             "clip_gain": float(gain.mean()),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_clean import Bright
 from test_recipes import recipe
 
 from stylegan_hub.metrics.edit_success import edit_report, lacks, shows
@@ -34,13 +35,6 @@ def test_any_of_several_values_will_do() -> None:
     assert lacks(before, target).tolist() == [True, False, True, True]
     report = edit_report(before, after, target)
     assert report.success == pytest.approx(2 / 3) and report.count == 3
-
-
-class Bright:
-    """A critic that likes bright pictures."""
-
-    def score(self, images: torch.Tensor) -> torch.Tensor:
-        return images.mean((1, 2, 3))
 
 
 @pytest.mark.filterwarnings("ignore::stylegan_hub.methods.fit.PoorFitWarning")
