@@ -12,6 +12,7 @@ from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.instant import InstantEdit
 from stylegan_hub.edits.latent_mapper import LatentMapper
+from stylegan_hub.edits.limited import Limited, Limits
 from stylegan_hub.errors import NotFoundError
 from stylegan_hub.latents import Space
 from stylegan_hub.methods.mapper import mapper_groups
@@ -48,6 +49,9 @@ def ten_edits(pipe: StyleEditPipeline) -> dict[str, Edit]:
         ):
             groups = mapper_groups(pipe.generator, space)
             edits[name] = LatentMapper(groups, space, base, normalization)  # type: ignore[arg-type]
+    limits = Limits.of(pipe)
+    for name in ("layers-0", "instant", "mapper"):
+        edits[f"limited-{name}"] = Limited(edits[name], limits)
     return edits
 
 

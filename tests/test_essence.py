@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from stylegan_hub import images as image_files
 from stylegan_hub.edits.base import load_edit
 from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.limited import Limited, Limits
 from stylegan_hub.errors import ArtifactError, MethodError
 from stylegan_hub.latents import Space
 from stylegan_hub.methods.essence import (
@@ -44,7 +45,7 @@ from stylegan_hub.portraits.renderer import render
 from stylegan_hub.steps import Cancelled, OnStep, Step, ramp, warmup_steps
 
 PRESETS = Essence.presets
-QUICK = Settings(steps=12, lr=0.3, restarts=2, sources=6, batch_size=3, views=0)
+QUICK = Settings(steps=12, lr=0.3, restarts=2, sources=6, batch_size=3, views=0, limited=False)
 
 
 def essence_of(
@@ -56,6 +57,9 @@ def essence_of(
 ) -> Direction:
     request = Picture(target, name)
     found = pipe.find(request, method="essence", settings=settings, on_step=on_step)
+    if isinstance(found, Limited):
+        assert isinstance(found.edit, Direction)
+        return found.edit
     assert isinstance(found, Direction)
     return found
 
@@ -164,7 +168,7 @@ def test_coefficients_are_learned(tiny_pipeline: StyleEditPipeline, target: Imag
         optimizer.zero_grad()
         search.losses(step, torch.Generator().manual_seed(step))["loss"].backward()
         optimizer.step()
-    edit = search.direction()
+    edit = search.best()
     learned = search.coefficients.detach()
     assert learned.std() > 0
     assert (learned.mean(1) - edit.strength.default).abs().min() < 1e-3
@@ -188,6 +192,22 @@ def test_processes_may_share_the_restarts(
             for index in range(count)
         ]
         assert torch.allclose(torch.stack(shares).mean(), together.sum(), atol=1e-5)
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_essences_stay_within_what_samples_show(
+    tiny_pipeline: StyleEditPipeline, target: Image.Image, limited: bool
+) -> None:
+    pipe, limits = tiny_pipeline, Limits.of(tiny_pipeline)
+    settings = replace(QUICK, steps=4, lr=20, weight_decay=0, limited=limited)
+    found = pipe.find(Picture(target), method="essence", settings=settings)
+    assert isinstance(found, Limited) == limited
+    people = pipe.sample(range(300, 340), truncation_psi=0.5)
+    along = (found.apply(people, 1.0).codes - limits.mean) @ limits.axes.float().T
+    inside = (along > limits.lowest - 0.01) & (along < limits.highest + 0.01)
+    was = (people.codes - limits.mean) @ limits.axes.float().T
+    allowed = inside | (along - was).abs().lt(1e-3)
+    assert bool(allowed.all()) == limited
 
 
 def test_one_w_for_all_layers(tiny_pipeline: StyleEditPipeline, target: Image.Image) -> None:
@@ -329,7 +349,7 @@ def test_recipe_from_picture_to_card(
     again = ["--max_train_steps", "4", "--resume_from_checkpoint", "latest"]
     train.main([*options, "--output_dir", str(parted), *again])
     edit, resumed = load_edit(whole), load_edit(parted)
-    assert torch.equal(edit.tensors()["vector"], resumed.tensors()["vector"])
+    assert isinstance(edit, Limited) and edit.digest == resumed.digest
     edit.check_fits(tiny_pipeline.base_model)
     metrics = json.loads((whole / "metrics.json").read_text())
     assert metrics["target_similarity_after"] > metrics["target_similarity_before"]

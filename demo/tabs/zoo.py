@@ -44,6 +44,7 @@ KINDS = {
     "direction": ("direction", "It moves every face in the same way."),
     "latent_mapper": ("mapper", "A small network fits the change to each face."),
     "instant": ("instant edit", "It moves each face by the amount that the face needs."),
+    "limited": ("limited edit", "It changes a face only as far as faces of this model go."),
 }
 # An edit belongs to the first group that has one of these words in its name or prompt.
 GROUPS = {

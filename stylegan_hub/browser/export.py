@@ -25,6 +25,7 @@ from stylegan_hub.edits.base import Edit, Strength
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.instant import InstantEdit
 from stylegan_hub.edits.latent_mapper import LatentMapper
+from stylegan_hub.edits.limited import Limited
 from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods.fit import table
@@ -42,7 +43,7 @@ from stylegan_hub.version import __version__
 FORMAT = "stylegan-hub-web"
 FORMAT_VERSION = 2
 LAYOUT_NAME = "layout.json"
-KINDS: tuple[type[Edit], ...] = (Direction, InstantEdit, LatentMapper)
+KINDS: tuple[type[Edit], ...] = (Direction, InstantEdit, LatentMapper, Limited)
 """Kinds of edits that the browser library supports."""
 
 _SEED, _PSI = 7, 0.7  # for the self-test

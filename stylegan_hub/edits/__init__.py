@@ -3,6 +3,6 @@
 Importing this package registers the library's own kinds; `base.register` adds others.
 """
 
-from stylegan_hub.edits import combined, direction, instant, latent_mapper
+from stylegan_hub.edits import combined, direction, instant, latent_mapper, limited
 
-__all__ = ["combined", "direction", "instant", "latent_mapper"]
+__all__ = ["combined", "direction", "instant", "latent_mapper", "limited"]

@@ -17,9 +17,13 @@ same way as those of `optimization`, for the same reason: steps have equal lengt
 gradient in the units in which latents vary, CLIP looks at randomly shifted and scaled copies, and
 the change of each source is also compared with the change from that source to the target.
 
+The displacement is kept within what samples show (`limited`): it adds to what a face already has,
+so a face that is like the target would go beyond it, and half of a hat would remain where the
+displacement is too short for a whole one.
+
 For a target outside the domain, such as a drawing, CLIP's embedding mostly says that it is unlike
 the samples, and a face that follows it falls apart. `OUT_OF_DOMAIN` therefore keeps only what the
-embedding has in common with those of samples, and uses one w for all layers. Several restarts are
+embedding has in common with those of samples. Several restarts are
 searched side by side, and the one with the smallest total loss is kept.
 """
 
@@ -40,6 +44,7 @@ from stylegan_hub import images as image_files
 from stylegan_hub.domain import Domain, Preprocessing
 from stylegan_hub.edits.base import Edit, Origin, Strength
 from stylegan_hub.edits.direction import Direction
+from stylegan_hub.edits.limited import Limited, Limits
 from stylegan_hub.errors import MethodError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods.method import Picture, Request, register
@@ -87,6 +92,8 @@ class Settings:
     """Learn how far each source moves."""
     views: int = 1
     """Augmented copies of each picture that CLIP looks at; 0 = the picture itself."""
+    limited: bool = True
+    """Keep edited faces within what samples show (`edits/limited.py`); not in the paper."""
     whiten: bool = True
     """Measure steps and lengths in the units in which latents vary."""
     preprocessing: Preprocessing = "proper"
@@ -118,18 +125,15 @@ class Settings:
 
 FROM_ZERO = Settings()
 """For a target that the generator could render, in a pipeline without an encoder."""
-IN_DOMAIN = replace(FROM_ZERO, steps=20, lr=0.8, weight_decay=0.004, restarts=1, start="inversion")
-"""For a target that the generator could render: starts from its inversion. Such a start copies all
-of the target, so a short b has more weight."""
-OUT_OF_DOMAIN = replace(
-    FROM_ZERO, steps=100, lr=0.2, components=32, views=2, shared=True, weight_decay=0.008
-)
+IN_DOMAIN = replace(FROM_ZERO, steps=20, lr=0.8, restarts=1, start="inversion")
+"""For a target that the generator could render: starts from its inversion."""
+OUT_OF_DOMAIN = replace(FROM_ZERO, steps=100, lr=0.2, components=32, views=2, weight_decay=0.008)
 """For drawings and other targets outside the domain, which would otherwise make faces fall apart;
 longer steps still do."""
 
 PAPER_IN_DOMAIN = Settings(
     steps=1000, lr=0.2, consistency_lambda=0.7, directional_lambda=0.0, weight_decay=7e-3,
-    sources=6, restarts=1, start="random", coefficients=True, views=0, whiten=False,
+    sources=6, restarts=1, start="random", coefficients=True, views=0, limited=False, whiten=False,
 )  # fmt: skip
 """The paper's settings for a target that the generator could render, with a random start."""
 PAPER_OUT_OF_DOMAIN = replace(
@@ -194,6 +198,7 @@ class EssenceRun(Run):
         self._domain, self._name = domain, request.name
         self.target = target_picture(domain, request.image)
         self._units = domain.units(Space.W_PLUS) if settings.whiten else None
+        self._limits = Limits.of(domain) if settings.limited else None
         seeds = range(settings.first_seed, settings.first_seed + settings.sources)
         self._sources = domain.sample(seeds, settings.truncation_psi).codes
         with torch.no_grad():
@@ -256,10 +261,13 @@ class EssenceRun(Run):
 
     def edits(self) -> list[Edit]:
         """The best restart as an edit."""
-        return [self.direction()]
+        return [self.best()]
 
-    def direction(self) -> Direction:
-        """The best restart as an edit: the one with the smallest total loss over all sources."""
+    def best(self) -> Edit:
+        """The restart with the smallest total loss over all sources, as an edit.
+
+        It is a `Direction`, or a `Limited` one with `limited`.
+        """
         settings = self.settings
         with torch.no_grad():
             everybody = torch.arange(settings.sources)
@@ -283,26 +291,30 @@ class EssenceRun(Run):
         }
         strength = round(strength, 3)
         slider = Strength(strength, min(-1.0, strength), max(2.0, strength))
-        return Direction(
+        edit = Direction(
             vector, Space.W_PLUS, self._domain.base_model, slider, Origin(training=training)
         )
+        return edit if self._limits is None else Limited(edit, self._limits)
 
     @torch.no_grad()
     def shown(self, latents: Latents | None = None) -> Float[Tensor, "n 3 h w"]:
         """Pictures of faces with the edit of the best restart; the first source when None."""
         vector = self.vectors()[self._best]
         if latents is None:
-            codes = self._sources[:1] + self.coefficients[self._best, 0] * vector
+            codes = self._moved(self._sources[:1], self.coefficients[self._best, 0] * vector)
             return self._domain.sketch(Latents(Space.W_PLUS, codes))
-        codes = self._domain.lower(latents, Space.W_PLUS).codes + vector
+        codes = self._moved(self._domain.lower(latents, Space.W_PLUS).codes, vector)
         return self._domain.synthesize(Latents(Space.W_PLUS, codes))
+
+    def _moved(self, codes: Tensor, steps: Tensor) -> Tensor:
+        return codes + (steps if self._limits is None else self._limits.within(codes, steps))
 
     def _losses(self, chosen: Tensor, views: Tensor, restarts: Tensor) -> dict[str, Tensor]:
         settings, domain = self.settings, self._domain
         chosen, restarts = chosen.to(self.offset.device), restarts.to(self.offset.device)
         steps = self.vectors()[restarts]
         far = self.coefficients[restarts][:, chosen]
-        codes = self._sources[chosen] + far[..., None, None] * steps[:, None]
+        codes = self._moved(self._sources[chosen], far[..., None, None] * steps[:, None])
         edited = domain.sketch(Latents(Space.W_PLUS, codes.flatten(0, 1)))
 
         def look(images: Tensor) -> Float[Tensor, "views n d"]:
@@ -377,6 +389,9 @@ class EssenceRun(Run):
                 remedy="Use start 'zero' or 'random', or a pipeline with an encoder.",
             )
         codes = domain.encoder.encode(self.target) - domain.mean_latent().codes
+        if self._limits is not None:
+            # Where samples hardly vary, an inversion is hundreds of standard deviations away.
+            codes = self._limits.within(domain.mean_latent().codes.expand_as(codes), codes)
         return self._units.from_codes(codes) if self._units else codes
 
 

@@ -19,7 +19,8 @@ const MOST = 1.5; // bounds of the amount of an instant edit
 const MAPPER_LAYERS = 4;
 const MAPPER_MULTIPLIER = 0.01;
 const SPACES = ['w_plus', 's'];
-const DELTAS = { direction, instant, latent_mapper: latentMapper };
+const LIMITABLE = { direction, instant, latent_mapper: latentMapper };
+const DELTAS = { ...LIMITABLE, limited };
 
 /** The supported kinds. */
 export const KINDS = Object.keys(DELTAS);
@@ -64,6 +65,10 @@ export function checkedEdit(name, config, tensors, base) {
     throw new BrowserError(`The edit ${name} is of the kind ${config.kind} in ${config.space}, ` +
       `which needs the full app; this page knows ${KINDS.join(', ')}.`);
   }
+  if (config.kind === 'limited' && !(config.edit?.kind in LIMITABLE)) {
+    throw new BrowserError(`The edit ${name} limits an edit of the kind ${config.edit?.kind}, ` +
+      'which this page cannot do. Use another copy, or the full app.');
+  }
   const finite = [...tensors.values()].every(({ data }) => data.every(Number.isFinite));
   if (!finite) {
     throw new BrowserError(`The edit ${name} has numbers that are not finite. Use another copy.`);
@@ -89,6 +94,32 @@ function instant(config, tensors, ws, { num_ws: layers, w_dim: width }) {
   for (let i = 0; i < layers; i++) standing += dot(reading, ws.subarray(i * width, (i + 1) * width));
   const amount = Math.min(Math.max(config.goal - standing / layers, LEAST), MOST);
   return tensorOf(tensors, 'vector', [layers, width]).data.map(number => amount * number);
+}
+
+/** Another edit within the ranges of samples along the principal axes of w. */
+function limited({ edit }, tensors, ws, mapping) {
+  const width = mapping.w_dim;
+  const inner = new Map([...tensors].filter(([name]) => name.startsWith('edit.'))
+    .map(([name, tensor]) => [name.slice('edit.'.length), tensor]));
+  const step = LIMITABLE[edit.kind](edit, inner, ws, mapping);
+  const lowest = tensorOf(tensors, 'lowest').data;
+  const count = lowest.length;
+  const highest = tensorOf(tensors, 'highest', [count]).data;
+  const axes = tensorOf(tensors, 'axes', [count, width]).data;
+  const mean = tensorOf(tensors, 'mean', [width]).data;
+  const result = new Float32Array(ws.length);
+  for (let at = 0; at < ws.length; at += width) {
+    const code = ws.slice(at, at + width).map((number, i) => number - mean[i]);
+    const move = step.subarray(at, at + width);
+    for (let i = 0; i < count; i++) {
+      const axis = axes.subarray(i * width, (i + 1) * width);
+      const start = dot(axis, code);
+      const end = Math.max(Math.min(start + dot(axis, move), Math.max(start, highest[i])),
+        Math.min(start, lowest[i]));
+      for (let j = 0; j < width; j++) result[at + j] += (end - start) * axis[j];
+    }
+  }
+  return result;
 }
 
 /** StyleCLIP (Patashnik et al. 2021), section 5. */
