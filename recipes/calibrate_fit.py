@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from stylegan_hub.artifacts import write_bytes
+from stylegan_hub.domain import words_of
 from stylegan_hub.latents import Latents
 from stylegan_hub.methods.fit import PoorFitWarning, features, reached, uncalibrated
 from stylegan_hub.methods.method import Words, get
@@ -34,7 +35,7 @@ from stylegan_hub.models.instant import FitTable, InstantModel
 from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.portraits.attributes import ATTRIBUTES
-from stylegan_hub.portraits.captions import Caption, describe
+from stylegan_hub.portraits.captions import Caption, describe, vocabulary_texts
 from stylegan_hub.portraits.foreign import foreign_texts
 from stylegan_hub.portraits.reader import AttributeReader
 
@@ -84,7 +85,7 @@ def main(config: Config) -> None:
         )
     if config.add and not Path(config.pipeline).is_dir():
         raise SystemExit(f"Got --add with {config.pipeline!r}, which is not a folder.")
-    units = uncalibrated(pipe, pipe.instant.seen)
+    units = replace(uncalibrated(pipe, pipe.instant.seen), words=trained_words())
     rng = random.Random(config.seed)
     told = known_texts(config.texts_per_value, rng)
     told += [Caption(text, {}) for text in foreign_texts(rng, config.foreign)]
@@ -103,6 +104,12 @@ def main(config: Config) -> None:
     print(json.dumps(metrics, indent=2))
     if config.add:
         add(pipe, table, Path(config.pipeline))
+
+
+def trained_words() -> tuple[str, ...]:
+    """All words of the texts that the portraits' CLIP is trained on."""
+    texts = [*vocabulary_texts(), *foreign_texts(random.Random(0), 10_000)]
+    return tuple(sorted({word for text in texts for word in words_of(text.lower())}))
 
 
 def known_texts(count: int, rng: random.Random) -> list[Caption]:

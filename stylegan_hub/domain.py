@@ -547,7 +547,7 @@ class Domain(SavedWhole, DiffusionPipeline):
     def words_without_token(self, text: str) -> list[str]:
         """Words that have no token of their own in this CLIP, so that it may misread them."""
         split = self.tokenizer.tokenize
-        return [word for word in _words(text) if len(split(word)) > 1]
+        return [word for word in words_of(text) if len(split(word)) > 1]
 
     def check_text(self, text: str) -> None:
         """Raise `ValueError` for a text that is empty, no Unicode, or too long for this CLIP."""
@@ -783,7 +783,8 @@ def checked_seeds(seeds: Seeds) -> list[int]:
     return checked
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """The words of a text, without digits and signs."""
     kept = "".join(letter if letter.isalpha() else " " for letter in text)
     return kept.split()
 

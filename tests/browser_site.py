@@ -27,7 +27,7 @@ def need_tfjs() -> None:
         pytest.skip(f"tf.js cannot be had: {error}")
 
 
-def ten_edits(pipe: StyleEditPipeline) -> dict[str, Edit]:
+def edits_of_all_kinds(pipe: StyleEditPipeline) -> dict[str, Edit]:
     """Edits of all kinds that the browser supports, in both spaces."""
     base = pipe.base_model
     random = torch.Generator().manual_seed(0)

@@ -9,14 +9,16 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
-from browser_site import need_tfjs, ten_edits, write_layout
+from browser_site import need_tfjs, edits_of_all_kinds, write_layout
 from PIL import Image
 from programs import run_program
 from test_demo import browser, wait_for  # noqa: F401
@@ -26,12 +28,16 @@ from stylegan_hub.browser.check import LIBRARY, check, chromium
 from stylegan_hub.browser.export import export_web, sizes_text, synthesis_files
 from stylegan_hub.browser.served import ISOLATED, served
 from stylegan_hub.browser.static_page import StaticPage, write_static_page
+from stylegan_hub.domain import words_of
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.errors import ArtifactError, MethodError, MismatchError, NotFoundError
 from stylegan_hub.hub.space import space_sdk
+from stylegan_hub.methods.fit import PoorFitWarning, uncalibrated
 from stylegan_hub.methods.instant_training import BLOCK, make_instant_model
 from stylegan_hub.methods.method import Words
+from stylegan_hub.methods.word_bank import known_entries
 from stylegan_hub.methods.wording import parts, reading
+from stylegan_hub.models.instant import InstantModel
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.pipeline import StyleEditPipeline
 
@@ -86,18 +92,23 @@ def pipe(inverting_pipeline: StyleEditPipeline) -> StyleEditPipeline:
     generator.load_state_dict({name: tensor.half().float() for name, tensor in state.items()})
     clip = (inverting_pipeline.clip, inverting_pipeline.tokenizer)
     bare = StyleEditPipeline(generator, *clip, inverting_pipeline.image_processor)
+    made = make_instant_model(bare, BLOCK)
+    words = {word for entry in known_entries(bare) for word in words_of(entry)}
+    fit = replace(uncalibrated(bare, made.seen), words=("glasses", "hat", *sorted(words)))
+    instant = InstantModel(**{**vars(made.sizes), "fit": asdict(fit)})
+    instant.load_state_dict(made.state_dict())
     return StyleEditPipeline(
         generator,
         *clip,
         inverting_pipeline.image_processor,
         encoder=inverting_pipeline.encoder,
-        instant=make_instant_model(bare, BLOCK),
+        instant=instant.eval(),
     )
 
 
 @pytest.fixture(scope="module")
 def edits(pipe: StyleEditPipeline) -> dict[str, Edit]:
-    return ten_edits(pipe)
+    return edits_of_all_kinds(pipe)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +124,7 @@ def test_a_static_space_replaces_itself_and_nothing_else(
     site: StaticPage, pipe: StyleEditPipeline, tmp_path: Path
 ) -> None:
     assert space_sdk(site.folder) == "static"
-    page = write_static_page(pipe, tmp_path / "page", edits=ten_edits(pipe))
+    page = write_static_page(pipe, tmp_path / "page", edits=edits_of_all_kinds(pipe))
     edits = set((page.folder / "pipeline").rglob("*"))
     write_static_page(pipe, page.folder)
     assert set((page.folder / "pipeline").rglob("*")) < edits  # the first ones are gone
@@ -211,7 +222,7 @@ def test_what_cannot_be_exported(pipe: StyleEditPipeline, tmp_path: Path) -> Non
 
     with pytest.raises(ArtifactError, match="kind 'foreign'"):
         export_web(pipe, tmp_path / "web", edits={"x": Foreign("s", pipe.base_model)})
-    edit = ten_edits(other)["instant"]
+    edit = edits_of_all_kinds(other)["instant"]
     with pytest.raises(MismatchError, match=pipe.base_model.fingerprint):
         export_web(pipe, tmp_path / "web", edits={"x": edit})
     assert not (tmp_path / "web").exists()
@@ -237,11 +248,18 @@ def test_tfjs_is_what_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.browser
-def test_the_check_in_chromium(browser: Browser, site: StaticPage, tmp_path: Path) -> None:  # noqa: F811
+def test_the_check_in_chromium(
+    browser: Browser,  # noqa: F811
+    site: StaticPage,
+    edits: dict[str, Edit],
+    tmp_path: Path,
+) -> None:
     result = check(site.folder / "pipeline")
     assert result.passes and result.backend == "wasm"
     names = [one.name for one in result.compared]
-    assert len(names) == 8 + 10 and {"picture", "found", "inverted", "edit mapper-s"} <= {*names}
+    assert len(names) == 8 + len(edits) and {"picture", "found", "inverted", "edit mapper-s"} <= {
+        *names
+    }
     wrong = shutil.copytree(site.folder / "pipeline", tmp_path / "wrong")
     write_layout(wrong, '"format_version":2', '"format_version":3')
     with pytest.raises(ArtifactError, match="format_version 3; this page reads 2"):
@@ -342,14 +360,17 @@ def test_only_what_has_changed_is_rendered(blank: Page) -> None:
 
 @pytest.mark.browser
 def test_words(blank: Page, pipe: StyleEditPipeline) -> None:
-    for said in ("a face with a hat", "without glasses"):
-        found = pipe.find(said, pipe.sample(3), method="instant")
+    for said in ("a face with a hat", "without glasses", "make him a king"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PoorFitWarning)
+            found = pipe.find(said, pipe.sample(3), method="instant")
         wanted = pipe(seed=3, edits=[(found, 1.0)]).images[0]
         told = blank.evaluate("said => engine.find(said, { seed: 3 }, [])", said)
         assert told["fit"] == pytest.approx(found.origin.fit, abs=0.002)
         asked = f"engine.picture({{ seed: 3 }}, [{{ edit: '{said}', strength: 1 }}])"
         assert difference(blank, asked, wanted) <= 2
         assert (told["verdict"] == "hardly") == bool(told["advice"])
+        assert (told["fit"] == 0) == ("king" in said)
 
 
 @pytest.mark.browser
@@ -457,11 +478,14 @@ def test_bad_input(blank: Page, pipe: StyleEditPipeline, site: StaticPage, tmp_p
         assert said.startswith("BrowserError") and said.count(". ") >= 1  # what to do
     assert "allow WebAssembly or WebGL" in told(opened, {"backends": []})
 
-    other = {**ten_edits(pipe)["instant"].config(), "base_model": {"fingerprint": "f" * 16}}
+    other = {
+        **edits_of_all_kinds(pipe)["instant"].config(),
+        "base_model": {"fingerprint": "f" * 16},
+    }
     weights = "await (await fetch('./pipeline/edits/instant.safetensors')).arrayBuffer()"
     opening = f"engine.openEdit('theirs', values[0], {weights})"
     assert "another generator" in told(opening, json.dumps(other))
-    good = ten_edits(pipe)["instant"].config()
+    good = edits_of_all_kinds(pipe)["instant"].config()
     assert told(opening, json.dumps(good)) == "nothing"
     assert "full app" in told(opening, json.dumps({**good, "kind": "foreign"}))
     assert "no valid config.json" in told(opening, "{")

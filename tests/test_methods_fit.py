@@ -6,7 +6,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +44,14 @@ def pipe(tiny_pipeline: StyleEditPipeline) -> Iterator[StyleEditPipeline]:
 def limited(pipe: StyleEditPipeline, limit: float) -> StyleEditPipeline:
     """The same pipeline, with another limit for poor fits."""
     return with_table(pipe, FitTable(**{**asdict(TABLE), "limit": limit}))
+
+
+def fit_found(pipe: StyleEditPipeline, said: str) -> float:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PoorFitWarning)
+        found = pipe.find(said, pipe.sample(3), method="instant").origin.fit
+    assert found is not None
+    return found
 
 
 def test_an_edit_by_words_carries_its_fit(pipe: StyleEditPipeline, tmp_path: Path) -> None:
@@ -143,6 +151,24 @@ def test_impossible_fits(pipe: StyleEditPipeline, tmp_path: Path, value: object)
         load_edit(tmp_path / "hat")
 
 
+def test_words_that_clip_was_not_trained_on(tiny_pipeline: StyleEditPipeline) -> None:
+    known = with_table(tiny_pipeline, replace(TABLE, words=("hat", "blue")))
+    with pytest.warns(PoorFitWarning, match=r"'make him a king' .* \(fit 0\.00 of 1\)"):
+        assert known.find("make him a king", method="instant").origin.fit == 0
+    for said in ("a hat, your majesty", "make him wear a blue crown", "someone"):
+        assert fit_found(known, said) > 0
+    # A table without words says nothing about them.
+    assert fit_found(with_table(tiny_pipeline, TABLE), "a king") > 0
+
+
+@pytest.mark.parametrize("said", ["a king", "turn her into a king", "make him look like Elvis"])
+def test_the_portraits_say_which_words_cannot_work(portraits: StyleEditPipeline, said: str) -> None:
+    with pytest.warns(PoorFitWarning, match="its CLIP does not know the words"):
+        assert portraits.find(said, portraits.sample(3)).origin.fit == 0
+    for word in ("make him wear a hat", "give her an afro", "glasses, please"):
+        assert fit_found(portraits, word) > 0.5
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -153,6 +179,7 @@ def test_impossible_fits(pipe: StyleEditPipeline, tmp_path: Path, value: object)
         {"weights": ["a", 1, 2]},
         {"limit": 2.0},
         {"calibrated": "yes"},
+        {"words": [1]},
         {"other": 1},
     ],
 )

@@ -33,7 +33,7 @@ from stylegan_hub.methods.instant import Settings
 from stylegan_hub.methods.level import TOP_SHARE
 from stylegan_hub.methods.method import get
 from stylegan_hub.methods.prompt_bank import TEMPLATES
-from stylegan_hub.methods.word_bank import known_entries, sentence
+from stylegan_hub.methods.word_bank import NAMELESS, known_entries, sentence
 from stylegan_hub.methods.wording import rules
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.pipeline import StyleEditPipeline
@@ -236,6 +236,7 @@ def _instant(files: Files, pipe: StyleEditPipeline) -> dict[str, Any]:
         "top_share": TOP_SHARE,
         "strength": asdict(Strength()),
         "fit": asdict(table(pipe)),
+        "nameless": sorted(NAMELESS),
         "words": [
             {"shown": said if "*" in entry else entry, "sentence": said}
             for entry, said in zip(entries, sentences, strict=True)

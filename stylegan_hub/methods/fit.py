@@ -15,6 +15,10 @@ are a small table stored with the instant model (`models/instant.py`). `recipes/
 calibrates them on known attributes: fit is then the probability that an attribute reader, which no
 search uses, finds what was asked for. Without such a table, the weights of the drawn portraits are
 used, and fit is called uncalibrated.
+
+The table may also list the words that CLIP was trained on. CLIP puts together a word that it has
+never read from the pieces of others ("king" from "looking"), so the three numbers may be those of
+any edit. The fit of a text that names nothing but such words is 0.
 """
 
 from __future__ import annotations
@@ -28,14 +32,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from stylegan_hub.domain import Domain
+from stylegan_hub.domain import Domain, words_of
 from stylegan_hub.edits.base import Edit
 from stylegan_hub.edits.stack import EditStack
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.methods.level import TOP_SHARE, Scale
 from stylegan_hub.methods.prompt_bank import TEMPLATES, encode_prompt, text_change
 from stylegan_hub.methods.requests import Words
-from stylegan_hub.methods.word_bank import known_entries, sentence
+from stylegan_hub.methods.word_bank import NAMELESS, known_entries, sentence
 from stylegan_hub.models.instant import FitTable, InstantModel
 
 _SEEDS = range(12296, 12300)  # faces on which an edit for every face is measured
@@ -107,8 +111,20 @@ def fit_of(domain: Domain, words: Words, edit: Edit, face: Latents | None) -> fl
     if domain.instant is None:
         return None
     units = table(domain)
+    if names_only_unknown(words.text if words.said is None else words.said, units.words):
+        return 0.0
     values = features(domain, words, reached(domain, words, edit, face), units)
     return round(units.fit(values), 3)
+
+
+def names_only_unknown(text: str, known: Sequence[str]) -> bool:
+    """Whether none of the words with which a text names something is known.
+
+    Args:
+        known: words in lower case; when empty, nothing is known about them, and the answer is no.
+    """
+    naming = [word for word in words_of(text.lower()) if word not in NAMELESS]
+    return bool(known and naming) and not set(naming) & set(known)
 
 
 @torch.no_grad()

@@ -61,6 +61,21 @@ THINGS: Alternatives = (
 )
 """Names for the pictures of other things."""
 
+NAMELESS = frozenset(
+    """
+    a an the some any this that these those my your his her their its our of in on at with without
+    no not as like into to from for by and or but than
+    i me we us you he him she it they them who what someone somebody person man woman boy girl guy
+    lady face portrait picture
+    is are be been being was were am isn don t s d ll ve re
+    can could would will should may might must please let lets now just
+    make makes made turn give gives add put get gets want wants have has had wear wearing wears look
+    looks looking become becomes change show shows
+    more less most very really quite much so too bit little
+    """.split()
+)
+"""Words that name nothing which a picture may show, in lower case."""
+
 # Names of groups that their entries do not contain, each with one of these entries.
 _TRAITS = {
     "hair color": "black hair",

@@ -38,9 +38,12 @@ class FitTable:
         limit: lowest fit that does not count as poor.
         calibrated: whether weights and limit were fitted to known attributes of this domain; if
             not, they are those of the drawn portraits.
+        words: all words of the texts that CLIP was trained on, in lower case; none if that is not
+            known.
 
     Raises:
-        ValueError: a value that is not a finite number, or a limit outside of 0 to 1.
+        ValueError: a value that is not a finite number, a limit outside of 0 to 1, or words that
+            are no texts.
     """
 
     bimodal: float
@@ -50,6 +53,7 @@ class FitTable:
     bias: float = _BIAS
     limit: float = _LIMIT
     calibrated: bool = False
+    words: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         numbers = (self.bimodal, self.close, self.varied, *self.weights, self.bias, self.limit)
@@ -58,6 +62,8 @@ class FitTable:
             raise ValueError(f"Got {self}; expected finite numbers, and a limit from 0 to 1.")
         if self.varied <= 0 or type(self.calibrated) is not bool:
             raise ValueError(f"Got {self}; expected varied above 0.")
+        if not all(isinstance(word, str) for word in self.words):
+            raise ValueError("Got words of a fit table that are no texts; expected words.")
 
     def fit(self, values: tuple[float, float, float]) -> float:
         """The fit, 0 to 1, for values of bimodality, closeness and the level reached."""
@@ -103,7 +109,8 @@ class InstantConfig:
         if self.fit is None or "spread" in self.fit:
             return None
         try:
-            return FitTable(**{**self.fit, "weights": tuple(self.fit.get("weights", _WEIGHTS))})
+            weights, words = self.fit.get("weights", _WEIGHTS), self.fit.get("words", ())
+            return FitTable(**{**self.fit, "weights": tuple(weights), "words": tuple(words)})
         except TypeError as error:
             raise ValueError(f"Got fit {self.fit!r}: {error}.") from error
 

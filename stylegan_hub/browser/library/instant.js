@@ -125,6 +125,7 @@ export class InstantModel {
 
   #fit(request, wanted, neutral, reached) {
     const units = this.config.fit;
+    if (this.#namesOnlyUnknown(request.said ?? request.text)) return 0;
     const difference = minus(wanted, neutral);
     const bimodal = bimodality(this.seen.map(seen => dot(seen, difference)));
     const spoken = [[request.text, wanted], [request.neutral, neutral]]
@@ -136,6 +137,14 @@ export class InstantModel {
     const values = [bimodal - units.bimodal, (close - units.close) / units.varied, reached];
     const logit = units.bias + sum(values.map((value, i) => value * units.weights[i]));
     return Math.round(1000 / (1 + Math.exp(-clamp(logit, -30, 30)))) / 1000;
+  }
+
+  /** Whether CLIP was trained on none of the words with which a text names something. */
+  #namesOnlyUnknown(text) {
+    const { fit: { words }, nameless } = this.config;
+    const naming = (text.toLowerCase().match(/\p{L}+/gu) ?? [])
+      .filter(word => !nameless.includes(word));
+    return words.length > 0 && naming.length > 0 && !naming.some(word => words.includes(word));
   }
 
   async #advice(request, fit) {
