@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from browser_site import need_tfjs, edits_of_all_kinds, write_layout
+from browser_site import edits_of_all_kinds, need_tfjs, write_layout
 from PIL import Image
 from programs import run_program
 from test_demo import browser, wait_for  # noqa: F401
