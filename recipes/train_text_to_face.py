@@ -46,7 +46,9 @@ from stylegan_hub.metrics.text_to_face import (
 from stylegan_hub.models.captioner import Captioner
 from stylegan_hub.names import resolve
 from stylegan_hub.pipeline import StyleEditPipeline
+from stylegan_hub.portraits.attributes import CHARACTERS, characters
 from stylegan_hub.portraits.captioned import CaptionedPortraits
+from stylegan_hub.portraits.paired import z_of_portraits
 from stylegan_hub.portraits.reader import AttributeReader
 from stylegan_hub.text_to_face import (
     PRESETS,
@@ -115,6 +117,9 @@ class Config(Publishing, TrainingConfig):
     warm_start_samples: int = 16_000
     """Number of samples of the generator that the warm start matches with captions. 0: no warm
     start."""
+    warm_start_characters: int = 0
+    """Number of samples beside these that show the named characters of the drawn portraits, which
+    random samples never show. Only for a generator trained by the paired route."""
     warm_start_captions: int = 40_000
     """Number of captions that the warm start matches with these samples."""
     warm_start_matches: int = 32
@@ -216,7 +221,8 @@ def load_captioner(config: Config) -> Captioner:
 def new_network(config: Config, pipe: StyleEditPipeline, settings: Settings) -> TextToFace:
     """An untrained network; the same seed gives the same weights."""
     names = (
-        "seed", "mapping", "freeze_mapping", "warm_start_samples", "warm_start_steps",
+        "seed", "mapping", "freeze_mapping", "warm_start_samples", "warm_start_characters",
+        "warm_start_steps",
         "train_batch_size", "gradient_accumulation_steps", "max_train_steps", "learning_rate",
         "lr_scheduler", "optimizer", "mixed_precision",
     )  # fmt: skip
@@ -327,15 +333,32 @@ def read_pool(pipe: StyleEditPipeline, config: Config) -> Pool:
     if path.is_file():
         tensors, metadata = read_tensors(path)
         same = metadata.get("fingerprint") == fingerprint
-        if same and len(tensors["z"]) == config.warm_start_samples:
+        if same and len(tensors["z"]) == config.warm_start_samples + config.warm_start_characters:
             return Pool(tensors["z"], tensors["images"], float(tensors["scale"]))
-    starts = tqdm(range(0, config.warm_start_samples, 32), unit="batch", desc="rendering samples")
+    beside = z_of_characters(config.warm_start_characters, pipe.generator.config.z_dim)
+    count = config.warm_start_samples + len(beside)
+    starts = tqdm(range(0, count, 32), unit="batch", desc="rendering samples")
     half = config.mixed_precision == "bf16"
     with torch.autocast(pipe.device.type, torch.bfloat16, enabled=half):
-        pool = draw_pool(pipe, config.warm_start_samples, config.seed, batches=starts)
+        pool = draw_pool(
+            pipe, config.warm_start_samples, config.seed, batches=starts, beside=beside
+        )
     tensors = {"z": pool.z, "images": pool.images, "scale": torch.tensor(pool.scale)}
     write_tensors(path, tensors, {"kind": "pool", "fingerprint": fingerprint})
     return pool
+
+
+def z_of_characters(count: int, z_dim: int) -> Tensor:
+    """z that stand for the named characters, as many of each, `[count, z_dim]`."""
+    numbers = range(count)
+    shares = [len(numbers[start :: len(CHARACTERS)]) for start in range(len(CHARACTERS))]
+    random = torch.Generator().manual_seed(0)
+    rows = [
+        z_of_portraits(characters(name, range(share)), z_dim, random)
+        for name, share in zip(CHARACTERS, shares, strict=True)
+        if share
+    ]
+    return torch.cat(rows) if rows else torch.zeros(0, z_dim)
 
 
 @torch.no_grad()

@@ -403,16 +403,19 @@ def draw_pool(
     seed: int = 0,
     batch_size: int = 32,
     batches: Iterable[int] | None = None,
+    beside: Float[Tensor, "m z_dim"] | None = None,
 ) -> Pool:
     """A pool with this number of samples, without truncation.
 
     Args:
+        beside: z that follow the random ones, for what random samples hardly ever show.
         batches: an iterable over the starts of the batches, to show progress: `tqdm(range(...))`.
     """
     z_dim = domain.generator.config.z_dim
     z = torch.randn(samples, z_dim, generator=torch.Generator().manual_seed(seed))
+    z = z if beside is None else torch.cat([z, beside])
     z = F.normalize(z, dim=1) * math.sqrt(z_dim)
-    starts = range(0, samples, batch_size) if batches is None else batches
+    starts = range(0, len(z), batch_size) if batches is None else batches
     rows = []
     for start in starts:
         drawn = domain.sketch(Latents(Space.Z, z[start : start + batch_size])).clamp(-1, 1)

@@ -266,6 +266,22 @@ def test_z_and_portraits_convert_into_each_other() -> None:
     assert factor_matrix(back).shape == (len(portraits), len(FACTORS))
 
 
+def test_z_stands_for_replaced_labels_and_characters_too() -> None:
+    random = torch.Generator().manual_seed(0)
+    changed = sample(range(40)).with_labels(hair_style="afro", glasses="yes", skin="dark")
+    back = portraits_of_z(z_of_portraits(changed, 128, random))
+    for name in ("hair_style", "glasses", "skin", "expression", "background"):
+        assert torch.equal(back.labels[name], changed.labels[name])
+    for character in CHARACTERS:
+        back = portraits_of_z(z_of_portraits(characters(character, range(20)), 128, random))
+        assert (back.character < 0).all()
+        labels = character_labels(character)
+        for name, value in labels.items():
+            if name == "mustache" and labels["beard"] == "yes":
+                continue  # most beards have one, whatever its number says
+            assert (back.labels[name] == label_index(name, value)).all(), (character, name)
+
+
 @pytest.mark.parametrize(
     ("call", "text"),
     [

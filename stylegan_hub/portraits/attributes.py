@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
@@ -165,6 +166,22 @@ class Portraits:
         edges = _edges(name).to(share)
         bucket = torch.bucketize(share, edges[1:-1])
         return (share - edges[bucket]) / (edges[bucket + 1] - edges[bucket])
+
+    def choosing_gaussians(self) -> Float[Tensor, "n gaussians"]:
+        """The numbers, moved where needed so that they choose the portraits' labels.
+
+        Labels that were replaced, and those of named characters, are then in the numbers too.
+        """
+        numbers = self.gaussians.clone()
+        numbers[:, GAUSSIANS.index("character")] = 0  # none of the named ones
+        chosen = from_gaussians(numbers).labels
+        for name, labels in self.labels.items():
+            edges = _edges(name).to(numbers)
+            place = edges[labels] + self.within_label(name) * (edges[labels + 1] - edges[labels])
+            moved = torch.special.ndtri(place.clamp(1e-3, 1 - 1e-3))
+            column = GAUSSIANS.index(name)
+            numbers[:, column] = torch.where(chosen[name] == labels, numbers[:, column], moved)
+        return numbers
 
     def label_names(self, index: int) -> dict[str, str]:
         """The labels of portrait `index` as words, for instance `{"hair_style": "afro", ...}`."""

@@ -131,6 +131,8 @@ def z_of_portraits(
 ) -> Float[Tensor, "n z_dim"]:
     """The z whose directions stand for these portraits; `portraits_of_z` is the inverse.
 
+    A named character becomes a portrait with its labels and geometry.
+
     The published mapping network normalizes z to length sqrt(z_dim). The Gaussian numbers are some
     of the coordinates of the normalized z in a rotated frame. The other coordinates are random and
     scaled so that z has this length.
@@ -138,7 +140,7 @@ def z_of_portraits(
     Raises:
         ValueError: z_dim is too small to hold the Gaussian numbers.
     """
-    numbers = portraits.gaussians[:, _Z_GAUSSIANS]
+    numbers = portraits.choosing_gaussians()[:, _Z_GAUSSIANS]
     rotation = _z_rotation(z_dim).to(numbers)
     rest = torch.randn(len(portraits), z_dim - numbers.shape[1], generator=generator).to(numbers)
     room = (z_dim - numbers.square().sum(1, keepdim=True)).clamp_min(1e-2)
