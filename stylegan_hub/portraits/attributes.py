@@ -174,13 +174,15 @@ class Portraits:
         """
         numbers = self.gaussians.clone()
         numbers[:, GAUSSIANS.index("character")] = 0  # none of the named ones
-        chosen = from_gaussians(numbers).labels
-        for name, labels in self.labels.items():
-            edges = _edges(name).to(numbers)
-            place = edges[labels] + self.within_label(name) * (edges[labels + 1] - edges[labels])
-            moved = torch.special.ndtri(place.clamp(1e-3, 1 - 1e-3))
-            column = GAUSSIANS.index(name)
-            numbers[:, column] = torch.where(chosen[name] == labels, numbers[:, column], moved)
+        for _ in range(2):  # some labels depend on others, such as lipstick on the beard
+            chosen = from_gaussians(numbers).labels
+            for name, labels in self.labels.items():
+                edges = _edges(name).to(numbers)
+                low, high = edges[labels], edges[labels + 1]
+                place = low + self.within_label(name) * (high - low)
+                moved = torch.special.ndtri(place.clamp(1e-3, 1 - 1e-3))
+                column = GAUSSIANS.index(name)
+                numbers[:, column] = torch.where(chosen[name] == labels, numbers[:, column], moved)
         return numbers
 
     def label_names(self, index: int) -> dict[str, str]:
