@@ -126,7 +126,7 @@ def row(
 ) -> dict[str, Any]:
     """What was found, and what the reader says about both ends."""
     gains = {key: high[key] - low[key] for key in high}
-    left, _, right = caption(edit).partition(" <-> ")
+    left, _, right = caption(edit).partition(" ↔ ")
     said = {word: attribute_of(word) for word in (left, right) if attribute_of(word) is not None}
     seen = {word: gains[key] * (1 if word == right else -1) for word, key in said.items() if key}
     training = edit.origin.training

@@ -107,7 +107,7 @@ def test_the_list(tiny_pipeline: StyleEditPipeline, tmp_path: Path) -> None:
     amounts = [edit.origin.training["amount"] for edit in edits]
     assert amounts == sorted(amounts, reverse=True) and amounts[0] > 0
     names = [caption(edit) for edit in edits]
-    assert len(set(names)) == len(names) and all(" <-> " in name for name in names)
+    assert len(set(names)) == len(names) and all(" ↔ " in name for name in names)
     count = len(candidates(pipe, QUICK))
     assert [(step.index, step.total) for step in steps] == [(i + 1, count) for i in range(count)]
     assert all(step.images is not None and step.images.shape == (2, 3, 32, 32) for step in steps)
@@ -192,16 +192,16 @@ def test_names() -> None:
     )  # fmt: skip
     bank = Bank(domain)
     named = {
-        "no glasses <-> glasses": [0, 1, 0.1, 0],
-        "black hair <-> red hair": [0, 0.1, 1, 0],
-        "young <-> old": [0, 0, 0, -1],
+        "no glasses ↔ glasses": [0, 1, 0.1, 0],
+        "black hair ↔ red hair": [0, 0.1, 1, 0],
+        "young ↔ old": [0, 0, 0, -1],
     }
     for name, change in named.items():
         found, cosine, sign = bank.name(torch.tensor(change, dtype=torch.float32))
         assert (found, sign) == (name, 1) and cosine > 0.9
     # The bank says which end is on the right, and the slider is turned to match it.
-    assert bank.name(torch.tensor([0, -1.0, 0, 0]))[::2] == ("no glasses <-> glasses", -1)
-    assert bank.name(torch.tensor([0, 0, -1.0, 0]))[::2] == ("black hair <-> red hair", -1)
+    assert bank.name(torch.tensor([0, -1.0, 0, 0]))[::2] == ("no glasses ↔ glasses", -1)
+    assert bank.name(torch.tensor([0, 0, -1.0, 0]))[::2] == ("black hair ↔ red hair", -1)
     assert bank.name(torch.tensor([1.0, 0, 0, 0]), confidence=0.5)[0] is None
     # Words that this CLIP does not know name nothing.
     assert all("beard" not in word for pair in bank.pairs for word in pair)
@@ -226,7 +226,7 @@ def test_a_slider_turned_around_is_called_so(tiny_pipeline: StyleEditPipeline) -
     settings = replace(QUICK, words=(("no glasses", "glasses"),))
     (edit,) = get("discovery").find_all(tiny_pipeline, Nothing(), settings=settings)
     pipe = tiny_pipeline
-    assert caption(edit) == "no glasses <-> glasses"
+    assert caption(edit) == "no glasses ↔ glasses"
     faces = pipe.lower(pipe.sample(range(2)), Space.W_PLUS)
     ends = [pipe.encode_image(pipe.synthesize(edit.apply(faces, s))).mean(0) for s in (-1, 1)]
     text = pipe.encode_text(["a face with glasses", "a face"])
@@ -285,7 +285,7 @@ def test_houses(house_pipeline: StyleEditPipeline) -> None:
     words = (("a curly *", "an old *"), ("glasses", "a mohawk"))
     settings = replace(QUICK, layers=("all", "fine"), words=words)
     edits = get("discovery").find_all(house_pipeline, Nothing(), settings=settings)
-    assert {caption(edit) for edit in edits} <= {"curly <-> old", "glasses <-> a mohawk"}
+    assert {caption(edit) for edit in edits} <= {"curly ↔ old", "glasses ↔ a mohawk"}
     assert house_pipeline(seed=1, edits=[(edits[0], 1.0)]).images[0].size == (64, 48)
     layers = {one.found["layers"] for one in candidates(house_pipeline, settings)}
     assert layers == {"all", "fine"}

@@ -212,7 +212,7 @@ class Discovery(Method[Settings]):
         return None
 
     def caption(self, origin: Origin) -> str:
-        """The names of its ends: "no glasses <-> glasses"."""
+        """The names of its ends: "no glasses ↔ glasses"."""
         return str(origin.training.get("name", self.name))
 
     def account(self, origin: Origin) -> str:
@@ -399,7 +399,7 @@ class Bank:
     def name(
         self, change: Float[Tensor, " d"], confidence: float = 0.0
     ) -> tuple[str | None, float, int]:
-        """The name of a change, "no glasses <-> glasses", and its cosine.
+        """The name of a change, "no glasses ↔ glasses", and its cosine.
 
         Returns:
             The name, in the order of the bank, or None if no cosine reaches `confidence`; the
@@ -413,7 +413,7 @@ class Bank:
         if cosine < confidence:
             return None, cosine, 1
         first, second = self.pairs[best]
-        return f"{_label(first)} <-> {_label(second)}", cosine, 1 if cosines[best] > 0 else -1
+        return f"{_label(first)} ↔ {_label(second)}", cosine, 1 if cosines[best] > 0 else -1
 
 
 def _label(entry: str) -> str:
