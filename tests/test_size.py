@@ -20,7 +20,7 @@ BUDGET = {
     ("cards/attribute-reader/", ("",)): ("the reader", 2.5),
     ("cards/identity-judge/", ("",)): ("the judge of identity", 2.5),
     ("cards/face-finder/", ("",)): ("the finder of faces", 1.5),
-    ("cards/", ("",)): ("the edits", 14.0),
+    ("cards/", ("",)): ("the edits", 14.5),
     ("", ("",)): ("code, tests and documentation", 7.0),
 }
 
