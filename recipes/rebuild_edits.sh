@@ -87,9 +87,9 @@ instant purple-hair "a face with purple hair" hair_color=purple
 for name in zuri milo ivy captain-otto; do
     train essence "essence-$name" --target "docs/targets/$name.png"
 done
-# With one w for all layers, faces take more of the cat's colors.
-train essence essence-cat --target docs/targets/cat.png --preset out_of_domain --shared
-train essence essence-robot --target docs/targets/robot.png --preset out_of_domain
+for name in cat robot; do
+    train essence "essence-$name" --target "docs/targets/$name.png" --preset out_of_domain
+done
 
 # Local edits (LELSD, eCLIPsed).
 train local local-afro --text "a face with an afro" --target_attributes hair_style=afro

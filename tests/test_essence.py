@@ -210,11 +210,6 @@ def test_essences_stay_within_what_samples_show(
     assert bool(allowed.all()) == limited
 
 
-def test_one_w_for_all_layers(tiny_pipeline: StyleEditPipeline, target: Image.Image) -> None:
-    found = essence_of(tiny_pipeline, target, replace(QUICK, steps=3, shared=True))
-    assert found.length > 0 and torch.equal(found.vector, found.vector[:1].expand(8, -1))
-
-
 def test_starts(tiny_pipeline: StyleEditPipeline, target: Image.Image) -> None:
     pipe = tiny_pipeline
     starts = {
@@ -240,8 +235,6 @@ def test_starts(tiny_pipeline: StyleEditPipeline, target: Image.Image) -> None:
     expected = inverting.encoder.encode(target_picture(pipe, target)) - pipe.mean_latent().codes
     assert torch.allclose(first, expected[0], atol=1e-5)
     assert torch.allclose(second, starts["random"][1], atol=1e-3) and not second.equal(first)
-    shared = run_of(inverting, target, replace(settings, shared=True)).vectors()[0]
-    assert torch.allclose(shared, expected[0].mean(0).expand_as(shared), atol=1e-5)
 
     method, request = Essence(), Picture(target)
     assert method.settings(inverting, request) is IN_DOMAIN and IN_DOMAIN.start == "inversion"

@@ -85,9 +85,6 @@ class Settings:
     """Keep only the part of the target's embedding that lies in this many principal components of
     the embeddings of random samples: what the target has in common with them, without what makes
     it unlike all of them. None keeps the whole embedding."""
-    shared: bool = False
-    """One w for all layers, as in W, instead of one for each, as in W+: the result is farther from
-    the target and closer to the samples."""
     coefficients: bool = False
     """Learn how far each source moves."""
     views: int = 1
@@ -187,7 +184,7 @@ class EssenceRun(Run):
     """The search for an essence: b and the coefficients of every restart, and their losses.
 
     Attributes:
-        offset: b of each restart, `[restarts, num_ws or 1, w_dim]`; in standard deviations of w
+        offset: b of each restart, `[restarts, num_ws, w_dim]`; in standard deviations of w
             with `whiten`.
         coefficients: how far each source moves, `[restarts, sources]`.
     """
@@ -360,8 +357,7 @@ class EssenceRun(Run):
 
     def vectors(self) -> Float[Tensor, "restarts num_ws w_dim"]:
         """b of each restart, in the units of codes."""
-        b = self._units.to_codes(self.offset) if self._units else self.offset
-        return b.expand(-1, self._sources.shape[1], -1)
+        return self._units.to_codes(self.offset) if self._units else self.offset
 
     def _all(self, restarts: Tensor | None) -> Tensor:
         return torch.arange(self.settings.restarts) if restarts is None else restarts
@@ -376,7 +372,7 @@ class EssenceRun(Run):
         starts = self._units.from_codes(people) if self._units else people
         if settings.start != "random":
             starts[0] = 0 if settings.start == "zero" else self._inversion()[0]
-        return starts.mean(1, keepdim=True) if settings.shared else starts.clone()
+        return starts
 
     @torch.no_grad()
     def _inversion(self) -> Tensor:
