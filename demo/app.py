@@ -71,6 +71,18 @@ class Page(gr.Blocks):
 
     routes: Sequence[BaseRoute] = ()
     visits: Visits
+    _agents: Any = None
+
+    @property
+    def mcp_server_obj(self) -> Any:
+        """gradio's server for agents; None without `gradio[mcp]`."""
+        return self._agents
+
+    @mcp_server_obj.setter
+    def mcp_server_obj(self, server: Any) -> None:
+        self._agents = server
+        if server is not None:
+            programs.keep_tools(server)
 
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
@@ -193,6 +205,8 @@ def launch_options(page: Page, names: Collection[str] = ()) -> dict[str, Any]:
     Args:
         names: host names that the page answers to besides those of this machine, see `OwnAddress`.
     """
+    # gradio says so of the endpoints that `keep_tools` leaves out.
+    warnings.filterwarnings("ignore", message="This MCP server includes a tool that has a gr.State")
     files = (in_browser.SCRIPT, channel.SCRIPT, _DROP)
     scripts = [drafts.script(), *(path.read_text(encoding="utf-8") for path in files)]
     return {

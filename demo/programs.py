@@ -1,8 +1,8 @@
 """The page for programs: what each endpoint does, and the endpoints that no widget has.
 
-A program talks to `/gradio_api/call/v2/NAME` with named values, uses gradio_client, or calls a tool
-of MCP if `gradio[mcp]` is installed. `render` stands alone; the others work on the face of their
-session, as the widgets of a visitor do.
+A program talks to `/gradio_api/call/v2/NAME` with named values, or uses gradio_client. `render`
+and `picture` stand alone; the others work on the face of their session, as the widgets of a visitor
+do. An agent has no session, so `picture` is its only tool, if `gradio[mcp]` is installed.
 """
 
 from __future__ import annotations
@@ -28,11 +28,16 @@ from stylegan_hub.photos.person import invert_photo
 from stylegan_hub.session import Session
 from stylegan_hub.studio import Studio
 
+TOOLS = ("picture",)
+"""Endpoints that need no session and return one thing, as gradio's tools of agents must."""
+
 DESCRIPTIONS = {
     "render": "Render a face with edits: from a seed, or from a photograph, which is inverted "
     "first. Needs no earlier call and changes no session. Edits are names, each with a strength: "
     "afro-hair:1.2; edits are found for texts: a face with a hat:0.8. Returns a PNG with its "
     "recipe.",
+    "picture": "As render, but returns only the picture: a face of a seed, or of a photograph, with "
+    "edits by their names (afro-hair:1.2) or in words (a face with a hat:0.8).",
     "face": "Take the face of a seed; the edits of the session stay on it.",
     "label": "Take the face of a class, if the generator has classes.",
     "strength": "Set the strength of an edit on the face; 0 changes nothing.",
@@ -152,7 +157,7 @@ def build(studio: Studio, stage: Stage) -> None:
         edits = names("Names of edits, each with :strength")
         texts = names("Texts of what the picture should show, each with :strength")
         mark = gr.Checkbox(label="Write “edited” into a corner")
-        draw = gr.Button("Render")
+        draw, draw_only = gr.Button("Render"), gr.Button("Render only the picture")
         picture = gr.Image(label="The picture, a PNG with its recipe", type="filepath")
         said = gr.Textbox(label="What it is")
         place = gr.Number(1, label="Which edit on the face, counted from 1", precision=0, minimum=1)
@@ -189,6 +194,27 @@ def build(studio: Studio, stage: Stage) -> None:
         file = desk.file if photo is None else desk.photo_file
         return {picture: file("render", f"{drawn.title}.png", data), said: recipe.sentence}
 
+    def only_picture(
+        desk: Desk,
+        seed: int,
+        psi: float,
+        edits: list[str],
+        texts: list[str],
+        mark: bool,
+        photo: str | None = None,
+    ) -> object:
+        """Render a face with edits, from a seed or a photograph.
+
+        Args:
+            seed: of the face, if there is no photograph.
+            psi: truncation of the seed, 0 to 1.
+            edits: names of edits, each with a strength: "afro-hair:1.2".
+            texts: what the picture should show, each with a strength: "a face with a hat:0.8".
+            mark: whether to write into a corner that the picture is edited.
+            photo: a photograph whose largest face is inverted.
+        """
+        return render(desk, seed, psi, edits, texts, mark, photo)[picture]
+
     def strength_of(desk: Desk, place: int, strength: float) -> tuple[object, ...]:
         """Set the strength of an edit on the face.
 
@@ -210,6 +236,7 @@ def build(studio: Studio, stage: Stage) -> None:
     desk = stage.desk
     asked = [desk, seed, psi, edits, texts, mark, photo]
     draw.click(render, asked, [picture, said], api_name="render", **FILMING)
+    draw_only.click(only_picture, asked, picture, api_name="picture", **FILMING)
     set_strength.click(
         strength_of, [desk, place, strength], stage.drawn, api_name="strength", **DRAWING
     )
@@ -228,6 +255,16 @@ def describe(page: gr.Blocks) -> None:
     for function in page.fns.values():
         if function.api_visibility == "public":
             function.api_description = DESCRIPTIONS[str(function.api_name)]
+
+
+def keep_tools(server: Any) -> None:
+    """Offer agents only the endpoints that need no session.
+
+    Args:
+        server: gradio's `GradioMCPServer`, which makes a tool of every endpoint.
+    """
+    endpoints = server.tool_to_endpoint.values()
+    server.tool_to_endpoint = {name: f"/{name}" for name in TOOLS if f"/{name}" in endpoints}
 
 
 def has_mcp() -> bool:

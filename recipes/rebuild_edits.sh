@@ -74,7 +74,7 @@ train mapper surprised --text "a surprised face" --target_attributes expression=
 character() {
     name=$1 text=$2
     train mapper "$name" --text "$text" --target_attributes "character=$text" \
-        --mapper_type single --limited --latent_l2_lambda 0.02 --max_train_steps 250
+        --mapper_type single --latent_l2_lambda 0.02 --max_train_steps 250
 }
 character zuri Zuri
 character captain-otto "Captain Otto"

@@ -167,28 +167,30 @@ def test_tools_of_agents(studio: Studio) -> None:
     page = build(studio)
     page.launch(prevent_thread_lock=True, quiet=True, **launch_options(page))
     try:
-        tools = {tool.name: tool for tool in listed_tools(page)}
-        name = next(name for name in tools if name.endswith("render"))
-        assert DESCRIPTIONS["render"] in (tools[name].description or "")
-        properties = tools[name].inputSchema["properties"]
+        tools, answer = asked_by_an_agent(page)
+        # The other endpoints work on the face of a session, which an agent does not have.
+        assert [tool.name for tool in tools] == ["picture"]
+        assert DESCRIPTIONS["picture"] in (tools[0].description or "")
+        properties = tools[0].inputSchema["properties"]
         assert {"seed", "psi", "edits", "texts", "mark"} <= set(properties)
-        assert not any("publish" in name or "token" in name for name in tools)
+        assert not answer.isError, answer
+        assert any(part.type == "image" for part in answer.content)
     finally:
         page.close(verbose=False)
 
 
-def listed_tools(page: object) -> list[object]:
-    """What an agent sees, through the protocol's own client."""
+def asked_by_an_agent(page: Any) -> tuple[list[Any], Any]:
+    """The tools that an agent sees through the protocol's own client, and a picture of seed 3."""
     import asyncio
 
     from mcp import ClientSession
     from mcp.client.streamable_http import streamablehttp_client
 
-    async def ask() -> list[object]:
-        address = f"{page.local_url}gradio_api/mcp/"  # type: ignore[attr-defined]
-        async with streamablehttp_client(address) as (read, write, _):
+    async def ask() -> tuple[list[Any], Any]:
+        async with streamablehttp_client(f"{page.local_url}gradio_api/mcp/") as (read, write, _):
             async with ClientSession(read, write) as session:
                 await session.initialize()
-                return list((await session.list_tools()).tools)
+                tools = list((await session.list_tools()).tools)
+                return tools, await session.call_tool("picture", {"seed": 3, "edits": ["afro:0.8"]})
 
     return asyncio.run(ask())

@@ -16,8 +16,6 @@ from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.limited import Limited, Limits
 from stylegan_hub.errors import ArtifactError
 from stylegan_hub.latents import Latents, Space
-from stylegan_hub.methods.mapper import MapperRun, Settings
-from stylegan_hub.methods.method import Words
 from stylegan_hub.pipeline import StyleEditPipeline
 
 
@@ -130,18 +128,3 @@ def test_damaged_files(
         config["edit"] = "an edit"
     with pytest.raises(ArtifactError):
         edit_from_parts(config, tensors, "here")
-
-
-def test_a_mapper_can_be_trained_within_limits(tiny_pipeline: StyleEditPipeline) -> None:
-    settings = Settings(steps=2, batch_size=2, population=4, limited=True, start_at_identity=False)
-    run = MapperRun(tiny_pipeline, Words("an afro"), settings)
-    (edit,) = run.edits()
-    assert isinstance(edit, Limited) and edit.edit is run.mapper
-    run.network.requires_grad_(True)
-    losses = run.losses(0, torch.Generator().manual_seed(0))
-    losses["loss"].backward()
-    assert any(
-        float(p.grad.abs().max()) > 0 for p in run.network.parameters() if p.grad is not None
-    )
-    with pytest.raises(ValueError, match="limits need w_plus"):
-        Settings(space=Space.S, limited=True)

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from stylegan_hub.domain import Domain, Preprocessing
 from stylegan_hub.edits.base import Edit, Origin, Strength
 from stylegan_hub.edits.latent_mapper import LatentMapper, Normalization
-from stylegan_hub.edits.limited import Limited, Limits
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.losses import clip_loss, directional_clip_loss, identity_loss
 from stylegan_hub.methods.identity import NO_RECOGNIZER, id_lambda_of
@@ -137,9 +136,6 @@ class Settings:
     """Weight of the mean squared step over layers and features; in s summed over the layers."""
     views: int = 1
     """Augmented copies of the picture that CLIP looks at; 0 = the picture itself."""
-    limited: bool = False
-    """Keep edited faces within what samples show (`edits/limited.py`), for a change of many
-    attributes at once; w_plus only."""
     whiten: bool = True
     """Measure the length of steps in the units in which latents vary."""
     preprocessing: Preprocessing = "proper"
@@ -155,8 +151,6 @@ class Settings:
                 f"{self.population}; expected at least one step and face, a positive lr and a "
                 "population of at least 2."
             )
-        if self.limited and self.space is not Space.W_PLUS:
-            raise ValueError("Got limited in s; limits need w_plus. Leave it out, or use w_plus.")
         weights = ("clip_lambda", "directional_lambda", "id_lambda", "latent_l2_lambda", "views")
         for name in weights:
             value = getattr(self, name)
@@ -252,9 +246,6 @@ class MapperRun(Run):
         if settings.start_at_identity:
             start_at_identity(self.mapper)
         self.network = self.mapper.network.requires_grad_(True).to(domain.device)
-        self.edit: Edit = self.mapper
-        if settings.limited:
-            self.edit = Limited(self.mapper, Limits.of(domain))
         if faces is None:
             faces = training_latents(domain, settings.population, settings.space)
         with torch.no_grad():
@@ -275,19 +266,19 @@ class MapperRun(Run):
         chosen = torch.randint(len(self._latents), (size * count,), generator=draw)
         own = chosen[index * size : (index + 1) * size].to(self._latents.codes.device)
         batch = Latents(self._latents.space, self._latents.codes[own])
-        return self.objective(self.edit, batch, random)
+        return self.objective(self.mapper, batch, random)
 
     @torch.no_grad()
     def shown(self, latents: Latents | None = None) -> Float[Tensor, "n 3 h w"]:
         """Pictures of faces with the edit; the first training face when None."""
         faces = self._latents[0] if latents is None else latents
         start = self._domain.lower(faces, self.settings.space)
-        return self._domain.synthesize(self.edit.apply(start, 1.0))
+        return self._domain.synthesize(self.mapper.apply(start, 1.0))
 
     def edits(self) -> list[Edit]:
-        """The mapper, limited if that was asked for, with weights rounded to half precision."""
+        """The mapper, with weights rounded to half precision."""
         self.network.requires_grad_(False).half().float()
-        return [self.edit]
+        return [self.mapper]
 
 
 class Objective:
@@ -315,11 +306,12 @@ class Objective:
                 "to this CLIP; say what should change."
             )
 
-    def __call__(self, edit: Edit, latents: Latents, random: torch.Generator) -> dict[str, Tensor]:
+    def __call__(
+        self, mapper: LatentMapper, latents: Latents, random: torch.Generator
+    ) -> dict[str, Tensor]:
         """Mean losses over the batch: "loss", which is minimized, and its parts without weights.
 
         Args:
-            edit: the mapper, which may be limited.
             latents: in the mapper's space.
             random: for the augmentation.
         """
@@ -329,7 +321,7 @@ class Objective:
         def look(images: Tensor) -> Float[Tensor, "views n d"]:
             return domain.look(images, views, settings.preprocessing)
 
-        step = edit.delta(start)
+        step = mapper.delta(start)
         edited = self._draw(start + step)
         after = look(edited)
         parts = {"clip": clip_loss(after, self._text).mean()}
