@@ -36,7 +36,7 @@ DESCRIPTIONS = {
     "first. Needs no earlier call and changes no session. Edits are names, each with a strength: "
     "afro-hair:1.2; edits are found for texts: a face with a hat:0.8. Returns a PNG with its "
     "recipe.",
-    "picture": "As render, but returns only the picture: a face of a seed, or of a photograph, with "
+    "picture": "As render, but returns only the picture: a face of a seed or a photograph, with "
     "edits by their names (afro-hair:1.2) or in words (a face with a hat:0.8).",
     "face": "Take the face of a seed; the edits of the session stay on it.",
     "label": "Take the face of a class, if the generator has classes.",

@@ -261,8 +261,8 @@ def test_the_check_in_chromium(
         *names
     }
     wrong = shutil.copytree(site.folder / "pipeline", tmp_path / "wrong")
-    write_layout(wrong, '"format_version":2', '"format_version":3')
-    with pytest.raises(ArtifactError, match="format_version 3; this page reads 2"):
+    write_layout(wrong, '"format_version":3', '"format_version":4')
+    with pytest.raises(ArtifactError, match="format_version 4; this page reads 3"):
         check(wrong)
 
 
@@ -360,7 +360,8 @@ def test_only_what_has_changed_is_rendered(blank: Page) -> None:
 
 @pytest.mark.browser
 def test_words(blank: Page, pipe: StyleEditPipeline) -> None:
-    for said in ("a face with a hat", "without glasses", "make him a king"):
+    said_all = ("a face with a hat", "without glasses", "make him a king", "a face with red hair")
+    for said in said_all:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PoorFitWarning)
             found = pipe.find(said, pipe.sample(3), method="instant")

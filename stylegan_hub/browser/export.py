@@ -33,7 +33,7 @@ from stylegan_hub.methods.instant import Settings
 from stylegan_hub.methods.level import TOP_SHARE
 from stylegan_hub.methods.method import get
 from stylegan_hub.methods.prompt_bank import TEMPLATES
-from stylegan_hub.methods.word_bank import NAMELESS, known_entries, sentence
+from stylegan_hub.methods.word_bank import NAMELESS, alternatives, known_entries, sentence
 from stylegan_hub.methods.wording import rules
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.pipeline import StyleEditPipeline
@@ -41,7 +41,7 @@ from stylegan_hub.storage import staged
 from stylegan_hub.version import __version__
 
 FORMAT = "stylegan-hub-web"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 LAYOUT_NAME = "layout.json"
 KINDS: tuple[type[Edit], ...] = (Direction, InstantEdit, LatentMapper, Limited)
 """Kinds of edits that the browser library supports."""
@@ -237,6 +237,10 @@ def _instant(files: Files, pipe: StyleEditPipeline) -> dict[str, Any]:
         "strength": asdict(Strength()),
         "fit": asdict(table(pipe)),
         "nameless": sorted(NAMELESS),
+        "alternatives": [
+            [sentence(pipe, entry) for entry in group if not entry.startswith("no ")]
+            for group in alternatives(pipe)
+        ],
         "words": [
             {"shown": said if "*" in entry else entry, "sentence": said}
             for entry, said in zip(entries, sentences, strict=True)

@@ -24,12 +24,18 @@ measured in the metric of the samples' covariance, so the correction is a combin
 attributes' own displacements. The identity is kept by a penalty on the change of the recognizer's
 embedding, which is approximated by a linear map of w.
 
+A face that has something else in place of what is asked for (black hair, when red hair is asked
+for) is moved away from that as well: the displacement towards its own alternative is subtracted
+from v. The alternatives are those of the word bank (`methods/word_bank.py`), and CLIP says which
+one the face has. Without this, a smiling face hardly becomes a neutral one, because the mean of all
+samples is almost neutral.
+
 For one face the amount is measured: the edit is rendered, CLIP measures its level, and the amount
 grows by what is missing; this is repeated a few times. For every face the amount is computed from
 the latent (`edits/instant.py`), and a few samples determine the length of the displacement. A
 removal ("no hat") is the same displacement backwards, by as much as the face has of it, down to
-level -0.2. This level was chosen on the drawn portraits of 256 px, the other settings on those of
-128 px.
+level -0.2. This level and the limits for alternatives were chosen on the drawn portraits of 256 px,
+the other settings on those of 128 px.
 """
 
 from __future__ import annotations
@@ -38,6 +44,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -55,7 +62,7 @@ from stylegan_hub.methods.fit import asked_change, most_of
 from stylegan_hub.methods.level import Scale
 from stylegan_hub.methods.method import Method, Picture, Request, Words, register
 from stylegan_hub.methods.prompt_bank import TEMPLATES, text_change
-from stylegan_hub.methods.word_bank import trait
+from stylegan_hub.methods.word_bank import alternatives, sentence, trait
 from stylegan_hub.models.instant import InstantModel
 from stylegan_hub.steps import OnStep, Step
 
@@ -70,6 +77,9 @@ IDENTITY = {"identity", "the identity", "person", "the person", "who it is"}
 _IDENTITY_WEIGHT = 8.0  # of the squared change of the embedding, against that of v
 _SMALL = 1e-4
 _ASKED = 0.5  # correlation from which a kept text is taken for what is asked for
+_SAME = 0.7  # correlation from which an entry of the word bank is taken for what is asked for
+_SHOWN = 0.3  # level from which a face is taken to have an alternative
+_BANKS: WeakKeyDictionary[InstantModel, tuple[list[int], Tensor]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -135,7 +145,10 @@ class Instant(Method[Settings]):
         keep = request.keep if isinstance(request, Words) else ()
         if keep:
             origin = replace(origin, training={**origin.training, "keep": list(keep)})
-        edit = memory.edit(change, settings.level, origin, without, keep)
+        instead = None
+        if face is not None and isinstance(request, Words) and settings.looks and not without:
+            instead = memory.alternative(change, domain.encode_image(domain.sketch(face)))
+        edit = memory.edit(change, settings.level, origin, without, keep, instead)
         look = _Looking(memory, edit, change, settings, without)
         if face is None:
             return look.for_all(on_step)
@@ -185,6 +198,38 @@ class Memory:
         sure = shift.sign() * (shift.abs() - _CHANCE * worth.rsqrt()).clamp_min(0)
         return sure * self.deviation
 
+    def alternative(
+        self, change: Float[Tensor, " d"], face: Float[Tensor, "1 d"]
+    ) -> Float[Tensor, " w_dim"] | None:
+        """The displacement towards what a face has in place of what is asked for.
+
+        Args:
+            face: CLIP's embedding of its picture.
+
+        Returns:
+            None if what is asked for has fewer than two alternatives in the word bank, or the face
+            has none of them.
+        """
+        groups, changes = self._bank()
+        if not groups:
+            return None
+        asked = self._levels(change)
+        nearest = int((changes @ change.to(changes)).argmax())
+        others = [
+            one
+            for index, one in enumerate(changes)
+            if groups[index] == groups[nearest] and index != nearest
+        ]
+        same = _correlation(asked, self._levels(changes[nearest])) > _SAME
+        if not same or len(others) < 2:
+            return None
+        scales = [Scale.of(self.seen, other) for other in others]
+        levels = [float(scale.level(face.to(self.seen))[0]) for scale in scales]
+        most = max(range(len(others)), key=levels.__getitem__)
+        if levels[most] < _SHOWN:
+            return None
+        return self.displacement(self._levels(others[most]))
+
     def kept(
         self,
         vector: Float[Tensor, " w_dim"],
@@ -230,12 +275,14 @@ class Memory:
         origin: Origin,
         without: bool = False,
         keep: Sequence[str] = (),
+        instead: Float[Tensor, " w_dim"] | None = None,
     ) -> InstantEdit:
         """The edit that brings every face to a level of a change.
 
         Args:
             without: bring faces from that level down to `_REMOVED` instead.
             keep: words for what must not change.
+            instead: the displacement towards what is there in its place, see `alternative`.
 
         Raises:
             MethodError: see `kept`.
@@ -243,6 +290,8 @@ class Memory:
         base = self.domain.base_model
         levels = self._levels(change)
         vector = self.displacement(levels)
+        if instead is not None:
+            vector = vector - instead
         if keep:
             vector = self.kept(vector, change, keep)
         vector = vector.expand(base.num_ws, -1)
@@ -269,6 +318,20 @@ class Memory:
         """The linear map from scaled w to values of the samples, without its constant."""
         product = self._scaled.T @ (values - values.mean()) / len(values)
         return torch.linalg.solve(self._moment, product)
+
+    def _bank(self) -> tuple[list[int], Float[Tensor, "entries d"]]:
+        """The group of each entry of the word bank, and its change; without "no ..."."""
+        model: InstantModel = self.domain.instant
+        if model not in _BANKS:
+            entries = [
+                (group, sentence(self.domain, text))
+                for group, texts in enumerate(alternatives(self.domain))
+                for text in texts
+                if not text.startswith("no ")
+            ]
+            changes = [self._change(text) for _, text in entries]
+            _BANKS[model] = [group for group, _ in entries], torch.stack(changes or [self.seen[0]])
+        return _BANKS[model]
 
     def _change(self, text: str) -> Float[Tensor, " d"]:
         return text_change(self.domain, text, self.domain.neutral, ()).to(self.seen)

@@ -30,7 +30,8 @@ ANYTHING: Alternatives = (
 """Names for the pictures of any domain."""
 
 FACES: Alternatives = (
-    ("black hair", "brown hair", "blonde hair", "red hair", "grey hair", "purple hair"),
+    ("black hair", "brown hair", "blonde hair", "red hair", "grey hair", "white hair",
+     "purple hair", "pink hair", "green hair"),
     ("a bald head", "short hair", "long hair", "curly hair", "a bob cut", "spiky hair",
      "a mohawk", "an afro"),
     ("light skin", "tanned skin", "dark skin"),

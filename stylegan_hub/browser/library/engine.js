@@ -20,7 +20,7 @@ import { randn } from './torch_random.js';
 import { Wording } from './wording.js';
 
 export const FORMAT = 'stylegan-hub-web';
-export const FORMAT_VERSION = 2;
+export const FORMAT_VERSION = 3;
 
 const MAX_SEED = 2n ** 63n - 1n;
 const CLOSE = 2e-3; // tolerance for each number of embeddings of length 1

@@ -16,10 +16,13 @@ const MIN_SPAN = 1e-4;
 const SAME = 1e-4;
 const CLEAR = 0.75;
 const NEAR_WORDS = 3;
+const SAME_TRAIT = 0.7; // correlation with an entry of the word bank that is what was asked for
+const SHOWN = 0.3; // level from which a face has an alternative
 
 export class InstantModel {
   #embedded = new Map();
   #offered = null;
+  #bank = null;
 
   /**
    * @param {object} config of the export: settings, templates, fit, words
@@ -67,8 +70,13 @@ export class InstantModel {
     const change = unit(difference);
     const scale = scaleOf(this.seen, change, this.config.top_share);
     const levels = this.seen.map(seen => scale(dot(seen, change)));
-    const sign = request.removal ? -1 : 1;
-    const vector = this.#displacement(levels).map(number => sign * number);
+    let vector = this.#displacement(levels);
+    if (request.removal) {
+      vector = vector.map(number => -number);
+    } else {
+      const there = await this.#alternative(change, levels, await face.see(vector, 0));
+      if (there) vector = minus(vector, there);
+    }
 
     const { level: goal, looks } = this.config.settings;
     const look = async by => scale(dot(await face.see(vector, by), change));
@@ -123,6 +131,37 @@ export class InstantModel {
       Math.max(Math.abs(number) - CHANCE / Math.sqrt(worth), 0));
   }
 
+  /**
+   * The displacement towards what a face has in place of what is asked for.
+   *
+   * @param {Float32Array} change
+   * @param {number[]} levels of the samples along the change
+   * @param {Float32Array} face CLIP's embedding of its picture
+   * @returns {Promise<Float32Array | null>} null if there are fewer than two alternatives, or the
+   *   face has none of them
+   */
+  async #alternative(change, levels, face) {
+    const entries = this.config.alternatives.flatMap(
+      (texts, group) => texts.map(text => ({ text, group })));
+    if (!entries.length) return null;
+    this.#bank ??= await this.#plainChanges(entries.map(({ text }) => text), this.wording.neutral);
+    const likeness = this.#bank.map(other => dot(other, change));
+    const nearest = likeness.indexOf(Math.max(...likeness));
+    const levelsOf = other => {
+      const scale = scaleOf(this.seen, other, this.config.top_share);
+      return this.seen.map(seen => scale(dot(seen, other)));
+    };
+    const others = this.#bank.filter(
+      (_, i) => entries[i].group === entries[nearest].group && i !== nearest);
+    if (others.length < 2 || correlation(levels, levelsOf(this.#bank[nearest])) <= SAME_TRAIT) {
+      return null;
+    }
+    const has = others.map(
+      other => scaleOf(this.seen, other, this.config.top_share)(dot(face, other)));
+    const most = has.indexOf(Math.max(...has));
+    return has[most] < SHOWN ? null : this.#displacement(levelsOf(others[most]));
+  }
+
   #fit(request, wanted, neutral, reached) {
     const units = this.config.fit;
     if (this.#namesOnlyUnknown(request.said ?? request.text)) return 0;
@@ -175,6 +214,14 @@ function scaleOf(seen, change, share) {
   const zero = places[Math.floor((places.length - 1) / 2)];
   const span = Math.max(top([...places], share) - zero, MIN_SPAN);
   return place => (place - zero) / span;
+}
+
+function correlation(one, other) {
+  const [a, b] = [one, other].map(numbers => {
+    const mean = sum(numbers) / numbers.length;
+    return Float64Array.from(numbers, number => number - mean);
+  });
+  return dot(a, b) / Math.max(Math.sqrt(dot(a, a) * dot(b, b)), 1e-12);
 }
 
 /** The mean of the given share of largest numbers. */
