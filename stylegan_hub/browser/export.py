@@ -215,8 +215,13 @@ def _vision(files: Files, pipe: StyleEditPipeline) -> dict[str, Any]:
     config = pipe.clip.config.vision_config.to_dict()
     size, side = config["image_size"], pipe.generator.config.img_resolution
     own["resize"] = _resizing(side, size, "bicubic")
+    height, width = pipe.generator.img_size
+    sketch = pipe.sketch_side if height == width else None  # searches look at a smaller picture
+    if sketch is not None:
+        own["resize_sketch"] = _resizing(sketch, size, "bicubic")
     processor = pipe.image_processor
     config |= {"mean": list(processor.image_mean), "std": list(processor.image_std)}
+    config["sketch"] = sketch
     return {"config": config, **_put(files, "vision", own)}
 
 

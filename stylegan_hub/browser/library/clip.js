@@ -128,13 +128,15 @@ export class VisionTower extends Tower {
   /**
    * The embedding of length 1 of a picture in [-1, 1].
    *
-   * @param {object} image a tensor `[1, side, side, 3]`; not disposed
+   * @param {object} image a tensor `[1, side, side, 3]`, with the side of the generator's pictures
+   *   or `config.sketch`; not disposed
    * @returns {Promise<Float32Array>}
    */
   async encode(image) {
     const { tf, config } = this;
     const [row] = await this.rows(tf.tidy(() => {
-      const colors = resized(tf, image, this.weight('~resize'), this.weight('~resize'));
+      const size = this.weight(image.shape[1] === config.sketch ? '~resize_sketch' : '~resize');
+      const colors = resized(tf, image, size, size);
       const pixels = tf.div(tf.sub(tf.div(tf.add(colors, 1), 2), tf.tensor(config.mean)),
         tf.tensor(config.std));
       const kernel = tf.transpose(this.weight('embeddings.patch_embedding.weight'), [2, 3, 1, 0]);

@@ -165,7 +165,10 @@ export class Engine {
       const by = this.mapping.styles(this.mapping.repeated(step), true);
       const s = start.map((number, i) => number + amount * by[i]);
       const { tf, synthesis } = this.chosen;
-      const image = framed(tf, synthesis.render(s), this.layout.generator.config);
+      const { sketch } = vision.config;
+      const picture = synthesis.render(s, sketch ?? undefined);
+      const image = sketch ? tf.clone(picture)
+        : framed(tf, picture, this.layout.generator.config);
       return vision.encode(image).finally(() => image.dispose());
     };
     const { step, fit, verdict, advice, request } = await instant.find(said, { see });
