@@ -190,7 +190,7 @@ class OwnFacesAndPeople:
 
 SEEN = 128
 """Resolution, in pixels, at which `draws` judges whether a pipeline renders a picture well."""
-_DRAWN_WELL = 18.0  # dB: renders reach 23 or more, photographs of people at most 13
+_DRAWN_WELL = 18.0  # dB: renders reach 21 or more, photographs of people at most 13
 
 
 @torch.no_grad()
