@@ -1,4 +1,6 @@
-"""Measure the browser's pictures in headless Chromium: `python benchmarks/browser.py [PIPELINE]`.
+"""Measure the browser's pictures in headless Chromium.
+
+    python benchmarks/browser.py portraits
 
 Without a pipeline, a random generator of 256 px is measured, with the size of the portraits. The
 table has one column for a page as any server sends it, which computes with one thread, and one for
@@ -10,14 +12,14 @@ others are part of it.
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
+import tyro
 
 from stylegan_hub.browser.check import chromium
 from stylegan_hub.browser.served import ISOLATED, served
@@ -143,9 +145,13 @@ def measured(folder: Path, headers: Mapping[str, str]) -> dict[str, str]:
     return rows
 
 
-def main() -> None:
-    """Print the table."""
-    pipe = measured_pipeline(sys.argv[1] if len(sys.argv) > 1 else None)
+def main(pipeline: Annotated[str | None, tyro.conf.Positional] = None) -> None:
+    """Print the table.
+
+    Args:
+        pipeline: bundled name, folder or Hub id.
+    """
+    pipe = measured_pipeline(pipeline)
     with tempfile.TemporaryDirectory() as place:
         folder = write_static_page(pipe, Path(place) / "page").folder
         plain, isolated = measured(folder, {}), measured(folder, ISOLATED)
@@ -156,4 +162,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)
