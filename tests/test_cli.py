@@ -1,5 +1,6 @@
 """The command writes what was requested, or says in one line why not."""
 
+import contextlib
 import json
 import os
 import re
@@ -514,18 +515,25 @@ def test_disk_that_refuses(
     assert list(output.parent.iterdir()) == []
 
 
-def test_train_hands_everything_to_the_recipe(monkeypatch: MonkeyPatch) -> None:
+@pytest.fixture
+def replaced(monkeypatch: MonkeyPatch) -> list[list[str]]:
+    """The programs that took the place of this process, which they do not; they exit with 3."""
     commands: list[list[str]] = []
 
-    def note(command: list[str]) -> subprocess.CompletedProcess[str]:
+    def note(program: str, command: list[str]) -> None:
+        assert program == command[0] == sys.executable
         commands.append(command[1:])
-        return subprocess.CompletedProcess(command, 2)
+        raise SystemExit(3)
 
-    monkeypatch.setattr(subprocess, "run", note)
+    monkeypatch.setattr(os, "execv", note)
+    return commands
+
+
+def test_train_hands_everything_to_the_recipe(replaced: list[list[str]]) -> None:
     words = ["mapper", "--text", "a hat", "--help", "--output_dir", "runs/hat"]
-    assert run("train", *words).exit_code == 2
+    assert run("train", *words).exit_code == 3
     script = Path(__file__).parents[1] / "recipes" / "train.py"
-    assert commands == [[str(script), *words]] and script.is_file()
+    assert replaced == [[str(script), *words]] and script.is_file()
 
 
 def test_demo_without_gradio(monkeypatch: MonkeyPatch) -> None:
@@ -534,19 +542,30 @@ def test_demo_without_gradio(monkeypatch: MonkeyPatch) -> None:
     assert result.exit_code == 1 and 'pip install "stylegan-hub[demo]"' in result.stderr
 
 
-def test_demo_runs_the_script_of_the_clone(monkeypatch: MonkeyPatch) -> None:
-    commands: list[list[str]] = []
-
-    def note(command: list[str]) -> subprocess.CompletedProcess[str]:
-        commands.append(command[1:])
-        return subprocess.CompletedProcess(command, 3)
-
-    monkeypatch.setattr(subprocess, "run", note)
+def test_demo_runs_the_script_of_the_clone(replaced: list[list[str]]) -> None:
     assert run("demo", "--pipeline", "cars", "--port", 8000).exit_code == 3
     script = Path(__file__).parents[1] / "app.py"
-    expected = [str(script), "--pipeline", "cars", "--port", "8000", "--device", "auto"]
-    assert commands == [expected]
-    assert script.is_file()
+    words = ["--pipeline", "cars", "--device", "auto", "--port", "8000"]
+    assert replaced == [[str(script), *words]] and script.is_file()
+
+
+def test_a_signal_ends_what_a_command_started() -> None:
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "stylegan_hub", "train", "mapper", "--help"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    children = Path(f"/proc/{begun.pid}/task/{begun.pid}/children")
+    if not children.exists():
+        begun.kill()
+        pytest.skip("This system does not list processes.")
+    seen = set()
+    while begun.poll() is None:
+        with contextlib.suppress(OSError):
+            seen |= set(children.read_text().split())
+    said, _ = begun.communicate()
+    assert "usage: stylegan-hub train mapper" in said or "--output_dir" in said
+    assert not seen  # no process of its own, which a signal would leave behind
 
 
 def test_help_of_the_script() -> None:

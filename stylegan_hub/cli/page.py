@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,14 +42,13 @@ def demo(
             raise ValueError(
                 'The page needs gradio. Install it with pip install "stylegan-hub[demo]".'
             )
-    command = [sys.executable, str(clone.root() / "app.py"), "--pipeline", pipeline]
-    command += ["--host", host] if host is not None else []
-    command += ["--port", str(port)] if port is not None else []
-    command += ["--device", device]
-    command += ["--runtime", runtime] if runtime is not None else []
+    arguments = ["--pipeline", pipeline, "--device", device]
+    arguments += ["--host", host] if host is not None else []
+    arguments += ["--port", str(port)] if port is not None else []
+    arguments += ["--runtime", runtime] if runtime is not None else []
     for name in allow_host or ():
-        command += ["--allow-host", name]
-    raise typer.Exit(subprocess.run(command).returncode)
+        arguments += ["--allow-host", name]
+    clone.run("app.py", arguments)
 
 
 @main.command()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import typer
 
 from stylegan_hub import clone
@@ -24,5 +21,4 @@ def train(context: typer.Context) -> None:
       stylegan-hub train mapper --text "a face with an afro" --output_dir runs/afro-hair
       stylegan-hub train mapper --help
     """
-    script = clone.root() / "recipes" / "train.py"
-    raise typer.Exit(subprocess.run([sys.executable, str(script), *context.args]).returncode)
+    clone.run("recipes/train.py", context.args)

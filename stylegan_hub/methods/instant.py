@@ -145,14 +145,15 @@ class Instant(Method[Settings]):
         keep = request.keep if isinstance(request, Words) else ()
         if keep:
             origin = replace(origin, training={**origin.training, "keep": list(keep)})
-        instead = None
+        instead = images = None
         if face is not None and isinstance(request, Words) and settings.looks and not without:
-            instead = memory.alternative(change, domain.encode_image(domain.sketch(face)))
+            images = domain.sketch(face)
+            instead = memory.alternative(change, domain.encode_image(images))
         edit = memory.edit(change, settings.level, origin, without, keep, instead)
         look = _Looking(memory, edit, change, settings, without)
         if face is None:
             return look.for_all(on_step)
-        return look.for_one(face, on_step)
+        return look.for_one(face, on_step, images)
 
     def rank(self, domain: Domain, request: Request, face: Latents | None) -> float:
         """Highest for words; low for pictures, which `essence` follows more closely."""
@@ -363,10 +364,12 @@ class _Looking:
     settings: Settings
     without: bool = False
 
-    def for_one(self, face: Latents, on_step: OnStep | None) -> Direction:
-        """The edit for one face, by the amount that it needs."""
+    def for_one(
+        self, face: Latents, on_step: OnStep | None, images: Tensor | None = None
+    ) -> Direction:
+        """The edit for one face, by the amount that it needs; its picture, if it is known."""
         edit = self.edit
-        amount = self.amounts(face, on_step) if self.settings.looks else self.read(face)
+        amount = self.amounts(face, on_step, images) if self.settings.looks else self.read(face)
         vector = _moved(self.memory.domain, face, amount.clamp_min(LEAST), edit.vector)
         step = vector.codes - face.codes
         return Direction(step[0], face.space, edit.base_model, edit.strength, edit.origin)
@@ -400,14 +403,16 @@ class _Looking:
             self.edit.amount(codes) if faces.space is Space.W_PLUS else codes.new_ones(len(codes))
         )
 
-    def amounts(self, faces: Latents, on_step: OnStep | None) -> Float[Tensor, " n"]:
+    def amounts(
+        self, faces: Latents, on_step: OnStep | None, images: Tensor | None = None
+    ) -> Float[Tensor, " n"]:
         """Amounts at which CLIP sees the requested level, found in a few looks.
 
         They are 0 for faces that are at this level already.
         """
         domain, goal = self.memory.domain, self.settings.level
         scale = Scale.of(self.memory.seen, self.change)
-        images = domain.sketch(faces)
+        images = domain.sketch(faces) if images is None else images
         amounts = torch.zeros(len(faces), device=images.device)
         looks = self.settings.looks
         for look in range(looks + 1):
