@@ -156,7 +156,7 @@ def test_transfer(studio: Studio, target: Target, kind: str, tmp_path: Path) -> 
     assert label_of(edited.edits[0]) == "essence of cat"
     training = last.found.origin.training
     assert (training["first_seed"], training["steps"]) == (7, 2)
-    assert training["shared"] == (kind == "out_of_domain")
+    assert (training["components"] is not None) == (kind == "out_of_domain")
 
     unpack(archive(last.found, slug_of(edited.edits[0])), tmp_path)
     loaded = load_edit(tmp_path / "essence-of-cat")
