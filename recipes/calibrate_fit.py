@@ -94,7 +94,8 @@ def main(config: Config) -> None:
     rng.shuffle(texts)
     learned = set(texts[::2])
     table = fitted([row for row in rows if row.text in learned], units)
-    table = replace(table, limit=limit_of(fits(table, rows), rows))  # few rows near it, so all
+    # Few texts are near the limit, so it is taken from all of them.
+    table = replace(table, limit=limit_of(table, rows))
     unseen = [row for row in rows if row.text not in learned]
     held_out = [Caption(text, {}) for text in json.loads(HELD_OUT.read_text())]
     foreign = measured(pipe, reader, held_out, units, config)
@@ -173,7 +174,7 @@ def true_of(caption: Caption, labels: list[dict[str, str]], index: int) -> bool:
 
 
 def fitted(rows: list[Row], units: FitTable) -> FitTable:
-    """The logistic regression, in which both classes weigh the same, with a limit for poor fits."""
+    """The logistic regression; the limit stays as it is."""
     values = torch.tensor([row.values for row in rows])
     success = torch.tensor([float(row.success) for row in rows])
     weights = torch.zeros(4, requires_grad=True)
@@ -188,16 +189,15 @@ def fitted(rows: list[Row], units: FitTable) -> FitTable:
 
     optimizer.step(loss)
     *slopes, bias = (round(w, 4) for w in weights.tolist())
-    table = replace(units, weights=(slopes[0], slopes[1], slopes[2]), bias=bias, calibrated=True)
-    return replace(table, limit=limit_of(fits(table, rows), rows))
+    return replace(units, weights=(slopes[0], slopes[1], slopes[2]), bias=bias, calibrated=True)
 
 
-def limit_of(fit: Tensor, rows: list[Row]) -> float:
+def limit_of(table: FitTable, rows: list[Row]) -> float:
     """The fit below which a share of `FALSE_ALARMS` of the successful edits lies."""
     success = torch.tensor([row.success for row in rows])
     if not success.any():
         raise SystemExit("The reader found no edit that worked, so there is nothing to learn from.")
-    return round(float(fit[success].quantile(FALSE_ALARMS)), 3)
+    return round(float(fits(table, rows)[success].quantile(FALSE_ALARMS)), 3)
 
 
 def fits(table: FitTable, rows: list[Row]) -> Tensor:

@@ -198,6 +198,7 @@ def test_the_calibration_learns_what_works() -> None:
         for i in range(400)
     ]
     table = calibrate.fitted(rows[:200], TABLE)
+    table = replace(table, limit=calibrate.limit_of(table, rows))
     assert table.calibrated and table.bimodal == TABLE.bimodal
     assert table.weights[1] > table.weights[2] > abs(table.weights[0])
     report = calibrate.report(table, rows[200:], rows[:3])
