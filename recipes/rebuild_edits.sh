@@ -110,7 +110,8 @@ if [ ! -e "$RUNS/captioner/captioner" ]; then
 fi
 if [ ! -e "$RUNS/text-to-face/README.md" ]; then
     "$PYTHON" recipes/train_text_to_face.py --cache "$RUNS/portraits" --pipeline "$PIPELINE" \
-        --captioner "$RUNS/captioner/captioner" --warm_start_characters 2400 \
-        --output_dir "$RUNS/text-to-face" --mixed_precision "$PRECISION" --resume_from_checkpoint latest
+        --captioner "$RUNS/captioner/captioner" --output_dir "$RUNS/text-to-face" \
+        --warm_start_samples 24000 --warm_start_characters 480 \
+        --mixed_precision "$PRECISION" --resume_from_checkpoint latest
 fi
 bundle text-to-face "$RUNS/text-to-face"
