@@ -3,8 +3,8 @@
 import argparse
 import os
 
-# A page does several things at once: threads that spin while they wait would take the cores from its
-# other work, and a search with as many threads as cores is slower than with half of them.
+# A page does several things at once: threads that spin while they wait would take the cores from
+# its other work, and a search with as many threads as cores is slower than with half of them.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
 
