@@ -18,6 +18,7 @@ from stylegan_hub.edits.combined import Combined
 from stylegan_hub.edits.direction import Direction
 from stylegan_hub.edits.instant import InstantEdit
 from stylegan_hub.edits.latent_mapper import LatentMapper
+from stylegan_hub.edits.limited import Limited, Limits
 from stylegan_hub.errors import ArtifactError, MismatchError, NotFoundError
 from stylegan_hub.latents import Latents, Space
 
@@ -39,6 +40,10 @@ EXAMPLES: dict[str, Edit] = {
         torch.linspace(-1, 1, 12).reshape(3, 4), torch.linspace(-0.1, 0.2, 4), 0.8, BASE
     ),
 }
+EXAMPLES["limited"] = Limited(
+    EXAMPLES["direction"],
+    Limits(torch.zeros(4), torch.eye(4)[:3].half(), -torch.ones(3), torch.ones(3)),
+)
 EXAMPLES["combined"] = Combined(
     [(EXAMPLES["direction"], 0.5), (EXAMPLES["latent_mapper"], -1.5)], Strength(0.7, -1.0, 2.0)
 )
