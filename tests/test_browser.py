@@ -460,7 +460,7 @@ def test_bad_input(blank: Page, pipe: StyleEditPipeline, site: StaticPage, tmp_p
         ("generator.safetensors", lambda data: data[:-100], "cut short"),
         (
             "layout.json",
-            lambda data: data.replace(b'_version":2', b'_version":9'),
+            lambda data: data.replace(b'_version":3', b'_version":9'),
             "format_version 9",
         ),
         ("layout.json", lambda data: data[:50], "not JSON"),
@@ -659,7 +659,7 @@ DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes | None], str]] = {
     ),
     "another version": (
         "pipeline/layout.json",
-        lambda b: b.replace(b'_version":2', b'_version":9'),
+        lambda b: b.replace(b'_version":3', b'_version":9'),
         "same version",
     ),
     "no layout": ("pipeline/layout.json", lambda _: b"null", "stylegan-hub export --format web"),
