@@ -553,6 +553,7 @@ def test_demo_runs_the_script_of_the_clone(replaced: list[list[str]]) -> None:
 def test_a_signal_ends_what_a_command_started() -> None:
     begun = subprocess.Popen(
         [sys.executable, "-m", "stylegan_hub", "train", "mapper", "--help"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         stdout=subprocess.PIPE,
         text=True,
     )
