@@ -133,13 +133,9 @@ class Served:
         )
 
     def megabytes(self) -> float:
-        """Memory that it holds, together with the processes that it started."""
-        own = [self._process.pid]
-        for one in own:  # grows while it is read
-            children = Path(f"/proc/{one}/task/{one}/children").read_text()
-            own += [int(child) for child in children.split()]
-        pages = [int(Path(f"/proc/{one}/statm").read_text().split()[1]) for one in own]
-        return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+        """Memory that it holds."""
+        pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def end(self) -> None:
         """Stop it."""

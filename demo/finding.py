@@ -84,8 +84,7 @@ def search(
     how = {"every_face": wanted.every_face, "settings": wanted.settings, "owner": owner}
     edits = yield from watched(
         studio.search(others, request, wanted.method, **how),
-        # Frames of a method that answers at once would only delay its answer.
-        (lambda _: None) if get(wanted.method).at_once else pictured(before),
+        pictured(before),
         lambda: Frame(message(STOPPED), studio.draw(session)),
     )
     return None if edits is None else Found(edits, region, after(started))

@@ -350,8 +350,7 @@ def read_pool(pipe: StyleEditPipeline, config: Config) -> Pool:
 
 def z_of_characters(count: int, z_dim: int) -> Tensor:
     """z that stand for the named characters, as many of each, `[count, z_dim]`."""
-    numbers = range(count)
-    shares = [len(numbers[start :: len(CHARACTERS)]) for start in range(len(CHARACTERS))]
+    shares = [len(range(first, count, len(CHARACTERS))) for first in range(len(CHARACTERS))]
     random = torch.Generator().manual_seed(0)
     rows = [
         z_of_portraits(characters(name, range(share)), z_dim, random)

@@ -94,7 +94,7 @@ def test_saved_and_loaded(
 
 def test_what_cannot_be_limited(tiny_pipeline: StyleEditPipeline, limits: Limits) -> None:
     edit = make_edit(tiny_pipeline)
-    for other in (in_s(tiny_pipeline), Limited(edit, limits)):
+    for other in (in_s(tiny_pipeline), Limited(edit, limits), Combined([(edit, 1.0)])):
         with pytest.raises(ValueError, match="expected an edit in w_plus without limits"):
             Limited(other, limits)
     for wrong in (

@@ -33,7 +33,7 @@ from stylegan_hub.methods.instant import Settings
 from stylegan_hub.methods.level import TOP_SHARE
 from stylegan_hub.methods.method import get
 from stylegan_hub.methods.prompt_bank import TEMPLATES
-from stylegan_hub.methods.word_bank import NAMELESS, alternatives, known_entries, sentence
+from stylegan_hub.methods.word_bank import NAMELESS, grouped_entries, known_entries, sentence
 from stylegan_hub.methods.wording import rules
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.pipeline import StyleEditPipeline
@@ -233,8 +233,6 @@ def _tower(pipe: StyleEditPipeline, *prefixes: str) -> dict[str, Tensor]:
 
 def _instant(files: Files, pipe: StyleEditPipeline) -> dict[str, Any]:
     settings: Settings = get("instant").presets["default"]
-    entries = known_entries(pipe)
-    sentences = [sentence(pipe, entry) for entry in entries]
     config = {
         "settings": asdict(settings),
         "templates": TEMPLATES if settings.templates else ["{}"],
@@ -242,13 +240,10 @@ def _instant(files: Files, pipe: StyleEditPipeline) -> dict[str, Any]:
         "strength": asdict(Strength()),
         "fit": asdict(table(pipe)),
         "nameless": sorted(NAMELESS),
-        "alternatives": [
-            [sentence(pipe, entry) for entry in group if not entry.startswith("no ")]
-            for group in alternatives(pipe)
-        ],
         "words": [
-            {"shown": said if "*" in entry else entry, "sentence": said}
-            for entry, said in zip(entries, sentences, strict=True)
+            {"shown": said if "*" in entry else entry, "sentence": said, "group": group}
+            for group, entry in grouped_entries(pipe)
+            for said in (sentence(pipe, entry),)
         ],
     }
     model = pipe.instant

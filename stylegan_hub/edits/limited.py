@@ -80,10 +80,11 @@ class Limited(Edit):
     """The displacement of another edit in w_plus, within limits.
 
     Args:
-        edit: any edit in w_plus; its slider and origin are taken over.
+        edit: a direction, an instant edit or a mapper in w_plus; its slider and origin are taken
+            over.
 
     Raises:
-        ValueError: the edit is in s or limited already, or the sizes do not fit together.
+        ValueError: another edit, or the sizes do not fit together.
     """
 
     kind: ClassVar[str] = "limited"
@@ -99,9 +100,10 @@ class Limited(Edit):
         super().__init__(
             edit.space, edit.base_model, strength or edit.strength, origin or edit.origin
         )
-        if edit.space is not Space.W_PLUS or isinstance(edit, Limited):
+        if edit.space is not Space.W_PLUS or edit.kind not in _LIMITABLE:
             raise ValueError(
-                f"Got a {edit.kind} in {edit.space}; expected an edit in w_plus without limits."
+                f"Got a {edit.kind} in {edit.space}; expected an edit in w_plus without limits or "
+                "parts."
             )
         width = (edit.base_model.w_dim,)
         count = limits.lowest.shape

@@ -23,8 +23,8 @@ displacement is too short for a whole one.
 
 For a target outside the domain, such as a drawing, CLIP's embedding mostly says that it is unlike
 the samples, and a face that follows it falls apart. `OUT_OF_DOMAIN` therefore keeps only what the
-embedding has in common with those of samples. Several restarts are
-searched side by side, and the one with the smallest total loss is kept.
+embedding has in common with those of samples. Several restarts are searched side by side, and the
+one with the smallest total loss is kept.
 """
 
 from __future__ import annotations

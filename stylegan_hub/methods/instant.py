@@ -62,7 +62,7 @@ from stylegan_hub.methods.fit import asked_change, most_of
 from stylegan_hub.methods.level import Scale
 from stylegan_hub.methods.method import Method, Picture, Request, Words, register
 from stylegan_hub.methods.prompt_bank import TEMPLATES, text_change
-from stylegan_hub.methods.word_bank import alternatives, sentence, trait
+from stylegan_hub.methods.word_bank import grouped_entries, sentence, trait
 from stylegan_hub.models.instant import InstantModel
 from stylegan_hub.steps import OnStep, Step
 
@@ -324,14 +324,12 @@ class Memory:
         """The group of each entry of the word bank, and its change; without "no ..."."""
         model: InstantModel = self.domain.instant
         if model not in _BANKS:
-            entries = [
-                (group, sentence(self.domain, text))
-                for group, texts in enumerate(alternatives(self.domain))
-                for text in texts
-                if not text.startswith("no ")
-            ]
-            changes = [self._change(text) for _, text in entries]
-            _BANKS[model] = [group for group, _ in entries], torch.stack(changes or [self.seen[0]])
+            entries = grouped_entries(self.domain)
+            changes = [self._change(sentence(self.domain, entry)) for _, entry in entries]
+            _BANKS[model] = (
+                [group for group, _ in entries],
+                torch.stack(changes) if changes else self.seen[:0],
+            )
         return _BANKS[model]
 
     def _change(self, text: str) -> Float[Tensor, " d"]:

@@ -110,8 +110,17 @@ def alternatives(domain: Domain, words: Alternatives | None = None) -> Alternati
 
 def known_entries(domain: Domain) -> list[str]:
     """All entries whose words this domain's CLIP knows, in one list, without those with "no"."""
-    groups = alternatives(domain)
-    return [entry for group in groups for entry in group if not entry.startswith("no ")]
+    return [entry for _, entry in grouped_entries(domain)]
+
+
+def grouped_entries(domain: Domain) -> list[tuple[int, str]]:
+    """The entries of `known_entries`, each with the number of its group of alternatives."""
+    return [
+        (group, entry)
+        for group, entries in enumerate(alternatives(domain))
+        for entry in entries
+        if not entry.startswith("no ")
+    ]
 
 
 def sentence(domain: Domain, entry: str) -> str:

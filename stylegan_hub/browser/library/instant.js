@@ -21,7 +21,6 @@ const SHOWN = 0.3; // level from which a face has an alternative
 
 export class InstantModel {
   #embedded = new Map();
-  #offered = null;
   #bank = null;
 
   /**
@@ -141,19 +140,18 @@ export class InstantModel {
    *   face has none of them
    */
   async #alternative(change, levels, face) {
-    const entries = this.config.alternatives.flatMap(
-      (texts, group) => texts.map(text => ({ text, group })));
-    if (!entries.length) return null;
-    this.#bank ??= await this.#plainChanges(entries.map(({ text }) => text), this.wording.neutral);
-    const likeness = this.#bank.map(other => dot(other, change));
+    const { words } = this.config;
+    if (!words.length) return null;
+    const bank = await this.#changesOfWords();
+    const likeness = bank.map(other => dot(other, change));
     const nearest = likeness.indexOf(Math.max(...likeness));
     const levelsOf = other => {
       const scale = scaleOf(this.seen, other, this.config.top_share);
       return this.seen.map(seen => scale(dot(seen, other)));
     };
-    const others = this.#bank.filter(
-      (_, i) => entries[i].group === entries[nearest].group && i !== nearest);
-    if (others.length < 2 || correlation(levels, levelsOf(this.#bank[nearest])) <= SAME_TRAIT) {
+    const others = bank.filter(
+      (_, i) => words[i].group === words[nearest].group && i !== nearest);
+    if (others.length < 2 || correlation(levels, levelsOf(bank[nearest])) <= SAME_TRAIT) {
       return null;
     }
     const has = others.map(
@@ -191,15 +189,21 @@ export class InstantModel {
       : [request.text, request.neutral];
     const [asked] = await this.#plainChanges([text], neutral);
     const { words } = this.config;
-    this.#offered ??= await this.#plainChanges(words.map(({ sentence }) => sentence),
-      this.wording.neutral);
-    const near = words.map(({ shown }, i) => ({ shown, likeness: dot(this.#offered[i], asked) }))
+    const offered = await this.#changesOfWords();
+    const near = words.map(({ shown }, i) => ({ shown, likeness: dot(offered[i], asked) }))
       .sort((a, b) => b.likeness - a.likeness).slice(0, NEAR_WORDS)
       .map(({ shown }) => `“${shown}”`).join(', ');
     const measured = this.config.fit.calibrated ? '' : ', not calibrated';
     return `“${request.said}” is hardly visible in the edited picture (fit ${fit.toFixed(2)} of ` +
       `1${measured}): this model has no such pictures, or its CLIP does not know the words.` +
       `${near ? ` Similar words that it knows: ${near}.` : ''}`;
+  }
+
+  /** The changes of the word bank's entries, in the order of `config.words`. */
+  async #changesOfWords() {
+    this.#bank ??= await this.#plainChanges(
+      this.config.words.map(({ sentence }) => sentence), this.wording.neutral);
+    return this.#bank;
   }
 
   async #plainChanges(texts, neutral) {
