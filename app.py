@@ -1,6 +1,7 @@
 """The page for a Space or a clone: `python app.py`, `python app.py --help`."""
 
 import argparse
+import gc
 import os
 
 # A page does several things at once: threads that spin while they wait would take the cores from
@@ -29,6 +30,7 @@ parser.add_argument("--runtime", help="what renders: auto, pytorch, openvino, on
 
 if __name__ == "__main__":
     arguments = parser.parse_args()  # before the imports below, which take seconds
+    gc.disable()  # it would search all modules again and again while they load; `launch` enables it
 
     if os.environ.get("SPACES_ZERO_GPU"):
         import spaces  # noqa: F401  before torch, which it changes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # gradio reads it when imported
+os.environ.setdefault("GRADIO_DEFAULT_CONCURRENCY_LIMIT", "4")  # of each event, for all visitors
 
 import gradio as gr
 from gradio.route_utils import FnIndexInferError
@@ -186,9 +188,20 @@ def build(studio: Studio, pipelines: Pipelines | None = None, place: str = "") -
         programs.build(studio, stage)
         stage.wire(page)
         programs.describe(page)
+        calm(page)
     visits.sweep_now_and_then()
-    page.queue(default_concurrency_limit=4)
     return page
+
+
+def calm(page: gr.Blocks) -> None:
+    """Let gradio show its spinner only where a listener names the place (`show_progress_on`).
+
+    Everywhere else the page tells the progress in words. At each step of each event, a browser
+    searches all widgets for every one that may show a spinner; this took most of its time.
+    """
+    for listener in page.fns.values():
+        if listener.show_progress_on is None:
+            listener.show_progress_on = ()
 
 
 def opened(pipeline: str, device: str = "auto", runtime: str | None = None) -> Studio:
@@ -324,6 +337,14 @@ def launch(
     if page.share_url:  # with GRADIO_SHARE
         print(f"It is public at {page.share_url}.", flush=True)
         names.add(name_in(page.share_url))
-    # Measures beside the page which runtime renders fastest here, for the next start.
-    threading.Thread(target=studio.pipe.runtime.measure, daemon=True).start()
+    gc.freeze()  # what is loaded now stays: searching it would stop the page for a moment each time
+    gc.enable()
+    threading.Thread(target=_beside_the_page, args=[studio], daemon=True).start()
     page.block_thread()
+
+
+def _beside_the_page(studio: Studio) -> None:
+    """Work that is done once, while visitors can already use the page."""
+    if not zerogpu.is_here():
+        studio.warm_up()
+    studio.pipe.runtime.measure()  # which runtime renders fastest here, for the next start

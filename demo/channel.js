@@ -6,6 +6,13 @@
   const draw = async (channel, strengths, largest) =>
     (await window.inBrowser.draw(strengths, largest)) ?? fromServer(channel, strengths, largest);
 
+  // The page comes with the first face, which is not the one of those who return or open a link.
+  const hiding = document.createElement('style');
+  hiding.textContent = '#pictures img { visibility: hidden; }';
+  const isVisit = name => name.startsWith(STORED) && name.endsWith('visit');
+  if (location.search || Object.keys(localStorage).some(isVisit)) document.head.append(hiding);
+  setTimeout(() => hiding.remove(), 10_000); // in case that nothing else is ever shown
+
   const fromServer = async (channel, strengths, largest) => {
     const root = window.gradio_config?.root ?? location.origin;
     const query = new URLSearchParams({ channel, strengths, largest });
@@ -44,6 +51,7 @@
 
   // gradio does not update the picture if the final one equals the one from before the move.
   window.settlePicture = channel => {
+    hiding.remove();
     window.inBrowser.renew(channel);
     tellTabs(channel);
     settlings++;

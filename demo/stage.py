@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -52,6 +53,7 @@ EVICTED = (
 )
 _RELOAD = "Reload the page to get back what a link can hold."
 FAILED = "Nothing was changed."
+_WAITING = "Waiting for a turn …"
 FAILED_IN_PART = "Only a part of this is on the face. Undo takes it off again."
 _MAX_RANDOM_SEED = 99_999
 _MAX_NAME = 100  # letters of a file's name in a message
@@ -160,14 +162,17 @@ class Stage:
         self._changes: list[tuple[gr.events.Dependency, bool]] = []
         self._followers: list[tuple[Callable[..., Any], list[Any], list[Any]]] = []
         self._restorers: list[tuple[Callable[[Desk], Updates], list[Any]]] = []
-        self.desk = gr.State(visits.new())
+        desk = visits.new()
+        self.desk = gr.State(desk)
         place = f"{visits.place}/" if visits.place else ""
         self.browser = gr.BrowserState(None, storage_key=f"{STORED}{place}visit", secret=_SECRET)
         self.drafts = Drafts()
         self.channel = gr.Textbox(label="The channel for pictures", visible="hidden")
         self._changed = gr.Textbox(label="When the session changed", visible="hidden")
         with gr.Column(elem_id="view"):
+            # A new visitor sees this face before the page's first event; see `channel.js`.
             self.pictures = gr.ImageSlider(
+                tuple(for_screen(picture) for picture in studio.draw(desk.session)),
                 label="Before and after",
                 show_label=False,
                 elem_id="pictures",
@@ -175,7 +180,9 @@ class Stage:
                 interactive=False,
                 slider_position=_DIVIDER,
             )
-            self._caption = gr.HTML(min_height=0, elem_id="caption")
+            self._caption = gr.HTML(
+                caption(desk.session, studio.noun), min_height=0, elem_id="caption"
+            )
             with gr.Row(elem_id="progress"):
                 self.status = gr.HTML(message(self.welcome), label="Status")
                 self.stop = gr.Button("Stop", size="sm", scale=0, min_width=80, visible=False)
@@ -599,7 +606,7 @@ class Stage:
 
     def _wire_search(self, search: _Search) -> None:
         event = gr.on(
-            search.triggers, self._prepare, self.desk, self.busy_widgets, queue=False, **PRIVATE
+            search.triggers, None, None, self.busy_widgets, js=self._busy_at_once, **PRIVATE
         ).then(
             self._begin(search),
             [self.desk, *search.inputs],
@@ -613,11 +620,13 @@ class Stage:
         @functools.wraps(search.run)
         async def begin(desk: Desk, *values: Any) -> AsyncIterator[Updates]:
             page = values[-1].session_hash
+            desk.searched = desk.session
             is_new = self.visits.enter(desk, page)
             try:
                 async for shown in self.job(desk, search.run(desk, *values)).watch():
                     yield shown
             finally:
+                desk.halted = False
                 if is_new:  # a program, of which gradio may never say that it left
                     self.visits.leave(page)
 
@@ -626,10 +635,6 @@ class Stage:
     def _failed(self, desk: Desk) -> str:
         """What to say of a search that failed; of several changes, some may be on the face."""
         return message(FAILED if desk.session is desk.searched else FAILED_IN_PART)
-
-    def _prepare(self, desk: Desk) -> Updates:
-        desk.halted, desk.searched = False, desk.session
-        return self.busy()
 
     def then_free(self, event: gr.events.Dependency, face: bool = False) -> None:
         """After this event, which watched a search, unlock the widgets and show the session."""
@@ -642,8 +647,15 @@ class Stage:
         return {
             **{widget: _locked(widget) for widget in self._locks},
             self.stop: gr.Button(visible=True),
-            self.status: message("Waiting for a turn …"),
+            self.status: message(_WAITING),
         }
+
+    @property
+    def _busy_at_once(self) -> str:
+        """A script that returns what `busy` does, without asking the server."""
+        locked = {"__type__": "update", "interactive": False}
+        shown = {"__type__": "update", "visible": True}
+        return f"() => {json.dumps([*[locked] * len(self._locks), shown, message(_WAITING)])}"
 
     @property
     def busy_widgets(self) -> list[Any]:

@@ -227,6 +227,16 @@ class Domain(SavedWhole, DiffusionPipeline):
         return domain
 
     @property
+    def device(self) -> torch.device:
+        """Where the generator is; diffusers would search all networks at every call."""
+        return self.generator.mapping.w_avg.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the generator's weights."""
+        return self.generator.mapping.w_avg.dtype
+
+    @property
     def neutral(self) -> str:
         """What all pictures of the domain show, in words."""
         return str(self.config.neutral)

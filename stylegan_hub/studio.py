@@ -55,6 +55,8 @@ Find = Callable[
 """A function that searches for edits: the name of a method, then the arguments of
 `Method.find_all`."""
 
+_ANY_WORDS = "a smiling face"
+
 Face = tuple[Image.Image, Latents]
 """A picture and the one latent in w_plus from which it was rendered."""
 
@@ -239,6 +241,14 @@ class Studio:
             return self._find(chosen.name, request, face, session.label, settings, report)
 
         return self.search_by(owner, work, at_once or chosen.at_once)
+
+    def warm_up(self) -> None:
+        """Compute what is needed once, and what the first user's words would wait for otherwise."""
+        session, request = Session(), Words(_ANY_WORDS)
+        method = self.method_for(session, request)
+        if method.at_once:
+            with self.search(session, request, method.name) as search:
+                search.result()
 
     def _find_here(
         self,

@@ -273,7 +273,6 @@ def test_a_search_that_fails_says_what_is_on_the_face(studio: Studio) -> None:
         stage = Stage(studio, Visits())
         stage.build_chooser()
     desk = Desk()
-    stage._prepare(desk)
     assert "Nothing was changed" in stage._failed(desk)
     desk.change(lambda session: session.with_edit(make_edit(studio.pipe)))
     assert "Nothing was changed" not in stage._failed(desk)
@@ -913,24 +912,28 @@ def wait_for(page: Page, condition: Callable[[], bool], seconds: float = SECONDS
 
 
 def wait_for_other_picture(page: Page, source: str) -> str:
-    """The source of the picture after the edit, once it is another one."""
-    picture = page.locator("#pictures img").nth(1)
-    picture.wait_for()
-    wait_for(page, lambda: picture.get_attribute("src") not in (source, None))
-    return picture.get_attribute("src") or ""
+    """The source of the picture after the edit, once it is another one of this visit."""
+    wait_for(page, lambda: shown_picture(page) not in (source, ""))
+    return shown_picture(page)
 
 
 def wait_for_final_picture(page: Page, source: str) -> str:
     """The same, once it is a picture of the server and not one of a slider that moves."""
-    picture = page.locator("#pictures img").nth(1)
     wait_for(
         page,
         lambda: (
-            (picture.get_attribute("src") or "blob:")[:5] != "blob:"
-            and picture.get_attribute("src") != source
+            shown_picture(page) not in (source, "") and not shown_picture(page).startswith("blob:")
         ),
     )
-    return picture.get_attribute("src") or ""
+    return shown_picture(page)
+
+
+def shown_picture(page: Page) -> str:
+    """The source of the picture after the edit; empty for the one that comes with the page."""
+    picture = page.locator("#pictures img").nth(1)
+    picture.wait_for()
+    source = picture.get_attribute("src") or ""
+    return source if "visits" in source or source.startswith("blob:") else ""
 
 
 def unpack(data: bytes, folder: Path) -> None:

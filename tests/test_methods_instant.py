@@ -23,7 +23,7 @@ from stylegan_hub.latents import Space
 from stylegan_hub.methods.choose import method_for
 from stylegan_hub.methods.essence import target_picture
 from stylegan_hub.methods.fit import asked_change
-from stylegan_hub.methods.instant import Memory, Settings
+from stylegan_hub.methods.instant import Memory, Samples, Settings
 from stylegan_hub.methods.instant_training import (
     BLOCK,
     identity_map,
@@ -148,8 +148,7 @@ def test_a_change_that_no_sample_shows_has_no_scale_of_zero() -> None:
 def memory_of(pipe: StyleEditPipeline, w: torch.Tensor, seen: torch.Tensor) -> Memory:
     """A pipeline's samples and CLIP embeddings, chosen by the test."""
     memory = Memory(pipe)
-    memory.w, memory.seen = w, seen
-    memory.mean, memory.deviation = w.mean(0), w.std(0)
+    memory.samples = Samples(w, seen)
     return memory
 
 
@@ -218,9 +217,9 @@ def test_a_removal_is_the_same_backwards_as_far_as_there_is_something(
     memory = Memory(pipe)
     change, without = asked_change(pipe, reading(Words("no hat"), pipe.neutral))
     assert without
-    levels = Scale.of(memory.seen, change).level(memory.seen)
+    levels = Scale.of(memory.samples.seen, change).level(memory.samples.seen)
     most, least = (levels.topk(16, largest=side).indices for side in (True, False))
-    codes = memory.w[:, None].expand(-1, pipe.base_model.num_ws, -1)
+    codes = memory.samples.w[:, None].expand(-1, pipe.base_model.num_ws, -1)
     assert away.amount(codes[most]).mean() > away.amount(codes[least]).mean()
     assert away.origin.prompt == "no hat"
 
@@ -244,7 +243,7 @@ def mixed(pipe: StyleEditPipeline, monkeypatch: pytest.MonkeyPatch) -> Memory:
 
 def read(memory: Memory, edit: InstantEdit, axis: int) -> float:
     """How far an edit moves along an axis of w, in standard deviations."""
-    return float(edit.vector[0][axis] / memory.deviation[axis])
+    return float(edit.vector[0][axis] / memory.samples.deviation[axis])
 
 
 @pytest.mark.parametrize("without", [False, True])

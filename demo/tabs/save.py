@@ -148,6 +148,6 @@ def build(studio: Studio, stage: Stage) -> None:
         [stage.desk, what, format, mark, text],
         [said, shown, file],
         api_name="take_away",
-        **(FILMING | {"show_progress": "full"}),
+        **(FILMING | {"show_progress": "full", "show_progress_on": shown}),
     )
     made_file.success(lambda: gr.DownloadButton(visible=True), None, file, queue=False, **PRIVATE)

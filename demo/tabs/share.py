@@ -288,11 +288,18 @@ def build(studio: Studio, stage: Stage) -> None:
     stage.follow(list_all, [desk, what], [what])
     what.focus(list_all, [desk, what], what, queue=False, **PRIVATE)
     asked = [desk, what, name, license, likeness]
-    prepare.click(show_card, asked, [ready, strip, card, save], api_name="card")
+    prepare.click(
+        show_card,
+        asked,
+        [ready, strip, card, save],
+        api_name="card",
+        show_progress_on=[strip, said],
+    )
+    waiting = {"show_progress_on": said}
     # Never part of the API for programs: a token is typed in by its owner.
     for event in (
-        send.click(send_it, [desk, private, token], outcome, **PRIVATE),
-        question.yes.click(delete, [desk, question.asked, token], outcome, **PRIVATE),
+        send.click(send_it, [desk, private, token], outcome, **waiting, **PRIVATE),
+        question.yes.click(delete, [desk, question.asked, token], outcome, **waiting, **PRIVATE),
     ):
         event.success(lambda: "", None, token, queue=False, **PRIVATE)
         event.failure(lambda: "", None, token, queue=False, **PRIVATE)

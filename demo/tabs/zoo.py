@@ -297,7 +297,7 @@ def build(studio: Studio, stage: Stage, page: gr.Blocks) -> None:
         return {about: card(desk.things.get("card"))}
 
     # The Hub may be slow, and the list is the same for every visitor.
-    listing = {"concurrency_id": "list", "concurrency_limit": 1}
+    listing = {"concurrency_id": "list", "concurrency_limit": 1, "show_progress_on": cards}
     loading = {"concurrency_id": "load", "concurrency_limit": 4, "show_progress": "hidden"}
     filters = [text, kind, group]
     for listed in (

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -31,6 +30,7 @@ from stylegan_hub.bounds import MAX_STRENGTH, check_weights, is_strength
 from stylegan_hub.errors import ArtifactError, MismatchError
 from stylegan_hub.latents import Latents, Space
 from stylegan_hub.names import EDIT, Kind, register_kind, resolve
+from stylegan_hub.plugins import entry_points
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,6 @@ _SMALL = 1e-4
 _ASKED = 0.5  # correlation from which a kept text is taken for what is asked for
 _SAME = 0.7  # correlation from which an entry of the word bank is taken for what is asked for
 _SHOWN = 0.3  # level from which a face is taken to have an alternative
-_BANKS: WeakKeyDictionary[InstantModel, tuple[list[int], Tensor]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -164,6 +163,52 @@ class Instant(Method[Settings]):
         return origin.prompt or str(origin.training.get("target", self.name))
 
 
+class Samples:
+    """The stored samples of an instant model, and their statistics, which are computed once.
+
+    Attributes:
+        w: `[samples, w_dim]`.
+        seen: CLIP's embeddings of their pictures, `[samples, d]`.
+        mean, deviation: of w, `[w_dim]`.
+    """
+
+    def __init__(self, w: Float[Tensor, "samples w_dim"], seen: Float[Tensor, "samples d"]) -> None:
+        self._stored = w
+        self.w, self.seen = w.float(), seen.float()
+        self.mean, self.deviation = self.w.mean(0), self.w.std(0).clamp_min(1e-6)
+
+    @classmethod
+    def of(cls, model: InstantModel) -> Samples:
+        """Those of a model."""
+        known = _SAMPLES.get(model)
+        if known is None or known._stored is not model.w:  # the model was moved or cast
+            known = _SAMPLES[model] = cls(model.w, model.seen)
+        return known
+
+    @cached_property
+    def scaled(self) -> Float[Tensor, "samples w_dim"]:
+        """W with mean 0 and deviation 1."""
+        return (self.w - self.mean) / self.deviation
+
+    @cached_property
+    def moment(self) -> Float[Tensor, "w_dim w_dim"]:
+        """The covariance of `scaled`, with a ridge."""
+        size = self.w.shape[1]
+        return self.scaled.T @ self.scaled / len(self.w) + _RIDGE * torch.eye(size).to(self.w)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An entry of the word bank: its group, and the scale of its change."""
+
+    group: int
+    scale: Scale
+
+
+_SAMPLES: WeakKeyDictionary[InstantModel, Samples] = WeakKeyDictionary()
+_BANKS: WeakKeyDictionary[InstantModel, tuple[Samples, list[_Entry]]] = WeakKeyDictionary()
+
+
 class Memory:
     """A domain's stored samples, and the displacements and edits computed from them.
 
@@ -179,25 +224,23 @@ class Memory:
             "instant model",
             "Make one for this pipeline: recipes/train_instant.py.",
         )
-        self.domain = domain
-        self.w, self.seen = model.w.float(), model.seen.float()
-        self.mean, self.deviation = self.w.mean(0), self.w.std(0).clamp_min(1e-6)
+        self.domain, self.samples = domain, Samples.of(model)
 
     def picture_change(self, target: Picture) -> Float[Tensor, " d"]:
         """The change from the mean sample to a picture, in CLIP space, of length 1."""
         pixels = target_picture(self.domain, target.image)
         seen = self.domain.encode_image(pixels).float()[0]
-        return F.normalize(seen - self.seen.mean(0), dim=0)
+        return F.normalize(seen - self.samples.seen.mean(0), dim=0)
 
     def displacement(self, levels: Float[Tensor, " samples"]) -> Float[Tensor, " w_dim"]:
         """From the mean w to that of the samples with high levels, without what may be chance."""
         weights = _has(levels)
         count = weights.sum().clamp_min(1e-6)
-        shift = (weights @ self._scaled) / count
+        shift = (weights @ self.samples.scaled) / count
         # The effective sample size of a weighted mean (Kish 1965).
         worth = count.square() / weights.square().sum()
         sure = shift.sign() * (shift.abs() - _CHANCE * worth.rsqrt()).clamp_min(0)
-        return sure * self.deviation
+        return sure * self.samples.deviation
 
     def alternative(
         self, change: Float[Tensor, " d"], face: Float[Tensor, "1 d"]
@@ -211,25 +254,18 @@ class Memory:
             None if what is asked for has fewer than two alternatives in the word bank, or the face
             has none of them.
         """
-        groups, changes = self._bank()
-        if not groups:
+        if not (bank := self._bank()):
             return None
-        asked = self._levels(change)
-        nearest = int((changes @ change.to(changes)).argmax())
-        others = [
-            one
-            for index, one in enumerate(changes)
-            if groups[index] == groups[nearest] and index != nearest
-        ]
-        same = _correlation(asked, self._levels(changes[nearest])) > _SAME
+        seen, wanted = self.samples.seen, change.to(self.samples.seen)
+        nearest = max(bank, key=lambda entry: float(entry.scale.change @ wanted))
+        others = [e.scale for e in bank if e.group == nearest.group and e is not nearest]
+        same = _correlation(self._levels(change), nearest.scale.level(seen)) > _SAME
         if not same or len(others) < 2:
             return None
-        scales = [Scale.of(self.seen, other) for other in others]
-        levels = [float(scale.level(face.to(self.seen))[0]) for scale in scales]
-        most = max(range(len(others)), key=levels.__getitem__)
-        if levels[most] < _SHOWN:
+        shown = max(others, key=lambda scale: float(scale.level(face.to(seen))[0]))
+        if float(shown.level(face.to(seen))[0]) < _SHOWN:
             return None
-        return self.displacement(self._levels(others[most]))
+        return self.displacement(shown.level(seen))
 
     def kept(
         self,
@@ -253,7 +289,7 @@ class Memory:
                 levels = [self._levels(self._change(text)) for text in texts]
                 if max(_correlation(asked, one) for one in levels) < _ASKED:
                     readings += [self._reading(_has(one)) for one in levels]
-        metric, start = self._moment, vector / self.deviation
+        metric, start = self.samples.moment, vector / self.samples.deviation
         moved = start
         if any(name.lower() in IDENTITY for name in keep):
             likeness = self._identity()
@@ -267,7 +303,7 @@ class Memory:
         # The texts of a trait exclude each other, so their readings hardly differ in one direction.
         gain = gain + _SMALL * torch.diag(gain.diagonal())
         moved = moved + metric @ read @ torch.linalg.solve(gain, wanted - read.T @ moved)
-        return moved * self.deviation
+        return moved * self.samples.deviation
 
     def edit(
         self,
@@ -296,44 +332,36 @@ class Memory:
         if keep:
             vector = self.kept(vector, change, keep)
         vector = vector.expand(base.num_ws, -1)
-        slope = self._reading(levels) / self.deviation
-        start = float(levels.mean()) - float(self.mean @ slope)
+        slope = self._reading(levels) / self.samples.deviation
+        start = float(levels.mean()) - float(self.samples.mean @ slope)
         if without:
             goal = (start - _REMOVED) / level
             return InstantEdit(-vector, -slope / level, goal, base, Strength(), origin)
         return InstantEdit(vector, slope / level, (level - start) / level, base, Strength(), origin)
 
-    @cached_property
-    def _scaled(self) -> Float[Tensor, "samples w_dim"]:
-        return (self.w - self.mean) / self.deviation
-
-    @cached_property
-    def _moment(self) -> Float[Tensor, "w_dim w_dim"]:
-        size = self.w.shape[1]
-        return self._scaled.T @ self._scaled / len(self.w) + _RIDGE * torch.eye(size).to(self.w)
-
     def _levels(self, change: Float[Tensor, " d"]) -> Float[Tensor, " samples"]:
-        return Scale.of(self.seen, change).level(self.seen)
+        return Scale.of(self.samples.seen, change).level(self.samples.seen)
 
     def _reading(self, values: Float[Tensor, " samples"]) -> Float[Tensor, " w_dim"]:
         """The linear map from scaled w to values of the samples, without its constant."""
-        product = self._scaled.T @ (values - values.mean()) / len(values)
-        return torch.linalg.solve(self._moment, product)
+        product = self.samples.scaled.T @ (values - values.mean()) / len(values)
+        return torch.linalg.solve(self.samples.moment, product)
 
-    def _bank(self) -> tuple[list[int], Float[Tensor, "entries d"]]:
-        """The group of each entry of the word bank, and its change; without "no ..."."""
+    def _bank(self) -> list[_Entry]:
+        """The entries of the word bank, without "no ..."."""
         model: InstantModel = self.domain.instant
-        if model not in _BANKS:
-            entries = grouped_entries(self.domain)
-            changes = [self._change(sentence(self.domain, entry)) for _, entry in entries]
-            _BANKS[model] = (
-                [group for group, _ in entries],
-                torch.stack(changes) if changes else self.seen[:0],
-            )
-        return _BANKS[model]
+        known, entries = _BANKS.get(model, (None, []))
+        if known is not self.samples:
+            changes = [
+                (group, self._change(sentence(self.domain, entry)))
+                for group, entry in grouped_entries(self.domain)
+            ]
+            entries = [_Entry(group, Scale.of(self.samples.seen, one)) for group, one in changes]
+            _BANKS[model] = self.samples, entries
+        return entries
 
     def _change(self, text: str) -> Float[Tensor, " d"]:
-        return text_change(self.domain, text, self.domain.neutral, ()).to(self.seen)
+        return text_change(self.domain, text, self.domain.neutral, ()).to(self.samples.seen)
 
     def _identity(self) -> Float[Tensor, "identity_dim w_dim"]:
         """The map to the recognizer's embedding, in units in which it varies by 1 over samples."""
@@ -347,8 +375,8 @@ class Memory:
                 remedy="Name what should be kept ('eyes', 'face shape'), use optimization, or make "
                 "the model again in a pipeline with a recognizer: recipes/train_instant.py.",
             )
-        identity = model.identity.float() * self.deviation
-        varies = (identity @ self._moment * identity).sum()
+        identity = model.identity.float() * self.samples.deviation
+        varies = (identity @ self.samples.moment * identity).sum()
         return identity / varies.sqrt().clamp_min(1e-6)
 
 
@@ -382,7 +410,7 @@ class _Looking:
             return edit
         faces = domain.sample(_SEEDS)
         if self.without:
-            faces = most_of(domain, Scale.of(self.memory.seen, self.change), len(_SEEDS))
+            faces = most_of(domain, Scale.of(self.memory.samples.seen, self.change), len(_SEEDS))
         needed, read = self.amounts(faces, on_step).mean(), self.read(faces).mean()
         longer = float(needed / read)
         return InstantEdit(
@@ -409,7 +437,7 @@ class _Looking:
         They are 0 for faces that are at this level already.
         """
         domain, goal = self.memory.domain, self.settings.level
-        scale = Scale.of(self.memory.seen, self.change)
+        scale = Scale.of(self.memory.samples.seen, self.change)
         images = domain.sketch(faces) if images is None else images
         amounts = torch.zeros(len(faces), device=images.device)
         looks = self.settings.looks

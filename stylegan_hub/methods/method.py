@@ -18,7 +18,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import fields, is_dataclass, replace
-from importlib.metadata import entry_points
 from typing import Any, ClassVar, Generic, TypeVar
 
 from PIL import Image
@@ -36,6 +35,7 @@ from stylegan_hub.methods.requests import Pictures as Pictures
 from stylegan_hub.methods.requests import Request as Request
 from stylegan_hub.methods.requests import Words as Words
 from stylegan_hub.methods.wording import reading
+from stylegan_hub.plugins import entry_points
 from stylegan_hub.steps import OnStep
 
 _Settings = TypeVar("_Settings")
