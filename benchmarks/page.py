@@ -103,11 +103,17 @@ def main(config: Config) -> None:
             row("first page", f"{paint:.1f} s")
             row("first face, after it", f"{time.perf_counter() - begin - paint:.1f} s")
             wait_until(lambda: visit_is_kept(page))
-            row("until the page has answered its first event", f"{time.perf_counter() - begin - paint:.1f} s")
+            row(
+                "until the page has answered its first event",
+                f"{time.perf_counter() - begin - paint:.1f} s",
+            )
             opened = time.perf_counter()
             page.goto(f"{url}?seed=7&edit={_EDIT}")
             wait_until(lambda: has_picture(page))
-            row("a link with an edit, from Enter to its face", f"{time.perf_counter() - opened:.1f} s")
+            row(
+                "a link with an edit, from Enter to its face",
+                f"{time.perf_counter() - opened:.1f} s",
+            )
             page.get_by_role("slider", name=f"range slider for {_EDIT}", exact=True).wait_for()
             page.wait_for_timeout(3000)  # the browser decides whether it renders
 
