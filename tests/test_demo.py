@@ -6,8 +6,11 @@ import asyncio
 import base64
 import dataclasses
 import gc
+import json
 import re
 import shutil
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -56,6 +59,7 @@ from stylegan_hub.studio import Studio
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, ViewportSize
 
+_ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium")
 CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -276,6 +280,38 @@ def test_a_search_that_fails_says_what_is_on_the_face(studio: Studio) -> None:
     assert "Nothing was changed" in stage._failed(desk)
     desk.change(lambda session: session.with_edit(make_edit(studio.pipe)))
     assert "Nothing was changed" not in stage._failed(desk)
+
+
+def test_a_search_locks_the_page_without_asking_the_server(studio: Studio) -> None:
+    with gr.Blocks():
+        stage = Stage(studio, Visits())
+        stage.build_chooser()
+    busy = stage.busy()
+    changes = json.loads(stage._busy_at_once.removeprefix("() => "))
+    assert len(changes) == len(stage.busy_widgets) == len(busy)
+    for widget, change in zip(stage.busy_widgets, changes, strict=True):
+        if widget is stage.status:
+            assert change == busy[widget]
+        elif widget is stage.stop:
+            assert change == {"__type__": "update", "visible": True}
+            assert busy[widget].visible
+        else:
+            assert change == {"__type__": "update", "interactive": False}
+            assert not busy[widget].interactive
+
+
+def test_spinners_are_shown_only_where_a_listener_says_so(studio: Studio) -> None:
+    """For each other output, a browser would search all widgets at every step of every event."""
+    listeners = build(studio).fns.values()
+    assert all(listener.show_progress_on is not None for listener in listeners)
+    named = [listener for listener in listeners if listener.show_progress_on]
+    assert 1 <= sum(len(listener.show_progress_on) for listener in named) <= 10
+
+
+def test_gradio_writes_no_stubs() -> None:
+    """It would parse the source of all its components; this takes half of its import."""
+    script = "import ast; ast.get_source_segment = None; import demo, gradio; gradio.Blocks()"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=_ROOT, timeout=120)
 
 
 def test_a_slider_that_is_refused_is_shown_as_it_is(studio: Studio) -> None:

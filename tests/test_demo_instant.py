@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gradio_client import Client
@@ -12,7 +13,7 @@ from test_demo import pytestmark as of_pages
 
 from demo.finding import how_well
 from demo.tabs.words import at_once
-from stylegan_hub.edits.base import Origin
+from stylegan_hub.edits.base import Edit, Origin
 from stylegan_hub.methods.instant_training import BLOCK, make_instant_model
 from stylegan_hub.pipeline import StyleEditPipeline
 from stylegan_hub.session import Session, label_of
@@ -34,6 +35,24 @@ def studio(tiny_pipeline: StyleEditPipeline) -> Iterator[Studio]:
         instant=make_instant_model(tiny_pipeline, samples=BLOCK),
     )
     yield Studio(pipe)
+
+
+def test_the_first_words_wait_for_nothing(studio: Studio) -> None:
+    """What is computed once for all words is computed when the page starts."""
+    asked: list[str] = []
+
+    def find(method: str, *arguments: Any) -> list[Edit]:
+        asked.append(method)
+        return studio._find_here(method, *arguments)
+
+    Studio(studio.pipe, find=find).warm_up()
+    assert asked == ["instant"]
+    without = StyleEditPipeline(
+        **{name: getattr(studio.pipe, name) for name in ("generator", "clip", "tokenizer")},
+        image_processor=studio.pipe.image_processor,
+    )
+    Studio(without, find=find).warm_up()
+    assert asked == ["instant"]  # a search would take minutes
 
 
 def labels(session: Session) -> list[str]:

@@ -81,6 +81,21 @@ def visit(browser: Browser, url: str) -> Iterator[Page]:  # noqa: F811
         yield page
 
 
+@pytest.mark.browser
+def test_the_first_face_comes_with_the_page(browser: Browser, url: str) -> None:  # noqa: F811
+    """Who opens a link or returns does not see that face, even for a moment."""
+    for query, is_shown in (("", True), ("?seed=3", False)):
+        page = browser.new_page()
+        page.route("**/queue/join*", lambda route: None)  # the server never answers an event
+        page.goto(url + query)
+        picture = page.locator("#pictures img").nth(1)
+        picture.wait_for(state="attached")
+        wait_for(page, lambda shown=picture: shown.evaluate("one => one.naturalWidth") > 1)
+        assert picture.is_visible() is is_shown
+        assert "seed 0" in (picture.get_attribute("alt") or "")
+        page.close()
+
+
 @contextlib.contextmanager
 def line_of(studio: Studio, line: Line) -> Iterator[None]:
     """Searches wait in this line."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from importlib import metadata
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 from test_regions import parsing_pipeline  # noqa: F401
 
 import stylegan_hub as hub
+from stylegan_hub import plugins
 from stylegan_hub.domain import OPTIONAL, RECIPES
 from stylegan_hub.edits.base import Edit, Origin
 from stylegan_hub.edits.direction import Direction
@@ -52,6 +54,18 @@ def test_a_method_by_an_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
         protocol, "entry_points", lambda group: [entry] if group == entry.group else []
     )
     assert type(get("blend")) is Blend
+
+
+def test_entry_points_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading them takes 16 ms, and each edit that a page shows asks for its method."""
+    found = metadata.EntryPoints([EntryPoint("a", "b", "c")])
+    asked: list[str] = []
+    plugins.entry_points.cache_clear()
+    monkeypatch.setattr(metadata, "entry_points", lambda group: asked.append(group) or found)
+    assert [*plugins.entry_points("one"), *plugins.entry_points("one")] == [*found, *found]
+    plugins.entry_points("two")
+    assert asked == ["one", "two"]
+    plugins.entry_points.cache_clear()
 
 
 def test_names_of_methods_are_sound(monkeypatch: pytest.MonkeyPatch) -> None:

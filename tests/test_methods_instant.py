@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -150,6 +151,15 @@ def memory_of(pipe: StyleEditPipeline, w: torch.Tensor, seen: torch.Tensor) -> M
     memory = Memory(pipe)
     memory.samples = Samples(w, seen)
     return memory
+
+
+def test_the_samples_of_a_model_that_was_cast_are_computed_anew(pipe: StyleEditPipeline) -> None:
+    model = copy.deepcopy(pipe.instant)
+    known = Samples.of(model)
+    assert Samples.of(model) is known
+    model.double()
+    assert Samples.of(model) is not known
+    assert Samples.of(model).w.equal(model.w.float())
 
 
 def test_what_samples_with_it_have_in_common_is_found(pipe: StyleEditPipeline) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -48,6 +49,8 @@ def options(
     ] = False,
 ) -> None:
     """Options for all commands."""
+    # The libraries make a million objects that stay; the usual 700 would search them all the time.
+    gc.set_threshold(100_000)
 
 
 class UsageError(ValueError):

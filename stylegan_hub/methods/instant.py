@@ -63,6 +63,7 @@ from stylegan_hub.methods.level import Scale
 from stylegan_hub.methods.method import Method, Picture, Request, Words, register
 from stylegan_hub.methods.prompt_bank import TEMPLATES, text_change
 from stylegan_hub.methods.word_bank import grouped_entries, sentence, trait
+from stylegan_hub.models.identity import weights_state
 from stylegan_hub.models.instant import InstantModel
 from stylegan_hub.steps import OnStep, Step
 
@@ -173,17 +174,16 @@ class Samples:
     """
 
     def __init__(self, w: Float[Tensor, "samples w_dim"], seen: Float[Tensor, "samples d"]) -> None:
-        self._stored = w
         self.w, self.seen = w.float(), seen.float()
         self.mean, self.deviation = self.w.mean(0), self.w.std(0).clamp_min(1e-6)
 
     @classmethod
     def of(cls, model: InstantModel) -> Samples:
         """Those of a model."""
-        known = _SAMPLES.get(model)
-        if known is None or known._stored is not model.w:  # the model was moved or cast
-            known = _SAMPLES[model] = cls(model.w, model.seen)
-        return known
+        state = weights_state(model)
+        if model not in _SAMPLES or _SAMPLES[model][0] != state:
+            _SAMPLES[model] = state, cls(model.w, model.seen)
+        return _SAMPLES[model][1]
 
     @cached_property
     def scaled(self) -> Float[Tensor, "samples w_dim"]:
@@ -205,7 +205,7 @@ class _Entry:
     scale: Scale
 
 
-_SAMPLES: WeakKeyDictionary[InstantModel, Samples] = WeakKeyDictionary()
+_SAMPLES: WeakKeyDictionary[InstantModel, tuple[object, Samples]] = WeakKeyDictionary()
 _BANKS: WeakKeyDictionary[InstantModel, tuple[Samples, list[_Entry]]] = WeakKeyDictionary()
 
 
