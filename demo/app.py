@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -47,6 +48,7 @@ from demo.tabs import (
 from demo.temporary import use_own_folder
 from demo.uploads_in_all import UploadsInAll
 from demo.visits import Visits
+from stylegan_hub.errors import StyleganHubError
 from stylegan_hub.memory import keep_freed_memory
 from stylegan_hub.methods.fit import PoorFitWarning
 from stylegan_hub.studio import Studio
@@ -197,7 +199,7 @@ def calm(page: gr.Blocks) -> None:
     """Let gradio show its spinner only where a listener names the place (`show_progress_on`).
 
     Everywhere else the page tells the progress in words. At each step of each event, a browser
-    searches all widgets for every one that may show a spinner; this took most of its time.
+    searches all widgets for every one that may show a spinner, which takes tenths of a second.
     """
     for listener in page.fns.values():
         if listener.show_progress_on is None:
@@ -346,5 +348,6 @@ def launch(
 def _beside_the_page(studio: Studio) -> None:
     """Work that is done once, while visitors can already use the page."""
     if not zerogpu.is_here():
-        studio.warm_up()
+        with contextlib.suppress(StyleganHubError):  # whoever asks for words will be told
+            studio.warm_up()
     studio.pipe.runtime.measure()  # which runtime renders fastest here, for the next start

@@ -243,7 +243,11 @@ class Studio:
         return self.search_by(owner, work, at_once or chosen.at_once)
 
     def warm_up(self) -> None:
-        """Compute what is needed once, and what the first user's words would wait for otherwise."""
+        """Compute once what the first words would otherwise wait for, if words need no search.
+
+        Raises:
+            StyleganHubError: words cannot be used in this pipeline.
+        """
         session, request = Session(), Words(_ANY_WORDS)
         method = self.method_for(session, request)
         if method.at_once:
