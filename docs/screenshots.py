@@ -247,6 +247,8 @@ def main() -> None:
         page.set_default_timeout(MINUTES * 60_000)
         page.goto(address)
         page.locator("#pictures img").nth(1).wait_for()
+        # The face comes before the page's first event, after which the browser keeps its visit.
+        page.wait_for_function("Object.keys(localStorage).some(name => name.endsWith('visit'))")
         for tab, use in TABS.items():
             page.set_viewport_size(DESKTOP)
             start_over(page)
