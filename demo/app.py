@@ -51,6 +51,7 @@ from demo.visits import Visits
 from stylegan_hub.errors import StyleganHubError
 from stylegan_hub.memory import keep_freed_memory
 from stylegan_hub.methods.fit import PoorFitWarning
+from stylegan_hub.ops import kernels
 from stylegan_hub.studio import Studio
 
 INTRODUCTION = (
@@ -305,6 +306,7 @@ def launch(
         SystemExit: the pipeline cannot be loaded; the message says why.
     """
     keep_freed_memory()
+    kernels.build_beside()
     warnings.simplefilter("ignore", PoorFitWarning)  # the page shows this in a message
     # However the page ends, it deletes the files that it made for visitors.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -1,7 +1,10 @@
 """The faces that a visitor sees first: good-looking ones, chosen by the attribute reader.
 
 They are chosen once for each generator, when a page starts, and remembered in a cache. So a new
-pipeline gets its own first faces without anyone choosing them.
+pipeline gets its own first faces without anyone choosing them. Choosing takes seconds, so those of
+the bundled generator are in first_faces.json:
+
+    python -m demo.first_faces   # writes it, after another generator was trained
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from stylegan_hub.portraits.reader import AttributeReader, Reading
 
 COUNT = 8
 _READER = "attribute-reader"
+_BUNDLED = Path(__file__).with_name("first_faces.json")  # by the generator's fingerprint
 _SEEDS = range(64)
 _BATCH = 16
 # Pleasant to see, and with room for changes: a hat or glasses can then be added.
@@ -50,6 +54,9 @@ def first_seeds(pipe: StyleEditPipeline) -> tuple[int, ...]:
     folders = names.bundled("model")
     if pipe.landmarker is None or _READER not in folders:
         return tuple(range(COUNT))
+    bundled = json.loads(_BUNDLED.read_text(encoding="utf-8"))
+    if (chosen := bundled.get(pipe.base_model.fingerprint)) is not None:
+        return tuple(chosen)
     remembered = cache_folder() / "first-faces" / f"{pipe.base_model.fingerprint}.json"
     with contextlib.suppress(OSError, ValueError):
         if _is_sound(seeds := json.loads(remembered.read_text())):
@@ -92,3 +99,10 @@ def _remember(path: Path, seeds: Sequence[int]) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps([*seeds]))
     partial.replace(path)
+
+
+if __name__ == "__main__":
+    portraits = StyleEditPipeline.from_pretrained("portraits")
+    judge = AttributeReader.from_pretrained(names.bundled("model")[_READER]).eval()
+    found = {portraits.base_model.fingerprint: _look(portraits, judge)}
+    _BUNDLED.write_text(json.dumps(found) + "\n", encoding="utf-8")

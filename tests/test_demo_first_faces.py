@@ -28,10 +28,16 @@ def test_of_the_bundled_portraits(
     portraits: StyleEditPipeline,
     attribute_reader: AttributeReader,
     remembered: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    empty = tmp_path / "none.json"
+    empty.write_text("{}")
     seeds = first_seeds(portraits)
     assert len(set(seeds)) == 8
+    assert not remembered.exists()  # they are in first_faces.json, and are what would be chosen
+    monkeypatch.setattr(first_faces, "_BUNDLED", empty)
+    assert first_seeds(portraits) == seeds
     reading = attribute_reader.read(from_pil(portraits(seed=[*seeds]).images))
     first = reading.words(0)
     assert (first["hat"], first["glasses"], first["expression"]) == ("no", "no", "smiling")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import threading
 import time
 import warnings
 import weakref
@@ -349,6 +350,26 @@ def test_another_source_gets_another_library(
     assert kernels._file_name(SOURCE) != first
     monkeypatch.setattr(torch, "__version__", "0.0.0")
     assert kernels._file_name(SOURCE) != first
+
+
+def test_a_page_does_not_wait_for_the_compiler(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, is_built = ctypes.CDLL(None), threading.Event()
+    built: list[str] = []
+
+    def build(name: str) -> tuple[ctypes.CDLL, kernels.Status]:
+        built.append(name)
+        assert is_built.wait(60)
+        return library, kernels.Status(fresh, 1.0, None)
+
+    monkeypatch.setattr(kernels, "_load", build)
+    monkeypatch.setattr(kernels, "_beside", None)
+    kernels.build_beside()
+    assert kernels.load(SOURCE) is None and kernels.load(SOURCE) is None
+    is_built.set()
+    assert kernels.status(SOURCE).seconds == 1.0  # whoever asks for the state waits for it
+    assert kernels.load(SOURCE) is library and built == [SOURCE]
 
 
 @pytest.mark.slow

@@ -105,10 +105,24 @@ class Status:
 
 _lock = threading.Lock()
 _states: dict[str, tuple[ctypes.CDLL | None, Status]] = {}
+_beside: dict[str, threading.Thread] | None = None
+"""Threads that build kernels; None if whoever needs a kernel waits for it."""
+
+
+def build_beside() -> None:
+    """From now on, build kernels in the background, while PyTorch's operations compute instead.
+
+    It is for a page, whose visitors should not wait for a compiler. Kernels in the cache are loaded
+    at once, as always.
+    """
+    global _beside
+    _beside = {}
 
 
 def load(name: str) -> ctypes.CDLL | None:
     """The library of a source in this folder, built if necessary; None if that fails.
+
+    It is also None while the library is built in the background, see `build_beside`.
 
     The first failure in a process issues a `KernelWarning`; later calls return None at once.
 
@@ -118,18 +132,36 @@ def load(name: str) -> ctypes.CDLL | None:
     if _switched_off():
         return None
     if name not in _states:
-        with _lock:
-            if name not in _states:
-                _states[name] = _load(name)
+        if _beside is not None and not _is_cached(name):
+            if name not in _beside:
+                _beside[name] = threading.Thread(target=_state, args=[name], daemon=True)
+                _beside[name].start()
+            return None
+        _state(name)
     return _states[name][0]
+
+
+def _state(name: str) -> Status:
+    """The state of a kernel, after it was loaded or built."""
+    with _lock:
+        if name not in _states:
+            _states[name] = _load(name)
+    return _states[name][1]
+
+
+def _is_cached(name: str) -> bool:
+    if name in (_beside or ()):  # it is being built
+        return False
+    with suppress(Exception):
+        return (cache_folder() / _file_name(name)).is_file()
+    return True  # `_load` will say what is wrong
 
 
 def status(name: str) -> Status:
     """The state of a kernel, which is built if necessary."""
     if _switched_off():
         return Status(None, 0.0, f"switched off by {SWITCH}=off")
-    load(name)
-    return _states[name][1]
+    return _state(name)
 
 
 def nvcc() -> tuple[Path, str]:
@@ -188,7 +220,7 @@ def _load(name: str) -> tuple[ctypes.CDLL | None, Status]:
             f"The kernel {name} could not be built, and PyTorch's slower operations are used "
             f"instead. {problem}",
             KernelWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         return None, Status(None, time.perf_counter() - began, problem)
 
@@ -203,7 +235,7 @@ def _opened(path: Path) -> ctypes.CDLL | None:
             return ctypes.CDLL(str(path))
         except OSError:
             pass
-    warnings.warn(f"The library {path} is damaged; it is built again.", KernelWarning, stacklevel=5)
+    warnings.warn(f"The library {path} is damaged; it is built again.", KernelWarning, stacklevel=6)
     return None
 
 
