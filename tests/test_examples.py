@@ -64,7 +64,7 @@ def test_a_notebook_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
     book = nbformat.read(notebook, as_version=4)
     folder = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(book, timeout=300, kernel_name="python3", resources=folder).execute()
+    nbclient.NotebookClient(book, timeout=900, kernel_name="python3", resources=folder).execute()
     printed = "".join(
         output.get("text", "") for cell in book.cells for output in cell.get("outputs", ())
     )
