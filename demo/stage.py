@@ -35,7 +35,7 @@ from demo.desk import Desk, change
 from demo.drafts import STORED, Drafts
 from demo.files import STACK_NAME, archive, load_stack, newest_found, save_stack
 from demo.first_faces import COUNT
-from demo.frames import SLOTS, Frame
+from demo.frames import SLOTS, Frame, on_screen
 from demo.job import Job, Updates
 from demo.slots import Slot
 from demo.visits import Visits
@@ -172,7 +172,7 @@ class Stage:
         with gr.Column(elem_id="view"):
             # A new visitor sees this face before the page's first event; see `channel.js`.
             self.pictures = gr.ImageSlider(
-                tuple(for_screen(picture) for picture in studio.draw(desk.session)),
+                on_screen(studio.draw(desk.session)),
                 label="Before and after",
                 show_label=False,
                 elem_id="pictures",
@@ -620,13 +620,12 @@ class Stage:
         @functools.wraps(search.run)
         async def begin(desk: Desk, *values: Any) -> AsyncIterator[Updates]:
             page = values[-1].session_hash
-            desk.searched = desk.session
+            desk.halted, desk.searched = False, desk.session
             is_new = self.visits.enter(desk, page)
             try:
                 async for shown in self.job(desk, search.run(desk, *values)).watch():
                     yield shown
             finally:
-                desk.halted = False
                 if is_new:  # a program, of which gradio may never say that it left
                     self.visits.leave(page)
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -298,6 +299,31 @@ def test_a_search_locks_the_page_without_asking_the_server(studio: Studio) -> No
         else:
             assert change == {"__type__": "update", "interactive": False}
             assert not busy[widget].interactive
+
+
+def test_an_earlier_stop_does_not_end_the_next_search(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stop may be pressed when a search has just ended, or after a reload of its page."""
+    with gr.Blocks():
+        stage = Stage(studio, Visits())
+        stage.build_chooser()
+        button = gr.Button()
+
+    def run(desk: Desk, request: object) -> Iterator[dict[Any, Any]]:
+        yield {stage.status: "found"}
+
+    stage.add_search(button, [button.click], run, {}, api_name="run")
+    stopped: list[object] = []
+    monkeypatch.setattr(studio, "stop", stopped.append)
+    desk = Desk()
+    desk.halted = True
+
+    async def search() -> list[object]:
+        begin = stage._begin(stage._searches[0])
+        return [one async for one in begin(desk, SimpleNamespace(session_hash="a page"))]
+
+    assert asyncio.run(search()) == [{stage.status: "found"}] and stopped == []
 
 
 def test_spinners_are_shown_only_where_a_listener_says_so(studio: Studio) -> None:

@@ -105,8 +105,8 @@ class Status:
 
 _lock = threading.Lock()
 _states: dict[str, tuple[ctypes.CDLL | None, Status]] = {}
-_beside: dict[str, threading.Thread] | None = None
-"""Threads that build kernels; None if whoever needs a kernel waits for it."""
+_beside: set[str] | None = None
+"""Kernels that are built in the background; None if whoever needs a kernel waits for it."""
 
 
 def build_beside() -> None:
@@ -116,7 +116,7 @@ def build_beside() -> None:
     at once, as always.
     """
     global _beside
-    _beside = {}
+    _beside = set()
 
 
 def load(name: str) -> ctypes.CDLL | None:
@@ -134,8 +134,8 @@ def load(name: str) -> ctypes.CDLL | None:
     if name not in _states:
         if _beside is not None and not _is_cached(name):
             if name not in _beside:
-                _beside[name] = threading.Thread(target=_state, args=[name], daemon=True)
-                _beside[name].start()
+                _beside.add(name)
+                threading.Thread(target=_state, args=[name], daemon=True).start()
             return None
         _state(name)
     return _states[name][0]
