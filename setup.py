@@ -23,7 +23,7 @@ setup(
         "stylegan_hub": ["py.typed", "ops/*.cpp", "ops/*.cu", "ops/*.cuh", "browser/*/*"],
         "stylegan_hub._cards": ["**/*"],
         CLONE: ["LICENSE", "requirements.txt"],
-        f"{CLONE}.demo": ["*.css", "*.js"],
+        f"{CLONE}.demo": ["*.css", "*.js", "*.json"],
         f"{CLONE}.recipes": ["*.json"],
         f"{CLONE}.docs.targets": ["*.png"],
     },

@@ -67,6 +67,7 @@ PRIVATE = {"api_visibility": "private"}
 # Searches wait in the studio's own line; here they are only watched, which takes no thread.
 _WATCHING = {"concurrency_limit": None, "show_progress": "hidden"}
 _LAST = {"trigger_mode": "always_last"}  # of many values of a slider, only the newest counts
+_EACH = {"trigger_mode": "multiple"}  # gradio would ignore a press while one is on its way
 
 _COPY = """async query => {
   const link = location.origin + location.pathname + (query ? '?' + query : '');
@@ -400,15 +401,12 @@ class Stage:
         for place, slot in enumerate(self._slots):
             self._wire_slot(slot, place)
         self._wire_files()
-        for (
-            button,
-            how,
-        ) in (
-            (self._undo, self._undo_one),
-            (self._redo, self._redo_one),
-            (self.reset, self._start_over),
+        for button, how, options in (
+            (self._undo, self._undo_one, _EACH),
+            (self._redo, self._redo_one, _EACH),
+            (self.reset, self._start_over, {}),
         ):
-            changed = button.click(how, self.desk, self.status, **PRIVATE)
+            changed = button.click(how, self.desk, self.status, **options, **PRIVATE)
             self.then_show(changed, face=True)
             self._show_faces_of_class(changed)
         self.then_show(self._keep.click(self._keep_face, self.desk, self.status, **PRIVATE))
@@ -497,7 +495,7 @@ class Stage:
 
     def _wire_change(self, event: gr.events.Dependency, face: bool) -> None:
         if face:
-            in_any_case(event, self._face, self.desk, self._face_widgets, **PRIVATE)
+            in_any_case(event, self._face, self.desk, self._face_widgets, **_LAST, **PRIVATE)
         in_any_case(event, None, None, self._changed, js=_CHANGED, **PRIVATE)
 
     def _wire_shown(self) -> None:
