@@ -357,10 +357,10 @@ def test_undo_and_the_keys_for_it(visit: Page) -> None:
     name.press("Control+z")  # is the text box's own
     page.wait_for_timeout(300)
     assert found(page, "afro").is_visible()
-    # However fast they follow each other, each press counts.
-    undo.evaluate("undo => { for (let press = 0; press < 3; press++) undo.click(); }")
-    wait_status(page, "There is nothing to undo")
+    undo.evaluate("undo => { undo.click(); undo.click(); }")  # however fast, each press counts
     page.locator("#undo.spent").wait_for()
+    undo.click()
+    wait_status(page, "There is nothing to undo")
     page.locator("#redo:not(.spent)").wait_for()
     assert wait_for_other_picture(page, third) == first
 
