@@ -13,12 +13,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Self
 
 _DEAD = "its process has died"
+_BUSY = "import torch; torch.set_num_threads(1); a = torch.randn(512, 512)\nwhile True: a @ a"
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,20 @@ def seconds_of(
                     one.told(seconds=seconds / rounds)
                     times += one.answer()
     return found
+
+
+@contextmanager
+def beside(count: int) -> Iterator[None]:
+    """While this many other processes compute, each with one thread."""
+    neighbors: list[subprocess.Popen[bytes]] = []
+    try:
+        for _ in range(count):
+            neighbors.append(subprocess.Popen([sys.executable, "-c", _BUSY]))
+        yield
+    finally:
+        for neighbor in neighbors:
+            neighbor.kill()
+            neighbor.wait()
 
 
 def _tried(one: _Contestant) -> list[float] | str:

@@ -12,7 +12,6 @@ import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 
 import torch
 
@@ -20,7 +19,7 @@ from stylegan_hub.devices import chosen_device
 from stylegan_hub.names import bundled
 from stylegan_hub.ops import cuda, kernels, styled_conv_cuda
 from stylegan_hub.ops.styled_conv import SOURCE
-from stylegan_hub.runtime import VARIABLE
+from stylegan_hub.runtime import PYTORCH, VARIABLE, choices
 from stylegan_hub.version import __version__
 
 _EXTRAS = {
@@ -109,11 +108,9 @@ def _runtime() -> Finding:
     asked = os.environ.get(VARIABLE) or "auto"
     if asked != "auto":
         return Finding("runtime", f"{asked}, set by {VARIABLE}")
-    if importlib.util.find_spec("openvino") is None:
-        return Finding("runtime", "auto is pytorch: OpenVINO is not installed")
-    return Finding(
-        "runtime", f"auto: PyTorch or OpenVINO {version('openvino')}, whichever is faster here"
-    )
+    if (names := choices()) == [PYTORCH]:
+        return Finding("runtime", "auto is pytorch: OpenVINO and onnxruntime are not installed")
+    return Finding("runtime", f"auto: whichever is the fastest here of {', '.join(names)}")
 
 
 def _kernel(source: str) -> Finding:

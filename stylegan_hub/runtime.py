@@ -1,10 +1,11 @@
 """The runtimes that render pictures without gradients: PyTorch, OpenVINO or onnxruntime.
 
-PyTorch with our kernel is faster for large pictures and computes gradients. OpenVINO is faster for
-small pictures, in bfloat16, and on a busy machine. "auto" uses the one that was measured to be
-faster on this machine, by the shape of the network and the number of pictures. Until
-`Runtime.measure` was called in an earlier process, it uses PyTorch, so no picture ever waits for a
-measurement, and one process always renders a size in the same way. Pictures differ in rounding.
+PyTorch with our kernel computes gradients too, and is faster for large pictures; which of them is
+the fastest for small ones, in bfloat16 and on a busy machine depends on the processor. "auto" uses
+the one that was measured to be the fastest on this machine, by the shape of the network, the number
+of pictures and whether other processes keep the machine busy. Until `Runtime.measure` was called in
+an earlier process, it uses PyTorch, so no picture ever waits for a measurement, and one process
+always renders a size in the same way. Pictures differ in rounding.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stylegan_hub.cache import CACHE, cache_folder
-from stylegan_hub.contest import Candidate, seconds_of
+from stylegan_hub.contest import Candidate, beside, seconds_of
 from stylegan_hub.errors import MismatchError
 from stylegan_hub.export import FORMATS, read_export
 from stylegan_hub.export.folder import check_format, export
@@ -49,6 +50,10 @@ RUNTIMES = ("auto", PYTORCH, "openvino", "onnx")
 BATCHES = (1, 8)
 """Numbers of pictures that are measured; other numbers use the nearest one below."""
 
+Speeds = dict[str, dict[str, dict[str, float]]]
+"""Seconds by neighbor ("quiet" or "busy"), runtime and number of pictures."""
+
+_NEIGHBORS = ("quiet", "busy")
 _SECONDS = 1.5  # total running time of each candidate for each number of pictures
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
@@ -102,29 +107,30 @@ class Runtime:
             return PYTORCH
         if self.name != "auto":
             return self.name
-        if not _is_installed("openvino"):
+        if choices() == [PYTORCH]:
             return PYTORCH
         shape = (resolution or generator.img_resolution, generator.dtype)
         with self._lock:
             if shape not in self._fastest:
-                known = _known(_asked(generator, shape[0])) or {PYTORCH: {}}
-                self._fastest[shape] = _fastest(known)
+                known = _known(_asked(generator, shape[0])) or {}
+                self._fastest[shape] = _fastest(known.get(_NEIGHBORS[_is_busy()], {PYTORCH: {}}))
         return self._fastest[shape][max(one for one in BATCHES if one <= max(count, 1))]
 
-    def measure(self) -> dict[str, dict[str, float]]:
+    def measure(self) -> Speeds:
         """Measure which runtime renders full-size pictures fastest, for processes started later.
 
-        Each runtime runs in its own process; the whole measurement takes some tens of seconds. The
-        result is kept in the cache folder, by the shape of the network, the number of threads and
-        versions. Only the shape matters, so random weights are used.
+        Each runtime runs in its own process, once alone and once beside others that compute; the
+        whole measurement takes one to two minutes. The result is kept in the cache folder, by the
+        shape of the network, the number of threads and versions. Only the shape matters, so random
+        weights are used.
 
         Returns:
-            Seconds by runtime and number of pictures. Nothing is measured, and the result is empty,
-            if "auto" has no choice: on a GPU, without OpenVINO, or for a named runtime.
+            Nothing is measured, and the result is empty, if "auto" has no choice: on a GPU, without
+            OpenVINO and onnxruntime, or for a named runtime.
         """
         generator = self.generator
         on_cpu = generator.mapping.w_avg.device.type == "cpu"
-        if self.name != "auto" or not on_cpu or not _is_installed("openvino"):
+        if self.name != "auto" or not on_cpu or choices() == [PYTORCH]:
             return {}
         asked = _asked(generator, generator.img_resolution)
         if (known := _known(asked)) is not None:
@@ -197,7 +203,7 @@ def _speeds_file(asked: Mapping[str, Any]) -> Path:
         asked,
         __version__,
         torch.__version__,
-        _version("openvino"),
+        [(name, _version(name)) for name in choices()],
         platform.processor(),
     ]
     facts += [torch.backends.cpu.get_cpu_capability(), os.cpu_count(), sys.version_info[:2]]
@@ -205,7 +211,7 @@ def _speeds_file(asked: Mapping[str, Any]) -> Path:
     return cache_folder() / f"speeds-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
 
-def _known(asked: Mapping[str, Any]) -> dict[str, dict[str, float]] | None:
+def _known(asked: Mapping[str, Any]) -> Speeds | None:
     """An earlier measurement; None if there is none."""
     with suppress(OSError, ValueError):
         known = json.loads(_speeds_file(asked).read_bytes())
@@ -227,24 +233,41 @@ def candidate(
     return partial(runtime.render, s, side)
 
 
-def _measured(asked: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {name: {} for name in (PYTORCH, "openvino")}
+def _measured(asked: Mapping[str, Any]) -> Speeds:
+    names = choices()
+    found: Speeds = {neighbor: {name: {} for name in names} for neighbor in _NEIGHBORS}
     with tempfile.TemporaryDirectory() as folder:
-        # The exported random network is useless afterwards, but PyTorch's kernel is kept.
-        places = {PYTORCH: {}, "openvino": {CACHE: folder}}
-        for count in BATCHES:
-            candidates = {
-                name: Candidate(
-                    "stylegan_hub.runtime:candidate",
-                    {"name": name, "count": count, **asked},
-                    places[name],
-                )
-                for name in found
-            }
-            for name, taken in seconds_of(candidates, _SECONDS).items():
-                if isinstance(taken, list):
-                    found[name][str(count)] = statistics.median(taken)
+        for neighbor, speeds in found.items():
+            for count in BATCHES:
+                candidates = {
+                    name: Candidate(
+                        "stylegan_hub.runtime:candidate",
+                        {"name": name, "count": count, **asked},
+                        # The exported random network is useless afterwards, but not our kernel.
+                        {} if name == PYTORCH else {CACHE: folder},
+                    )
+                    for name in names
+                }
+                with beside(_fewest_neighbors() if neighbor == "busy" else 0):
+                    times = seconds_of(candidates, _SECONDS)
+                for name, taken in times.items():
+                    if isinstance(taken, list):
+                        speeds[name][str(count)] = statistics.median(taken)
     return found
+
+
+def _fewest_neighbors() -> int:
+    """The number of other busy threads from which on ours have to wait."""
+    return (os.cpu_count() or 1) - torch.get_num_threads() + 1
+
+
+def _is_busy() -> bool:
+    """Whether other processes kept the machine so busy in the last minute that threads wait."""
+    try:
+        load, _, _ = os.getloadavg()
+    except (AttributeError, OSError):  # Windows does not say
+        return False
+    return load > _fewest_neighbors() - 0.5
 
 
 def _fastest(known: Mapping[str, Mapping[str, float]]) -> dict[int, str]:
@@ -255,11 +278,19 @@ def _fastest(known: Mapping[str, Mapping[str, float]]) -> dict[int, str]:
 
 
 def _is_sound(known: object) -> bool:
-    return isinstance(known, dict) and all(
-        name in (PYTORCH, "openvino")
-        and isinstance(times, dict)
-        and all(type(value) is float and value > 0 for value in times.values())
-        for name, times in known.items()
+    return (
+        isinstance(known, dict)
+        and set(known) == {*_NEIGHBORS}
+        and all(
+            isinstance(speeds, dict) and PYTORCH in speeds and speeds.keys() <= {*RUNTIMES[1:]}
+            for speeds in known.values()
+        )
+        and all(
+            isinstance(times, dict)
+            and all(type(value) is float and value > 0 for value in times.values())
+            for speeds in known.values()
+            for times in speeds.values()
+        )
     )
 
 
@@ -309,6 +340,11 @@ def _checked_folder(name: str, generator: StyleGAN2Generator) -> Path:
             remedy="Export it with --latent s --format openvino.",
         )
     return Path(name)
+
+
+def choices() -> list[str]:
+    """The installed runtimes, among which "auto" chooses."""
+    return [PYTORCH, *(name for name in ("openvino", "onnx") if _is_installed(name))]
 
 
 def _is_installed(name: str) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from stylegan_hub.contest import Candidate, seconds_of
+import pytest
+
+from stylegan_hub import contest
+from stylegan_hub.contest import Candidate, beside, seconds_of
 
 
 def test_each_runs_in_a_process_of_its_own() -> None:
@@ -23,6 +26,18 @@ def test_each_runs_in_a_process_of_its_own() -> None:
     assert found["fails"] == "ValueError: cannot be made"
     assert str(found["missing"]).startswith("ModuleNotFoundError")
     assert found["dies"] == "its process has died"
+
+
+def test_neighbors_end_with_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    popen = contest.subprocess.Popen
+    monkeypatch.setattr(
+        contest.subprocess, "Popen", lambda *given: started.append(popen(*given)) or started[-1]
+    )
+    with pytest.raises(KeyError), beside(2):
+        assert [one.poll() for one in started] == [None, None]
+        raise KeyError
+    assert all(one.poll() is not None for one in started)
 
 
 def sleeping(seconds: float):  # type: ignore[no-untyped-def]

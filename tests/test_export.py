@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from stylegan_hub.latents import Latents, Space
 from stylegan_hub.models.stylegan2 import StyleGAN2Generator
 from stylegan_hub.ops import kernels
 from stylegan_hub.pipeline import StyleEditPipeline
-from stylegan_hub.runtime import Runtime
+from stylegan_hub.runtime import Runtime, Speeds
 
 NEXT = (192, 192, 160, 96, 64, 40, 24)  # 4 to 256 px: widths that are not powers of two
 
@@ -262,10 +263,16 @@ def test_auto_takes_what_was_measured_to_be_faster(
     monkeypatch.setattr("stylegan_hub.runtime._is_installed", lambda name: True)
     measured: list[int] = []
 
-    def times(asked: dict[str, Any]) -> dict[str, dict[str, float]]:
+    def times(asked: dict[str, Any]) -> Speeds:
         measured.append(asked["side"])
-        return {"pytorch": {"1": 2.0, "8": 3.0}, "openvino": {"1": 1.0, "8": 4.0}}
+        return {
+            "quiet": {"pytorch": {"1": 2.0, "8": 3.0}, "openvino": {"1": 1.0, "8": 4.0}},
+            "busy": {"pytorch": {"1": 4.0, "8": 5.0}, "openvino": {"1": 3.0}, "onnx": {"8": 4.5}},
+        }
 
+    load = [0.0]
+    monkeypatch.setattr(os, "getloadavg", lambda: (load[0], 0.0, 0.0), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: torch.get_num_threads())
     monkeypatch.setattr("stylegan_hub.runtime._measured", times)
     first = Runtime(tiny_pipeline.generator, "auto")
     assert first.chosen(1) == "pytorch" and not measured  # no picture waits for a measurement
@@ -274,8 +281,13 @@ def test_auto_takes_what_was_measured_to_be_faster(
     later = Runtime(tiny_pipeline.generator, "auto")
     assert [later.chosen(n) for n in (1, 7, 8, 64)] == ["openvino"] * 2 + ["pytorch"] * 2
     assert copy.deepcopy(later).chosen(1) == "openvino"
+    load[0] = 0.8  # one core is busy, and all of them would be used
+    beside = Runtime(tiny_pipeline.generator, "auto")
+    assert [beside.chosen(n) for n in (1, 8)] == ["openvino", "onnx"]
+    load[0] = 0.0
+    assert [beside.chosen(n) for n in (1, 8)] == ["openvino", "onnx"]  # a process does not change
     (file,) = tmp_path.glob("speeds-*.json")
-    file.write_text('{"pytorch": {"1": "fast"}}')
+    file.write_text('{"quiet": {"pytorch": {"1": "fast"}}, "busy": {"pytorch": {}}}')
     damaged = Runtime(tiny_pipeline.generator, "auto")
     assert damaged.chosen(1) == "pytorch"
     damaged.measure()
