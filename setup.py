@@ -20,7 +20,14 @@ setup(
     ],
     package_dir={"stylegan_hub._cards": "cards", CLONE: "."},
     package_data={
-        "stylegan_hub": ["py.typed", "ops/*.cpp", "ops/*.cu", "ops/*.cuh", "browser/*/*"],
+        "stylegan_hub": [
+            "py.typed",
+            "metrics/*.json",
+            "ops/*.cpp",
+            "ops/*.cu",
+            "ops/*.cuh",
+            "browser/*/*",
+        ],
         "stylegan_hub._cards": ["**/*"],
         CLONE: ["LICENSE", "requirements.txt"],
         f"{CLONE}.demo": ["*.css", "*.js", "*.json"],

@@ -149,6 +149,8 @@ def test_without_a_reader_and_with_a_recognizer(
 class DarknessCritic:
     """Finds pictures the cleaner the darker they are."""
 
+    fingerprint = "darkness"
+
     def score(self, images: Tensor) -> Tensor:
         return -images.mean((1, 2, 3))
 

@@ -13,6 +13,7 @@ to it. docs/results.md compares its verdicts with those of the eye.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +46,14 @@ class Critic:
     """
 
     pipe: StyleEditPipeline
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that distinguish it from a critic with another encoder."""
+        found = hashlib.sha256()
+        for name, tensor in sorted(self.pipe.encoder.state_dict().items()):
+            found.update(name.encode() + tensor.half().cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()[:16]
 
     def score(self, images: Float[Tensor, "n 3 h w"], at_once: int = 32) -> Float[Tensor, " n"]:
         """Scores in [-2, 0], on the CPU; `at_once` pictures in [-1, 1] are redrawn at a time.

@@ -3,13 +3,21 @@
 The attribute reader says what a picture shows, the critic whether it is clean (it redraws the
 picture), and a recognizer of its own whether the person is still the same. All three are made for
 the drawn portraits, and mean nothing for pictures of another kind.
+
+The critic compares with unedited pictures, whose scores take minutes. Those of the bundled
+generator are in unedited.json:
+
+    python -m stylegan_hub.metrics.judges   # writes it, after its generator or encoder was trained
 """
 
 from __future__ import annotations
 
+import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -29,8 +37,11 @@ READER = "attribute-reader"
 RECOGNIZER = "identity-judge"
 """The bundled recognizer of drawn portraits that no loss uses."""
 
-_UNEDITED = range(UNSEEN_SEED + 500_000, UNSEEN_SEED + 500_256)
+UNEDITED = range(UNSEEN_SEED + 500_000, UNSEEN_SEED + 500_256)
+"""Seeds of the unedited samples with which the critic compares."""
+
 _AT_ONCE = 16
+_SCORES = Path(__file__).with_name("unedited.json")
 
 
 @dataclass(frozen=True)
@@ -80,19 +91,33 @@ class Judges:
         if self.critic is None:
             raise ValueError("Got judges without a critic; expected one that scores samples.")
         kept = self._unedited
-        key = (pipe.base_model.fingerprint, truncation_psi)
+        key = f"{pipe.base_model.fingerprint} {self.critic.fingerprint} {truncation_psi}"
         if key not in kept:
-            parts = [_UNEDITED[i : i + _AT_ONCE] for i in range(0, len(_UNEDITED), _AT_ONCE)]
-            scores = [
-                self.critic.score(pipe.synthesize(pipe.sample(part, truncation_psi)).clamp(-1, 1))
-                for part in parts
-            ]
-            kept[key] = torch.cat(scores)
+            known = json.loads(_SCORES.read_text(encoding="utf-8")).get(key)
+            kept[key] = (
+                scores_of(self.critic, pipe, UNEDITED, truncation_psi)
+                if known is None
+                else torch.tensor(known)
+            )
         return kept[key]
 
     @cached_property
-    def _unedited(self) -> dict[tuple[str, float], Tensor]:
+    def _unedited(self) -> dict[str, Tensor]:
         return {}
+
+
+@torch.no_grad()
+def scores_of(
+    critic: Critic, pipe: StyleEditPipeline, seeds: Sequence[int], truncation_psi: float
+) -> Float[Tensor, " n"]:
+    """The critic's scores of unedited samples."""
+    parts = [seeds[i : i + _AT_ONCE] for i in range(0, len(seeds), _AT_ONCE)]
+    return torch.cat(
+        [
+            critic.score(pipe.synthesize(pipe.sample(part, truncation_psi)).clamp(-1, 1))
+            for part in parts
+        ]
+    )
 
 
 def reader_for(pipe: StyleEditPipeline, name: str | None, target: object) -> AttributeReader | None:
@@ -146,3 +171,18 @@ def _has_bundled_generator(pipe: StyleEditPipeline) -> bool:
     folder = resolve("portraits", "pipeline") / "generator"
     portraits = StyleGAN2Generator.from_pretrained(folder)
     return portraits.fingerprint() == pipe.base_model.fingerprint
+
+
+def main() -> None:
+    """Write unedited.json."""
+    psi = 0.7
+    pipe = StyleEditPipeline.from_pretrained("portraits", device="cpu", runtime="pytorch")
+    critic = Critic(pipe)
+    scores = scores_of(critic, pipe, UNEDITED, psi).tolist()
+    key = f"{pipe.base_model.fingerprint} {critic.fingerprint} {psi}"
+    text = json.dumps({key: [round(score, 6) for score in scores]})
+    _SCORES.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
