@@ -53,7 +53,8 @@ BATCHES = (1, 8)
 Speeds = dict[str, dict[str, dict[str, float]]]
 """Seconds by neighbor ("quiet" or "busy"), runtime and number of pictures."""
 
-_NEIGHBORS = ("quiet", "busy")
+_QUIET, _BUSY = "quiet", "busy"
+_MOST_NEIGHBORS = 2  # of a measurement; it must not fill a large machine
 _SECONDS = 1.5  # total running time of each candidate for each number of pictures
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
@@ -113,16 +114,17 @@ class Runtime:
         with self._lock:
             if shape not in self._fastest:
                 known = _known(_asked(generator, shape[0])) or {}
-                self._fastest[shape] = _fastest(known.get(_NEIGHBORS[_is_busy()], {PYTORCH: {}}))
+                quiet = known.get(_QUIET, {PYTORCH: {}})
+                self._fastest[shape] = _fastest(known.get(_BUSY, quiet) if _is_busy() else quiet)
         return self._fastest[shape][max(one for one in BATCHES if one <= max(count, 1))]
 
     def measure(self) -> Speeds:
         """Measure which runtime renders full-size pictures fastest, for processes started later.
 
-        Each runtime runs in its own process, once alone and once beside others that compute; the
-        whole measurement takes one to two minutes. The result is kept in the cache folder, by the
-        shape of the network, the number of threads and versions. Only the shape matters, so random
-        weights are used.
+        Each runtime runs in its own process, once alone and, unless ours leaves several cores free,
+        once beside others that compute; the whole measurement takes one to two minutes. The result
+        is kept in the cache folder, by the shape of the network, the number of threads and
+        versions. Only the shape matters, so random weights are used.
 
         Returns:
             Nothing is measured, and the result is empty, if "auto" has no choice: on a GPU, without
@@ -234,8 +236,10 @@ def candidate(
 
 
 def _measured(asked: Mapping[str, Any]) -> Speeds:
-    names = choices()
-    found: Speeds = {neighbor: {name: {} for name in names} for neighbor in _NEIGHBORS}
+    names, neighbors = choices(), {_QUIET: 0}
+    if (fewest := _fewest_neighbors()) <= _MOST_NEIGHBORS:
+        neighbors[_BUSY] = fewest
+    found: Speeds = {neighbor: {name: {} for name in names} for neighbor in neighbors}
     with tempfile.TemporaryDirectory() as folder:
         for neighbor, speeds in found.items():
             for count in BATCHES:
@@ -248,7 +252,7 @@ def _measured(asked: Mapping[str, Any]) -> Speeds:
                     )
                     for name in names
                 }
-                with beside(_fewest_neighbors() if neighbor == "busy" else 0):
+                with beside(neighbors[neighbor]):
                     times = seconds_of(candidates, _SECONDS)
                 for name, taken in times.items():
                     if isinstance(taken, list):
@@ -280,7 +284,7 @@ def _fastest(known: Mapping[str, Mapping[str, float]]) -> dict[int, str]:
 def _is_sound(known: object) -> bool:
     return (
         isinstance(known, dict)
-        and set(known) == {*_NEIGHBORS}
+        and {_QUIET} <= known.keys() <= {_QUIET, _BUSY}
         and all(
             isinstance(speeds, dict) and PYTORCH in speeds and speeds.keys() <= {*RUNTIMES[1:]}
             for speeds in known.values()

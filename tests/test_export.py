@@ -6,6 +6,7 @@ import copy
 import importlib.util
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,25 @@ def test_auto_takes_what_was_measured_to_be_faster(
     assert Runtime(tiny_pipeline.generator, "pytorch").measure() == {}
     monkeypatch.setattr("stylegan_hub.runtime._is_installed", lambda name: False)
     assert Runtime(tiny_pipeline.generator, "auto").chosen(1) == "pytorch"
+
+
+def test_a_measurement_does_not_fill_a_large_machine(
+    tiny_pipeline: StyleEditPipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("stylegan_hub.runtime.cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("stylegan_hub.runtime._is_installed", lambda name: True)
+    beside: list[int] = []
+    monkeypatch.setattr("stylegan_hub.runtime.beside", lambda n: nullcontext(beside.append(n)))
+    monkeypatch.setattr(
+        "stylegan_hub.runtime.seconds_of", lambda names, _: {name: [1.0] for name in names}
+    )
+    threads = torch.get_num_threads()
+    for free, neighbors in ((0, [0, 0, 1, 1]), (1, [0, 0, 2, 2]), (32, [0, 0])):
+        beside.clear()
+        monkeypatch.setattr(os, "cpu_count", lambda free=free: threads + free)
+        found = Runtime(tiny_pipeline.generator, "auto").measure()
+        assert beside == neighbors and len(found) == len({*neighbors})
+        assert found["quiet"]["onnx"] == {"1": 1.0, "8": 1.0}
 
 
 def test_previews_are_exactly_those_of_their_block(tiny_pipeline: StyleEditPipeline) -> None:
