@@ -282,19 +282,17 @@ def _fastest(known: Mapping[str, Mapping[str, float]]) -> dict[int, str]:
 
 
 def _is_sound(known: object) -> bool:
-    return (
-        isinstance(known, dict)
-        and {_QUIET} <= known.keys() <= {_QUIET, _BUSY}
-        and all(
-            isinstance(speeds, dict) and PYTORCH in speeds and speeds.keys() <= {*RUNTIMES[1:]}
-            for speeds in known.values()
-        )
+    if not (isinstance(known, dict) and {_QUIET} <= known.keys() <= {_QUIET, _BUSY}):
+        return False
+    return all(
+        isinstance(speeds, dict)
+        and {PYTORCH} <= speeds.keys() <= {*RUNTIMES[1:]}
         and all(
             isinstance(times, dict)
             and all(type(value) is float and value > 0 for value in times.values())
-            for speeds in known.values()
             for times in speeds.values()
         )
+        for speeds in known.values()
     )
 
 

@@ -257,11 +257,17 @@ def test_an_exported_folder_is_a_runtime(
         StyleEditPipeline.from_pretrained(tiny_pipeline_folder, runtime="fast")
 
 
+@pytest.fixture
+def every_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All runtimes seem to be installed, and no measurement is known."""
+    monkeypatch.setattr("stylegan_hub.runtime.cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("stylegan_hub.runtime._is_installed", lambda name: True)
+
+
+@pytest.mark.usefixtures("every_runtime")
 def test_auto_takes_what_was_measured_to_be_faster(
     tiny_pipeline: StyleEditPipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("stylegan_hub.runtime.cache_folder", lambda: tmp_path)
-    monkeypatch.setattr("stylegan_hub.runtime._is_installed", lambda name: True)
     measured: list[int] = []
 
     def times(asked: dict[str, Any]) -> Speeds:
@@ -299,11 +305,10 @@ def test_auto_takes_what_was_measured_to_be_faster(
     assert Runtime(tiny_pipeline.generator, "auto").chosen(1) == "pytorch"
 
 
+@pytest.mark.usefixtures("every_runtime")
 def test_a_measurement_does_not_fill_a_large_machine(
-    tiny_pipeline: StyleEditPipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tiny_pipeline: StyleEditPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stylegan_hub.runtime.cache_folder", lambda: tmp_path)
-    monkeypatch.setattr("stylegan_hub.runtime._is_installed", lambda name: True)
     beside: list[int] = []
     monkeypatch.setattr("stylegan_hub.runtime.beside", lambda n: nullcontext(beside.append(n)))
     monkeypatch.setattr(
